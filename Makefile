@@ -1,0 +1,34 @@
+# `make run`: from a fresh clone to the report of the main job.  `make test`: everything that is tested.  Both make .venv first.
+.PHONY: run test lint clean
+.DEFAULT_GOAL := run
+
+# the first of these that really starts and is 3.11 or 3.12 (a version manager's shim may exist and fail)
+PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && { echo $$p; break; }; done)
+VENV ?= .venv
+PY := $(VENV)/bin/python
+
+run: $(VENV)/.run
+	$(PY) launch.py --config=configs/htnet_samm.py
+
+test: $(VENV)/.test lint
+	$(PY) -m pytest -n 2 --dist worksteal
+
+lint: $(VENV)/.test
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/lint-imports
+
+$(PY):
+	@test -n "$(PYTHON)" || { echo "fexpr needs Python 3.11 or 3.12; give it as: make PYTHON=/path/to/python3.12"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: requirements.txt $(PY)
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+$(VENV)/.test: requirements-dev.txt requirements.txt $(PY)
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@ $(VENV)/.run
+
+clean:
+	rm -rf $(VENV) runs

@@ -1,0 +1,154 @@
+"""Every field of a config, once: type, unit, constraint. A config file takes `get_config()` and overrides what differs."""
+
+from __future__ import annotations
+
+import ml_collections
+from ml_collections import ConfigDict
+
+from fexpr.errors import UserError
+
+VARIANTS = ("", "debug")
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """The defaults. `variant`: what stands behind the colon in `--config=configs/x.py:debug`; '' or 'debug'.
+
+    Raises:
+      UserError: unknown variant.
+    """
+    if variant not in VARIANTS:
+        raise UserError(f"unknown config variant {variant!r}", fix="use the config as it is, or with ':debug'")
+    config = ConfigDict(type_safe=True)
+    config.experiment = "fit"  # a name of experiments.EXPERIMENTS
+    config.seed = 0  # initial weights, shuffling, dropout, augmentation; >= 0
+
+    config.data = data = ConfigDict()
+    data.name = "samm"  # a name of fexpr.data.LOADERS; the release lies under this name in the root
+    data.root = ""  # folder that holds the releases; '' = $FEXPR_DATA_DIR, else ~/fexpr_data
+    data.source = "auto"  # 'auto' (the release where it is found, else synthetic), 'release', 'synthetic'
+    data.layout = "auto"  # 'auto' (frames where there are any, else flow maps), 'frames', 'flow'
+    data.align = "auto"  # faces in raw frames: 'auto', 'landmarks' (landmarks.csv), 'detect', 'none' (frames as they are)
+    data.image_size = 28  # pixels, side of the square flow map
+    data.vocabulary = "data"  # action units to detect: 'data' (see min_positives), 'notebook25', or numbers as '4,7,12'
+    data.min_positives = 5  # 'data': units with at least this many positive clips
+    data.alternatives = "first"  # what `L12 or L14` counts as: 'first', 'all', 'none'
+    data.references = "absent"  # what `ref(7B)`, already there at onset, counts as: 'absent', 'present'
+    data.uncertain = "present"  # what `15?` counts as: 'present', 'absent'
+    data.skip_clips = ""  # clips left out on purpose, comma-separated: '032_3_1,028_4_1'
+    data.synthetic_subjects = 24  # of the built-in synthetic release
+    data.synthetic_clips = 160
+    data.synthetic_seed = 0
+
+    config.split = split = ConfigDict()
+    split.test_fraction = 0.2  # of the subjects
+    split.val_fraction = 0.2  # of the remaining subjects; they select epoch and thresholds
+    split.seed = 42  # scikit-learn's GroupShuffleSplit(random_state)
+
+    config.model = ConfigDict({"name": ""})  # a name of fexpr.models.MODELS, and its constructor arguments
+
+    config.train = train = ConfigDict()
+    train.epochs = 50  # >= 1
+    train.batch_size = 16  # rows over all devices
+    train.loss = "bce"  # 'bce', 'focal' (action units); 'cross_entropy' (one class)
+    train.targets = "presence"  # of an action unit: 'presence' (0 or 1) or 'intensity' (A-E as 0.2 to 1.0)
+    train.focal_gamma = 2.0  # 'focal' only
+    train.label_smoothing = 0.0  # 'cross_entropy' only, [0, 1)
+    train.class_weights = 0.0  # 0 = none, 1 = inverse frequency in the training rows, between = that power of it
+    train.class_weights_max = 20.0  # largest weight
+    train.monitor = "loss"  # chooses the epoch: 'loss', 'roc_auc' (action units); 'accuracy', 'uf1' (one class)
+    train.patience = 0  # epochs without a better monitor before stopping; 0 = never
+    train.selection = "best_val"  # whose predictions are the result: 'best_val' or 'last'
+    train.normalize = "standardize"  # 'standardize' (channel mean and deviation of the training rows) or 'unit' (0 to 1)
+    train.trial_axis = "vmap"  # trials of one device: 'vmap' (all at once) or 'map' (one by one: big models)
+
+    config.optimizer = optimizer = ConfigDict()
+    optimizer.name = "adamw"  # 'adam', 'adamw', 'sgd' (Nesterov 0.9)
+    optimizer.learning_rate = 1e-3  # at its peak
+    optimizer.weight_decay = 0.0  # kernels only
+    optimizer.schedule = "constant"  # 'constant' or 'cosine'
+    optimizer.warmup = 0.0  # share of all steps, [0, 1)
+    optimizer.clip_norm = 0.0  # global norm of the gradient; 0 = no clipping
+
+    config.augment = augment = ConfigDict()
+    augment.flip = 0.0  # probability of a mirror image (of a flow map: u is negated)
+    augment.shift = 0  # pixels, largest shift each way
+    augment.noise = 0.0  # standard deviation, grey levels of 0..255
+
+    config.evaluate = evaluate = ConfigDict()
+    evaluate.resamples = 1000  # of the bootstrap over subjects
+    evaluate.min_train_positives = 5  # action units with fewer are reported, and left out of the headline macro
+
+    config.log = log = ConfigDict()
+    log.checkpoint_seconds = 20.0  # at least this long between two checkpoints; 0 = every epoch
+    log.tensorboard = True
+    log.wandb = ""  # '', 'online', 'offline'
+
+    if variant == "debug":
+        data.source, data.synthetic_subjects, data.synthetic_clips, data.min_positives = "synthetic", 6, 24, 2
+        train.epochs, evaluate.resamples, evaluate.min_train_positives = 3, 50, 1
+    config.lock()
+    return config
+
+
+def validate(config: ml_collections.ConfigDict) -> None:
+    """Checks every field against its constraint.
+
+    Raises:
+      UserError: with every problem of the config at once.
+    """
+    problems = [
+        f"{name}={value!r}: expected {expected}"
+        for name, value, expected, right in _constraints(config) if not right
+    ]
+    if problems:
+        raise UserError("the config cannot be used", problems,
+                        fix="set them with --config.<field>=<value>; configs/base.py describes every field")
+
+
+def _constraints(c: ConfigDict):
+    def one_of(name, value, allowed):
+        return name, value, "one of " + ", ".join(repr(a) for a in allowed), value in allowed
+
+    def number(name, value, text, right):
+        return name, value, text, right
+
+    from experiments import EXPERIMENTS
+    from fexpr.data import LOADERS
+    from fexpr.models import MODELS
+
+    multilabel = c.train.loss != "cross_entropy"
+    yield one_of("experiment", c.experiment, tuple(EXPERIMENTS))
+    yield one_of("data.name", c.data.name, tuple(LOADERS))
+    yield one_of("data.source", c.data.source, ("auto", "release", "synthetic"))
+    yield one_of("data.layout", c.data.layout, ("auto", "frames", "flow"))
+    yield one_of("data.align", c.data.align, ("auto", "landmarks", "detect", "none"))
+    yield one_of("data.alternatives", c.data.alternatives, ("first", "all", "none"))
+    yield one_of("data.references", c.data.references, ("absent", "present"))
+    yield one_of("data.uncertain", c.data.uncertain, ("present", "absent"))
+    yield one_of("model.name", c.model.name, tuple(MODELS))
+    yield one_of("train.loss", c.train.loss, ("bce", "focal", "cross_entropy"))
+    yield one_of("train.targets", c.train.targets, ("presence", "intensity"))
+    yield one_of("train.monitor", c.train.monitor, ("loss", "roc_auc") if multilabel else ("loss", "accuracy", "uf1"))
+    yield one_of("train.selection", c.train.selection, ("best_val", "last"))
+    yield one_of("train.normalize", c.train.normalize, ("standardize", "unit"))
+    yield one_of("train.trial_axis", c.train.trial_axis, ("vmap", "map"))
+    yield one_of("optimizer.name", c.optimizer.name, ("adam", "adamw", "sgd"))
+    yield one_of("optimizer.schedule", c.optimizer.schedule, ("constant", "cosine"))
+    yield one_of("log.wandb", c.log.wandb, ("", "online", "offline"))
+    for name, value, low in (
+        ("seed", c.seed, 0), ("data.image_size", c.data.image_size, 8), ("data.min_positives", c.data.min_positives, 1),
+        ("data.synthetic_subjects", c.data.synthetic_subjects, 3), ("data.synthetic_clips", c.data.synthetic_clips, 3),
+        ("split.seed", c.split.seed, 0), ("train.epochs", c.train.epochs, 1), ("train.batch_size", c.train.batch_size, 1),
+        ("train.patience", c.train.patience, 0), ("augment.shift", c.augment.shift, 0), ("evaluate.resamples", c.evaluate.resamples, 10),
+        ("evaluate.min_train_positives", c.evaluate.min_train_positives, 1), ("train.class_weights", c.train.class_weights, 0),
+        ("train.class_weights_max", c.train.class_weights_max, 1), ("train.focal_gamma", c.train.focal_gamma, 0),
+        ("optimizer.weight_decay", c.optimizer.weight_decay, 0), ("optimizer.clip_norm", c.optimizer.clip_norm, 0),
+        ("augment.noise", c.augment.noise, 0), ("log.checkpoint_seconds", c.log.checkpoint_seconds, 0),
+    ):
+        yield number(name, value, f"at least {low}", value >= low)
+    yield number("optimizer.learning_rate", c.optimizer.learning_rate, "more than 0", c.optimizer.learning_rate > 0)
+    for name, value in (("split.test_fraction", c.split.test_fraction), ("split.val_fraction", c.split.val_fraction)):
+        yield number(name, value, "a share of the subjects, between 0 and 1", 0 < value < 1)
+    for name, value in (("optimizer.warmup", c.optimizer.warmup), ("train.label_smoothing", c.train.label_smoothing)):
+        yield number(name, value, "at least 0 and less than 1", 0 <= value < 1)
+    yield number("augment.flip", c.augment.flip, "a probability, 0 to 1", 0 <= c.augment.flip <= 1)

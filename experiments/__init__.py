@@ -1,0 +1,5 @@
+"""What a person runs: plain functions (config, workdir) -> None that compose the rooms data, models, train and evaluate."""
+
+from experiments.fit import fit
+
+EXPERIMENTS = {"fit": fit}

@@ -1,0 +1,62 @@
+"""The one form in which data leaves this room: uint8 images, labels, groups, ids, and where they came from."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+SYNTHETIC = "synthetic"
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """N rows of one task.
+
+    Attributes:
+      images: uint8 [N, H, W, C].
+      labels: int32 [N] (class ids) or float32 [N, K] (action-unit intensity in [0, 1]; 0 = absent).
+      groups: str [N], the subject or actor; no split may put one group on two sides.
+      ids: str [N], unique (clip or frame).
+      class_names: K names.
+      source: `<release>@<fingerprint>`, or `synthetic`.
+      split: str [N], the release's own split, or None where it has none.
+      extras: named per-row arrays (landmarks, saliency, video, dataset ...).
+      kind: what an image is: `flow` (channels u, v, optical strain; 128 is no motion only if the scaling says so), or `face`.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    groups: np.ndarray
+    ids: np.ndarray
+    class_names: tuple[str, ...]
+    source: str
+    split: np.ndarray | None = None
+    extras: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    kind: str = "face"
+
+    def __post_init__(self):
+        n = len(self.images)
+        if self.images.dtype != np.uint8 or self.images.ndim != 4:
+            raise ValueError(f"images must be uint8 [N,H,W,C], got {self.images.dtype} {self.images.shape}")
+        for name, rows in {"labels": self.labels, "groups": self.groups, "ids": self.ids, "split": self.split, **self.extras}.items():
+            if rows is not None and len(rows) != n:
+                raise ValueError(f"{name} has {len(rows)} rows, images have {n}")
+        if self.labels.ndim == 1:
+            if self.labels.dtype != np.int32 or (n and not 0 <= self.labels.min() <= self.labels.max() < len(self.class_names)):
+                raise ValueError("labels [N] must be int32 class ids below the number of class names")
+        elif self.labels.dtype != np.float32 or self.labels.shape[1] != len(self.class_names):
+            raise ValueError(f"labels [N,K] must be float32 with K = {len(self.class_names)}, got {self.labels.dtype} {self.labels.shape}")
+        if len(set(self.ids.tolist())) != n:
+            raise ValueError("ids must be unique")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def synthetic(self) -> bool:
+        return self.source == SYNTHETIC
+
+    @property
+    def multilabel(self) -> bool:
+        return self.labels.ndim == 2

@@ -1,0 +1,54 @@
+"""The models room: linen modules, `model.apply(variables, images, train=…, mask=…)` -> logits float32 [B, K].
+
+Images are float32 NHWC, augmented and normalised already. `mask` (bool [B]) marks the real rows of a padded batch; `train` turns
+dropout on (give `rngs={"dropout": key}`) and takes batch statistics from the batch (give `mutable=["batch_stats"]`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+from fexpr.errors import UserError
+from fexpr.models.aucnn import SimpleAUCNN
+from fexpr.models.htnet import HTNet
+from fexpr.models.ststnet import STSTNet
+
+MODELS: dict[str, type[nn.Module]] = {"htnet": HTNet, "aucnn": SimpleAUCNN, "ststnet": STSTNet}
+
+
+def build(name: str, **arguments: Any) -> nn.Module:
+    """The model `name` of MODELS, made with its constructor arguments. Lists are taken as tuples.
+
+    Raises:
+      UserError: no such model; arguments that it does not have, lacks, or cannot work with.
+    """
+    if name not in MODELS:
+        near = difflib.get_close_matches(str(name), MODELS, n=1, cutoff=0.4)
+        raise UserError(
+            f"there is no model {name!r}", [f"config.model.name: expected one of {', '.join(MODELS)}; found {name!r}"],
+            fix=f"did you mean {near[0]!r}?" if near else "set config.model.name to one of these",
+        )
+    fields = {f.name: f for f in dataclasses.fields(MODELS[name]) if f.name not in ("name", "parent")}
+    required = [n for n, f in fields.items() if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING]
+    problems = [f"{n}: {name} has no such argument" + _nearest(n, fields) for n in arguments if n not in fields]
+    problems += [f"{n}: missing" for n in required if n not in arguments]
+    if problems:
+        raise UserError(f"model {name!r} cannot be built", problems, fix=f"its arguments are {', '.join(fields)}")
+    return MODELS[name](**{n: tuple(value) if isinstance(value, list) else value for n, value in arguments.items()})
+
+
+def count_parameters(params: Mapping[str, Any]) -> int:
+    """How many numbers a tree of parameters (arrays or shapes) holds."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+
+
+def _nearest(name: str, names: Mapping[str, Any]) -> str:
+    near = difflib.get_close_matches(name, names, n=1)
+    return f"; did you mean {near[0]}?" if near else ""

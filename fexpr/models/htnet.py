@@ -1,0 +1,166 @@
+"""HTNet: local transformers over blocks of a flow map, merged level by level (Wang et al. 2024, arXiv 2307.14637)."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+
+from fexpr.errors import UserError
+from fexpr.models.layers import Conv, Dense, check_arguments, max_pool, torch_kernel
+
+FFN_EXPANSION = 4
+
+
+class HTNet(nn.Module):
+    """Hierarchical transformer on a flow map. images float32 [B, S, S, C] -> logits float32 [B, num_classes].
+
+    Patches are embedded on a map of S/patch_size squared tokens. Level i (0 first) cuts the map into 2^(L-1-i) squared blocks and
+    runs `block_repeats[i]` transformer blocks of width dim * 2^i with heads * 2^i heads inside each; between levels a 3x3
+    convolution doubles the width, and a max-pool halves the map, so that every level has the same number of tokens in a block.
+    Values and parameter counts are those of the published code (weights interchange: models/pretrained.py); initial values follow
+    PyTorch's defaults, the position bias is drawn from a standard normal, as there.
+
+    With image 28, patch 7 and three levels (the published configuration) a block holds ONE token. Attention over one token is
+    that token's value projection, exactly, so queries and keys are not computed. Their weights are kept, to interchange and to
+    count the same, and get a gradient of exactly zero.
+
+    A head is dim // heads wide. Where heads do not divide dim (published: 256 and 3) the heads together are the largest
+    multiple below.
+
+    Attributes:
+      num_classes: K, logits.
+      image_size: S, height and width of a map, in pixels.
+      patch_size: side of a patch, in pixels; divides S.
+      dim: width of the first level.
+      heads: attention heads of the first level.
+      num_hierarchies: L, levels; 2^(L-1) divides S / patch_size.
+      block_repeats: transformer blocks of each level, first (finest) level first; one number for all alike.
+      dropout: rate after attention weights, projections and hidden layers, in training.
+
+    Raises:
+      UserError: an argument is impossible, or the images are not image_size pixels high and wide.
+    """
+
+    num_classes: int
+    image_size: int = 28
+    patch_size: int = 7
+    dim: int = 64
+    heads: int = 4
+    num_hierarchies: int = 2
+    block_repeats: int | tuple[int, ...] = 2
+    dropout: float = 0.0
+
+    def __post_init__(self):
+        names = ("num_classes", "image_size", "patch_size", "dim", "heads", "num_hierarchies")
+        check_arguments("HTNet", {name: getattr(self, name) for name in names}, {"dropout": self.dropout})
+        repeats = {f"block_repeats[{i}]": r for i, r in enumerate(self.repeats)}
+        check_arguments("HTNet", repeats, others=self._misfits())
+        super().__post_init__()
+
+    @property
+    def repeats(self) -> tuple[int, ...]:
+        """Transformer blocks of each level, first level first."""
+        one_for_all = not isinstance(self.block_repeats, tuple)
+        return (self.block_repeats,) * self.num_hierarchies if one_for_all else self.block_repeats
+
+    def _misfits(self) -> list[str]:
+        """Arguments that are possible each, but not together."""
+        side, blocks = self.image_size // self.patch_size, 2 ** (self.num_hierarchies - 1)
+        problems = []
+        if self.image_size % self.patch_size:
+            problems.append(f"patch_size: expected a divisor of image_size {self.image_size}, found {self.patch_size}")
+        elif side % blocks:
+            problems.append(f"num_hierarchies: {self.num_hierarchies} levels cut a map of {side}x{side} patches into "
+                            f"{blocks}x{blocks} blocks; expected {blocks} to divide {side}")
+        if self.heads > self.dim:
+            problems.append(f"heads: expected at most dim {self.dim}, found {self.heads}")
+        if len(self.repeats) != self.num_hierarchies:
+            problems.append(f"block_repeats: expected {self.num_hierarchies} numbers, one a level, found {self.block_repeats}")
+        return problems
+
+    @nn.compact
+    def __call__(self, images: jax.Array, train: bool = False, mask: jax.Array | None = None) -> jax.Array:
+        """`mask` is of no use without batch statistics; it is taken so that all models are called alike."""
+        del mask
+        if images.shape[1:3] != (self.image_size, self.image_size):
+            raise UserError(
+                "HTNet was built for another image size",
+                [f"image_size: expected {self.image_size}x{self.image_size} images, found {images.shape[1]}x{images.shape[2]}"],
+                fix="set config.model.image_size to the size of the data's images",
+            )
+        patches = rearrange(images, "b (h p1) (w p2) c -> b h w (p1 p2 c)", p1=self.patch_size, p2=self.patch_size)
+        x = Dense(self.dim, name="patch_embedding")(patches)
+        for i, repeats in enumerate(self.repeats):
+            blocks = 2 ** (self.num_hierarchies - 1 - i)
+            side = x.shape[1] // blocks
+            x = rearrange(x, "b (b1 h) (b2 w) c -> (b b1 b2) (h w) c", b1=blocks, b2=blocks)
+            x = Level(repeats, self.heads * 2**i, self.dropout, name=f"level_{i}")(x, train)
+            x = rearrange(x, "(b b1 b2) (h w) c -> b (b1 h) (b2 w) c", b1=blocks, b2=blocks, h=side)
+            if blocks > 1:
+                x = Conv(self.dim * 2 ** (i + 1), name=f"merge_{i}")(x)
+                x = max_pool(layer_norm(f"merge_{i}_norm")(x), window=3, stride=2, padding=1)
+        x = layer_norm("head_norm")(x)
+        return Dense(self.num_classes, name="head")(x.mean((1, 2)))
+
+
+def layer_norm(name: str) -> nn.LayerNorm:
+    """LayerNorm over channels. Not the fast variance: E[x^2] - E[x]^2 loses digits where the mean is large."""
+    return nn.LayerNorm(epsilon=1e-5, use_fast_variance=False, name=name)
+
+
+class Level(nn.Module):
+    """Transformer blocks inside every block of the map. tokens [S, n, D] -> [S, n, D], S sequences (images x blocks).
+
+    The position bias is one number a token, the same for all channels.
+    """
+
+    repeats: int
+    heads: int
+    dropout: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        position = self.param("position", nn.initializers.normal(1.0), (x.shape[1],))
+        x += rearrange(position, "n -> 1 n 1")
+        for r in range(self.repeats):
+            attention = Attention(self.heads, self.dropout, name=f"attention_{r}")
+            x += attention(layer_norm(f"attention_{r}_norm")(x), train)
+            x += FeedForward(self.dropout, name=f"ffn_{r}")(layer_norm(f"ffn_{r}_norm")(x), train)
+        return x
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention, [S, n, D] -> [S, n, D]. Parameters: qkv [D, 3 * inner] without bias, out (dense)."""
+
+    heads: int
+    dropout: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        _, tokens, dim = x.shape
+        head_dim = dim // self.heads
+        inner = head_dim * self.heads
+        qkv = self.param("qkv", torch_kernel, (dim, 3 * inner))
+        drop = nn.Dropout(self.dropout, deterministic=not train)
+        if tokens == 1:  # softmax over one score is 1, and drops out (or not) a whole head at a time
+            v = rearrange(x @ qkv[:, 2 * inner :], "s n (h d) -> s n h d", h=self.heads)
+            attended = nn.Dropout(self.dropout, broadcast_dims=(-1,), deterministic=not train)(v)
+        else:
+            q, k, v = rearrange(x @ qkv, "s n (qkv h d) -> qkv s n h d", qkv=3, h=self.heads)
+            scores = jnp.einsum("snhd,smhd->shnm", q, k) * head_dim**-0.5
+            attended = jnp.einsum("shnm,smhd->snhd", drop(nn.softmax(scores)), v)
+        return drop(Dense(dim, name="out")(rearrange(attended, "s n h d -> s n (h d)")))
+
+
+class FeedForward(nn.Module):
+    """Two dense layers with an exact (erf) GELU between, [S, n, D] -> [S, n, D]."""
+
+    dropout: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        drop = nn.Dropout(self.dropout, deterministic=not train)
+        hidden = drop(nn.gelu(Dense(FFN_EXPANSION * x.shape[-1], name="hidden")(x), approximate=False))
+        return drop(Dense(x.shape[-1], name="out")(hidden))

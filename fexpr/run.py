@@ -1,0 +1,125 @@
+"""The run directory and the cache: names, formats, atomic writes. What users script against (DESIGN.md, contracts).
+
+A run directory holds `config.json`, `metrics.jsonl`, `predictions.npz`, `metrics.json`, `report.html`, `figures/`,
+`checkpoints/` and `log.txt`. Every file is written under a temporary name and renamed, so that a kill at any instant
+leaves either the old file or the new one, never half of one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from fexpr.errors import UserError
+
+FORMAT_VERSION = 1
+
+CONFIG = "config.json"
+HISTORY = "metrics.jsonl"
+PREDICTIONS = "predictions.npz"
+METRICS = "metrics.json"
+REPORT = "report.html"
+FIGURES = "figures"
+CHECKPOINTS = "checkpoints"
+LOG = "log.txt"
+
+
+def cache_dir() -> Path:
+    """`$FEXPR_CACHE_DIR`, else `fexpr` in the user's cache folder (`$XDG_CACHE_HOME` or `~/.cache`)."""
+    if os.environ.get("FEXPR_CACHE_DIR"):
+        return Path(os.environ["FEXPR_CACHE_DIR"]).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "fexpr"
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path | str) -> Iterator[Path]:
+    """Yields a temporary path beside `path`, on the same file system; renames it onto `path` if the block succeeds.
+
+    The file (or folder: make it at the yielded path) is removed if the block raises. The suffix of `path` is kept, since
+    many writers choose their format by it.
+
+    Raises:
+      UserError: the folder cannot be written to, or the disk is full.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    except OSError as e:
+        raise UserError(f"cannot write {path}: {e.strerror or e}", fix="check the folder's permissions and free space") from e
+    partial = folder / path.name
+    try:
+        yield partial
+        if partial.is_file():
+            with open(partial, "rb+") as f:  # on disk before the rename, or a power cut leaves an empty file of that name
+                os.fsync(f.fileno())
+        if path.is_dir() and partial.is_dir():
+            shutil.rmtree(path)
+        os.replace(partial, path)
+    except OSError as e:
+        raise UserError(f"cannot write {path}: {e.strerror or e}", fix="check the folder's permissions and free space") from e
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_text(path: Path | str, text: str) -> None:
+    with atomic_path(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path | str, value: object) -> None:
+    """Strict JSON: NaN and infinities are written as null, NumPy scalars and arrays as plain numbers and lists."""
+    write_text(path, json.dumps(_plain(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path | str) -> object:
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def write_arrays(path: Path | str, arrays: dict[str, np.ndarray]) -> None:
+    """An .npz without pickles, byte for byte the same for the same arrays."""
+    for name, array in arrays.items():
+        if np.asarray(array).dtype == object:
+            raise TypeError(f"array {name!r} has dtype object, which only a pickle could hold")
+    with atomic_path(path) as partial:
+        np.savez(partial, **arrays)
+
+
+def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as f:
+        return {name: f[name] for name in f.files}
+
+
+def read_history(run_dir: Path | str) -> list[dict[str, float]]:
+    """The rows of metrics.jsonl, without a last line that a kill cut short. Empty where there is no file."""
+    path = Path(run_dir) / HISTORY
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    if isinstance(value, Path):
+        return str(value)
+    return value

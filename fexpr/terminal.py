@@ -1,0 +1,56 @@
+"""What a person sees while fexpr works: plain lines and one live progress bar. Everything else goes to the log file."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+def say(text: str = "", style: str | None = None) -> None:
+    """Prints one line. `text` is printed as it is; `style` colours the whole line (rich style names)."""
+    console.print(text, style=style, markup=False)
+
+
+@contextlib.contextmanager
+def progress(description: str, total: int, done: int = 0) -> Iterator[Callable[..., None]]:
+    """One live line with a bar, a count, elapsed time and ETA.
+
+    Yields a function `advance(n=1, note="")`; `note` is shown behind the bar (a loss, a clip's name).
+    `done` starts the bar part of the way, for work that is resumed. Off a terminal only the finished line is printed.
+    """
+    columns = (
+        TextColumn("{task.description}"), BarColumn(bar_width=28), MofNCompleteColumn(),
+        TimeElapsedColumn(), TextColumn("eta"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(description, total=total, completed=done, note="")
+
+        def advance(n: int = 1, note: str | None = None) -> None:
+            bar.update(task, advance=n, **({} if note is None else {"note": note}))
+
+        yield advance
+
+
+def log_to(path: Path) -> None:
+    """Sends what libraries log and warn to the file `path` (appended), and nothing of it to the terminal."""
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        root.removeHandler(handler)
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    logging.captureWarnings(True)
+
+
+def error(text: str) -> None:
+    """Prints to stderr, as it is."""
+    Console(stderr=True, highlight=False, soft_wrap=True).print(text, style="bold red" if sys.stderr.isatty() else None, markup=False)

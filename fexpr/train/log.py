@@ -1,0 +1,60 @@
+"""Where the numbers of a run go while it trains: metrics.jsonl always; TensorBoard and Weights & Biases where asked for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from fexpr import run
+from fexpr.errors import UserError
+
+
+class History:
+    """`metrics.jsonl`: one JSON object an epoch. A resumed run drops what stands after its checkpoint and goes on from there."""
+
+    def __init__(self, run_dir: Path, resumed_epoch: int = 0):
+        self._path = Path(run_dir) / run.HISTORY
+        self.rows = [row for row in run.read_history(run_dir) if row["epoch"] <= resumed_epoch]
+        run.write_text(self._path, "".join(json.dumps(row) + "\n" for row in self.rows))
+
+    def add(self, row: dict[str, float]) -> None:
+        self.rows.append(row)
+        with open(self._path, "a", encoding="utf-8") as f:
+            f.write(json.dumps(row) + "\n")
+
+
+class Writers:
+    """TensorBoard event files (without TensorFlow) under `tensorboard/`, and Weights & Biases ('online' or 'offline', '' = off).
+
+    Raises:
+      UserError: Weights & Biases is asked for and not installed.
+    """
+
+    def __init__(self, run_dir: Path, tensorboard: bool, wandb: str, config: dict):
+        self._board = self._wandb = None
+        if tensorboard:
+            from tensorboardX import SummaryWriter  # 0.3 s that a run without it need not wait for
+
+            self._board = SummaryWriter(str(Path(run_dir) / "tensorboard"))
+        if wandb:
+            try:
+                import wandb as package
+            except ImportError as e:
+                raise UserError(f"log.wandb={wandb!r}, but Weights & Biases is not installed",
+                                fix="pip install wandb, or --config.log.wandb=''") from e
+            name = Path(run_dir).resolve().name
+            self._wandb = package.init(project="fexpr", name=name, id=name, resume="allow", mode=wandb, dir=str(run_dir), config=config)
+
+    def add(self, row: dict[str, float]) -> None:
+        step, scalars = row["epoch"], {k: v for k, v in row.items() if k != "epoch" and v is not None}
+        if self._board:
+            for name, value in scalars.items():
+                self._board.add_scalar(name, value, step)
+        if self._wandb:
+            self._wandb.log(scalars, step=step)
+
+    def close(self) -> None:
+        if self._board:
+            self._board.close()
+        if self._wandb:
+            self._wandb.finish()

@@ -1,0 +1,60 @@
+"""Losses: plain functions (logits, targets, ...) -> one loss per row. Weights come from the trial's training rows only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+
+def binary_cross_entropy(logits_BxK: jax.Array, targets_BxK: jax.Array, weights_K: jax.Array, gamma: jax.Array) -> jax.Array:
+    """Sum over classes of sigmoid cross entropy, averaged over K; shape [B].
+
+    `targets` may be soft (action-unit intensity in [0, 1]); `weights` multiplies the positive part, as PyTorch's `pos_weight`.
+    `gamma` is not used.
+    """
+    del gamma
+    positive, negative = -jax.nn.log_sigmoid(logits_BxK), -jax.nn.log_sigmoid(-logits_BxK)
+    return jnp.mean(weights_K[None] * targets_BxK * positive + (1 - targets_BxK) * negative, axis=-1)
+
+
+def focal(logits_BxK: jax.Array, targets_BxK: jax.Array, weights_K: jax.Array, gamma: jax.Array) -> jax.Array:
+    """Focal loss on sigmoids (Lin et al. 2017, equation 4; for soft targets the modulating factor is |target - p|^gamma), shape [B].
+
+    gamma = 0 is `binary_cross_entropy`.
+    """
+    p = jax.nn.sigmoid(logits_BxK)
+    positive, negative = -jax.nn.log_sigmoid(logits_BxK), -jax.nn.log_sigmoid(-logits_BxK)
+    # the clip keeps the gradient of x^gamma finite at x = 0 for gamma < 1
+    focus = jnp.power(jnp.clip(jnp.abs(targets_BxK - p), 1e-6, 1.0), gamma)
+    return jnp.mean(focus * (weights_K[None] * targets_BxK * positive + (1 - targets_BxK) * negative), axis=-1)
+
+
+def cross_entropy(logits_BxK: jax.Array, labels_B: jax.Array, weights_K: jax.Array, smoothing: jax.Array) -> jax.Array:
+    """Softmax cross entropy with integer labels, label smoothing (Szegedy et al. 2016) and one weight per true class; shape [B]."""
+    onehot = jax.nn.one_hot(labels_B, logits_BxK.shape[-1], dtype=logits_BxK.dtype)
+    targets = onehot * (1 - smoothing) + smoothing / logits_BxK.shape[-1]
+    return optax.softmax_cross_entropy(logits_BxK, targets) * (onehot @ weights_K)
+
+
+LOSSES: dict[str, Callable] = {"bce": binary_cross_entropy, "focal": focal, "cross_entropy": cross_entropy}
+MULTILABEL_LOSSES = ("bce", "focal")
+
+
+def class_weights(labels: np.ndarray, classes: int, strength: float, maximum: float) -> np.ndarray:
+    """One weight per class from the training labels alone, float32 [K].
+
+    Multi-label [N, K]: (negatives / positives) ** strength, the weight of a positive; a class without positives gets 1 (its weight is
+    never used). Class ids [N]: (N / (K * count)) ** strength, scikit-learn's `balanced` at strength 1.
+    `strength` 0 means no weighting; every weight is at most `maximum`.
+    """
+    if labels.ndim == 2:
+        positives = (labels > 0).sum(0)
+        ratio = np.where(positives > 0, (len(labels) - positives) / np.maximum(positives, 1), 1.0)
+    else:
+        count = np.bincount(labels, minlength=classes)
+        ratio = np.where(count > 0, len(labels) / (classes * np.maximum(count, 1)), 1.0)
+    return np.minimum(np.maximum(ratio, 1e-6) ** strength, maximum).astype(np.float32)

@@ -1,0 +1,243 @@
+"""The training of ONE trial: its state, one epoch, its selection. Parallelism over trials and devices is trials.py's affair.
+
+Shapes below are those of one trial. Where the mesh axis `data` has several devices, each sees its slice of every batch, and gradients
+are summed over the axis; nothing else here knows of devices.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from fexpr.train import optim
+from fexpr.train.losses import LOSSES
+from fexpr.train.monitors import MONITORS
+
+NEVER = -1
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """Everything that is compiled into the program: two trials of one program share it.
+
+    `targets`: 'presence' (label > 0), 'intensity' (the label), or 'class' (ids). `patience`: epochs without a better validation
+    monitor before a trial stops (0 = never stops early). `warmup`: share of all steps. `eval_batch`: rows a forward pass.
+    """
+
+    model: nn.Module
+    augment: Callable[[jax.Array, jax.Array, jax.Array, int], jax.Array]
+    loss: str = "bce"
+    targets: str = "presence"
+    monitor: str = "loss"
+    batch_size: int = 16
+    eval_batch: int = 256
+    epochs: int = 50
+    patience: int = 0
+    optimizer: str = "adamw"
+    schedule: str = "constant"
+    warmup: float = 0.0
+    clip_norm: float = 0.0
+    gamma: float = 0.0
+    data_devices: int = 1
+
+
+class Data(NamedTuple):
+    """On every device once, never copied for a trial: images uint8 [N,H,W,C], labels float32 [N,K] or int32 [N]."""
+
+    images: jax.Array
+    labels: jax.Array
+
+
+class Trial(NamedTuple):
+    """One fold x seed x hyper-parameter point. Row tables are padded with row 0; the mask says which entries count."""
+
+    key: jax.Array  # uint32 [2], made of the trial's seed and fold: the whole source of its random numbers
+    train_rows: jax.Array  # int32 [n]
+    train_mask: jax.Array  # bool [n]
+    eval_rows: jax.Array  # int32 [m], validation and test rows
+    val_mask: jax.Array  # bool [m]
+    test_mask: jax.Array  # bool [m]
+    class_weights: jax.Array  # float32 [K], from the training rows
+    mean: jax.Array  # float32 [C] in 0..255, from the training rows
+    std: jax.Array  # float32 [C]
+    learning_rate: jax.Array
+    weight_decay: jax.Array
+    label_smoothing: jax.Array
+
+
+class Choice(NamedTuple):
+    """The epoch that a way of selecting has chosen so far, and what the model said then. Epochs count from 1."""
+
+    epoch: jax.Array  # int32
+    score: jax.Array  # float32, the monitor: higher is better
+    logits: jax.Array  # float32 [m, K], for eval_rows
+
+
+class State(NamedTuple):
+    """All that changes while a trial trains, hence all that a checkpoint holds."""
+
+    variables: Any  # params and, for models with batch norm, batch_stats
+    opt_state: Any
+    step: jax.Array  # int32, optimiser steps taken
+    epoch: jax.Array  # int32, epochs finished
+    active: jax.Array  # bool; False once stopped early or failed
+    stale: jax.Array  # int32, epochs since the best validation score
+    failed_step: jax.Array  # int32, the first step whose loss or gradient was not finite; -1 = none
+    best_variables: Any  # at the best_val choice
+    last: Choice
+    best_val: Choice
+    oracle: Choice
+
+
+def init(recipe: Recipe, data: Data, trial: Trial) -> State:
+    """A fresh state; the initial parameters depend on the trial's fold and seed alone."""
+    image = jnp.zeros((1, *data.images.shape[1:]), jnp.float32)
+    variables = recipe.model.init(jax.random.fold_in(_key(trial), 0), image, train=False)
+    classes = trial.class_weights.shape[0]
+    nothing = Choice(jnp.int32(0), jnp.float32(-jnp.inf), jnp.zeros((*trial.eval_rows.shape, classes), jnp.float32))
+    return State(
+        variables=variables, opt_state=_optimizer(recipe, trial).init(variables["params"]), step=jnp.int32(0), epoch=jnp.int32(0),
+        active=jnp.bool_(True), stale=jnp.int32(0), failed_step=jnp.int32(NEVER), best_variables=variables, last=nothing,
+        best_val=nothing, oracle=nothing,
+    )
+
+
+def epoch(recipe: Recipe, data: Data, trial: Trial, state: State) -> tuple[State, dict[str, jax.Array]]:
+    """Trains for one epoch, looks at validation and test rows, updates the three choices and early stopping.
+
+    A trial that is not active passes through unchanged. Returns the state and this epoch's scalars.
+    """
+    batches = _batches(trial, state.epoch, len(data.images), recipe.batch_size)
+    trained, (losses, counts) = jax.lax.scan(partial(_train_step, recipe, data, trial), state, batches)
+    train_loss = jnp.sum(losses * counts) / jnp.maximum(counts.sum(), 1.0)
+
+    logits = predict(recipe, data, trial, trained.variables)
+    labels = data.labels[trial.eval_rows]
+    row_losses = _row_losses(recipe, trial, logits, labels)
+    monitor = MONITORS[recipe.monitor]
+    val_score = monitor(logits, labels, trial.val_mask, row_losses)
+    test_score = monitor(logits, labels, trial.test_mask, row_losses)
+
+    now = state.epoch + 1
+    here = trained.failed_step == NEVER
+    better_val = here & (val_score > state.best_val.score)
+    better_test = here & (test_score > state.oracle.score)
+    stale = jnp.where(better_val, 0, state.stale + 1)
+    done = now >= recipe.epochs
+    stopped = done | (stale >= recipe.patience) if recipe.patience else done
+    new = trained._replace(
+        epoch=now, stale=stale, active=here & ~stopped,
+        best_variables=_where(better_val, trained.variables, state.best_variables),
+        last=_where(here, Choice(now, val_score, logits), state.last),
+        best_val=_where(better_val, Choice(now, val_score, logits), state.best_val),
+        oracle=_where(better_test, Choice(now, test_score, logits), state.oracle),
+    )
+    n_val = jnp.maximum(trial.val_mask.sum().astype(jnp.float32), 1.0)
+    kept = _where(state.active, new, state)
+    return kept, {"train_loss": train_loss, "val_loss": jnp.sum(jnp.where(trial.val_mask, row_losses, 0.0)) / n_val,
+                  "val_score": val_score, "ran": state.active, "active": kept.active}
+
+
+def predict(recipe: Recipe, data: Data, trial: Trial, variables: Any) -> jax.Array:
+    """Logits of the trial's eval_rows, float32 [m, K], in forward passes of `eval_batch` rows, shared out over the axis `data`."""
+    m, d = len(trial.eval_rows), recipe.data_devices
+    per_pass = min(recipe.eval_batch, -(-m // d))
+    passes = -(-m // (d * per_pass))
+    rows = jnp.pad(trial.eval_rows, (0, passes * d * per_pass - m)).reshape(d, passes, per_pass)
+    rows = rows[jax.lax.axis_index("data")] if d > 1 else rows[0]
+
+    def forward(rows_B):
+        images = data.images[rows_B].astype(jnp.float32)
+        return recipe.model.apply(variables, _normalised(trial, images), train=False).astype(jnp.float32)
+
+    logits = jax.lax.map(forward, rows) if passes > 1 else forward(rows[0])[None]
+    if d > 1:
+        logits = jax.lax.all_gather(logits, "data")
+    return logits.reshape(d * passes * per_pass, -1)[:m]
+
+
+def _train_step(recipe, data, trial, state, batch):
+    """One optimiser step on a batch: rows [B], mask [B], keys [2]. One without a row, or of a stopped trial, changes nothing."""
+    rows, mask, (augment_key, dropout_key) = batch
+    d = recipe.data_devices
+    places = jnp.arange(len(rows), dtype=jnp.int32)
+    if d > 1:
+        start = jax.lax.axis_index("data") * (len(rows) // d)
+        rows, mask, places = (jax.lax.dynamic_slice_in_dim(x, start, len(x) // d) for x in (rows, mask, places))
+
+    def total(x):
+        return jax.lax.psum(x, "data") if d > 1 else x
+
+    count = total(mask.sum().astype(jnp.float32))
+    # random numbers go by a row's place in the whole batch: the same on any number of devices
+    images = recipe.augment(augment_key, data.images[rows].astype(jnp.float32), places, recipe.batch_size)
+    images = _normalised(trial, images)
+    mutable = [name for name in state.variables if name != "params"]
+
+    def loss_of(params):
+        logits, updated = recipe.model.apply({**state.variables, "params": params}, images, train=True, mask=mask,
+                                             rngs={"dropout": dropout_key}, mutable=mutable)
+        losses = _row_losses(recipe, trial, logits.astype(jnp.float32), data.labels[rows], train=True)
+        return jnp.sum(jnp.where(mask, losses, 0.0)) / jnp.maximum(count, 1.0), updated
+
+    (loss, updated), grads = jax.value_and_grad(loss_of, has_aux=True)(state.variables["params"])
+    loss, grads = total(loss), jax.tree.map(total, grads)
+    finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(grads))
+    with jax.numpy_dtype_promotion("standard"):  # optax raises a float to its integer step count
+        updates, opt_state = _optimizer(recipe, trial).update(grads, state.opt_state, state.variables["params"])
+    params = optax.apply_updates(state.variables["params"], updates)
+    due = state.active & (count > 0) & (state.failed_step == NEVER)
+    go = due & finite
+    changed = ({**updated, "params": params}, opt_state, state.step + 1)
+    variables, opt_state, step = _where(go, changed, (state.variables, state.opt_state, state.step))
+    failed = jnp.where(due & ~finite, state.step, state.failed_step)
+    state = state._replace(variables=variables, opt_state=opt_state, step=step, failed_step=failed)
+    return state, (jnp.where(go, loss, 0.0), jnp.where(go, count, 0.0))  # a step not taken counts no rows in the epoch's mean
+
+
+def _row_losses(recipe, trial, logits, labels, train=False):
+    targets = (labels > 0).astype(jnp.float32) if recipe.targets == "presence" else labels
+    if recipe.loss == "cross_entropy":
+        extra = trial.label_smoothing if train else jnp.zeros_like(trial.label_smoothing)
+    else:
+        extra = jnp.float32(recipe.gamma)
+    return LOSSES[recipe.loss](logits, targets, trial.class_weights, extra)
+
+
+def _batches(trial, epoch_number, data_rows, batch_size):
+    """This epoch's batches: rows [steps, B], masks [steps, B], keys [steps, 2].
+
+    Every row of the data draws its own number, and every step its own keys, so neither depends on how far a trial's table is padded.
+    """
+    shuffle_key, steps_key = jax.random.split(jax.random.fold_in(_key(trial), epoch_number + 1))
+    draw = jax.random.uniform(shuffle_key, (data_rows,))[trial.train_rows]
+    order = jnp.argsort(jnp.where(trial.train_mask, draw, jnp.inf))
+    pad = -len(order) % batch_size
+    rows = jnp.pad(trial.train_rows[order], (0, pad)).reshape(-1, batch_size)
+    mask = jnp.pad(trial.train_mask[order], (0, pad)).reshape(-1, batch_size)
+    return rows, mask, jax.random.split(steps_key, (len(rows), 2))
+
+
+def _optimizer(recipe, trial):
+    steps = (trial.train_mask.sum().astype(jnp.int32) + recipe.batch_size - 1) // recipe.batch_size
+    return optim.optimizer(recipe.optimizer, recipe.schedule, recipe.warmup, recipe.clip_norm, trial.learning_rate, trial.weight_decay,
+                           steps * recipe.epochs)
+
+
+def _normalised(trial, images):
+    return (images - trial.mean[None, None, None]) / trial.std[None, None, None]
+
+
+def _key(trial):
+    return jax.random.wrap_key_data(trial.key)
+
+
+def _where(condition, new, old):
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)

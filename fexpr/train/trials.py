@@ -1,0 +1,156 @@
+"""All trials of a protocol as one compiled program over a mesh with the axes `trial` and `data`.
+
+A trial is one fold x one seed x one point of the hyper-parameters that need no recompilation. Trials are padded so that they divide
+over the devices of the axis `trial`; the data set lies on every device once. `jit(shard_map(vmap(one trial)))` inserts no collectives
+between trials; with one trial and several devices, the axis `data` takes them all and the same program is data-parallel.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from fexpr.errors import UserError
+from fexpr.train import step
+from fexpr.train.losses import class_weights
+from fexpr.train.step import Data, Recipe, State, Trial
+
+
+@dataclasses.dataclass(frozen=True)
+class TrialSpec:
+    """A trial as the experiments describe it: row numbers into the data set, its fold and seed, its hyper-parameters."""
+
+    train: np.ndarray
+    val: np.ndarray
+    test: np.ndarray
+    fold: int = 0
+    seed: int = 0
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    label_smoothing: float = 0.0
+    weight_strength: float = 0.0
+    weight_maximum: float = 20.0
+
+
+def make_mesh(trials: int, batch_size: int, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """One trial: all devices share its batch. Several: all devices share the trials.
+
+    Raises:
+      UserError: one trial, and the batch does not divide over the devices.
+    """
+    devices = list(jax.devices() if devices is None else devices)
+    shape = (1, len(devices)) if trials == 1 else (len(devices), 1)
+    if trials == 1 and batch_size % len(devices):
+        raise UserError(f"train.batch_size={batch_size} does not divide over {len(devices)} devices",
+                        fix=f"choose a multiple of {len(devices)}")
+    return Mesh(np.array(devices).reshape(shape), ("trial", "data"))
+
+
+class Engine:
+    """Trains a set of trials. `state` and every result have a leading axis of trials, padding removed.
+
+    Args:
+      recipe: what is compiled in; its `data_devices` is set here from the mesh.
+      images: uint8 [N,H,W,C]. labels: float32 [N,K] or int32 [N]. classes: K.
+      specs: the trials. mesh: from `make_mesh`.
+      normalize: 'standardize' (mean and deviation of each channel over the trial's training rows) or 'unit' (0..1).
+      trial_axis: 'vmap' (all trials of a device at once) or 'map' (one after the other: for networks that fill a device alone).
+    """
+
+    def __init__(self, recipe: Recipe, images: np.ndarray, labels: np.ndarray, classes: int, specs: Sequence[TrialSpec], mesh: Mesh,
+                 normalize: str = "standardize", trial_axis: str = "vmap"):
+        self.recipe = dataclasses.replace(recipe, data_devices=mesh.shape["data"])
+        self.mesh, self.specs = mesh, tuple(specs)
+        self._padded = -len(specs) % mesh.shape["trial"] + len(specs)
+        stacked = stack(specs, images, labels, classes, normalize)
+        self.eval_rows = stacked.eval_rows
+        self.val_mask, self.test_mask = stacked.val_mask, stacked.test_mask
+        self._trial = self._put(stacked)
+        self._data = jax.device_put(Data(images, labels), NamedSharding(mesh, P()))
+        self._init = self._compile(partial(step.init, self.recipe), trial_axis, donate=False)
+        self._epoch = self._compile(partial(step.epoch, self.recipe), trial_axis, donate=True)
+
+    def init(self) -> State:
+        """Fresh states, on the devices."""
+        return self._init(self._data, self._trial)
+
+    def epoch(self, state: State) -> tuple[State, dict[str, jax.Array]]:
+        """One epoch of every trial. `state` is donated. The scalars come back as arrays [T padded], not yet waited for."""
+        return self._epoch(self._data, self._trial, state)
+
+    def to_host(self, tree: Any) -> Any:
+        """NumPy arrays of the real trials, whatever the devices: what checkpoints and predictions are made from."""
+        return jax.tree.map(lambda x: np.asarray(x)[: len(self.specs)], jax.device_get(tree))
+
+    def to_devices(self, state: State) -> State:
+        """The inverse of `to_host`, onto this engine's devices (which may be others than those the state came from)."""
+        return self._put(state)
+
+    def abstract(self) -> State:
+        """Shapes and types of `to_host(init())` without computing it."""
+        shapes = jax.eval_shape(self._init, self._data, self._trial)
+        return jax.tree.map(lambda s: jax.ShapeDtypeStruct((len(self.specs), *s.shape[1:]), s.dtype), shapes)
+
+    def _put(self, tree: Any) -> Any:
+        """Pads the trial axis by repeating the last trial (its copies are computed and thrown away) and spreads it over the mesh."""
+        sharding = NamedSharding(self.mesh, P("trial"))
+        extra = self._padded - len(self.specs)
+        return jax.tree.map(lambda x: jax.device_put(np.concatenate([x, np.repeat(x[-1:], extra, 0)]) if extra else x, sharding), tree)
+
+    def _compile(self, one: Any, trial_axis: str, donate: bool) -> Any:
+        def many(data, *rest):
+            if trial_axis == "map":
+                return jax.lax.map(lambda per_trial: one(data, *per_trial), rest)
+            return jax.vmap(lambda *per_trial: one(data, *per_trial))(*rest)
+
+        arguments = (P(), P("trial"), P("trial")) if donate else (P(), P("trial"))
+        program = jax.shard_map(many, mesh=self.mesh, in_specs=arguments, out_specs=P("trial"), check_vma=False)
+        return jax.jit(program, donate_argnums=(2,) if donate else ())
+
+
+def stack(specs: Sequence[TrialSpec], images: np.ndarray, labels: np.ndarray, classes: int, normalize: str) -> Trial:
+    """Index tables, masks, and the statistics of each trial's own training rows (DESIGN.md rule 2), as NumPy arrays [T, ...]."""
+    n = max(len(s.train) for s in specs)
+    m = max(len(s.val) + len(s.test) for s in specs)
+
+    def one(s: TrialSpec) -> Trial:
+        mean, std = _statistics(images[s.train], normalize)
+        return Trial(
+            key=np.asarray(jax.random.key_data(jax.random.fold_in(jax.random.key(s.seed), s.fold))),
+            train_rows=_pad(s.train, n), train_mask=np.arange(n) < len(s.train),
+            eval_rows=_pad(np.concatenate([s.val, s.test]), m), val_mask=np.arange(m) < len(s.val),
+            test_mask=(np.arange(m) >= len(s.val)) & (np.arange(m) < len(s.val) + len(s.test)),
+            class_weights=class_weights(labels[s.train], classes, s.weight_strength, s.weight_maximum), mean=mean, std=std,
+            learning_rate=np.float32(s.learning_rate), weight_decay=np.float32(s.weight_decay),
+            label_smoothing=np.float32(s.label_smoothing),
+        )
+
+    return jax.tree.map(lambda *rows: np.stack(rows), *(one(s) for s in specs))
+
+
+def _pad(rows: np.ndarray, n: int) -> np.ndarray:
+    return np.concatenate([rows, np.zeros(n - len(rows), rows.dtype)]).astype(np.int32)
+
+
+def _statistics(images: np.ndarray, normalize: str) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation per channel, in 0..255, float32 [C] each."""
+    channels = images.shape[-1]
+    if normalize == "unit":
+        return np.zeros(channels, np.float32), np.full(channels, 255.0, np.float32)
+    count = np.stack([np.bincount(images[..., c].reshape(-1), minlength=256) for c in range(channels)]).astype(np.float64)
+    grey, total = np.arange(256.0), count.sum(1)
+    mean = count @ grey / total
+    std = np.sqrt(np.maximum(count @ grey**2 / total - mean**2, 0))
+    return mean.astype(np.float32), np.maximum(std, 1.0).astype(np.float32)  # a constant channel stays finite
+
+
+def devices() -> dict[str, str | int]:
+    """Kind and number of the devices, for the record."""
+    return {"kind": jax.devices()[0].device_kind, "count": jax.device_count(), "platform": jax.default_backend()}

@@ -1,0 +1,48 @@
+"""Strict by default: no silent type promotion, no silent broadcasting, no warning overlooked, no network, no cache of the user's."""
+
+import os
+import warnings
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+
+import jax
+import pytest
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(autouse=True)
+def _strict():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled(tmp_path_factory):
+    """Programs that several tests compile alike are compiled once, over all workers."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(shared / "compiled")
+    jax.config.update("jax_compilation_cache_dir", str(shared / "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch):
+    """A cache folder of the test's own; no data root, unless the test is marked `release`."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("FEXPR_CACHE_DIR", str(folder))
+    return folder
+
+
+def pytest_collection_modifyitems(items):
+    if not os.environ.get("FEXPR_DATA_DIR"):
+        skip = pytest.mark.skip(reason="needs a real release: set FEXPR_DATA_DIR")
+        for item in items:
+            if item.get_closest_marker("release"):
+                item.add_marker(skip)
+
+

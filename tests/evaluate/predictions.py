@@ -1,0 +1,56 @@
+"""Random but plausible predictions, as the experiments save them."""
+
+import numpy as np
+
+AUS = ("04", "07", "43", "15", "17", "25", "26", "20", "21", "05", "24", "02", "06", "12", "31", "09", "61", "14", "10", "01")
+
+
+def multilabel(seed=0, rows=133, subjects=28, classes=12, skill=1.0, selections=("last", "best_val", "oracle")):
+    """One split by subject. The last action unit never occurs outside the training rows; the one before is rare in training."""
+    rng = np.random.default_rng(seed)
+    subject = rng.integers(0, subjects, rows)
+    prevalence = np.geomspace(0.45, 0.05, classes)
+    chance = prevalence * rng.uniform(0.4, 1.6, (subjects, classes))[subject]
+    labels = (rng.random((rows, classes)) < chance) * rng.choice([0.2, 0.4, 0.6, 0.8, 1.0], (rows, classes))
+    part = np.where(subject < subjects * 0.6, "train", np.where(subject < subjects * 0.8, "val", "test"))
+    labels[part != "train", -1] = 0
+    kept = np.flatnonzero(part != "train")
+    train = labels[part == "train"] > 0
+    train[:, -2] = np.arange(len(train)) < 3
+    blocks = []
+    for i, _ in enumerate(selections):
+        noise = rng.normal(size=(len(kept), classes))
+        blocks.append(skill * (1 + 0.3 * i) * ((labels[kept] > 0) - 0.5) + noise + np.log(prevalence / (1 - prevalence)))
+    n = len(selections)
+    return {
+        "ids": np.tile(np.array([f"{s:03d}_{i}" for i, s in enumerate(subject)])[kept], n),
+        "groups": np.tile(np.array([f"{s:03d}" for s in subject])[kept], n),
+        "labels": np.tile(labels[kept], (n, 1)).astype(np.float32),
+        "logits": np.concatenate(blocks).astype(np.float32),
+        "trial": np.zeros(n * len(kept), np.int32),
+        "split": np.tile(part[kept], n),
+        "selection": np.repeat(selections, len(kept)),
+        "class_names": np.array([f"AU{AUS[k % len(AUS)]}" for k in range(classes)]),
+        "train_positives": train.sum(axis=0, keepdims=True).astype(np.float32),
+        "train_rows": np.array([len(train)], np.int32),
+    }
+
+
+def multiclass(seed=0, subjects=8, per_subject=12, classes=3, skill=1.0):
+    """Leave one subject out: a trial per subject, whose validation rows are those of the next subject."""
+    rng = np.random.default_rng(seed)
+    subject = np.repeat(np.arange(subjects), per_subject)
+    labels = rng.choice(classes, subjects * per_subject, p=np.array([0.6, 0.25, 0.15]))
+    logits = rng.normal(size=(len(labels), classes)) + skill * np.eye(classes)[labels]
+    blocks = [(t, split, np.flatnonzero(subject == (t + (split == "val")) % subjects))
+              for t in range(subjects) for split in ("test", "val")]
+    rows = np.concatenate([r for _, _, r in blocks])
+    outside = [(subject != t) & (subject != (t + 1) % subjects) for t in range(subjects)]
+    return {
+        "ids": rows.astype(str), "groups": subject[rows].astype(str), "labels": labels[rows].astype(np.int32),
+        "logits": logits[rows].astype(np.float32), "trial": np.concatenate([np.full(len(r), t, np.int32) for t, _, r in blocks]),
+        "split": np.concatenate([np.full(len(r), s) for _, s, r in blocks]), "selection": np.full(len(rows), "last"),
+        "class_names": np.array(["negative", "positive", "surprise"]),
+        "train_positives": np.stack([np.bincount(labels[o], minlength=classes) for o in outside]).astype(np.float32),
+        "train_rows": np.array([o.sum() for o in outside], np.int32),
+    }

@@ -1,0 +1,154 @@
+"""A run directory in, a self-contained page out."""
+
+import io
+import json
+import re
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from fexpr import run
+from fexpr.evaluate import evaluate
+from fexpr.evaluate.headline import print_headline, verdict
+from fexpr.evaluate.report import write_report
+from tests.evaluate.predictions import multiclass, multilabel
+
+CONFIG = {
+    "format": 1,
+    "config": {"experiment": "fit", "seed": 42, "model": {"name": "htnet", "dim": 64, "heads": 4}, "train": {
+        "epochs": 50, "batch_size": 16, "loss": "bce", "selection": "best_val"}},
+    "versions": {"fexpr": "0.1.0", "jax": "0.10.2", "numpy": np.__version__}, "devices": {"kind": "cpu", "count": 1},
+    "data": {"source": "samm@0123abcd", "rows": 133, "groups": 28, "group_name": "subject", "parts": {
+        "train": {"rows": 80, "groups": 17}, "val": {"rows": 26, "groups": 5}, "test": {"rows": 27, "groups": 6}}},
+    "model": {"name": "htnet", "parameters": 582433}, "command": "python launch.py --config=configs/htnet_samm.py",
+    "wall_seconds": 74.2, "selected_epochs": {"last": 50, "best_val": 23, "oracle": 31},
+}
+
+
+def make_run(folder, predictions, selection, source="samm@0123abcd", config=CONFIG):
+    metrics = evaluate(predictions, selection, source, resamples=200)
+    run.write_json(folder / run.CONFIG, config)
+    run.write_json(folder / run.METRICS, metrics)
+    run.write_arrays(folder / run.PREDICTIONS, predictions)
+    epochs = np.arange(1, 51)
+    rows = [{"epoch": int(e), "train_loss": 0.3 + 0.4 * np.exp(-e / 12), "val_loss": 0.42 + 0.3 * np.exp(-e / 9) + e / 900,
+             "val_macro_f1": 0.25 * (1 - np.exp(-e / 10)), "seconds": 0.2} for e in epochs]
+    run.write_text(folder / run.HISTORY, "".join(json.dumps(r) + "\n" for r in rows))
+    return metrics
+
+
+def flow_maps(ids, seed=0):
+    """Smooth moving blobs, min-max scaled like the published maps."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:28, :28]
+    maps = {}
+    for i in np.unique(ids).tolist():
+        cx, cy, dx, dy = rng.uniform(6, 22), rng.uniform(6, 22), *rng.normal(size=2)
+        blob = np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / 30)
+        flow = np.stack([dx * blob, dy * blob, blob * (1 - blob)], -1) + 0.03 * rng.normal(size=(28, 28, 3))
+        low, high = flow.min((0, 1)), flow.max((0, 1))
+        maps[i] = ((flow - low) / (high - low) * 255).astype(np.uint8)
+    return maps
+
+
+def title_of(png):
+    """The Title text of a PNG file."""
+    data, at = png.read_bytes(), 8
+    while at < len(data):
+        (size,), name = struct.unpack(">I", data[at : at + 4]), data[at + 4 : at + 8]
+        body = data[at + 8 : at + 8 + size]
+        if name == b"tEXt" and body.startswith(b"Title\0"):
+            return body[6:].decode("latin-1")
+        if name == b"iTXt" and body.startswith(b"Title\0"):
+            text = body.split(b"\0", 5)[-1]
+            return (zlib.decompress(text) if body[6] else text).decode()
+        at += 12 + size
+    raise AssertionError(f"{png} has no title")
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    predictions = multilabel()
+    metrics = make_run(folder, predictions, "best_val")
+    path = write_report(folder, flow_maps(predictions["ids"]), predictions["labels"])
+    return folder, metrics, path.read_text(encoding="utf-8")
+
+
+def test_page_is_self_contained_and_complete(report):
+    folder, metrics, page = report
+    assert not re.search(r"(src|href)=\"(?!data:)", page)
+    assert "http" not in re.sub(r"base64,[^\"]*", "", page)
+    figures = sorted(p.name for p in (folder / "figures").iterdir())
+    assert figures == ["clips.png", "confusion.png", "f1_by_class.png", "learning_curves.png", "prevalence.png"]
+    assert page.count("data:image/png;base64,") == 5
+    for expected in (
+        verdict(metrics).split(";")[0], f"{metrics['test']['macro_f1']['value']:.3f}", "samm@0123abcd", "582,433", "1 × cpu",
+        "1 min 14 s", "133 of 28 subjects", "chosen on test rows — not a result", "always present", "training prevalence",
+        "python launch.py --config=configs/htnet_samm.py", "jax 0.10.2", "train.batch_size = 16", "@page",
+    ):
+        assert expected in page
+    for row in metrics["per_class"]:
+        assert f"<td>{row['name']}</td>" in page
+    assert f"<li>{metrics['undefined'][0]['name']}: no positive among" in page
+    assert page.count("SYNTHETIC") == 0
+    assert not list(folder.glob(".*"))
+
+
+def test_synthetic_data_says_so_everywhere(tmp_path):
+    predictions = multilabel()
+    metrics = make_run(tmp_path, predictions, "last", source="synthetic")
+    page = write_report(tmp_path, flow_maps(predictions["ids"]), predictions["labels"]).read_text(encoding="utf-8")
+    assert '<div class="banner">SYNTHETIC DATA' in page
+    assert "<title>SYNTHETIC" in page
+    assert page.count("<figcaption>SYNTHETIC DATA.") == 5
+    for png in (tmp_path / "figures").iterdir():
+        assert title_of(png).startswith("SYNTHETIC DATA")
+    assert "SYNTHETIC DATA" in printed(metrics)
+
+
+def test_one_of_k_report_with_a_bare_config(tmp_path):
+    predictions = multiclass()
+    make_run(tmp_path, predictions, "last", source="megc2019@0", config={"format": 1})
+    (tmp_path / run.HISTORY).unlink()
+    page = write_report(tmp_path, flow_maps(predictions["ids"]), predictions["labels"], kind="face").read_text(encoding="utf-8")
+    assert "most frequent class" in page
+    assert page.count("data:image/png;base64,") == 4
+    assert title_of(tmp_path / "figures" / "confusion.png") == "Confusion matrix"
+
+
+def test_names_from_data_are_escaped(tmp_path):
+    predictions = multilabel(selections=("last",))
+    predictions["class_names"] = np.array(["<b>x</b>", *predictions["class_names"][1:]])
+    make_run(tmp_path, predictions, "last")
+    assert "<b>x</b>" not in write_report(tmp_path).read_text(encoding="utf-8")
+
+
+def printed(metrics):
+    out = io.StringIO()
+    print_headline(metrics, Console(file=out, width=160))
+    return out.getvalue()
+
+
+def test_terminal_table_has_baselines_selections_and_words(report):
+    _, metrics, _ = report
+    text = printed(metrics)
+    macro = next(line for line in text.splitlines() if line.startswith("macro F1"))
+    e = metrics["test"]["macro_f1"]
+    assert f"{e['value']:.3f} ({e['low']:.3f}–{e['high']:.3f})" in macro
+    assert f"{metrics['baselines']['always_positive']['macro_f1']['value']:.3f}" in macro
+    assert f"{metrics['selections']['oracle']['macro_f1']['value']:.3f}" in macro
+    assert "chosen on test rows — not a result" in text
+    assert metrics["undefined"][0]["name"] in text
+
+
+@pytest.mark.parametrize(("low", "high", "words"), [
+    (0.01, 0.2, "the model beats it"), (-0.2, -0.01, "worse than it"), (-0.1, 0.2, "do not show"), (None, None, "cannot be told"),
+])
+def test_verdict_follows_the_interval_of_the_difference(report, low, high, words):
+    _, metrics, _ = report
+    difference = {"metric": "macro_f1", "value": 0.05, "low": low, "high": high}
+    assert words in verdict(metrics | {"difference_to_always_positive": difference})

@@ -1,0 +1,54 @@
+"""A tiny task for the train room: two channels of noise whose means carry three labels, and a network that learns them."""
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from fexpr.train.augment import Augment
+from fexpr.train.step import Recipe
+from fexpr.train.trials import Engine, TrialSpec, make_mesh
+
+ROWS, CLASSES = 96, 3
+
+
+class TinyNet(nn.Module):
+    @nn.compact
+    def __call__(self, images, train=False, mask=None):
+        x = nn.relu(nn.Dense(16)(images.reshape(len(images), -1)))
+        return nn.Dense(CLASSES)(x)
+
+
+def task(seed=0):
+    """images uint8 [96,6,6,3], labels float32 [96,3]."""
+    rng = np.random.default_rng(seed)
+    labels = (rng.random((ROWS, CLASSES)) < 0.4).astype(np.float32)
+    images = 110 + 30 * labels[:, None, None, :] + rng.normal(0, 25, (ROWS, 6, 6, CLASSES))
+    return np.clip(images, 0, 255).astype(np.uint8), labels
+
+
+def spec(fold=0, train=40, **changes):
+    """A trial with its own rows: the first `train` after a rotation by the fold's number, then 12 to validate, 16 to test."""
+    order = np.roll(np.arange(ROWS), -7 * fold)
+    return TrialSpec(order[:train], order[60:72], order[72:88], fold=fold, **changes)
+
+
+def recipe(**changes):
+    defaults = {"model": TinyNet(), "augment": Augment("flow", 0.5, 0, 2.0), "epochs": 6, "batch_size": 8, "schedule": "cosine",
+                "clip_norm": 1.0}
+    return Recipe(**defaults | changes)
+
+
+def engine(specs, devices=1, data=None, normalize="standardize", trial_axis="vmap", **changes):
+    images, labels = task() if data is None else data
+    mesh = make_mesh(len(specs), 8, jax.devices()[:devices])
+    return Engine(recipe(**changes), images, labels, CLASSES, specs, mesh, normalize, trial_axis)
+
+
+def run(specs, epochs=2, **kwargs):
+    """The final state on the host and the scalars of every epoch [E, T]."""
+    e = engine(specs, **kwargs)
+    state, rows = e.init(), []
+    for _ in range(epochs):
+        state, scalars = e.epoch(state)
+        rows.append(e.to_host(scalars))
+    return e.to_host(state), {k: np.stack([r[k] for r in rows]) for k in rows[0]}
