@@ -1,10 +1,14 @@
 """Runs an experiment:  python launch.py --config=configs/htnet_samm.py
 
-Short on purpose: everything it calls can be imported in a notebook.
+  --config=FILE[:debug]     which experiment; ':debug' runs it in seconds on tiny synthetic data
+  --config.FIELD=VALUE      changes one field, e.g. --config.train.epochs=100
+  --workdir=DIR             the run directory; default: a folder under runs/ named after config and changes.
+                            An unfinished run is resumed, a finished one is reported again.
+  --sweep=FIELD=V1,V2,...   a run for each value, and for each combination where given several times; one program for all
+                            that differ in values only; a table of results sorted by validation
+  --dry_run                 says what would be compiled, with how many trials and how much memory, and stops
 
-  --config=FILE[:debug]          which experiment; ':debug' runs it in seconds on tiny synthetic data
-  --config.FIELD=VALUE           changes one field (configs/base.py describes all), e.g. --config.train.epochs=100
-  --workdir=DIR                  the run directory (default: runs/<config>[-changes]); an unfinished one is resumed
+Short on purpose: everything it calls can be imported in a notebook.
 """
 
 import os
@@ -16,39 +20,63 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # C++ chatter of XLA; must b
 from absl import app, flags
 from ml_collections import config_flags
 
+from configs import base
 from fexpr import run, terminal
 from fexpr.errors import UserError
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment's config file.", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "The run directory; default: a folder under runs/ named after config and changes.")
-flags.mark_flag_as_required("config")
+_CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment's config file.")
+_SWEEP = flags.DEFINE_multi_string("sweep", [], "FIELD=V1,V2,...: a run for every value.")
+_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Show programs, trials and memory; train nothing.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "The run directory; default: a folder under runs/.")
 
 
 def main(_):
-    import jax
+    import jax  # after the flags: --help and mistakes answer at once
 
-    from configs.base import validate
     from experiments import EXPERIMENTS
     from experiments.run_dir import start_log
+    from experiments.sweep import sweep
     from fexpr.data.prepare import resolve_source
 
     config = _CONFIG.value
-    validate(config)
+    base.validate(config)
     jax.config.update("jax_compilation_cache_dir", str(run.cache_dir() / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     config.data.source = resolve_source(config.data)
     workdir = Path(_WORKDIR.value or default_workdir(config))
-    start_log(workdir)
-    EXPERIMENTS[config.experiment](config, workdir)
+    sweeps = [*config.sweep, *_SWEEP.value]
+    if sweeps or _DRY_RUN.value:
+        sweep(config, workdir, sweeps, _DRY_RUN.value)
+    else:
+        start_log(workdir)
+        EXPERIMENTS[config.experiment](config, workdir)
 
 
 def default_workdir(config) -> Path:
-    """runs/<config file's name>, with '-synthetic' where no release was found, and every change made on the command line."""
-    name, _, variant = config_flags.get_config_filename(flags.FLAGS["config"]).rpartition("/")[2].partition(".py:")
-    changes = [f"{field.rsplit('.', 1)[-1]}={value}" for field, value in config_flags.get_override_values(flags.FLAGS["config"]).items()
-               if field not in ("data.source", "data.root")]
-    parts = [name.removesuffix(".py"), variant, "synthetic" if config.data.source == "synthetic" else "", *changes]
-    return Path("runs") / "-".join(p for p in parts if p).replace("/", "_")
+    """runs/<config file's name>, then '-synthetic' where no release is read, then every change made on the command line."""
+    name, _, variant = Path(config_flags.get_config_filename(flags.FLAGS["config"])).name.partition(":")
+    changed = config_flags.get_override_values(flags.FLAGS["config"]).items()
+    unnamed = ("data.source", "data.root", "log.", "evaluate.")  # these do not make it another run
+    changes = [f"{field.rpartition('.')[2]}={value}" for field, value in changed if not field.startswith(unnamed)]
+    parts = [name.removesuffix(".py"), variant, "synthetic" if config.data.source == "synthetic" else "", *changes,
+             *(f"sweep-{text.partition('=')[0].rpartition('.')[2]}" for text in (*config.sweep, *_SWEEP.value))]
+    return Path("runs") / "-".join(part for part in parts if part).replace("/", "_")
+
+
+def parse(argv: list[str]) -> list[str]:
+    """Flags and config file, every mistake in them as a UserError."""
+    if len(argv) == 1 or {"--help", "-h", "--helpfull", "-help"} & set(argv):
+        terminal.say(f"{__doc__}\n{base.describe()}")
+        sys.exit(0)
+    try:
+        rest = flags.FLAGS(argv)
+        if _CONFIG.value is None:
+            raise ValueError("no --config is given")
+        _CONFIG.value.lock()  # a file that did not load says so only now
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, ImportError, SyntaxError, NameError) as e:
+        reason = str(e).strip("'").replace("\\n", "\n").replace("\\'", "'")  # a KeyError's text is quoted
+        raise UserError(f"the command line or the config cannot be used: {reason}", fix="python launch.py --help") from e
+    return rest
 
 
 def cli() -> None:
@@ -61,13 +89,6 @@ def cli() -> None:
     except KeyboardInterrupt:
         terminal.error("interrupted: the same command goes on from the last checkpoint")
         sys.exit(130)
-
-
-def parse(argv):
-    try:
-        return flags.FLAGS(argv)
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, ImportError, SyntaxError) as e:
-        raise UserError(f"the command line cannot be used: {e}", fix="python launch.py --help") from e
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""SimpleAUCNN, the notebook's small baseline, on the same task and split as htnet_samm.
+"""SimpleAUCNN, the notebook's small baseline: data, split and training of htnet_samm.
 
 python launch.py --config=configs/aucnn_samm.py
 """
 
-from configs import base
+from configs import htnet_samm
 
 
 def get_config(variant: str = ""):
-    config = base.get_config(variant)
+    config = htnet_samm.get_config(variant)
     config.model = {"name": "aucnn"}
     return config

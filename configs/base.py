@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+import re
+from pathlib import Path
+
 import ml_collections
 from ml_collections import ConfigDict
 
@@ -22,12 +27,16 @@ def get_config(variant: str = "") -> ConfigDict:
     config.experiment = "fit"  # a name of experiments.EXPERIMENTS
     config.seed = 0  # initial weights, shuffling, dropout, augmentation; >= 0
 
+    config.sweep = ()  # as --sweep: 'optimizer.learning_rate=1e-4,3e-4', ...; every combination is a run
+
     config.data = data = ConfigDict()
     data.name = "samm"  # a name of fexpr.data.LOADERS; the release lies under this name in the root
     data.root = ""  # folder that holds the releases; '' = $FEXPR_DATA_DIR, else ~/fexpr_data
     data.source = "auto"  # 'auto' (the release where it is found, else synthetic), 'release', 'synthetic'
     data.layout = "auto"  # 'auto' (frames where there are any, else flow maps), 'frames', 'flow'
     data.align = "auto"  # faces in raw frames: 'auto', 'landmarks' (landmarks.csv), 'detect', 'none' (frames as they are)
+    data.subsets = "auto"  # of the composite megc2019: 'auto' (what is on the disk), or names: 'samm,casme2'
+    data.regions = "whole"  # of the composite megc2019: 'whole' face, or 'landmarks' (two eyes, two mouth corners, joined)
     data.image_size = 28  # pixels, side of the square flow map
     data.vocabulary = "data"  # action units to detect: 'data' (see min_positives), 'notebook25', or numbers as '4,7,12'
     data.min_positives = 5  # 'data': units with at least this many positive clips
@@ -40,6 +49,11 @@ def get_config(variant: str = "") -> ConfigDict:
     data.synthetic_seed = 0
 
     config.split = split = ConfigDict()
+    split.protocol = "holdout"  # or 'loso', 'group_k_fold', 'stratified_group_k_fold', 'repeated_holdout', 'leave_one_dataset_out', 'file'
+    split.folds = 5  # of the k-fold protocols
+    split.repeats = 10  # of 'repeated_holdout'
+    split.file = ""  # 'file': a CSV with the columns that docs/recipes.md shows
+    split.seeds = 1  # repeats of every fold with another seed: seed, seed + 1, ...
     split.test_fraction = 0.2  # of the subjects
     split.val_fraction = 0.2  # of the remaining subjects; they select epoch and thresholds
     split.seed = 42  # scikit-learn's GroupShuffleSplit(random_state)
@@ -59,6 +73,7 @@ def get_config(variant: str = "") -> ConfigDict:
     train.patience = 0  # epochs without a better monitor before stopping; 0 = never
     train.selection = "best_val"  # whose predictions are the result: 'best_val' or 'last'
     train.normalize = "standardize"  # 'standardize' (channel mean and deviation of the training rows) or 'unit' (0 to 1)
+    train.chunk = 0  # trials at a time; 0 = as many as fit into memory
     train.trial_axis = "vmap"  # trials of one device: 'vmap' (all at once) or 'map' (one by one: big models)
 
     config.optimizer = optimizer = ConfigDict()
@@ -80,6 +95,7 @@ def get_config(variant: str = "") -> ConfigDict:
 
     config.log = log = ConfigDict()
     log.checkpoint_seconds = 20.0  # at least this long between two checkpoints; 0 = every epoch
+    log.variables = True  # keep the weights of every trial, at the last and the best epoch
     log.tensorboard = True
     log.wandb = ""  # '', 'online', 'offline'
 
@@ -88,6 +104,20 @@ def get_config(variant: str = "") -> ConfigDict:
         train.epochs, evaluate.resamples, evaluate.min_train_positives = 3, 50, 1
     config.lock()
     return config
+
+
+def describe() -> str:
+    """For --help: the config files with their first line, and every field with its default and meaning."""
+    lines = ["Configs:"]
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        if path.stem not in ("base", "__init__"):
+            text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+            lines.append(f"  {'configs/' + path.name:<34}{text.partition(chr(10))[0]}")
+    lines += ["", "Fields, with the defaults of configs/base.py (a config file may set its own):"]
+    for section, field, default, meaning in re.findall(r"^    (\w+)\.(\w+) = (.+?)  # (.+)$", inspect.getsource(get_config), re.M):
+        name = f"{section.removeprefix('config')}{'.' if section != 'config' else ''}{field}"
+        lines.append(f"  --config.{name + '=' + default:<44}  {meaning}")
+    return "\n".join(lines)
 
 
 def validate(config: ml_collections.ConfigDict) -> None:
@@ -114,6 +144,7 @@ def _constraints(c: ConfigDict):
 
     from experiments import EXPERIMENTS
     from fexpr.data import LOADERS
+    from fexpr.data.splits import PROTOCOLS
     from fexpr.models import MODELS
 
     multilabel = c.train.loss != "cross_entropy"
@@ -125,6 +156,8 @@ def _constraints(c: ConfigDict):
     yield one_of("data.alternatives", c.data.alternatives, ("first", "all", "none"))
     yield one_of("data.references", c.data.references, ("absent", "present"))
     yield one_of("data.uncertain", c.data.uncertain, ("present", "absent"))
+    yield one_of("data.regions", c.data.regions, ("whole", "landmarks"))
+    yield one_of("split.protocol", c.split.protocol, tuple(PROTOCOLS))
     yield one_of("model.name", c.model.name, tuple(MODELS))
     yield one_of("train.loss", c.train.loss, ("bce", "focal", "cross_entropy"))
     yield one_of("train.targets", c.train.targets, ("presence", "intensity"))
@@ -138,7 +171,9 @@ def _constraints(c: ConfigDict):
     for name, value, low in (
         ("seed", c.seed, 0), ("data.image_size", c.data.image_size, 8), ("data.min_positives", c.data.min_positives, 1),
         ("data.synthetic_subjects", c.data.synthetic_subjects, 3), ("data.synthetic_clips", c.data.synthetic_clips, 3),
-        ("split.seed", c.split.seed, 0), ("train.epochs", c.train.epochs, 1), ("train.batch_size", c.train.batch_size, 1),
+        ("split.seed", c.split.seed, 0), ("split.seeds", c.split.seeds, 1), ("split.folds", c.split.folds, 2),
+        ("split.repeats", c.split.repeats, 2), ("train.chunk", c.train.chunk, 0), ("train.epochs", c.train.epochs, 1),
+        ("train.batch_size", c.train.batch_size, 1),
         ("train.patience", c.train.patience, 0), ("augment.shift", c.augment.shift, 0), ("evaluate.resamples", c.evaluate.resamples, 10),
         ("evaluate.min_train_positives", c.evaluate.min_train_positives, 1), ("train.class_weights", c.train.class_weights, 0),
         ("train.class_weights_max", c.train.class_weights_max, 1), ("train.focal_gamma", c.train.focal_gamma, 0),

@@ -8,8 +8,11 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from absl import logging as absl_logging
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+BANNER = "bold white on red"  # what must not be missed
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -41,9 +44,8 @@ def progress(description: str, total: int, done: int = 0) -> Iterator[Callable[.
 
 def log_to(path: Path) -> None:
     """Sends what libraries log and warn to the file `path` (appended), and nothing of it to the terminal."""
+    absl_logging.get_absl_handler().setLevel(logging.CRITICAL + 1)  # some libraries put it back where it was taken off
     root = logging.getLogger()
-    for handler in list(root.handlers):
-        root.removeHandler(handler)
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root.addHandler(handler)

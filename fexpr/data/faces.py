@@ -89,7 +89,7 @@ def choose(policy: str, landmarks: bool, normalised: bool, where: Path) -> str:
         raise UserError(f"config.data.align is {policy!r}", fix=f"set it to one of {', '.join(POLICIES)}")
     ways = [
         f"put {where / 'landmarks.csv'} there, with the columns clip,{','.join(COLUMNS)} in pixels of each clip's onset frame",
-        f"put the release's own aligned frames into {where / 'SAMM_Normalized_TM'}",
+        f"put the release's own aligned frames into {where}, laid out as docs/data.md shows",
         "pip install scikit-image, whose face detector is used then",
     ]
     detector = importlib.util.find_spec("skimage") is not None

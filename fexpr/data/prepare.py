@@ -28,6 +28,7 @@ from fexpr.terminal import progress
 
 T = TypeVar("T")
 SOURCES = ("auto", "release", "synthetic")
+COMPOSITES = {"megc2019": ("samm", "casme2", "smic")}  # data sets made of whichever of these releases are there
 ASK_FOR_SYNTHETIC = "for a trial run on invented data add --config.data.source=synthetic"
 
 
@@ -48,22 +49,23 @@ def resolve_source(config: ConfigDict) -> str:
     """'release' or 'synthetic': what `config.source` comes down to on this machine. Looks for the folder, reads nothing.
 
     Raises:
-      UserError: unknown source; the release was asked for, or a root was given, and `<root>/<name>` is not there.
+      UserError: unknown source; the release was asked for, or a root was given, and `<root>/<name>` is not there (of a
+        composite: none of its releases is).
     """
     if config.source not in SOURCES:
         raise UserError(f"config.data.source is {config.source!r}", fix=f"set it to one of {', '.join(SOURCES)}")
     if config.source == "synthetic":
         return "synthetic"
     root, giver = data_root(config)
-    folder = root / config.name
-    if folder.is_dir():
+    names = COMPOSITES.get(config.name, (config.name,))
+    if any((root / name).is_dir() for name in names):
         return "release"
     if config.source == "auto" and not giver:
         return "synthetic"
-    problems = [f"looked for the folder {folder}", f"{root} {contents(root)}"]
+    problems = [f"looked for the folder {' or '.join(str(root / name) for name in names)}", f"{root} {contents(root)}"]
     if giver:
         problems.append(f"the root was given by {giver}")
-    if root.name == config.name:
+    if root.name in names:
         problems.append(f"the root is the folder above the release: perhaps {root.parent}")
     fix = f"put the release there (docs/data.md), or set config.data.root or $FEXPR_DATA_DIR; {ASK_FOR_SYNTHETIC}"
     raise UserError(f"the release {config.name} is not there", problems, fix)

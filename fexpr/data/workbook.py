@@ -1,12 +1,13 @@
-"""The SAMM workbook (`SAMM_Micro_FACS_Codes*.xlsx`): one row a clip, with frame numbers and FACS code. Read, checked, written."""
+"""The workbooks of SAMM and CASME II: one row a clip, with frame numbers and FACS code. Read, checked, and SAMM's written."""
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import io
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import openpyxl
@@ -28,6 +29,40 @@ COLUMNS = {  # ours -> the workbook's; all of them must be there
 }
 WHOLE_NUMBERS = ("onset", "apex", "offset", "objective_class")
 
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """How a release writes its workbook.
+
+    Attributes:
+      files: how the file's name begins; compared without case.
+      columns: our name -> its column; all of them must be there.
+      header: all its columns, those that are not read too.
+      subject: makes the subject's name of the number that the workbook may give instead.
+      key: the columns, of ours, that together name a clip.
+      sheet: the one that is tried before the others.
+      unknown: what it writes for a frame number that is not known, besides an empty cell.
+    """
+
+    files: str
+    columns: Mapping[str, str]
+    header: tuple[str, ...]
+    subject: Callable[[str], str]
+    key: tuple[str, ...]
+    sheet: str = ""
+    unknown: str = ""
+
+
+SAMM = Format("SAMM_Micro_FACS_Codes", COLUMNS, HEADER, lambda number: number.zfill(3), ("clip",), SHEET)
+_CASME2_COLUMNS = {
+    "subject": "Subject", "clip": "Filename", "onset": "OnsetFrame", "apex": "ApexFrame", "offset": "OffsetFrame",
+    "code": "Action Units", "emotion": "Estimated Emotion",
+}
+CASME2 = Format(
+    "CASME2-coding", _CASME2_COLUMNS, tuple(_CASME2_COLUMNS.values()), lambda number: f"sub{number.zfill(2)}", ("subject", "clip"),
+    unknown="/",
+)
+
 # Slips of the published workbook: (clip, onset, apex, offset) as printed there -> the apex that was meant.
 ERRATA = {("032_3_1", 4896, 1930, 4970): 4930}
 
@@ -39,8 +74,8 @@ _KEY = (
 )
 
 
-def find_workbook(folder: Path | str) -> Path:
-    """The folder's one workbook: `SAMM_Micro_FACS_Codes*.xlsx` if there is one, else its only `*.xlsx`.
+def find_workbook(folder: Path | str, form: Format = SAMM) -> Path:
+    """The folder's one workbook: `SAMM_Micro_FACS_Codes*.xlsx` (as `form` has it) if there is one, else its only `*.xlsx`.
 
     Hidden files and Excel's lock files (`~$...`) do not count.
 
@@ -51,49 +86,55 @@ def find_workbook(folder: Path | str) -> Path:
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder", fix="set config.data.root, or $FEXPR_DATA_DIR, to where the release lies")
     found = sorted(p for p in folder.iterdir() if p.suffix.lower() == ".xlsx" and not p.name.startswith(("~$", ".")))
-    candidates = [p for p in found if p.name.lower().startswith("samm_micro_facs_codes")] or found
+    candidates = [p for p in found if p.name.lower().startswith(form.files.lower())] or found
     if not candidates:
-        raise UserError(f"no FACS workbook (SAMM_Micro_FACS_Codes*.xlsx) in {folder}", fix="copy the release's workbook there")
+        raise UserError(f"no FACS workbook ({form.files}*.xlsx) in {folder}", fix="copy the release's workbook there")
     if len(candidates) > 1:
         raise UserError(f"several workbooks in {folder}", [p.name for p in candidates], "leave only the one to be used there")
     return candidates[0]
 
 
 def read_samm_workbook(path: Path | str) -> pd.DataFrame:
+    """`read_workbook` of SAMM's."""
+    return read_workbook(path, SAMM)
+
+
+def read_workbook(path: Path | str, form: Format) -> pd.DataFrame:
     """One row a clip, in the workbook's order.
 
     Returns:
-      A table with `subject` (text, '006'), `clip` (text, unique), `onset`, `apex`, `offset` (Int64 frame numbers, NA where
-      blank), `code` (the raw cell: text, a number or None; see `facs.parse_all`), `emotion` (text), `objective_class` (Int64)
-      and `row` (Excel's row number). `attrs["errata"]` lists in words the slips that were mended (`ERRATA`), `attrs["notes"]`
-      the oddities left as they are (apex after offset).
+      A table with `subject` (text, '006' or 'sub01'), `clip` (text), `onset`, `apex`, `offset` (Int64 frame numbers, NA where
+      blank), `code` (the raw cell: text, a number or None; see `facs.parse_all`), `emotion` (text), SAMM's also
+      `objective_class` (Int64), and `row` (Excel's row number). `attrs["errata"]` lists in words the slips that were mended
+      (`ERRATA`), `attrs["notes"]` the oddities left as they are (apex after offset).
 
     Raises:
       UserError: missing, not a workbook, no header, columns renamed or twice; or, all at once, each row without subject or clip,
         with a clip named before, a subject that is not the one in the clip's name, a frame that is no number; no code at all.
     """
     path = Path(path)
-    sheet, header, columns = _find_header(_open(path), path)
+    sheet, header, columns = _find_header(_open(path), path, form)
     rows, problems, first_row = [], [], {}
     for number, cells in enumerate(sheet.iter_rows(min_row=header + 1, values_only=True), header + 1):
         raw = {name: cells[column] for name, column in columns.items()}
         if all(_blank(cell) for cell in raw.values()):
             continue
-        row, found = _read_row(raw)
-        if row["clip"] in first_row:
-            found.append(f"this clip is in row {first_row[row['clip']]} already")
-        elif row["clip"]:
-            first_row[row["clip"]] = number
+        row, found = _read_row(raw, form)
+        key = tuple(row[name] for name in form.key)
+        if key in first_row:
+            found.append(f"this clip is in row {first_row[key]} already")
+        elif all(key):
+            first_row[key] = number
         problems += [f"row {number}, clip {row['clip'] or '(none)'}: {problem}" for problem in found]
         rows.append({**row, "row": number})
     if not rows:
         problems.append(f"sheet {sheet.title!r} has no rows below its header in row {header}")
     elif all(_blank(row["code"]) for row in rows):
-        problems.append(f"column {COLUMNS['code']!r} of sheet {sheet.title!r} is empty in all {len(rows)} rows")
+        problems.append(f"column {form.columns['code']!r} of sheet {sheet.title!r} is empty in all {len(rows)} rows")
     if problems:
         raise UserError(f"the workbook {path} cannot be used", problems, "correct these cells in the workbook")
     table = pd.DataFrame(rows)
-    return _mend(table.astype({"code": object, **dict.fromkeys(WHOLE_NUMBERS, "Int64")}))
+    return _mend(table.astype({"code": object, **{name: "Int64" for name in WHOLE_NUMBERS if name in table}}))
 
 
 def places(table: pd.DataFrame, workbook: Path | str = "") -> list[str]:
@@ -162,12 +203,12 @@ def _open(path: Path) -> openpyxl.Workbook:
         ) from e
 
 
-def _find_header(workbook: openpyxl.Workbook, path: Path) -> tuple[Worksheet, int, dict[str, int]]:
-    """The sheet, the header's row (1-based) and {our name: column (0-based)}; `SHEET` is tried before the other sheets."""
+def _find_header(workbook: openpyxl.Workbook, path: Path, form: Format) -> tuple[Worksheet, int, dict[str, int]]:
+    """The sheet, the header's row (1-based) and {our name: column (0-based)}; `form.sheet` is tried before the other sheets."""
     best: tuple[int, Worksheet | None, int, list[str]] = (0, None, 0, [])
-    for sheet in sorted(workbook.worksheets, key=lambda s: s.title != SHEET):
+    for sheet in sorted(workbook.worksheets, key=lambda s: s.title != form.sheet):
         for number, names in _first_rows(sheet):
-            known = len({_plain(name) for name in names} & set(map(_plain, HEADER)))
+            known = len({_plain(name) for name in names} & set(map(_plain, form.header)))
             if known > best[0]:
                 best = (known, sheet, number, names)
     known, sheet, number, names = best
@@ -175,17 +216,17 @@ def _find_header(workbook: openpyxl.Workbook, path: Path) -> tuple[Worksheet, in
         raise UserError(
             f"the workbook {path} has no header row among the first {_SEARCHED_ROWS} rows of its sheets "
             f"({', '.join(s.title for s in workbook.worksheets)})",
-            [f"expected the columns {', '.join(COLUMNS.values())}"], "use the release's own workbook, unchanged",
+            [f"expected the columns {', '.join(form.columns.values())}"], "use the release's own workbook, unchanged",
         )
     plain = [_plain(name) for name in names]
-    problems = [_column_problem(theirs, names) for theirs in COLUMNS.values() if plain.count(_plain(theirs)) != 1]
+    problems = [_column_problem(theirs, names, form) for theirs in form.columns.values() if plain.count(_plain(theirs)) != 1]
     if problems:
         problems.append(f"found the columns {', '.join(name for name in names if name)}")
         raise UserError(
             f"the header of the workbook {path} (sheet {sheet.title!r}, row {number}) is not the release's", problems,
             "give the columns the release's names",
         )
-    return sheet, number, {ours: plain.index(_plain(theirs)) for ours, theirs in COLUMNS.items()}
+    return sheet, number, {ours: plain.index(_plain(theirs)) for ours, theirs in form.columns.items()}
 
 
 def _first_rows(sheet: Worksheet) -> Iterator[tuple[int, list[str]]]:
@@ -197,27 +238,27 @@ def _plain(name: str) -> str:
     return " ".join(name.casefold().split())
 
 
-def _column_problem(wanted: str, names: list[str]) -> str:
+def _column_problem(wanted: str, names: list[str], form: Format) -> str:
     if any(_plain(name) == _plain(wanted) for name in names):
         return f"column {wanted!r} is there more than once"
-    spare = {_plain(name): name for name in names if _plain(name) not in map(_plain, HEADER)}
+    spare = {_plain(name): name for name in names if _plain(name) not in map(_plain, form.header)}
     near = difflib.get_close_matches(_plain(wanted), spare, n=1)
     return f"column {wanted!r} is missing" + (f"; the nearest is {spare[near[0]]!r}" if near else "")
 
 
-def _read_row(raw: dict[str, object]) -> tuple[dict[str, object], list[str]]:
+def _read_row(raw: dict[str, object], form: Format) -> tuple[dict[str, object], list[str]]:
     """One row's values and what is wrong with them."""
     subject = _label(raw["subject"])
-    row: dict[str, object] = {"subject": subject.zfill(3) if subject.isdigit() else subject, "clip": _label(raw["clip"])}
-    problems = [f"{COLUMNS[name]} is missing" for name in ("subject", "clip") if _blank(raw[name])]
+    row: dict[str, object] = {"subject": form.subject(subject) if subject.isdigit() else subject, "clip": _label(raw["clip"])}
+    problems = [f"{form.columns[name]} is missing" for name in ("subject", "clip") if _blank(raw[name])]
     prefix = re.match(r"\d{3}(?=_)", row["clip"])
     if not problems and prefix and prefix[0] != row["subject"]:
         problems.append(f"Subject is {row['subject']}, but the clip's name says {prefix[0]}")
-    for name in ("onset", "apex", "offset"):
-        row[name] = _whole(raw[name], COLUMNS[name], problems)
     row |= {"code": raw["code"], "emotion": _label(raw["emotion"])}
-    row["objective_class"] = _whole(raw["objective_class"], COLUMNS["objective_class"], problems)
-    return row, problems
+    for name in WHOLE_NUMBERS:
+        if name in raw:
+            row[name] = _whole(raw[name], form.columns[name], form.unknown, problems)
+    return {name: row[name] for name in form.columns}, problems
 
 
 def _blank(cell: object) -> bool:
@@ -231,8 +272,8 @@ def _label(cell: object) -> str:
     return "" if cell is None else str(cell).strip()
 
 
-def _whole(cell: object, column: str, problems: list[str]) -> int | None:
-    if _blank(cell):
+def _whole(cell: object, column: str, unknown: str, problems: list[str]) -> int | None:
+    if _blank(cell) or (unknown and cell == unknown):
         return None
     if not re.fullmatch(r"\d{1,9}", text := _label(cell)):
         problems.append(f"{column} is {text!r}, expected a whole number")

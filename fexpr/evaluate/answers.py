@@ -3,6 +3,10 @@
 Labels become `presence`, bool [R, K] (an action unit's intensity above 0, or a class id as one-hot columns), so that F1, ROC-AUC
 and the rest are the same functions of columns for both kinds of task. Whatever is fitted here is fitted per trial, on that
 trial's training counts or validation rows.
+
+A trial that turned NaN has no answer to its rows, and every one of them counts against it: a one-of-K row names no class (a miss of
+the true one), every action unit of a multi-label row is decided wrongly. It ranks nothing and gives no probability, so what is made
+of scores (ROC-AUC, average precision, NLL, Brier, ECE) is undefined for a pool that holds such rows.
 """
 
 from __future__ import annotations
@@ -11,11 +15,9 @@ import dataclasses
 
 import numpy as np
 
-from fexpr.errors import UserError
 from fexpr.evaluate import calibration
-from fexpr.evaluate.thresholds import FIXED, fit_thresholds
-
-SELECTIONS = ("last", "best_val", "oracle")
+from fexpr.evaluate.predictions import rows_of, seed_of
+from fexpr.evaluate.thresholds import FAILED, FIXED, fit_thresholds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,9 +27,10 @@ class Answer:
     Attributes:
       presence: bool [R, K], the truth.
       decisions: bool [R, K].
-      scores: float64 [R, K], what ROC-AUC and average precision rank by.
-      logits: float64 [R, K], or None where it gives no probabilities (their metrics are then undefined).
+      scores: float64 [R, K], what ROC-AUC and average precision rank by; NaN where a failed trial owes them.
+      logits: float64 [R, K], or None where it gives no probabilities (their metrics are then undefined); NaN as in scores.
       groups: str [R].
+      seeds: int [R], ascending: the rows of one seed are one pool.
       multilabel: whether the columns are decisions of their own or exclude one another.
     """
 
@@ -36,7 +39,28 @@ class Answer:
     scores: np.ndarray
     logits: np.ndarray | None
     groups: np.ndarray
+    seeds: np.ndarray
     multilabel: bool
+
+    def at(self, rows: np.ndarray | slice) -> Answer:
+        """The same for some of the rows."""
+        arrays = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return Answer(**{name: a[rows] if isinstance(a, np.ndarray) else a for name, a in arrays.items()})
+
+    def pools(self) -> list[slice]:
+        """The rows of each seed."""
+        starts = np.flatnonzero(np.diff(self.seeds, prepend=self.seeds[0] - 1))
+        return [slice(a, b) for a, b in zip(starts, [*starts[1:], len(self.seeds)], strict=True)]
+
+    def failed(self) -> np.ndarray:
+        """bool [R]: rows without an answer."""
+        return np.isnan(self.scores).any(axis=1)
+
+    def decided_at(self, threshold: float) -> np.ndarray:
+        """bool [R, K] of a multi-label task; without probabilities the decisions are the same at any threshold."""
+        if self.logits is None:
+            return self.decisions
+        return np.where(self.failed()[:, None], ~self.presence, decide(np.nan_to_num(self.logits), np.array(threshold)))
 
 
 def presence_of(labels: np.ndarray, classes: int) -> np.ndarray:
@@ -51,19 +75,17 @@ def decide(logits: np.ndarray, thresholds: np.ndarray | None) -> np.ndarray:
     return calibration.probabilities(logits, True) >= thresholds
 
 
-def rows_of(predictions: dict, selection: str, split: str) -> np.ndarray:
-    return np.flatnonzero((predictions["selection"] == selection) & (predictions["split"] == split))
-
-
 def trial_thresholds(predictions: dict, selection: str) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Thresholds [T, K] and where they came from, each trial's from its own validation rows; None for one-of-K tasks."""
     if np.asarray(predictions["labels"]).ndim == 1:
         return None, None
     trials, k = predictions["train_positives"].shape
     values, origin = np.full((trials, k), 0.5), np.full((trials, k), FIXED, dtype="U6")  # room for 'pooled'
+    origin[predictions["failed"]] = FAILED
     val = rows_of(predictions, selection, "val")
-    for t in np.unique(predictions["trial"][val]):
-        rows = val[predictions["trial"][val] == t]
+    trial_of_val = predictions["trial"][val]
+    for t in np.setdiff1d(trial_of_val, np.flatnonzero(predictions["failed"])):
+        rows = val[trial_of_val == t]
         p = calibration.probabilities(predictions["logits"][rows], True)
         values[t], origin[t] = fit_thresholds(p, predictions["labels"][rows] > 0, predictions["split"][rows])
     return values, origin
@@ -71,11 +93,13 @@ def trial_thresholds(predictions: dict, selection: str) -> tuple[np.ndarray | No
 
 def model_answer(predictions: dict, selection: str, split: str, thresholds: np.ndarray | None) -> Answer:
     rows = rows_of(predictions, selection, split)
-    logits = predictions["logits"][rows].astype(np.float64)
-    decisions = decide(logits, None if thresholds is None else thresholds[predictions["trial"][rows]])
-    labels = predictions["labels"][rows]
-    scores = logits if labels.ndim == 2 else calibration.probabilities(logits, False)
-    return Answer(presence_of(labels, logits.shape[1]), decisions, scores, logits, predictions["groups"][rows], labels.ndim == 2)
+    logits, labels = predictions["logits"][rows].astype(np.float64), predictions["labels"][rows]
+    multilabel, failed = labels.ndim == 2, np.isnan(logits).any(axis=1, keepdims=True)
+    presence, finite = presence_of(labels, logits.shape[1]), np.where(failed, 0.0, logits)
+    decisions = decide(finite, None if thresholds is None else thresholds[predictions["trial"][rows]])
+    decisions = np.where(failed, ~presence & multilabel, decisions)
+    scores = np.where(failed, np.nan, finite if multilabel else calibration.probabilities(finite, False))
+    return Answer(presence, decisions, scores, logits, predictions["groups"][rows], seed_of(predictions, rows), multilabel)
 
 
 def baseline_answers(predictions: dict, selection: str, test: Answer) -> dict[str, Answer]:
@@ -97,32 +121,3 @@ def baseline_answers(predictions: dict, selection: str, test: Answer) -> dict[st
         name: dataclasses.replace(test, decisions=constant, scores=flat, logits=None),
         "prevalence": dataclasses.replace(test, decisions=decisions, scores=scores, logits=logits),
     }
-
-
-def check(predictions: dict[str, np.ndarray], selection: str) -> None:
-    if selection == "oracle":
-        raise UserError(
-            "config.train.selection is 'oracle': the best epoch on the test rows is not a result",
-            fix="choose 'last' or 'best_val'; the oracle is reported beside it in any case",
-        )
-    found = sorted(set(predictions["selection"].tolist()))
-    if selection not in found:
-        raise UserError(f"the predictions hold no selection {selection!r}", [f"expected one of {found}, found {selection!r}"])
-    n, k = predictions["logits"].shape
-    problems = [f"{name}: {len(predictions[name])} rows, logits have {n}"
-                for name in ("ids", "groups", "labels", "trial", "split", "selection") if len(predictions[name]) != n]
-    trials = int(predictions["trial"].max()) + 1
-    if predictions["train_positives"].ndim != 2 or predictions["train_positives"].shape[1] != k:
-        problems.append(f"train_positives: shape {predictions['train_positives'].shape}, expected (trials, {k})")
-    problems += [f"{name}: {len(predictions[name])} trials, expected at least {trials}"
-                 for name in ("train_positives", "train_rows") if len(predictions[name]) < trials]
-    problems += [f"unknown {name} {sorted(extra)}" for name, known in (("selection", SELECTIONS), ("split", ("val", "test")))
-                 if (extra := set(predictions[name].tolist()) - set(known))]
-    if not np.isfinite(predictions["logits"]).all():
-        problems.append(f"logits: {int((~np.isfinite(predictions['logits'])).any(axis=1).sum())} rows with NaN or infinity")
-    if len(predictions["class_names"]) != k:
-        problems.append(f"class_names: {len(predictions['class_names'])} names, logits have {k} columns")
-    if not len(problems) and not len(rows_of(predictions, selection, "test")):
-        problems.append(f"no test row under selection {selection!r}")
-    if problems:
-        raise ValueError("predictions do not fit together: " + "; ".join(problems))

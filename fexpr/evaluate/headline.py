@@ -3,46 +3,45 @@
 from __future__ import annotations
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 from fexpr import terminal
 
-METRICS_IN_WORDS = {  # in the order of the table
-    "accuracy": "accuracy",
-    "macro_f1": "macro F1",
-    "macro_f1_all": "macro F1, every defined action unit",
-    "macro_f1_at_0.5": "macro F1 at threshold 0.5",
-    "macro_f1_at_0.12": "macro F1 at threshold 0.12",
-    "macro_precision": "macro precision",
-    "macro_recall": "macro recall",
-    "weighted_f1": "F1 weighted by support",
-    "uar": "unweighted average recall (UAR)",
-    "roc_auc": "ROC-AUC",
-    "average_precision": "average precision",
-    "micro_f1": "micro F1",
-    "micro_precision": "micro precision",
-    "micro_recall": "micro recall",
-    "exact_match": "exact match",
-    "hamming": "Hamming loss ↓",
-    "nll": "negative log likelihood ↓",
-    "brier": "Brier score ↓",
-    "ece": "expected calibration error ↓",
+METRICS_IN_WORDS = {  # in the order of the report's table, by what a figure is taken over
+    "macro": {
+        "uf1": "UF1 (macro F1)", "macro_f1": "macro F1", "macro_f1_at_0.5": "macro F1 at threshold 0.5",
+        "macro_f1_at_0.12": "macro F1 at threshold 0.12", "macro_precision": "macro precision", "macro_recall": "macro recall",
+        "uar": "UAR (average recall)", "roc_auc": "ROC-AUC", "average_precision": "average precision",
+    },
+    "defined": {"macro_f1_all": "macro F1"},
+    "all": {
+        "accuracy": "accuracy", "weighted_f1": "F1 weighted by support", "micro_f1": "micro F1", "micro_precision": "micro precision",
+        "micro_recall": "micro recall", "exact_match": "exact match", "hamming": "Hamming loss ↓", "nll": "negative log likelihood ↓",
+        "brier": "Brier score ↓", "ece": "calibration error (ECE) ↓",
+    },
 }
-ON_THE_TERMINAL = {  # fewer, and short enough that the table fits into 80 columns
-    "accuracy": "accuracy", "macro_f1": "macro F1", "macro_f1_all": "  all defined", "macro_f1_at_0.5": "  threshold 0.5",
-    "macro_f1_at_0.12": "  threshold 0.12", "weighted_f1": "weighted F1", "uar": "average recall", "roc_auc": "ROC-AUC",
-    "average_precision": "avg. precision", "micro_f1": "micro F1", "exact_match": "exact match", "ece": "calib. error ↓",
+ON_THE_TERMINAL = {  # fewer, and short enough that the table fits into 80 columns; {n}: classes that a macro figure averages
+    "uf1": "UF1", "macro_f1": "macro F1, {n} AUs", "macro_f1_at_0.5": "  at threshold 0.5", "macro_f1_at_0.12": "  at threshold 0.12",
+    "macro_f1_all": "macro F1, {n} AUs", "uar": "UAR", "accuracy": "accuracy", "roc_auc": "ROC-AUC",
+    "average_precision": "avg. precision", "weighted_f1": "weighted F1", "micro_f1": "micro F1", "exact_match": "exact match",
+    "ece": "calib. error ↓",
 }
-SHORT = {
-    "best validation epoch": "best val", "last epoch": "last", "oracle epoch": "oracle", "most frequent class": "most\nfrequent",
-    "always present": "always\npresent", "training prevalence": "preva-\nlence", "validation": "val",
-}
-SELECTIONS_IN_WORDS = {"last": "last epoch", "best_val": "best validation epoch", "oracle": "oracle epoch"}
+HEADLINE_IN_WORDS = {"uf1": "UF1", "uar": "UAR", "accuracy": "accuracy", "macro_f1": "macro F1", "exact_match": "exact match"}
+MONITORS_IN_WORDS = {"loss": "loss", "uf1": "UF1", "accuracy": "accuracy", "roc_auc": "ROC-AUC"}
+SELECTIONS_IN_WORDS = {"best_val": "best validation epoch", "last": "last epoch", "oracle": "oracle epoch"}
 BASELINES_IN_WORDS = {
     "always_positive": "always present", "majority": "most frequent class", "prevalence": "training prevalence",
 }
+SHORT = {
+    "best validation epoch": "best val", "last epoch": "last", "oracle epoch": "oracle", "most frequent class": "majority",
+    "always present": "always\npresent", "training prevalence": "prior", "validation": "val",
+}
+STYLES = {"result": "bold", "baseline": "dim", "val": "", "other": "", "oracle": "magenta"}
 ORACLE_WARNING = "chosen on test rows — not a result"
+FEW_GROUPS = 10  # fewer, and a percentile interval is plainly too narrow
+FAILED_SHOWN = 12
 
 
 def columns(metrics: dict) -> list[tuple[str, str, dict]]:
@@ -56,6 +55,19 @@ def columns(metrics: dict) -> list[tuple[str, str, dict]]:
         if name != chosen:
             table.append(("oracle" if name == "oracle" else "other", f"test: {SELECTIONS_IN_WORDS[name]}", m))
     return table
+
+
+def selections(metrics: dict, of: dict[str, dict]) -> list[tuple[str, str, dict]]:
+    """(kind, words, M) of the selections in `of`, the configured one first and the oracle last."""
+    chosen = metrics["selection"]
+    kinds = {name: "result" if name == chosen else "oracle" if name == "oracle" else "other" for name in of}
+    order = sorted(of, key=lambda name: ("result", "other", "oracle").index(kinds[name]))
+    return [(kinds[name], SELECTIONS_IN_WORDS[name], of[name]) for name in order]
+
+
+def is_shown(key: str, metrics: dict) -> bool:
+    """UF1 is the macro F1 of one-of-K tasks: one line is enough."""
+    return key in metrics["test"] and not (key == "macro_f1" and "uf1" in metrics["test"])
 
 
 def classes_in_words(metrics: dict) -> str:
@@ -72,11 +84,13 @@ def verdict(metrics: dict) -> str:
     key = next(k for k in metrics if k.startswith("difference_to_"))
     constant = {"difference_to_always_positive": "a predictor that calls every action unit present",
                 "difference_to_majority": "a predictor that always names the most frequent training class"}[key]
-    model, difference = metrics["test"]["macro_f1"], metrics[key]
+    model, difference, groups = metrics["test"]["macro_f1"], metrics[key], metrics["groups"]["test"]
     base = metrics["baselines"][key.removeprefix("difference_to_")]["macro_f1"]
+    name = "UF1" if metrics["task"] == "multiclass" else "Macro F1"
     if model["value"] is None:
-        return "The macro F1 is undefined: no class has enough training positives and a positive test row."
-    numbers = f"Macro F1 is {in_words(model)} over {classes_in_words(metrics)}; {constant} reaches {base['value']:.3f}."
+        return f"The {name} is undefined: no class has enough training positives and a positive test row."
+    seeds = f", the mean of {len(metrics['seeds'])} seeds," if "seeds" in model else ""
+    numbers = f"{name} is {in_words(model)}{seeds} over {classes_in_words(metrics)}; {constant} reaches {base['value']:.3f}."
     if difference["low"] is None:
         return f"{numbers} One test group allows no interval, so whether the model beats it cannot be told."
     if difference["low"] > 0:
@@ -85,8 +99,47 @@ def verdict(metrics: dict) -> str:
         end = "the model is worse than it"
     else:
         end = "the interval holds zero, so these test rows do not show that the model beats it"
-    low, high = (f"{difference[b]:+.3f}" for b in ("low", "high"))
-    return f"{numbers} The difference is {difference['value']:+.3f} (95 % interval {low} to {high}): {end}."
+    few = f" With {groups} test subjects such intervals are too narrow." if groups < FEW_GROUPS else ""
+    return f"{numbers} The difference is {_with_sign(difference['value'])} ({signed(difference)}): {end}.{few}"
+
+
+def oracle_gap(metrics: dict) -> str:
+    """What choosing each epoch on the test rows would have bought; '' without an oracle."""
+    gap = metrics["oracle_gap"]
+    if not gap:
+        return ""
+    parts = [f"{HEADLINE_IN_WORDS[name]} by {_with_sign(e['value'])}" + (f" ({signed(e)})" if e["low"] is not None else "")
+             for name, e in gap.items() if e["value"] is not None]
+    return (f"Choosing {'each trial’s' if metrics['trials']['count'] > 1 else 'the'} epoch on its test rows would have moved "
+            f"{', '.join(parts)}.")
+
+
+def failures(metrics: dict) -> str:
+    """Which trials turned NaN, and what that does to the figures; '' if none did."""
+    failed, count = metrics["trials"]["failed"], metrics["trials"]["count"]
+    if not failed:
+        return ""
+    seeds = len(metrics["seeds"]) > 1
+    names = [f["fold"] + (f" (seed {f['seed']})" if seeds else "") for f in failed[:FAILED_SHOWN]]
+    more = f" and {len(failed) - FAILED_SHOWN} more" if len(failed) > FAILED_SHOWN else ""
+    return (f"{len(failed)} of {count} trials turned NaN: {', '.join(names)}{more}. The test rows of a failed trial count as wrong; "
+            "figures made of scores (ROC-AUC, average precision, likelihood, Brier, calibration error) are undefined.")
+
+
+def seeds_in_words(metrics: dict) -> str:
+    """The spread over seeds of the headline metrics; '' with one seed."""
+    spread = [(HEADLINE_IN_WORDS[name], metrics["test"][name]) for name in metrics["headline"]["metrics"]]
+    parts = [f"{words} ± {e['seed_std']:.3f} ({min(e['seeds']):.3f}–{max(e['seeds']):.3f})"
+             for words, e in spread if e.get("seed_std") is not None]
+    return f"over {len(metrics['seeds'])} seeds: {', '.join(parts)}" if parts else ""
+
+
+def signed(e: dict) -> str:
+    return f"95 % interval {_with_sign(e['low'])} to {_with_sign(e['high'])}"
+
+
+def _with_sign(value: float) -> str:
+    return f"{value:+.3f}".replace("-", "−")
 
 
 def in_words(estimate: dict) -> str:
@@ -98,26 +151,54 @@ def in_words(estimate: dict) -> str:
 
 
 def print_headline(metrics: dict, console: Console | None = None) -> None:
-    """The headline table: test figures with intervals and baselines, other selections, the oracle in another colour."""
+    """The headline tables: test figures with intervals and baselines, other selections, the oracle in another colour."""
     console = console or terminal.console
-    styles = {"result": "bold", "baseline": "dim", "val": "", "other": "", "oracle": "magenta"}
-    shown = columns(metrics)
-    table = Table(box=None, pad_edge=False, header_style="")
+    if metrics["per_dataset"]:
+        print_table(_by_dataset(metrics), console)
+        console.print()
+    print_table(_by_metric(metrics), console)
+    say = lambda text, style=None: console.print(text, style=style, markup=False) if text else None
+    say("prior: answers with the training prevalence. The baselines never look at the image.", "dim")
+    say(seeds_in_words(metrics))
+    if "oracle" in metrics["selections"]:
+        say(f"oracle epoch: {ORACLE_WARNING}. {oracle_gap(metrics)}", "magenta")
+    say(verdict(metrics))
+    if metrics["undefined"]:
+        say(f"undefined on these test rows, in no average: {', '.join(sorted({u['name'] for u in metrics['undefined']}))}")
+    say(failures(metrics), "bold red")
+    if metrics["source"] == "synthetic":
+        say("SYNTHETIC DATA: these numbers say nothing about people", "bold white on red")
+
+
+def print_table(table: Table, console: Console) -> None:
+    """At its full width: a terminal too narrow wraps the lines, where rich would cut the numbers."""
+    table.width = Measurement.get(console, console.options.update(width=1000), table).maximum
+    console.print(table, crop=False)
+
+
+def _by_metric(metrics: dict) -> Table:
+    table, shown = Table(box=None, pad_edge=False, header_style=""), columns(metrics)
     table.add_column("", no_wrap=True)
     for kind, heading, _ in shown:
         short = SHORT[heading.removeprefix("test: ")]
         head = f"test: {short}\n(95 % interval)" if kind == "result" else short
-        table.add_column(Text(head, styles[kind]), style=styles[kind], justify="right", vertical="bottom", no_wrap=True)
-    for name, words in ON_THE_TERMINAL.items():
-        if name in metrics["test"]:
-            cells = (in_words(m[name]) if kind == "result" else in_words({**m[name], "low": None}) for kind, _, m in shown)
-            table.add_row(words, *cells)
-    console.print(table)
-    if any(kind == "oracle" for kind, _, _ in shown):
-        console.print(f"oracle epoch: {ORACLE_WARNING}", style="magenta")
-    console.print(verdict(metrics), markup=False)
-    if metrics["undefined"]:
-        names = ", ".join(sorted({u["name"] for u in metrics["undefined"]}))
-        console.print(f"undefined on these test rows, in no average: {names}", markup=False)
-    if metrics["source"] == "synthetic":
-        console.print("SYNTHETIC DATA: these numbers say nothing about people", style="bold white on red")
+        table.add_column(Text(head, STYLES[kind]), style=STYLES[kind], justify="right", vertical="bottom", no_wrap=True)
+    for key, words in ON_THE_TERMINAL.items():
+        if is_shown(key, metrics):
+            cells = (in_words(m[key]) if kind == "result" else in_words({**m[key], "low": None}) for kind, _, m in shown)
+            table.add_row(words.format(n=metrics["test"][key].get("classes")), *cells)
+    return table
+
+
+def _by_dataset(metrics: dict) -> Table:
+    """Data set x selection down, headline metrics with intervals across."""
+    names = metrics["headline"]["metrics"]
+    table = Table(box=None, pad_edge=False, header_style="")
+    for heading in ("data", "epoch"):
+        table.add_column(heading, no_wrap=True)
+    for name in names:
+        table.add_column(HEADLINE_IN_WORDS[name], justify="right", no_wrap=True)
+    for dataset, of in metrics["per_dataset"].items():
+        for i, (kind, words, m) in enumerate(selections(metrics, of)):
+            table.add_row("" if i else dataset, SHORT[words], *(in_words(m[name]) for name in names), style=STYLES[kind])
+    return table

@@ -70,12 +70,17 @@ def roc_auc_and_average_precision(
     by_row = np.ascontiguousarray(weights.T)  # a class then gathers whole rows of memory
     auc, ap = np.empty((2, len(weights), scores.shape[1]))
     for k, (y, s) in enumerate(zip(presence.T, scores.T, strict=True)):
-        positive, negative = _weights_by_score(y, s, by_row)
-        tp, fp = np.cumsum(positive, axis=0), np.cumsum(negative, axis=0)
-        wins = np.einsum("ub,ub->b", positive, fp[-1] - fp + negative / 2)
-        auc[:, k] = _ratio(wins, tp[-1] * fp[-1])
-        precision_n = np.divide(tp, tp + fp, out=np.zeros_like(tp), where=positive > 0)
-        ap[:, k] = _ratio(np.einsum("ub,ub->b", positive, precision_n), tp[-1])
+        order = np.argsort(-s, kind="stable")
+        rows, others = order[y[order]], order[~y[order]]
+        starts = np.flatnonzero(np.diff(s[rows], prepend=np.nan) != 0)  # of the distinct scores of positive rows, highest first
+        positive = by_row[rows] if len(starts) == len(rows) else np.add.reduceat(by_row[rows], starts, axis=0)
+        tp = np.cumsum(positive, axis=0)
+        negatives = np.concatenate([np.zeros((1, len(weights))), np.cumsum(by_row[others], axis=0)])
+        above, upto = (negatives[np.searchsorted(-s[others], -s[rows][starts], side)] for side in ("left", "right"))
+        wins = np.einsum("ub,ub->b", positive, negatives[-1] - (above + upto) / 2)
+        auc[:, k] = _ratio(wins, positive.sum(axis=0) * negatives[-1])
+        precision_n = np.divide(tp, tp + upto, out=np.zeros_like(tp), where=positive > 0)
+        ap[:, k] = _ratio(np.einsum("ub,ub->b", positive, precision_n), positive.sum(axis=0))
     return auc, ap
 
 
@@ -103,12 +108,3 @@ def macro(values: np.ndarray, classes: np.ndarray) -> np.ndarray:
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     return np.divide(numerator, denominator, out=np.full(np.shape(denominator), np.nan), where=denominator > 0)
-
-
-def _weights_by_score(presence: np.ndarray, scores: np.ndarray, by_row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Weight of positive and of negative rows at each distinct score, highest first: [distinct, B] from `by_row` [R, B]."""
-    order = np.argsort(-scores, kind="stable")
-    starts = np.flatnonzero(np.concatenate(([True], np.diff(scores[order]) != 0)))
-    weights, positive = by_row[order], presence[order][:, None]
-    parts = (weights * positive, weights * ~positive)
-    return parts if len(starts) == len(order) else tuple(np.add.reduceat(part, starts, axis=0) for part in parts)

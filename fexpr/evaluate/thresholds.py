@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import numpy as np
 
-OWN, POOLED, FIXED = "own", "pooled", "fixed"
+OWN, POOLED, FIXED, FAILED = "own", "pooled", "fixed", "failed"
 RULE = (
     "highest F1 on the trial's validation rows; own: the action unit's F1; pooled: no validation positive, so the F1 of all "
-    "action units together; fixed: no validation positive at all, so 0.5"
+    "action units together; fixed: no validation positive at all, so 0.5; failed: the trial has no probabilities"
 )
 
 

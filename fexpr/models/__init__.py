@@ -35,13 +35,18 @@ def build(name: str, **arguments: Any) -> nn.Module:
             f"there is no model {name!r}", [f"config.model.name: expected one of {', '.join(MODELS)}; found {name!r}"],
             fix=f"did you mean {near[0]!r}?" if near else "set config.model.name to one of these",
         )
-    fields = {f.name: f for f in dataclasses.fields(MODELS[name]) if f.name not in ("name", "parent")}
+    fields = arguments_of(name)
     required = [n for n, f in fields.items() if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING]
     problems = [f"{n}: {name} has no such argument" + _nearest(n, fields) for n in arguments if n not in fields]
     problems += [f"{n}: missing" for n in required if n not in arguments]
     if problems:
         raise UserError(f"model {name!r} cannot be built", problems, fix=f"its arguments are {', '.join(fields)}")
     return MODELS[name](**{n: tuple(value) if isinstance(value, list) else value for n, value in arguments.items()})
+
+
+def arguments_of(name: str) -> dict[str, dataclasses.Field]:
+    """The constructor arguments of the model `name` of MODELS."""
+    return {f.name: f for f in dataclasses.fields(MODELS[name]) if f.name not in ("name", "parent")}
 
 
 def count_parameters(params: Mapping[str, Any]) -> int:

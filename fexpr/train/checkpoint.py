@@ -1,12 +1,13 @@
 """Checkpoints of a run directory, and the only file that imports Orbax.
 
-`checkpoints/resume/<epoch>/` holds the whole state of an unfinished run; `checkpoints/last` and `checkpoints/best_val` hold the
+`checkpoints/resume/` holds the whole state of an unfinished run, by step; `checkpoints/last` and `checkpoints/best_val` hold the
 variables (params, batch_stats) of a finished one, with a leading axis of trials. All are host arrays of the real trials: they restore
 on any number and kind of devices. Orbax writes under a temporary name and renames, so a kill leaves the previous checkpoint whole.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,20 +32,35 @@ class Checkpoints:
         except OSError as e:
             raise UserError(f"cannot write {self._folder}: {e.strerror or e}", fix="check the folder's permissions and free space") from e
 
-    def save(self, epoch: int, state: Any) -> None:
+    def save(self, step: int, state: Any) -> None:
         """`state`: a tree of NumPy arrays. Waits for the save before this one; returns before its own is on disk."""
-        self._manager.save(epoch, args=ocp.args.PyTreeSave(state))
+        self._manager.save(step, args=ocp.args.PyTreeSave(state))
 
-    def restore(self, like: Any) -> tuple[int, Any] | None:
-        """The newest whole checkpoint as (epoch, state of NumPy arrays), or None. `like`: the tree of shapes and types expected.
+    def latest(self) -> int | None:
+        """The step of the newest whole checkpoint, or None."""
+        return self._manager.latest_step()
+
+    def restore(self, step: int, like: Any) -> Any:
+        """The state saved at `step`, as NumPy arrays. `like`: the tree of shapes and types expected.
 
         Raises:
           UserError: the checkpoint is of another model or number of trials.
         """
-        epoch = self._manager.latest_step()
-        if epoch is None:
-            return None
-        return epoch, _restored(self._manager, epoch, like, self._folder / str(epoch))
+        def read(arguments):
+            return self._manager.restore(step, args=ocp.args.PyTreeRestore(like, restore_args=arguments))
+
+        return _restored(read, like, self._folder / str(step))
+
+    def save_tree(self, name: str, tree: Any) -> None:
+        """Writes `tree` under checkpoints/<name>, whole or not at all; returns when it is on disk."""
+        with ocp.PyTreeCheckpointer() as writer:
+            writer.save(self._folder.parent / name, tree, force=True)
+
+    def restore_tree(self, name: str, like: Any) -> Any:
+        """What `save_tree` wrote."""
+        folder = self._folder.parent / name
+        with ocp.PyTreeCheckpointer() as reader:
+            return _restored(lambda a: reader.restore(folder, item=like, restore_args=a), like, folder)
 
     def wait(self) -> None:
         """Until everything saved is on disk."""
@@ -75,10 +91,9 @@ def load_variables(run_dir: Path, name: str) -> Any:
         return reader.restore(folder, restore_args=arguments)
 
 
-def _restored(manager: ocp.CheckpointManager, epoch: int, like: Any, folder: Path) -> Any:
-    arguments = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), like)
+def _restored(read: Callable[[Any], Any], like: Any, folder: Path) -> Any:
     try:
-        state = manager.restore(epoch, args=ocp.args.PyTreeRestore(like, restore_args=arguments))
+        state = read(jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), like))
     except (ValueError, KeyError, TypeError) as e:
         raise UserError(f"{folder} does not fit this model: {str(e).splitlines()[0]}", fix="choose another --workdir") from e
     wrong = [f"{jax.tree_util.keystr(path)}: expected {a.shape} {a.dtype}, found {b.shape} {b.dtype}"

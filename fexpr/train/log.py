@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from fexpr import run
@@ -10,15 +11,13 @@ from fexpr.errors import UserError
 
 
 class History:
-    """`metrics.jsonl`: one JSON object an epoch. A resumed run drops what stands after its checkpoint and goes on from there."""
+    """`metrics.jsonl`: one JSON object an epoch. A resumed run keeps the rows that stand before its checkpoint and goes on from there."""
 
-    def __init__(self, run_dir: Path, resumed_epoch: int = 0):
+    def __init__(self, run_dir: Path, keep: Callable[[dict[str, float]], bool]):
         self._path = Path(run_dir) / run.HISTORY
-        self.rows = [row for row in run.read_history(run_dir) if row["epoch"] <= resumed_epoch]
-        run.write_text(self._path, "".join(json.dumps(row) + "\n" for row in self.rows))
+        run.write_text(self._path, "".join(json.dumps(row) + "\n" for row in run.read_history(run_dir) if keep(row)))
 
     def add(self, row: dict[str, float]) -> None:
-        self.rows.append(row)
         with open(self._path, "a", encoding="utf-8") as f:
             f.write(json.dumps(row) + "\n")
 

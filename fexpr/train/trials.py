@@ -8,9 +8,11 @@ between trials; with one trial and several devices, the axis `data` takes them a
 from __future__ import annotations
 
 import dataclasses
+import functools
+import os
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -53,8 +55,20 @@ def make_mesh(trials: int, batch_size: int, devices: Sequence[jax.Device] | None
     return Mesh(np.array(devices).reshape(shape), ("trial", "data"))
 
 
+class Plan(NamedTuple):
+    """How the trials are laid out: `size` at a time, `chunks` times; memory of one device in bytes."""
+
+    trials: int
+    size: int
+    chunks: int
+    bytes_needed: int
+    bytes_limit: int
+
+
 class Engine:
-    """Trains a set of trials. `state` and every result have a leading axis of trials, padding removed.
+    """Trains a set of trials, all at once or, where they do not fit, chunk after chunk with one and the same program.
+
+    Results have a leading axis of trials, padding removed.
 
     Args:
       recipe: what is compiled in; its `data_devices` is set here from the mesh.
@@ -62,32 +76,48 @@ class Engine:
       specs: the trials. mesh: from `make_mesh`.
       normalize: 'standardize' (mean and deviation of each channel over the trial's training rows) or 'unit' (0..1).
       trial_axis: 'vmap' (all trials of a device at once) or 'map' (one after the other: for networks that fill a device alone).
+      chunk: trials at a time; 0 = as many as fit, by the compiled program's own account of its memory.
     """
 
     def __init__(self, recipe: Recipe, images: np.ndarray, labels: np.ndarray, classes: int, specs: Sequence[TrialSpec], mesh: Mesh,
-                 normalize: str = "standardize", trial_axis: str = "vmap"):
+                 normalize: str = "standardize", trial_axis: str = "vmap", chunk: int = 0):
         self.recipe = dataclasses.replace(recipe, data_devices=mesh.shape["data"])
         self.mesh, self.specs = mesh, tuple(specs)
-        self._padded = -len(specs) % mesh.shape["trial"] + len(specs)
-        stacked = stack(specs, images, labels, classes, normalize)
-        self.eval_rows = stacked.eval_rows
-        self.val_mask, self.test_mask = stacked.val_mask, stacked.test_mask
-        self._trial = self._put(stacked)
+        self._trial_axis, self._wanted = trial_axis, chunk
+        self.trials = stack(specs, images, labels, classes, normalize)
         self._data = jax.device_put(Data(images, labels), NamedSharding(mesh, P()))
-        self._init = self._compile(partial(step.init, self.recipe), trial_axis, donate=False)
-        self._epoch = self._compile(partial(step.epoch, self.recipe), trial_axis, donate=True)
+        self._chunk = None
+
+    @functools.cached_property
+    def plan(self) -> Plan:
+        """Compiles the program, for fewer trials at a time if it would not fit. Takes as long as compiling does."""
+        share, limit = self.mesh.shape["trial"], memory_limit()
+        size = -(-min(self._wanted or len(self.specs), len(self.specs)) // share) * share
+        program = self._compiled_epoch(size)
+        if not self._wanted and _bytes(program) > limit and size > share:
+            size = max(share, int(size * limit / _bytes(program)) // share * share)
+            program = self._compiled_epoch(size)
+        self._epoch = program
+        self._init = self._jit(step.init, donate=False)
+        return Plan(len(self.specs), size, -(-len(self.specs) // size), _bytes(program), limit)
+
+    def load(self, chunk: int) -> None:
+        """Makes the trials of this chunk (0 .. plan.chunks - 1) those that `init` and `epoch` are about."""
+        start = chunk * self.plan.size
+        self._chunk = range(start, min(start + self.plan.size, len(self.specs)))
+        self._trial = self._put(jax.tree.map(lambda x: x[start : start + self.plan.size], self.trials))
 
     def init(self) -> State:
-        """Fresh states, on the devices."""
+        """Fresh states of the chunk, on the devices."""
         return self._init(self._data, self._trial)
 
     def epoch(self, state: State) -> tuple[State, dict[str, jax.Array]]:
-        """One epoch of every trial. `state` is donated. The scalars come back as arrays [T padded], not yet waited for."""
+        """One epoch of every trial of the chunk. `state` is donated. The scalars come back as arrays, not yet waited for."""
         return self._epoch(self._data, self._trial, state)
 
     def to_host(self, tree: Any) -> Any:
-        """NumPy arrays of the real trials, whatever the devices: what checkpoints and predictions are made from."""
-        return jax.tree.map(lambda x: np.asarray(x)[: len(self.specs)], jax.device_get(tree))
+        """NumPy arrays of the chunk's real trials, whatever the devices: what checkpoints and predictions are made from."""
+        return jax.tree.map(lambda x: np.asarray(x)[: len(self._chunk)], jax.device_get(tree))
 
     def to_devices(self, state: State) -> State:
         """The inverse of `to_host`, onto this engine's devices (which may be others than those the state came from)."""
@@ -95,24 +125,59 @@ class Engine:
 
     def abstract(self) -> State:
         """Shapes and types of `to_host(init())` without computing it."""
-        shapes = jax.eval_shape(self._init, self._data, self._trial)
-        return jax.tree.map(lambda s: jax.ShapeDtypeStruct((len(self.specs), *s.shape[1:]), s.dtype), shapes)
+        return self._abstract_state(len(self._chunk))
+
+    def abstract_params(self) -> Any:
+        """Shapes of one trial's parameters; nothing is compiled."""
+        return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape[1:], s.dtype), self._abstract_state(1).variables["params"])
+
+    def _abstract_state(self, size: int) -> State:
+        shapes = jax.eval_shape(jax.vmap(partial(step.init, dataclasses.replace(self.recipe, data_devices=1)), in_axes=(None, 0)),
+                                self._data, self._abstract_trial(1))
+        return jax.tree.map(lambda s: jax.ShapeDtypeStruct((size, *s.shape[1:]), s.dtype), shapes)
+
+    def _abstract_trial(self, size: int) -> Trial:
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype), self.trials)
+
+    def _compiled_epoch(self, size: int) -> jax.stages.Compiled:
+        spread = NamedSharding(self.mesh, P("trial"))
+        shapes = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=spread),
+                              (self._abstract_trial(size), self._abstract_state(size)))
+        return self._jit(step.epoch, donate=True).lower(self._data, *shapes).compile()
 
     def _put(self, tree: Any) -> Any:
-        """Pads the trial axis by repeating the last trial (its copies are computed and thrown away) and spreads it over the mesh."""
-        sharding = NamedSharding(self.mesh, P("trial"))
-        extra = self._padded - len(self.specs)
-        return jax.tree.map(lambda x: jax.device_put(np.concatenate([x, np.repeat(x[-1:], extra, 0)]) if extra else x, sharding), tree)
+        """Pads the trials to the program's size by repeating the last (its copies are computed and thrown away), over the mesh."""
+        def put(x):
+            padding = np.repeat(x[-1:], self.plan.size - len(x), 0)
+            return jax.device_put(np.concatenate([x, padding]), NamedSharding(self.mesh, P("trial")))
 
-    def _compile(self, one: Any, trial_axis: str, donate: bool) -> Any:
+        return jax.tree.map(put, tree)
+
+    def _jit(self, one: Any, donate: bool) -> Any:
+        one = partial(one, self.recipe)
+
         def many(data, *rest):
-            if trial_axis == "map":
+            if self._trial_axis == "map":
                 return jax.lax.map(lambda per_trial: one(data, *per_trial), rest)
             return jax.vmap(lambda *per_trial: one(data, *per_trial))(*rest)
 
         arguments = (P(), P("trial"), P("trial")) if donate else (P(), P("trial"))
         program = jax.shard_map(many, mesh=self.mesh, in_specs=arguments, out_specs=P("trial"), check_vma=False)
         return jax.jit(program, donate_argnums=(2,) if donate else ())
+
+
+def memory_limit() -> int:
+    """Bytes that one device may use: what an accelerator reports, less a tenth; of a CPU's memory 70 %, shared by its devices."""
+    stats = jax.local_devices()[0].memory_stats()
+    if stats and "bytes_limit" in stats:
+        return int(0.9 * stats["bytes_limit"])
+    return int(0.7 * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / jax.local_device_count())
+
+
+def _bytes(program: jax.stages.Compiled) -> int:
+    """Peak memory of one device by the compiler's own account: arguments, results that do not reuse them, and temporaries."""
+    m = program.memory_analysis()
+    return m.argument_size_in_bytes + m.output_size_in_bytes - m.alias_size_in_bytes + m.temp_size_in_bytes
 
 
 def stack(specs: Sequence[TrialSpec], images: np.ndarray, labels: np.ndarray, classes: int, normalize: str) -> Trial:

@@ -85,6 +85,6 @@ def config(root: Path | str = "", **changes: object) -> ConfigDict:
     fields = {
         "name": "samm", "root": str(root), "source": "auto", "layout": "auto", "image_size": 28, "align": "auto",
         "vocabulary": "data", "min_positives": 1, "alternatives": "first", "references": "absent", "uncertain": "present",
-        "skip_clips": (), "synthetic_subjects": 2, "synthetic_clips": 3, "synthetic_seed": 0,
+        "skip_clips": "", "synthetic_subjects": 2, "synthetic_clips": 3, "synthetic_seed": 0,
     }  # fmt: skip
     return ConfigDict({**fields, **changes})

@@ -82,7 +82,7 @@ def test_labels_follow_policy_and_vocabulary_without_new_flow(tmp_path, counted)
     data = load(tmp_path)
     assert data.class_names == ("AU04", "AU07", "AU12")
     np.testing.assert_allclose(data.labels, [[1, 1, 0], [0.4, 0, 0], [0, 0, 1], [1, 0, 0]])
-    everything = load(tmp_path, alternatives="all", references="present", vocabulary=(14, 7))
+    everything = load(tmp_path, alternatives="all", references="present", vocabulary="14, 7")
     assert everything.class_names == ("AU14", "AU07")
     np.testing.assert_allclose(everything.labels, [[0, 1], [0, 0], [1, 0], [0, 0.4]])
     assert load(tmp_path, vocabulary="notebook25").labels.shape == (4, 25)
@@ -142,9 +142,9 @@ def test_rare_action_units_are_left_out_aloud(tmp_path, capsys):
 def test_clips_are_skipped_on_purpose_only(tmp_path):
     folder = mini.write_release(tmp_path)
     shutil.rmtree(folder / "SAMM_Normalized_TM" / "sub007")
-    assert load(tmp_path, skip_clips=("007_2_1",)).ids.tolist() == ["006_1_2", "006_1_3", "011_3_1"]
-    assert "007_2_9" in message(tmp_path, skip_clips=("007_2_9",))
-    assert "no clip" in message(tmp_path, skip_clips=[clip[1] for clip in mini.CLIPS])
+    assert load(tmp_path, skip_clips="007_2_1").ids.tolist() == ["006_1_2", "006_1_3", "011_3_1"]
+    assert "007_2_9" in message(tmp_path, skip_clips="007_2_9")
+    assert "no clip" in message(tmp_path, skip_clips=",".join(clip[1] for clip in mini.CLIPS))
 
 
 # --- done once -----------------------------------------------------------------------------------------------------------
@@ -169,7 +169,7 @@ def test_a_copy_of_the_release_is_the_same_and_any_change_is_not(tmp_path):
     source = load(tmp_path).source
     shutil.copytree(folder, tmp_path / "elsewhere" / "samm")
     assert load(tmp_path / "elsewhere").source == source
-    seen = {source, load(tmp_path, image_size=14).source, load(tmp_path, skip_clips=("006_1_2",)).source}
+    seen = {source, load(tmp_path, image_size=14).source, load(tmp_path, skip_clips="006_1_2").source}
     rewrite(folder, code={"006_1_2": "4"})
     seen.add(load(tmp_path).source)
     apex = folder / "SAMM_Normalized_TM" / "sub006" / "006_1_2" / "006_00014.png"
@@ -401,7 +401,7 @@ def test_frames_without_a_face_are_all_listed(tmp_path):
 @pytest.mark.parametrize(
     "change",
     [
-        {"vocabulary": "all"}, {"vocabulary": (4, 3)}, {"vocabulary": (4, 4)}, {"vocabulary": ()},
+        {"vocabulary": "all"}, {"vocabulary": "4,3"}, {"vocabulary": "4,4"}, {"vocabulary": ""},
         {"layout": "video"}, {"align": "dlib"}, {"alternatives": "some"},
     ],
 )  # fmt: skip

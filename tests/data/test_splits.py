@@ -2,9 +2,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.model_selection import GroupShuffleSplit
+from ml_collections import ConfigDict
+from sklearn.model_selection import GroupShuffleSplit, StratifiedGroupKFold
 
-from fexpr.data.splits import Fold, group_holdout
+from fexpr.data.dataset import Dataset
+from fexpr.data.splits import PROTOCOLS, Fold, draw_validation, group_holdout, make_folds, rarest_label
 from fexpr.errors import UserError
 
 GROUPS = np.array([f"{s:03d}" for s in np.random.default_rng(0).integers(0, 28, 133)])
@@ -44,3 +46,247 @@ def test_too_few_subjects():
         group_holdout(np.array(["a", "a", "b"]), 0.2, 0.2, 0)
     with pytest.raises(UserError, match=r"val_fraction=0\.99"):
         group_holdout(np.array(["a", "b", "c", "d"]), 0.2, 0.99, 0)
+
+
+# --- protocols -------------------------------------------------------------------------------------------------------------
+
+
+def dataset(labels, groups, datasets=None) -> Dataset:
+    n = len(groups)
+    names = tuple("abcdefgh"[: labels.shape[1] if labels.ndim == 2 else labels.max() + 1])
+    extras = {} if datasets is None else {"dataset": np.asarray(datasets)}
+    ids = np.array([f"c{i}" for i in range(n)])
+    return Dataset(np.zeros((n, 8, 8, 3), np.uint8), labels, np.asarray(groups), ids, names, "synthetic", extras=extras)
+
+
+def imbalanced(seed: int = 0, subjects: int = 24, clips: int = 140) -> Dataset:
+    """Three classes, the third rare and held by few; subjects of very different size; two data sets."""
+    rng = np.random.default_rng(seed)
+    share = rng.dirichlet(np.full(subjects, 0.8))
+    owner = np.concatenate([np.arange(subjects), rng.choice(subjects, clips - subjects, p=share)])
+    labels = rng.choice(3, clips, p=[0.66, 0.24, 0.1]).astype(np.int32)
+    groups = np.array([f"{'samm' if s % 2 else 'casme2'}/{s:03d}" for s in owner])
+    return dataset(labels, groups, np.array([g.split("/")[0] for g in groups]))
+
+
+def split(protocol: str, **changes) -> ConfigDict:
+    fields = {"protocol": protocol, "test_fraction": 0.2, "val_fraction": 0.2, "folds": 5, "repeats": 4, "seed": 42, "file": ""}
+    return ConfigDict({**fields, **changes})
+
+
+@pytest.mark.parametrize("protocol", [p for p in PROTOCOLS if p != "file"])
+def test_every_protocol_tests_other_people_than_it_trains_on(protocol):
+    data = imbalanced()
+    folds = make_folds(split(protocol), data)
+    number = {"holdout": 1, "loso": 24, "repeated_holdout": 4, "leave_one_dataset_out": 2}
+    assert len(folds) == number.get(protocol, 5)
+    assert len({fold.name for fold in folds}) == len(folds)
+    for fold in folds:
+        assert sorted(np.concatenate([fold.train, fold.val, fold.test])) == list(range(len(data)))
+        sides = [set(data.groups[rows]) for rows in (fold.train, fold.val, fold.test)]
+        assert sum(map(len, sides)) == 24
+        if protocol != "holdout":
+            assert len(sides[1]) == max(round(0.2 * (24 - len(sides[2]))), 1)
+    if protocol not in ("holdout", "repeated_holdout"):  # every row is tested exactly once
+        assert sorted(np.concatenate([fold.test for fold in folds])) == list(range(len(data)))
+    again = make_folds(split(protocol), data)
+    for a, b in zip(folds, again, strict=True):
+        np.testing.assert_array_equal(np.concatenate([a.train, a.val, a.test]), np.concatenate([b.train, b.val, b.test]))
+    if protocol != "holdout":
+        other = make_folds(split(protocol, seed=43), data)
+        assert any(not np.array_equal(a.val, b.val) for a, b in zip(folds, other, strict=True))
+
+
+def test_the_holdout_is_what_it_was():
+    data = imbalanced()
+    (fold,) = make_folds(split("holdout"), data)
+    expected = group_holdout(data.groups, 0.2, 0.2, 42)
+    for side in ("train", "val", "test"):
+        np.testing.assert_array_equal(getattr(fold, side), getattr(expected, side))
+    np.testing.assert_array_equal(np.sort(make_folds(split("repeated_holdout"), data)[0].test), np.sort(expected.test))
+
+
+def test_loso_folds_bear_the_subjects_names():
+    data = imbalanced()
+    for fold in make_folds(split("loso"), data):
+        assert set(data.groups[fold.test]) == {fold.name}
+
+
+def test_group_k_fold_deals_the_published_folds_of_ravdess():
+    actors = np.array([f"{a:02d}" for a in range(1, 25)])
+    folds = make_folds(split("group_k_fold", seed=2020), dataset(np.zeros(48, np.int32), np.tile(actors, 2)))
+    found = [sorted({int(a) for a in np.tile(actors, 2)[fold.test]}) for fold in folds]
+    assert found == [[2, 5, 14, 15, 16], [3, 6, 7, 13, 18], [10, 11, 12, 19, 20], [8, 17, 21, 23, 24], [1, 4, 9, 22]]
+
+
+def test_stratified_folds_are_scikit_learns():
+    data = imbalanced()
+    expected = StratifiedGroupKFold(5, shuffle=True, random_state=42).split(data.labels, data.labels, data.groups)
+    for fold, (_, test) in zip(make_folds(split("stratified_group_k_fold"), data), expected, strict=True):
+        np.testing.assert_array_equal(fold.test, test)
+
+
+def test_several_labels_are_stratified_by_the_rarest():
+    labels = np.float32([[1, 0.2, 0], [1, 0, 0], [0, 1, 0.4], [1, 1, 0], [0, 0, 0]])
+    assert rarest_label(labels).tolist() == [0, 0, 2, 0, 3]  # three, three, one positive; ties to the first
+    rng = np.random.default_rng(0)
+    data = dataset((rng.random((90, 4)) < [0.5, 0.3, 0.2, 0.1]).astype(np.float32), [f"{s:02d}" for s in rng.integers(0, 15, 90)])
+    folds = make_folds(split("stratified_group_k_fold"), data)
+    assert min((data.labels[fold.test] > 0).sum(0)[0] for fold in folds) > 3
+
+
+def test_leave_one_dataset_out():
+    data = imbalanced()
+    folds = make_folds(split("leave_one_dataset_out"), data)
+    assert [fold.name for fold in folds] == list(dict.fromkeys(data.extras["dataset"]))
+    for fold in folds:
+        assert set(data.extras["dataset"][fold.test]) == {fold.name}
+        assert fold.name not in data.extras["dataset"][np.concatenate([fold.train, fold.val])]
+    with pytest.raises(UserError, match="needs a composite"):
+        make_folds(split("leave_one_dataset_out"), dataset(data.labels, data.groups))
+    with pytest.raises(UserError, match="needs two data sets, found samm"):
+        make_folds(split("leave_one_dataset_out"), dataset(data.labels, data.groups, ["samm"] * len(data)))
+
+
+def test_a_person_of_two_data_sets_is_caught_by_the_guard():
+    data = imbalanced()
+    groups = np.where(data.groups == "casme2/002", "samm/001", data.groups)
+    with pytest.raises(ValueError, match="leak: samm/001"):
+        make_folds(split("leave_one_dataset_out"), dataset(data.labels, groups, data.extras["dataset"]))
+
+
+@pytest.mark.parametrize("protocol", ["loso", "group_k_fold", "repeated_holdout"])
+def test_a_protocol_that_leaks_is_caught_by_the_guard(protocol, monkeypatch):
+    """Whatever a protocol or the drawing of validation rows does wrong, no fold comes of it."""
+    data = imbalanced()
+
+    def leaky(name, rows, labels, groups, fraction, seed):
+        return rows[::2], rows[1::2]  # clips of one person on both sides
+
+    monkeypatch.setattr("fexpr.data.splits.draw_validation", leaky)
+    with pytest.raises(ValueError, match=r"leak: .* in both train and val"):
+        make_folds(split(protocol), data)
+
+
+@pytest.mark.parametrize(("protocol", "changes", "message"), [
+    ("loco", {}, "set it to one of holdout, loso"), ("group_k_fold", {"folds": 9}, "folds=9 with 4 subjects"),
+    ("stratified_group_k_fold", {"folds": 1}, "folds=1 with 4 subjects"),
+    ("repeated_holdout", {"test_fraction": 0.999}, "test_fraction=0.999"),
+    ("group_k_fold", {"folds": 4}, ""), ("file", {}, "config.split.file is empty"),
+])  # fmt: skip
+def test_what_cannot_be_split(protocol, changes, message):
+    data = dataset(np.array([0, 1, 0, 1, 0, 1], np.int32), list("aabbcd"))
+    if message:
+        with pytest.raises(UserError, match=message):
+            make_folds(split(protocol, **changes), data)
+    else:
+        assert len(make_folds(split(protocol, **changes), data)) == 4
+
+
+def test_too_few_people_for_a_protocol():
+    with pytest.raises(UserError, match="trains on the subject b alone"):
+        make_folds(split("loso"), dataset(np.array([0, 1, 0], np.int32), list("aab")))
+    with pytest.raises(UserError, match="tests every row"):
+        make_folds(split("loso"), dataset(np.array([0, 1, 0], np.int32), list("aaa")))
+
+
+# --- validation inside the training rows -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_validation_holds_every_class_where_it_can(seed):
+    data = imbalanced(seed)
+    for fold in make_folds(split("loso"), data):
+        held = {label: len(set(data.groups[np.flatnonzero(data.labels == label)]) - {fold.name}) for label in range(3)}
+        for rows in (fold.train, fold.val):
+            present = set(data.labels[rows])
+            assert all(label in present for label, holders in held.items() if holders >= 4)
+
+
+def test_validation_differs_from_fold_to_fold_and_is_near_its_share():
+    data = imbalanced()
+    folds = make_folds(split("loso"), data)
+    assert len({tuple(np.unique(data.groups[fold.val])) for fold in folds}) > 12
+    share = [len(fold.val) / len(np.concatenate([fold.train, fold.val])) for fold in folds]
+    assert 0.12 < min(share) <= max(share) < 0.28
+
+
+def test_every_fold_draws_with_a_seed_of_its_own(monkeypatch):
+    seeds = []
+    monkeypatch.setattr("fexpr.data.splits.draw_validation", lambda *a: (seeds.append(a[-1]), draw_validation(*a))[1])
+    make_folds(split("loso"), imbalanced())
+    assert len({tuple(seed) for seed in seeds}) == 24
+
+
+def test_validation_looks_at_its_own_rows_only():
+    data = imbalanced()
+    rows = np.flatnonzero(data.groups != "samm/001")
+    expected = draw_validation("x", rows, data.labels, data.groups, 0.2, [1, 2])
+    changed = np.where(data.groups == "samm/001", 2 - data.labels, data.labels)
+    for a, b in zip(expected, draw_validation("x", rows, changed, data.groups, 0.2, [1, 2]), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+# --- folds from a file -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def eight() -> Dataset:
+    return dataset(np.array([0, 1] * 4, np.int32), list("aabbccdd"))
+
+
+def write(tmp_path, *lines) -> str:
+    path = tmp_path / "folds.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return str(path)
+
+
+def test_a_file_that_says_where_each_clip_is_tested(tmp_path, eight):
+    file = write(tmp_path, "id, fold", *(f"c{i}, {'first' if i < 4 else 'second'}" for i in reversed(range(8))))
+    second, first = make_folds(split("file", file=file), eight)
+    assert (first.name, second.name) == ("first", "second")
+    assert first.test.tolist() == [0, 1, 2, 3]
+    assert sorted([*first.train, *first.val]) == [4, 5, 6, 7]
+    assert len(first.val) == 2
+
+
+def test_a_file_that_says_all(tmp_path, eight):
+    file = write(tmp_path, "id,fold,part", "c0,1,train", "c1,1,train", "c2,1,val", "c4,1,test", "c6,2,test", "c0,2,train", "c3,2,train",
+                 *(f"c{i},3,{part}" for i, part in [(1, "train"), (3, "val"), (5, "test"), (7, "test")]))
+    folds = make_folds(split("file", file=file), eight)
+    assert [fold.name for fold in folds] == ["1", "2", "3"]
+    assert [folds[0].train.tolist(), folds[0].val.tolist(), folds[0].test.tolist()] == [[0, 1], [2], [4]]
+    assert sorted([*folds[1].train, *folds[1].val]) == [0, 3]  # no validation rows are given: drawn from the training groups
+    assert folds[2].test.tolist() == [5, 7]
+
+
+def test_every_bad_line_is_listed(tmp_path, eight):
+    file = write(tmp_path, "id,fold,part", "c0,1,train", "c9,1,train", "c1,1,tset", "c2,1,test", "c2,1,train", ",1,test", "c3,,val",
+                 "c4,1,val", "c5,1,val", "c6,1,val")
+    with pytest.raises(UserError) as e:
+        make_folds(split("file", file=file), eight)
+    text = e.value.text()
+    for found in ("line 3, c9: the data set has no such id", "line 4, c1: part is 'tset'", "line 6, c2: this id stands in line 5 already",
+                  "line 7, unnamed: no id", "line 8, c3: no fold", "c7: the data set has it, the file does not"):
+        assert found in text
+    assert len(e.value.problems) == 6
+
+
+def test_a_group_on_two_sides_and_an_empty_side_are_listed(tmp_path, eight):
+    file = write(tmp_path, "id,fold", *(f"c{i},{i % 2}" for i in range(8)))
+    with pytest.raises(UserError) as e:
+        make_folds(split("file", file=file), eight)
+    assert len(e.value.problems) == 8
+    assert "fold 0: a stands in train and test" in e.value.problems
+    file = write(tmp_path, "id,fold,part", *(f"c{i},1,train" for i in range(8)), "c0,2,test", "c1,2,val", "c2,2,train")
+    with pytest.raises(UserError) as e:
+        make_folds(split("file", file=file), eight)
+    assert e.value.problems == ("fold 1: no test rows", "fold 2: a stands in val and test")
+
+
+def test_files_that_are_no_folds(tmp_path, eight):
+    for lines, message in ((["clip,fold", "c0,1"], "no column id"), (["id,fold"], "c0: the data set has it"), ([""], "found: nothing")):
+        with pytest.raises(UserError, match=message):
+            make_folds(split("file", file=write(tmp_path, *lines)), eight)
+    with pytest.raises(UserError, match="cannot read the folds"):
+        make_folds(split("file", file=str(tmp_path / "nowhere.csv")), eight)

@@ -36,21 +36,32 @@ def multilabel(seed=0, rows=133, subjects=28, classes=12, skill=1.0, selections=
     }
 
 
-def multiclass(seed=0, subjects=8, per_subject=12, classes=3, skill=1.0):
-    """Leave one subject out: a trial per subject, whose validation rows are those of the next subject."""
+def multiclass(seed=0, subjects=8, per_subject=12, classes=3, skill=1.0, seeds=(0,), selections=("last",), failed=()):
+    """Leave one subject out, for each of `seeds`: a trial per subject, whose validation rows are those of the next subject.
+
+    The first half of the subjects is data set 'a', the rest 'b'. `failed` are trial numbers. Skill grows with the selection.
+    """
     rng = np.random.default_rng(seed)
     subject = np.repeat(np.arange(subjects), per_subject)
     labels = rng.choice(classes, subjects * per_subject, p=np.array([0.6, 0.25, 0.15]))
-    logits = rng.normal(size=(len(labels), classes)) + skill * np.eye(classes)[labels]
-    blocks = [(t, split, np.flatnonzero(subject == (t + (split == "val")) % subjects))
-              for t in range(subjects) for split in ("test", "val")]
-    rows = np.concatenate([r for _, _, r in blocks])
-    outside = [(subject != t) & (subject != (t + 1) % subjects) for t in range(subjects)]
+    trials = [(s, f) for s in range(len(seeds)) for f in range(subjects)]
+    blocks = [(i, t, f, split, np.flatnonzero(subject == (f + (split == "val")) % subjects))
+              for i in range(len(selections)) for t, (_, f) in enumerate(trials) for split in ("test", "val")]
+    rows = np.concatenate([r for *_, r in blocks])
+    of_trial = np.concatenate([np.full(len(r), t, np.int32) for _, t, _, _, r in blocks])
+    chosen = np.concatenate([np.full(len(r), i) for i, *_, r in blocks])
+    logits = rng.normal(size=(len(rows), classes)) + skill * (1 + 0.5 * chosen[:, None]) * np.eye(classes)[labels[rows]]
+    logits[np.isin(of_trial, failed)] = np.nan
+    outside = [(subject != f) & (subject != (f + 1) % subjects) for _, f in trials]
     return {
-        "ids": rows.astype(str), "groups": subject[rows].astype(str), "labels": labels[rows].astype(np.int32),
-        "logits": logits[rows].astype(np.float32), "trial": np.concatenate([np.full(len(r), t, np.int32) for t, _, r in blocks]),
-        "split": np.concatenate([np.full(len(r), s) for _, s, r in blocks]), "selection": np.full(len(rows), "last"),
+        "ids": rows.astype(str), "groups": np.array([f"s{g}" for g in subject])[rows], "labels": labels[rows].astype(np.int32),
+        "logits": logits.astype(np.float32), "trial": of_trial,
+        "split": np.concatenate([np.full(len(r), s) for *_, s, r in blocks]), "selection": np.array(selections)[chosen],
+        "dataset": np.where(subject < subjects // 2, "a", "b")[rows],
         "class_names": np.array(["negative", "positive", "surprise"]),
         "train_positives": np.stack([np.bincount(labels[o], minlength=classes) for o in outside]).astype(np.float32),
         "train_rows": np.array([o.sum() for o in outside], np.int32),
+        "trial_fold": np.array([f for _, f in trials], np.int32), "trial_seed": np.array([seeds[s] for s, _ in trials], np.int32),
+        "fold_names": np.array([f"s{f}" for f in range(subjects)]), "failed": np.isin(np.arange(len(trials)), failed),
+        "epoch": rng.integers(1, 51, (len(trials), 3)).astype(np.int32),
     }

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from fexpr import run
-from fexpr.evaluate import evaluate
+from fexpr.evaluate import evaluate, headline
 from fexpr.evaluate.headline import print_headline, verdict
 from fexpr.evaluate.report import write_report
 from tests.evaluate.predictions import multiclass, multilabel
@@ -21,10 +21,10 @@ CONFIG = {
     "config": {"experiment": "fit", "seed": 42, "model": {"name": "htnet", "dim": 64, "heads": 4}, "train": {
         "epochs": 50, "batch_size": 16, "loss": "bce", "selection": "best_val"}},
     "versions": {"fexpr": "0.1.0", "jax": "0.10.2", "numpy": np.__version__}, "devices": {"kind": "cpu", "count": 1},
-    "data": {"source": "samm@0123abcd", "rows": 133, "groups": 28, "group_name": "subject", "parts": {
+    "data": {"name": "samm", "source": "samm@0123abcd", "rows": 133, "groups": 28, "group_name": "subject", "parts": {
         "train": {"rows": 80, "groups": 17}, "val": {"rows": 26, "groups": 5}, "test": {"rows": 27, "groups": 6}}},
     "model": {"name": "htnet", "parameters": 582433}, "command": "python launch.py --config=configs/htnet_samm.py",
-    "wall_seconds": 74.2, "selected_epochs": {"last": 50, "best_val": 23, "oracle": 31},
+    "wall_seconds": 74.2,
 }
 
 
@@ -87,7 +87,8 @@ def test_page_is_self_contained_and_complete(report):
     assert page.count("data:image/png;base64,") == 5
     for expected in (
         verdict(metrics).split(";")[0], f"{metrics['test']['macro_f1']['value']:.3f}", "samm@0123abcd", "582,433", "1 × cpu",
-        "1 min 14 s", "133 of 28 subjects", "chosen on test rows — not a result", "always present", "training prevalence",
+        "1 min 14 s", "133 rows, 28 subjects", "27 rows, 6 subjects", "htnet on samm: 12 action units",
+            "chosen on test rows — not a result", "always present", "training prevalence",
         "python launch.py --config=configs/htnet_samm.py", "jax 0.10.2", "train.batch_size = 16", "@page",
     ):
         assert expected in page
@@ -116,8 +117,43 @@ def test_one_of_k_report_with_a_bare_config(tmp_path):
     (tmp_path / run.HISTORY).unlink()
     page = write_report(tmp_path, flow_maps(predictions["ids"]), predictions["labels"], kind="face").read_text(encoding="utf-8")
     assert "most frequent class" in page
-    assert page.count("data:image/png;base64,") == 4
+    assert page.count("data:image/png;base64,") == 5
     assert title_of(tmp_path / "figures" / "confusion.png") == "Confusion matrix"
+    assert "8 folds × 1 seed<" in page
+    assert "over seeds" not in page
+
+
+def test_cross_validation_report(tmp_path):
+    predictions = multiclass(seeds=(0, 1, 2), selections=("last", "best_val", "oracle"), failed=(9,))
+    metrics = make_run(tmp_path, predictions, "best_val", source="megc2019@0", config={"format": 1, "data": {"group_name": "subject"}})
+    page = write_report(tmp_path, flow_maps(predictions["ids"]), predictions["labels"]).read_text(encoding="utf-8")
+    assert {p.stem for p in (tmp_path / "figures").iterdir()} == {
+        "learning_curves", "selected_epochs", "f1_by_class", "confusion", "prevalence", "clips"}
+    text = re.sub(r"<[^>]*>", " ", page)
+    for expected in (
+        "8 folds × 3 seeds", "Results by data set", "Spread over seeds", "Every test subject", "oracle epoch — chosen on test rows",
+        "1 of 24 trials turned NaN: s1 (seed 1).", headline.oracle_gap(metrics), "the mean of 3 seeds",
+        "the same ones for every seed", "all 8 folds of a seed are one pool",
+    ):
+        assert expected in text
+    for name in ("full", "a", "b"):
+        for m in metrics["per_dataset"][name].values():
+            assert f"{m['uf1']['value']:.3f}" in page
+    assert page.count('<div class="lost">') == 1
+    assert len(re.findall(r"<small>of 12</small>", page)) == 8
+    lines = printed(metrics).splitlines()
+    assert sum(line.split()[0] in ("full", "a", "b") and "best val" in line for line in lines if line.strip()) == 3
+    assert any("over 3 seeds: UF1 ±" in line for line in lines)
+    assert any(line.startswith("1 of 24 trials turned NaN: s1 (seed 1).") for line in lines)
+
+
+def test_terminal_tables_are_never_cut(tmp_path):
+    metrics = evaluate(multiclass(seeds=(0, 1), selections=("last", "oracle")), "last", "megc2019@0", resamples=20)
+    narrow, wide = (io.StringIO() for _ in range(2))
+    print_headline(metrics, Console(file=narrow, width=40, soft_wrap=True))
+    print_headline(metrics, Console(file=wide, width=200, soft_wrap=True))
+    assert narrow.getvalue() == wide.getvalue()
+    assert "…" not in narrow.getvalue()
 
 
 def test_names_from_data_are_escaped(tmp_path):

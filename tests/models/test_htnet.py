@@ -10,12 +10,12 @@ import pytest
 
 from fexpr.errors import UserError
 from fexpr.models import count_parameters
-from fexpr.models.htnet import HTNet
+from fexpr.models.htnet import Attention, HTNet
 from fexpr.models.pretrained import htnet_from_torch, htnet_to_torch
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
-TINY = {"htnet_tiny_2level": HTNet(5, dim=8, heads=2, num_hierarchies=2, block_repeats=2),
-        "htnet_tiny_3level": HTNet(3, dim=6, heads=3, num_hierarchies=3, block_repeats=(1, 2, 3))}
+TINY = {"htnet_tiny_2level": HTNet(5, dim=8, heads=2, num_hierarchies=2, block_repeats=2, dropout=0.5),
+        "htnet_tiny_3level": HTNet(3, dim=6, heads=3, num_hierarchies=3, block_repeats=(1, 2, 3), dropout=0.5)}
 
 
 def shapes(model):
@@ -30,7 +30,7 @@ def read(path):
 
 @pytest.fixture(scope="module", params=TINY)
 def tiny(request):
-    """A tiny model with the fixture's weights and images."""
+    """A tiny model with the fixture's weights and images. Its dropout must not show in evaluation."""
     model = TINY[request.param]
     state, images, expected = read(FIXTURES / f"{request.param}.npz")
     return model, state, images, expected, htnet_from_torch(state, shapes(model))
@@ -76,43 +76,49 @@ def test_weights_that_do_not_fit_are_all_named(tiny):
     assert f"expected ({model.num_classes},), found (9,)" in error.value.problems[2]
 
 
-def test_logits_gradients_and_stacked_parameters(tiny):
-    """Stacked parameters in one vmap give each model's own logits and gradients; no sigmoid at the end; q and k at length 1."""
-    model, _, images, expected, params = tiny
-    larger = params | {"head": jax.tree.map(lambda a: 30 * a, params["head"])}
-    stacked = jax.tree.map(lambda *a: jnp.stack(a), params, larger)
+@pytest.mark.parametrize(("tokens", "hierarchies"), [(1, 2), (4, 1)])
+def test_stacked_parameters_gradients_and_logits(tokens, hierarchies):
+    """Two sets of parameters in one vmap give each one's own logits, finite gradients, and q and k no gradient at length 1."""
+    model = HTNet(9, image_size=2, patch_size=1, dim=4, heads=2, num_hierarchies=hierarchies, block_repeats=1)
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(3, 2, 2, 3)).astype(np.float32)
+    stacked = jax.tree.map(lambda s: rng.normal(size=(2, *s.shape)).astype(np.float32), shapes(model))
 
     def loss(params):
-        logits = model.apply({"params": params}, images, train=True)
+        logits = model.apply({"params": params}, images, train=True, mask=np.ones(3, bool))
         return jnp.square(logits).mean(), logits
 
-    step = jax.value_and_grad(loss, has_aux=True)
-    (_, logits), grads = jax.jit(jax.vmap(step))(stacked)
-    np.testing.assert_allclose(logits[1], 30 * expected, atol=1e-4)
-    assert not ((logits[1] >= 0) & (logits[1] <= 1)).any(axis=None) or np.ptp(logits[1]) > 1
-    (_, alone), grads_alone = jax.jit(step)(params)
-    np.testing.assert_allclose(logits[0], alone, atol=1e-5)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a[0], b, atol=1e-5), grads, grads_alone)
+    (_, logits), grads = jax.jit(jax.vmap(jax.value_and_grad(loss, has_aux=True)))(stacked)
+    alone = jax.jit(model.apply)
+    loop = [alone({"params": jax.tree.map(lambda a, i=i: a[i], stacked)}, images) for i in range(2)]
+    np.testing.assert_allclose(logits, np.stack(loop), atol=1e-4)
+    assert logits.min() < 0 < 1 < logits.max()  # logits: no sigmoid inside
     assert all(np.isfinite(g).all() for g in jax.tree.leaves(grads))
-
-    inner = 2 * grads_alone["level_0"]["attention_0"]["qkv"].shape[1] // 3
-    q_and_k, v = np.split(grads_alone["level_0"]["attention_0"]["qkv"], [inner], axis=1)
+    q, k, v = np.split(grads["level_0"]["attention_0"]["qkv"], 3, axis=-1)
     assert np.abs(v).max() > 0
-    one_token = model.num_hierarchies == 3
-    assert (np.abs(q_and_k).max() == 0) == one_token
+    assert (np.abs(q).max() == np.abs(k).max() == 0) == (tokens == 1)
 
 
-@pytest.mark.parametrize("hierarchies", [1, 2])
-def test_dropout_is_on_in_training_only(hierarchies):
-    """One level of one token, and of four: there the shortcut and the full attention drop out."""
-    model = HTNet(40, image_size=2 * hierarchies - 1, patch_size=1, dim=4, heads=2, num_hierarchies=1, block_repeats=1, dropout=0.5)
-    images = jnp.asarray(np.random.default_rng(0).normal(size=(8, model.image_size, model.image_size, 3)), jnp.float32)
-    params = model.init(jax.random.key(0), images)
-    run = jax.jit(lambda key, train: model.apply(params, images, train=train, rngs={"dropout": key}), static_argnums=1)
-    keys = jax.random.split(jax.random.key(1), 2)
-    np.testing.assert_array_equal(run(keys[0], False), run(keys[1], False))
-    np.testing.assert_array_equal(run(keys[0], True), run(keys[0], True))
-    assert np.abs(run(keys[0], True) - run(keys[1], True)).max() > 1e-3
+def test_dropout_is_on_in_training():
+    model = HTNet(40, image_size=2, patch_size=1, dim=4, heads=2, num_hierarchies=1, block_repeats=1, dropout=0.5)
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(8, 2, 2, 3)).astype(np.float32)
+    params = jax.tree.map(lambda s: rng.normal(size=s.shape).astype(np.float32), shapes(model))
+    run = jax.jit(lambda key: model.apply({"params": params}, images, train=True, rngs={"dropout": key}))
+    a, b = jax.random.key(0), jax.random.key(1)
+    np.testing.assert_array_equal(run(a), run(a))
+    assert np.abs(run(a) - run(b)).max() > 1e-3
+
+
+def test_one_token_attends_to_itself_without_a_softmax():
+    """And dropping its one attention weight drops a head as a whole: two channels survive both dropouts in 1/2 * 1/4 of cases."""
+    eye = np.eye(4, dtype=np.float32)
+    params = {"qkv": np.tile(eye, 3), "out": {"kernel": eye, "bias": 0 * eye[0]}}
+    tokens, attention = np.ones((3000, 1, 4), np.float32), Attention(heads=2, dropout=0.5)
+    assert " exp " not in str(jax.make_jaxpr(lambda x: attention.apply({"params": params}, x, False))(tokens))
+    out = attention.apply({"params": params}, tokens, True, rngs={"dropout": jax.random.key(0)})
+    assert set(np.unique(out)) == {0.0, 4.0}
+    np.testing.assert_allclose((np.asarray(out).reshape(3000, 2, 2) > 0).all(-1).mean(), 1 / 8, atol=0.015)
 
 
 def test_impossible_arguments_are_all_named():

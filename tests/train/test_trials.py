@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from fexpr.errors import UserError
+from fexpr.train import trials
 from fexpr.train.trials import make_mesh
 from tests.train import toy
 
@@ -26,9 +27,10 @@ def alone():
     return [toy.run([spec]) for spec in SPECS]
 
 
-@pytest.mark.parametrize(("devices", "trial_axis"), [(1, "vmap"), (2, "vmap"), (4, "vmap"), (2, "map")])
-def test_a_trial_among_others_padded_and_over_devices_is_the_trial_alone(alone, devices, trial_axis):
-    together, _ = toy.run(SPECS, devices=devices, trial_axis=trial_axis)
+@pytest.mark.parametrize(("devices", "trial_axis", "chunk"),
+                         [(1, "vmap", 0), (2, "vmap", 0), (4, "vmap", 0), (2, "map", 0), (1, "vmap", 2)])
+def test_a_trial_among_others_padded_chunked_and_over_devices_is_the_trial_alone(alone, devices, trial_axis, chunk):
+    together, _ = toy.run(SPECS, devices=devices, trial_axis=trial_axis, chunk=chunk)
     for t, spec in enumerate(SPECS):
         # the tables of `together` are padded to 52 rows, and to a multiple of the devices
         m, single = len(spec.val) + len(spec.test), alone[t][0]
@@ -122,6 +124,15 @@ def test_state_goes_to_the_host_and_back_to_other_devices():
     assert_same(after_two.variables, after_four.variables)
     shapes = jax.tree.map(lambda s: (s.shape, s.dtype), two.abstract())
     assert shapes == jax.tree.map(lambda x: (x.shape, x.dtype), after_two)
+
+
+def test_trials_that_do_not_fit_are_chunked(monkeypatch):
+    whole = toy.engine(SPECS).plan
+    assert (whole.size, whole.chunks) == (3, 1)
+    monkeypatch.setattr(trials, "memory_limit", lambda: int(whole.bytes_needed * 0.8))
+    parts = toy.engine(SPECS).plan
+    assert (parts.size, parts.chunks) == (2, 2)
+    assert parts.bytes_needed < whole.bytes_needed
 
 
 def test_a_batch_that_does_not_divide_over_the_devices_is_refused():

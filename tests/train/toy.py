@@ -38,17 +38,25 @@ def recipe(**changes):
     return Recipe(**defaults | changes)
 
 
-def engine(specs, devices=1, data=None, normalize="standardize", trial_axis="vmap", **changes):
+def engine(specs, devices=1, data=None, normalize="standardize", trial_axis="vmap", chunk=0, **changes):
     images, labels = task() if data is None else data
     mesh = make_mesh(len(specs), 8, jax.devices()[:devices])
-    return Engine(recipe(**changes), images, labels, CLASSES, specs, mesh, normalize, trial_axis)
+    made = Engine(recipe(**changes), images, labels, CLASSES, specs, mesh, normalize, trial_axis, chunk)
+    made.load(0)
+    return made
 
 
 def run(specs, epochs=2, **kwargs):
-    """The final state on the host and the scalars of every epoch [E, T]."""
+    """The final state on the host and the scalars of every epoch [E, T]; all chunks."""
     e = engine(specs, **kwargs)
-    state, rows = e.init(), []
-    for _ in range(epochs):
-        state, scalars = e.epoch(state)
-        rows.append(e.to_host(scalars))
-    return e.to_host(state), {k: np.stack([r[k] for r in rows]) for k in rows[0]}
+    states, histories = [], []
+    for chunk in range(e.plan.chunks):
+        e.load(chunk)
+        state, rows = e.init(), []
+        for _ in range(epochs):
+            state, scalars = e.epoch(state)
+            rows.append(e.to_host(scalars))
+        states.append(e.to_host(state))
+        histories.append({k: np.stack([r[k] for r in rows]) for k in rows[0]})
+    joined = jax.tree.map(lambda *parts: np.concatenate(parts), *states)
+    return joined, {k: np.concatenate([h[k] for h in histories], 1) for k in histories[0]}

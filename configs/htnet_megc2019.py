@@ -1,0 +1,26 @@
+"""HTNet (notebook size) on the MEGC2019 composite, three classes, leave one subject out: every fold and seed in one program.
+
+python launch.py --config=configs/htnet_megc2019.py
+
+The composite is whatever of SAMM, CASME II and SMIC lies under the data root. Measured results: docs/results.md.
+"""
+
+from configs import base
+
+
+def get_config(variant: str = ""):
+    config = base.get_config(variant)
+    config.experiment = "cross_validate"
+    config.data.name = "megc2019"
+    config.split.protocol = "loso"
+    config.model = {"name": "htnet", "patch_size": 7, "dim": 64, "heads": 4, "num_hierarchies": 2, "block_repeats": 2}
+    config.train.loss, config.train.monitor, config.train.batch_size = "cross_entropy", "uf1", 32
+    config.train.class_weights = 0.5
+    config.optimizer.learning_rate, config.optimizer.weight_decay, config.optimizer.clip_norm = 3e-4, 0.05, 1.0
+    config.optimizer.schedule, config.optimizer.warmup = "cosine", 0.05
+    config.augment.flip, config.augment.shift = 0.5, 1
+    if variant == "debug":
+        config.split.protocol, config.split.folds = "group_k_fold", 3
+    else:
+        config.train.epochs, config.split.seeds = 30, 5
+    return config

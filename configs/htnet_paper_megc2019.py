@@ -1,0 +1,23 @@
+"""HTNet in the published size (139.6 M parameters) and training (Adam 5e-5, batch 256, 800 epochs, four landmark regions) on the composite.
+
+python launch.py --config=configs/htnet_paper_megc2019.py
+
+For an accelerator: every fold holds 2.2 GB of weights and optimiser. Trials run one after the other inside the one compiled program.
+"""
+
+from configs import htnet_megc2019
+
+
+def get_config(variant: str = ""):
+    config = htnet_megc2019.get_config(variant)
+    config.data.regions = "landmarks"
+    config.model = {"name": "htnet", "patch_size": 7, "dim": 256, "heads": 3, "num_hierarchies": 3, "block_repeats": (2, 2, 10)}
+    config.train.batch_size, config.train.class_weights, config.train.trial_axis, config.train.normalize = 256, 0.0, "map", "unit"
+    config.optimizer = {"name": "adam", "learning_rate": 5e-5, "weight_decay": 0.0, "schedule": "constant", "warmup": 0.0, "clip_norm": 0.0}
+    config.augment = {"flip": 0.0, "shift": 0, "noise": 0.0}
+    config.log.variables = False
+    if variant == "debug":
+        config.model.block_repeats, config.model.dim = (1, 1, 1), 12
+    else:
+        config.train.epochs, config.split.seeds = 800, 1
+    return config

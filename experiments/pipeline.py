@@ -1,0 +1,79 @@
+"""What every experiment does: load and split the data, open the run directory, say what is going on, train, report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from experiments import program, results, run_dir
+from fexpr import models, run
+from fexpr.data import LOADERS
+from fexpr.data.dataset import Dataset
+from fexpr.data.splits import Fold, make_folds
+from fexpr.terminal import BANNER, say
+from fexpr.train import trials
+
+
+def prepare(config: ConfigDict) -> tuple[Dataset, list[Fold]]:
+    """The data of this config, and its folds, on the terminal too."""
+    dataset = LOADERS[config.data.name](config.data)
+    folds = make_folds(config.split, dataset)
+    if dataset.synthetic:
+        say("SYNTHETIC DATA: drawn by this program, no release was read; the numbers below say nothing about people", style=BANNER)
+    count = (dataset.labels > 0).sum(0) if dataset.multilabel else np.bincount(dataset.labels, minlength=len(dataset.class_names))
+    say(f"data       {dataset.source}: {len(dataset)} clips, {len(np.unique(dataset.groups))} subjects, {len(dataset.class_names)} classes")
+    say("classes    " + "  ".join(f"{name} {n}" for name, n in zip(dataset.class_names, count, strict=True)))
+    if len(folds) == 1:
+        parts = _parts(dataset, folds[0])
+        say("split      " + "   ".join(f"{name} {p['rows']} clips of {p['groups']} subjects" for name, p in parts.items()))
+    else:
+        sizes = " ".join(f"{side} {np.mean([len(getattr(f, side)) for f in folds]):.0f}" for side in ("train", "val", "test"))
+        say(f"split      {config.split.protocol}: {len(folds)} folds of subjects that never cross; clips a fold on average: {sizes}")
+    return dataset, folds
+
+
+def run_point(config: ConfigDict, workdir: Path, dataset: Dataset, folds: Sequence[Fold]) -> None:
+    """One run directory from beginning to end, or from wherever it stands to its end."""
+    began = time.monotonic()
+    point = program.Point(config, workdir)
+    engine = program.make_engine([point], dataset, folds)
+    info = describe(config, dataset, folds, engine)
+    info = run_dir.open_run(config, workdir, **info)
+    say(f"model      {info['model']['name']}, {info['model']['parameters']:,} parameters   loss {config.train.loss}")
+    if len(engine.specs) > 1:
+        say(f"trials     {len(folds)} folds x {config.split.seeds} seeds = {len(engine.specs)}, one program")
+    say(f"devices    {info['devices']['count']} x {info['devices']['kind']}")
+    if not point.finished:
+        program.train([point], dataset, folds, engine, workdir)
+        finish(point, info, time.monotonic() - began)
+    results.report(config, dataset, workdir)
+
+
+def finish(point: program.Point, info: dict, seconds: float) -> None:
+    """Adds to config.json what is known only after training."""
+    found = run.read_arrays(point.workdir / run.PREDICTIONS)
+    if len(found["epoch"]) == 1:
+        info["selected_epochs"] = dict(zip(results.SELECTIONS, found["epoch"][0].tolist(), strict=True))
+    info["wall_seconds"] = round(info.get("wall_seconds", 0.0) + seconds, 1)
+    run.write_json(point.workdir / run.CONFIG, info)
+
+
+def describe(config: ConfigDict, dataset: Dataset, folds: Sequence[Fold], engine: trials.Engine) -> dict:
+    """What config.json says of data, model and devices."""
+    data = {"name": config.data.name, "source": dataset.source, "rows": len(dataset), "groups": len(np.unique(dataset.groups)),
+            "group_name": "subject", "classes": list(dataset.class_names)}
+    if len(folds) == 1:
+        data["parts"] = _parts(dataset, folds[0])
+    else:
+        data["folds"] = len(folds)
+    parameters = models.count_parameters(engine.abstract_params())
+    return {"data": data, "model": {"name": config.model.name, "parameters": parameters}, "devices": trials.devices()}
+
+
+def _parts(dataset: Dataset, fold: Fold) -> dict[str, dict[str, int]]:
+    rows = {"train": fold.train, "val": fold.val, "test": fold.test}
+    return {name: {"rows": len(r), "groups": len(np.unique(dataset.groups[r]))} for name, r in rows.items()}

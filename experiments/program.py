@@ -1,0 +1,190 @@
+"""One compiled program: the trials of one or several points, trained together, resumed where they stopped.
+
+A point is one config with a run directory of its own. Points that differ only in values (VALUES) share a program; `launch.py --sweep`
+makes many, every other run has one. The program's own checkpoints lie in `program_dir` (of a single point: its run directory).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from experiments import results
+from fexpr import models, run
+from fexpr.data.dataset import Dataset
+from fexpr.data.splits import Fold
+from fexpr.errors import UserError
+from fexpr.terminal import progress, say
+from fexpr.train import checkpoint, trials
+from fexpr.train.augment import Augment
+from fexpr.train.log import History, Writers
+from fexpr.train.step import NEVER, Recipe, State
+
+VALUES = ("seed", "optimizer.learning_rate", "optimizer.weight_decay", "train.label_smoothing", "train.class_weights",
+          "train.class_weights_max")  # fields that are arrays in the program: trials that differ in them need no other
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """A config and where its run goes."""
+
+    config: ConfigDict
+    workdir: Path
+
+    @property
+    def finished(self) -> bool:
+        return (self.workdir / run.PREDICTIONS).exists()
+
+
+def make_engine(points: Sequence[Point], dataset: Dataset, folds: Sequence[Fold]) -> trials.Engine:
+    """The engine for every fold x repeat of every point; point by point, repeat by repeat, fold by fold.
+
+    Raises:
+      UserError: unknown model or argument, loss that does not fit the labels, batch that does not fit the devices.
+    """
+    c, classes = points[0].config, len(dataset.class_names)
+    if dataset.multilabel != (c.train.loss != "cross_entropy"):
+        kind = "one class a row: 'cross_entropy'" if not dataset.multilabel else "several classes a row: 'bce' or 'focal'"
+        raise UserError(f"train.loss={c.train.loss!r} does not fit {c.data.name}", fix=f"its labels are {kind}")
+    count = len(points) * len(folds) * c.split.seeds
+    mesh = trials.make_mesh(count, c.train.batch_size)
+    arguments = {k: v for k, v in c.model.to_dict().items() if k != "name"}
+    if mesh.shape["data"] > 1 and "axis_name" in models.arguments_of(c.model.name):
+        arguments["axis_name"] = "data"  # batch statistics of the whole batch, not of one device's share
+    recipe = Recipe(
+        model=models.build(c.model.name, num_classes=classes, **arguments),
+        augment=Augment(dataset.kind, c.augment.flip, c.augment.shift, c.augment.noise),
+        loss=c.train.loss, targets=c.train.targets if dataset.multilabel else "class", monitor=c.train.monitor,
+        batch_size=c.train.batch_size, epochs=c.train.epochs, patience=c.train.patience, optimizer=c.optimizer.name,
+        schedule=c.optimizer.schedule, warmup=c.optimizer.warmup, clip_norm=c.optimizer.clip_norm,
+        gamma=c.train.focal_gamma if c.train.loss == "focal" else 0.0,
+    )
+    specs = [
+        trials.TrialSpec(
+            fold.train, fold.val, fold.test, fold=i, seed=p.config.seed + repeat, learning_rate=p.config.optimizer.learning_rate,
+            weight_decay=p.config.optimizer.weight_decay, label_smoothing=p.config.train.label_smoothing,
+            weight_strength=p.config.train.class_weights, weight_maximum=p.config.train.class_weights_max,
+        )
+        for p in points for repeat in range(c.split.seeds) for i, fold in enumerate(folds)
+    ]
+    return trials.Engine(recipe, dataset.images, dataset.labels, classes, specs, mesh, c.train.normalize, c.train.trial_axis, c.train.chunk)
+
+
+def train(points: Sequence[Point], dataset: Dataset, folds: Sequence[Fold], engine: trials.Engine, program_dir: Path) -> None:
+    """Trains to the end, or on to the end; every point gets its variables (`last`, `best_val`), then its predictions.npz.
+
+    Raises:
+      UserError: every trial's loss is not finite (says at which epoch and step), or the disk is full.
+    """
+    state = _Loop(points, engine, program_dir).run()
+    share = len(engine.specs) // len(points)
+    for i, point in enumerate(points):
+        mine = slice(i * share, (i + 1) * share)
+        part = jax.tree.map(lambda x, mine=mine: x[mine], state)
+        if point.config.log.variables:
+            checkpoint.save_variables(point.workdir, "last", part.variables)
+            checkpoint.save_variables(point.workdir, "best_val", part.best_variables)
+        found = results.predictions(dataset, folds, engine, mine, part)
+        run.write_arrays(point.workdir / run.PREDICTIONS, found)  # last of a point: its presence says that training is done
+    shutil.rmtree(program_dir / run.CHECKPOINTS / checkpoint.RESUME, ignore_errors=True)  # nothing is left to resume
+
+
+class _Loop:
+    """Chunk after chunk, epoch after epoch, with one progress bar, history and checkpoints."""
+
+    def __init__(self, points: Sequence[Point], engine: trials.Engine, program_dir: Path):
+        self.points, self.engine, self.config = points, engine, points[0].config
+        self.epochs, self.program_dir = self.config.train.epochs, program_dir
+        self.checkpoints = checkpoint.Checkpoints(program_dir)
+
+    def run(self) -> State:
+        """The final state of all trials, on the host, without what only training needs."""
+        try:
+            return self._run()
+        finally:
+            self.checkpoints.close()
+
+    def _run(self) -> State:
+        saved_step = self.checkpoints.latest()
+        chunk, epoch = divmod(saved_step, self.epochs) if saved_step else (0, 0)
+        if saved_step:
+            say(f"resumed    from epoch {epoch} of {self.epochs}" + (f", chunk {chunk + 1}" if chunk else ""))
+        self.histories = [History(p.workdir, lambda row: (row.get("chunk", 0), row["epoch"]) <= (chunk, epoch)) for p in self.points]
+        self.writers = [Writers(p.workdir, p.config.log.tensorboard, p.config.log.wandb, p.config.to_dict()) for p in self.points]
+        with progress("compiling", 1) as advance:
+            chunks = self.engine.plan.chunks
+            advance()
+        done = []
+        with progress("training", chunks * self.epochs, saved_step or 0) as advance:
+            for i in range(chunks):
+                self.engine.load(i)
+                folder = f"{checkpoint.RESUME}/chunk_{i}"
+                if i < chunk:
+                    done.append(self.checkpoints.restore_tree(folder, _kept(self.engine.abstract())))
+                    continue
+                done.append(self._train_chunk(i, epoch if i == chunk else 0, advance))
+                if chunks > 1:
+                    self.checkpoints.save_tree(folder, done[-1])
+        for writer in self.writers:
+            writer.close()
+        return jax.tree.map(lambda *parts: np.concatenate(parts), *done)
+
+    def _train_chunk(self, chunk: int, start: int, advance: Any) -> State:
+        engine, base = self.engine, chunk * self.epochs
+        state = engine.to_devices(self.checkpoints.restore(base + start, engine.abstract())) if start else engine.init()
+        saved = time.monotonic()
+        for epoch in range(start + 1, self.epochs + 1):
+            began = time.monotonic()
+            state, scalars = engine.epoch(state)
+            scalars, failed = engine.to_host((scalars, state.failed_step))
+            self._stop_if_all_failed(failed, epoch)
+            note = self._record(chunk, epoch, scalars, time.monotonic() - began)
+            advance(note=note)
+            if not scalars["active"].any():
+                advance(self.epochs - epoch)
+                break
+            if time.monotonic() - saved >= self.config.log.checkpoint_seconds and epoch < self.epochs:
+                self.checkpoints.save(base + epoch, engine.to_host(state))
+                saved = time.monotonic()
+        return _kept(engine.to_host(state))
+
+    def _record(self, chunk: int, epoch: int, scalars: dict[str, np.ndarray], seconds: float) -> str:
+        """One line of metrics.jsonl for every point that has trials in this chunk; returns the note for the bar."""
+        first, share = chunk * self.engine.plan.size, len(self.engine.specs) // len(self.points)
+        owner = (first + np.arange(len(scalars["ran"]))) // share
+        row = {}
+        for i in np.unique(owner[scalars["ran"]]):
+            mine = scalars["ran"] & (owner == i)
+            row = {"epoch": epoch} | {name: float(np.mean(scalars[name][mine], dtype=np.float64)) for name in ("train_loss", "val_loss")}
+            if self.config.train.monitor != "loss":
+                row[f"val_{self.config.train.monitor}"] = float(np.mean(scalars["val_score"][mine], dtype=np.float64))
+            row["seconds"] = round(seconds, 4)
+            if share > 1:
+                row["trials"] = int(mine.sum())
+            if chunk:
+                row["chunk"] = chunk
+            self.histories[i].add(row)
+            self.writers[i].add(row)
+        return f"loss {row['train_loss']:.4f}  val {row['val_loss']:.4f}" if row else ""
+
+    def _stop_if_all_failed(self, failed_step: np.ndarray, epoch: int) -> None:
+        if (failed_step != NEVER).all():
+            rates = sorted({p.config.optimizer.learning_rate for p in self.points})
+            raise UserError(
+                f"training diverged: loss or gradient is not finite at epoch {epoch}, optimiser step {failed_step.max()}",
+                fix=f"lower optimizer.learning_rate (now {', '.join(f'{r:g}' for r in rates)}) or set optimizer.clip_norm=1.0, "
+                "in a new --workdir",
+            )
+
+
+def _kept(state: Any) -> Any:
+    """The state without the optimiser's: what is needed once training is over."""
+    return state._replace(opt_state=())

@@ -1,0 +1,76 @@
+"""From a trained state to predictions.npz, and from predictions.npz to metrics.json, figures, report.html and the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from fexpr import run
+from fexpr.data.dataset import Dataset
+from fexpr.data.splits import Fold
+from fexpr.evaluate import evaluate
+from fexpr.evaluate.headline import print_headline
+from fexpr.evaluate.report import write_report
+from fexpr.terminal import say
+from fexpr.train.step import NEVER, State
+from fexpr.train.trials import Engine
+
+SELECTIONS = ("last", "best_val", "oracle")
+
+
+def predictions(dataset: Dataset, folds: Sequence[Fold], engine: Engine, which: slice, state: State) -> dict[str, np.ndarray]:
+    """The arrays of predictions.npz (DESIGN.md, contracts): every validation and test row of every trial under every selection.
+
+    Args:
+      which: the trials of the engine that are meant; `state` holds just these, on the host.
+
+    Returns:
+      The contract's arrays, with `dataset` [R] of composites. By trial: `trial_fold`, `trial_seed` int32 [T], `epoch` int32 [T,3]
+      (as in SELECTIONS), `failed` bool [T] (turned NaN: its logits are NaN), `train_positives` float32 [T,K], `train_rows` int32 [T].
+      And `fold_names` [F].
+    """
+    specs, tables = engine.specs[which], engine.trials
+    failed = state.failed_step != NEVER
+    parts = []
+    for name in SELECTIONS:
+        choice = getattr(state, name)
+        for t, all_rows, val, test in zip(range(len(specs)), tables.eval_rows[which], tables.val_mask[which], tables.test_mask[which],
+                                          strict=True):
+            for side, mask in (("val", val), ("test", test)):
+                logits = np.full_like(choice.logits[t][mask], np.nan) if failed[t] else choice.logits[t][mask]
+                rows = all_rows[mask]
+                parts.append((rows, logits, np.full(len(rows), t, np.int32), np.full(len(rows), side), np.full(len(rows), name)))
+    rows, logits, trial, split, selection = (np.concatenate(column) for column in zip(*parts, strict=True))
+    arrays = {
+        "ids": dataset.ids[rows], "groups": dataset.groups[rows], "labels": dataset.labels[rows], "logits": logits, "trial": trial,
+        "split": split, "selection": selection, "class_names": np.array(dataset.class_names),
+        "trial_fold": np.array([s.fold for s in specs], np.int32), "trial_seed": np.array([s.seed for s in specs], np.int32),
+        "fold_names": np.array([f.name for f in folds]),
+        "epoch": np.stack([getattr(state, name).epoch for name in SELECTIONS], 1).astype(np.int32),
+        "failed": failed, "train_positives": np.stack([_positives(dataset, s.train) for s in specs]).astype(np.float32),
+        "train_rows": np.array([len(s.train) for s in specs], np.int32),
+    }
+    if "dataset" in dataset.extras:
+        arrays["dataset"] = dataset.extras["dataset"][rows]
+    return arrays
+
+
+def _positives(dataset: Dataset, rows: np.ndarray) -> np.ndarray:
+    labels = dataset.labels[rows]
+    return (labels > 0).sum(0) if dataset.multilabel else np.bincount(labels, minlength=len(dataset.class_names))
+
+
+def report(config: ConfigDict, dataset: Dataset, workdir: Path, quiet: bool = False) -> dict:
+    """Writes metrics.json, figures and report.html from predictions.npz; prints the headline. Needs no device. Returns the metrics."""
+    found = run.read_arrays(workdir / run.PREDICTIONS)
+    metrics = evaluate(found, config.train.selection, dataset.source, config.evaluate.min_train_positives, config.evaluate.resamples)
+    run.write_json(workdir / run.METRICS, metrics)
+    page = write_report(workdir, dict(zip(dataset.ids, dataset.images, strict=True)), dataset.labels, dataset.kind)
+    if not quiet:
+        say()
+        print_headline(metrics)
+        say(f"\nreport     {page}")
+    return metrics

@@ -1,0 +1,140 @@
+"""Many points in one go: those that differ in values only train as trials of one program, the others as further programs."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from configs import base
+from experiments import pipeline, program, results, run_dir
+from fexpr import run, terminal
+from fexpr.errors import UserError
+from fexpr.evaluate.sweep import print_sweep, write_sweep_report
+from fexpr.terminal import say
+
+
+def sweep(config: ConfigDict, workdir: Path, sweeps: Sequence[str], dry_run: bool = False) -> None:
+    """A run directory for each point under `workdir`, then one table, sorted by validation; finished points are not run again.
+
+    Args:
+      sweeps: 'FIELD=V1,V2,...' each (values that hold commas: separated by ';'); every combination is a point.
+      dry_run: only say what would be compiled: programs, trials, memory.
+
+    Raises:
+      UserError: unknown field, value of another type, a point whose config cannot be used.
+    """
+    points = make_points(config, workdir, [parse(config, text) for text in sweeps])
+    terminal.log_to(Path(os.devnull)) if dry_run else run_dir.start_log(workdir)
+    say(f"sweep      {len(points)} points: " + ("  ".join(sweeps) or "the config as it is"))
+    groups = list(by_program([point for point, _ in points]))
+    for i, group in enumerate(groups):
+        say(f"\nprogram    {i + 1} of {len(groups)}: {len(group)} points: " + "  ".join(p.workdir.name for p in group))
+        if dry_run:
+            _show(group)
+        else:
+            _run(group, workdir)
+    if not dry_run:
+        rows, monitor = [_row(point, settings) for point, settings in points], config.train.monitor
+        page = write_sweep_report(workdir, rows, monitor, run.read_json(points[0][0].workdir / run.METRICS)["source"])
+        say()
+        print_sweep(rows, monitor)
+        say(f"\nreport     {page}")
+
+
+def parse(config: ConfigDict, text: str) -> tuple[str, list]:
+    """'optimizer.learning_rate=1e-4,3e-4' -> ('optimizer.learning_rate', [0.0001, 0.0003]), by the type of the config's own value."""
+    field, equals, values = text.partition("=")
+    try:
+        now = _get(config, field)
+    except (KeyError, AttributeError) as e:
+        raise UserError(f"--sweep={text}: the config has no field {field!r}", fix="python launch.py --help lists the fields") from e
+    if not equals or not values or isinstance(now, (ConfigDict, tuple)):
+        raise UserError(f"--sweep={text}: expected FIELD=V1,V2,...", fix="e.g. --sweep=optimizer.learning_rate=1e-4,3e-4")
+    convert = (lambda v: {"true": True, "false": False}[v.lower()]) if isinstance(now, bool) else type(now)
+    try:
+        return field, [convert(v.strip()) for v in values.split(";" if ";" in values else ",")]
+    except (ValueError, KeyError) as e:
+        raise UserError(f"--sweep={text}: {field} holds a {type(now).__name__}: {e}") from e
+
+
+def make_points(config: ConfigDict, workdir: Path, axes: Sequence[tuple[str, list]]) -> list[tuple[program.Point, dict]]:
+    """Every combination as a point in a folder of its own, with the settings that make it."""
+    points = []
+    for values in itertools.product(*(values for _, values in axes)):
+        settings = dict(zip((field for field, _ in axes), values, strict=True))
+        own = config.copy_and_resolve_references()
+        own.sweep = ()
+        own.update_from_flattened_dict(settings)
+        base.validate(own)
+        name = ",".join(f"{field.rpartition('.')[2]}={value}" for field, value in settings.items()).replace("/", "_") or "point"
+        points.append((program.Point(own, workdir / name), settings))
+    return points
+
+
+def by_program(points: Sequence[program.Point]) -> Iterator[list[program.Point]]:
+    """Groups points that differ in nothing but `program.VALUES`, in order of first appearance."""
+    groups: dict[str, list[program.Point]] = {}
+    for point in points:
+        rest = point.config.copy_and_resolve_references()
+        for field in program.VALUES:
+            _set(rest, field, type(_get(rest, field))(0))
+        groups.setdefault(rest.to_json(), []).append(point)
+    yield from groups.values()
+
+
+def _run(group: list[program.Point], workdir: Path) -> None:
+    """Trains the points of one program that are not finished, and reports those that have no report."""
+    began = time.monotonic()
+    dataset, folds = pipeline.prepare(group[0].config)
+    waiting = [p for p in group if not p.finished]
+    if waiting:
+        engine = program.make_engine(waiting, dataset, folds)
+        facts = pipeline.describe(group[0].config, dataset, folds, engine)
+        infos = [run_dir.open_run(p.config, p.workdir, **facts) for p in waiting]
+        say(f"trials     {len(waiting)} points x {len(folds)} folds x {group[0].config.split.seeds} seeds = {len(engine.specs)}")
+        name = hashlib.sha256(" ".join(p.workdir.name for p in waiting).encode()).hexdigest()[:12]  # its checkpoints fit these points alone
+        program.train(waiting, dataset, folds, engine, workdir / "programs" / name)
+        shutil.rmtree(workdir / "programs" / name)
+        for point, info in zip(waiting, infos, strict=True):
+            pipeline.finish(point, info, (time.monotonic() - began) / len(waiting))
+    for point in group:
+        if point in waiting or not (point.workdir / run.REPORT).exists():
+            results.report(point.config, dataset, point.workdir, quiet=True)
+
+
+def _show(group: list[program.Point]) -> None:
+    dataset, folds = pipeline.prepare(group[0].config)
+    engine = program.make_engine(group, dataset, folds)
+    model = pipeline.describe(group[0].config, dataset, folds, engine)["model"]
+    plan = engine.plan
+    say(f"model      {model['name']}, {model['parameters']:,} parameters")
+    say(f"trials     {len(group)} points x {len(folds)} folds x {group[0].config.split.seeds} seeds = {plan.trials}")
+    say(f"memory     {plan.bytes_needed / 2**30:.2f} GiB a device for {plan.size} trials at a time, {plan.chunks} chunks; "
+        f"{plan.bytes_limit / 2**30:.2f} GiB may be used")
+
+
+def _row(point: program.Point, settings: dict) -> dict:
+    metrics = run.read_json(point.workdir / run.METRICS)
+    failed = run.read_arrays(point.workdir / run.PREDICTIONS)["failed"]
+    return {
+        "name": point.workdir.name, "settings": settings, "run_dir": str(point.workdir), "val": metrics["val"], "test": metrics["test"],
+        "failed": int(failed.sum()), "seconds": run.read_json(point.workdir / run.CONFIG).get("wall_seconds"),
+    }
+
+
+def _get(config: ConfigDict, field: str) -> object:
+    for part in field.split("."):
+        config = config[part]
+    return config
+
+
+def _set(config: ConfigDict, field: str, value: object) -> None:
+    section, _, name = field.rpartition(".")
+    (_get(config, section) if section else config)[name] = value

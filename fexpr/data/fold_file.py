@@ -1,0 +1,90 @@
+"""Folds that somebody has written down: a CSV that says which row stands where."""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+from fexpr.errors import UserError
+
+PARTS = ("train", "val", "test")
+
+
+def read_folds(path: Path | str, ids: np.ndarray, groups: np.ndarray) -> dict[str, np.ndarray]:
+    """Reads a CSV with the columns `id`, `fold` and, where wanted, `part`.
+
+    Without `part`, `fold` is the fold that tests the row; every other fold trains on it; every id has one line. With `part`
+    ('train', 'val' or 'test'), a line says where an id stands in one fold; an id without a line for a fold takes no part in it.
+
+    Args:
+      path: the file; in UTF-8.
+      ids: str [N], the data set's.
+      groups: str [N].
+
+    Returns:
+      Fold name -> str [N], 'train', 'val', 'test' or ''; in the order in which the file names them.
+
+    Raises:
+      UserError: lists every problem: missing columns, unknown ids, ids without a line, an id twice in a fold, an unknown part, a
+        group on two sides, a fold without training or test rows.
+    """
+    fix = "the columns are id,fold (the fold that tests it) or id,fold,part (train, val or test)"
+    if not str(path):
+        raise UserError("split.protocol=file, and config.split.file is empty", fix=f"name a CSV file there: {fix}")
+    try:
+        with open(path, newline="", encoding="utf-8-sig", errors="replace") as f:
+            reader = csv.DictReader(f, skipinitialspace=True)
+            header = reader.fieldnames or ()
+            rows = [{name: (row.get(name) or "").strip() for name in header} for row in reader]
+    except OSError as e:
+        raise UserError(f"cannot read the folds in {path}: {e.strerror or e}", fix="correct config.split.file") from e
+    missing = [f"no column {name}" for name in ("id", "fold") if name not in header]
+    if missing:
+        raise UserError(f"{path} is no table of folds", [*missing, f"found: {', '.join(header) or 'nothing'}"], fix)
+    folds, problems = _place(rows, ids)
+    if not problems:
+        problems = _crossings(folds, groups)
+    if problems or not folds:
+        raise UserError(f"the folds in {path} cannot be used", problems or ["it has no rows"], f"correct these; {fix}")
+    return folds
+
+
+def _place(rows: list[dict[str, str]], ids: np.ndarray) -> tuple[dict[str, np.ndarray], list[str]]:
+    explicit = bool(rows) and "part" in rows[0]
+    number = {name: i for i, name in enumerate(ids.tolist())}
+    width = f"<U{max(map(len, PARTS))}"
+    folds = defaultdict(lambda: np.full(len(ids), "", width))
+    problems, first = [], {}
+    for line, row in enumerate(rows, 2):
+        part = row.get("part", "test")
+        bad = [f"no {name}" for name in ("id", "fold") if not row[name]]
+        if row["id"] and row["id"] not in number:
+            bad.append("the data set has no such id")
+        if part not in PARTS:
+            bad.append(f"part is {part!r}, expected train, val or test")
+        key = (row["id"], row["fold"] if explicit else "")
+        if first.setdefault(key, line) != line:
+            bad.append(f"this id stands in line {first[key]} already")
+        problems += [f"line {line}, {row['id'] or 'unnamed'}: {problem}" for problem in bad]
+        if not bad:
+            folds[row["fold"]][number[row["id"]]] = part
+    named = {row["id"] for row in rows}
+    problems += [f"{name}: the data set has it, the file does not" for name in ids.tolist() if name not in named]
+    if not explicit:
+        for part in folds.values():
+            part[part == ""] = "train"
+    return dict(folds), problems
+
+
+def _crossings(folds: dict[str, np.ndarray], groups: np.ndarray) -> list[str]:
+    problems = []
+    for name, part in folds.items():
+        problems += [f"fold {name}: no {side} rows" for side in ("train", "test") if not (part == side).any()]
+        for group in np.unique(groups):
+            sides = [side for side in PARTS if (part[groups == group] == side).any()]
+            if len(sides) > 1:
+                problems.append(f"fold {name}: {group} stands in {' and '.join(sides)}")
+    return problems

@@ -1,0 +1,204 @@
+"""The main job as a user meets it: one command, a run directory, a report; and every mistake answered in one message."""
+
+import json
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fexpr import run
+from tests.launching import FAST, ROOT, command, environment, launch
+
+AUCNN = f"--config={ROOT}/configs/aucnn_samm.py:debug"
+
+
+@pytest.fixture(scope="module")
+def shared_cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("shared_cache")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, shared_cache):
+    """A run of the literal command in debug size, in an empty folder."""
+    folder = tmp_path_factory.mktemp("cwd")
+    done = launch(folder, shared_cache, AUCNN, *FAST)
+    assert done.returncode == 0, done.stderr
+    (workdir,) = (folder / "runs").iterdir()
+    return folder, workdir, done
+
+
+def test_the_terminal_reads_like_a_notebook(finished):
+    _, workdir, done = finished
+    for line in ("data       synthetic: 24 clips, 6 subjects", "split      train", "model      aucnn", "devices    1 x", "SYNTHETIC DATA"):
+        assert line in done.stdout
+    assert f"report     runs/{workdir.name}/report.html" in done.stdout
+    assert done.stderr == ""
+    assert "WARNING" not in done.stdout
+
+
+def test_the_run_directory_keeps_its_contract(finished):
+    _, workdir, _ = finished
+    config = run.read_json(workdir / run.CONFIG)
+    metrics = run.read_json(workdir / run.METRICS)
+    found = run.read_arrays(workdir / run.PREDICTIONS)
+    assert config["data"]["source"] == metrics["source"] == "synthetic"
+    assert config["config"]["train"]["epochs"] == 12
+    history = run.read_history(workdir)
+    assert [row["epoch"] for row in history] == list(range(1, 13))
+    assert {"train_loss", "val_loss", "seconds"} <= history[0].keys()
+    assert set(found["selection"]) == {"last", "best_val", "oracle"}
+    assert set(found["split"]) == {"val", "test"}
+    assert found["logits"].shape == found["labels"].shape == (len(found["ids"]), len(found["class_names"]))
+    assert not set(found["groups"][found["split"] == "val"]) & set(found["groups"][found["split"] == "test"])
+    assert {"value", "low", "high"} <= metrics["test"]["macro_f1"].keys()
+    assert set(metrics["selections"]) == {"last", "best_val", "oracle"}
+    assert {"always_positive", "prevalence"} <= metrics["baselines"].keys()
+    assert (workdir / run.CHECKPOINTS / "best_val").is_dir()
+    assert (workdir / run.CHECKPOINTS / "last").is_dir()
+    page = (workdir / run.REPORT).read_text()
+    assert "SYNTHETIC" in page
+    assert "http" not in page.replace("http://www.w3.org", "")  # self-contained
+    assert not [p for p in workdir.rglob(".*") if "tmp" in p.name]
+
+
+def test_a_finished_run_is_only_reported_again(finished, shared_cache):
+    folder, workdir, _ = finished
+    before = {p: p.stat().st_mtime_ns for p in (workdir / run.PREDICTIONS, workdir / run.HISTORY)}
+    (workdir / run.REPORT).unlink()
+    (workdir / run.METRICS).unlink()
+    again = launch(folder, shared_cache, AUCNN, *FAST)
+    assert again.returncode == 0, again.stderr
+    assert (workdir / run.REPORT).exists()
+    assert (workdir / run.METRICS).exists()
+    assert before == {p: p.stat().st_mtime_ns for p in before}
+    other = launch(folder, shared_cache, AUCNN, *FAST, "--config.seed=5", f"--workdir={workdir}")
+    assert other.returncode == 2
+    assert "seed: the run has 0, this command 5" in other.stderr
+
+
+def test_best_checkpoint_gives_the_predictions(finished):
+    """The variables on disk are those that made the logits on disk."""
+    from fexpr import models
+    from fexpr.train import checkpoint
+
+    _, workdir, _ = finished
+    found = run.read_arrays(workdir / run.PREDICTIONS)
+    for name in ("last", "best_val"):
+        variables = checkpoint.load_variables(workdir, name)
+        assert models.count_parameters(variables["params"]) == run.read_json(workdir / run.CONFIG)["model"]["parameters"]
+        assert np.isfinite(found["logits"][found["selection"] == name]).all()
+    with pytest.raises(Exception, match="does not exist"):
+        checkpoint.load_variables(workdir, "oracle")
+
+
+def killed(process, when, deadline=120):
+    """kill -9 as soon as `when()` holds. Whether the process was still alive then."""
+    end = time.monotonic() + deadline
+    while process.poll() is None and not when():
+        assert time.monotonic() < end, "the moment never came"
+        time.sleep(0.0005)
+    alive = process.poll() is None
+    process.kill()
+    process.wait()
+    return alive
+
+
+def test_killed_at_several_moments_it_ends_bit_identical(finished, shared_cache, tmp_path):
+    """In an epoch, in the middle of a save, just after one: really killed, resumed by the same command."""
+    _, reference, _ = finished
+    workdir = tmp_path / "run"
+    resume = workdir / run.CHECKPOINTS / "resume"
+    arguments = (AUCNN, *FAST, f"--workdir={workdir}")
+
+    def lines():
+        return len(run.read_history(workdir))
+
+    def steps():
+        return sorted(int(p.name) for p in resume.glob("*") if p.name.isdigit()) if resume.is_dir() else []
+
+    moments = [
+        lambda: lines() >= 1,
+        lambda: lines() >= 3 and any("tmp" in p.name for p in resume.glob("*")),
+        lambda: bool(steps()) and steps()[-1] >= 7,
+    ]
+    survived = []
+    for moment in moments:
+        process = subprocess.Popen(command(*arguments), cwd=tmp_path, env=environment(shared_cache), stdout=subprocess.DEVNULL,
+                                   stderr=subprocess.DEVNULL)
+        survived.append(killed(process, moment))
+        assert not (workdir / run.PREDICTIONS).exists()
+    assert all(survived)
+    done = launch(tmp_path, shared_cache, *arguments)
+    assert done.returncode == 0, done.stderr
+    assert "resumed    from epoch" in done.stdout
+    assert (workdir / run.PREDICTIONS).read_bytes() == (reference / run.PREDICTIONS).read_bytes()
+    assert [row["epoch"] for row in run.read_history(workdir)] == list(range(1, 13))
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    ((), "no --config is given"),
+    (("--config=nowhere.py",), "nowhere.py"),
+    ((AUCNN, "--config.train.epoch=3"), 'Did you mean "epochs"'),
+    ((AUCNN, "--config.train.epochs=three"), "three"),
+    ((AUCNN.replace("debug", "tiny"),), "unknown config variant 'tiny'"),
+    ((AUCNN, "--config.model.name=aucn", "--config.train.batch_size=0"), "train.batch_size=0: expected at least 1"),
+    ((AUCNN, "--wrkdir=x"), "Did you mean: workdir"),
+    ((AUCNN.replace(":debug", ""), "--config.data.source=release"), "the release samm is not there"),
+    ((AUCNN.replace(":debug", ""), "--config.data.root=/"), "the root was given by config.data.root"),
+])
+def test_a_mistake_is_one_message_and_exit_code_2(arguments, message, tmp_path, shared_cache):
+    done = launch(tmp_path, shared_cache, *arguments)
+    assert done.returncode == (2 if arguments else 0)
+    assert message in done.stderr or not arguments
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_config_file_with_a_typo_says_so(tmp_path, shared_cache):
+    lines = ("from configs import base", "def get_config(v=''):", "  c = base.get_config(v)", "  c.train.epoch = 4", "  return c")
+    (tmp_path / "mine.py").write_text("\n".join(lines))
+    done = launch(tmp_path, shared_cache, f"--config={tmp_path}/mine.py")
+    assert done.returncode == 2
+    assert 'Did you mean "epochs"' in done.stderr
+
+
+def test_help_lists_configs_and_every_field(tmp_path, shared_cache):
+    done = launch(tmp_path, shared_cache, "--help")
+    assert done.returncode == 0
+    for text in ("configs/htnet_samm.py", "--config.optimizer.learning_rate=", "--workdir=DIR", "--config.data.min_positives="):
+        assert text in done.stdout
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not Path("/proc/self").exists(), reason="root may write anywhere")
+def test_an_unwritable_workdir(tmp_path, shared_cache):
+    done = launch(tmp_path, shared_cache, AUCNN, "--workdir=/proc/fexpr")
+    assert done.returncode == 2
+    assert "cannot write to the run directory /proc/fexpr" in done.stderr
+
+
+def test_somebody_elses_folder_is_left_alone(tmp_path, shared_cache):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").write_text("x")
+    done = launch(tmp_path, shared_cache, AUCNN, "--workdir=thesis")
+    assert done.returncode == 2
+    assert "not empty and holds no run" in done.stderr
+    assert [p.name for p in (tmp_path / "thesis").iterdir() if p.name != run.LOG] == ["chapter.tex"]
+
+
+def test_divergence_says_where(tmp_path, shared_cache):
+    done = launch(tmp_path, shared_cache, AUCNN, *FAST, "--config.optimizer.learning_rate=1e30")
+    assert done.returncode == 2
+    assert "not finite at epoch 1" in done.stderr or "not finite at epoch 2" in done.stderr
+    assert "optimiser step" in done.stderr
+    (workdir,) = (tmp_path / "runs").iterdir()
+    assert not (workdir / run.PREDICTIONS).exists()
+
+
+def test_metrics_are_strict_json(finished):
+    def refuse(text):
+        raise ValueError(text)
+
+    json.loads((finished[1] / run.METRICS).read_text(), parse_constant=refuse)
