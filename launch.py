@@ -81,6 +81,7 @@ def parse(argv: list[str]) -> list[str]:
 
 def cli() -> None:
     """A mistake of the user's is one message and exit code 2; Ctrl-C leaves a run that resumes; other errors keep their traceback."""
+    terminal.quiet()
     try:
         app.run(main, flags_parser=parse)
     except UserError as e:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -14,7 +13,7 @@ from ml_collections import ConfigDict
 
 from configs import base
 from experiments import pipeline, program, results, run_dir
-from fexpr import run, terminal
+from fexpr import run
 from fexpr.errors import UserError
 from fexpr.evaluate.sweep import print_sweep, write_sweep_report
 from fexpr.terminal import say
@@ -31,7 +30,8 @@ def sweep(config: ConfigDict, workdir: Path, sweeps: Sequence[str], dry_run: boo
       UserError: unknown field, value of another type, a point whose config cannot be used.
     """
     points = make_points(config, workdir, [parse(config, text) for text in sweeps])
-    terminal.log_to(Path(os.devnull)) if dry_run else run_dir.start_log(workdir)
+    if not dry_run:
+        run_dir.start_log(workdir)
     say(f"sweep      {len(points)} points: " + ("  ".join(sweeps) or "the config as it is"))
     groups = list(by_program([point for point, _ in points]))
     for i, group in enumerate(groups):

@@ -42,9 +42,13 @@ def progress(description: str, total: int, done: int = 0) -> Iterator[Callable[.
         yield advance
 
 
+def quiet() -> None:
+    """Keeps what libraries log off the terminal, also while they are being imported."""
+    absl_logging.get_absl_handler().setLevel(logging.CRITICAL + 1)  # taking it off would not do: some libraries put it back
+
+
 def log_to(path: Path) -> None:
-    """Sends what libraries log and warn to the file `path` (appended), and nothing of it to the terminal."""
-    absl_logging.get_absl_handler().setLevel(logging.CRITICAL + 1)  # some libraries put it back where it was taken off
+    """Sends what libraries log and warn to the file `path`, appended."""
     root = logging.getLogger()
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))

@@ -10,7 +10,8 @@ from fexpr import run
 from tests.launching import ROOT, command, environment, launch
 
 STSTNET = f"--config={ROOT}/configs/ststnet_megc2019.py:debug"
-SMALL = ("--config.data.synthetic_clips=20", "--config.train.epochs=6", "--config.evaluate.resamples=20", "--config.log.checkpoint_seconds=0",
+SMALL = ("--config.data.synthetic_clips=20", "--config.train.epochs=6", "--config.evaluate.resamples=20",
+         "--config.log.checkpoint_seconds=0",
          "--config.train.chunk=2", "--config.log.tensorboard=False")
 
 
