@@ -1,4 +1,4 @@
-"""From predictions.npz to numbers and a report. NumPy alone, but for the two files that draw (plots) and write HTML (report)."""
+"""From predictions.npz to numbers and reports. NumPy alone, but for the terminal (rich), the figures (plots) and the pages (page)."""
 
 from fexpr.evaluate.evaluation import evaluate
 

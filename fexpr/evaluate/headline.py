@@ -76,7 +76,8 @@ def classes_in_words(metrics: dict) -> str:
     if metrics["task"] == "multiclass":
         return f"{k} classes with a test row"
     units = "action unit" if k == 1 else "action units"
-    return f"{k} {units} with at least {headline['min_train_positives']} training positives and a positive test row"
+    each = " in every fold" if metrics["trials"]["count"] > 1 else ""
+    return f"{k} {units} with at least {headline['min_train_positives']} training positives{each} and a positive test row"
 
 
 def verdict(metrics: dict) -> str:

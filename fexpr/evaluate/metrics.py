@@ -28,7 +28,7 @@ class Counts(NamedTuple):
 def confusion_counts(presence: np.ndarray, decisions: np.ndarray, weights: np.ndarray) -> Counts:
     """Counts of `decisions` against `presence`, both bool [R, K], under `weights` [B, R]."""
     cells = (presence & decisions, ~presence & decisions, presence & ~decisions, ~presence & ~decisions)
-    return Counts(*(weights @ cell.astype(np.float64) for cell in cells))
+    return Counts(*np.split(weights @ np.concatenate(cells, axis=1).astype(np.float64), 4, axis=1))  # one product, not four small ones
 
 
 def precision(counts: Counts) -> np.ndarray:

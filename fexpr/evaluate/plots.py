@@ -214,7 +214,8 @@ def _draw_flow(ax, image: np.ndarray) -> None:
     grid = np.s_[step // 2 :: step, step // 2 :: step]
     y, x = np.mgrid[: u.shape[0], : u.shape[1]]
     u, v = u - np.median(u), v - np.median(v)
-    ax.quiver(x[grid], y[grid], u[grid], v[grid], color=RED, angles="xy", width=0.009, headwidth=4)
+    if u[grid].any() or v[grid].any():
+        ax.quiver(x[grid], y[grid], u[grid], v[grid], color=RED, angles="xy", width=0.009, headwidth=4)
 
 
 def _count(value: float) -> str:

@@ -1,5 +1,7 @@
 """Folds are pooled, seeds are averaged, subjects are resampled, failed trials count."""
 
+import time
+
 import numpy as np
 import pytest
 import sklearn.metrics as sk
@@ -165,3 +167,10 @@ def test_what_does_not_fit_is_refused(predictions):
     refused("fold 7, fold_names has 3", fold_names=predictions["fold_names"][:3])
     with pytest.raises(ValueError, match=r"missing \['trial_seed'\], which several trials need"):
         evaluate({k: v for k, v in predictions.items() if k != "trial_seed"}, "last", "x@0")
+
+
+def test_five_seeds_of_a_leave_one_subject_out_take_seconds():
+    p = multiclass(subjects=52, per_subject=5, seeds=range(5), selections=ALL)
+    began = time.process_time()
+    evaluate(p, "best_val", "megc2019@0", resamples=1000)
+    assert time.process_time() - began < 5  # about 1 on an idle core

@@ -131,7 +131,7 @@ def test_cross_validation_report(tmp_path):
         "learning_curves", "selected_epochs", "f1_by_class", "confusion", "prevalence", "clips"}
     text = re.sub(r"<[^>]*>", " ", page)
     for expected in (
-        "8 folds × 3 seeds", "Results by data set", "Spread over seeds", "Every test subject", "oracle epoch — chosen on test rows",
+        "8 folds × 3 seeds", "Results by data set", "Spread over seeds", "Every test subject", "oracle — chosen on test rows",
         "1 of 24 trials turned NaN: s1 (seed 1).", headline.oracle_gap(metrics), "the mean of 3 seeds",
         "the same ones for every seed", "all 8 folds of a seed are one pool",
     ):
