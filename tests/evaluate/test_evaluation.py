@@ -8,7 +8,7 @@ from fexpr import run
 from fexpr.errors import UserError
 from fexpr.evaluate import evaluate
 from fexpr.evaluate.calibration import probabilities
-from fexpr.evaluate.thresholds import best_f1_threshold
+from fexpr.evaluate.thresholds import fit_thresholds
 from tests.evaluate.predictions import multiclass, multilabel
 
 M_KEYS = {
@@ -46,8 +46,7 @@ def test_metrics_json_follows_the_contract(result, tmp_path):
 
 def test_headline_is_the_macro_f1_of_scikit_learn_at_the_validation_thresholds(predictions, result):
     (val, p_val), (test, p_test) = part(predictions, "best_val", "val"), part(predictions, "best_val", "test")
-    pooled = best_f1_threshold(p_val.ravel(), val.ravel())
-    own = [best_f1_threshold(p_val[:, k], val[:, k]) if val[:, k].any() else pooled for k in range(12)]
+    own, _ = fit_thresholds(p_val, val, np.full(len(val), "val"))
     np.testing.assert_array_equal(result["thresholds"]["per_trial"], [own])
     assert result["thresholds"]["from"] == [["own" if there else "pooled" for there in val.any(axis=0)]]
     assert [r["threshold_from"] for r in result["per_class"]] == result["thresholds"]["from"][0]

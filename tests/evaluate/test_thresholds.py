@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from fexpr.evaluate.thresholds import best_f1_threshold, fit_thresholds
+from fexpr.evaluate.thresholds import PRIOR, best_f1_threshold, fit_thresholds
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -26,15 +26,25 @@ def test_equally_good_thresholds_give_the_middle_or_higher_one(presence, equally
     assert (p >= best_f1_threshold(p, presence)).sum() == decided_present
 
 
-def test_action_unit_without_validation_positive_takes_the_pooled_threshold():
+def test_own_thresholds_are_drawn_towards_the_pooled_one_by_how_few_positives_they_rest_on():
     rng = np.random.default_rng(0)
-    presence = rng.random((30, 3)) < [0.5, 0.3, 0.0]
-    p = rng.random((30, 3))
-    thresholds, origin = fit_thresholds(p, presence, np.full(30, "val"))
+    presence = rng.random((60, 3)) < [0.5, 0.1, 0.0]
+    p = np.clip(rng.random((60, 3)) * [1.0, 0.3, 0.5], 0.01, 0.99)
+    thresholds, origin = fit_thresholds(p, presence, np.full(60, "val"))
     assert origin.tolist() == ["own", "own", "pooled"]
-    assert thresholds[2] == best_f1_threshold(p.ravel(), presence.ravel())
-    assert thresholds[0] == best_f1_threshold(p[:, 0], presence[:, 0])
-    thresholds, origin = fit_thresholds(p, np.zeros((30, 3), bool), np.full(30, "val"))
+    pooled = best_f1_threshold(p.ravel(), presence.ravel())
+    assert thresholds[2] == pytest.approx(pooled, rel=1e-12)
+
+    def logit(x):
+        return np.log(x / (1 - x))
+
+    for k in (0, 1):
+        own, n = best_f1_threshold(p[:, k], presence[:, k]), presence[:, k].sum()
+        assert logit(thresholds[k]) == pytest.approx((n * logit(own) + PRIOR * logit(pooled)) / (n + PRIOR), rel=1e-9)
+
+
+def test_without_any_positive_the_threshold_is_one_half():
+    thresholds, origin = fit_thresholds(np.full((30, 3), 0.2), np.zeros((30, 3), bool), np.full(30, "val"))
     assert thresholds.tolist() == [0.5] * 3
     assert set(origin) == {"fixed"}
 
