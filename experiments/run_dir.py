@@ -12,10 +12,11 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+import fexpr
 from fexpr import run, terminal
 from fexpr.errors import UserError
 
-PACKAGES = ("fexpr", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "opencv-contrib-python-headless")
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "opencv-contrib-python-headless")
 CHANGEABLE = ("log", "evaluate")  # sections that do not touch what was trained
 
 
@@ -28,7 +29,7 @@ def open_run(config: ConfigDict, workdir: Path, data: dict, model: dict, devices
     path = workdir / run.CONFIG
     content = {
         "format": run.FORMAT_VERSION, "config": json.loads(config.to_json()), "data": data, "model": model, "devices": devices,
-        "versions": {"python": platform.python_version(), **{p: _version(p) for p in PACKAGES}},
+        "versions": {"fexpr": fexpr.__version__, "python": platform.python_version(), **{p: metadata.version(p) for p in PACKAGES}},
         "command": shlex.join(["python", *sys.argv]),
     }
     if path.exists():
@@ -77,9 +78,3 @@ def _flat(tree: dict, prefix: str = "") -> dict:
         flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value})
     return flat
 
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "not installed as a package"
