@@ -37,11 +37,14 @@ def main(_):
     from experiments.run_dir import start_log
     from experiments.sweep import sweep
     from fexpr.data.prepare import resolve_source
+    from fexpr.train.trials import use_every_core
 
     config = _CONFIG.value
     base.validate(config)
     jax.config.update("jax_compilation_cache_dir", str(run.cache_dir() / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    if config.experiment != "fit" or config.sweep or _SWEEP.value:
+        use_every_core()
     config.data.source = resolve_source(config.data)
     workdir = Path(_WORKDIR.value or default_workdir(config))
     sweeps = [*config.sweep, *_SWEEP.value]

@@ -74,7 +74,7 @@ def get_config(variant: str = "") -> ConfigDict:
     train.selection = "best_val"  # whose predictions are the result: 'best_val' or 'last'
     train.normalize = "standardize"  # 'standardize' (channel mean and deviation of the training rows) or 'unit' (0 to 1)
     train.chunk = 0  # trials at a time; 0 = as many as fit into memory
-    train.trial_axis = "vmap"  # trials of one device: 'vmap' (all at once) or 'map' (one by one: big models)
+    train.trial_axis = "auto"  # trials of one device: 'vmap' (all at once), 'map' (one by one), 'auto' ('map' on CPU, else 'vmap')
 
     config.optimizer = optimizer = ConfigDict()
     optimizer.name = "adamw"  # 'adam', 'adamw', 'sgd' (Nesterov 0.9)
@@ -164,7 +164,7 @@ def _constraints(c: ConfigDict):
     yield one_of("train.monitor", c.train.monitor, ("loss", "roc_auc") if multilabel else ("loss", "accuracy", "uf1"))
     yield one_of("train.selection", c.train.selection, ("best_val", "last"))
     yield one_of("train.normalize", c.train.normalize, ("standardize", "unit"))
-    yield one_of("train.trial_axis", c.train.trial_axis, ("vmap", "map"))
+    yield one_of("train.trial_axis", c.train.trial_axis, ("auto", "vmap", "map"))
     yield one_of("optimizer.name", c.optimizer.name, ("adam", "adamw", "sgd"))
     yield one_of("optimizer.schedule", c.optimizer.schedule, ("constant", "cosine"))
     yield one_of("log.wandb", c.log.wandb, ("", "online", "offline"))

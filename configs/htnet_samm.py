@@ -10,7 +10,7 @@ from configs import base
 
 def get_config(variant: str = ""):
     config = base.get_config(variant)
-    config.model = {"name": "htnet", "patch_size": 7, "dim": 64, "heads": 4, "num_hierarchies": 2, "block_repeats": 2}
+    config.model = {"name": "htnet", "patch_size": 7, "dim": 64, "heads": 4, "num_hierarchies": 2, "block_repeats": 2, "dropout": 0.0}
     train, optimizer, augment = config.train, config.optimizer, config.augment
     train.class_weights, train.monitor = 0.5, "roc_auc"
     optimizer.learning_rate, optimizer.weight_decay, optimizer.clip_norm = 3e-4, 0.05, 1.0
