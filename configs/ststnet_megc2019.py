@@ -9,7 +9,7 @@ from configs import htnet_megc2019
 def get_config(variant: str = ""):
     config = htnet_megc2019.get_config(variant)
     config.model = {"name": "ststnet"}
-    config.optimizer.learning_rate = 3e-3
+    config.optimizer.learning_rate, config.train.class_weights = 1e-2, 0.0
     if variant != "debug":
-        config.train.epochs = 100
+        config.train.epochs = 50
     return config
