@@ -54,12 +54,8 @@ def run_point(config: ConfigDict, workdir: Path, dataset: Dataset, folds: Sequen
 
 
 def finish(point: program.Point, info: dict, seconds: float) -> None:
-    """Adds to config.json what is known only after training."""
-    found = run.read_arrays(point.workdir / run.PREDICTIONS)
-    if len(found["epoch"]) == 1:
-        info["selected_epochs"] = dict(zip(results.SELECTIONS, found["epoch"][0].tolist(), strict=True))
-    info["wall_seconds"] = round(info.get("wall_seconds", 0.0) + seconds, 1)
-    run.write_json(point.workdir / run.CONFIG, info)
+    """Adds to config.json what is known only after training: how long this process took for it."""
+    run.write_json(point.workdir / run.CONFIG, info | {"wall_seconds": round(seconds, 1)})
 
 
 def describe(config: ConfigDict, dataset: Dataset, folds: Sequence[Fold], engine: trials.Engine) -> dict:
