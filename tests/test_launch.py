@@ -1,7 +1,6 @@
 """The main job as a user meets it: one command, a run directory, a report; and every mistake answered in one message."""
 
 import json
-import os
 import subprocess
 import time
 from pathlib import Path
@@ -172,7 +171,17 @@ def test_help_lists_configs_and_every_field(tmp_path, shared_cache):
         assert text in done.stdout
 
 
-@pytest.mark.skipif(os.geteuid() == 0 and not Path("/proc/self").exists(), reason="root may write anywhere")
+def test_one_split_over_two_devices_is_data_parallel(finished, shared_cache, tmp_path):
+    _, reference, _ = finished
+    done = launch(tmp_path, shared_cache, AUCNN, *FAST, f"--workdir={tmp_path / 'run'}", devices=2)
+    assert done.returncode == 0, done.stderr
+    assert "devices    2 x" in done.stdout
+    one, two = (run.read_arrays(folder / run.PREDICTIONS) for folder in (reference, tmp_path / "run"))
+    last = one["selection"] == "last"  # twelve steps
+    np.testing.assert_allclose(one["logits"][last], two["logits"][last], atol=1e-3)
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs a folder that not even root may write to")
 def test_an_unwritable_workdir(tmp_path, shared_cache):
     done = launch(tmp_path, shared_cache, AUCNN, "--workdir=/proc/fexpr")
     assert done.returncode == 2
