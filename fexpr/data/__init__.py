@@ -1,5 +1,5 @@
 """The data room: every release becomes a `Dataset`. NumPy, no JAX."""
 
-from fexpr.data import casme2, megc2019, samm
+from fexpr.data import casme2, fer2013, megc2019, samm
 
-LOADERS = {"samm": samm.load, "casme2": casme2.load, "megc2019": megc2019.load}
+LOADERS = {"samm": samm.load, "casme2": casme2.load, "megc2019": megc2019.load, "fer2013": fer2013.load}

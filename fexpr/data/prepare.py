@@ -189,7 +189,19 @@ def read_image(path: Path, mode: int) -> np.ndarray:
         data = path.read_bytes()
     except OSError as e:
         raise BadInput(f"{path}: {e.strerror or e}") from e
+    try:
+        return decode_image(data, mode)
+    except BadInput as e:
+        raise BadInput(f"{path} {e}") from e
+
+
+def decode_image(data: bytes, mode: int) -> np.ndarray:
+    """Decodes the bytes of an image file; `mode` is one of OpenCV's IMREAD_ values.
+
+    Raises:
+      BadInput: they are cut off, or no image ('is not an image, …': the caller says what).
+    """
     image = cv2.imdecode(np.frombuffer(data, np.uint8), mode) if data else None
     if image is None:
-        raise BadInput(f"{path} is not an image, or is cut off ({len(data)} bytes)")
+        raise BadInput(f"is not an image, or is cut off ({len(data)} bytes)")
     return image

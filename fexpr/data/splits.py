@@ -11,13 +11,15 @@ from collections.abc import Iterable
 
 import numpy as np
 from ml_collections import ConfigDict
-from sklearn.model_selection import GroupShuffleSplit, KFold, StratifiedGroupKFold
+from sklearn.model_selection import GroupShuffleSplit, KFold, StratifiedGroupKFold, StratifiedKFold
 
 from fexpr.data.dataset import Dataset
 from fexpr.data.fold_file import read_folds
+from fexpr.data.official import official_rows
 from fexpr.errors import UserError
 
 DRAWS = 200  # candidates for the validation groups of a fold
+MAX_LOSO = 1000  # folds; more groups than that are images of nobody knows whom
 Tests = Iterable[tuple[str, np.ndarray]]  # name and test rows of every fold
 
 
@@ -52,7 +54,7 @@ def make_folds(config: ConfigDict, dataset: Dataset) -> list[Fold]:
     """The folds of `config.protocol`, one of `PROTOCOLS`.
 
     Args:
-      config: `config.split`: protocol, test_fraction, val_fraction, folds, repeats, seed, file (configs/base.py).
+      config: `config.split`: protocol, test_fraction, val_fraction, folds, repeats, seed, file, val, test (configs/base.py).
 
     Raises:
       UserError: unknown protocol; too few groups for it; a fold file that cannot be used.
@@ -89,8 +91,15 @@ def _draw(groups: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, n
 
 
 def leave_one_group_out(groups: np.ndarray) -> Tests:
-    """Every group is tested once, by the others (leave one subject out). Folds bear the groups' names, sorted."""
-    return [(str(group), np.flatnonzero(groups == group)) for group in np.unique(groups)]
+    """Every group is tested once, by the others (leave one subject out). Folds bear the groups' names, sorted.
+
+    Raises:
+      UserError: more than MAX_LOSO groups.
+    """
+    names = np.unique(groups)
+    if len(names) > MAX_LOSO:
+        raise UserError(f"split.protocol=loso would make {len(names):,} folds", fix="use group_k_fold, or official")
+    return [(str(group), np.flatnonzero(groups == group)) for group in names]
 
 
 def group_k_fold(groups: np.ndarray, k: int, seed: int) -> Tests:
@@ -108,17 +117,19 @@ def group_k_fold(groups: np.ndarray, k: int, seed: int) -> Tests:
 def stratified_group_k_fold(labels: np.ndarray, groups: np.ndarray, k: int, seed: int) -> Tests:
     """k parts of whole groups whose class shares are as even as scikit-learn's StratifiedGroupKFold finds them.
 
-    Several labels a row are stratified by the row's rarest one (`rarest_label`).
+    Several labels a row are stratified by the row's rarest one (`rarest_label`). Where every row is a group of its own, its
+    StratifiedKFold does the same at once: 32,000 groups take the other minutes.
 
     Raises:
       UserError: fewer than k groups, or groups too uneven to leave each part one.
     """
     _enough(len(np.unique(groups)), k)
-    classes = labels if labels.ndim == 1 else rarest_label(labels)
+    classes = _classes(labels)
+    splitter = StratifiedKFold if len(np.unique(groups)) == len(groups) else StratifiedGroupKFold
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # 'the least populated class has only n members': it is spread as far as it goes
         try:
-            folds = list(StratifiedGroupKFold(k, shuffle=True, random_state=seed).split(classes, classes, groups))
+            folds = list(splitter(k, shuffle=True, random_state=seed).split(classes, classes, groups))
         except ValueError as e:  # no class has k rows
             raise UserError(f"split.folds={k}: {e}", fix="lower split.folds") from e
     if any(len(test) == 0 for _, test in folds):
@@ -132,6 +143,10 @@ def rarest_label(labels: np.ndarray) -> np.ndarray:
     order = np.argsort((labels > 0).sum(0), kind="stable")
     positive = labels[:, order] > 0
     return np.where(positive.any(1), order[positive.argmax(1)], labels.shape[1])
+
+
+def _classes(labels: np.ndarray) -> np.ndarray:
+    return labels if labels.ndim == 1 else rarest_label(labels)
 
 
 def repeated_holdout(groups: np.ndarray, fraction: float, repeats: int, seed: int) -> Tests:
@@ -238,6 +253,10 @@ def _from_file(config: ConfigDict, dataset: Dataset) -> list[Fold]:
     return folds
 
 
+def _official(config: ConfigDict, dataset: Dataset) -> list[Fold]:
+    return [Fold("official", *official_rows(config, dataset.split, _classes(dataset.labels)), dataset.groups)]
+
+
 PROTOCOLS = {
     "holdout": lambda c, d: [group_holdout(d.groups, c.test_fraction, c.val_fraction, c.seed)],
     "loso": lambda c, d: _with_validation(leave_one_group_out(d.groups), c, d),
@@ -245,5 +264,6 @@ PROTOCOLS = {
     "stratified_group_k_fold": lambda c, d: _with_validation(stratified_group_k_fold(d.labels, d.groups, c.folds, c.seed), c, d),
     "repeated_holdout": lambda c, d: _with_validation(repeated_holdout(d.groups, c.test_fraction, c.repeats, c.seed), c, d),
     "leave_one_dataset_out": lambda c, d: _with_validation(leave_one_dataset_out(_datasets(d)), c, d),
+    "official": _official,
     "file": _from_file,
 }

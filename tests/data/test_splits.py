@@ -1,9 +1,12 @@
+import dataclasses
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ml_collections import ConfigDict
-from sklearn.model_selection import GroupShuffleSplit, StratifiedGroupKFold
+from sklearn.model_selection import GroupShuffleSplit, StratifiedGroupKFold, StratifiedKFold
 
 from fexpr.data.dataset import Dataset
 from fexpr.data.splits import PROTOCOLS, Fold, draw_validation, group_holdout, make_folds, rarest_label
@@ -74,7 +77,7 @@ def split(protocol: str, **changes) -> ConfigDict:
     return ConfigDict({**fields, **changes})
 
 
-@pytest.mark.parametrize("protocol", [p for p in PROTOCOLS if p != "file"])
+@pytest.mark.parametrize("protocol", [p for p in PROTOCOLS if p not in ("file", "official")])
 def test_every_protocol_tests_other_people_than_it_trains_on(protocol):
     data = imbalanced()
     folds = make_folds(split(protocol), data)
@@ -290,3 +293,94 @@ def test_files_that_are_no_folds(tmp_path, eight):
             make_folds(split("file", file=write(tmp_path, *lines)), eight)
     with pytest.raises(UserError, match="cannot read the folds"):
         make_folds(split("file", file=str(tmp_path / "nowhere.csv")), eight)
+
+
+# --- the release's own parts -------------------------------------------------------------------------------------------------
+
+
+def faces(*sizes: int, seed: int = 0) -> Dataset:
+    """Every image its own group; rows of the parts mixed; classes of very different size."""
+    rng = np.random.default_rng(seed)
+    parts = rng.permutation(np.repeat(["Training", "PublicTest", "PrivateTest"], sizes))
+    labels = rng.choice(4, len(parts), p=[0.5, 0.3, 0.15, 0.05]).astype(np.int32)
+    return dataclasses.replace(dataset(labels, [f"i{i:05d}" for i in range(len(parts))]), split=parts)
+
+
+@pytest.mark.parametrize(("val", "test", "tested"), [
+    ("training", "auto", ["PrivateTest", "PublicTest"]), ("training", "both", ["PrivateTest", "PublicTest"]),
+    ("training", "PublicTest", ["PublicTest"]), ("training", "PrivateTest", ["PrivateTest"]),
+    ("PublicTest", "auto", ["PrivateTest"]), ("PublicTest", "PrivateTest", ["PrivateTest"]),
+])  # fmt: skip
+def test_the_official_parts_stay_what_they_are(val, test, tested):
+    data = faces(400, 60, 50)
+    (fold,) = make_folds(split("official", val=val, test=test), data)
+    assert fold.name == "official"
+    assert set(data.split[fold.train]) == {"Training"}
+    assert sorted(set(data.split[fold.test])) == tested
+    np.testing.assert_array_equal(fold.test, np.flatnonzero(np.isin(data.split, tested)))  # whole parts
+    if val == "training":
+        assert set(data.split[fold.val]) == {"Training"}
+        np.testing.assert_array_equal(np.sort(np.concatenate([fold.train, fold.val])), np.flatnonzero(data.split == "Training"))
+        share = np.bincount(data.labels[fold.val]) / np.bincount(data.labels[data.split == "Training"])
+        np.testing.assert_allclose(share, 0.2, atol=0.03)  # of every class
+        other = make_folds(split("official", val=val, test=test, seed=1), data)[0]
+        assert not np.array_equal(other.val, fold.val)
+        np.testing.assert_array_equal(other.test, fold.test)
+        np.testing.assert_array_equal(make_folds(split("official", val=val, test=test), data)[0].val, fold.val)
+    else:
+        np.testing.assert_array_equal(fold.val, np.flatnonzero(data.split == "PublicTest"))
+        assert len(fold.train) == 400
+
+
+def test_a_release_without_private_test():
+    data = faces(400, 60, 0)
+    (fold,) = make_folds(split("official", val="training", test="auto"), data)
+    assert set(data.split[fold.test]) == {"PublicTest"}
+    for val, test, message in (
+        ("training", "both", "PrivateTest is not there"), ("training", "PrivateTest", "PrivateTest is not there"),
+        ("PublicTest", "auto", "no part is left to test on"),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=message) as e:
+            make_folds(split("official", val=val, test=test), data)
+        assert "found: Training, PublicTest" in e.value.text()
+    with pytest.raises(UserError, match="PublicTest is not there"):
+        make_folds(split("official", val="PublicTest", test="PrivateTest"), faces(400, 0, 60))
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"val": "PublicTest", "test": "PublicTest"}, "it selects, so it cannot be tested on"),
+    ({"val": "PublicTest", "test": "both"}, "it selects, so it cannot be tested on"),
+    ({"val": "PrivateTest"}, "split.val is 'PrivateTest'"), ({"test": "Training"}, "split.test is 'Training'"),
+    ({"val_fraction": 0.001}, "val_fraction=0.001 of 400 training images"),
+])  # fmt: skip
+def test_official_parts_that_cannot_be_used_so(changes, message):
+    with pytest.raises(UserError, match=message):
+        make_folds(split("official", **{"val": "training", "test": "auto", **changes}), faces(400, 60, 50))
+
+
+def test_a_release_without_parts():
+    for data in (imbalanced(), faces(400, 0, 0), faces(0, 60, 50)):
+        with pytest.raises(UserError, match="needs a release that has training and test parts"):
+            make_folds(split("official", val="training", test="auto"), data)
+
+
+@pytest.mark.parametrize("protocol", ["official", "holdout", "group_k_fold", "stratified_group_k_fold"])
+def test_32000_images_of_nobody_knows_whom_are_split_at_once(protocol):
+    data = faces(28000, 2000, 2000)
+    began = time.process_time()
+    folds = make_folds(split(protocol, val="training", test="auto"), data)
+    assert time.process_time() - began < 5  # about 1; scikit-learn's StratifiedGroupKFold takes minutes
+    for fold in folds:
+        assert len(fold.train) + len(fold.val) + len(fold.test) == len(data)
+
+
+def test_images_that_are_groups_of_their_own_are_stratified_one_by_one():
+    data = faces(300, 0, 0)
+    expected = StratifiedKFold(5, shuffle=True, random_state=42).split(data.labels, data.labels)
+    for fold, (_, test) in zip(make_folds(split("stratified_group_k_fold"), data), expected, strict=True):
+        np.testing.assert_array_equal(fold.test, test)
+
+
+def test_leaving_out_one_of_thousands_is_refused():
+    with pytest.raises(UserError, match=r"would make 1,200 folds"):
+        make_folds(split("loso"), faces(1200, 0, 0))

@@ -1,0 +1,54 @@
+"""The parts that a release itself calls training and test, as the field reports on them."""
+
+from __future__ import annotations
+
+import numpy as np
+from ml_collections import ConfigDict
+from sklearn.model_selection import StratifiedShuffleSplit
+
+from fexpr.errors import UserError
+
+TRAINING, TESTS = "Training", ("PublicTest", "PrivateTest")
+VALIDATION = ("training", "PublicTest")
+TEST = ("auto", *TESTS, "both")
+
+
+def official_rows(config: ConfigDict, parts: np.ndarray | None, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Row numbers to fit, to select and to test, each ascending.
+
+    Args:
+      config: `config.split`. `val`: 'training' holds `val_fraction` of Training out (scikit-learn's StratifiedShuffleSplit, random_state
+        `seed`); 'PublicTest' selects by that part, and fits all of Training. `test`: a part, 'both', or 'auto': every test part that
+        is there and does not select.
+      parts: str [N], the release's own split, or None.
+      classes: [N], what to stratify by.
+
+    Raises:
+      UserError: the release has no such parts, or not those asked for; a part is to select and to test; a class of one image.
+    """
+    for name, value, allowed in (("val", config.val, VALIDATION), ("test", config.test, TEST)):
+        if value not in allowed:
+            raise UserError(f"config.split.{name} is {value!r}", fix=f"set it to one of {', '.join(allowed)}")
+    found = [] if parts is None else [part for part in (TRAINING, *TESTS) if (parts == part).any()]
+    if TRAINING not in found or len(found) < 2:
+        raise UserError("split.protocol=official needs a release that has training and test parts itself",
+                        [f"found: {', '.join(found) or 'no parts'}"], "use data.name=fer2013, or another protocol")  # fmt: skip
+    tests = {"auto": [part for part in found if part in TESTS and part != config.val], "both": TESTS}.get(config.test, [config.test])
+    if config.val in tests:
+        raise UserError(f"split.val={config.val}: it selects, so it cannot be tested on as split.test={config.test} wants",
+                        fix="set split.val=training, or split.test to the other part")  # fmt: skip
+    missing = [part for part in dict.fromkeys((config.val, *tests)) if part not in (*found, "training")]
+    if missing or not tests:
+        text = f"{' and '.join(missing)} {'are' if len(missing) > 1 else 'is'} not there" if missing else "no part is left to test on"
+        raise UserError(f"split.val={config.val}, split.test={config.test}: {text}", [f"found: {', '.join(found)}"],
+                        "add the missing part to the release (docs/data.md), or choose parts that are there")  # fmt: skip
+    train, test = np.flatnonzero(parts == TRAINING), np.flatnonzero(np.isin(parts, tests))
+    if config.val != "training":
+        return train, np.flatnonzero(parts == config.val), test
+    try:
+        draw = StratifiedShuffleSplit(1, test_size=config.val_fraction, random_state=config.seed)
+        fit, select = next(draw.split(train, classes[train]))
+    except ValueError as e:  # a class of one image, or fewer images than classes on one side
+        raise UserError(f"split.val_fraction={config.val_fraction} of {len(train):,} training images: {e}",
+                        fix="use more images (of a synthetic set: data.synthetic_clips), or another fraction") from e  # fmt: skip
+    return train[np.sort(fit)], train[np.sort(select)], test
