@@ -17,10 +17,26 @@ import jax
 
 from fexpr.errors import UserError
 from fexpr.models.aucnn import SimpleAUCNN
+from fexpr.models.classifiers import MLP, Logistic
+from fexpr.models.deep_emotion import DeepEmotion
+from fexpr.models.fer_cnns import DigitsCNN, DoubleConvCNN, SimpleFERCNN, ThesisCNN
 from fexpr.models.htnet import HTNet
 from fexpr.models.ststnet import STSTNet
+from fexpr.models.vgg_fer import VGGFER
 
-MODELS: dict[str, type[nn.Module]] = {"htnet": HTNet, "aucnn": SimpleAUCNN, "ststnet": STSTNet}
+MODELS: dict[str, type[nn.Module]] = {
+    "htnet": HTNet,
+    "aucnn": SimpleAUCNN,
+    "ststnet": STSTNet,
+    "logistic": Logistic,
+    "mlp": MLP,
+    "fer_cnn_simple": SimpleFERCNN,
+    "fer_cnn_thesis": ThesisCNN,
+    "fer_cnn_pytorch": DoubleConvCNN,
+    "digits_cnn": DigitsCNN,
+    "vgg_fer": VGGFER,
+    "deep_emotion": DeepEmotion,
+}
 
 
 def build(name: str, **arguments: Any) -> nn.Module:
@@ -50,7 +66,11 @@ def arguments_of(name: str) -> dict[str, dataclasses.Field]:
 
 
 def count_parameters(params: Mapping[str, Any]) -> int:
-    """How many numbers a tree of parameters (arrays or shapes) holds."""
+    """How many numbers a tree of parameters (arrays or shapes) holds.
+
+    Give `variables["params"]` for what is trained. All of `variables` is what Keras prints as "Total params": it counts the moving
+    mean and variance of batch norm too, which it calls non-trainable.
+    """
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
 
 

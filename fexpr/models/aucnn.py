@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from fexpr.models.layers import Conv, Dense, check_arguments, max_pool
 
@@ -11,7 +12,7 @@ from fexpr.models.layers import Conv, Dense, check_arguments, max_pool
 class SimpleAUCNN(nn.Module):
     """Two 3x3 convolutions (16, 32) with ReLU and 2x2 pooling, dense 128 with ReLU, dense K.
 
-    images float32 [B, H, W, C] -> logits float32 [B, num_classes] (the notebook's network ends in a sigmoid; this one does not).
+    images float32 or bfloat16 [B, H, W, C] -> logits float32 [B, num_classes] (the notebook's network ends in a sigmoid).
     PyTorch's default initialisation. The flattened features are in (h, w, c) order.
 
     Attributes:
@@ -34,4 +35,4 @@ class SimpleAUCNN(nn.Module):
         x = max_pool(nn.relu(Conv(16, name="conv_0")(images)), window=2, stride=2)
         x = max_pool(nn.relu(Conv(32, name="conv_1")(x)), window=2, stride=2)
         x = nn.relu(Dense(128, name="hidden")(x.reshape(len(x), -1)))
-        return Dense(self.num_classes, name="head")(x)
+        return Dense(self.num_classes, name="head")(x.astype(jnp.float32))

@@ -8,13 +8,13 @@ import jax.numpy as jnp
 from einops import rearrange
 
 from fexpr.errors import UserError
-from fexpr.models.layers import Conv, Dense, check_arguments, max_pool, torch_kernel
+from fexpr.models.layers import Conv, Dense, Dropout, check_arguments, max_pool, torch_kernel
 
 FFN_EXPANSION = 4
 
 
 class HTNet(nn.Module):
-    """Hierarchical transformer on a flow map. images float32 [B, S, S, C] -> logits float32 [B, num_classes].
+    """Hierarchical transformer on a flow map. images float32 or bfloat16 [B, S, S, C] -> logits float32 [B, num_classes].
 
     Patches are embedded on a map of S/patch_size squared tokens. Level i (0 first) cuts the map into 2^(L-1-i) squared blocks and
     runs `block_repeats[i]` transformer blocks of width dim * 2^i with heads * 2^i heads inside each; between levels a 3x3
@@ -38,6 +38,7 @@ class HTNet(nn.Module):
       num_hierarchies: L, levels; 2^(L-1) divides S / patch_size.
       block_repeats: transformer blocks of each level, first (finest) level first; one number for all alike.
       dropout: rate after attention weights, projections and hidden layers, in training.
+      axis_name: the mapped axis that shares a batch among devices, for the dropout of the whole batch; None: one device.
 
     Raises:
       UserError: an argument is impossible, or the images are not image_size pixels high and wide.
@@ -51,6 +52,7 @@ class HTNet(nn.Module):
     num_hierarchies: int = 2
     block_repeats: int | tuple[int, ...] = 2
     dropout: float = 0.0
+    axis_name: str | None = None
 
     def __post_init__(self):
         names = ("num_classes", "image_size", "patch_size", "dim", "heads", "num_hierarchies")
@@ -96,18 +98,18 @@ class HTNet(nn.Module):
             blocks = 2 ** (self.num_hierarchies - 1 - i)
             side = x.shape[1] // blocks
             x = rearrange(x, "b (b1 h) (b2 w) c -> (b b1 b2) (h w) c", b1=blocks, b2=blocks)
-            x = Level(repeats, self.heads * 2**i, self.dropout, name=f"level_{i}")(x, train)
+            x = Level(repeats, self.heads * 2**i, self.dropout, self.axis_name, name=f"level_{i}")(x, train)
             x = rearrange(x, "(b b1 b2) (h w) c -> b (b1 h) (b2 w) c", b1=blocks, b2=blocks, h=side)
             if blocks > 1:
                 x = Conv(self.dim * 2 ** (i + 1), name=f"merge_{i}")(x)
-                x = max_pool(layer_norm(f"merge_{i}_norm")(x), window=3, stride=2, padding=1)
-        x = layer_norm("head_norm")(x)
+                x = max_pool(layer_norm(f"merge_{i}_norm", x), window=3, stride=2, padding=1)
+        x = layer_norm("head_norm", x.astype(jnp.float32))
         return Dense(self.num_classes, name="head")(x.mean((1, 2)))
 
 
-def layer_norm(name: str) -> nn.LayerNorm:
-    """LayerNorm over channels. Not the fast variance: E[x^2] - E[x]^2 loses digits where the mean is large."""
-    return nn.LayerNorm(epsilon=1e-5, use_fast_variance=False, name=name)
+def layer_norm(name: str, x: jax.Array) -> jax.Array:
+    """LayerNorm over channels, computed in float32. Not the fast variance: E[x^2] - E[x]^2 loses digits where the mean is large."""
+    return nn.LayerNorm(epsilon=1e-5, use_fast_variance=False, name=name)(x.astype(jnp.float32)).astype(x.dtype)
 
 
 class Level(nn.Module):
@@ -119,15 +121,16 @@ class Level(nn.Module):
     repeats: int
     heads: int
     dropout: float
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         position = self.param("position", nn.initializers.normal(1.0), (x.shape[1],))
-        x += rearrange(position, "n -> 1 n 1")
+        x += rearrange(position.astype(x.dtype), "n -> 1 n 1")
         for r in range(self.repeats):
-            attention = Attention(self.heads, self.dropout, name=f"attention_{r}")
-            x += attention(layer_norm(f"attention_{r}_norm")(x), train)
-            x += FeedForward(self.dropout, name=f"ffn_{r}")(layer_norm(f"ffn_{r}_norm")(x), train)
+            attention = Attention(self.heads, self.dropout, self.axis_name, name=f"attention_{r}")
+            x += attention(layer_norm(f"attention_{r}_norm", x), train)
+            x += FeedForward(self.dropout, self.axis_name, name=f"ffn_{r}")(layer_norm(f"ffn_{r}_norm", x), train)
         return x
 
 
@@ -136,31 +139,33 @@ class Attention(nn.Module):
 
     heads: int
     dropout: float
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         _, tokens, dim = x.shape
         head_dim = dim // self.heads
         inner = head_dim * self.heads
-        qkv = self.param("qkv", torch_kernel, (dim, 3 * inner))
-        drop = nn.Dropout(self.dropout, deterministic=not train)
+        qkv = self.param("qkv", torch_kernel, (dim, 3 * inner)).astype(x.dtype)
+        drop = Dropout(self.dropout, self.axis_name)
         if tokens == 1:  # softmax over one score is 1, and drops out (or not) a whole head at a time
             v = rearrange(x @ qkv[:, 2 * inner :], "s n (h d) -> s n h d", h=self.heads)
-            attended = nn.Dropout(self.dropout, broadcast_dims=(-1,), deterministic=not train)(v)
+            attended = Dropout(self.dropout, self.axis_name, broadcast_dims=(-1,))(v, train)
         else:
             q, k, v = rearrange(x @ qkv, "s n (qkv h d) -> qkv s n h d", qkv=3, h=self.heads)
-            scores = jnp.einsum("snhd,smhd->shnm", q, k) * head_dim**-0.5
-            attended = jnp.einsum("shnm,smhd->snhd", drop(nn.softmax(scores)), v)
-        return drop(Dense(dim, name="out")(rearrange(attended, "s n h d -> s n (h d)")))
+            scores = jnp.einsum("snhd,smhd->shnm", q, k, preferred_element_type=jnp.float32) * head_dim**-0.5
+            attended = jnp.einsum("shnm,smhd->snhd", drop(nn.softmax(scores).astype(x.dtype), train), v)
+        return drop(Dense(dim, name="out")(rearrange(attended, "s n h d -> s n (h d)")), train)
 
 
 class FeedForward(nn.Module):
     """Two dense layers with an exact (erf) GELU between, [S, n, D] -> [S, n, D]."""
 
     dropout: float
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        drop = nn.Dropout(self.dropout, deterministic=not train)
-        hidden = drop(nn.gelu(Dense(FFN_EXPANSION * x.shape[-1], name="hidden")(x), approximate=False))
-        return drop(Dense(x.shape[-1], name="out")(hidden))
+        drop = Dropout(self.dropout, self.axis_name)
+        hidden = drop(nn.gelu(Dense(FFN_EXPANSION * x.shape[-1], name="hidden")(x), approximate=False), train)
+        return drop(Dense(x.shape[-1], name="out")(hidden), train)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from jax import lax
 
-from fexpr.models.layers import BatchNorm, Conv, Dense, check_arguments, max_pool
+from fexpr.models.layers import BatchNorm, Conv, Dense, Dropout, check_arguments, max_pool
 
 STREAMS = (3, 5, 8)  # filters of each stream
 
@@ -14,7 +15,7 @@ STREAMS = (3, 5, 8)  # filters of each stream
 class STSTNet(nn.Module):
     """Three streams of one 3x3 convolution, ReLU, batch norm, max-pool 3/3 and dropout; joined, averaged 2x2, classified.
 
-    images float32 [B, H, W, C] -> logits float32 [B, num_classes]; 28x28 maps give 5x5x16 = 400 features.
+    images float32 or bfloat16 [B, H, W, C] -> logits float32 [B, num_classes]; 28x28 maps give 5x5x16 = 400 features.
 
     The streams read the same image through kernels of the same size, and nothing in them mixes channels after the convolution:
     they ARE one convolution of 3 + 5 + 8 filters, and are computed as one. The channels are in the order of the streams.
@@ -26,7 +27,7 @@ class STSTNet(nn.Module):
     Attributes:
       num_classes: K, logits.
       dropout: rate after each stream, in training.
-      axis_name: the mapped axis that shares a batch among devices, for synchronised batch statistics; None for one device.
+      axis_name: the mapped axis that shares a batch among devices, for synchronised batch statistics and dropout; None: one device.
 
     Raises:
       UserError: an argument is impossible.
@@ -46,6 +47,6 @@ class STSTNet(nn.Module):
         x = nn.relu(Conv(sum(STREAMS), name="streams")(images))
         x = BatchNorm(self.axis_name, name="streams_norm")(x, train, mask)
         x = max_pool(x, window=3, stride=3, padding=1)
-        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        x = Dropout(self.dropout, self.axis_name)(x, train)
         x = nn.pool(x, 0.0, lax.add, (2, 2), (2, 2), "VALID") / 4  # nn.avg_pool divides by an integer array: not under strict promotion
-        return Dense(self.num_classes, name="head")(x.reshape(len(x), -1))
+        return Dense(self.num_classes, name="head")(x.reshape(len(x), -1).astype(jnp.float32))

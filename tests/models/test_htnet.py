@@ -110,6 +110,32 @@ def test_dropout_is_on_in_training():
     assert np.abs(run(a) - run(b)).max() > 1e-3
 
 
+def test_dropout_of_a_batch_shared_by_devices():
+    """With one token a head is dropped as a whole, in sequences that lie block by block within an image."""
+    kwargs = {"image_size": 2, "patch_size": 1, "dim": 4, "heads": 2, "num_hierarchies": 2, "block_repeats": 1, "dropout": 0.5}
+    whole, shared = HTNet(9, **kwargs), HTNet(9, **kwargs, axis_name="data")
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(6, 2, 2, 3)).astype(np.float32)
+    params = jax.tree.map(lambda s: rng.normal(size=s.shape).astype(np.float32), shapes(whole))
+    run = lambda model, x: model.apply({"params": params}, x, train=True, rngs={"dropout": jax.random.key(3)})
+    by_device = jax.vmap(lambda x: run(shared, x), axis_name="data")
+    logits, by_device = jax.jit(lambda x: (run(whole, x), by_device(x.reshape(3, 2, 2, 2, 3))))(images)
+    np.testing.assert_allclose(by_device.reshape(6, 9), logits, atol=1e-5)
+
+
+@pytest.mark.parametrize("hierarchies", [1, 2])
+def test_bfloat16_images(hierarchies):
+    """Logits float32, near those of float32 images."""
+    model = HTNet(9, image_size=4, patch_size=2, dim=8, heads=2, num_hierarchies=hierarchies, block_repeats=1, dropout=0.2)
+    rng = np.random.default_rng(0)
+    images = jnp.asarray(rng.normal(size=(3, 4, 4, 3)), jnp.bfloat16)
+    params = jax.tree.map(lambda s: (0.3 * rng.normal(size=s.shape)).astype(np.float32), shapes(model))
+    run = jax.jit(lambda x: model.apply({"params": params}, x, train=True, rngs={"dropout": jax.random.key(0)}))
+    logits = run(images)
+    assert logits.dtype == jnp.float32
+    np.testing.assert_allclose(logits, run(images.astype(jnp.float32)), atol=0.05)
+
+
 def test_one_token_attends_to_itself_without_a_softmax():
     """And dropping its one attention weight drops a head as a whole: two channels survive both dropouts in 1/2 * 1/4 of cases."""
     eye = np.eye(4, dtype=np.float32)

@@ -5,10 +5,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend.random import threefry_2x32
 
 from fexpr.errors import UserError
-from fexpr.models import MODELS, build, count_parameters
-from fexpr.models.layers import BatchNorm, Conv, Dense, conv2d, max_pool
+from fexpr.models import MODELS, build, count_parameters, layers
+from fexpr.models.layers import BatchNorm, Conv, Dense, Dropout, conv2d, max_pool, threefry
 
 
 def normal(*shape, seed=0):
@@ -25,19 +26,50 @@ def value_and_pull(f, *args):
     return y, pull(jnp.cos(y))
 
 
-@pytest.mark.parametrize(("size", "padding"), [(3, "SAME"), (2, "SAME"), (5, "VALID"), (3, 2)])
-def test_conv_is_nn_conv(size, padding):
-    x, ours, standard = normal(2, 7, 6, 3), Conv(4, size, padding), nn.Conv(4, (size, size), padding=padding)
-    params = {"params": {"kernel": normal(size, size, 3, 4, seed=1), "bias": normal(4, seed=2)}}
+# The two forms of the kernel's gradient (few and many channels), an odd number of images, a window larger than what is left of the map.
+CONVS = {"3 same": ((4, 7, 6, 3), 3, "SAME", 4), "2 same": ((2, 7, 6, 3), 2, "SAME", 4), "5 valid": ((5, 7, 6, 1), 5, "VALID", 9),
+         "3 by 2": ((2, 7, 6, 5), 3, 2, 1), "1": ((3, 4, 4, 2), 1, "SAME", 3)}
+
+
+@pytest.mark.parametrize(("shape", "size", "padding", "features"), CONVS.values(), ids=CONVS)
+def test_conv_is_nn_conv(shape, size, padding, features):
+    x, ours, standard = normal(*shape), Conv(features, size, padding), nn.Conv(features, (size, size), padding=padding)
+    params = {"params": {"kernel": normal(size, size, shape[-1], features, seed=1), "bias": normal(features, seed=2)}}
     assert jax.eval_shape(ours.init, jax.random.key(0), x) == jax.eval_shape(standard.init, jax.random.key(0), x)
     close(*jax.jit(lambda p, x: (value_and_pull(ours.apply, p, x), value_and_pull(standard.apply, p, x)))(params, x), 1e-4)
 
 
-def test_conv_over_stacked_kernels_has_no_grouped_convolution():
+def stacked_and_loop(x, kernels, axes=(0, 0)):
+    one = lambda x, k: value_and_pull(conv2d, x, k)
+    parts = [(x[i] if axes[0] == 0 else x, kernels[i] if axes[1] == 0 else kernels) for i in range(3)]
+    together, loop = jax.jit(lambda x, kernels: (jax.vmap(one, axes)(x, kernels), [one(*p) for p in parts]))(x, kernels)
+    close(together, jax.tree.map(lambda *a: np.stack(a), *loop), 1e-4)
+    return str(jax.make_jaxpr(jax.vmap(one, axes))(x, kernels))
+
+
+@pytest.mark.parametrize("axes", [(0, 0), (None, 0), (0, None)])
+def test_small_stacked_convs_are_one_product(axes):
     x, kernels = normal(3, 2, 5, 5, 2), normal(3, 3, 3, 2, 4, seed=1)
-    together, loop = jax.jit(lambda x, kernels: (jax.vmap(conv2d)(x, kernels), [conv2d(x[i], kernels[i]) for i in range(3)]))(x, kernels)
-    close(together, np.stack(loop))
-    assert "conv_general" not in str(jax.make_jaxpr(jax.vmap(conv2d))(x, kernels))
+    assert "conv_general" not in stacked_and_loop(x if axes[0] == 0 else x[0], kernels if axes[1] == 0 else kernels[0], axes)
+
+
+def test_large_stacked_convs_and_a_stack_of_one_are_not_grouped(monkeypatch):
+    x, kernels = normal(3, 2, 5, 5, 2), normal(3, 3, 3, 2, 4, seed=1)
+    one = str(jax.make_jaxpr(jax.vmap(conv2d))(x[:1], kernels[:1]))
+    monkeypatch.setattr(layers, "LARGE", 1)
+    for jaxpr in (one, stacked_and_loop(x, kernels)):
+        assert "conv_general" in jaxpr
+        assert jaxpr.count("feature_group_count=1") == jaxpr.count("feature_group_count")
+
+
+def test_kernel_gradient_of_other_platforms():
+    """Accelerators leave it to XLA: the same numbers."""
+    x, kernel, g = normal(4, 6, 5, 3), normal(3, 3, 3, 4, seed=1), normal(4, 6, 5, 4, seed=2)
+    pads = ((1, 1), (1, 1))
+    by_xla = lambda x, k, g: jax.vjp(lambda k: layers.single_conv(pads, x, k), k)[1](g)[0]
+    close(*jax.jit(lambda *a: (layers.kernel_gradient(pads, *a), by_xla(*a)))(x, kernel, g), 1e-4)
+    jaxpr = str(jax.make_jaxpr(jax.grad(lambda k: conv2d(x, k).sum()))(kernel))
+    assert "platform_index" in jaxpr
 
 
 def test_dense_is_nn_dense():
@@ -58,10 +90,62 @@ def test_max_pool_is_nn_max_pool(window, stride, padding):
     close(*jax.jit(lambda x: (value_and_pull(ours, x), value_and_pull(standard, x)))(x))
 
 
-def test_max_pool_shares_the_gradient_among_equals():
-    grad = jax.jit(jax.grad(lambda x: max_pool(x, 2, 2).sum()))(np.zeros((1, 2, 2, 1), np.float32))
-    np.testing.assert_allclose(grad.sum(), 1.0)
-    assert (grad > 0).all()
+@pytest.mark.parametrize(("window", "stride"), [(2, 2), (3, 2)])
+def test_max_pool_gives_the_gradient_to_the_first_among_equals(window, stride):
+    x = np.random.default_rng(0).integers(0, 2, (2, 9, 9, 2)).astype(np.float32)
+    standard = lambda x: nn.max_pool(x, (window, window), (stride, stride))
+    close(*jax.jit(lambda x: [value_and_pull(f, x) for f in (lambda x: max_pool(x, window, stride), standard)])(x))
+
+
+def test_threefry_is_the_generator_of_jax():
+    key, counters = np.asarray([3, 2**32 - 5], np.uint32), np.arange(8, dtype=np.uint32) * 123456789
+    ours = jax.jit(threefry)(key, counters[:4].reshape(2, 2), counters[4:].reshape(2, 2))
+    np.testing.assert_array_equal(ours.reshape(-1), threefry_2x32(key, counters)[:4])
+
+
+def test_dropout_drops_at_its_rate_and_keeps_the_mean():
+    x = 1 + np.zeros((200, 30, 10), np.float32)
+    out = jax.jit(lambda x: Dropout(0.2).apply({}, x, True, rngs={"dropout": jax.random.key(0)}))(x)
+    assert set(np.unique(out)) == {0.0, np.float32(1.25)}
+    np.testing.assert_allclose((out == 0).mean(), 0.2, atol=0.01)
+    assert np.abs(np.corrcoef((np.asarray(out) == 0).reshape(200, -1)) - np.eye(200)).max() < 0.35  # samples are independent
+    for same in (Dropout(0.2).apply({}, x, False), Dropout(0.0).apply({}, x, True)):
+        np.testing.assert_array_equal(same, x)
+
+
+def test_dropout_of_shared_batches_and_of_whole_channels():
+    x = 1 + np.zeros((6, 4, 5), np.float32)
+    drop = lambda x, **kwargs: Dropout(0.5, **kwargs).apply({}, x, True, rngs={"dropout": jax.random.key(7)})
+    shared = jax.jit(jax.vmap(lambda x: drop(x, axis_name="data"), axis_name="data"))(x.reshape(3, 2, 4, 5))
+    np.testing.assert_array_equal(shared.reshape(x.shape), drop(x))
+    for axis in (1, -1):
+        assert len(np.unique(drop(x, broadcast_dims=(axis,)), axis=axis)[0]) <= 5
+        together = np.moveaxis(np.asarray(drop(x, broadcast_dims=(axis,))), axis, 0)
+        assert (together == together[:1]).all()
+        assert len(np.unique(together)) == 2
+
+
+@pytest.mark.parametrize("layer", [Conv(4), Dense(4), BatchNorm(), lambda x: max_pool(x, 3, 2, 1), Dropout(0.5)], ids=repr)
+def test_bfloat16_in_bfloat16_out_with_float32_parameters(layer):
+    """Values and gradients are those of float32 to the three digits that bfloat16 has; every parameter and its gradient is float32."""
+    x = jnp.asarray(normal(4, 6, 6, 3), jnp.bfloat16)
+    extra = {"train": True} if isinstance(layer, BatchNorm | Dropout) else {}
+    variables = layer.init(jax.random.key(0), x, **extra) if isinstance(layer, nn.Module) else {}
+
+    def run(x):
+        def f(params, x):
+            if not variables:
+                return layer(x) if not isinstance(layer, nn.Module) else layer.apply({}, x, True, rngs={"dropout": jax.random.key(1)})
+            return layer.apply(variables | {"params": params}, x, mutable=["batch_stats"], **extra)[0]
+
+        y, pull = jax.vjp(f, variables.get("params", {}), x)
+        return y, pull((y * 0 + 1) * jnp.asarray(normal(*y.shape, seed=3), y.dtype))
+
+    (y, (grads, dx)), expected = jax.jit(run)(x), jax.jit(run)(x.astype(jnp.float32))
+    assert y.dtype == dx.dtype == jnp.bfloat16
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves((variables, grads)))
+    to32 = lambda tree: jax.tree.map(lambda a: np.asarray(a, np.float32), tree)
+    close(to32((y, (grads, dx))), expected, 0.1)
 
 
 def test_initial_values_follow_pytorch():
@@ -69,6 +153,16 @@ def test_initial_values_follow_pytorch():
         params = jax.jit(model.init)(jax.random.key(0), images)["params"]
         for values in params.values():
             np.testing.assert_allclose([values.min(), values.max(), values.std()], [-bound, bound, bound / 3**0.5], rtol=0.03)
+
+
+def test_batch_norm_gradient_is_nn_batch_norms():
+    x, variables = 5 + normal(4, 3, 2, 3), NORM
+    ours, standard = BatchNorm(), nn.BatchNorm(use_running_average=False, momentum=0.9)
+
+    def run(apply):
+        return value_and_pull(lambda p, x: apply(variables | {"params": p}, x, mutable=["batch_stats"])[0], variables["params"], x)
+
+    close(*jax.jit(lambda: (run(lambda v, x, **k: ours.apply(v, x, True, **k)), run(standard.apply)))(), 1e-4)
 
 
 NORM = {"params": {"scale": normal(3, seed=1), "bias": normal(3, seed=2)},
@@ -110,7 +204,7 @@ def test_batch_norm_keeps_its_statistics_where_no_row_is_real():
 
 
 def test_build_names_every_mistake():
-    with pytest.raises(UserError, match=r"(?s)expected one of htnet, aucnn, ststnet; found 'htnt'.*did you mean 'htnet'"):
+    with pytest.raises(UserError, match=r"(?s)expected one of htnet, .*; found 'htnt'.*did you mean 'htnet'"):
         build("htnt", num_classes=3)
     with pytest.raises(UserError) as error:
         build("htnet", head=3, patch=7)

@@ -75,3 +75,10 @@ def test_padding_and_sharing_change_nothing():
 def test_dropout_is_on_in_training():
     run = jax.jit(lambda key: STSTNet(3).apply(VARIABLES, IMAGES, train=True, rngs={"dropout": key}, mutable=["batch_stats"])[0])
     assert np.abs(run(jax.random.key(0)) - run(jax.random.key(1))).max() > 1e-3
+
+
+def test_bfloat16_images():
+    images = jnp.asarray(IMAGES, jnp.bfloat16)
+    run = jax.jit(lambda x: STSTNet(3).apply(VARIABLES, x, train=True, rngs={"dropout": jax.random.key(0)}, mutable=["batch_stats"])[0])
+    assert run(images).dtype == jnp.float32
+    np.testing.assert_allclose(run(images), run(images.astype(jnp.float32)), rtol=0.02, atol=0.1)

@@ -1,0 +1,104 @@
+"""Classifiers of flattened pixels: multinomial logistic regression and the multilayer perceptron (seed 003)."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from fexpr.models import layers
+from fexpr.models.layers import BatchNorm, Dropout, check_arguments
+
+
+class KerasInit:
+    """Mixed in before a layer: Keras' initial values, glorot_uniform kernels and zero biases, instead of PyTorch's."""
+
+    kernel_init = staticmethod(nn.initializers.glorot_uniform())
+
+    def param(self, name, init_fn, *init_args):
+        return super().param(name, self.kernel_init if name == "kernel" else nn.initializers.zeros, *init_args)
+
+
+class HeInit(KerasInit):
+    """Mixed in before a layer: He normal kernels (He et al. 2015, made for ReLU) and zero biases."""
+
+    kernel_init = staticmethod(nn.initializers.he_normal())
+
+
+class Dense(KerasInit, layers.Dense):
+    pass
+
+
+def keras_norm(axis_name: str | None, name: str) -> BatchNorm:
+    """Batch normalisation with Keras' defaults."""
+    return BatchNorm(axis_name, momentum=0.99, epsilon=1e-3, name=name)
+
+
+class Logistic(nn.Module):
+    """Multinomial logistic regression: one dense layer on the flattened pixels. images [B, H, W, C] -> logits float32 [B, K].
+
+    The loss is convex: zeros are as good a start as any, and give every class the same probability. 48x48x1 and 7 classes:
+    2304 * 7 + 7 = 16,135 parameters.
+
+    Attributes:
+      num_classes: K, logits.
+
+    Raises:
+      UserError: num_classes is not a whole number above 0.
+    """
+
+    num_classes: int
+
+    def __post_init__(self):
+        check_arguments("Logistic", {"num_classes": self.num_classes})
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, images: jax.Array, train: bool = False, mask: jax.Array | None = None) -> jax.Array:
+        """`train` and `mask` are of no use here (no dropout, no batch statistics); all models are called alike."""
+        del train, mask
+        x = images.reshape(len(images), -1).astype(jnp.float32)
+        return nn.Dense(self.num_classes, kernel_init=nn.initializers.zeros, name="head")(x)
+
+
+class MLP(nn.Module):
+    """Dense layers with ReLU on the flattened pixels. images [B, H, W, C] -> logits float32 [B, num_classes].
+
+    The defaults are the thesis's: 288-128-64-64, then, after the LAST hidden layer only, batch normalisation and dropout. At
+    48x48x1 and 7 classes that is Keras' "Total params: 713,959", which counts the moving mean and variance (64 each);
+    713,831 are trained. Its digits network, hidden (190, 128, 64, 64) without batch norm and dropout: 186,664 at 28x28x1, 10 classes.
+
+    Keras' initial values and batch norm (momentum 0.99, epsilon 1e-3). The thesis divides pixels by 255.
+
+    Attributes:
+      num_classes: K, logits.
+      hidden: width of each hidden layer, first to last.
+      batch_norm: whether there is batch normalisation.
+      dropout: rate, in training.
+      axis_name: the mapped axis that shares a batch among devices, for batch statistics and dropout; None: one device.
+
+    Raises:
+      UserError: an argument is impossible.
+    """
+
+    num_classes: int
+    hidden: tuple[int, ...] = (288, 128, 64, 64)
+    batch_norm: bool = True
+    dropout: float = 0.25
+    axis_name: str | None = None
+
+    def __post_init__(self):
+        widths = {f"hidden[{i}]": width for i, width in enumerate(self.hidden)}
+        check_arguments("MLP", {"num_classes": self.num_classes} | widths, {"dropout": self.dropout})
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, images: jax.Array, train: bool = False, mask: jax.Array | None = None) -> jax.Array:
+        """mask: bool [B], True for the real rows of a padded batch: the only ones that batch statistics are taken over."""
+        x = images.reshape(len(images), -1)
+        for i, width in enumerate(self.hidden):
+            x = nn.relu(Dense(width, name=f"hidden_{i}")(x))
+        if self.batch_norm:
+            x = keras_norm(self.axis_name, "norm")(x, train, mask)
+        x = Dropout(self.dropout, self.axis_name)(x, train)
+        return Dense(self.num_classes, name="head")(x.astype(jnp.float32))
