@@ -1,8 +1,8 @@
 """Augmentation on device, random for every sample: (key, images float32 [b,H,W,C] in 0..255, places, batch) -> images.
 
 A batch may be spread over devices; each draws the numbers of the whole batch and uses those of its own places, so that the result does
-not depend on the number of devices. For optical-flow maps a mirror image moves the other way: the horizontal flip negates u. Maps are
-min-max scaled to 0..255, so -u becomes 255 - u.
+not depend on the number of devices. For optical-flow maps a mirror image moves the other way: a horizontal flip negates u, a vertical
+one v. Maps are min-max scaled to 0..255, so -u becomes 255 - u.
 """
 
 from __future__ import annotations
@@ -12,33 +12,84 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from fexpr.errors import UserError
+from fexpr.warp import affine_grid, bilinear_sample
+
 
 @dataclasses.dataclass(frozen=True)
 class Augment:
-    """What may happen to a training image.
+    """What may happen to a training image, in this order; a field at its default costs nothing.
+
+    flip, vertical_flip; rotation, zoom and shift as ONE affine warp with one bilinear resampling, or, where neither rotation nor zoom is
+    set, the shift by whole pixels without any; contrast, brightness, noise, clipped to 0..255; cutout.
+    (Keras flips after it warps: the same in distribution, as the angles and shifts are symmetric about 0.)
 
     Attributes:
       kind: 'flow' (u, v, strain) or 'face'; decides what a flip means.
       flip: probability of a horizontal flip.
-      shift: largest shift in pixels, each way, both axes; the border is repeated.
+      shift: largest shift in pixels, each way, both axes; the border is repeated. Whole pixels alone, any fraction within a warp.
       noise: standard deviation of Gaussian noise, in grey levels of 0..255.
+      vertical_flip: probability of a vertical flip.
+      rotation: largest angle in degrees, each way; the border is repeated.
+      rotation_p: probability that a sample is rotated at all.
+      zoom: share z; rows and columns are scaled independently by 1-z to 1+z, as Keras' ImageDataGenerator(zoom_range=z) does.
+      brightness: largest share of 255 that is added or taken away.
+      contrast: share c; each channel is stretched by 1-c to 1+c about its own mean in that image.
+      cutout: side in pixels of a square centred anywhere, so that the border may cut it (DeVries & Taylor 2017, arXiv 1708.04552);
+        filled with the image's mean. 0 = none.
+
+    Raises:
+      UserError: rotation of flow maps.
     """
 
     kind: str = "face"
     flip: float = 0.0
     shift: int = 0
     noise: float = 0.0
+    vertical_flip: float = 0.0
+    rotation: float = 0.0
+    rotation_p: float = 1.0
+    zoom: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    cutout: int = 0
+
+    def __post_init__(self):
+        if self.kind == "flow" and self.rotation:
+            raise UserError(
+                f"augment.rotation={self.rotation:g}: optical-flow maps cannot be rotated",
+                ["rotating the face mixes u and v, and their common scale is lost: each channel was min-max scaled on its own"],
+                fix="set augment.rotation=0; flip, vertical_flip, shift and zoom keep the channels apart",
+            )
 
     def __call__(self, key: jax.Array, images: jax.Array, places: jax.Array, batch: int) -> jax.Array:
-        draw = jax.random.uniform(key, (batch, 3))[places]
+        if self == Augment(self.kind):
+            return images
+        flip, *moved = jax.random.uniform(key, (batch, 3))[places].T
+        vertical, turned, angle, zoom_y, zoom_x, contrast, brightness, *centre = (
+            jax.random.uniform(jax.random.fold_in(key, 2), (9, batch))[:, places])
+
         if self.flip:
-            images = jnp.where((draw[:, 0] < self.flip)[:, None, None, None], mirror(images, self.kind), images)
-        if self.shift:
-            offsets = jnp.floor(draw[:, 1:] * (2 * self.shift + 1)).astype(jnp.int32)
+            images = _where(flip < self.flip, mirror(images, self.kind), images)
+        if self.vertical_flip:
+            images = _where(vertical < self.vertical_flip, upside_down(images, self.kind), images)
+        if self.rotation or self.zoom:
+            angle = jnp.where(turned < self.rotation_p, _about(0.0, self.rotation, angle), 0.0)
+            zoom = _about(1.0, self.zoom, jnp.stack([zoom_y, zoom_x], axis=-1))
+            images = warped(images, angle, zoom, _about(0.0, self.shift, jnp.stack(moved, axis=-1)))
+        elif self.shift:
+            offsets = jnp.floor(jnp.stack(moved, axis=-1) * (2 * self.shift + 1)).astype(jnp.int32)
             images = jax.vmap(lambda image, offset: shifted(image, offset, self.shift))(images, offsets)
+        if self.contrast or self.brightness:
+            images = adjusted(images, _about(1.0, self.contrast, contrast), _about(0.0, self.brightness, brightness))
         if self.noise:
             normal = jax.random.normal(jax.random.fold_in(key, 1), (batch, *images.shape[1:]))[places]
-            images = jnp.clip(images + self.noise * normal, 0.0, 255.0)
+            images = images + self.noise * normal
+        if self.contrast or self.brightness or self.noise:
+            images = jnp.clip(images, 0.0, 255.0)
+        if self.cutout:
+            size = jnp.array(images.shape[1:3], jnp.float32)
+            images = cut_out(images, jnp.floor(jnp.stack(centre, axis=-1) * size[None]).astype(jnp.int32), self.cutout)
         return images
 
 
@@ -48,7 +99,103 @@ def mirror(image: jax.Array, kind: str) -> jax.Array:
     return image.at[..., 0].set(255.0 - image[..., 0]) if kind == "flow" else image
 
 
+def upside_down(image: jax.Array, kind: str) -> jax.Array:
+    """Top-bottom mirror image [..., H, W, C]; of a flow map (u, v, strain) also v -> 255 - v, the min-max scaled -v."""
+    image = image[..., ::-1, :, :]
+    return image.at[..., 1].set(255.0 - image[..., 1]) if kind == "flow" else image
+
+
 def shifted(image: jax.Array, offset: jax.Array, margin: int) -> jax.Array:
     """The window of `image`, padded by `margin` with its border, that starts at `offset` in 0..2*margin (margin = not moved)."""
     padded = jnp.pad(image, ((margin, margin), (margin, margin), (0, 0)), mode="edge")
     return jax.lax.dynamic_slice(padded, (offset[0], offset[1], jnp.zeros_like(offset[0])), image.shape)
+
+
+def warped(images: jax.Array, angle: jax.Array, zoom: jax.Array, shift: jax.Array) -> jax.Array:
+    """Rotated, zoomed and shifted images: Keras' `apply_affine_transform`, bilinear, with the border repeated ('nearest').
+
+    With (row, column) counted from the centre, the output pixel p is read at R (zoom * p + shift), R = [[cos, -sin], [sin, cos]].
+    So a zoom above 1 shows more of the scene, smaller; a positive angle turns what is seen clockwise; a positive shift moves it up, left.
+
+    Args:
+      images: float32 [B, H, W, C].
+      angle: degrees, [B].
+      zoom: factors along rows and columns, [B, 2].
+      shift: pixels along rows and columns, [B, 2].
+    """
+    height, width = images.shape[1:3]
+    sin, cos = jnp.sin(jnp.deg2rad(angle)), jnp.cos(jnp.deg2rad(angle))
+    (zoom_y, zoom_x), (down, right) = zoom.T, shift.T
+    # the same map in (x, y) of affine_grid, whose unit is half the width or half the height
+    x = (cos * zoom_x, sin * zoom_y * height / width, (sin * down + cos * right) * 2 / width)
+    y = (-sin * zoom_x * width / height, cos * zoom_y, (cos * down - sin * right) * 2 / height)
+    theta = jnp.stack([jnp.stack(x, axis=-1), jnp.stack(y, axis=-1)], axis=-2)
+    return bilinear_sample(images, affine_grid(theta, height, width), padding="border")
+
+
+def adjusted(images: jax.Array, contrast: jax.Array, brightness: jax.Array) -> jax.Array:
+    """Each channel stretched about its own mean in that image (as tf.image.adjust_contrast), then made brighter; not clipped.
+
+    Args:
+      images: [B, H, W, C] in 0..255.
+      contrast: factors, [B].
+      brightness: shares of 255 to add, [B].
+    """
+    contrast, brightness = contrast[:, None, None, None], brightness[:, None, None, None]
+    mean = images.mean((1, 2), keepdims=True)
+    return mean + contrast * (images - mean) + 255.0 * brightness
+
+
+def cut_out(images: jax.Array, centre: jax.Array, side: int) -> jax.Array:
+    """Images [B,H,W,C] with a square of `side` pixels at `centre` (row, column; int32 [B,2]) set to each image's channel means.
+
+    It covers the rows from centre - side//2 on, `side` of them, as far as they lie within the image; columns likewise.
+    """
+    rows, columns = (
+        (jnp.arange(n)[None] >= start[:, None]) & (jnp.arange(n)[None] < start[:, None] + side)
+        for n, start in zip(images.shape[1:3], (centre - side // 2).T, strict=True)
+    )
+    inside = rows[:, :, None, None] & columns[:, None, :, None]
+    return jnp.where(inside, images.mean((1, 2), keepdims=True), images)
+
+
+def mixup(key: jax.Array, images: jax.Array, mask: jax.Array, alpha: float, places: jax.Array, batch: int,
+          ) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Convex combinations of two samples (mixup, Zhang et al. 2018, arXiv 1710.09412): lam * image + (1 - lam) * partner's image.
+
+    Place p is mixed with place p ^ 1: batches are shuffled, so neighbours are random pairs. lam ~ Beta(alpha, alpha) as in the paper,
+    drawn for every sample, and not folded to its larger half. Nothing is mixed with padding or into it: there lam is 1.
+    The loss that goes with it is lam * loss(labels) + (1 - lam) * loss(labels[partner]).
+
+    Args:
+      key: may be the one that Augment got; other numbers are drawn from it.
+      images: this device's share of the batch, float32 [b, H, W, C].
+      mask: bool [b], the real rows.
+      alpha: above 0; 1 is uniform, smaller stays closer to the two samples.
+      places: int [b], where the rows stand in the whole batch: an even number of consecutive places from an even one on.
+      batch: rows of the whole batch.
+
+    Returns:
+      The mixed images [b, H, W, C], the partners' indices within the share [b], lam float32 [b].
+
+    Raises:
+      UserError: an odd share, which leaves a row without its partner.
+    """
+    b = len(images)
+    if b % 2:
+        raise UserError(f"augment.mixup: {b} rows of the batch lie on a device, and mixup pairs them",
+                        fix="choose train.batch_size as an even multiple of the number of devices that share a batch")
+    partner = jnp.arange(b) ^ 1
+    lam = jax.random.beta(jax.random.fold_in(key, 3), alpha, alpha, (batch,))[places]
+    lam = jnp.where(mask & mask[partner], lam, 1.0)
+    share = lam[:, None, None, None]
+    return share * images + (1 - share) * images[partner], partner, lam
+
+
+def _about(centre: float, spread: float, draw: jax.Array) -> jax.Array:
+    """Uniform within centre ± spread, from a draw in [0, 1)."""
+    return centre + spread * (2 * draw - 1)
+
+
+def _where(chosen: jax.Array, images: jax.Array, others: jax.Array) -> jax.Array:
+    return jnp.where(chosen[:, None, None, None], images, others)

@@ -33,11 +33,14 @@ def focal(logits_BxK: jax.Array, targets_BxK: jax.Array, weights_K: jax.Array, g
     return jnp.mean(focus * (weights_K[None] * targets_BxK * positive + (1 - targets_BxK) * negative), axis=-1)
 
 
-def cross_entropy(logits_BxK: jax.Array, labels_B: jax.Array, weights_K: jax.Array, smoothing: jax.Array) -> jax.Array:
-    """Softmax cross entropy with integer labels, label smoothing (Szegedy et al. 2016) and one weight per true class; shape [B]."""
-    onehot = jax.nn.one_hot(labels_B, logits_BxK.shape[-1], dtype=logits_BxK.dtype)
-    targets = onehot * (1 - smoothing) + smoothing / logits_BxK.shape[-1]
-    return optax.softmax_cross_entropy(logits_BxK, targets) * (onehot @ weights_K)
+def cross_entropy(logits_BxK: jax.Array, labels: jax.Array, weights_K: jax.Array, smoothing: jax.Array) -> jax.Array:
+    """Softmax cross entropy, label smoothing (Szegedy et al. 2016), one weight per true class; shape [B].
+
+    `labels`: class ids [B], or shares of the classes [B, K], which sum to 1.
+    """
+    shares = jax.nn.one_hot(labels, logits_BxK.shape[-1], dtype=logits_BxK.dtype) if labels.ndim == 1 else labels
+    targets = shares * (1 - smoothing) + smoothing / logits_BxK.shape[-1]
+    return optax.softmax_cross_entropy(logits_BxK, targets) * (shares @ weights_K)
 
 
 LOSSES: dict[str, Callable] = {"bce": binary_cross_entropy, "focal": focal, "cross_entropy": cross_entropy}

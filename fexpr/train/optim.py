@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
 
-OPTIMIZERS = ("adam", "adamw", "sgd")
-SCHEDULES = ("constant", "cosine")
+OPTIMIZERS = ("adam", "adamw", "sgd", "lbfgs")
+SCHEDULES = ("constant", "cosine", "plateau")
+MEMORY = 10  # of L-BFGS: past steps kept, as scikit-learn does
 
 
 def learning_rate(step: jax.Array, peak: jax.Array, total: jax.Array, schedule: str, warmup: float) -> jax.Array:
@@ -22,11 +26,13 @@ def learning_rate(step: jax.Array, peak: jax.Array, total: jax.Array, schedule: 
 def optimizer(
     name: str, schedule: str, warmup: float, clip_norm: float, peak: jax.Array, weight_decay: jax.Array, total: jax.Array
 ) -> optax.GradientTransformation:
-    """Clipping by global norm (0 = none), then Adam, AdamW or SGD with Nesterov momentum 0.9.
+    """Clipping by global norm (0 = none), then Adam, AdamW or SGD with Nesterov momentum 0.9. Of 'lbfgs': its memory (`lbfgs_step`).
 
     AdamW decays kernels only (arrays of two or more dimensions): biases, norms and position biases are left alone. Adam and SGD
     add weight_decay * w to the gradient of the same arrays, as PyTorch's `weight_decay` does.
     """
+    if name == "lbfgs":
+        return _lbfgs()
     decay = optax.add_decayed_weights(weight_decay, mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params))
     scale = optax.scale_by_schedule(lambda step: -learning_rate(step, peak, total, schedule, warmup))
     chain = {
@@ -35,3 +41,49 @@ def optimizer(
         "sgd": (decay, optax.trace(decay=0.9, nesterov=True)),
     }[name]
     return optax.chain(*((optax.clip_by_global_norm(clip_norm),) if clip_norm else ()), *chain, scale)
+
+
+def lbfgs_step(
+    loss_of: Callable[[Any], tuple[jax.Array, Any]], total: Callable[[jax.Array], jax.Array], params: Any, state: Any, penalty: jax.Array
+) -> tuple[tuple[jax.Array, Any], Any, Any, Any]:
+    """One iteration of L-BFGS with a zoom line search (Nocedal and Wright, algorithms 7.5 and 3.5) on loss + penalty/2 |kernels|^2.
+
+    Args:
+      loss_of: params -> (this device's share of the loss, auxiliary); `total` adds the shares up.
+
+    Returns:
+      (loss without the penalty, auxiliary), gradient of the penalised loss, both at `params`; the new params; the new state.
+    """
+
+    def penalised(p):
+        loss, auxiliary = loss_of(p)
+        return loss, (loss, auxiliary)
+
+    def with_gradient(p):
+        (share, (loss, auxiliary)), grads = jax.value_and_grad(penalised, has_aux=True)(p)
+        decayed = jax.tree.map(lambda w: w if w.ndim > 1 else jnp.zeros_like(w), p)
+        grads = jax.tree.map(lambda g, w: total(g) + penalty * w, grads, decayed)
+        return total(share) + 0.5 * penalty * optax.tree.norm(decayed, squared=True), grads, (total(loss), auxiliary)
+
+    @jax.custom_vjp  # the gradient is summed over the devices here: the transpose of a sum inside shard_map would count it twice
+    def objective(p):
+        return with_gradient(p)[0]
+
+    objective.defvjp(lambda p: with_gradient(p)[:2], lambda grads, g: (jax.tree.map(lambda x: g * x, grads),))
+    value, grads, (loss, auxiliary) = with_gradient(params)
+    with jax.numpy_dtype_promotion("standard"):  # optax counts in integers
+        updates, state = _lbfgs().update(grads, state, params, value=value, grad=grads, value_fn=objective)
+    return (loss, auxiliary), grads, optax.apply_updates(params, updates), state
+
+
+def averaged(average: Any, new: Any, step: jax.Array, decay: float) -> Any:
+    """Exponential moving average of the variables; its decay grows to `decay` as min(decay, (1 + t) / (10 + t)), TensorFlow's rule."""
+    if not decay:
+        return average
+    t = step.astype(jnp.float32)
+    keep = jnp.minimum(decay, (1 + t) / (10 + t))
+    return jax.tree.map(lambda a, b: keep * a + (1 - keep) * b, average, new)
+
+
+def _lbfgs() -> optax.GradientTransformationExtraArgs:
+    return optax.lbfgs(memory_size=MEMORY)

@@ -17,8 +17,10 @@ import jax.numpy as jnp
 import optax
 
 from fexpr.train import optim
+from fexpr.train.augment import mixup
 from fexpr.train.losses import LOSSES
 from fexpr.train.monitors import MONITORS
+from fexpr.train.views import mean_prediction, views
 
 NEVER = -1
 
@@ -27,8 +29,10 @@ NEVER = -1
 class Recipe:
     """Everything that is compiled into the program: two trials of one program share it.
 
-    `targets`: 'presence' (label > 0), 'intensity' (the label), or 'class' (ids). `patience`: epochs without a better validation
-    monitor before a trial stops (0 = never stops early). `warmup`: share of all steps. `eval_batch`: rows a forward pass.
+    `targets`: 'presence' (label > 0), 'intensity' (the label), 'class' (ids), or 'soft' (Data.soft). `patience`: epochs without a
+    better validation monitor before a trial stops (0 = never stops early). `warmup`: share of all steps. `eval_batch`: rows a forward
+    pass. `precision`: of activations; parameters, sums and losses stay float32. `ema`: decay of the running mean of the variables,
+    which then stands for the model wherever it is asked (0 = none). `tta`: views of a validation or test row (views.py).
     """
 
     model: nn.Module
@@ -44,15 +48,26 @@ class Recipe:
     schedule: str = "constant"
     warmup: float = 0.0
     clip_norm: float = 0.0
+    plateau_patience: int = 5
+    plateau_factor: float = 0.5
+    tolerance: float = 0.0
     gamma: float = 0.0
+    mixup: float = 0.0
+    precision: str = "float32"
+    ema: float = 0.0
+    tta: str = "none"
     data_devices: int = 1
 
 
 class Data(NamedTuple):
-    """On every device once, never copied for a trial: images uint8 [N,H,W,C], labels float32 [N,K] or int32 [N]."""
+    """On every device once, never copied for a trial: images uint8 [N,H,W,C], labels float32 [N,K] or int32 [N].
+
+    `soft` float32 [N,K]: shares of the annotators' votes, where the recipe's targets are 'soft'.
+    """
 
     images: jax.Array
     labels: jax.Array
+    soft: jax.Array | None = None
 
 
 class Trial(NamedTuple):
@@ -65,8 +80,8 @@ class Trial(NamedTuple):
     val_mask: jax.Array  # bool [m]
     test_mask: jax.Array  # bool [m]
     class_weights: jax.Array  # float32 [K], from the training rows
-    mean: jax.Array  # float32 [C] in 0..255, from the training rows
-    std: jax.Array  # float32 [C]
+    mean: jax.Array  # float32 [C] or [H,W,C], in 0..255, from the training rows
+    std: jax.Array  # the same shape
     learning_rate: jax.Array
     weight_decay: jax.Array
     label_smoothing: jax.Array
@@ -84,7 +99,10 @@ class State(NamedTuple):
     """All that changes while a trial trains, hence all that a checkpoint holds."""
 
     variables: Any  # params and, for models with batch norm, batch_stats
+    average: Any  # their running mean, () without one
     opt_state: Any
+    rate: jax.Array  # float32, what the plateaus so far have left of the learning rate
+    waited: jax.Array  # int32, epochs since the best validation score or the last plateau
     step: jax.Array  # int32, optimiser steps taken
     epoch: jax.Array  # int32, epochs finished
     active: jax.Array  # bool; False once stopped early or failed
@@ -96,6 +114,11 @@ class State(NamedTuple):
     oracle: Choice
 
 
+def evaluated(state: State) -> Any:
+    """The variables that predict: the running mean where there is one."""
+    return state.average or state.variables
+
+
 def init(recipe: Recipe, data: Data, trial: Trial) -> State:
     """A fresh state; the initial parameters depend on the trial's fold and seed alone."""
     image = jnp.zeros((1, *data.images.shape[1:]), jnp.float32)
@@ -103,9 +126,9 @@ def init(recipe: Recipe, data: Data, trial: Trial) -> State:
     classes = trial.class_weights.shape[0]
     nothing = Choice(jnp.int32(0), jnp.float32(-jnp.inf), jnp.zeros((*trial.eval_rows.shape, classes), jnp.float32))
     return State(
-        variables=variables, opt_state=_optimizer(recipe, trial).init(variables["params"]), step=jnp.int32(0), epoch=jnp.int32(0),
-        active=jnp.bool_(True), stale=jnp.int32(0), failed_step=jnp.int32(NEVER), best_variables=variables, last=nothing,
-        best_val=nothing, oracle=nothing,
+        variables=variables, average=variables if recipe.ema else (), opt_state=_optimizer(recipe, trial).init(variables["params"]),
+        rate=jnp.float32(1), waited=jnp.int32(0), step=jnp.int32(0), epoch=jnp.int32(0), active=jnp.bool_(True), stale=jnp.int32(0),
+        failed_step=jnp.int32(NEVER), best_variables=variables, last=nothing, best_val=nothing, oracle=nothing,
     )
 
 
@@ -115,12 +138,12 @@ def epoch(recipe: Recipe, data: Data, trial: Trial, state: State) -> tuple[State
     A trial that is not active passes through unchanged. Returns the state and this epoch's scalars.
     """
     batches = _batches(trial, state.epoch, len(data.images), recipe.batch_size)
-    trained, (losses, counts) = jax.lax.scan(partial(_train_step, recipe, data, trial), state, batches)
+    trained, (losses, counts, slopes) = jax.lax.scan(partial(_train_step, recipe, data, trial), state, batches)
     train_loss = jnp.sum(losses * counts) / jnp.maximum(counts.sum(), 1.0)
 
-    logits = predict(recipe, data, trial, trained.variables)
+    logits = predict(recipe, data, trial, evaluated(trained))
     labels = data.labels[trial.eval_rows]
-    row_losses = _row_losses(recipe, trial, logits, labels)
+    row_losses = _row_losses(recipe, trial, logits, _targets(recipe, data, trial.eval_rows))
     monitor = MONITORS[recipe.monitor]
     val_score = monitor(logits, labels, trial.val_mask, row_losses)
     test_score = monitor(logits, labels, trial.test_mask, row_losses)
@@ -130,11 +153,17 @@ def epoch(recipe: Recipe, data: Data, trial: Trial, state: State) -> tuple[State
     better_val = here & (val_score > state.best_val.score)
     better_test = here & (test_score > state.oracle.score)
     stale = jnp.where(better_val, 0, state.stale + 1)
-    done = now >= recipe.epochs
-    stopped = done | (stale >= recipe.patience) if recipe.patience else done
+    stopped = now >= recipe.epochs
+    if recipe.patience:
+        stopped |= stale >= recipe.patience
+    if recipe.tolerance:
+        stopped |= slopes.max() <= recipe.tolerance
+    waited = jnp.where(better_val, 0, state.waited + 1)
+    plateau = (waited >= recipe.plateau_patience) & (recipe.schedule == "plateau")
     new = trained._replace(
-        epoch=now, stale=stale, active=here & ~stopped,
-        best_variables=_where(better_val, trained.variables, state.best_variables),
+        epoch=now, stale=stale, active=here & ~stopped, waited=jnp.where(plateau, 0, waited),
+        rate=jnp.where(plateau, state.rate * recipe.plateau_factor, state.rate),
+        best_variables=_where(better_val, evaluated(trained), state.best_variables),
         last=_where(here, Choice(now, val_score, logits), state.last),
         best_val=_where(better_val, Choice(now, val_score, logits), state.best_val),
         oracle=_where(better_test, Choice(now, test_score, logits), state.oracle),
@@ -155,7 +184,9 @@ def predict(recipe: Recipe, data: Data, trial: Trial, variables: Any) -> jax.Arr
 
     def forward(rows_B):
         images = data.images[rows_B].astype(jnp.float32)
-        return recipe.model.apply(variables, _normalised(trial, images), train=False).astype(jnp.float32)
+        said = [recipe.model.apply(variables, _input(recipe, trial, view), train=False).astype(jnp.float32)
+                for view in views(images, recipe.tta)]
+        return mean_prediction(said)
 
     logits = jax.lax.map(forward, rows) if passes > 1 else forward(rows[0])[None]
     if d > 1:
@@ -178,32 +209,51 @@ def _train_step(recipe, data, trial, state, batch):
     count = total(mask.sum().astype(jnp.float32))
     # random numbers go by a row's place in the whole batch: the same on any number of devices
     images = recipe.augment(augment_key, data.images[rows].astype(jnp.float32), places, recipe.batch_size)
-    images = _normalised(trial, images)
+    if recipe.mixup:
+        images, partner, share = mixup(augment_key, images, mask, recipe.mixup, places, recipe.batch_size)
+    images = _input(recipe, trial, images)
+    targets = _targets(recipe, data, rows)
     mutable = [name for name in state.variables if name != "params"]
 
     def loss_of(params):
         logits, updated = recipe.model.apply({**state.variables, "params": params}, images, train=True, mask=mask,
                                              rngs={"dropout": dropout_key}, mutable=mutable)
-        losses = _row_losses(recipe, trial, logits.astype(jnp.float32), data.labels[rows], train=True)
+        logits = logits.astype(jnp.float32)
+        losses = _row_losses(recipe, trial, logits, targets, train=True)
+        if recipe.mixup:
+            losses = share * losses + (1 - share) * _row_losses(recipe, trial, logits, targets[partner], train=True)
         return jnp.sum(jnp.where(mask, losses, 0.0)) / jnp.maximum(count, 1.0), updated
 
-    (loss, updated), grads = jax.value_and_grad(loss_of, has_aux=True)(state.variables["params"])
-    loss, grads = total(loss), jax.tree.map(total, grads)
+    params = state.variables["params"]
+    if recipe.optimizer == "lbfgs":
+        (loss, updated), grads, new_params, opt_state = optim.lbfgs_step(loss_of, total, params, state.opt_state, trial.weight_decay)
+    else:
+        (loss, updated), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
+        loss, grads = total(loss), jax.tree.map(total, grads)
+        with jax.numpy_dtype_promotion("standard"):  # optax raises a float to its integer step count
+            updates, opt_state = _optimizer(recipe, trial, state.rate).update(grads, state.opt_state, params)
+        new_params = optax.apply_updates(params, updates)
     finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(grads))
-    with jax.numpy_dtype_promotion("standard"):  # optax raises a float to its integer step count
-        updates, opt_state = _optimizer(recipe, trial).update(grads, state.opt_state, state.variables["params"])
-    params = optax.apply_updates(state.variables["params"], updates)
     due = state.active & (count > 0) & (state.failed_step == NEVER)
     go = due & finite
-    changed = ({**updated, "params": params}, opt_state, state.step + 1)
-    variables, opt_state, step = _where(go, changed, (state.variables, state.opt_state, state.step))
+    new = {**updated, "params": new_params}
+    changed = (new, optim.averaged(state.average, new, state.step, recipe.ema), opt_state, state.step + 1)
+    variables, average, opt_state, step = _where(go, changed, (state.variables, state.average, state.opt_state, state.step))
     failed = jnp.where(due & ~finite, state.step, state.failed_step)
-    state = state._replace(variables=variables, opt_state=opt_state, step=step, failed_step=failed)
-    return state, (jnp.where(go, loss, 0.0), jnp.where(go, count, 0.0))  # a step not taken counts no rows in the epoch's mean
+    state = state._replace(variables=variables, average=average, opt_state=opt_state, step=step, failed_step=failed)
+    slope = jnp.where(go, optax.tree.norm(grads, ord=jnp.inf), 0.0)
+    return state, (jnp.where(go, loss, 0.0), jnp.where(go, count, 0.0), slope)  # a step not taken counts no rows in the epoch's mean
 
 
-def _row_losses(recipe, trial, logits, labels, train=False):
-    targets = (labels > 0).astype(jnp.float32) if recipe.targets == "presence" else labels
+def _targets(recipe, data, rows):
+    """What the loss is about: presences or intensities [R,K], class ids [R], or shares of votes [R,K]."""
+    if recipe.targets == "soft":
+        return data.soft[rows]
+    labels = data.labels[rows]
+    return (labels > 0).astype(jnp.float32) if recipe.targets == "presence" else labels
+
+
+def _row_losses(recipe, trial, logits, targets, train=False):
     if recipe.loss == "cross_entropy":
         extra = trial.label_smoothing if train else jnp.zeros_like(trial.label_smoothing)
     else:
@@ -225,14 +275,16 @@ def _batches(trial, epoch_number, data_rows, batch_size):
     return rows, mask, jax.random.split(steps_key, (len(rows), 2))
 
 
-def _optimizer(recipe, trial):
+def _optimizer(recipe, trial, rate=1.0):
     steps = (trial.train_mask.sum().astype(jnp.int32) + recipe.batch_size - 1) // recipe.batch_size
-    return optim.optimizer(recipe.optimizer, recipe.schedule, recipe.warmup, recipe.clip_norm, trial.learning_rate, trial.weight_decay,
-                           steps * recipe.epochs)
+    return optim.optimizer(recipe.optimizer, recipe.schedule, recipe.warmup, recipe.clip_norm, trial.learning_rate * rate,
+                           trial.weight_decay, steps * recipe.epochs)
 
 
-def _normalised(trial, images):
-    return (images - trial.mean[None, None, None]) / trial.std[None, None, None]
+def _input(recipe, trial, images):
+    """What the model sees: images float32 [B,H,W,C] in 0..255, normalised, in the type that it is to compute in."""
+    lead = (None,) * (images.ndim - trial.mean.ndim)
+    return ((images - trial.mean[lead]) / trial.std[lead]).astype(recipe.precision)
 
 
 def _key(trial):

@@ -24,6 +24,10 @@ from fexpr.train import step
 from fexpr.train.losses import class_weights
 from fexpr.train.step import Data, Recipe, State, Trial
 
+# 'standardize': mean and deviation of each channel over the trial's training rows; 'pixel': of each pixel; 'unit': 0 to 1;
+# 'symmetric': -1 to 1
+NORMALIZATIONS = ("standardize", "pixel", "unit", "symmetric")
+
 
 @dataclasses.dataclass(frozen=True)
 class TrialSpec:
@@ -74,20 +78,21 @@ class Engine:
       recipe: what is compiled in; its `data_devices` is set here from the mesh.
       images: uint8 [N,H,W,C]. labels: float32 [N,K] or int32 [N]. classes: K.
       specs: the trials. mesh: from `make_mesh`.
-      normalize: 'standardize' (mean and deviation of each channel over the trial's training rows) or 'unit' (0..1).
+      normalize: one of NORMALIZATIONS.
       trial_axis: 'vmap' (all trials of a device at once), 'map' (one after the other: for networks that fill a device alone), or
         'auto': 'map' on CPU, where plain products are faster than batched ones, else 'vmap'.
       chunk: trials at a time; 0 = as many as fit, by the compiled program's own account of its memory.
+      soft: float32 [N,K], for a recipe whose targets are 'soft'.
     """
 
     def __init__(self, recipe: Recipe, images: np.ndarray, labels: np.ndarray, classes: int, specs: Sequence[TrialSpec], mesh: Mesh,
-                 normalize: str = "standardize", trial_axis: str = "auto", chunk: int = 0):
+                 normalize: str = "standardize", trial_axis: str = "auto", chunk: int = 0, soft: np.ndarray | None = None):
         self.recipe = dataclasses.replace(recipe, data_devices=mesh.shape["data"])
         self.mesh, self.specs = mesh, tuple(specs)
         on_cpu = mesh.devices.flat[0].platform == "cpu"
         self._trial_axis, self._wanted = ("map" if on_cpu else "vmap") if trial_axis == "auto" else trial_axis, chunk
         self.trials = stack(specs, images, labels, classes, normalize)
-        self._data = jax.device_put(Data(images, labels), NamedSharding(mesh, P()))
+        self._data = jax.device_put(Data(images, labels, soft), NamedSharding(mesh, P()))
         self._chunk = None
 
     @functools.cached_property
@@ -217,15 +222,22 @@ def _pad(rows: np.ndarray, n: int) -> np.ndarray:
 
 
 def _statistics(images: np.ndarray, normalize: str) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation per channel, in 0..255, float32 [C] each."""
+    """What is subtracted and what is divided by, in 0..255: float32 [C] each, of 'pixel' [H,W,C]."""
     channels = images.shape[-1]
     if normalize == "unit":
         return np.zeros(channels, np.float32), np.full(channels, 255.0, np.float32)
-    count = np.stack([np.bincount(images[..., c].reshape(-1), minlength=256) for c in range(channels)]).astype(np.float64)
-    grey, total = np.arange(256.0), count.sum(1)
-    mean = count @ grey / total
-    std = np.sqrt(np.maximum(count @ grey**2 / total - mean**2, 0))
-    return mean.astype(np.float32), np.maximum(std, 1.0).astype(np.float32)  # a constant channel stays finite
+    if normalize == "symmetric":
+        return np.full(channels, 127.5, np.float32), np.full(channels, 127.5, np.float32)
+    if normalize == "pixel":
+        mean = images.mean(0, dtype=np.float64)
+        square = sum(np.square(part, dtype=np.float64).sum(0) for part in np.array_split(images, -(-len(images) // 1024))) / len(images)
+        std = np.sqrt(np.maximum(square - mean**2, 0))
+    else:
+        count = np.stack([np.bincount(images[..., c].reshape(-1), minlength=256) for c in range(channels)]).astype(np.float64)
+        grey, total = np.arange(256.0), count.sum(1)
+        mean = count @ grey / total
+        std = np.sqrt(np.maximum(count @ grey**2 / total - mean**2, 0))
+    return mean.astype(np.float32), np.maximum(std, 1.0).astype(np.float32)  # what is constant stays finite
 
 
 def devices() -> dict[str, str | int]:

@@ -38,17 +38,17 @@ def recipe(**changes):
     return Recipe(**defaults | changes)
 
 
-def engine(specs, devices=1, data=None, normalize="standardize", trial_axis="vmap", chunk=0, **changes):
+def engine(specs, devices=1, data=None, normalize="standardize", trial_axis="vmap", chunk=0, soft=None, **changes):
     images, labels = task() if data is None else data
     mesh = make_mesh(len(specs), 8, jax.devices()[:devices])
-    made = Engine(recipe(**changes), images, labels, CLASSES, specs, mesh, normalize, trial_axis, chunk)
+    made = Engine(recipe(**changes), images, labels, CLASSES, specs, mesh, normalize, trial_axis, chunk, soft)
     made.load(0)
     return made
 
 
 def run(specs, epochs=2, **kwargs):
     """The final state on the host and the scalars of every epoch [E, T]; all chunks."""
-    e = engine(specs, **kwargs)
+    e = engine(specs, **{"epochs": max(6, epochs)} | kwargs)
     states, histories = [], []
     for chunk in range(e.plan.chunks):
         e.load(chunk)
