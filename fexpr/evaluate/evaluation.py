@@ -7,10 +7,13 @@ are added up over folds before any ratio is taken. A figure is the mean over see
 from __future__ import annotations
 
 import numpy as np
+from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 from fexpr.evaluate import tables
 from fexpr.evaluate.answers import Answer, baseline_answers, model_answer, trial_thresholds
+from fexpr.evaluate.before_after import before_after
 from fexpr.evaluate.bootstrap import RESAMPLES
+from fexpr.evaluate.kaggle import kaggle
 from fexpr.evaluate.measure import Measured, measure
 from fexpr.evaluate.predictions import SELECTIONS, checked, rows_of, trials_of
 from fexpr.evaluate.thresholds import RULE
@@ -18,9 +21,10 @@ from fexpr.evaluate.thresholds import RULE
 HEADLINE = {"multilabel": ("macro_f1", "uar", "exact_match"), "multiclass": ("uf1", "uar", "accuracy")}
 
 
+@threadpool_limits.wrap(limits=1, user_api="blas")  # many small products: threads wait for one another longer than they work
 def evaluate(
     predictions: dict[str, np.ndarray], selection: str, source: str, min_train_positives: int = 5,
-    resamples: int = RESAMPLES, seed: int = 0,
+    resamples: int = RESAMPLES, seed: int = 0, group_name: str | None = None,
 ) -> dict:
     """Everything that metrics.json holds.
 
@@ -35,13 +39,18 @@ def evaluate(
     the result) and `seed_std` stand beside it, and the interval resamples subjects, the same ones for all seeds. Rows of a failed
     trial count as wrong (answers.py). `per_group` and `confusion` are means over seeds.
 
+    One-of-K tasks also have `calibration` and `selective` (before_after.py), and on FER2013 `kaggle` (kaggle.py). `datasets` names
+    what the rows of each split come from. Where every group is a single row, `per_group` is empty: it would repeat the predictions.
+
     Args:
       predictions: the arrays of predictions.npz: `ids`, `groups`, `trial`, `split` ('val' or 'test'), `selection`, all [R];
         `labels` float [R, K] (multi-label) or int [R]; `logits` [R, K]; `class_names` [K]; `train_positives` [T, K] and
         `train_rows` [T], counted in the training rows of each trial; `trial_fold` and `trial_seed` int [T], `fold_names` [F],
-        `failed` bool [T] (not needed with a single trial); where rows come from several data sets, `dataset` str [R].
+        `failed` bool [T] (not needed with a single trial); where rows come from several data sets, or named parts of one, `dataset`
+        str [R]; where `train_positives` were not counted in training rows, `counts_from` says in which ('validation', 'test').
       selection: the configured one, 'last' or 'best_val'.
       source: the data source, `<release>@<fingerprint>` or `synthetic`.
+      group_name: what a group is, in the singular; by default 'subject', or 'image' where every group is a single row.
 
     Returns:
       A dict of plain Python values; what is undefined is None.
@@ -68,9 +77,14 @@ def evaluate(
         val = measured_of(model_answer(predictions, selection, "val", thresholds[selection][0])).summary()
     per_dataset = {"full": {name: m.summary() for name, m in measured.items()}}
     sets = predictions["dataset"][rows_of(predictions, selection, "test")] if "dataset" in predictions else np.array([])
-    for name in np.unique(sets).tolist():  # the answers to all selections have their rows in one order
+    parts = np.unique(sets).tolist()
+    for name in parts if len(parts) > 1 else ():  # the answers to all selections have their rows in one order
         per_dataset[name] = {s: measured_of(a.at(sets == name)).summary() for s, a in answers.items()}
     constant = "always_positive" if multilabel else "majority"
+    first = test.groups[test.pools()[0]]
+    alone = len(np.unique(first)) == len(first)  # every group is a single row
+    of_part = {name: of[selection] for name, of in per_dataset.items() if name != "full"}
+    shown = HEADLINE[task] if multilabel or not alone else ("accuracy", "uf1", "uar")  # of pictures the field quotes accuracy first
     headline = predictions["class_names"][enough & test.presence.any(axis=0)]
     return {
         "test": measured[selection].summary(),
@@ -79,12 +93,14 @@ def evaluate(
         "baselines": {name: m.summary() for name, m in baselines.items()},
         f"difference_to_{constant}": {"metric": "macro_f1", **measured[selection].minus(baselines[constant], "macro_f1")},
         "oracle_gap": {
-            name: measured["oracle"].minus(measured[selection], name) for name in HEADLINE[task]
+            name: measured["oracle"].minus(measured[selection], name) for name in shown
         } if "oracle" in measured else {},
-        "headline": {"classes": headline.tolist(), "min_train_positives": min_train_positives, "metrics": list(HEADLINE[task])},
+        "headline": {"classes": headline.tolist(), "min_train_positives": min_train_positives, "metrics": list(shown)},
         "per_class": tables.per_class(predictions, test, measured[selection], baselines[constant], enough, thresholds[selection]),
-        "per_dataset": per_dataset if len(per_dataset) > 2 else {},
-        "per_group": tables.per_group(test, sets),
+        "per_dataset": per_dataset if len(parts) > 1 else {},
+        "per_group": [] if alone else tables.per_group(test, sets),
+        **before_after(predictions, selection, test, resamples, seed),
+        "kaggle": kaggle(of_part or {(parts or ["the test rows"])[0]: measured[selection].summary()}, source, predictions["class_names"]),
         "confusion": tables.confusion(test, predictions["class_names"]),
         "undefined": tables.undefined(predictions["class_names"], test),
         "thresholds": {
@@ -95,6 +111,9 @@ def evaluate(
         "task": task,
         "source": source,
         "selection": selection,
+        "counts_from": str(predictions.get("counts_from", "training")),
+        "group_name": group_name or ("image" if alone else "subject"),
+        "datasets": tables.datasets(predictions, selection),
         **tables.sizes(predictions, selection),
         "bootstrap": {"unit": "group", "resamples": resamples, "seed": seed, "level": 0.95},
     }

@@ -9,11 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from fexpr import run
-from fexpr.evaluate import headline, plots
-from fexpr.evaluate.answers import Answer, model_answer, presence_of
+from fexpr.evaluate import confidence_plots, examples, headline, plots
+from fexpr.evaluate.answers import model_answer, presence_of
 from fexpr.evaluate.predictions import rows_of
-
-CLIPS_SHOWN = 6
 
 
 class Drawn(NamedTuple):
@@ -48,28 +46,19 @@ def draw(run_dir: Path, metrics: dict, predictions: dict, images: Mapping[str, n
             "Best val sees validation subjects only; the oracle takes each trial’s best epoch on the rows it is tested on.")),
             epochs, max(int(e.max()) for e in (last, *epochs.values())), synthetic)
 
-    constant = headline.BASELINES_IN_WORDS["always_positive" if multilabel else "majority"]
+    constant = headline.baselines_in_words(metrics)["always_positive" if multilabel else "majority"]
     plots.per_class_f1(path("f1_by_class", (
-        f"F1 on the test rows with 95 % intervals. Red ticks: the predictor “{constant}”. In brackets: positives among the training "
-        f"rows{' (fewest of any trial)' if trials > 1 else ''} and the test rows.")),
+        f"F1 on the test rows with 95 % intervals. Red ticks: the predictor “{constant}”. In brackets: positives among the "
+        f"{metrics['counts_from']} rows{' (fewest of any trial)' if trials > 1 else ''} and the test rows.")),
                        metrics["per_class"], constant, synthetic)
     _confusion(path, metrics, names, synthetic)
+    _confidence(path, metrics, synthetic)
     if data_labels is not None:
         plots.prevalence(path("prevalence", "All rows of the data, before the split." + (
             " A cell counts the clips that show both units; its colour is their share among the clips of its row." * multilabel)),
             names, presence_of(data_labels, len(names)), synthetic)
     if images is not None:
-        thresholds = np.array(metrics["thresholds"]["per_trial"]) if multilabel else None
-        answer = model_answer(predictions, metrics["selection"], "test", thresholds)
-        ids = predictions["ids"][rows_of(predictions, metrics["selection"], "test")]
-        first = np.sort(np.unique(ids[answer.pools()[0]], return_index=True)[1])  # a clip once, as the first seed's first fold says
-        shown, right, captions = _chosen_clips(answer.at(first), ids[first], names)
-        flow = " Grey: optical strain. Arrows: flow from onset to apex, each channel in its own scale." if kind == "flow" else ""
-        order = ("most right decisions above, most wrong ones" if multilabel
-                 else "highest probability of the true class (in brackets) above, lowest")
-        whose = f" Decisions of seed {metrics['seeds'][0]}." if len(metrics["seeds"]) > 1 else ""
-        plots.clips(path("clips", f"Test clips: {order} below.{whose}{flow}"),
-                    np.stack([images[i] for i in shown]), captions, right, kind, synthetic)
+        _examples(path, metrics, predictions, names, images, kind, synthetic)
     return drawn
 
 
@@ -92,22 +81,50 @@ def _selected_epochs(predictions: dict) -> dict[str, np.ndarray]:
     return dict(zip(("last", "best_val", "oracle"), predictions["epoch"][~predictions["failed"]].T, strict=True))
 
 
-def _chosen_clips(answer: Answer, ids: np.ndarray, names: list[str]) -> tuple[list[str], int, list[str]]:
-    """Ids to draw, how many of them are right ones, and captions. Among equally right clips, those that show more come first."""
-    wrong = (answer.presence != answer.decisions).sum(axis=1)
-    if not answer.multilabel:
-        wrong = 1 - np.where(answer.failed(), 0.0, answer.scores[answer.presence])
-    order = np.lexsort((ids, -answer.presence.sum(axis=1), wrong))
-    count = min(CLIPS_SHOWN, len(order) // 2)
-    best, worst = order[:count], order[::-1][: len(order) - count][:CLIPS_SHOWN]
+def _confidence(path, metrics: dict, synthetic: bool) -> None:
+    """Reliability and risk by coverage, of the model's own probabilities and after temperature scaling, where they are defined."""
+    shown = {name: entry for name, entry in metrics["selective"].items() if entry["curve"] is not None}
+    if not shown:
+        return
+    titles = {name: f"{headline.MAPS_IN_WORDS[name]}: ECE {metrics['calibration'][name]['ece']['value']:.3f}" for name in shown}
+    after = ", before and after temperature scaling" if len(shown) > 1 else ""
+    plain = metrics["calibration"]["none"]["ece_if_perfect"]
+    confidence_plots.reliability_diagrams(path("reliability", (
+        f"Confidence of the named class against how often it is right{after}, test rows. Bars below the dotted line: too confident. "
+        "Below: how many rows a bin holds; a bin of few rows says little. A perfectly calibrated model would show an ECE of about "
+        f"{plain:.3f} on so many rows, by chance.")),
+        [(titles[name], metrics["calibration"][name]["reliability"]) for name in shown], synthetic)
+    confidence_plots.risk_coverage(path("risk_coverage", (
+        "Were the model to answer only what it is most sure of: share of wrong answers by share of rows answered. Dots with 95 % "
+        "intervals at 70, 80 and 90 %. A lower curve is a confidence that sorts better; temperature scaling hardly moves it.")),
+        shown, headline.MAPS_IN_WORDS, synthetic)
 
-    def units(row: np.ndarray) -> str:
-        return " + ".join(n.removeprefix("AU") for n, there in zip(names, row, strict=True) if there) or "none"
 
-    def caption(r: int) -> str:
-        lost, how = answer.failed()[r], f": {wrong[r]} wrong" if answer.multilabel else ""
-        sure = "" if answer.multilabel or lost else f" ({1 - wrong[r]:.2f})"
-        return f"{ids[r]}{how}\ntrue: {units(answer.presence[r])}{sure}\npred.: {'no answer' if lost else units(answer.decisions[r])}"
-
-    rows = [*best, *worst]
-    return [str(ids[r]) for r in rows], len(best), [caption(r) for r in rows]
+def _examples(path, metrics: dict, predictions: dict, names: list[str], images: Mapping[str, np.ndarray], kind: str,
+              synthetic: bool) -> None:
+    """Faces of a one-of-K task: the most confident mistakes and each class's worst rows; else the most right and most wrong clips."""
+    multilabel = metrics["task"] == "multilabel"
+    thresholds = np.array(metrics["thresholds"]["per_trial"]) if multilabel else None
+    answer = model_answer(predictions, metrics["selection"], "test", thresholds)
+    ids = predictions["ids"][rows_of(predictions, metrics["selection"], "test")]
+    first = np.sort(np.unique(ids[answer.pools()[0]], return_index=True)[1])  # a clip once, as the first seed's first fold says
+    answer, ids = answer.at(first), ids[first]
+    whose = f" Decisions of seed {metrics['seeds'][0]}." if len(metrics["seeds"]) > 1 else ""
+    if kind == "face" and not multilabel:
+        p = "With each class the probability that it was given, before any calibration."
+        for name, title, caption, rows in (
+            ("mistakes", "The most confident mistakes", "Test images that were named wrongly, the most confident first.",
+             examples.mistakes(answer, ids, names, images)),
+            ("worst_by_class", "The worst of each class",
+             "The test images of each class (left) whose true class got the lowest probability.",
+             examples.worst_by_class(answer, ids, names, images)),
+        ):
+            if rows:
+                confidence_plots.picture_grid(path(name, f"{caption} {p}{whose}"), title, rows, examples.ACROSS, synthetic)
+        return
+    shown, right, captions = examples.right_and_wrong(answer, ids, names)
+    flow = " Grey: optical strain. Arrows: flow from onset to apex, each channel in its own scale." if kind == "flow" else ""
+    order = ("most right decisions above, most wrong ones" if multilabel
+             else "highest probability of the true class (in brackets) above, lowest")
+    plots.clips(path("clips", f"Test clips: {order} below.{whose}{flow}"),
+                np.stack([images[i] for i in shown]), captions, right, kind, synthetic)

@@ -13,30 +13,37 @@ METRICS_IN_WORDS = {  # in the order of the report's table, by what a figure is 
     "macro": {
         "uf1": "UF1 (macro F1)", "macro_f1": "macro F1", "macro_f1_at_0.5": "macro F1 at threshold 0.5",
         "macro_f1_at_0.12": "macro F1 at threshold 0.12", "macro_precision": "macro precision", "macro_recall": "macro recall",
-        "uar": "UAR (average recall)", "roc_auc": "ROC-AUC", "average_precision": "average precision",
+        "uar": "UAR (balanced accuracy)", "roc_auc": "ROC-AUC", "average_precision": "average precision",
     },
     "defined": {"macro_f1_all": "macro F1"},
     "all": {
-        "accuracy": "accuracy", "weighted_f1": "F1 weighted by support", "micro_f1": "micro F1", "micro_precision": "micro precision",
+        "accuracy": "accuracy", "top2_accuracy": "top-2 accuracy", "weighted_f1": "weighted F1",
+        "weighted_precision": "weighted precision", "micro_f1": "micro F1", "micro_precision": "micro precision",
         "micro_recall": "micro recall", "exact_match": "exact match", "hamming": "Hamming loss ↓", "nll": "negative log likelihood ↓",
-        "brier": "Brier score ↓", "ece": "calibration error (ECE) ↓",
+        "brier": "Brier score ↓", "ece": "calibration error (ECE) ↓", "adaptive_ece": "adaptive ECE ↓", "classwise_ece": "class-wise ECE ↓",
+        "mce": "largest gap (MCE) ↓",
     },
 }
 ON_THE_TERMINAL = {  # fewer, and short enough that the table fits into 80 columns; {n}: classes that a macro figure averages
     "uf1": "UF1", "macro_f1": "macro F1, {n} AUs", "macro_f1_at_0.5": "  at threshold 0.5", "macro_f1_at_0.12": "  at threshold 0.12",
-    "macro_f1_all": "macro F1, {n} AUs", "uar": "UAR", "accuracy": "accuracy", "roc_auc": "ROC-AUC",
-    "average_precision": "avg. precision", "weighted_f1": "weighted F1", "micro_f1": "micro F1", "exact_match": "exact match",
-    "ece": "calib. error ↓",
+    "macro_f1_all": "macro F1, {n} AUs", "uar": "UAR", "accuracy": "accuracy", "top2_accuracy": "top-2 accuracy",
+    "roc_auc": "ROC-AUC", "average_precision": "avg. precision", "weighted_f1": "weighted F1", "micro_f1": "micro F1",
+    "exact_match": "exact match", "ece": "calib. error ↓",
 }
 HEADLINE_IN_WORDS = {"uf1": "UF1", "uar": "UAR", "accuracy": "accuracy", "macro_f1": "macro F1", "exact_match": "exact match"}
 MONITORS_IN_WORDS = {"loss": "loss", "uf1": "UF1", "accuracy": "accuracy", "roc_auc": "ROC-AUC"}
 SELECTIONS_IN_WORDS = {"best_val": "best validation epoch", "last": "last epoch", "oracle": "oracle epoch"}
-BASELINES_IN_WORDS = {
-    "always_positive": "always present", "majority": "most frequent class", "prevalence": "training prevalence",
+MAPS_IN_WORDS = {
+    "none": "as the model says", "temperature": "temperature scaling", "vector": "vector scaling", "isotonic": "isotonic regression",
+}
+CALIBRATION_IN_WORDS = {  # columns of the table of maps
+    "accuracy": "accuracy", "nll": "NLL ↓", "brier": "Brier ↓", "ece": "ECE ↓", "adaptive_ece": "adaptive ECE ↓",
+    "classwise_ece": "class-wise ECE ↓", "mce": "MCE ↓",
 }
 SHORT = {
-    "best validation epoch": "best val", "last epoch": "last", "oracle epoch": "oracle", "most frequent class": "majority",
-    "always present": "always\npresent", "training prevalence": "prior", "validation": "val",
+    "the model": "the model", "best validation epoch": "best val", "last epoch": "last", "oracle epoch": "oracle",
+    "most frequent class": "majority", "always present": "always\npresent", "validation": "val",
+    **{f"{part} prevalence": "prior" for part in ("training", "validation", "test")},
 }
 STYLES = {"result": "bold", "baseline": "dim", "val": "", "other": "", "oracle": "magenta"}
 ORACLE_WARNING = "chosen on test rows — not a result"
@@ -47,8 +54,9 @@ FAILED_SHOWN = 12
 def columns(metrics: dict) -> list[tuple[str, str, dict]]:
     """(kind, heading, M) of the headline table; kind is 'result', 'baseline', 'val', 'other' or 'oracle'."""
     chosen = metrics["selection"]
-    table = [("result", f"test: {SELECTIONS_IN_WORDS[chosen]}", metrics["test"])]
-    table += [("baseline", f"test: {BASELINES_IN_WORDS[name]}", m) for name, m in metrics["baselines"].items()]
+    name_of_it = "the model" if trained_elsewhere(metrics) else SELECTIONS_IN_WORDS[chosen]
+    table = [("result", f"test: {name_of_it}", metrics["test"])]
+    table += [("baseline", f"test: {baselines_in_words(metrics)[name]}", m) for name, m in metrics["baselines"].items()]
     if metrics["val"]:
         table.append(("val", "validation", metrics["val"]))
     for name, m in metrics["selections"].items():
@@ -62,12 +70,43 @@ def selections(metrics: dict, of: dict[str, dict]) -> list[tuple[str, str, dict]
     chosen = metrics["selection"]
     kinds = {name: "result" if name == chosen else "oracle" if name == "oracle" else "other" for name in of}
     order = sorted(of, key=lambda name: ("result", "other", "oracle").index(kinds[name]))
-    return [(kinds[name], SELECTIONS_IN_WORDS[name], of[name]) for name in order]
+    return [(kinds[name], "the model" if trained_elsewhere(metrics) else SELECTIONS_IN_WORDS[name], of[name]) for name in order]
+
+
+def trained_elsewhere(metrics: dict) -> bool:
+    """Not by fexpr: epochs and training rows are not known."""
+    return metrics["counts_from"] != "training"
+
+
+def baselines_in_words(metrics: dict) -> dict[str, str]:
+    prevalence = f"{metrics['counts_from']} prevalence"
+    return {"always_positive": "always present", "majority": "most frequent class", "prevalence": prevalence}
+
+
+def rows_in_words(metrics: dict, split: str) -> str:
+    """'test rows', or what they are of: 'PrivateTest'."""
+    parts = metrics["datasets"].get(split, [])
+    return " and ".join(parts) if 0 < len(parts) < 3 else {"test": "test rows", "val": "validation rows"}[split]
+
+
+def of_pictures(metrics: dict) -> bool:
+    """Whether accuracy comes first, as it does where no row has a group."""
+    return metrics["headline"]["metrics"][0] == "accuracy"
+
+
+def name_of(key: str, words: str, metrics: dict) -> str:
+    """UF1 is the name of micro-expression challenges for the macro F1, and unknown to those who sort pictures."""
+    return "macro F1" if key == "uf1" and of_pictures(metrics) else words
+
+
+def metrics_in_order(metrics: dict) -> list[tuple[str, dict[str, str]]]:
+    """METRICS_IN_WORDS, with what is over all rows first where accuracy comes first."""
+    return sorted(METRICS_IN_WORDS.items(), key=lambda item: item[0] != "all") if of_pictures(metrics) else list(METRICS_IN_WORDS.items())
 
 
 def is_shown(key: str, metrics: dict) -> bool:
-    """UF1 is the macro F1 of one-of-K tasks: one line is enough."""
-    return key in metrics["test"] and not (key == "macro_f1" and "uf1" in metrics["test"])
+    """Of two names of one figure, one line is enough: one-of-K tasks have their macro F1 as UF1, their macro recall as UAR."""
+    return key in metrics["test"] and not ("uf1" in metrics["test"] and key in ("macro_f1", "macro_recall"))
 
 
 def classes_in_words(metrics: dict) -> str:
@@ -84,14 +123,15 @@ def verdict(metrics: dict) -> str:
     """In plain words: does the model beat the predictor that never looks at the image?"""
     key = next(k for k in metrics if k.startswith("difference_to_"))
     constant = {"difference_to_always_positive": "a predictor that calls every action unit present",
-                "difference_to_majority": "a predictor that always names the most frequent training class"}[key]
+                "difference_to_majority": f"a predictor that always names the most frequent {metrics['counts_from']} class"}[key]
     model, difference, groups = metrics["test"]["macro_f1"], metrics[key], metrics["groups"]["test"]
     base = metrics["baselines"][key.removeprefix("difference_to_")]["macro_f1"]
-    name = "UF1" if metrics["task"] == "multiclass" else "Macro F1"
+    name = "UF1" if metrics["task"] == "multiclass" and not of_pictures(metrics) else "Macro F1"
     if model["value"] is None:
         return f"The {name} is undefined: no class has enough training positives and a positive test row."
     seeds = f", the mean of {len(metrics['seeds'])} seeds," if "seeds" in model else ""
-    numbers = f"{name} is {in_words(model)}{seeds} over {classes_in_words(metrics)}; {constant} reaches {base['value']:.3f}."
+    accuracy = f"Accuracy on {rows_in_words(metrics, 'test')} is {in_words(metrics['test']['accuracy'])}. " if of_pictures(metrics) else ""
+    numbers = f"{accuracy}{name} is {in_words(model)}{seeds} over {classes_in_words(metrics)}; {constant} reaches {base['value']:.3f}."
     if difference["low"] is None:
         return f"{numbers} One test group allows no interval, so whether the model beats it cannot be told."
     if difference["low"] > 0:
@@ -100,8 +140,28 @@ def verdict(metrics: dict) -> str:
         end = "the model is worse than it"
     else:
         end = "the interval holds zero, so these test rows do not show that the model beats it"
-    few = f" With {groups} test subjects such intervals are too narrow." if groups < FEW_GROUPS else ""
+    few = f" With {groups} test {metrics['group_name']}s such intervals are too narrow." if groups < FEW_GROUPS else ""
     return f"{numbers} The difference is {_with_sign(difference['value'])} ({signed(difference)}): {end}.{few}"
+
+
+def calibration(metrics: dict) -> str:
+    """What temperature scaling did to the calibration error; '' where there is nothing to tell."""
+    maps = metrics["calibration"]
+    if "temperature" not in maps or maps["none"]["ece"]["value"] is None:
+        return ""
+    before, after = maps["none"], maps["temperature"]
+    ece, nll = (f"from {in_words(before[key])} to {in_words(after[key])}" for key in ("ece", "nll"))
+    return (f"Temperature scaling ({parameters(after)}) takes the calibration error {ece} and the negative log likelihood {nll}; the "
+            f"accuracy stays {after['accuracy']['value']:.3f}.")
+
+
+def parameters(entry: dict) -> str:
+    """A map's parameters in few words; over several trials the median and the range."""
+    if "temperature" not in entry["parameters"]:
+        return ""
+    values = sorted(t for t in entry["parameters"]["temperature"] if t is not None)
+    median = (values[(len(values) - 1) // 2] + values[len(values) // 2]) / 2
+    return f"T = {median:.3f}" if len(values) == 1 else f"T = {median:.2f}, {values[0]:.2f} to {values[-1]:.2f} over trials"
 
 
 def oracle_gap(metrics: dict) -> str:
@@ -109,8 +169,8 @@ def oracle_gap(metrics: dict) -> str:
     gap = metrics["oracle_gap"]
     if not gap:
         return ""
-    parts = [f"{HEADLINE_IN_WORDS[name]} by {_with_sign(e['value'])}" + (f" ({signed(e)})" if e["low"] is not None else "")
-             for name, e in gap.items() if e["value"] is not None]
+    named = {name_of(name, HEADLINE_IN_WORDS[name], metrics): e for name, e in gap.items() if e["value"] is not None}
+    parts = [f"{words} by {_with_sign(e['value'])}" + (f" ({signed(e)})" if e["low"] is not None else "") for words, e in named.items()]
     return (f"Choosing {'each trial’s' if metrics['trials']['count'] > 1 else 'the'} epoch on its test rows would have moved "
             f"{', '.join(parts)}.")
 
@@ -129,7 +189,7 @@ def failures(metrics: dict) -> str:
 
 def seeds_in_words(metrics: dict) -> str:
     """The spread over seeds of the headline metrics; '' with one seed."""
-    spread = [(HEADLINE_IN_WORDS[name], metrics["test"][name]) for name in metrics["headline"]["metrics"]]
+    spread = [(name_of(name, HEADLINE_IN_WORDS[name], metrics), metrics["test"][name]) for name in metrics["headline"]["metrics"]]
     parts = [f"{words} ± {e['seed_std']:.3f} ({min(e['seeds']):.3f}–{max(e['seeds']):.3f})"
              for words, e in spread if e.get("seed_std") is not None]
     return f"over {len(metrics['seeds'])} seeds: {', '.join(parts)}" if parts else ""
@@ -159,11 +219,17 @@ def print_headline(metrics: dict, console: Console | None = None) -> None:
         console.print()
     print_table(_by_metric(metrics), console)
     say = lambda text, style=None: console.print(text, style=style, markup=False) if text else None
-    say("prior: answers with the training prevalence. The baselines never look at the image.", "dim")
+    if "temperature" in metrics["calibration"]:
+        console.print()
+        print_table(_by_map(metrics), console)
+    say(f"prior: answers with the {metrics['counts_from']} prevalence. The baselines never look at the image.", "dim")
     say(seeds_in_words(metrics))
     if "oracle" in metrics["selections"]:
         say(f"oracle epoch: {ORACLE_WARNING}. {oracle_gap(metrics)}", "magenta")
     say(verdict(metrics))
+    say(calibration(metrics))
+    for part in metrics["kaggle"].values():
+        say(f"Kaggle 2013: {part['text']}")
     if metrics["undefined"]:
         say(f"undefined on these test rows, in no average: {', '.join(sorted({u['name'] for u in metrics['undefined']}))}")
     say(failures(metrics), "bold red")
@@ -184,10 +250,25 @@ def _by_metric(metrics: dict) -> Table:
         short = SHORT[heading.removeprefix("test: ")]
         head = f"test: {short}\n(95 % interval)" if kind == "result" else short
         table.add_column(Text(head, STYLES[kind]), style=STYLES[kind], justify="right", vertical="bottom", no_wrap=True)
-    for key, words in ON_THE_TERMINAL.items():
+    first = ("accuracy", "top2_accuracy") if of_pictures(metrics) else ()
+    for key, words in sorted(ON_THE_TERMINAL.items(), key=lambda item: item[0] not in first):
         if is_shown(key, metrics):
             cells = (in_words(m[key]) if kind == "result" else in_words({**m[key], "low": None}) for kind, _, m in shown)
-            table.add_row(words.format(n=metrics["test"][key].get("classes")), *cells)
+            table.add_row(name_of(key, words, metrics).format(n=metrics["test"][key].get("classes")), *cells)
+    return table
+
+
+def _by_map(metrics: dict) -> Table:
+    """Calibration maps down, measures of calibration across."""
+    table = Table(box=None, pad_edge=False, header_style="")
+    table.add_column("calibrated by", no_wrap=True)
+    shown = {key: words for key, words in CALIBRATION_IN_WORDS.items() if key in ("accuracy", "nll", "brier", "ece")}
+    for words in shown.values():
+        table.add_column(words, justify="right", no_wrap=True)
+    for name, words in MAPS_IN_WORDS.items():
+        entry = metrics["calibration"][name]
+        cells = (in_words(entry[key] if key in ("ece", "accuracy") else {**entry[key], "low": None}) for key in shown)
+        table.add_row("– (the model)" if name == "none" else words.split()[0], *cells)
     return table
 
 
@@ -198,7 +279,7 @@ def _by_dataset(metrics: dict) -> Table:
     for heading in ("data", "epoch"):
         table.add_column(heading, no_wrap=True)
     for name in names:
-        table.add_column(HEADLINE_IN_WORDS[name], justify="right", no_wrap=True)
+        table.add_column(name_of(name, HEADLINE_IN_WORDS[name], metrics), justify="right", no_wrap=True)
     for dataset, of in metrics["per_dataset"].items():
         for i, (kind, words, m) in enumerate(selections(metrics, of)):
             table.add_row("" if i else dataset, SHORT[words], *(in_words(m[name]) for name in names), style=STYLES[kind])

@@ -11,14 +11,16 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fexpr.evaluate import calibration, metrics
+from fexpr.evaluate import calibration, metrics, selective
 from fexpr.evaluate.answers import Answer
 from fexpr.evaluate.bootstrap import bootstrap, interval
 
+Statistic = Callable[[np.ndarray], dict[str, np.ndarray]]  # weights [B, R] -> name -> [B, …]
 FIXED_THRESHOLDS = (0.5, 0.12)  # 0.12: the notebook that this project began with
 CLASS_METRICS = ("precision", "recall", "f1", "uar", "roc_auc", "average_precision")
 MACRO_OF = {  # which column metric each macro figure averages over the headline classes
-    "macro_f1": "f1", "uf1": "f1", "macro_precision": "precision", "macro_recall": "recall", "uar": "uar", "roc_auc": "roc_auc",
+    "macro_f1": "f1", "uf1": "f1", "macro_precision": "precision", "macro_recall": "recall", "uar": "uar",
+    "balanced_accuracy": "recall", "roc_auc": "roc_auc",
     "average_precision": "average_precision", **{f"macro_f1_at_{t}": "f1" for t in FIXED_THRESHOLDS},
 }
 
@@ -36,8 +38,12 @@ class Measured:
         return {name: self.of(name) for name in self.point if self.point[name].ndim == 1}
 
     def of(self, name: str) -> dict:
-        classes = {"classes": self.classes[name]} if name in self.classes else {}
-        return _estimate(self.point[name], self.samples[name], self.groups) | classes
+        """A resample of R rows has calibration errors as if it had R / 2: the noise of the rows comes on top of the noise in them. The
+        samples of those are moved to where their mean is the value itself, or a well calibrated model lay below its own interval."""
+        classes, samples = {"classes": self.classes[name]} if name in self.classes else {}, self.samples[name]
+        if name in calibration.ERRORS:
+            samples = np.maximum(samples - samples.mean() + self.point[name].mean(), 0.0)
+        return _estimate(self.point[name], samples, self.groups) | classes
 
     def of_class(self, name: str, k: int) -> dict:
         return _estimate(self.point[f"class_{name}"][:, k], self.samples[f"class_{name}"][:, k], self.groups)
@@ -65,15 +71,7 @@ def measure(answer: Answer, enough: np.ndarray, resamples: int, seed: int) -> Me
     """Measures on the pool of each seed. `enough` bool [K]: the classes that may be averaged by macro figures if they occur."""
     defined = answer.presence.any(axis=0)
     headline = defined & enough
-    pools = [(rows, _statistic(answer.at(rows), headline, defined)) for rows in answer.pools()]
-
-    def over_seeds(weights: np.ndarray) -> dict[str, np.ndarray]:
-        """name -> [S, B, …]"""
-        parts = [statistic(weights[:, rows]) for rows, statistic in pools]
-        return {name: np.stack([part[name] for part in parts]) for name in parts[0]}
-
-    point = {name: value[:, 0] for name, value in over_seeds(np.ones((1, len(answer.presence)))).items()}
-    samples = bootstrap(lambda w: {name: value.mean(axis=0) for name, value in over_seeds(w).items()}, answer.groups, resamples, seed)
+    point, samples = resampled(answer, lambda pool: _statistic(pool, headline, defined), resamples, seed)
     known = {name: ~np.isnan(point[f"class_{name}"]).any(axis=0) for name in CLASS_METRICS}  # UAR and ROC-AUC need negatives too
     classes = {name: int((headline & known["recall" if name == "uar" and not answer.multilabel else of]).sum())
                for name, of in MACRO_OF.items() if name in point}
@@ -81,18 +79,45 @@ def measure(answer: Answer, enough: np.ndarray, resamples: int, seed: int) -> Me
     return Measured(point, samples, classes, len(np.unique(answer.groups)))
 
 
-def _statistic(answer: Answer, headline: np.ndarray, defined: np.ndarray) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """The function weights [B, R] -> all metrics of one pool: name -> [B], and class_<name> -> [B, K]."""
-    whole = _multilabel_statistics if answer.multilabel else _multiclass_statistics
+def measure_confidence(answer: Answer, resamples: int, seed: int, sorting: bool) -> Measured:
+    """Of a one-of-K answer only what a calibration map may change: accuracy and the measures of calibration; with `sorting` also
+    those of selective prediction. The resamples are those of `measure`."""
+
+    def statistic(pool: Answer) -> Statistic:
+        right, probability = (pool.presence == pool.decisions).all(axis=1), _probability_statistics(pool)
+        sorted_out = selective.measures(pool.scores.max(axis=1), right) if sorting else lambda weights: {}
+        return lambda w: {"accuracy": metrics.weighted_mean(right, w), **probability(w), **sorted_out(w)}
+
+    return Measured(*resampled(answer, statistic, resamples, seed), {}, len(np.unique(answer.groups)))
+
+
+def resampled(answer: Answer, statistic: Callable[[Answer], Statistic], resamples: int, seed: int) -> tuple[dict, dict]:
+    """`statistic(pool)` of each seed's pool: its values [S, …], and bootstrap samples [B, …] of their mean."""
+    pools = [(rows, statistic(answer.at(rows))) for rows in answer.pools()]
+
+    def over_seeds(weights: np.ndarray) -> dict[str, np.ndarray]:
+        """name -> [S, B, …]"""
+        parts = [of(weights[:, rows]) for rows, of in pools]
+        return {name: np.stack([part[name] for part in parts]) for name in parts[0]}
+
+    point = {name: value[:, 0] for name, value in over_seeds(np.ones((1, len(answer.presence)))).items()}
+    means = lambda weights: {name: value.mean(axis=0) for name, value in over_seeds(weights).items()}
+    return point, bootstrap(means, answer.groups, resamples, seed)
+
+
+def _statistic(answer: Answer, headline: np.ndarray, defined: np.ndarray) -> Statistic:
+    """All metrics of one pool: name -> [B], and class_<name> -> [B, K]. What does not depend on the weights is made once."""
+    cells, ranked = metrics.confusion_cells(answer.presence, answer.decisions), _ranking(answer)
+    whole = (_multilabel_statistics if answer.multilabel else _multiclass_statistics)(answer, headline, defined)
     probability = _probability_statistics(answer)
 
     def statistic(weights: np.ndarray) -> dict[str, np.ndarray]:
-        counts = metrics.confusion_counts(answer.presence, answer.decisions, weights)
+        counts = metrics.counted(cells, weights)
         per_class = {name: getattr(metrics, name)(counts) for name in ("precision", "recall", "f1", "uar")}
-        per_class |= dict(zip(("roc_auc", "average_precision"), _ranked(answer, weights), strict=True))
+        per_class |= dict(zip(("roc_auc", "average_precision"), ranked(weights), strict=True))
         averages = {name: metrics.macro(value, headline) for name, value in per_class.items()}
         return (
-            whole(answer, counts, averages, per_class, headline, defined, weights)
+            whole(counts, averages, per_class, weights)
             | {name: averages[name] for name in ("roc_auc", "average_precision")}
             | probability(weights)
             | {f"class_{name}": value for name, value in per_class.items()}
@@ -101,43 +126,49 @@ def _statistic(answer: Answer, headline: np.ndarray, defined: np.ndarray) -> Cal
     return statistic
 
 
-def _ranked(answer: Answer, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _ranking(answer: Answer) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
     if answer.failed().any():
-        undefined = np.full((len(weights), answer.presence.shape[1]), np.nan)
-        return undefined, undefined
-    return metrics.roc_auc_and_average_precision(answer.presence, answer.scores, weights)
+        return lambda weights: np.full((2, len(weights), answer.presence.shape[1]), np.nan)
+    return metrics.ranking(answer.presence, answer.scores)
 
 
-def _multilabel_statistics(answer, counts, averages, per_class, headline, defined, weights) -> dict[str, np.ndarray]:
-    micro = counts.pooled()
-    values = {"macro_f1": averages["f1"], "macro_f1_all": metrics.macro(per_class["f1"], defined)}
-    values |= {f"micro_{n}": getattr(metrics, n)(micro)[:, 0] for n in ("f1", "precision", "recall")}
-    values |= {f"macro_{n}": averages[n] for n in ("precision", "recall")} | {"uar": averages["uar"]}
-    values["exact_match"] = metrics.exact_match(answer.presence, answer.decisions, weights)
-    values["hamming"] = metrics.hamming_loss(answer.presence, answer.decisions, weights)
-    for t in FIXED_THRESHOLDS:
-        at_t = metrics.confusion_counts(answer.presence, answer.decided_at(t), weights)
-        values[f"macro_f1_at_{t}"] = metrics.macro(metrics.f1(at_t), headline)
-    return values
+def _multilabel_statistics(answer: Answer, headline: np.ndarray, defined: np.ndarray) -> Callable[..., dict[str, np.ndarray]]:
+    cells_at = {t: metrics.confusion_cells(answer.presence, answer.decided_at(t)) for t in FIXED_THRESHOLDS}
+
+    def statistics(counts, averages, per_class, weights) -> dict[str, np.ndarray]:
+        micro = counts.pooled()
+        values = {"macro_f1": averages["f1"], "macro_f1_all": metrics.macro(per_class["f1"], defined)}
+        values |= {f"micro_{n}": getattr(metrics, n)(micro)[:, 0] for n in ("f1", "precision", "recall")}
+        values |= {f"macro_{n}": averages[n] for n in ("precision", "recall")} | {"uar": averages["uar"]}
+        values["exact_match"] = metrics.exact_match(answer.presence, answer.decisions, weights)
+        values["hamming"] = metrics.hamming_loss(answer.presence, answer.decisions, weights)
+        for t, cells in cells_at.items():
+            values[f"macro_f1_at_{t}"] = metrics.macro(metrics.f1(metrics.counted(cells, weights)), headline)
+        return values
+
+    return statistics
 
 
-def _multiclass_statistics(answer, counts, averages, per_class, headline, defined, weights) -> dict[str, np.ndarray]:
-    return {
-        "uf1": averages["f1"],  # the name MEGC2019 gives to the macro F1
-        "uar": averages["recall"],
-        "accuracy": metrics.exact_match(answer.presence, answer.decisions, weights),
-        "macro_f1": averages["f1"],
-        "weighted_f1": metrics.weighted_f1(counts),
-        "macro_precision": averages["precision"],
-    }
+def _multiclass_statistics(answer: Answer, headline: np.ndarray, defined: np.ndarray) -> Callable[..., dict[str, np.ndarray]]:
+    top2 = metrics.in_top(answer.presence, answer.scores, 2)
+    names_one = answer.logits is None  # a predictor that names one class has no second
+
+    def statistics(counts, averages, per_class, weights) -> dict[str, np.ndarray]:
+        return {
+            "uf1": averages["f1"],  # the name MEGC2019 gives to the macro F1
+            "uar": averages["recall"],
+            "balanced_accuracy": averages["recall"],  # the name scikit-learn gives to the same
+            "accuracy": metrics.exact_match(answer.presence, answer.decisions, weights),
+            "top2_accuracy": np.full(len(weights), np.nan) if names_one else metrics.weighted_mean(top2, weights),
+            **{f"macro_{name}": averages[name] for name in ("f1", "precision", "recall")},
+            **{f"weighted_{name}": metrics.by_support(per_class[name], counts) for name in ("f1", "precision", "recall")},
+        }
+
+    return statistics
 
 
-def _probability_statistics(answer: Answer) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+def _probability_statistics(answer: Answer) -> Statistic:
     if answer.logits is None or answer.failed().any():
-        return lambda weights: {name: np.full(len(weights), np.nan) for name in ("nll", "brier", "ece")}
-    task = answer.presence, answer.logits, answer.multilabel
-    nll, brier, outcome = (f(*task) for f in (calibration.nll_per_row, calibration.brier_per_row, calibration.confidence_and_outcome))
-    return lambda weights: {
-        "nll": metrics.weighted_mean(nll, weights), "brier": metrics.weighted_mean(brier, weights),
-        "ece": calibration.expected_calibration_error(*outcome, weights),
-    }
+        names = ("nll", "brier", "ece") if answer.multilabel else ("nll", "brier", *calibration.ERRORS)
+        return lambda weights: {name: np.full(len(weights), np.nan) for name in names}
+    return calibration.measures(answer.presence, answer.logits, answer.multilabel)

@@ -7,6 +7,7 @@ the plain metric. Everything equals scikit-learn with `sample_weight` to 1e-12, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -27,8 +28,17 @@ class Counts(NamedTuple):
 
 def confusion_counts(presence: np.ndarray, decisions: np.ndarray, weights: np.ndarray) -> Counts:
     """Counts of `decisions` against `presence`, both bool [R, K], under `weights` [B, R]."""
+    return counted(confusion_cells(presence, decisions), weights)
+
+
+def confusion_cells(presence: np.ndarray, decisions: np.ndarray) -> np.ndarray:
+    """float64 [R, 4K]: which of the four cells each decision falls into; made once for all blocks of resamples."""
     cells = (presence & decisions, ~presence & decisions, presence & ~decisions, ~presence & ~decisions)
-    return Counts(*np.split(weights @ np.concatenate(cells, axis=1).astype(np.float64), 4, axis=1))  # one product, not four small ones
+    return np.concatenate(cells, axis=1).astype(np.float64)
+
+
+def counted(cells: np.ndarray, weights: np.ndarray) -> Counts:
+    return Counts(*np.split(weights @ cells, 4, axis=1))  # one product, not four small ones
 
 
 def precision(counts: Counts) -> np.ndarray:
@@ -53,40 +63,72 @@ def uar(counts: Counts) -> np.ndarray:
     return (recall(counts) + _ratio(counts.tn, counts.tn + counts.fp)) / 2
 
 
-def weighted_f1(counts: Counts) -> np.ndarray:
-    """F1 averaged by support, [B]."""
+def by_support(values: np.ndarray, counts: Counts) -> np.ndarray:
+    """`values` [B, K] of the classes (F1, precision, ...) averaged by support, [B]: scikit-learn's average='weighted'."""
     support = counts.tp + counts.fn
-    return _ratio((np.nan_to_num(f1(counts)) * support).sum(axis=1), support.sum(axis=1))
+    return _ratio((np.nan_to_num(values) * support).sum(axis=1), support.sum(axis=1))
 
 
 def roc_auc_and_average_precision(
     presence: np.ndarray, scores: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Both [B, K], from one sorting of `scores` [R, K].
+    """Both [B, K], for `scores` [R, K].
 
     ROC-AUC is the chance that a positive row scores above a negative one, ties counting half. Average precision is the sum over
     distinct scores of (R_n - R_{n-1}) P_n: the step-wise, not interpolated, area of scikit-learn.
     """
-    by_row = np.ascontiguousarray(weights.T)  # a class then gathers whole rows of memory
-    auc, ap = np.empty((2, len(weights), scores.shape[1]))
-    for k, (y, s) in enumerate(zip(presence.T, scores.T, strict=True)):
-        order = np.argsort(-s, kind="stable")
-        rows, others = order[y[order]], order[~y[order]]
-        starts = np.flatnonzero(np.diff(s[rows], prepend=np.nan) != 0)  # of the distinct scores of positive rows, highest first
-        positive = by_row[rows] if len(starts) == len(rows) else np.add.reduceat(by_row[rows], starts, axis=0)
-        tp = np.cumsum(positive, axis=0)
-        negatives = np.concatenate([np.zeros((1, len(weights))), np.cumsum(by_row[others], axis=0)])
-        above, upto = (negatives[np.searchsorted(-s[others], -s[rows][starts], side)] for side in ("left", "right"))
-        wins = np.einsum("ub,ub->b", positive, negatives[-1] - (above + upto) / 2)
-        auc[:, k] = _ratio(wins, positive.sum(axis=0) * negatives[-1])
-        precision_n = np.divide(tp, tp + upto, out=np.zeros_like(tp), where=positive > 0)
-        ap[:, k] = _ratio(np.einsum("ub,ub->b", positive, precision_n), positive.sum(axis=0))
-    return auc, ap
+    return ranking(presence, scores)(weights)
+
+
+def ranking(presence: np.ndarray, scores: np.ndarray) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """`roc_auc_and_average_precision` as a function of the weights alone: the rows are sorted once for all blocks of resamples."""
+    columns = [_segments(y, s) for y, s in zip(presence.T, scores.T, strict=True)]
+
+    def auc_and_ap(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        by_row = np.ascontiguousarray(weights.T)  # a class then gathers whole rows of memory
+        auc, ap = np.empty((2, len(weights), len(columns)))
+        for k, (order, starts, segments, thresholds) in enumerate(columns):
+            sums = np.zeros((3 * thresholds + 1, len(weights)))
+            if len(order):
+                sums[segments] = np.add.reduceat(by_row.take(order, axis=0), starts, axis=0)
+            between, positive, tied = sums[0::3], sums[1::3], sums[2::3]
+            tp, upto = np.cumsum(positive, axis=0), np.cumsum(between[:-1] + tied, axis=0)
+            positives, negatives = positive.sum(axis=0), between.sum(axis=0) + tied.sum(axis=0)
+            wins = np.einsum("ub,ub->b", positive, negatives - upto + tied / 2)
+            auc[:, k] = _ratio(wins, positives * negatives)
+            precision_n = np.divide(tp, tp + upto, out=np.zeros_like(tp), where=positive > 0)
+            ap[:, k] = _ratio(np.einsum("ub,ub->b", positive, precision_n), positives)
+        return auc, ap
+
+    return auc_and_ap
+
+
+def _segments(y: np.ndarray, s: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """Rows by falling score, cut into runs around the u = 0, 1, ... distinct scores of positive rows: 3u holds the negatives
+    between the scores u - 1 and u, 3u + 1 the positives at score u, 3u + 2 the negatives at it.
+
+    Returns:
+      order [R], where each run starts in it, which run that is, and how many distinct scores there are.
+    """
+    distinct = np.unique(-s[y])
+    above = np.searchsorted(distinct, -s, "left")
+    tied = np.searchsorted(distinct, -s, "right") > above
+    run = 3 * above + np.where(y, 1, 2 * tied)
+    order = np.argsort(run, kind="stable")
+    starts = np.flatnonzero(np.diff(run[order], prepend=-1))
+    return order, starts, run[order][starts], len(distinct)
 
 
 def exact_match(presence: np.ndarray, decisions: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Share of rows whose K decisions are all right, [B]. On one-hot columns this is the accuracy."""
     return weighted_mean((presence == decisions).all(axis=1), weights)
+
+
+def in_top(presence: np.ndarray, scores: np.ndarray, k: int) -> np.ndarray:
+    """bool [R]: the true class is among the k highest `scores` [R, K]; of equal scores the later class goes first, as in
+    scikit-learn's top_k_accuracy_score. A row with a NaN is a miss."""
+    top = np.argsort(scores, axis=1, kind="stable")[:, ::-1][:, :k]
+    return np.take_along_axis(presence, top, axis=1).any(axis=1) & ~np.isnan(scores).any(axis=1)
 
 
 def hamming_loss(presence: np.ndarray, decisions: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -1,4 +1,5 @@
-"""The figures of a run, as PNG files. The only file that imports matplotlib, and without pyplot: no global state, no display.
+"""The figures of a run, as PNG files. The only file that imports matplotlib, and without pyplot: no global state, no display. Other
+files draw on a `canvas` (confidence_plots.py).
 
 Every figure has a title; with `synthetic` the title says so in white on red, and the file's own metadata repeats it.
 """
@@ -38,7 +39,7 @@ def learning_curves(path: Path, history: Sequence[dict], chosen: dict[str, int],
     keys = list(dict.fromkeys(k for row in history for k, value in row.items() if value is not None))
     losses = [k for k in keys if k.endswith("loss")]
     panels = [p for p in (losses, [k for k in keys if k.startswith("val_") and k not in losses]) if p]
-    with _figure(path, "Learning curves", (WIDTH, 3.1), synthetic) as figure:
+    with canvas(path, "Learning curves", (WIDTH, 3.1), synthetic) as figure:
         for ax, names in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
             for name, colour in zip(names, (BLUE, ORANGE, GREY) if names is losses else (GREEN, RED, SKY, GREY), strict=False):
                 points = [(row["epoch"], row[name]) for row in history if row.get(name) is not None]
@@ -59,7 +60,7 @@ def selected_epochs(path: Path, epochs: dict[str, np.ndarray], last: int, synthe
       epochs: selection name -> int [T], the selected epoch of each trial. last: the highest epoch of the axis.
     """
     edges = np.linspace(0.5, last + 0.5, min(last, 50) + 1)
-    with _figure(path, "Selected epochs", (WIDTH, 0.9 + 1.05 * len(epochs)), synthetic) as figure:
+    with canvas(path, "Selected epochs", (WIDTH, 0.9 + 1.05 * len(epochs)), synthetic) as figure:
         axes = figure.subplots(len(epochs), 1, sharex=True, squeeze=False)[:, 0]
         for ax, (name, chosen) in zip(axes, epochs.items(), strict=True):
             colour = ORACLE if name == "oracle" else BLUE
@@ -74,7 +75,7 @@ def selected_epochs(path: Path, epochs: dict[str, np.ndarray], last: int, synthe
 def per_class_f1(path: Path, per_class: Sequence[dict], baseline: str, synthetic: bool) -> None:
     """F1 of each class with its interval, the constant predictor's F1 as a tick; pale where not part of the macro F1."""
     rows = sorted(per_class, key=lambda r: r["train_positives"])
-    with _figure(path, "F1 by class", (WIDTH, 1.2 + 0.24 * len(rows)), synthetic) as figure:
+    with canvas(path, "F1 by class", (WIDTH, 1.2 + 0.24 * len(rows)), synthetic) as figure:
         ax = figure.subplots()
         for y, row in enumerate(rows):
             f1 = row["f1"]
@@ -100,17 +101,17 @@ def confusion_grid(path: Path, names: Sequence[str], tp: Sequence[float], fp: Se
     """A 2x2 matrix per action unit, from counts [K]: counts written, colour the share of the true row."""
     across = min(len(names), 7)
     down = -(-len(names) // across)
-    canvas = np.full((3 * down, 3 * across), np.nan)
-    with _figure(path, "Confusion matrices by action unit", (WIDTH, 0.8 + 1.0 * down), synthetic) as figure:
+    cells = np.full((3 * down, 3 * across), np.nan)
+    with canvas(path, "Confusion matrices by action unit", (WIDTH, 0.8 + 1.0 * down), synthetic) as figure:
         ax = figure.subplots()
         for k, name in enumerate(names):
             top, left = 3 * (k // across) + 1, 3 * (k % across)
             counts = np.array([[tn[k], fp[k]], [fn[k], tp[k]]])
-            canvas[top : top + 2, left : left + 2] = share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1e-9)
+            cells[top : top + 2, left : left + 2] = share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1e-9)
             ax.text(left + 0.5, top - 0.62, name, ha="center", va="bottom", fontsize=9, weight="bold")
             for (i, j), count in np.ndenumerate(counts):
                 _cell_text(ax, left + j, top + i, _count(count), share[i, j])
-        ax.imshow(np.ma.masked_invalid(canvas), vmin=0, vmax=1, aspect="auto")
+        ax.imshow(np.ma.masked_invalid(cells), vmin=0, vmax=1, aspect="auto")
         for row in range(down):
             for t, name in enumerate(("absent", "present")):
                 ax.text(-0.6, 3 * row + 1 + t, name, ha="right", va="center", fontsize=8, color="#333333")
@@ -129,7 +130,7 @@ def confusion_matrix(path: Path, names: Sequence[str], counts: np.ndarray, unans
     counts = np.column_stack([counts, unanswered])[:, : len(said)]
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1e-9)
     side = 1.5 + 0.5 * len(names)
-    with _figure(path, "Confusion matrix", (min(WIDTH, 2 * side + 1.4), side), synthetic) as figure:
+    with canvas(path, "Confusion matrix", (min(WIDTH, 2 * side + 1.4), side), synthetic) as figure:
         for ax, title, texts in zip(figure.subplots(1, 2), ("rows", "share of the true class"), (
             [[_count(c) for c in row] for row in counts], [[f"{s:.2f}" for s in row] for row in share]), strict=True):
             ax.imshow(share, vmin=0, vmax=1, aspect="auto")
@@ -150,7 +151,7 @@ def prevalence(path: Path, names: Sequence[str], presence: np.ndarray, synthetic
     together = presence.T.astype(int) @ presence.astype(int)
     exclusive = not (together - np.diag(np.diag(together))).any()
     title = "How often each class occurs" if exclusive else "How often action units occur, and together"
-    with _figure(path, title, (WIDTH, 1.2 + 0.22 * k), synthetic) as figure:
+    with canvas(path, title, (WIDTH, 1.2 + 0.22 * k), synthetic) as figure:
         left, *right = np.ravel(figure.subplots(1, 1 if exclusive else 2, width_ratios=None if exclusive else [1, 1.5]))
         counts = np.diag(together)
         left.barh(range(k), counts, color=BLUE, height=0.65)
@@ -183,20 +184,20 @@ def clips(path: Path, images: np.ndarray, captions: Sequence[str], right: int, k
     texts = ["\n".join(textwrap.fill(part, 24, subsequent_indent="  ") for part in caption.split("\n")) for caption in captions]
     heights = [1.38 + 0.122 * max(texts[i].count("\n") + 1 for i in group) for group in rows]  # inches: an image and its caption
     title = "Test clips, most right above and most wrong below"
-    with _figure(path, title, (WIDTH, 0.45 + sum(heights)), synthetic) as figure:
+    with canvas(path, title, (WIDTH, 0.45 + sum(heights)), synthetic) as figure:
         axes = figure.subplots(len(rows), across, squeeze=False, height_ratios=heights)
         for ax in axes.flat:
             ax.axis("off")
             ax.set_anchor("N")
         for line, group in zip(axes, rows, strict=True):
             for ax, i in zip(line, group, strict=False):
-                _draw_flow(ax, images[i]) if kind == "flow" else ax.imshow(images[i], cmap="gray")
+                _draw_flow(ax, images[i]) if kind == "flow" else ax.imshow(images[i], cmap="gray", vmin=0, vmax=255)
                 ax.text(0, -0.04, texts[i], fontsize=7, transform=ax.transAxes, va="top", color="#222222", in_layout=False)
 
 
 def sweep_scatter(path: Path, points: Sequence[tuple[int, float, float]], metric: str, lower_is_better: bool, synthetic: bool) -> None:
     """Test against validation, a dot a point, numbered by its rank (1 is the best by validation, and filled)."""
-    with _figure(path, f"{metric}: test against validation", (5.6, 4.4), synthetic) as figure:
+    with canvas(path, f"{metric}: test against validation", (5.6, 4.4), synthetic) as figure:
         ax = figure.subplots()
         for rank, val, test in points:
             ax.plot(val, test, "o", ms=9, color=BLUE if rank == 1 else "white", mec=BLUE, zorder=3)
@@ -228,7 +229,7 @@ def _cell_text(ax, x: float, y: float, text: str, share: float, size: float = 8)
 
 
 @contextlib.contextmanager
-def _figure(path: Path, title: str, size: tuple[float, float], synthetic: bool) -> Iterator[Figure]:
+def canvas(path: Path, title: str, size: tuple[float, float], synthetic: bool) -> Iterator[Figure]:
     """Yields a figure in the house style and saves it, whole or not at all, when the block ends."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=size, layout="constrained")

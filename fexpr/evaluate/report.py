@@ -22,7 +22,7 @@ def write_report(
     """Writes `figures/*.png` and `report.html` from config.json, metrics.jsonl, metrics.json and predictions.npz.
 
     config.json may hold, and the report then shows: `config`, `versions`, `devices` {kind, count}, `data` {name, source, rows,
-    groups, group_name, parts: {part: {rows, groups}}}, `model` {name, parameters}, `command`, `wall_seconds`.
+    groups, group_name, parts: {part: {rows, groups}}}, `model` {name, parameters}, `command`, `wall_seconds`, `notes` [text].
 
     Args:
       run_dir: a finished run.
@@ -38,15 +38,26 @@ def write_report(
     """
     run_dir = Path(run_dir)
     config, metrics = run.read_json(run_dir / run.CONFIG), run.read_json(run_dir / run.METRICS)
-    predictions = checked(run.read_arrays(run_dir / run.PREDICTIONS), metrics["selection"])
+    return write_page(run_dir, config, metrics, run.read_arrays(run_dir / run.PREDICTIONS), images, data_labels, kind)
+
+
+def write_page(
+    run_dir: Path, config: dict, metrics: dict, predictions: dict[str, np.ndarray], images: Mapping[str, np.ndarray] | None = None,
+    data_labels: np.ndarray | None = None, kind: str = "flow",
+) -> Path:
+    """`write_report` for what is at hand rather than in a run directory."""
+    predictions = checked(predictions, metrics["selection"])
+    group = config.get("data", {}).get("group_name")
+    metrics = metrics | {"group_name": group} if group else metrics
     drawn = figures.draw(run_dir, metrics, predictions, images, data_labels, kind)
     path = run_dir / run.REPORT
     run.write_text(path, render(
         "report.html.j2", h=headline, metrics=metrics, synthetic=metrics["source"] == "synthetic", title=_title(config, metrics),
         subtitle=f"run {run_dir.resolve().name}", facts=_facts(config, metrics, predictions),
-        group=config.get("data", {}).get("group_name", "group"), monitor=config.get("config", {}).get("train", {}).get("monitor"),
+        group=metrics["group_name"], monitor=config.get("config", {}).get("train", {}).get("monitor"),
         groups={name: list(rows) for name, rows in itertools.groupby(metrics["per_group"], lambda row: row["dataset"] or "")},
-        figures=[(image(file), caption) for file, caption in drawn], command=config.get("command", ""),
+        figures=[(file.stem, image(file), caption) for file, caption in drawn], command=config.get("command", ""),
+        notes=config.get("notes", []),
         settings=list(flat(config.get("config", {}))), versions=config.get("versions", {}),
     ))
     return path
@@ -68,6 +79,8 @@ def duration(seconds: float) -> str:
 
 
 def _title(config: dict, metrics: dict) -> str:
+    if "title" in config:
+        return config["title"]
     model = config.get("model", {}).get("name", "model")
     data = config.get("data", {}).get("name", metrics["source"].split("@")[0])
     classes = f"{len(metrics['per_class'])} {'action units' if metrics['task'] == 'multilabel' else 'classes'}"
@@ -78,22 +91,31 @@ def _title(config: dict, metrics: dict) -> str:
 def _facts(config: dict, metrics: dict, predictions: dict) -> list[tuple[str, str]]:
     """What was run on what, in words; only what the run directory holds."""
     data, model, devices, trials = (*(config.get(key, {}) for key in ("data", "model", "devices")), metrics["trials"])
-    group = data.get("group_name", "group")
+    group = metrics["group_name"]
 
     def size(n: dict) -> str:
+        if n.get("groups") == n["rows"]:
+            return f"{n['rows']:,} {group}s"
         return f"{n['rows']:,} rows, {n['groups']:,} {group}s" if "groups" in n else f"{n['rows']:,} rows"
 
     facts = [("source", metrics["source"])]
     facts += [("data", size(data))] if "rows" in data else []
     facts += [({"train": "training", "val": "validation"}.get(part, part), size(n)) for part, n in data.get("parts", {}).items()]
+    of = {"test": "test", "val": "validation"}
+    facts += [(f"{of[split]} rows are of", ", ".join(names)) for split, names in metrics["datasets"].items() if names]
     if trials["count"] > 1:
         folds, seeds = trials["folds"], len(metrics["seeds"])
         facts.append(("trials", f"{folds} fold{'s' * (folds > 1)} × {seeds} seed{'s' * (seeds > 1)}"))
-    facts.append(("model", model.get("name", "?")))
+    if "rows" not in data:
+        facts += [({"val": "validation"}.get(split, split), size({"rows": n, "groups": metrics["groups"][split]}))
+                  for split, n in metrics["rows"].items() if n]
+    facts += [("model", model["name"])] if "name" in model else []
     if "parameters" in model:
         facts.append(("parameters", f"{model['parameters']:,}"))
     chosen = headline.SELECTIONS_IN_WORDS[metrics["selection"]]
-    if trials["count"] == 1 and "epoch" in predictions:
+    if headline.trained_elsewhere(metrics):
+        pass
+    elif trials["count"] == 1 and "epoch" in predictions:
         epoch = predictions["epoch"][0][("last", "best_val").index(metrics["selection"])]
         facts.append(("selected epoch", f"{epoch} ({chosen.removesuffix(' epoch')})"))
     else:

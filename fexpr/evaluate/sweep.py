@@ -10,13 +10,13 @@ from rich.console import Console
 from rich.table import Table
 
 from fexpr import run, terminal
-from fexpr.evaluate import headline, plots
+from fexpr.evaluate import calibration, headline, plots
 from fexpr.evaluate.page import image, render
 from fexpr.evaluate.report import duration
 
 SWEEP_JSON, SWEEP_HTML = "sweep.json", "sweep.html"
 METRIC_OF_MONITOR = {"loss": "nll"}  # the other monitors have the names of their metrics
-LOWER_IS_BETTER = ("nll", "brier", "ece", "hamming")
+LOWER_IS_BETTER = ("nll", "brier", "hamming", *calibration.ERRORS)
 
 
 def ranked(points: Sequence[dict], monitor: str) -> dict:

@@ -108,3 +108,10 @@ def sizes(predictions: dict, selection: str) -> dict[str, dict[str, int]]:
         "ids": {split: len(np.unique(predictions["ids"][rows])) for split, rows in parts.items()},
         "groups": {split: len(np.unique(predictions["groups"][rows])) for split, rows in parts.items()},
     }
+
+
+def datasets(predictions: dict, selection: str) -> dict[str, list[str]]:
+    """Where the rows of each split come from, such as {'test': ['PrivateTest'], 'val': ['Training']}; {} where that is not known."""
+    if "dataset" not in predictions:
+        return {}
+    return {split: np.unique(predictions["dataset"][rows_of(predictions, selection, split)]).tolist() for split in ("test", "val")}

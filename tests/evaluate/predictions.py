@@ -65,3 +65,27 @@ def multiclass(seed=0, subjects=8, per_subject=12, classes=3, skill=1.0, seeds=(
         "fold_names": np.array([f"s{f}" for f in range(subjects)]), "failed": np.isin(np.arange(len(trials)), failed),
         "epoch": rng.integers(1, 51, (len(trials), 3)).astype(np.int32),
     }
+
+
+FER_CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+
+
+def pictures(seed=0, val=300, test=400, sharp=3.0, selections=("last", "best_val", "oracle")):
+    """One trial on pictures without subjects, as FER2013 has them: every id is its own group; an overconfident model."""
+    rng = np.random.default_rng(seed)
+    n, k = val + test, len(FER_CLASSES)
+    share = np.array([0.14, 0.02, 0.14, 0.25, 0.17, 0.11, 0.17])
+    labels = rng.choice(k, n, p=share)
+    labels[-2 * k :] = np.tile(np.arange(k), 2)
+    part = np.r_[np.full(val, "Training"), np.where(np.arange(test) % 2, "PrivateTest", "PublicTest")]
+    ids = np.array([f"{p}_{i}" for i, p in enumerate(part)])
+    blocks = [sharp * ((1.8 + 0.1 * i) * np.eye(k)[labels] + rng.normal(size=(n, k))) for i in range(len(selections))]
+    many = len(selections)
+    return {
+        "ids": np.tile(ids, many), "groups": np.tile(ids, many), "labels": np.tile(labels, many).astype(np.int32),
+        "logits": np.concatenate(blocks).astype(np.float32), "trial": np.zeros(many * n, np.int32),
+        "split": np.tile(np.r_[np.full(val, "val"), np.full(test, "test")], many), "selection": np.repeat(selections, n),
+        "dataset": np.tile(part, many), "class_names": np.array(FER_CLASSES),
+        "train_positives": np.round(share * 2000)[None].astype(np.float32), "train_rows": np.array([2000], np.int32),
+        "epoch": np.array([[50, 31, 28]], np.int32),
+    }

@@ -173,4 +173,4 @@ def test_five_seeds_of_a_leave_one_subject_out_take_seconds():
     p = multiclass(subjects=52, per_subject=5, seeds=range(5), selections=ALL)
     began = time.process_time()
     evaluate(p, "best_val", "megc2019@0", resamples=1000)
-    assert time.process_time() - began < 5  # about 1 on an idle core
+    assert time.process_time() - began < 10  # about 2 on an idle core, half of it the isotonic fits of 260 trials

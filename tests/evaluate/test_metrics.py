@@ -73,13 +73,17 @@ def test_one_of_k_metrics_equal_scikit_learn(case):
             "macro_f1": sk.f1_score(labels, logits.argmax(1), sample_weight=w, average="macro"),
             "weighted_f1": sk.f1_score(labels, logits.argmax(1), sample_weight=w, average="weighted"),
             "uar": sk.balanced_accuracy_score(labels, logits.argmax(1), sample_weight=w),
+            "weighted_precision": sk.precision_score(labels, logits.argmax(1), sample_weight=w, average="weighted"),
+            "top2": sk.top_k_accuracy_score(labels, logits, k=2, sample_weight=w),
             "nll": sk.log_loss(labels, p, sample_weight=w),
             "brier": sk.brier_score_loss(labels, p, sample_weight=w, scale_by_half=False),
         }
         found = {
             "accuracy": metrics.exact_match(truth, decisions, weights)[b],
             "macro_f1": metrics.macro(metrics.f1(counts), every)[b],
-            "weighted_f1": metrics.weighted_f1(counts)[b], "uar": metrics.macro(metrics.recall(counts), every)[b],
+            "weighted_f1": metrics.by_support(metrics.f1(counts), counts)[b], "uar": metrics.macro(metrics.recall(counts), every)[b],
+            "weighted_precision": metrics.by_support(metrics.precision(counts), counts)[b],
+            "top2": metrics.weighted_mean(metrics.in_top(truth, logits, 2), weights)[b],
             "nll": nll[b], "brier": brier[b],
         }
         assert found == pytest.approx(expected, abs=1e-12)

@@ -11,10 +11,11 @@ import pytest
 from rich.console import Console
 
 from fexpr import run
-from fexpr.evaluate import evaluate, headline
+from fexpr.evaluate import evaluate, examples, headline
+from fexpr.evaluate.answers import model_answer
 from fexpr.evaluate.headline import print_headline, verdict
 from fexpr.evaluate.report import write_report
-from tests.evaluate.predictions import multiclass, multilabel
+from tests.evaluate.predictions import FER_CLASSES, multiclass, multilabel, pictures
 
 CONFIG = {
     "format": 1,
@@ -117,7 +118,9 @@ def test_one_of_k_report_with_a_bare_config(tmp_path):
     (tmp_path / run.HISTORY).unlink()
     page = write_report(tmp_path, flow_maps(predictions["ids"]), predictions["labels"], kind="face").read_text(encoding="utf-8")
     assert "most frequent class" in page
-    assert page.count("data:image/png;base64,") == 5
+    assert {p.stem for p in (tmp_path / "figures").iterdir()} == {
+        "selected_epochs", "f1_by_class", "confusion", "reliability", "risk_coverage", "prevalence", "mistakes", "worst_by_class"}
+    assert page.count("data:image/png;base64,") == 8
     assert title_of(tmp_path / "figures" / "confusion.png") == "Confusion matrix"
     assert "8 folds × 1 seed<" in page
     assert "over seeds" not in page
@@ -128,7 +131,7 @@ def test_cross_validation_report(tmp_path):
     metrics = make_run(tmp_path, predictions, "best_val", source="megc2019@0", config={"format": 1, "data": {"group_name": "subject"}})
     page = write_report(tmp_path, flow_maps(predictions["ids"]), predictions["labels"]).read_text(encoding="utf-8")
     assert {p.stem for p in (tmp_path / "figures").iterdir()} == {
-        "learning_curves", "selected_epochs", "f1_by_class", "confusion", "prevalence", "clips"}
+        "learning_curves", "selected_epochs", "f1_by_class", "confusion", "prevalence", "clips"}  # a failed trial has no confidence
     text = re.sub(r"<[^>]*>", " ", page)
     for expected in (
         "8 folds × 3 seeds", "Results by data set", "Spread over seeds", "Every test subject", "oracle — chosen on test rows",
@@ -145,6 +148,53 @@ def test_cross_validation_report(tmp_path):
     assert sum(line.split()[0] in ("full", "a", "b") and "best val" in line for line in lines if line.strip()) == 3
     assert any("over 3 seeds: UF1 ±" in line for line in lines)
     assert any(line.startswith("1 of 24 trials turned NaN: s1 (seed 1).") for line in lines)
+
+
+def test_report_on_pictures(tmp_path):
+    predictions = pictures()
+    config = CONFIG | {"data": {"name": "fer2013", "source": "fer2013@0", "rows": 2700, "groups": 2700, "group_name": "image"}}
+    metrics = make_run(tmp_path, predictions, "best_val", source="fer2013@0", config=config)
+    rng = np.random.default_rng(0)
+    faces = {i: rng.integers(0, 255, (48, 48, 1), np.uint8) for i in np.unique(predictions["ids"]).tolist()}
+    page = write_report(tmp_path, faces, predictions["labels"], "face").read_text(encoding="utf-8")
+    assert {p.stem for p in (tmp_path / "figures").iterdir()} == {
+        "learning_curves", "f1_by_class", "confusion", "reliability", "risk_coverage", "prevalence", "mistakes", "worst_by_class"}
+    text = " ".join(re.sub(r"<[^>]*>", " ", page).split())
+    for expected in (
+        "2,700 images", "of the 400 test images", "Accuracy on PrivateTest and PublicTest is", "test rows are of PrivateTest, PublicTest",
+        "Calibration on PrivateTest and PublicTest", "(Training)", headline.calibration(metrics), "Kaggle 2013: 0.",
+        "which is another part: this is not its rank", "as the model says", "vector scaling", "isotonic regression", "AURC",
+    ):
+        assert expected in text
+    assert "subject" not in text
+    assert "Every test" not in text
+    assert text.index("all rows") < text.index("means over 7 classes")
+    terminal = printed(metrics)
+    table = terminal.partition("test: best val")[2]
+    assert table.index("accuracy ") < table.index("macro F1 ") < table.index("UAR ")
+    assert "temperature" in terminal
+    assert "UF1" not in terminal + text
+
+
+def test_grids_show_the_most_confident_mistakes_and_the_worst_of_each_class():
+    predictions = pictures()
+    answer = model_answer(predictions | {"trial_seed": np.zeros(1, int)}, "last", "test", None)
+    rows = (predictions["selection"] == "last") & (predictions["split"] == "test")
+    ids, labels = predictions["ids"][rows], predictions["labels"][rows]
+    images = {i: np.zeros((1, 1, 1), np.uint8) for i in ids.tolist()}
+    said, p = answer.decisions.argmax(axis=1), answer.scores
+    wrong = sorted(np.flatnonzero(said != labels), key=lambda r: -p[r].max())
+    grid = examples.mistakes(answer, ids, list(FER_CLASSES), images)
+    captions = [picture.caption for _, line in grid for picture in line]
+    assert len(captions) == min(24, len(wrong))
+    for r, caption in zip(wrong, captions, strict=False):
+        true, named = FER_CLASSES[labels[r]], FER_CLASSES[said[r]]
+        assert caption == f"true {true} {p[r, labels[r]]:.2f}\nsaid {named} {p[r, said[r]]:.2f}"
+    worst = dict(examples.worst_by_class(answer, ids, list(FER_CLASSES), images))
+    assert list(worst) == list(FER_CLASSES)
+    for k, name in enumerate(FER_CLASSES):
+        lowest = np.sort(p[labels == k, k])[:8]
+        assert [picture.caption.split("\n")[0] for picture in worst[name]] == [f"true {name} {v:.2f}" for v in lowest]
 
 
 def test_terminal_tables_are_never_cut(tmp_path):
