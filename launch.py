@@ -33,7 +33,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "The run directory; default: a f
 def main(_):
     import jax  # after the flags: --help and mistakes answer at once
 
-    from experiments import EXPERIMENTS
+    from experiments import EXPERIMENTS, LABORATORIES
     from experiments.run_dir import start_log
     from experiments.sweep import sweep
     from fexpr.data.prepare import resolve_source
@@ -45,7 +45,8 @@ def main(_):
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     if config.experiment != "fit" or config.sweep or _SWEEP.value:
         use_every_core()
-    config.data.source = resolve_source(config.data)
+    if config.experiment not in LABORATORIES:
+        config.data.source = resolve_source(config.data)
     workdir = Path(_WORKDIR.value or default_workdir(config))
     sweeps = [*config.sweep, *_SWEEP.value]
     if sweeps or _DRY_RUN.value:

@@ -14,20 +14,16 @@ shape and number: the time does not depend on the pixels.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
-import resource
-import statistics
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
+from benchmarks import sides  # noqa: E402
+
 MODEL = {"patch_size": 7, "dim": 64, "heads": 4, "num_hierarchies": 2, "block_repeats": 2}
 CLASSES, RATE = 3, 1e-4
 COUNTS = (1, 2, 4, 8, 16, 32, 52)
@@ -97,63 +93,15 @@ def torch_pass(arguments: argparse.Namespace):
     return run, f"torch {torch.__version__}, {torch.get_num_threads()} threads, {device}"
 
 
-def work(arguments: argparse.Namespace) -> None:
-    """One side, in its own process: a timed pass for every line on stdin."""
-    run = None
-    for _ in sys.stdin:
-        began = time.perf_counter()
-        if run is None:
-            run, about = {"fexpr": fexpr_pass, "torch": torch_pass}[arguments.side](arguments)
-            began = time.perf_counter()
-        run()
-        seconds, peak = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(json.dumps({"seconds": seconds, "peak_mb": peak, "about": about}), flush=True)
-
-
-class Side:
-    """A worker process and the passes that it has made."""
-
-    def __init__(self, name: str, arguments: argparse.Namespace, folds: int):
-        command = [sys.executable, __file__, f"--side={name}", f"--folds={folds}", f"--epochs={arguments.epochs}",
-                   f"--batch={arguments.batch}", f"--device={arguments.device}"]
-        self.name, self.passes = name, []
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def go(self) -> float:
-        self.process.stdin.write("go\n")
-        self.process.stdin.flush()
-        while not (line := self.process.stdout.readline()).startswith('{"seconds"'):  # the data room may say what it reads
-            if not line:
-                sys.exit(f"the {self.name} side ended without an answer")
-        self.passes.append(json.loads(line))
-        return self.passes[-1]["seconds"]
-
-    def close(self) -> None:
-        self.process.stdin.close()
-        self.process.wait()
-
-    @property
-    def warm(self) -> float:
-        return statistics.median(p["seconds"] for p in self.passes[1:])
+def side(name: str, arguments: argparse.Namespace, folds: int) -> sides.Side:
+    return sides.Side(name, [__file__, f"--side={name}", f"--folds={folds}", f"--epochs={arguments.epochs}", f"--batch={arguments.batch}",
+                             f"--device={arguments.device}"])
 
 
 def compare(arguments: argparse.Namespace) -> None:
-    ours, peer = Side("fexpr", arguments, arguments.folds), Side("torch", arguments, arguments.folds)
-    for _ in range(arguments.repeats + 1):
-        ours.go()
-        peer.go()
-    ours.close()
-    peer.close()
-    units = arguments.folds * arguments.epochs
-    print(f"{platform.machine()}, {os.cpu_count()} cores; {arguments.folds} folds x {arguments.epochs} epochs, batch {arguments.batch}, "
-          f"float32; median of {arguments.repeats} warm passes (all: see below)")
-    print(f"{'':8}{'cold s':>9}{'warm s':>9}{'folds x epochs / s':>20}{'peak MB':>9}   with")
-    for side in (ours, peer):
-        print(f"{side.name:8}{side.passes[0]['seconds']:9.2f}{side.warm:9.2f}{units / side.warm:20.1f}{side.passes[-1]['peak_mb']:9.0f}   "
-              f"{side.passes[0]['about']}")
-    print(f"ratio warm {peer.warm / ours.warm:.2f}, cold {peer.passes[0]['seconds'] / ours.passes[0]['seconds']:.2f} (torch / fexpr)")
-    for side in (ours, peer):
-        print(f"{side.name} passes: " + " ".join(f"{p['seconds']:.2f}" for p in side.passes))
+    what = f"{arguments.folds} folds x {arguments.epochs} epochs, batch {arguments.batch}, float32"
+    ours, peer = (side(name, arguments, arguments.folds) for name in ("fexpr", "torch"))
+    sides.compare(ours, peer, arguments.repeats, what, arguments.folds * arguments.epochs, "folds x epochs")
 
 
 def scaling(arguments: argparse.Namespace) -> None:
@@ -161,12 +109,12 @@ def scaling(arguments: argparse.Namespace) -> None:
 
     costs = []
     for count in COUNTS:
-        side = Side("fexpr", arguments, count)
+        worker = side("fexpr", arguments, count)
         for _ in range(arguments.repeats + 1):
-            side.go()
-        side.close()
-        costs.append(side.warm / count / arguments.epochs)
-        print(f"{count:4} folds: {1000 * costs[-1]:8.1f} ms a fold and epoch, cold pass {side.passes[0]['seconds']:.1f} s")
+            worker.go()
+        worker.close()
+        costs.append(worker.warm / count / arguments.epochs)
+        print(f"{count:4} folds: {1000 * costs[-1]:8.1f} ms a fold and epoch, cold pass {worker.passes[0]['seconds']:.1f} s")
     figure = Figure(figsize=(6, 3.5), layout="constrained")
     axes = figure.subplots()
     axes.plot(COUNTS, [1000 * c for c in costs], "o-")
@@ -186,6 +134,6 @@ if __name__ == "__main__":
     parser.add_argument("--side", choices=("fexpr", "torch"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.side:
-        work(given)
+        sides.work(lambda: {"fexpr": fexpr_pass, "torch": torch_pass}[given.side](given))
     else:
         scaling(given) if given.scaling else compare(given)

@@ -27,6 +27,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.experiment = "fit"  # a name of experiments.EXPERIMENTS
     config.seed = 0  # initial weights, shuffling, dropout, augmentation; >= 0
 
+    config.members = ()  # of compare_classifiers: config files, each with its published accuracy: 'mlp_fer2013=0.39 PrivateTest', ...
     config.sweep = ()  # as --sweep: 'optimizer.learning_rate=1e-4,3e-4', ...; every combination is a run
 
     config.data = data = ConfigDict()
@@ -43,28 +44,31 @@ def get_config(variant: str = "") -> ConfigDict:
     data.alternatives = "first"  # what `L12 or L14` counts as: 'first', 'all', 'none'
     data.references = "absent"  # what `ref(7B)`, already there at onset, counts as: 'absent', 'present'
     data.uncertain = "present"  # what `15?` counts as: 'present', 'absent'
+    data.labels = "fer2013"  # of FER2013: 'fer2013' (the release's) or 'ferplus' (majority of ten annotators, eight classes)
     data.skip_clips = ""  # clips left out on purpose, comma-separated: '032_3_1,028_4_1'
     data.synthetic_subjects = 24  # of the built-in synthetic release
     data.synthetic_clips = 160
     data.synthetic_seed = 0
 
     config.split = split = ConfigDict()
-    split.protocol = "holdout"  # or 'loso', 'group_k_fold', 'stratified_group_k_fold', 'repeated_holdout', 'leave_one_dataset_out', 'file'
+    split.protocol = "holdout"  # or official, loso, group_k_fold, stratified_group_k_fold, repeated_holdout, leave_one_dataset_out, file
     split.folds = 5  # of the k-fold protocols
     split.repeats = 10  # of 'repeated_holdout'
     split.file = ""  # 'file': a CSV with the columns that docs/recipes.md shows
     split.seeds = 1  # repeats of every fold with another seed: seed, seed + 1, ...
     split.test_fraction = 0.2  # of the subjects
     split.val_fraction = 0.2  # of the remaining subjects; they select epoch and thresholds
+    split.val = "training"  # 'official': val_fraction of its training rows, stratified, or 'PublicTest'
+    split.test = "auto"  # 'official': 'PublicTest', 'PrivateTest', 'both', or 'auto' (what is there and does not validate)
     split.seed = 42  # scikit-learn's GroupShuffleSplit(random_state)
 
     config.model = ConfigDict({"name": ""})  # a name of fexpr.models.MODELS, and its constructor arguments
 
     config.train = train = ConfigDict()
     train.epochs = 50  # >= 1
-    train.batch_size = 16  # rows over all devices
+    train.batch_size = 16  # rows over all devices; 0 = all training rows
     train.loss = "bce"  # 'bce', 'focal' (action units); 'cross_entropy' (one class)
-    train.targets = "presence"  # of an action unit: 'presence' (0 or 1) or 'intensity' (A-E as 0.2 to 1.0)
+    train.targets = "presence"  # of an action unit: 'presence' (0 or 1) or 'intensity' (A-E as 0.2 to 1.0); of FERPlus: 'soft' (votes)
     train.focal_gamma = 2.0  # 'focal' only
     train.label_smoothing = 0.0  # 'cross_entropy' only, [0, 1)
     train.class_weights = 0.0  # 0 = none, 1 = inverse frequency in the training rows, between = that power of it
@@ -72,21 +76,35 @@ def get_config(variant: str = "") -> ConfigDict:
     train.monitor = "loss"  # chooses the epoch: 'loss', 'roc_auc' (action units); 'accuracy', 'uf1' (one class)
     train.patience = 0  # epochs without a better monitor before stopping; 0 = never
     train.selection = "best_val"  # whose predictions are the result: 'best_val' or 'last'
-    train.normalize = "standardize"  # 'standardize' (channel mean and deviation of the training rows) or 'unit' (0 to 1)
+    train.normalize = "standardize"  # by training rows' mean and deviation; 'pixel' (of each pixel), 'unit' (0 to 1), 'symmetric' (-1 to 1)
+    train.precision = "float32"  # of activations: 'float32' or 'bfloat16'; parameters and sums are always float32
+    train.ema = 0.0  # decay of a running mean of the weights, which then predicts; 0 = none
+    train.tta = "none"  # views whose predictions are averaged: 'none', 'flip', 'flip_crop'; faces only
     train.chunk = 0  # trials at a time; 0 = as many as fit into memory
     train.trial_axis = "auto"  # trials of one device: 'vmap' (all at once), 'map' (one by one), 'auto' ('map' on CPU, else 'vmap')
 
     config.optimizer = optimizer = ConfigDict()
-    optimizer.name = "adamw"  # 'adam', 'adamw', 'sgd' (Nesterov 0.9)
+    optimizer.name = "adamw"  # 'adam', 'adamw', 'sgd' (Nesterov 0.9), 'lbfgs' (with batch_size=0; an epoch is an iteration)
     optimizer.learning_rate = 1e-3  # at its peak
     optimizer.weight_decay = 0.0  # kernels only
-    optimizer.schedule = "constant"  # 'constant' or 'cosine'
+    optimizer.schedule = "constant"  # 'constant', 'cosine', 'plateau' (see plateau_patience)
+    optimizer.plateau_patience = 5  # epochs without a better monitor before the rate is multiplied by plateau_factor
+    optimizer.plateau_factor = 0.5
+    optimizer.tolerance = 0.0  # stop once no entry of the gradient is larger; 0 = never
     optimizer.warmup = 0.0  # share of all steps, [0, 1)
     optimizer.clip_norm = 0.0  # global norm of the gradient; 0 = no clipping
 
     config.augment = augment = ConfigDict()
     augment.flip = 0.0  # probability of a mirror image (of a flow map: u is negated)
     augment.shift = 0  # pixels, largest shift each way
+    augment.vertical_flip = 0.0  # probability of an image upside down
+    augment.rotation = 0.0  # degrees, largest angle each way; faces only
+    augment.rotation_p = 1.0  # probability of a rotation
+    augment.zoom = 0.0  # share: height and width are scaled by 1 - zoom to 1 + zoom
+    augment.brightness = 0.0  # share of 255, largest change each way
+    augment.contrast = 0.0  # share: contrast is scaled by 1 - contrast to 1 + contrast
+    augment.cutout = 0  # pixels, side of the square that is blanked out
+    augment.mixup = 0.0  # alpha of the Beta distribution of shares when two images are mixed; 0 = no mixing
     augment.noise = 0.0  # standard deviation, grey levels of 0..255
 
     config.evaluate = evaluate = ConfigDict()
@@ -106,12 +124,26 @@ def get_config(variant: str = "") -> ConfigDict:
     return config
 
 
+def fer2013(variant: str = "") -> ConfigDict:
+    """The defaults of every classifier of FER2013: trains on Training, a tenth of which validates; tests on the official test parts."""
+    config = get_config(variant)
+    config.data.name, config.data.image_size = "fer2013", 48
+    config.split.protocol, config.split.val_fraction = "official", 0.1
+    config.train.loss, config.train.monitor, config.train.batch_size = "cross_entropy", "accuracy", 128
+    if variant == "debug":
+        config.data.synthetic_clips = 400
+    else:
+        config.data.synthetic_clips = 4000
+    return config
+
+
 def describe() -> str:
     """For --help: the config files with their first line, and every field with its default and meaning."""
     lines = ["Configs:"]
     for path in sorted(Path(__file__).parent.glob("*.py")):
-        if path.stem not in ("base", "__init__"):
-            text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        source = path.read_text(encoding="utf-8")
+        if path.stem != "base" and "def get_config(" in source:
+            text = ast.get_docstring(ast.parse(source)) or ""
             lines.append(f"  {'configs/' + path.name:<34}{text.partition(chr(10))[0]}")
     lines += ["", "Fields, with the defaults of configs/base.py (a config file may set its own):"]
     for section, field, default, meaning in re.findall(r"^    (\w+)\.(\w+) = (.+?)  # (.+)$", inspect.getsource(get_config), re.M):
@@ -142,14 +174,19 @@ def _constraints(c: ConfigDict):
     def number(name, value, text, right):
         return name, value, text, right
 
-    from experiments import EXPERIMENTS
+    from experiments import EXPERIMENTS, LABORATORIES
     from fexpr.data import LOADERS
     from fexpr.data.splits import PROTOCOLS
     from fexpr.models import MODELS
 
     multilabel = c.train.loss != "cross_entropy"
     yield one_of("experiment", c.experiment, tuple(EXPERIMENTS))
-    yield one_of("data.name", c.data.name, tuple(LOADERS))
+    if c.experiment not in LABORATORIES:
+        yield one_of("data.name", c.data.name, tuple(LOADERS))
+    if c.experiment in ("fit", "cross_validate"):
+        yield one_of("model.name", c.model.name, tuple(MODELS))
+    elif c.experiment == "svm":
+        yield one_of("model.name", c.model.name, ("svm",))
     yield one_of("data.source", c.data.source, ("auto", "release", "synthetic"))
     yield one_of("data.layout", c.data.layout, ("auto", "frames", "flow"))
     yield one_of("data.align", c.data.align, ("auto", "landmarks", "detect", "none"))
@@ -158,22 +195,28 @@ def _constraints(c: ConfigDict):
     yield one_of("data.uncertain", c.data.uncertain, ("present", "absent"))
     yield one_of("data.regions", c.data.regions, ("whole", "landmarks"))
     yield one_of("split.protocol", c.split.protocol, tuple(PROTOCOLS))
-    yield one_of("model.name", c.model.name, tuple(MODELS))
     yield one_of("train.loss", c.train.loss, ("bce", "focal", "cross_entropy"))
-    yield one_of("train.targets", c.train.targets, ("presence", "intensity"))
+    yield one_of("train.targets", c.train.targets, ("presence", "intensity") if multilabel else ("presence", "soft"))
     yield one_of("train.monitor", c.train.monitor, ("loss", "roc_auc") if multilabel else ("loss", "accuracy", "uf1"))
     yield one_of("train.selection", c.train.selection, ("best_val", "last"))
-    yield one_of("train.normalize", c.train.normalize, ("standardize", "unit"))
+    yield one_of("train.normalize", c.train.normalize, ("standardize", "pixel", "unit", "symmetric"))
+    yield one_of("train.precision", c.train.precision, ("float32", "bfloat16"))
+    yield one_of("train.tta", c.train.tta, ("none",) if multilabel else ("none", "flip", "flip_crop"))
+    yield one_of("data.labels", c.data.labels, ("fer2013", "ferplus"))
+    yield one_of("split.val", c.split.val, ("training", "PublicTest"))
+    yield one_of("split.test", c.split.test, ("auto", "PublicTest", "PrivateTest", "both"))
     yield one_of("train.trial_axis", c.train.trial_axis, ("auto", "vmap", "map"))
-    yield one_of("optimizer.name", c.optimizer.name, ("adam", "adamw", "sgd"))
-    yield one_of("optimizer.schedule", c.optimizer.schedule, ("constant", "cosine"))
+    yield one_of("optimizer.name", c.optimizer.name, ("adam", "adamw", "sgd", "lbfgs"))
+    yield one_of("optimizer.schedule", c.optimizer.schedule, ("constant", "cosine", "plateau"))
     yield one_of("log.wandb", c.log.wandb, ("", "online", "offline"))
     for name, value, low in (
         ("seed", c.seed, 0), ("data.image_size", c.data.image_size, 8), ("data.min_positives", c.data.min_positives, 1),
         ("data.synthetic_subjects", c.data.synthetic_subjects, 3), ("data.synthetic_clips", c.data.synthetic_clips, 3),
         ("split.seed", c.split.seed, 0), ("split.seeds", c.split.seeds, 1), ("split.folds", c.split.folds, 2),
         ("split.repeats", c.split.repeats, 2), ("train.chunk", c.train.chunk, 0), ("train.epochs", c.train.epochs, 1),
-        ("train.batch_size", c.train.batch_size, 1),
+        ("train.batch_size", c.train.batch_size, 0), ("optimizer.plateau_patience", c.optimizer.plateau_patience, 1),
+        ("optimizer.tolerance", c.optimizer.tolerance, 0), ("augment.rotation", c.augment.rotation, 0),
+        ("augment.cutout", c.augment.cutout, 0), ("augment.mixup", c.augment.mixup, 0),
         ("train.patience", c.train.patience, 0), ("augment.shift", c.augment.shift, 0), ("evaluate.resamples", c.evaluate.resamples, 10),
         ("evaluate.min_train_positives", c.evaluate.min_train_positives, 1), ("train.class_weights", c.train.class_weights, 0),
         ("train.class_weights_max", c.train.class_weights_max, 1), ("train.focal_gamma", c.train.focal_gamma, 0),
@@ -184,6 +227,14 @@ def _constraints(c: ConfigDict):
     yield number("optimizer.learning_rate", c.optimizer.learning_rate, "more than 0", c.optimizer.learning_rate > 0)
     for name, value in (("split.test_fraction", c.split.test_fraction), ("split.val_fraction", c.split.val_fraction)):
         yield number(name, value, "a share of the subjects, between 0 and 1", 0 < value < 1)
-    for name, value in (("optimizer.warmup", c.optimizer.warmup), ("train.label_smoothing", c.train.label_smoothing)):
+    for name, value in (("optimizer.warmup", c.optimizer.warmup), ("train.label_smoothing", c.train.label_smoothing),
+                        ("train.ema", c.train.ema), ("augment.zoom", c.augment.zoom), ("augment.contrast", c.augment.contrast),
+                        ("augment.brightness", c.augment.brightness), ("optimizer.plateau_factor", c.optimizer.plateau_factor)):
         yield number(name, value, "at least 0 and less than 1", 0 <= value < 1)
-    yield number("augment.flip", c.augment.flip, "a probability, 0 to 1", 0 <= c.augment.flip <= 1)
+    for name in ("flip", "vertical_flip", "rotation_p"):
+        yield number(f"augment.{name}", c.augment[name], "a probability, 0 to 1", 0 <= c.augment[name] <= 1)
+    side = c.data.image_size
+    for name in ("shift", "cutout"):
+        yield number(f"augment.{name}", c.augment[name], f"less than data.image_size ({side})", c.augment[name] < side)
+    alone = c.optimizer.name != "lbfgs" or c.train.batch_size == 0
+    yield number("train.batch_size", c.train.batch_size, "0 (all rows) with optimizer.name='lbfgs'", alone)

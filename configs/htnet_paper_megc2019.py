@@ -13,8 +13,10 @@ def get_config(variant: str = ""):
     config.data.regions = "landmarks"
     config.model = {"name": "htnet", "patch_size": 7, "dim": 256, "heads": 3, "num_hierarchies": 3, "block_repeats": (2, 2, 10)}
     config.train.batch_size, config.train.class_weights, config.train.trial_axis, config.train.normalize = 256, 0.0, "map", "unit"
-    config.optimizer = {"name": "adam", "learning_rate": 5e-5, "weight_decay": 0.0, "schedule": "constant", "warmup": 0.0, "clip_norm": 0.0}
-    config.augment = {"flip": 0.0, "shift": 0, "noise": 0.0}
+    optimizer = config.optimizer
+    optimizer.name, optimizer.learning_rate, optimizer.weight_decay, optimizer.clip_norm = "adam", 5e-5, 0.0, 0.0
+    optimizer.schedule, optimizer.warmup = "constant", 0.0
+    config.augment.update({"flip": 0.0, "shift": 0})
     config.log.variables = False
     if variant == "debug":
         config.model.block_repeats, config.model.dim = (1, 1, 1), 12

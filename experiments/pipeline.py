@@ -25,14 +25,14 @@ def prepare(config: ConfigDict) -> tuple[Dataset, list[Fold]]:
     if dataset.synthetic:
         say("SYNTHETIC DATA: drawn by this program, no release was read; the numbers below say nothing about people", style=BANNER)
     count = (dataset.labels > 0).sum(0) if dataset.multilabel else np.bincount(dataset.labels, minlength=len(dataset.class_names))
-    say(f"data       {dataset.source}: {len(dataset)} clips, {len(np.unique(dataset.groups))} subjects, {len(dataset.class_names)} classes")
+    say(f"data       {dataset.source}: {_size(dataset, slice(None))}, {len(dataset.class_names)} classes")
     say("classes    " + "  ".join(f"{name} {n}" for name, n in zip(dataset.class_names, count, strict=True)))
     if len(folds) == 1:
-        parts = _parts(dataset, folds[0])
-        say("split      " + "   ".join(f"{name} {p['rows']} clips of {p['groups']} subjects" for name, p in parts.items()))
+        sides = {"train": folds[0].train, "val": folds[0].val, "test": folds[0].test}
+        say("split      " + "   ".join(f"{name} {_size(dataset, rows)}" for name, rows in sides.items()) + _test_parts(dataset, folds[0]))
     else:
         sizes = " ".join(f"{side} {np.mean([len(getattr(f, side)) for f in folds]):.0f}" for side in ("train", "val", "test"))
-        say(f"split      {config.split.protocol}: {len(folds)} folds of subjects that never cross; clips a fold on average: {sizes}")
+        say(f"split      {config.split.protocol}: {len(folds)} folds of {_nouns(dataset)[1]} that never cross; rows a fold: {sizes}")
     return dataset, folds
 
 
@@ -60,14 +60,39 @@ def finish(point: program.Point, info: dict, seconds: float) -> None:
 
 def describe(config: ConfigDict, dataset: Dataset, folds: Sequence[Fold], engine: trials.Engine) -> dict:
     """What config.json says of data, model and devices."""
+    parameters = models.count_parameters(engine.abstract_params())
+    return {"data": describe_data(config, dataset, folds), "model": {"name": config.model.name, "parameters": parameters},
+            "devices": trials.devices()}
+
+
+def describe_data(config: ConfigDict, dataset: Dataset, folds: Sequence[Fold]) -> dict:
+    """What config.json says of the data and its split."""
     data = {"name": config.data.name, "source": dataset.source, "rows": len(dataset), "groups": len(np.unique(dataset.groups)),
-            "group_name": "subject", "classes": list(dataset.class_names)}
+            "group_name": _nouns(dataset)[1][:-1], "classes": list(dataset.class_names),
+            "kind": dataset.kind, "image": list(dataset.images.shape[1:])}
     if len(folds) == 1:
         data["parts"] = _parts(dataset, folds[0])
+        if dataset.split is not None:
+            data["test_parts"] = np.unique(dataset.split[folds[0].test]).tolist()
     else:
         data["folds"] = len(folds)
-    parameters = models.count_parameters(engine.abstract_params())
-    return {"data": data, "model": {"name": config.model.name, "parameters": parameters}, "devices": trials.devices()}
+    return data
+
+
+def _nouns(dataset: Dataset) -> tuple[str, str]:
+    """What a row and what a group is called. Where nobody knows whose face it is, every image is a group of its own."""
+    return ("images", "images") if (dataset.groups == dataset.ids).all() else ("clips", "subjects")
+
+
+def _size(dataset: Dataset, rows: np.ndarray | slice) -> str:
+    row, group = _nouns(dataset)
+    groups = dataset.groups[rows]
+    return f"{len(groups):,} {row}" + (f" of {len(np.unique(groups))} {group}" if row != group else "")
+
+
+def _test_parts(dataset: Dataset, fold: Fold) -> str:
+    """Which of the release's own parts the test rows are, where it has such."""
+    return "" if dataset.split is None else f" ({' and '.join(np.unique(dataset.split[fold.test]))})"
 
 
 def _parts(dataset: Dataset, fold: Fold) -> dict[str, dict[str, int]]:

@@ -26,7 +26,7 @@ from fexpr.terminal import progress, say
 from fexpr.train import checkpoint, trials
 from fexpr.train.augment import Augment
 from fexpr.train.log import History, Writers
-from fexpr.train.step import NEVER, Recipe, State
+from fexpr.train.step import NEVER, Recipe, State, evaluated
 
 VALUES = ("seed", "optimizer.learning_rate", "optimizer.weight_decay", "train.label_smoothing", "train.class_weights",
           "train.class_weights_max")  # fields that are arrays in the program: trials that differ in them need no other
@@ -59,13 +59,15 @@ def make_engine(points: Sequence[Point], dataset: Dataset, folds: Sequence[Fold]
     arguments = {k: v for k, v in c.model.to_dict().items() if k != "name"}
     if mesh.shape["data"] > 1 and "axis_name" in models.arguments_of(c.model.name):
         arguments["axis_name"] = "data"  # batch statistics of the whole batch, not of one device's share
+    pictures = {name: value for name, value in c.augment.to_dict().items() if name != "mixup"}
     recipe = Recipe(
-        model=models.build(c.model.name, num_classes=classes, **arguments),
-        augment=Augment(dataset.kind, c.augment.flip, c.augment.shift, c.augment.noise),
-        loss=c.train.loss, targets=c.train.targets if dataset.multilabel else "class", monitor=c.train.monitor,
-        batch_size=c.train.batch_size, epochs=c.train.epochs, patience=c.train.patience, optimizer=c.optimizer.name,
+        model=models.build(c.model.name, num_classes=classes, **arguments), augment=Augment(dataset.kind, **pictures),
+        loss=c.train.loss, targets=_targets(c, dataset), monitor=c.train.monitor, batch_size=_batch_size(c, folds, mesh),
+        epochs=c.train.epochs, patience=c.train.patience, optimizer=c.optimizer.name,
         schedule=c.optimizer.schedule, warmup=c.optimizer.warmup, clip_norm=c.optimizer.clip_norm,
-        gamma=c.train.focal_gamma if c.train.loss == "focal" else 0.0,
+        plateau_patience=c.optimizer.plateau_patience, plateau_factor=c.optimizer.plateau_factor, tolerance=c.optimizer.tolerance,
+        gamma=c.train.focal_gamma if c.train.loss == "focal" else 0.0, mixup=c.augment.mixup, precision=c.train.precision,
+        ema=c.train.ema, tta=c.train.tta,
     )
     specs = [
         trials.TrialSpec(
@@ -75,7 +77,21 @@ def make_engine(points: Sequence[Point], dataset: Dataset, folds: Sequence[Fold]
         )
         for p in points for repeat in range(c.split.seeds) for i, fold in enumerate(folds)
     ]
-    return trials.Engine(recipe, dataset.images, dataset.labels, classes, specs, mesh, c.train.normalize, c.train.trial_axis, c.train.chunk)
+    soft = dataset.extras["soft"] if recipe.targets == "soft" else None
+    return trials.Engine(recipe, dataset.images, dataset.labels, classes, specs, mesh, c.train.normalize, c.train.trial_axis, c.train.chunk,
+                         soft)
+
+
+def _targets(c: ConfigDict, dataset: Dataset) -> str:
+    if c.train.targets == "soft" and "soft" not in dataset.extras:
+        raise UserError(f"train.targets='soft', and {c.data.name} has no votes", fix="soft labels need data.labels='ferplus'")
+    return c.train.targets if dataset.multilabel or c.train.targets == "soft" else "class"
+
+
+def _batch_size(c: ConfigDict, folds: Sequence[Fold], mesh: jax.sharding.Mesh) -> int:
+    """The config's; 0 stands for all training rows at once, rounded up to the devices."""
+    share = mesh.shape["data"]
+    return c.train.batch_size or -(-max(len(f.train) for f in folds) // share) * share
 
 
 def train(points: Sequence[Point], dataset: Dataset, folds: Sequence[Fold], engine: trials.Engine, program_dir: Path) -> None:
@@ -90,8 +106,10 @@ def train(points: Sequence[Point], dataset: Dataset, folds: Sequence[Fold], engi
         mine = slice(i * share, (i + 1) * share)
         part = jax.tree.map(lambda x, mine=mine: x[mine], state)
         if point.config.log.variables:
-            checkpoint.save_variables(point.workdir, "last", part.variables)
-            checkpoint.save_variables(point.workdir, "best_val", part.best_variables)
+            # with what an image is normalised by, so that a checkpoint is all that predicting needs
+            scaling = {"input": {"mean": engine.trials.mean[mine], "std": engine.trials.std[mine]}}
+            checkpoint.save_variables(point.workdir, "last", {**evaluated(part), **scaling})
+            checkpoint.save_variables(point.workdir, "best_val", {**part.best_variables, **scaling})
         found = results.predictions(dataset, folds, engine, mine, part)
         run.write_arrays(point.workdir / run.PREDICTIONS, found)  # last of a point: its presence says that training is done
     shutil.rmtree(program_dir / run.CHECKPOINTS / checkpoint.RESUME, ignore_errors=True)  # nothing is left to resume

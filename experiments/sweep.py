@@ -18,6 +18,8 @@ from fexpr.errors import UserError
 from fexpr.evaluate.sweep import print_sweep, write_sweep_report
 from fexpr.terminal import say
 
+SWEPT = ("fit", "cross_validate")  # the experiments whose points are trials of one program
+
 
 def sweep(config: ConfigDict, workdir: Path, sweeps: Sequence[str], dry_run: bool = False) -> None:
     """A run directory for each point under `workdir`, then one table, sorted by validation; finished points are not run again.
@@ -29,6 +31,9 @@ def sweep(config: ConfigDict, workdir: Path, sweeps: Sequence[str], dry_run: boo
     Raises:
       UserError: unknown field, value of another type, a point whose config cannot be used.
     """
+    if config.experiment not in SWEPT:
+        raise UserError(f"experiment={config.experiment!r} is no set of trials: --sweep and --dry_run do not apply to it",
+                        fix=f"they work with {' and '.join(SWEPT)}")
     points = make_points(config, workdir, [parse(config, text) for text in sweeps])
     if not dry_run:
         run_dir.start_log(workdir)

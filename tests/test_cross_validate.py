@@ -105,7 +105,7 @@ def test_a_sweep_groups_points_into_programs_and_continues(shared_cache, tmp_pat
 
 @pytest.mark.parametrize(("sweep", "message"), [
     ("optimizer.lr=1,2", "no field 'optimizer.lr'"), ("optimizer.learning_rate=1e-4,x", "holds a float"), ("seed", "expected FIELD=V1,V2"),
-    ("train.batch_size=0,8", "train.batch_size=0: expected at least 1"),
+    ("train.batch_size=-1,8", "train.batch_size=-1: expected at least 0"),
 ])
 def test_a_sweep_that_cannot_be_run_says_so(sweep, message, shared_cache, tmp_path):
     done = launch(tmp_path, shared_cache, STSTNET, f"--sweep={sweep}")

@@ -31,7 +31,7 @@ def finished(tmp_path_factory, shared_cache):
 
 def test_the_terminal_reads_like_a_notebook(finished):
     _, workdir, done = finished
-    for line in ("data       synthetic: 24 clips, 6 subjects", "split      train", "model      aucnn", "devices    1 x", "SYNTHETIC DATA"):
+    for line in ("data       synthetic: 24 clips of 6 subj", "split      train", "model      aucnn", "devices    1 x", "SYNTHETIC DATA"):
         assert line in done.stdout
     assert f"report     runs/{workdir.name}/report.html" in done.stdout
     assert done.stderr == ""
@@ -143,7 +143,7 @@ def test_killed_at_several_moments_it_ends_bit_identical(finished, shared_cache,
     ((AUCNN, "--config.train.epoch=3"), 'Did you mean "epochs"'),
     ((AUCNN, "--config.train.epochs=three"), "three"),
     ((AUCNN.replace("debug", "tiny"),), "unknown config variant 'tiny'"),
-    ((AUCNN, "--config.model.name=aucn", "--config.train.batch_size=0"), "train.batch_size=0: expected at least 1"),
+    ((AUCNN, "--config.model.name=aucn", "--config.train.batch_size=-1"), "train.batch_size=-1: expected at least 0"),
     ((AUCNN, "--wrkdir=x"), "Did you mean: workdir"),
     ((AUCNN.replace(":debug", ""), "--config.data.source=release"), "the release samm is not there"),
     ((AUCNN.replace(":debug", ""), "--config.data.root=/"), "the root was given by config.data.root"),

@@ -1,0 +1,108 @@
+"""One epoch of FER2013 with augmentation: fexpr against PyTorch, for the CNNs of seed 002 (`pytorch`) and of the thesis (`thesis`).
+
+    pip install -r requirements.txt -r benchmarks/requirements.txt
+    python benchmarks/fer2013.py --steps=20                           # both networks; 20 batches, an eighth as many rows to predict
+    python benchmarks/fer2013.py --network=pytorch --device=gpu       # the whole epoch: 28,709 images to train, 3,589 to predict
+    python benchmarks/fer2013.py --torch-data=tensor --torch-format=channels_last --precision=bfloat16
+
+Both sides train the same network with Adam on batches of 128, each image flipped upside down (p = 0.25) and rotated by up to 22 degrees
+(p = 0.5), then predict an eighth as many rows. The first pass is cold: fexpr's holds its compilation (no cache on disk). Passes alternate,
+each side in a process of its own. The pixels are random, of FER2013's shape: the time does not depend on them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+from benchmarks import sides  # noqa: E402
+
+TRAIN, BATCH, CLASSES = 28_709, 128, 7
+
+
+def data(steps: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """Images uint8 [N,48,48,1], classes int32 [N], and how many of them train: `steps` batches, or all where it is 0."""
+    train = steps * BATCH or TRAIN
+    rows = train + train // 8
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (rows, 48, 48, 1), np.uint8), rng.integers(0, CLASSES, rows).astype(np.int32), train
+
+
+def fexpr_pass(arguments: argparse.Namespace):
+    """A function that trains one epoch further."""
+    import jax
+
+    from fexpr import models
+    from fexpr.train import trials
+    from fexpr.train.augment import Augment
+    from fexpr.train.step import Recipe
+
+    if arguments.device == "cpu":
+        trials.use_every_core()
+    images, labels, train = data(arguments.steps)
+    mesh = trials.make_mesh(1, BATCH)
+    model = models.build(f"fer_cnn_{arguments.network}", num_classes=CLASSES, axis_name="data" if mesh.shape["data"] > 1 else None)
+    recipe = Recipe(model, Augment("face", vertical_flip=0.25, rotation=22.0, rotation_p=0.5), loss="cross_entropy", targets="class",
+                    batch_size=BATCH, epochs=10**6, optimizer="adam", precision=arguments.precision)
+    rows = np.arange(len(images))
+    spec = trials.TrialSpec(rows[:train], rows[:0], rows[train:], learning_rate=3e-4)
+    engine = trials.Engine(recipe, images, labels, CLASSES, [spec], mesh)
+    state = None
+
+    def run() -> None:
+        nonlocal state
+        if state is None:
+            engine.load(0)
+            state = engine.init()
+        state, _ = engine.epoch(state)
+        jax.block_until_ready(state)
+
+    return run, f"jax {jax.__version__}, {jax.device_count()} x {jax.devices()[0].device_kind}"
+
+
+def torch_pass(arguments: argparse.Namespace):
+    """A function that trains one epoch further."""
+    import torch
+
+    from benchmarks.torch_fer2013 import Training
+
+    images, labels, train = data(arguments.steps)
+    device = "cuda" if arguments.device == "gpu" else "cpu"
+    training = Training(arguments.network, images, labels, train, BATCH, device, arguments.torch_data, arguments.workers,
+                        arguments.precision, arguments.torch_format == "channels_last")
+    feeding = f"DataLoader, {arguments.workers} workers" if arguments.torch_data == "loader" else "batches from a tensor"
+    return training.epoch, f"torch {torch.__version__}, {torch.get_num_threads()} threads, {device}, {feeding}, {arguments.torch_format}"
+
+
+def compare(arguments: argparse.Namespace, network: str) -> None:
+    passed = [f"--{name.replace('_', '-')}={getattr(arguments, name)}"
+              for name in ("steps", "precision", "device", "torch_data", "torch_format", "workers")]
+    ours, peer = (sides.Side(name, [__file__, f"--side={name}", f"--network={network}", *passed]) for name in ("fexpr", "torch"))
+    train = arguments.steps * BATCH or TRAIN
+    what = f"fer_cnn_{network}, {train} images an epoch, batch {BATCH}, {arguments.precision}"
+    sides.compare(ours, peer, arguments.repeats, what, train, "images")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", choices=("pytorch", "thesis"), help="one of them (default: both, one after the other)")
+    parser.add_argument("--steps", type=int, default=0, help="batches a pass; 0: a whole epoch")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
+    parser.add_argument("--torch-data", choices=("loader", "tensor"), default="loader", help="how PyTorch is fed: see torch_fer2013.py")
+    parser.add_argument("--torch-format", choices=("contiguous", "channels_last"), default="contiguous", help="PyTorch's memory format")
+    parser.add_argument("--workers", type=int, default=min(8, os.cpu_count()), help="of PyTorch's DataLoader")
+    parser.add_argument("--repeats", type=int, default=3, help="warm passes of each side")
+    parser.add_argument("--side", choices=("fexpr", "torch"), help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.side:
+        sides.work(lambda: {"fexpr": fexpr_pass, "torch": torch_pass}[given.side](given))
+    else:
+        for name in [given.network] if given.network else ["pytorch", "thesis"]:
+            compare(given, name)

@@ -1,0 +1,121 @@
+"""The CNNs of seeds 002 and 003 and an epoch on FER2013 in PyTorch: the peer that benchmarks/fer2013.py measures against.
+
+Two ways of feeding it. `loader`: a Dataset that augments one image at a time in the workers of a DataLoader, as the notebooks do (with
+torch alone: torchvision is not needed). `tensor`: all pixels on the device, a batch augmented at once, so that the loader costs nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+CLASSES = 7
+VERTICAL_FLIP, ROTATION, ROTATION_P = 0.25, 22.0, 0.5
+
+
+def thesis() -> nn.Module:
+    """fexpr's fer_cnn_thesis: images [B, 1, 48, 48] -> logits."""
+    layers, channels = [], 1
+    for features in (64, 64, 256, 256):
+        layers += [nn.Conv2d(channels, features, 3, padding=1), nn.ReLU(), nn.MaxPool2d(3, 2), nn.BatchNorm2d(features), nn.Dropout(0.25)]
+        channels = features
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(4 * channels, CLASSES))
+
+
+def pytorch() -> nn.Module:
+    """fexpr's fer_cnn_pytorch: images [B, 1, 48, 48] -> logits."""
+    layers, channels = [], 1
+    for features in (32, 64, 128):
+        for _ in range(2):
+            layers += [nn.Conv2d(channels, features, 3, padding=1), nn.ReLU(), nn.BatchNorm2d(features)]
+            channels = features
+        layers.append(nn.MaxPool2d(2))
+    head = [nn.Dropout(0.5), nn.Linear(36 * channels, 1024), nn.ReLU(), nn.Dropout(0.2), nn.Linear(1024, CLASSES)]
+    return nn.Sequential(*layers, nn.Flatten(), *head)
+
+
+NETWORKS = {"thesis": thesis, "pytorch": pytorch}
+
+
+def augment(images: torch.Tensor) -> torch.Tensor:
+    """Float images [B, 1, 48, 48]: each flipped upside down with p = 0.25 and, with p = 0.5, rotated by up to 22 degrees (bilinear)."""
+    device, count = images.device, len(images)
+    flipped = torch.rand(count, device=device) < VERTICAL_FLIP
+    images = torch.where(flipped[:, None, None, None], images.flip(2), images)
+    angle = (torch.rand(count, device=device) * 2 - 1) * math.radians(ROTATION) * (torch.rand(count, device=device) < ROTATION_P)
+    cos, sin, zero = torch.cos(angle), torch.sin(angle), torch.zeros_like(angle)
+    theta = torch.stack([torch.stack([cos, -sin, zero], -1), torch.stack([sin, cos, zero], -1)], 1)
+    return F.grid_sample(images, F.affine_grid(theta, images.shape, align_corners=False), padding_mode="border", align_corners=False)
+
+
+class Faces(Dataset):
+    """Pixels and classes; one augmented image at a time."""
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray):
+        self.images, self.labels = torch.as_tensor(images).permute(0, 3, 1, 2), torch.as_tensor(labels).long()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, row: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return augment(self.images[row : row + 1].float())[0], self.labels[row]
+
+
+class Training:
+    """A network, its optimiser and its data; `epoch()` trains once over the training rows, then predicts the test rows.
+
+    Args:
+      images: uint8 [N,48,48,1]. labels: int32 [N]. train: the first `train` rows train, the others are predicted.
+      data: 'loader' or 'tensor'. precision: 'float32' or 'bfloat16' (autocast). channels_last: that memory format.
+    """
+
+    def __init__(self, network: str, images: np.ndarray, labels: np.ndarray, train: int, batch: int, device: str, data: str, workers: int,
+                 precision: str, channels_last: bool):
+        torch.manual_seed(0)
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True  # as JAX does by default
+        torch.backends.cudnn.benchmark = True
+        self.device, self.batch, self.autocast = device, batch, precision == "bfloat16"
+        self.format = torch.channels_last if channels_last else torch.contiguous_format
+        self.model = NETWORKS[network]().to(device, memory_format=self.format)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=3e-4, fused=True)
+        faces = Faces(images, labels)
+        pixels = faces.images[:train].double()
+        self.mean, self.std = float(pixels.mean()), float(pixels.std(correction=0))
+        self.test = faces.images[train:].to(device)
+        if data == "loader":
+            self.loader = DataLoader(Faces(images[:train], labels[:train]), batch, shuffle=True, num_workers=workers,
+                                     persistent_workers=workers > 0, pin_memory=device == "cuda")
+        else:
+            self.loader = None
+            self.images, self.labels = faces.images[:train].to(device), faces.labels[:train].to(device)
+
+    def batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        if self.loader is not None:
+            yield from ((x.to(self.device, non_blocking=True), y.to(self.device, non_blocking=True)) for x, y in self.loader)
+        else:
+            for rows in torch.randperm(len(self.images), device=self.device).split(self.batch):
+                yield augment(self.images[rows].float()), self.labels[rows]
+
+    def logits(self, images: torch.Tensor) -> torch.Tensor:
+        x = ((images - self.mean) / self.std).contiguous(memory_format=self.format)
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.autocast):
+            return self.model(x).float()
+
+    def epoch(self) -> np.ndarray:
+        """Logits of the test rows [n, 7]."""
+        self.model.train()
+        for images, labels in self.batches():
+            loss = F.cross_entropy(self.logits(images), labels)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            self.optimizer.step()
+        self.model.eval()
+        with torch.inference_mode():
+            logits = torch.cat([self.logits(part.float()) for part in self.test.split(256)])
+        return logits.cpu().numpy()

@@ -1,0 +1,20 @@
+"""The two-layer CNN 32-64 of a Keras notebook (83,335 parameters) on FER2013, with that notebook's augmentation.
+
+python launch.py --config=configs/cnn_simple_fer2013.py
+
+Measured results: docs/results.md.
+"""
+
+from configs import base
+from configs.augmentations import PRESETS
+
+
+def get_config(variant: str = ""):
+    config = base.fer2013(variant)
+    config.model = {"name": "fer_cnn_simple"}
+    config.train.normalize = "unit"
+    config.optimizer.name, config.optimizer.learning_rate = "adam", 1e-3
+    config.augment.update(PRESETS["keras_notebook"])
+    if variant != "debug":
+        config.train.epochs, config.train.patience = 40, 10
+    return config

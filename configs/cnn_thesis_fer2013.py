@@ -1,0 +1,19 @@
+"""The thesis CNN 64-64-256-256 (785,095 parameters in Keras' counting) on FER2013.
+
+python launch.py --config=configs/cnn_thesis_fer2013.py
+
+Measured results: docs/results.md.
+"""
+
+from configs import base
+
+
+def get_config(variant: str = ""):
+    config = base.fer2013(variant)
+    config.model = {"name": "fer_cnn_thesis"}
+    config.optimizer.name, config.optimizer.learning_rate = "adam", 1e-3
+    config.optimizer.schedule, config.optimizer.warmup = "cosine", 0.05
+    config.augment.flip, config.augment.shift = 0.5, 3
+    if variant != "debug":
+        config.train.epochs, config.train.selection = 16, "last"
+    return config

@@ -1,0 +1,19 @@
+"""Fully connected 288-128-64-64 on FER2013's pixels (713,959 parameters in Keras' counting): what no convolution costs.
+
+python launch.py --config=configs/mlp_fer2013.py
+
+Measured results: docs/results.md.
+"""
+
+from configs import base
+
+
+def get_config(variant: str = ""):
+    config = base.fer2013(variant)
+    config.model = {"name": "mlp", "hidden": (288, 128, 64, 64), "batch_norm": True, "dropout": 0.25}
+    config.train.normalize = "pixel"
+    config.optimizer.name, config.optimizer.learning_rate = "adam", 1e-3
+    config.optimizer.schedule = "plateau"
+    if variant != "debug":
+        config.train.epochs, config.train.patience = 60, 15
+    return config

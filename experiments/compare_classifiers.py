@@ -1,0 +1,77 @@
+"""Several configs on the same rows, one table: the thesis's comparison of classifier families (its Table 8.2) beside what is measured here.
+
+Each member is an experiment with a run directory of its own under the comparison's; finished ones are not run again.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from configs import base
+from experiments import run_dir
+from fexpr import run
+from fexpr.errors import UserError
+from fexpr.evaluate.comparison import print_comparison, write_comparison
+from fexpr.terminal import say
+
+SHARED = ("seed", "data", "split", "evaluate", "log")  # what the members take from the comparison's config
+
+
+def compare_classifiers(config: ConfigDict, workdir: Path) -> None:
+    """Runs every member of `config.members` and leaves comparison.json, comparison.html and a figure in `workdir`.
+
+    Raises:
+      UserError: no members, one that is no config, a figure that cannot be read; whatever a member's experiment raises.
+    """
+    from experiments import EXPERIMENTS  # which holds this function too
+
+    members = _members(config)
+    rows = []
+    for i, (name, member, published) in enumerate(members, 1):
+        say(f"\nmember     {i} of {len(members)}: {name}")
+        run_dir.start_log(workdir / name)
+        EXPERIMENTS[member.experiment](member, workdir / name)
+        rows.append(_row(name, workdir / name, published))
+    page = write_comparison(workdir, rows)
+    say()
+    print_comparison(rows)
+    say(f"\nreport     {page}")
+
+
+def _members(config: ConfigDict) -> list[tuple[str, ConfigDict, dict | None]]:
+    """Name, config and published figure of each. A member keeps its model, training and augmentation."""
+    members, problems = [], []
+    for text in config.members:
+        file, _, figure = text.partition("=")
+        name, _, variant = file.strip().partition(":")
+        accuracy, _, tested_on = figure.partition(" ")
+        try:
+            member = importlib.import_module(f"configs.{name}").get_config(variant)
+            published = {"accuracy": float(accuracy), "on": tested_on} if figure else None
+        except (ImportError, AttributeError, ValueError) as e:
+            problems.append(f"{text!r}: {e}")
+            continue
+        for section in SHARED:
+            member[section] = config[section]
+        base.validate(member)
+        members.append((name, member, published))
+    if problems or not members:
+        raise UserError("config.members cannot be used", problems or ["there are none"],
+                        fix="each is the name of a config file, as 'mlp_fer2013=0.39 PrivateTest' with the published accuracy")
+    return members
+
+
+def _row(name: str, folder: Path, published: dict | None) -> dict:
+    content, metrics = run.read_json(folder / run.CONFIG), run.read_json(folder / run.METRICS)
+    after = metrics["calibration"].get("temperature", {})
+    parts = {part: by[metrics["selection"]]["accuracy"] for part, by in metrics["per_dataset"].items() if part != "full"}
+    if not parts:  # one part only, whose figure is that of all test rows
+        parts = dict.fromkeys(content["data"].get("test_parts", ()), metrics["test"]["accuracy"])
+    return {
+        "name": name.removesuffix("_fer2013"), "run_dir": str(folder), "published": published, "source": metrics["source"],
+        "test": {m: metrics["test"][m] for m in ("accuracy", "macro_f1", "ece")}, "ece_after": after.get("ece"),
+        "parts": parts, "kaggle": metrics["kaggle"], "parameters": content["model"]["parameters"], "seconds": content["wall_seconds"],
+    }

@@ -1,0 +1,192 @@
+"""The laboratories: what they leave, their published counterparts where that takes seconds, and digits that move as they should."""
+
+import gzip
+import zipfile
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+from tensorflow_datasets.core.download import DownloadManager
+
+from configs import lab_circles, lab_digits
+from experiments import labs, labs_circles, labs_digits, results
+from fexpr import models, run
+from fexpr.errors import UserError
+
+
+def complete(workdir, figure):
+    """The page of a finished laboratory, whose files are all there."""
+    page = (workdir / run.REPORT).read_text()
+    assert "http" not in page.replace("http://www.w3.org", "")  # self-contained
+    assert page.startswith("<!doctype html>")
+    for part in ('<table class="narrow">', '<img src="data:image/png;base64,', "<h2>Command</h2>", "</html>"):
+        assert page.count(part) == 1
+    assert (workdir / run.FIGURES / figure).stat().st_size > 5000
+    assert run.read_json(workdir / run.CONFIG)["data"]["source"] == run.read_json(workdir / run.METRICS)["source"]
+    return page
+
+
+def test_circles_a_line_guesses_and_a_hidden_layer_does_not(tmp_path, capsys):
+    config = lab_circles.get_config("debug")
+    config.train.epochs = 300
+    for _ in range(2):  # a finished run is no obstacle
+        labs_circles.circles(config, tmp_path)
+    networks = run.read_json(tmp_path / run.METRICS)["networks"]
+    line, hidden = networks["logistic regression"], networks["hidden layer of 32"]
+    assert (line["parameters"], hidden["parameters"]) == (6, 162)
+    assert line["accuracy"]["mean"] == pytest.approx(line["published"], abs=0.05)
+    assert hidden["accuracy"]["mean"] == pytest.approx(hidden["published"], abs=0.03)
+    assert len(hidden["accuracy"]["folds"]) == 5
+    assert hidden["accuracy"]["std"] == pytest.approx(np.std(hidden["accuracy"]["folds"], ddof=1))
+    page = complete(tmp_path, labs_circles.FIGURE)
+    out = capsys.readouterr().out
+    for text in (f"{hidden['accuracy']['mean']:.3f}", "0.82", "0.46"):
+        assert text in page
+        assert text in out
+
+
+def test_circles_logistic_regression_is_scikit_learns():
+    """Folds trained side by side, each as it would be alone."""
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(60, 2)).astype(np.float32)
+    labels = (points[:, 0] + points[:, 1] + rng.normal(size=60) > 0).astype(np.int32)
+    config = lab_circles.get_config("debug")
+    config.train.epochs, config.optimizer.learning_rate = 3000, 0.05
+    folds = np.stack([np.arange(40), np.arange(20, 60)])
+    model = models.build("logistic", num_classes=2)
+    logits = labs_circles.predict(model, labs_circles.fit(model, points, labels, folds, config), points)
+    for rows, said in zip(folds, logits, strict=True):
+        peer = LogisticRegression(C=np.inf, tol=1e-8, max_iter=1000).fit(points[rows], labels[rows])
+        np.testing.assert_allclose(said[:, 1] - said[:, 0], peer.decision_function(points), rtol=1e-2, atol=1e-2)
+
+
+def test_moved_digits():
+    images = np.zeros((500, 9, 9, 1), np.uint8)
+    images[:, 4, 4] = 7
+    for least, most in ((0, 0), (2, 2), (0, 3)):
+        found = labs_digits.moved(images, least, most, seed=1)
+        assert (found == labs_digits.moved(images, least, most, seed=1)).all()
+        assert found.shape == images.shape
+        y, x = np.argwhere(found[..., 0] == 7)[:, 1:].T - 4
+        distance = np.maximum(abs(y), abs(x))
+        assert set(distance.tolist()) == set(range(least, most + 1))
+        assert len(set(zip(y.tolist(), x.tolist(), strict=True))) == (2 * most + 1) ** 2 - max(2 * least - 1, 0) ** 2
+    edge = np.full((4, 3, 3, 1), 9, np.uint8)
+    assert labs_digits.moved(edge, 3, 3, seed=0).sum() == 0  # all of it has left
+
+
+def test_the_networks_have_their_published_sizes():
+    image = jnp.zeros((1, 28, 28, 1))
+    sizes = [models.count_parameters(jax.eval_shape(models.build(num_classes=10, **arguments).init, jax.random.key(0), image)["params"])
+             for arguments in labs_digits.NETWORKS.values()]
+    assert sizes == [186_664, 183_690]
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """Ninety digits, two shifts, and no convolutions, which take a minute in the tests' programs, compiled without optimisation."""
+    small = load_digits()
+    monkeypatch.setitem(labs_digits.NETWORKS, "convolutional", {"name": "logistic"})
+    monkeypatch.setattr(labs_digits, "load_digits", lambda: SimpleNamespace(images=small.images[:90], target=small.target[:90]))
+    monkeypatch.setattr(labs_digits, "SHIFTS", range(0, 5, 4))
+
+
+@pytest.fixture
+def config():
+    config = lab_digits.get_config("debug")
+    config.split.folds, config.evaluate.resamples = 2, 10
+    return config
+
+
+def test_digits_leaves_its_files_and_says_which_data(few, config, tmp_path, capsys, monkeypatch):
+    workdir, config.train.epochs = tmp_path / "run", 3
+    monkeypatch.setattr(results, "write_report", lambda folder, *_: (folder / run.REPORT).write_text("of one network"))
+    labs_digits.digits(config, workdir)
+    page, metrics = complete(workdir, labs_digits.FIGURE), run.read_json(workdir / run.METRICS)
+    assert "scikit-learn digits scaled to 28x28" in page
+    out = capsys.readouterr().out
+    assert "MNIST is not on this machine: scikit-learn's digits instead" in out
+    assert "moved by up to 3 pixels" in out
+    assert metrics["networks"]["dense"]["parameters"] == 186_664
+    for name, of in metrics["networks"].items():
+        assert of["by_shift"].keys() == {"0", "4"}
+        assert of["accuracy"] == of["by_shift"]["0"]
+        own = run.read_json(workdir / name / run.METRICS)  # what the network's own run directory says of the same rows
+        assert own["selections"]["last"]["accuracy"]["value"] == pytest.approx(of["accuracy"]["mean"], abs=0.01)  # folds differ by a row
+        assert (workdir / name / run.REPORT).exists()
+    assert metrics["networks"]["dense"]["accuracy"]["mean"] > metrics["networks"]["dense"]["by_shift"]["4"]["mean"]
+
+    monkeypatch.setattr(labs_digits.program, "train", lambda *_: pytest.fail("trained again"))
+    labs_digits.digits(config, workdir)
+    assert run.read_json(workdir / run.METRICS) == metrics
+
+
+def test_digits_folds_and_scaling(few, config):
+    data = labs_digits.scikit_digits(config)
+    assert data.dataset.images.shape == (90, 28, 28, 1)
+    assert data.dataset.images.max() == 255
+    assert sorted(np.concatenate([fold.test for fold in data.folds]).tolist()) == list(range(90))
+    small = load_digits().images[:90] * (255 / 16)
+    np.testing.assert_allclose(data.dataset.images.mean((1, 2, 3)), small.mean((1, 2)), atol=12)
+    assert (data.moved != data.dataset.images).any()
+
+
+@pytest.fixture
+def mnist_files(tmp_path, monkeypatch):
+    """A tiny MNIST and MNIST-C in their own file formats, in place of the network."""
+    rng, sets = np.random.default_rng(0), {}
+    for part, name, n in (("train", "train", 30), ("test", "t10k", 12)):
+        images, labels = rng.integers(0, 256, (n, 28, 28, 1), dtype=np.uint8), rng.integers(0, 10, n).astype(np.uint8)
+        sets[part] = images, labels
+        (tmp_path / f"{name}-images-idx3-ubyte.gz").write_bytes(gzip.compress(bytes(16) + images.tobytes()))
+        (tmp_path / f"{name}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(bytes(8) + labels.tobytes()))
+    with zipfile.ZipFile(tmp_path / "mnist_c.zip", "w") as archive:
+        for column, values in (("images", 255 - sets["test"][0][::-1]), ("labels", sets["test"][1][::-1])):  # in an order of its own
+            with archive.open(f"mnist_c/translate/test_{column}.npy", "w") as file:
+                np.save(file, values)
+
+    def download(self, urls):
+        assert all(url in self._url_infos for url in urls.values())  # TFDS knows their checksums
+        return {key: tmp_path / url.rsplit("/", 1)[1] for key, url in urls.items()}
+
+    monkeypatch.setattr(DownloadManager, "download", download)
+    monkeypatch.setattr(labs_digits.socket, "create_connection", lambda *_, **__: SimpleNamespace(close=lambda: None))
+    monkeypatch.setattr(labs_digits, "MNIST_VALIDATION", 6)
+    return sets
+
+
+def test_mnist_is_downloaded_once_when_asked_for(mnist_files, config, monkeypatch):
+    assert "scikit-learn" in labs_digits.load(config).dataset.source
+    config.data.source = "release"
+    data = labs_digits.load(config)
+    (fold,) = data.folds
+    assert (data.dataset.source, data.movement) == ("MNIST", "on mnist_corrupted/translate")
+    assert [len(fold.train), len(fold.val), len(fold.test)] == [24, 6, 12]
+    for part, rows in (("train", np.r_[fold.train, fold.val]), ("test", fold.test)):
+        np.testing.assert_array_equal(data.dataset.images[rows], mnist_files[part][0])
+        np.testing.assert_array_equal(data.dataset.labels[rows], mnist_files[part][1])
+    np.testing.assert_array_equal(data.moved[fold.test], 255 - mnist_files["test"][0][::-1])
+    np.testing.assert_array_equal(data.moved_labels[fold.test], mnist_files["test"][1][::-1])
+    monkeypatch.setattr(labs_digits, "download_mnist", lambda _: pytest.fail("downloaded again"))
+    for config.data.source in ("release", "auto"):
+        assert labs_digits.load(config).dataset.source == "MNIST"
+
+
+def test_mnist_without_a_network_is_one_message(config, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError("no route to host")
+
+    config.data.source = "release"
+    monkeypatch.setattr(labs_digits.socket, "create_connection", refuse)
+    monkeypatch.setattr(labs_digits, "getproxies", dict)
+    with pytest.raises(UserError, match=r"(?s)MNIST cannot be downloaded: no route to host.*data.source=auto"):
+        labs_digits.load(config)
+
+
+def test_spread_in_words():
+    assert labs.in_words(labs.spread([0.8, 0.9])) == "0.850 ± 0.071"
+    assert labs.in_words(labs.spread([0.8])) == "0.800"

@@ -1,0 +1,206 @@
+"""A restored run says what the run itself said, and answers in words where it cannot be restored."""
+
+import shutil
+from functools import partial
+
+import numpy as np
+import pytest
+from scipy.special import expit, softmax
+
+from configs import aucnn_samm, mlp_fer2013, ststnet_megc2019
+from experiments import results
+from experiments.cross_validate import cross_validate
+from experiments.fit import fit
+from fexpr import recognizer, run
+from fexpr.data import LOADERS, fer2013
+from fexpr.data.dataset import Dataset
+from fexpr.errors import UserError
+from fexpr.recognizer import BATCH, Recognizer
+from fexpr.train import checkpoint
+
+
+def toy(config, multilabel):
+    """24 flow-like maps 12x12x3 of six subjects, two classes or two action units, brighter where the second one is there."""
+    rng = np.random.default_rng(0)
+    presence = np.arange(24) % 2
+    images = np.clip(90 + 60 * presence[:, None, None, None] + rng.normal(0, 30, (24, 12, 12, 3)), 0, 255).astype(np.uint8)
+    labels = np.stack([1 - presence, presence], 1).astype(np.float32) if multilabel else presence.astype(np.int32)
+    ids = np.array([f"clip {i}" for i in range(24)])
+    return Dataset(images, labels, np.array([f"s{i // 4}" for i in range(24)]), ids, ("one", "other"), "toy@1", kind="flow")
+
+
+def trained(module, experiment, folder, loader, **fields):
+    """The run directory, its data and its predictions, of a config in debug size; without the page, which takes longer than training."""
+    config = module.get_config("debug")
+    config.update_from_flattened_dict({"log.tensorboard": False, "evaluate.resamples": 10} | fields)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FEXPR_CACHE_DIR", str(folder / "cache"))
+        patch.setattr(results, "write_report", lambda *_: "no page")
+        patch.setitem(LOADERS, config.data.name, loader)
+        experiment(config, folder / "run")
+        dataset = LOADERS[config.data.name](config.data)
+    return folder / "run", dataset, run.read_arrays(folder / "run" / run.PREDICTIONS)
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory):
+    fields = {"data.synthetic_clips": 150, "train.epochs": 2, "train.tta": "flip", "train.normalize": "pixel", "model.hidden": (8,)}
+    return trained(mlp_fer2013, fit, tmp_path_factory.mktemp("faces"), fer2013.load, **fields)
+
+
+@pytest.fixture(scope="module")
+def units(tmp_path_factory):
+    fields = {"data.image_size": 12, "train.epochs": 1, "train.precision": "bfloat16"}
+    return trained(aucnn_samm, fit, tmp_path_factory.mktemp("units"), partial(toy, multilabel=True), **fields)
+
+
+@pytest.fixture(scope="module")
+def folds(tmp_path_factory):
+    fields = {"data.image_size": 12, "train.epochs": 2, "split.seeds": 1, "split.protocol": "group_k_fold", "split.folds": 3}
+    return trained(ststnet_megc2019, cross_validate, tmp_path_factory.mktemp("folds"), partial(toy, multilabel=False), **fields)
+
+
+def rows_of(dataset, found, selection, trial=0):
+    """Images and logits of the rows of predictions.npz."""
+    mine = (found["selection"] == selection) & (found["trial"] == trial)
+    place = {id_: i for i, id_ in enumerate(dataset.ids)}
+    return dataset.images[[place[id_] for id_ in found["ids"][mine]]], found["logits"][mine]
+
+
+@pytest.mark.parametrize("selection", ["last", "best_val"])
+def test_logits_are_those_of_the_run(faces, selection):
+    folder, dataset, found = faces
+    images, logits = rows_of(dataset, found, selection)
+    restored = Recognizer.restore(folder, selection)
+    assert np.ptp(logits) > 0.01
+    np.testing.assert_allclose(restored.logits(images), logits, atol=2e-6)
+    assert restored.class_names == dataset.class_names
+    assert restored.selection == selection
+
+
+def test_the_default_selection_is_the_one_of_the_result(faces):
+    folder, _, _ = faces
+    assert Recognizer.restore(folder).selection == run.read_json(folder / run.METRICS)["selection"]
+
+
+def test_action_units_in_bfloat16(units):
+    folder, dataset, found = units
+    restored = Recognizer.restore(folder)
+    images, logits = rows_of(dataset, found, restored.selection)
+    np.testing.assert_allclose(restored.logits(images), logits, atol=2e-2)
+    assert restored.network.normalized(images.astype(np.float32)).dtype == "bfloat16"
+    np.testing.assert_allclose(restored.probabilities(images), expit(restored.logits(images)), rtol=1e-6)
+    with pytest.raises(UserError, match="one class a row"):
+        restored.probabilities(images, calibrated=True)
+
+
+def test_each_trial_of_a_cross_validation(folds):
+    folder, dataset, found = folds
+    recognizer._predict.clear_cache()
+    trials = Recognizer.restore(folder).trials
+    assert trials == len(found["trial_fold"]) > 1
+    said = []
+    for t in range(trials):
+        images, logits = rows_of(dataset, found, "best_val", t)
+        restored = Recognizer.restore(folder, "best_val", trial=t)
+        np.testing.assert_allclose(restored.logits(images), logits, atol=2e-6)
+        said.append(restored.logits(dataset.images[:4]))
+    assert np.ptp(said, axis=0).min() > 1e-3  # they are different networks
+    assert recognizer._predict._cache_size() == 1  # and one program
+
+
+def test_any_number_of_images_with_one_compilation(faces):
+    folder, dataset, _ = faces
+    restored = Recognizer.restore(folder)
+    recognizer._predict.clear_cache()
+    images = dataset.images[: BATCH + 9]
+    whole = restored.logits(images)
+    for n in (0, 1, 7, BATCH, BATCH + 1):
+        np.testing.assert_array_equal(restored.logits(images[:n]), whole[:n])
+        assert restored.logits(images[:n]).dtype == np.float32
+    assert recognizer._predict._cache_size() == 1
+
+
+def test_probabilities_and_temperature(faces):
+    folder, dataset, _ = faces
+    metrics = run.read_json(folder / run.METRICS)
+    restored, images = Recognizer.restore(folder), dataset.images[:10]
+    (temperature,) = metrics["calibration"]["temperature"]["parameters"]["temperature"]
+    assert restored.temperature == temperature != 1
+    logits = restored.logits(images)
+    np.testing.assert_allclose(restored.probabilities(images), softmax(logits, axis=1), rtol=1e-5)
+    np.testing.assert_allclose(restored.probabilities(images, calibrated=True), softmax(logits / temperature, axis=1), rtol=1e-5)
+    other = Recognizer.restore(folder, ({"last", "best_val"} - {metrics["selection"]}).pop())
+    with pytest.raises(UserError, match="the run's result is another selection"):  # a temperature of other logits is of no use
+        other.probabilities(images, calibrated=True)
+
+
+def test_large_logits_do_not_overflow(faces, units):
+    for folder, _, _ in (faces, units):
+        scores = Recognizer.restore(folder).scores(np.array([[500.0, -500, 0, 0, 0, 0, 0]], np.float32))
+        np.testing.assert_allclose(scores[0, :2], [1, 0], atol=1e-6)
+
+
+def test_nothing_but_the_run_directory_is_needed(faces, tmp_path, monkeypatch):
+    folder, dataset, _ = faces
+    expected = Recognizer.restore(folder).logits(dataset.images[:3])
+    shutil.copytree(folder, tmp_path / "elsewhere")
+    monkeypatch.setattr("fexpr.data.LOADERS", {})
+    np.testing.assert_array_equal(Recognizer.restore(str(tmp_path / "elsewhere")).logits(dataset.images[:3]), expected)
+
+
+def test_the_variables_are_arguments_not_constants(faces):
+    """Baked into the program they would be compiled with it, and a second trial would need another."""
+    restored = Recognizer.restore(faces[0])
+    text = recognizer._predict.lower(restored.network, np.zeros((BATCH, 48, 48, 1), np.uint8)).as_text()
+    assert len(text) < 200_000
+
+
+@pytest.mark.parametrize(("images", "words"), [
+    (np.zeros((2, 48, 48, 1), np.float32), r"expected uint8, 0 to 255, found float32 from 0 to 0"),
+    (np.zeros((48, 48, 1), np.uint8), r"expected \[N, 48, 48, 1\] .* found \[48, 48, 1\]"),
+    (np.zeros((2, 1, 48, 48), np.uint8), r"found \[2, 1, 48, 48\]"),
+    (np.zeros((2, 28, 28, 1), np.int64), r"found \[2, 28, 28, 1\]\n.*found int64 from 0 to 0"),
+    ([[1, 2]], "found list"),
+])
+def test_wrong_images_are_refused(faces, images, words):
+    with pytest.raises(UserError, match=words):
+        Recognizer.restore(faces[0]).logits(images)
+
+
+@pytest.fixture
+def copy(faces, tmp_path):
+    shutil.copytree(faces[0], tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def without_input(folder):
+    saved = checkpoint.load_variables(folder, "best_val")
+    checkpoint.save_variables(folder, "best_val", {"params": saved["params"]})
+
+
+def edit(name, change):
+    def do(folder):
+        content = run.read_json(folder / name)
+        change(content)
+        run.write_json(folder / name, content)
+
+    return do
+
+
+@pytest.mark.parametrize(("damage", "arguments", "words"), [
+    (shutil.rmtree, {}, "does not exist"),
+    (lambda f: (f / run.PREDICTIONS).unlink(), {}, r"holds no finished run\n  - predictions.npz: missing"),
+    (lambda f: shutil.rmtree(f / run.CHECKPOINTS), {}, "keeps no weights"),
+    (lambda f: None, {"selection": "oracle"}, "no weights of selection 'oracle'\nWhat to do: choose one of best_val, last"),
+    (lambda f: None, {"trial": 1}, "has no trial 1"),
+    (lambda f: None, {"trial": -1}, "has no trial -1"),
+    (without_input, {"selection": "best_val"}, "does not say how images are normalised"),
+    (edit(run.CONFIG, lambda c: c.update(format=99)), {}, "format 99, this fexpr reads 1"),
+    (edit(run.CONFIG, lambda c: c["config"]["model"].update(hidden=[9])), {}, r"hidden_0/bias: the model has \(9,\), the run \(8,\)"),
+    (edit(run.METRICS, lambda m: m["trials"]["failed"].append({"trial": 0})), {}, "trial 0 of .* failed"),
+])
+def test_a_run_that_cannot_be_restored(copy, damage, arguments, words):
+    damage(copy)
+    with pytest.raises(UserError, match=words):
+        Recognizer.restore(copy, **arguments)
