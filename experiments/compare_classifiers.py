@@ -56,7 +56,10 @@ def _members(config: ConfigDict) -> list[tuple[str, ConfigDict, dict | None]]:
             continue
         for section in SHARED:
             member[section] = config[section]
-        base.validate(member)
+        try:
+            base.validate(member)
+        except UserError as e:
+            problems += [f"{text!r}: {problem}" for problem in e.problems]
         members.append((name, member, published))
     if problems or not members:
         raise UserError("config.members cannot be used", problems or ["there are none"],

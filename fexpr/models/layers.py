@@ -58,8 +58,8 @@ LARGE = 2**26  # multiply-adds of a convolution from which one alone keeps any d
 def conv2d(x: jax.Array, kernel: jax.Array, padding: str | int = "SAME") -> jax.Array:
     """Stride-1 convolution. `vmap` over kernels does not make it a grouped convolution, slow everywhere.
 
-    A convolution by itself is XLA's own (`single_conv`). Under `vmap` small ones become one product (`shifted_conv`), large ones
-    are computed one after the other.
+    A convolution by itself is XLA's own (`single_conv`), on CPU with gradients written out. Under `vmap` small ones become one product
+    (`shifted_conv`), large ones are computed one after the other.
 
     Args:
       x: [B, H, W, I].
@@ -86,10 +86,10 @@ def shifted_conv(pads: Pads, x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def input_gradient(pads: Pads, x: jax.Array, kernel: jax.Array, g: jax.Array) -> jax.Array:
-    """The gradient of `single_conv` by x: a convolution of g with the turned kernel.
+    """The gradient of `single_conv` by x, on CPU: a convolution of g with the turned kernel.
 
-    The barrier keeps XLA from folding the turn into the convolution: on CPU, inside a loop, it then has no fast form for it and takes
-    a hundred times as long.
+    The barrier keeps XLA from folding the turn into the convolution: inside a loop it has no fast form for that and takes twenty to a
+    hundred times as long.
     """
     turned = lax.optimization_barrier(rearrange(kernel[::-1, ::-1], "kh kw i o -> kh kw o i"))
     (kh, kw), ((top, bottom), (left, right)) = kernel.shape[:2], pads
@@ -155,15 +155,13 @@ def _conv(pads: Pads, x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _conv_backward(pads: Pads, inputs: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
-    def by_kernel(x: jax.Array, kernel: jax.Array, g: jax.Array) -> jax.Array:
-        by_xla = lambda x, kernel, g: jax.vjp(lambda k: single_conv(pads, x, k), kernel)[1](g)[0]
-        return lax.platform_dependent(x, kernel, g, cpu=partial(kernel_gradient, pads), default=by_xla)
+    def gradient(i: int) -> jax.Array:
+        single, stacked = (lambda x, kernel, g, f=f: jax.vjp(partial(f, pads), x, kernel)[1](g)[i] for f in (single_conv, shifted_conv))
+        on_cpu = partial((input_gradient, kernel_gradient)[i], pads)
+        one = lambda *arrays: lax.platform_dependent(*arrays, cpu=on_cpu, default=single)
+        return _by_itself(one, stacked, _large(*inputs), *inputs, g)
 
-    def stacked(i: int, x: jax.Array, kernel: jax.Array, g: jax.Array) -> jax.Array:
-        return jax.vjp(partial(shifted_conv, pads), x, kernel)[1](g)[i]
-
-    return tuple(_by_itself(single, partial(stacked, i), _large(*inputs), *inputs, g)
-                 for i, single in enumerate((partial(input_gradient, pads), by_kernel)))
+    return gradient(0), gradient(1)
 
 
 _conv.defvjp(lambda pads, x, kernel: (_conv(pads, x, kernel), (x, kernel)), _conv_backward)

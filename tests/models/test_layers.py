@@ -62,14 +62,13 @@ def test_large_stacked_convs_and_a_stack_of_one_are_not_grouped(monkeypatch):
         assert jaxpr.count("feature_group_count=1") == jaxpr.count("feature_group_count")
 
 
-def test_kernel_gradient_of_other_platforms():
-    """Accelerators leave it to XLA: the same numbers."""
-    x, kernel, g = normal(4, 6, 5, 3), normal(3, 3, 3, 4, seed=1), normal(4, 6, 5, 4, seed=2)
-    pads = ((1, 1), (1, 1))
-    by_xla = lambda x, k, g: jax.vjp(lambda k: layers.single_conv(pads, x, k), k)[1](g)[0]
-    close(*jax.jit(lambda *a: (layers.kernel_gradient(pads, *a), by_xla(*a)))(x, kernel, g), 1e-4)
-    jaxpr = str(jax.make_jaxpr(jax.grad(lambda k: conv2d(x, k).sum()))(kernel))
-    assert "platform_index" in jaxpr
+def test_gradients_are_xlas_own_on_accelerators():
+    x, kernel = normal(4, 6, 5, 3), normal(3, 3, 3, 4, seed=1)
+    traced = jax.jit(jax.grad(lambda k, x: jnp.sin(conv2d(x, k)).sum(), (0, 1))).trace(kernel, x)
+    on_cpu, on_gpu = (traced.lower(lowering_platforms=(platform,)).as_text() for platform in ("cpu", "cuda"))
+    assert "stablehlo.while" in on_cpu
+    assert "stablehlo.while" not in on_gpu
+    assert on_gpu.count("stablehlo.convolution") == 3
 
 
 def test_dense_is_nn_dense():
