@@ -124,7 +124,8 @@ def test_dropout_of_shared_batches_and_of_whole_channels():
         assert len(np.unique(together)) == 2
 
 
-@pytest.mark.parametrize("layer", [Conv(4), Dense(4), BatchNorm(), lambda x: max_pool(x, 3, 2, 1), Dropout(0.5)], ids=repr)
+@pytest.mark.parametrize("layer", [Conv(4), Dense(4), BatchNorm(), lambda x: max_pool(x, 3, 2, 1), Dropout(0.5)],
+                         ids=["conv", "dense", "batch norm", "max pool", "dropout"])
 def test_bfloat16_in_bfloat16_out_with_float32_parameters(layer):
     """Values and gradients are those of float32 to the three digits that bfloat16 has; every parameter and its gradient is float32."""
     x = jnp.asarray(normal(4, 6, 6, 3), jnp.bfloat16)
