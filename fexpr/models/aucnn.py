@@ -6,7 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from fexpr.models.layers import Conv, Dense, check_arguments, max_pool
+from fexpr.models.convolution import max_pool
+from fexpr.models.layers import Conv, Dense, check_arguments
 
 
 class SimpleAUCNN(nn.Module):

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from einops import rearrange
 
 from fexpr.errors import UserError
-from fexpr.models.layers import BatchNorm, Conv, Dense, Dropout, check_arguments, max_pool
+from fexpr.models.convolution import max_pool
+from fexpr.models.layers import BatchNorm, Conv, Dense, Dropout, check_arguments
 from fexpr.warp import affine_grid, bilinear_sample
 
 CHANNELS = {"baseline": 1, "original": 1, "saliency": 2, "landmarks": 2}  # of the images, by variant

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from einops import rearrange
 
 from fexpr.errors import UserError
-from fexpr.models.layers import Conv, Dense, Dropout, check_arguments, max_pool, torch_kernel
+from fexpr.models.convolution import max_pool
+from fexpr.models.layers import Conv, Dense, Dropout, check_arguments, torch_kernel
 
 FFN_EXPANSION = 4
 

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fexpr.models.layers import BatchNorm, Conv, Dense, Dropout, check_arguments, max_pool
+from fexpr.models.convolution import max_pool
+from fexpr.models.layers import BatchNorm, Conv, Dense, Dropout, check_arguments
 
 STREAMS = (3, 5, 8)  # filters of each stream
 

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 
 from fexpr.models import layers
 from fexpr.models.classifiers import HeInit
-from fexpr.models.layers import BatchNorm, Dropout, check_arguments, max_pool
+from fexpr.models.convolution import max_pool
+from fexpr.models.layers import BatchNorm, Dropout, check_arguments
 
 
 class Conv(HeInit, layers.Conv):

@@ -15,7 +15,7 @@ from fexpr.data import LOADERS
 from fexpr.data.dataset import Dataset
 from fexpr.errors import UserError
 from fexpr.evaluate import inside
-from fexpr.models.layers import conv2d, max_pool
+from fexpr.models.convolution import conv2d, max_pool
 from fexpr.recognizer import Network, Recognizer
 from fexpr.train import checkpoint
 
