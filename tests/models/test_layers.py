@@ -8,7 +8,7 @@ import pytest
 from jax.extend.random import threefry_2x32
 
 from fexpr.errors import UserError
-from fexpr.models import MODELS, build, count_parameters, layers
+from fexpr.models import MODELS, build, convolution, count_parameters
 from fexpr.models.convolution import conv2d, max_pool
 from fexpr.models.layers import BatchNorm, Conv, Dense, Dropout, threefry
 
@@ -57,7 +57,7 @@ def test_small_stacked_convs_are_one_product(axes):
 def test_large_stacked_convs_and_a_stack_of_one_are_not_grouped(monkeypatch):
     x, kernels = normal(3, 2, 5, 5, 2), normal(3, 3, 3, 2, 4, seed=1)
     one = str(jax.make_jaxpr(jax.vmap(conv2d))(x[:1], kernels[:1]))
-    monkeypatch.setattr(layers, "LARGE", 1)
+    monkeypatch.setattr(convolution, "LARGE", 1)
     for jaxpr in (one, stacked_and_loop(x, kernels)):
         assert "conv_general" in jaxpr
         assert jaxpr.count("feature_group_count=1") == jaxpr.count("feature_group_count")
