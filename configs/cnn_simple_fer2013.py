@@ -14,7 +14,8 @@ def get_config(variant: str = ""):
     config.model = {"name": "fer_cnn_simple"}
     config.train.normalize = "unit"
     config.optimizer.name, config.optimizer.learning_rate = "adam", 1e-3
+    config.optimizer.schedule, config.optimizer.warmup = "cosine", 0.05
     config.augment.update(PRESETS["keras_notebook"])
     if variant != "debug":
-        config.train.epochs, config.train.patience = 40, 10
+        config.train.epochs, config.train.selection = 15, "last"
     return config
