@@ -58,7 +58,7 @@ def draw(path: Path, rows: Sequence[dict], synthetic: bool) -> None:
                 ax.plot(published["accuracy"], y, "D", mfc="white", mec=plots.ORANGE, label="published" if y == 0 else None)
         ax.set(yticks=range(len(rows)), yticklabels=[row["name"] for row in rows], xlabel="accuracy")
         ax.invert_yaxis()
-        ax.legend(loc="lower right")
+        ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
 
 
 def print_comparison(rows: Sequence[dict], console: Console | None = None) -> None:
