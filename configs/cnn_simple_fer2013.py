@@ -17,5 +17,5 @@ def get_config(variant: str = ""):
     config.optimizer.schedule, config.optimizer.warmup = "cosine", 0.05
     config.augment.update(PRESETS["keras_notebook"])
     if variant != "debug":
-        config.train.epochs, config.train.selection = 15, "last"
+        config.train.epochs, config.train.selection = 60, "last"
     return config

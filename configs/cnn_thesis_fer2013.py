@@ -15,5 +15,5 @@ def get_config(variant: str = ""):
     config.optimizer.schedule, config.optimizer.warmup = "cosine", 0.05
     config.augment.flip, config.augment.shift = 0.5, 3
     if variant != "debug":
-        config.train.epochs, config.train.selection = 16, "last"
+        config.train.epochs, config.train.selection = 60, "last"
     return config
