@@ -87,10 +87,7 @@ def cli() -> None:
     """A mistake of the user's is one message and exit code 2; Ctrl-C leaves a run that resumes; other errors keep their traceback."""
     terminal.quiet()
     try:
-        app.run(main, flags_parser=parse)
-    except UserError as e:
-        terminal.error(e.text())
-        sys.exit(2)
+        sys.exit(terminal.exit_code(lambda: app.run(main, flags_parser=parse)))
     except KeyboardInterrupt:
         terminal.error("interrupted: the same command goes on from the last checkpoint")
         sys.exit(130)

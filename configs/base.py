@@ -130,10 +130,7 @@ def fer2013(variant: str = "") -> ConfigDict:
     config.data.name, config.data.image_size = "fer2013", 48
     config.split.protocol, config.split.val_fraction = "official", 0.1
     config.train.loss, config.train.monitor, config.train.batch_size = "cross_entropy", "accuracy", 128
-    if variant == "debug":
-        config.data.synthetic_clips = 400
-    else:
-        config.data.synthetic_clips = 4000
+    config.data.synthetic_clips = 400 if variant == "debug" else 4000
     return config
 
 
@@ -174,7 +171,7 @@ def _constraints(c: ConfigDict):
     def number(name, value, text, right):
         return name, value, text, right
 
-    from experiments import EXPERIMENTS, LABORATORIES
+    from experiments import EXPERIMENTS, LABORATORIES, OF_TRIALS
     from fexpr.data import LOADERS
     from fexpr.data.splits import PROTOCOLS
     from fexpr.models import MODELS
@@ -183,7 +180,7 @@ def _constraints(c: ConfigDict):
     yield one_of("experiment", c.experiment, tuple(EXPERIMENTS))
     if c.experiment not in LABORATORIES:
         yield one_of("data.name", c.data.name, tuple(LOADERS))
-    if c.experiment in ("fit", "cross_validate"):
+    if c.experiment in OF_TRIALS:
         yield one_of("model.name", c.model.name, tuple(MODELS))
     elif c.experiment == "svm":
         yield one_of("model.name", c.model.name, ("svm",))

@@ -9,3 +9,4 @@ from experiments.svm import svm
 
 LABORATORIES = {"lab_circles": circles, "lab_digits": digits}  # bring their own data
 EXPERIMENTS = {"fit": fit, "cross_validate": cross_validate, "svm": svm, "compare_classifiers": compare_classifiers, **LABORATORIES}
+OF_TRIALS = ("fit", "cross_validate")  # whose runs are trials of one program: what --sweep and --dry_run are for

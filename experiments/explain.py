@@ -276,13 +276,8 @@ def look(recognizer: Recognizer, dataset: Dataset, found: dict[str, np.ndarray],
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    try:
-        page = explain(args, shlex.join(["python", "-m", "experiments.explain", *(sys.argv[1:] if argv is None else argv)]))
-    except UserError as e:
-        terminal.error(e.text())
-        return 2
-    terminal.say(f"page       {page}")
-    return 0
+    command = shlex.join(["python", "-m", "experiments.explain", *(sys.argv[1:] if argv is None else argv)])
+    return terminal.exit_code(lambda: terminal.say(f"page       {explain(args, command)}"))
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def prepare(config: ConfigDict) -> tuple[Dataset, list[Fold]]:
         say("split      " + "   ".join(f"{name} {_size(dataset, rows)}" for name, rows in sides.items()) + _test_parts(dataset, folds[0]))
     else:
         sizes = " ".join(f"{side} {np.mean([len(getattr(f, side)) for f in folds]):.0f}" for side in ("train", "val", "test"))
-        say(f"split      {config.split.protocol}: {len(folds)} folds of {_nouns(dataset)[1]} that never cross; rows a fold: {sizes}")
+        say(f"split      {config.split.protocol}: {len(folds)} folds of {dataset.group_name}s that never cross; rows a fold: {sizes}")
     return dataset, folds
 
 
@@ -68,7 +68,7 @@ def describe(config: ConfigDict, dataset: Dataset, folds: Sequence[Fold], engine
 def describe_data(config: ConfigDict, dataset: Dataset, folds: Sequence[Fold]) -> dict:
     """What config.json says of the data and its split."""
     data = {"name": config.data.name, "source": dataset.source, "rows": len(dataset), "groups": len(np.unique(dataset.groups)),
-            "group_name": _nouns(dataset)[1][:-1], "classes": list(dataset.class_names),
+            "group_name": dataset.group_name, "classes": list(dataset.class_names),
             "kind": dataset.kind, "image": list(dataset.images.shape[1:])}
     if len(folds) == 1:
         data["parts"] = _parts(dataset, folds[0])
@@ -79,15 +79,11 @@ def describe_data(config: ConfigDict, dataset: Dataset, folds: Sequence[Fold]) -
     return data
 
 
-def _nouns(dataset: Dataset) -> tuple[str, str]:
-    """What a row and what a group is called. Where nobody knows whose face it is, every image is a group of its own."""
-    return ("images", "images") if (dataset.groups == dataset.ids).all() else ("clips", "subjects")
-
-
 def _size(dataset: Dataset, rows: np.ndarray | slice) -> str:
-    row, group = _nouns(dataset)
     groups = dataset.groups[rows]
-    return f"{len(groups):,} {row}" + (f" of {len(np.unique(groups))} {group}" if row != group else "")
+    if dataset.group_name == "image":
+        return f"{len(groups):,} images"
+    return f"{len(groups):,} clips of {len(np.unique(groups))} {dataset.group_name}s"
 
 
 def _test_parts(dataset: Dataset, fold: Fold) -> str:

@@ -43,15 +43,26 @@ def predictions(dataset: Dataset, folds: Sequence[Fold], engine: Engine, which: 
                 logits = np.full_like(choice.logits[t][mask], np.nan) if failed[t] else choice.logits[t][mask]
                 rows = all_rows[mask]
                 parts.append((rows, logits, np.full(len(rows), t, np.int32), np.full(len(rows), side), np.full(len(rows), name)))
+    failed_and_epoch = {"epoch": np.stack([getattr(state, name).epoch for name in SELECTIONS], 1).astype(np.int32), "failed": failed}
+    return contract(dataset, folds, [s.fold for s in specs], [s.seed for s in specs], [s.train for s in specs], parts) | failed_and_epoch
+
+
+def contract(dataset: Dataset, folds: Sequence[Fold], trial_fold: Sequence[int], trial_seed: Sequence[int], train: Sequence[np.ndarray],
+             parts: Sequence[tuple]) -> dict[str, np.ndarray]:
+    """The arrays of predictions.npz (DESIGN.md, contracts), none of them failed.
+
+    Args:
+      trial_fold, trial_seed, train: fold, seed and training rows of each trial.
+      parts: row numbers [r], logits [r,K], trial int32 [r], split [r] and selection [r] each, one after the other.
+    """
     rows, logits, trial, split, selection = (np.concatenate(column) for column in zip(*parts, strict=True))
     arrays = {
         "ids": dataset.ids[rows], "groups": dataset.groups[rows], "labels": dataset.labels[rows], "logits": logits, "trial": trial,
         "split": split, "selection": selection, "class_names": np.array(dataset.class_names),
-        "trial_fold": np.array([s.fold for s in specs], np.int32), "trial_seed": np.array([s.seed for s in specs], np.int32),
-        "fold_names": np.array([f.name for f in folds]),
-        "epoch": np.stack([getattr(state, name).epoch for name in SELECTIONS], 1).astype(np.int32),
-        "failed": failed, "train_positives": np.stack([_positives(dataset, s.train) for s in specs]).astype(np.float32),
-        "train_rows": np.array([len(s.train) for s in specs], np.int32),
+        "trial_fold": np.array(trial_fold, np.int32), "trial_seed": np.array(trial_seed, np.int32),
+        "fold_names": np.array([f.name for f in folds]), "failed": np.zeros(len(train), bool),
+        "train_positives": np.stack([_positives(dataset, rows) for rows in train]).astype(np.float32),
+        "train_rows": np.array([len(rows) for rows in train], np.int32),
     }
     if "dataset" in dataset.extras:
         arrays["dataset"] = dataset.extras["dataset"][rows]
@@ -66,7 +77,8 @@ def _positives(dataset: Dataset, rows: np.ndarray) -> np.ndarray:
 def report(config: ConfigDict, dataset: Dataset, workdir: Path, quiet: bool = False) -> dict:
     """Writes metrics.json, figures and report.html from predictions.npz; prints the headline. Needs no device. Returns the metrics."""
     found = run.read_arrays(workdir / run.PREDICTIONS)
-    metrics = evaluate(found, config.train.selection, dataset.source, config.evaluate.min_train_positives, config.evaluate.resamples)
+    metrics = evaluate(found, config.train.selection, dataset.source, config.evaluate.min_train_positives, config.evaluate.resamples,
+                       group_name=dataset.group_name)
     run.write_json(workdir / run.METRICS, metrics)
     page = write_report(workdir, dict(zip(dataset.ids, dataset.images, strict=True)), dataset.labels, dataset.kind)
     if not quiet:

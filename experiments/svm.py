@@ -197,19 +197,8 @@ def predictions(dataset: Dataset, folds: Sequence[Fold], fitted: Sequence[Fitted
     for t, (fold, fit) in enumerate(zip(folds, fitted, strict=True)):
         for side, rows in (("val", fold.val), ("test", fold.test)):
             logits = decisions(fit.machine, fit.features.transform(pixels_of(dataset, rows)), classes).astype(np.float32)
-            parts.append((rows, logits, np.full(len(rows), t, np.int32), np.full(len(rows), side)))
-    rows, logits, trial, split = (np.concatenate(column) for column in zip(*parts, strict=True))
-    arrays = {
-        "ids": dataset.ids[rows], "groups": dataset.groups[rows], "labels": dataset.labels[rows], "logits": logits, "trial": trial,
-        "split": split, "selection": np.full(len(rows), "last"), "class_names": np.array(dataset.class_names),
-        "trial_fold": np.arange(len(folds), dtype=np.int32), "trial_seed": np.zeros(len(folds), np.int32),
-        "fold_names": np.array([f.name for f in folds]), "failed": np.zeros(len(folds), bool),
-        "train_positives": np.stack([np.bincount(dataset.labels[f.train], minlength=classes) for f in folds]).astype(np.float32),
-        "train_rows": np.array([len(f.train) for f in folds], np.int32),
-    }
-    if "dataset" in dataset.extras:
-        arrays["dataset"] = dataset.extras["dataset"][rows]
-    return arrays
+            parts.append((rows, logits, np.full(len(rows), t, np.int32), np.full(len(rows), side), np.full(len(rows), "last")))
+    return results.contract(dataset, folds, range(len(folds)), [0] * len(folds), [f.train for f in folds], parts)
 
 
 def _in_words(fits: list[dict]) -> str:

@@ -12,13 +12,11 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from configs import base
-from experiments import pipeline, program, results, run_dir
+from experiments import OF_TRIALS, pipeline, program, results, run_dir
 from fexpr import run
 from fexpr.errors import UserError
 from fexpr.evaluate.sweep import print_sweep, write_sweep_report
 from fexpr.terminal import say
-
-SWEPT = ("fit", "cross_validate")  # the experiments whose points are trials of one program
 
 
 def sweep(config: ConfigDict, workdir: Path, sweeps: Sequence[str], dry_run: bool = False) -> None:
@@ -31,9 +29,9 @@ def sweep(config: ConfigDict, workdir: Path, sweeps: Sequence[str], dry_run: boo
     Raises:
       UserError: unknown field, value of another type, a point whose config cannot be used.
     """
-    if config.experiment not in SWEPT:
+    if config.experiment not in OF_TRIALS:
         raise UserError(f"experiment={config.experiment!r} is no set of trials: --sweep and --dry_run do not apply to it",
-                        fix=f"they work with {' and '.join(SWEPT)}")
+                        fix=f"they work with {' and '.join(OF_TRIALS)}")
     points = make_points(config, workdir, [parse(config, text) for text in sweeps])
     if not dry_run:
         run_dir.start_log(workdir)

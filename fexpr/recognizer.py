@@ -22,7 +22,7 @@ from flax.traverse_util import flatten_dict
 from fexpr import models, run
 from fexpr.errors import UserError
 from fexpr.train import checkpoint
-from fexpr.train.views import mean_prediction, views
+from fexpr.train.views import normalized, predict_views
 
 BATCH = 64  # images a forward pass
 
@@ -45,16 +45,15 @@ class Network:
 
     def normalized(self, images: jax.Array) -> jax.Array:
         """What the model sees of images float32 [B, H, W, C] in 0..255."""
-        lead = (None,) * (images.ndim - self.mean.ndim)
-        return ((images - self.mean[lead]) / self.std[lead]).astype(self.precision)
+        return normalized(images, self.mean, self.std, self.precision)
 
     def __call__(self, images: jax.Array) -> jax.Array:
         """Images float32 [B, H, W, C] in 0..255 -> logits float32 [B, K] of this one view."""
-        return self.model.apply(self.variables, self.normalized(images), train=False).astype(jnp.float32)
+        return predict_views(self.model, self.variables, images, self.mean, self.std, self.precision, "none")
 
     def predict(self, images: jax.Array) -> jax.Array:
         """The same over all views: what stands in predictions.npz."""
-        return mean_prediction([self(view) for view in views(images, self.tta)])
+        return predict_views(self.model, self.variables, images, self.mean, self.std, self.precision, self.tta)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

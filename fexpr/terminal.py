@@ -12,6 +12,8 @@ from absl import logging as absl_logging
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from fexpr.errors import UserError
+
 BANNER = "bold white on red"  # what must not be missed
 
 console = Console(highlight=False, soft_wrap=True)
@@ -60,3 +62,13 @@ def log_to(path: Path) -> None:
 def error(text: str) -> None:
     """Prints to stderr, as it is."""
     Console(stderr=True, highlight=False, soft_wrap=True).print(text, style="bold red" if sys.stderr.isatty() else None, markup=False)
+
+
+def exit_code(command: Callable[[], None]) -> int:
+    """Runs a command: 0, or 2 where the user has something to mend, which is said in one message without a traceback."""
+    try:
+        command()
+    except UserError as e:
+        error(e.text())
+        return 2
+    return 0

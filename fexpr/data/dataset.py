@@ -60,3 +60,8 @@ class Dataset:
     @property
     def multilabel(self) -> bool:
         return self.labels.ndim == 2
+
+    @property
+    def group_name(self) -> str:
+        """What a group is. Where nobody knows whose face it is, every image is a group of its own."""
+        return "image" if (self.groups == self.ids).all() else "subject"

@@ -77,13 +77,8 @@ def report(args: argparse.Namespace, command: str) -> Path:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    try:
-        page = report(args, shlex.join(["python", "-m", "fexpr.evaluate", *(sys.argv[1:] if argv is None else argv)]))
-    except UserError as e:
-        terminal.error(e.text())
-        return 2
-    terminal.say(f"\nreport     {page}")
-    return 0
+    command = shlex.join(["python", "-m", "fexpr.evaluate", *(sys.argv[1:] if argv is None else argv)])
+    return terminal.exit_code(lambda: terminal.say(f"\nreport     {report(args, command)}"))
 
 
 if __name__ == "__main__":

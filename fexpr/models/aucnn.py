@@ -7,32 +7,16 @@ import jax
 import jax.numpy as jnp
 
 from fexpr.models.convolution import max_pool
-from fexpr.models.layers import Conv, Dense, check_arguments
+from fexpr.models.layers import Classifier, Conv, Dense
 
 
-class SimpleAUCNN(nn.Module):
+class SimpleAUCNN(Classifier):
     """Two 3x3 convolutions (16, 32) with ReLU and 2x2 pooling, dense 128 with ReLU, dense K.
 
-    images float32 or bfloat16 [B, H, W, C] -> logits float32 [B, num_classes] (the notebook's network ends in a sigmoid).
-    PyTorch's default initialisation. The flattened features are in (h, w, c) order.
-
-    Attributes:
-      num_classes: K, logits.
-
-    Raises:
-      UserError: num_classes is not a whole number above 0.
+    The notebook's network ends in a sigmoid, this one does not. PyTorch's initial values. The flattened features are in (h, w, c) order.
     """
 
-    num_classes: int
-
-    def __post_init__(self):
-        check_arguments("SimpleAUCNN", {"num_classes": self.num_classes})
-        super().__post_init__()
-
-    @nn.compact
-    def __call__(self, images: jax.Array, train: bool = False, mask: jax.Array | None = None) -> jax.Array:
-        """`train` and `mask` are of no use here (no dropout, no batch statistics); all models are called alike."""
-        del train, mask
+    def logits(self, images: jax.Array) -> jax.Array:
         x = max_pool(nn.relu(Conv(16, name="conv_0")(images)), window=2, stride=2)
         x = max_pool(nn.relu(Conv(32, name="conv_1")(x)), window=2, stride=2)
         x = nn.relu(Dense(128, name="hidden")(x.reshape(len(x), -1)))

@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from fexpr.models import layers
-from fexpr.models.layers import BatchNorm, Dropout, check_arguments
+from fexpr.models.layers import BatchNorm, Classifier, Dropout, check_arguments
 
-
-class KerasInit:
-    """Mixed in before a layer: Keras' initial values, glorot_uniform kernels and zero biases, instead of PyTorch's."""
-
-    kernel_init = staticmethod(nn.initializers.glorot_uniform())
-
-    def param(self, name, init_fn, *init_args):
-        return super().param(name, self.kernel_init if name == "kernel" else nn.initializers.zeros, *init_args)
-
-
-class HeInit(KerasInit):
-    """Mixed in before a layer: He normal kernels (He et al. 2015, made for ReLU) and zero biases."""
-
-    kernel_init = staticmethod(nn.initializers.he_normal())
-
-
-class Dense(KerasInit, layers.Dense):
-    pass
+KERAS = {"kernel_init": nn.initializers.glorot_uniform(), "bias_init": nn.initializers.zeros}  # Keras' initial values
+Dense = partial(layers.Dense, **KERAS)
 
 
 def keras_norm(axis_name: str | None, name: str) -> BatchNorm:
@@ -34,29 +20,14 @@ def keras_norm(axis_name: str | None, name: str) -> BatchNorm:
     return BatchNorm(axis_name, momentum=0.99, epsilon=1e-3, name=name)
 
 
-class Logistic(nn.Module):
-    """Multinomial logistic regression: one dense layer on the flattened pixels. images [B, H, W, C] -> logits float32 [B, K].
+class Logistic(Classifier):
+    """Multinomial logistic regression: one dense layer on the flattened pixels.
 
     The loss is convex: zeros are as good a start as any, and give every class the same probability. 48x48x1 and 7 classes:
     2304 * 7 + 7 = 16,135 parameters.
-
-    Attributes:
-      num_classes: K, logits.
-
-    Raises:
-      UserError: num_classes is not a whole number above 0.
     """
 
-    num_classes: int
-
-    def __post_init__(self):
-        check_arguments("Logistic", {"num_classes": self.num_classes})
-        super().__post_init__()
-
-    @nn.compact
-    def __call__(self, images: jax.Array, train: bool = False, mask: jax.Array | None = None) -> jax.Array:
-        """`train` and `mask` are of no use here (no dropout, no batch statistics); all models are called alike."""
-        del train, mask
+    def logits(self, images: jax.Array) -> jax.Array:
         x = images.reshape(len(images), -1).astype(jnp.float32)
         return nn.Dense(self.num_classes, kernel_init=nn.initializers.zeros, name="head")(x)
 

@@ -7,40 +7,25 @@ number of classes. Keras' "Total params" also counts the two moving statistics o
 
 from __future__ import annotations
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from fexpr.models import layers
-from fexpr.models.classifiers import Dense, KerasInit, keras_norm
+from fexpr.models.classifiers import KERAS, Dense, keras_norm
 from fexpr.models.convolution import max_pool
-from fexpr.models.layers import BatchNorm, Dropout, check_arguments
+from fexpr.models.layers import BatchNorm, Classifier, Dropout, check_arguments
+
+Conv = partial(layers.Conv, **KERAS)
 
 
-class Conv(KerasInit, layers.Conv):
-    pass
+class SimpleFERCNN(Classifier):
+    """Two 3x3 convolutions (32, 64) with ReLU and 2x2 pooling, dense K (seed 001). 83,335 parameters with 7 classes; Keras' initial
+    values."""
 
-
-class SimpleFERCNN(nn.Module):
-    """Two 3x3 convolutions (32, 64) with ReLU and 2x2 pooling, dense K (seed 001). 83,335 parameters with 7 classes. Keras' initial values.
-
-    Attributes:
-      num_classes: K, logits.
-
-    Raises:
-      UserError: num_classes is not a whole number above 0.
-    """
-
-    num_classes: int
-
-    def __post_init__(self):
-        check_arguments("SimpleFERCNN", {"num_classes": self.num_classes})
-        super().__post_init__()
-
-    @nn.compact
-    def __call__(self, images: jax.Array, train: bool = False, mask: jax.Array | None = None) -> jax.Array:
-        """`train` and `mask` are of no use here (no dropout, no batch statistics); all models are called alike."""
-        del train, mask
+    def logits(self, images: jax.Array) -> jax.Array:
         x = images
         for i, features in enumerate((32, 64)):
             x = max_pool(nn.relu(Conv(features, name=f"conv_{i}")(x)), window=2, stride=2)
@@ -123,28 +108,13 @@ class DoubleConvCNN(nn.Module):
         return layers.Dense(self.num_classes, name="head")(x.astype(jnp.float32))
 
 
-class DigitsCNN(nn.Module):
+class DigitsCNN(Classifier):
     """Convolutions 256 (3x3 valid), 128 (2x2 valid), 64 and 64 (2x2 same), each with ReLU and 2x2 pooling; dense K (seed 003).
 
     28x28x1 and 10 classes: 183,690 parameters. Keras' initial values; the thesis divides pixels by 255.
-
-    Attributes:
-      num_classes: K, logits.
-
-    Raises:
-      UserError: num_classes is not a whole number above 0.
     """
 
-    num_classes: int
-
-    def __post_init__(self):
-        check_arguments("DigitsCNN", {"num_classes": self.num_classes})
-        super().__post_init__()
-
-    @nn.compact
-    def __call__(self, images: jax.Array, train: bool = False, mask: jax.Array | None = None) -> jax.Array:
-        """`train` and `mask` are of no use here (no dropout, no batch statistics); all models are called alike."""
-        del train, mask
+    def logits(self, images: jax.Array) -> jax.Array:
         x = images
         for i, (features, size, padding) in enumerate(((256, 3, "VALID"), (128, 2, "VALID"), (64, 2, "SAME"), (64, 2, "SAME"))):
             x = max_pool(nn.relu(Conv(features, size, padding, name=f"conv_{i}")(x)), window=2, stride=2)

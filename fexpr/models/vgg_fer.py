@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from fexpr.models import layers
-from fexpr.models.classifiers import HeInit
 from fexpr.models.convolution import max_pool
 from fexpr.models.layers import BatchNorm, Dropout, check_arguments
 
-
-class Conv(HeInit, layers.Conv):
-    pass
-
-
-class Dense(HeInit, layers.Dense):
-    pass
+HE = {"kernel_init": nn.initializers.he_normal(), "bias_init": nn.initializers.zeros}  # He et al. 2015, made for ReLU
+Conv, Dense = partial(layers.Conv, **HE), partial(layers.Dense, **HE)
 
 
 class VGGFER(nn.Module):

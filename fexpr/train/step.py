@@ -20,7 +20,7 @@ from fexpr.train import optim
 from fexpr.train.augment import mixup
 from fexpr.train.losses import LOSSES
 from fexpr.train.monitors import MONITORS
-from fexpr.train.views import mean_prediction, views
+from fexpr.train.views import normalized, predict_views
 
 NEVER = -1
 
@@ -184,9 +184,7 @@ def predict(recipe: Recipe, data: Data, trial: Trial, variables: Any) -> jax.Arr
 
     def forward(rows_B):
         images = data.images[rows_B].astype(jnp.float32)
-        said = [recipe.model.apply(variables, _input(recipe, trial, view), train=False).astype(jnp.float32)
-                for view in views(images, recipe.tta)]
-        return mean_prediction(said)
+        return predict_views(recipe.model, variables, images, trial.mean, trial.std, recipe.precision, recipe.tta)
 
     logits = jax.lax.map(forward, rows) if passes > 1 else forward(rows[0])[None]
     if d > 1:
@@ -211,7 +209,7 @@ def _train_step(recipe, data, trial, state, batch):
     images = recipe.augment(augment_key, data.images[rows].astype(jnp.float32), places, recipe.batch_size)
     if recipe.mixup:
         images, partner, share = mixup(augment_key, images, mask, recipe.mixup, places, recipe.batch_size)
-    images = _input(recipe, trial, images)
+    images = normalized(images, trial.mean, trial.std, recipe.precision)
     targets = _targets(recipe, data, rows)
     mutable = [name for name in state.variables if name != "params"]
 
@@ -279,12 +277,6 @@ def _optimizer(recipe, trial, rate=1.0):
     steps = (trial.train_mask.sum().astype(jnp.int32) + recipe.batch_size - 1) // recipe.batch_size
     return optim.optimizer(recipe.optimizer, recipe.schedule, recipe.warmup, recipe.clip_norm, trial.learning_rate * rate,
                            trial.weight_decay, steps * recipe.epochs)
-
-
-def _input(recipe, trial, images):
-    """What the model sees: images float32 [B,H,W,C] in 0..255, normalised, in the type that it is to compute in."""
-    lead = (None,) * (images.ndim - trial.mean.ndim)
-    return ((images - trial.mean[lead]) / trial.std[lead]).astype(recipe.precision)
 
 
 def _key(trial):

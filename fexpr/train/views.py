@@ -1,9 +1,11 @@
-"""Test-time augmentation: the views of an image whose predictions are averaged."""
+"""From images in 0..255 to logits: normalisation, and test-time augmentation by views of an image whose predictions are averaged."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -29,3 +31,17 @@ def mean_prediction(logits: Sequence[jax.Array]) -> jax.Array:
     if len(logits) == 1:
         return logits[0]
     return jax.nn.logsumexp(jnp.stack([jax.nn.log_softmax(v) for v in logits]), axis=0) - jnp.log(float(len(logits)))
+
+
+def normalized(images: jax.Array, mean: jax.Array, std: jax.Array, precision: str) -> jax.Array:
+    """What a model sees of images float32 [B,H,W,C] in 0..255, in the type that it is to compute in. mean, std: [C] or [H,W,C]."""
+    lead = (None,) * (images.ndim - mean.ndim)
+    return ((images - mean[lead]) / std[lead]).astype(precision)
+
+
+def predict_views(
+    model: nn.Module, variables: Any, images: jax.Array, mean: jax.Array, std: jax.Array, precision: str, tta: str
+) -> jax.Array:
+    """Logits float32 [B,K] of images float32 [B,H,W,C] in 0..255, over the views of `tta`."""
+    said = [model.apply(variables, normalized(view, mean, std, precision), train=False).astype(jnp.float32) for view in views(images, tta)]
+    return mean_prediction(said)
