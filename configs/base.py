@@ -112,7 +112,7 @@ def get_config(variant: str = "") -> ConfigDict:
     evaluate.min_train_positives = 5  # action units with fewer are reported, and left out of the headline macro
 
     config.log = log = ConfigDict()
-    log.checkpoint_seconds = 20.0  # at least this long between two checkpoints; 0 = every epoch
+    log.checkpoint_seconds = 20.0  # between two checkpoints, times the seconds that one holds training up, if more than 1; 0 = every epoch
     log.variables = True  # keep the weights of every trial, at the last and the best epoch
     log.tensorboard = True
     log.wandb = ""  # '', 'online', 'offline'

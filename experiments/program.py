@@ -158,7 +158,7 @@ class _Loop:
     def _train_chunk(self, chunk: int, start: int, advance: Any) -> State:
         engine, base = self.engine, chunk * self.epochs
         state = engine.to_devices(self.checkpoints.restore(base + start, engine.abstract())) if start else engine.init()
-        saved = time.monotonic()
+        saved, cost = time.monotonic(), 0.0
         for epoch in range(start + 1, self.epochs + 1):
             began = time.monotonic()
             state, scalars = engine.epoch(state)
@@ -169,9 +169,10 @@ class _Loop:
             if not scalars["active"].any():
                 advance(self.epochs - epoch)
                 break
-            if time.monotonic() - saved >= self.config.log.checkpoint_seconds and epoch < self.epochs:
+            if time.monotonic() - saved >= self.config.log.checkpoint_seconds * max(1.0, cost) and epoch < self.epochs:
+                began = time.monotonic()
                 self.checkpoints.save(base + epoch, engine.to_host(state))
-                saved = time.monotonic()
+                saved, cost = time.monotonic(), time.monotonic() - began
         return _kept(engine.to_host(state))
 
     def _record(self, chunk: int, epoch: int, scalars: dict[str, np.ndarray], seconds: float) -> str:

@@ -1,4 +1,5 @@
-"""python -m fexpr.evaluate: the report of a run for models trained elsewhere, from their logits or probabilities and the labels."""
+"""python -m fexpr.evaluate: the report of a run for models trained elsewhere, from their logits or probabilities and the labels; and
+runs, or such files, side by side."""
 
 from __future__ import annotations
 
@@ -19,6 +20,8 @@ from fexpr.evaluate import evaluate
 from fexpr.evaluate.bootstrap import RESAMPLES
 from fexpr.evaluate.external import LAYOUTS, notes, read_predictions
 from fexpr.evaluate.headline import print_headline
+from fexpr.evaluate.paired import Candidate, compare
+from fexpr.evaluate.paired_report import print_paired, unique_names, write_paired
 from fexpr.evaluate.report import write_page
 
 
@@ -27,39 +30,35 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m fexpr.evaluate", formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Measures saved predictions of a classifier: metrics with bootstrap intervals, calibration before and after\n"
         "temperature scaling, vector scaling and isotonic regression, confusion, selective prediction.\n"
-        "Writes metrics.json, figures/ and report.html.",
+        "Writes metrics.json, figures/ and report.html.\n"
+        "Of two or more run directories or files it compares the predictions on the test rows that all of them have: paired\n"
+        "bootstrap differences to the first, McNemar's test, F1 by class. Writes comparison.json, figures/ and comparison.html.",
         epilog=f"{LAYOUTS}\n\nexamples:\n  python -m fexpr.evaluate test.csv --val val.csv\n"
-        "  python -m fexpr.evaluate predictions.npz --labels angry,disgust,fear,happy,sad,surprise,neutral --out report",
+        "  python -m fexpr.evaluate predictions.npz --labels angry,disgust,fear,happy,sad,surprise,neutral --out report\n"
+        "  python -m fexpr.evaluate runs/ststnet_megc2019 runs/htnet_megc2019",
     )
-    p.add_argument("predictions", type=Path, help="an .npz or a CSV, laid out as below")
+    p.add_argument("predictions", type=Path, nargs="+", help="an .npz, a CSV or a run directory; several: compared")
     p.add_argument("--val", type=Path, metavar="FILE", help="validation predictions, laid out alike, to fit the calibration maps on")
-    p.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: <name>_report beside the predictions)")
+    p.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: <name>_report, or comparison, beside the first)")
     p.add_argument("--labels", metavar="NAMES", help="class names in the order of the columns, separated by commas")
-    p.add_argument("--selection", choices=("last", "best_val"), help="of a run of fexpr: the epoch (default: best_val if it is there)")
+    p.add_argument("--selection", choices=("last", "best_val"), help="of a run: the epoch (default: its own; of an .npz best_val)")
     p.add_argument("--resamples", type=int, default=RESAMPLES, metavar="N", help=f"of the bootstrap, at least 10 (default {RESAMPLES})")
     return p
 
 
 def report(args: argparse.Namespace, command: str) -> Path:
-    """Does what the command line says.
+    """Does what the command line says for one file or run.
 
     Raises:
       UserError: a file, or where to write, cannot be used.
     """
-    if args.resamples < 10:
-        raise UserError(f"--resamples={args.resamples}: expected at least 10")
-    path, out = args.predictions, args.out or args.predictions.with_name(f"{args.predictions.stem}_report")
-    if (out / run.CONFIG).exists():
-        raise UserError(f"{out} holds a run of fexpr, whose report would be overwritten", fix="choose another --out")
+    path, out = args.predictions[0], _out(args, f"{args.predictions[0].stem}_report")
     names = [name.strip() for name in args.labels.split(",")] if args.labels else None
-    predictions = read_predictions(path, args.val, names)
+    predictions = read_predictions(_file(path), args.val, names)
     elsewhere = "counts_from" in predictions
-    selections = set(predictions["selection"].tolist())
-    selection = args.selection or ("best_val" if "best_val" in selections else "last")
-    source = f"{path.name}@{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}"
     try:
         alone = len(np.unique(predictions["groups"])) == len(predictions["groups"])
-        metrics = evaluate(predictions, selection, source, resamples=args.resamples,
+        metrics = evaluate(predictions, _selection(args, path, predictions), _source(path), resamples=args.resamples,
                            group_name=None if not elsewhere else "row" if alone else "group")
     except (ValueError, IndexError, KeyError) as e:  # a predictions.npz of a run that was changed by hand
         if elsewhere:
@@ -75,10 +74,61 @@ def report(args: argparse.Namespace, command: str) -> Path:
     return page
 
 
+def comparison(args: argparse.Namespace, command: str) -> Path:
+    """The same for two or more, side by side."""
+    if args.val or args.labels:
+        raise UserError("--val and --labels are for one file", fix="a comparison takes no calibration map, and class names from the files")
+    out, candidates = _out(args, "comparison"), []
+    for path, name in zip(args.predictions, unique_names(args.predictions), strict=True):
+        predictions = read_predictions(_file(path))
+        candidates.append(Candidate(name, predictions, _selection(args, path, predictions), _source(path)))
+    try:
+        found = compare(candidates, resamples=args.resamples)
+    except (ValueError, IndexError, KeyError) as e:
+        raise UserError(f"these cannot be compared: {e}") from e
+    page = write_paired(out, found, command)
+    print_paired(found)
+    return page
+
+
+def _out(args: argparse.Namespace, name: str) -> Path:
+    if args.resamples < 10:
+        raise UserError(f"--resamples={args.resamples}: expected at least 10")
+    out = args.out or args.predictions[0].resolve().with_name(name)
+    if (out / run.CONFIG).exists():
+        raise UserError(f"{out} holds a run of fexpr, whose report would be overwritten", fix="choose another --out")
+    return out
+
+
+def _file(path: Path) -> Path:
+    """The predictions of a run directory, or the file itself."""
+    if not path.is_dir():
+        return path
+    if not (path / run.PREDICTIONS).is_file():
+        raise UserError(f"{path} holds no finished run", [f"{run.PREDICTIONS}: missing"],
+                        fix="the command of an unfinished run goes on with it")
+    return path / run.PREDICTIONS
+
+
+def _selection(args: argparse.Namespace, path: Path, predictions: dict[str, np.ndarray]) -> str:
+    """What was asked for, or what the run's result is about; of a file alone best_val, if it is there."""
+    if not args.selection and (path / run.METRICS).is_file():
+        return run.read_json(path / run.METRICS)["selection"]
+    return args.selection or ("best_val" if "best_val" in predictions["selection"] else "last")
+
+
+def _source(path: Path) -> str:
+    """The release of a run, or the file and its fingerprint."""
+    if (path / run.METRICS).is_file():
+        return run.read_json(path / run.METRICS)["source"]
+    return f"{path.name}@{hashlib.sha256(_file(path).read_bytes()).hexdigest()[:8]}"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     command = shlex.join(["python", "-m", "fexpr.evaluate", *(sys.argv[1:] if argv is None else argv)])
-    return terminal.exit_code(lambda: terminal.say(f"\nreport     {report(args, command)}"))
+    made = report if len(args.predictions) == 1 else comparison
+    return terminal.exit_code(lambda: terminal.say(f"\nreport     {made(args, command)}"))
 
 
 if __name__ == "__main__":

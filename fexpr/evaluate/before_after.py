@@ -34,7 +34,7 @@ def before_after(predictions: dict, selection: str, test: Answer, resamples: int
     for name, answer in answers.items():
         m = measure_confidence(answer, resamples, seed, name in SORTED_BY).summary()
         sorting = {key: m.pop(key) for key in tuple(m) if key == "aurc" or key.startswith("accuracy_at_")}
-        table[name] = m | _by_bin(answer) | {"parameters": parameters[name]}
+        table[name] = m | by_bin(answer) | {"parameters": parameters[name]}
         if sorting:
             chosen[name] = sorting | {"curve": _curve(answer)}
     return {"calibration": table | ({"unavailable": why} if why else {}), "selective": chosen}
@@ -65,7 +65,8 @@ def _mapped(predictions: dict, selection: str, test: Answer, name: str) -> tuple
     return answer, {key: [p and p[key] for p in parameters] for key in keys}
 
 
-def _by_bin(answer: Answer) -> dict[str, dict | float | None]:
+def by_bin(answer: Answer) -> dict[str, dict | float | None]:
+    """`reliability` and `ece_if_perfect` of a one-of-K answer; None where a failed trial owes probabilities."""
     if answer.failed().any():
         return {"reliability": None, "ece_if_perfect": None}
     confidence, outcome = calibration.confidence_and_outcome(answer.presence, answer.logits, False)

@@ -52,6 +52,11 @@ class Measured:
         """The paired difference: both on the same rows of the same resamples."""
         return _estimate(self.point[name] - other.point[name], self.samples[name] - other.samples[name], self.groups)
 
+    def less(self, other: Measured, name: str) -> dict:
+        """The same of another model, whose seeds have nothing to do with these: of the means over seeds."""
+        means = np.array([self.point[name].mean() - other.point[name].mean()])
+        return _estimate(means, self.samples[name] - other.samples[name], self.groups)
+
 
 def _estimate(seeds: np.ndarray, samples: np.ndarray, groups: int) -> dict:
     """One group cannot tell how groups differ, so it gives no interval; neither does a value that is undefined itself."""

@@ -1,0 +1,107 @@
+"""Runs side by side: paired differences, McNemar's test, what cannot be compared."""
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from fexpr import run
+from fexpr.errors import UserError
+from fexpr.evaluate import evaluate
+from fexpr.evaluate.__main__ import main
+from fexpr.evaluate.paired import Candidate, compare
+from fexpr.evaluate.paired_report import unique_names
+from tests.evaluate.predictions import multiclass, multilabel
+
+
+def candidate(predictions, name="a", selection="last"):
+    return Candidate(name, predictions, selection, f"{name}@0")
+
+
+def shuffled(p):
+    """The same rows in another order."""
+    order = np.random.default_rng(1).permutation(len(p["ids"]))
+    rows = ("ids", "groups", "labels", "logits", "trial", "split", "selection", "dataset")
+    return p | {name: p[name][order] for name in rows if name in p}
+
+
+def test_against_itself_every_difference_is_zero_whatever_the_order_of_rows():
+    p = multiclass(subjects=6)
+    found = compare([candidate(p), candidate(shuffled(p), "b")], resamples=20)
+    (d,) = found["differences"]
+    assert (d["agree"], d["mcnemar"]["p"], d["mcnemar"]["only_this"]) == (1.0, 1.0, 0)
+    for metric in found["metrics"]:
+        assert d[metric]["value"] == pytest.approx(0, abs=1e-12)
+        assert d[metric]["high"] == pytest.approx(0, abs=1e-12)
+
+
+def test_figures_are_those_of_evaluate_and_the_difference_is_paired():
+    weak, strong = multiclass(skill=0.5, seeds=(0, 1)), multiclass(skill=2.0)
+    found = compare([candidate(weak), candidate(strong, "b")], resamples=200)
+    for c, p in zip(found["candidates"], (weak, strong), strict=True):
+        assert c["test"]["uf1"] == evaluate(p, "last", "x@0", resamples=200)["test"]["uf1"]
+    (d,) = found["differences"]
+    a, b = (c["test"]["uf1"] for c in found["candidates"])
+    assert d["uf1"]["value"] == pytest.approx(b["value"] - a["value"])
+    assert d["uf1"]["low"] > 0
+    same = compare([candidate(strong), candidate(strong | {"logits": strong["logits"] + 0.2 * np.eye(3)[0]}, "b")], resamples=200)
+    paired, alone = same["differences"][0]["uf1"], same["candidates"][0]["test"]["uf1"]
+    assert paired["high"] - paired["low"] < 0.5 * (alone["high"] - alone["low"])  # what both share cancels
+
+
+def test_mcnemar_counts_the_rows_that_only_one_has_right():
+    p, q = multiclass(skill=1.0), multiclass(skill=1.6)
+    at = p["split"] == "test"
+    order = np.argsort(p["ids"][at])
+    right = [(x["logits"][at].argmax(1) == x["labels"][at])[order] for x in (p, q)]
+    only_q, only_p = (right[1] & ~right[0]).sum(), (right[0] & ~right[1]).sum()
+    (d,) = compare([candidate(p), candidate(q, "b")], resamples=10)["differences"]
+    assert d["mcnemar"] == {"only_this": only_q, "only_first": only_p, "p": binomtest(only_q, only_q + only_p).pvalue, "seeds": [0, 0]}
+
+
+def test_only_common_rows_count():
+    p = multilabel()
+    dropped = np.unique(p["ids"][p["split"] == "test"])[:5]
+    keep = ~np.isin(p["ids"], dropped)
+    fewer = {name: a[keep] if len(a) == len(keep) else a for name, a in p.items()}
+    found = compare([candidate(p), candidate(fewer, "b")], resamples=10)
+    assert [c["left_out"] for c in found["candidates"]] == [5, 0]
+    assert found["candidates"][0]["test"] == found["candidates"][1]["test"]
+    assert found["candidates"][0]["reliability"] is None
+
+
+@pytest.mark.parametrize(("change", "expected"), [
+    (lambda p: p | {"class_names": np.array(["negative", "surprise", "positive"])}, "b: classes negative, surprise, positive"),
+    (lambda p: p | {"labels": (p["labels"] + (p["ids"] == "7")) % 3}, "b: labels of 1 of 96 common rows are not those of a, as of 7"),
+    (lambda p: p | {"groups": p["ids"]}, "b: groups of 96 of 96"),
+    (lambda p: p | {"ids": np.char.add("x", p["ids"])}, "no row was tested by all"),
+])
+def test_what_cannot_be_compared(change, expected):
+    p = multiclass()
+    with pytest.raises(UserError) as e:
+        compare([candidate(p), candidate(change(p), "b")])
+    assert expected in e.value.text()
+
+
+def test_command_line(tmp_path, capsys):
+    for name, skill in (("weak", 0.5), ("strong", 2.0)):
+        run.write_arrays(tmp_path / name / run.PREDICTIONS, multiclass(skill=skill))
+        run.write_json(tmp_path / name / run.METRICS, {"selection": "last", "source": "synthetic"})
+    runs = [str(tmp_path / name) for name in ("weak", "strong")]
+    assert main([*runs, "--resamples", "50"]) == 0
+    out = tmp_path / "comparison"
+    assert {f.name for f in out.iterdir()} == {"comparison.json", "comparison.html", "figures"}
+    assert {f.name for f in (out / "figures").iterdir()} == {"paired.png", "f1_by_class.png", "reliability.png"}
+    said, page = capsys.readouterr().out, (out / "comparison.html").read_text(encoding="utf-8")
+    assert "Higher: the UF1 of strong less that of weak" in said
+    assert "Higher: the UF1 of strong less that of weak" in page
+    assert "SYNTHETIC DATA" in page
+    assert main([*runs, "--val", "x.csv"]) == 2
+    assert main([runs[0], str(tmp_path)]) == 2
+    assert "holds no finished run" in capsys.readouterr().err
+    assert main([runs[0], "--resamples", "10"]) == 0  # a run directory alone: its report
+    assert (tmp_path / "weak_report" / "report.html").is_file()
+
+
+def test_names_are_as_short_as_tells_them_apart(tmp_path):
+    assert unique_names([tmp_path / "a" / "x", tmp_path / "b" / "y"]) == ["x", "y"]
+    assert unique_names([tmp_path / "a" / "x", tmp_path / "b" / "x"]) == ["a/x", "b/x"]
