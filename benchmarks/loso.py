@@ -2,13 +2,15 @@
 
     pip install -r requirements.txt -r benchmarks/requirements.txt
     python benchmarks/loso.py                      # 16 folds x 4 epochs, three passes of each side in turn
+    python benchmarks/loso.py --peer=plain         # the loop that published code has, instead of a tuned one
     python benchmarks/loso.py --folds 52 --epochs 10 --device gpu
     python benchmarks/loso.py --scaling            # fexpr's cost per fold as folds are added, drawn into loso_scaling.png
 
 Both sides train the same rows with the same network, batch size, Adam and number of epochs, and predict the test subject's rows after
-every epoch. Each runs in a process of its own; passes alternate. The first pass is cold (fexpr's holds its compilation, its on-disk cache
-is off), the median of the others is warm. The maps are those of the MEGC2019 releases under $FEXPR_DATA_DIR, else random ones of the same
-shape and number: the time does not depend on the pixels.
+every epoch. The peer `tuned` (benchmarks/torch_htnet.py) is what we could make of PyTorch, `plain` (benchmarks/torch_htnet_plain.py) a
+straightforward loop over folds as the field's published code has it. Each runs in a process of its own; passes alternate. The first pass
+is cold (fexpr's holds its compilation, its on-disk cache is off), the median of the others is warm. The maps are those of the MEGC2019
+releases under $FEXPR_DATA_DIR, else random ones of the same shape and number: the time does not depend on the pixels.
 """
 
 from __future__ import annotations
@@ -80,8 +82,9 @@ def torch_pass(arguments: argparse.Namespace):
     """A function that trains all folds once, one after the other."""
     import torch
 
-    from benchmarks.torch_htnet import train_fold
+    from benchmarks import torch_htnet, torch_htnet_plain
 
+    train_fold = {"tuned": torch_htnet, "plain": torch_htnet_plain}[arguments.peer].train_fold
     images, labels, subjects = data()
     rows = np.arange(len(images))
     device = "cuda" if arguments.device == "gpu" else "cpu"
@@ -90,12 +93,12 @@ def torch_pass(arguments: argparse.Namespace):
         for i, test in enumerate(subjects[: arguments.folds]):
             train_fold(images, labels, np.setdiff1d(rows, test), test, arguments.epochs, arguments.batch, CLASSES, RATE, i, device, MODEL)
 
-    return run, f"torch {torch.__version__}, {torch.get_num_threads()} threads, {device}"
+    return run, f"torch {torch.__version__}, {torch.get_num_threads()} threads, {device}, {arguments.peer}"
 
 
 def side(name: str, arguments: argparse.Namespace, folds: int) -> sides.Side:
     return sides.Side(name, [__file__, f"--side={name}", f"--folds={folds}", f"--epochs={arguments.epochs}", f"--batch={arguments.batch}",
-                             f"--device={arguments.device}"])
+                             f"--device={arguments.device}", f"--peer={arguments.peer}"])
 
 
 def compare(arguments: argparse.Namespace) -> None:
@@ -130,6 +133,7 @@ if __name__ == "__main__":
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=3, help="warm passes of each side")
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
+    parser.add_argument("--peer", choices=("tuned", "plain"), default="tuned", help="which PyTorch loop")
     parser.add_argument("--scaling", action="store_true", help="fexpr alone, for 1 to 52 folds")
     parser.add_argument("--side", choices=("fexpr", "torch"), help=argparse.SUPPRESS)
     given = parser.parse_args()
