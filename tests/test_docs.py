@@ -1,0 +1,96 @@
+"""What the documents tell people to type: the recipes run, every command line is one that its program takes."""
+
+import contextlib
+import re
+import shlex
+import warnings
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from absl import flags
+from ml_collections import config_flags
+
+from configs import base
+from experiments import explain, sweep
+from fexpr import run
+from fexpr.data import LOADERS
+from fexpr.data import __main__ as data_main
+from fexpr.evaluate import __main__ as evaluate_main
+from fexpr.models import MODELS
+from tests.launching import ROOT
+
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PARSERS = {"fexpr.evaluate": evaluate_main.parser, "fexpr.data": data_main.parser, "experiments.explain": explain.parser}
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
+QUOTED = re.compile(r"(?<!`)`(python [^`]+)`(?!`)")
+PLACEHOLDERS = ("<", "…", "...")
+
+
+def commands():
+    """The words behind `python` of every command in a block or between backticks, once."""
+    found = {}
+    for path in DOCUMENTS:
+        text = path.read_text(encoding="utf-8")
+        lines = [line for _, block in BLOCK.findall(text) for line in block.splitlines()]
+        lines += [" ".join(quoted.split()) for quoted in QUOTED.findall(BLOCK.sub("", text))]
+        for line in lines:
+            if (typed := re.match(r"(?:\w+=\S* )*python (.*)", line)) and not any(mark in line for mark in PLACEHOLDERS):
+                words = shlex.split(typed[1], comments=True)
+                found[f"{path.stem}: {' '.join(words)}"] = words
+    return [pytest.param(words, id=name) for name, words in found.items()]
+
+
+@pytest.mark.parametrize("words", commands())
+def test_every_command_is_one_that_its_program_takes(words, monkeypatch):
+    if words[0] == "-m":
+        assert words[1] in PARSERS, f"no parser is known for {words[1]}"
+        with contextlib.suppress(SystemExit):  # argparse says no by it
+            PARSERS[words[1]]().parse_args(words[2:])
+            return
+        pytest.fail("refused")
+    assert (ROOT / words[0]).is_file()
+    if words[0] == "launch.py" and "--help" not in words:
+        typed = [word.replace("=configs/", f"={ROOT}/configs/") for word in words]
+        monkeypatch.setattr("sys.argv", typed)  # where ml_collections looks for --config.FIELD
+        given = flags.FlagValues()
+        config_flags.DEFINE_config_file("config", None, "", flag_values=given)
+        flags.DEFINE_multi_string("sweep", [], "", flag_values=given)
+        flags.DEFINE_bool("dry_run", False, "", flag_values=given)
+        flags.DEFINE_string("workdir", None, "", flag_values=given)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of how ml_collections loads a file
+            assert given(typed) == ["launch.py"]
+        base.validate(given.config)
+        for text in given.sweep:
+            sweep.parse(given.config, text)
+
+
+@pytest.fixture
+def faces(tmp_path, monkeypatch):
+    """Six people with two expressions, as the first recipe wants them."""
+    rng = np.random.default_rng(0)
+    for place in (f"p{person}/{expression}/{i}" for person in range(6) for expression in ("calm", "glad") for i in range(2)):
+        path = tmp_path / "faces" / f"{place}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        middle = 60 if "calm" in place else 180
+        cv2.imwrite(str(path), rng.integers(middle - 50, middle + 50, (60, 60), dtype=np.uint8))
+    monkeypatch.chdir(tmp_path)
+    before = [dict(registry) for registry in (LOADERS, MODELS)]
+    yield
+    for registry, entries in zip((LOADERS, MODELS), before, strict=True):
+        registry.clear()
+        registry.update(entries)
+
+
+@pytest.mark.usefixtures("faces")
+def test_the_recipes_run():
+    names, recipes = {}, (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+    for language, text in BLOCK.findall(recipes):
+        if language == "python":
+            exec(compile(text, "docs/recipes.md", "exec"), names)
+    for name in ("my_faces", "my_faces_tiny", "my_folds"):
+        assert (Path("runs") / name / run.REPORT).is_file()
+    assert run.read_json(Path("runs") / "my_folds" / run.METRICS)["trials"]["folds"] == 2
+    assert evaluate_main.main(["runs/my_faces", "runs/my_folds", "--resamples", "20"]) == 0
