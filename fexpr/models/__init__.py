@@ -23,6 +23,8 @@ from fexpr.models.fer_cnns import DigitsCNN, DoubleConvCNN, SimpleFERCNN, Thesis
 from fexpr.models.htnet import HTNet
 from fexpr.models.ststnet import STSTNet
 from fexpr.models.vgg_fer import VGGFER
+from fexpr.models.vggface_resnet50 import VGGFaceResNet50
+from fexpr.models.vggface_vgg16 import VGGFaceVGG16
 
 MODELS: dict[str, type[nn.Module]] = {
     "htnet": HTNet,
@@ -36,6 +38,8 @@ MODELS: dict[str, type[nn.Module]] = {
     "digits_cnn": DigitsCNN,
     "vgg_fer": VGGFER,
     "deep_emotion": DeepEmotion,
+    "vggface_vgg16": VGGFaceVGG16,
+    "vggface_resnet50": VGGFaceResNet50,
 }
 
 

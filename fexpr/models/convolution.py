@@ -37,6 +37,25 @@ def conv2d(x: jax.Array, kernel: jax.Array, padding: str | int = "SAME") -> jax.
     return _conv(tuple(pads), x, kernel)
 
 
+def strided_conv2d(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    """Convolution by `stride` with TF's SAME padding (an odd zero goes behind): [B, H, W, I] -> [B, ceil(H / stride), …, O].
+
+    As a stride-1 convolution of the image's stride x stride cells, laid side by side as channels, with the kernel filled up by zeros to
+    whole cells: `conv2d` and its gradients serve. A 1x1 kernel only looks at the first pixel of a cell.
+    """
+    if stride == 1 or kernel.shape[:2] == (1, 1):
+        return conv2d(x[:, ::stride, ::stride], kernel)
+    pads, fill = [], []
+    for n, k in zip(x.shape[1:3], kernel.shape[:2], strict=True):
+        out, whole = -(-n // stride), -(-k // stride) * stride
+        before = max((out - 1) * stride + k - n, 0) // 2
+        pads.append((before, (out - 1) * stride + whole - n - before))
+        fill.append((0, whole - k))
+    cells = rearrange(jnp.pad(x, ((0, 0), *pads, (0, 0))), "b (h m) (w n) c -> b h w (m n c)", m=stride, n=stride)
+    kernel = rearrange(jnp.pad(kernel, (*fill, (0, 0), (0, 0))), "(kh m) (kw n) i o -> kh kw (m n i) o", m=stride, n=stride)
+    return conv2d(cells, kernel, "VALID")
+
+
 def single_conv(pads: Pads, x: jax.Array, kernel: jax.Array) -> jax.Array:
     """XLA's convolution."""
     return lax.conv_general_dilated(x, kernel.astype(x.dtype), (1, 1), pads, dimension_numbers=("NHWC", "HWIO", "NHWC"))

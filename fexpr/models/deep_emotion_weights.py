@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from flax.traverse_util import flatten_dict
 
-from fexpr.errors import UserError
+from fexpr.models.pretrained.fitting import Layout, fitted, refuse_problems
 
 _MODULES = {
     "conv_0": "conv1", "conv_1": "conv2", "conv_2": "conv3", "conv_3": "conv4", "norm": "norm", "hidden": "fc1", "head": "fc2",
@@ -19,7 +20,7 @@ _LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "runni
 
 def deep_emotion_to_torch(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """The variables of a DeepEmotion (`params`, `batch_stats`) under the names and in the layouts of its PyTorch release."""
-    return {_theirs(path): np.ascontiguousarray(_transposed(leaf)) for path, leaf in _leaves(variables)}
+    return {_theirs(path): np.ascontiguousarray(_transposed(path, leaf)) for path, leaf in flatten_dict(variables).items()}
 
 
 def deep_emotion_from_torch(state: Mapping[str, np.ndarray], like: Mapping[str, Any]) -> dict[str, Any]:
@@ -31,41 +32,15 @@ def deep_emotion_from_torch(state: Mapping[str, np.ndarray], like: Mapping[str, 
       like: the variables of the model that is to take them; only shapes are read, so `jax.eval_shape(model.init, key, images)` will do.
 
     Returns:
-      A new tree like `like` (`params` and `batch_stats`), of NumPy arrays in the dtype of `state`.
+      A new tree like `like` (`params` and `batch_stats`), of NumPy arrays, float32.
 
     Raises:
       UserError: names are missing, unknown, or of another shape; it lists all of them.
     """
-    leaves = [(path, _theirs(path), leaf.shape) for path, leaf in _leaves(like)]
-    wanted = {name: _shape_there(shape) for _, name, shape in leaves}
-    given = {name: np.asarray(array) for name, array in state.items() if not name.endswith(".num_batches_tracked")}
-    problems = [f"{name}: missing, expected {shape}" for name, shape in wanted.items() if name not in given]
-    problems += [f"{name}: not part of this model, found {array.shape}" for name, array in given.items() if name not in wanted]
-    problems += [
-        f"{name}: expected {shape}, found {given[name].shape}"
-        for name, shape in wanted.items()
-        if name in given and given[name].shape != shape
-    ]
-    if problems:
-        raise UserError(
-            f"the weights do not fit this DeepEmotion ({len(problems)} problems)", problems,
-            fix="build the model with the variant (the baseline has no localization, fc_loc) and num_classes (fc2) of the weights",
-        )
-    variables: dict[str, Any] = {}
-    for path, name, _ in leaves:
-        node = variables
-        for part in path[:-1]:
-            node = node.setdefault(part, {})
-        node[path[-1]] = np.ascontiguousarray(_transposed(given[name], back=True))
+    variables, report = fitted(state, like, LAYOUT, whole=True)
+    refuse_problems(report, "the weights do not fit this DeepEmotion",
+                    "build the model with the variant (the baseline has no localization, fc_loc) and num_classes (fc2) of the weights")
     return variables
-
-
-def _leaves(tree: Mapping[str, Any], path: tuple[str, ...] = ()):
-    for name, node in tree.items():
-        if isinstance(node, Mapping):
-            yield from _leaves(node, (*path, name))
-        else:
-            yield (*path, name), node
 
 
 def _theirs(path: tuple[str, ...]) -> str:
@@ -74,13 +49,16 @@ def _theirs(path: tuple[str, ...]) -> str:
     return f"{_MODULES['/'.join(modules)]}.{_LEAVES[leaf]}"
 
 
-def _transposed(array: Any, back: bool = False) -> np.ndarray:
+def _transposed(path: tuple[str, ...], array: Any) -> np.ndarray:
     """HWIO -> OIHW, [I, O] -> [O, I]; vectors as they are. Flattened features are in PyTorch's order here too."""
+    del path
     array = np.asarray(array)
-    if array.ndim == 4:
-        return array.transpose(2, 3, 1, 0) if back else array.transpose(3, 2, 0, 1)
-    return array.T
+    return array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
 
 
-def _shape_there(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return _transposed(np.broadcast_to(np.float32(0), shape)).shape
+def _back(path: tuple[str, ...], array: np.ndarray) -> np.ndarray:
+    del path
+    return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
+
+
+LAYOUT = Layout(_theirs, _transposed, _back, aside=r"\.num_batches_tracked$")

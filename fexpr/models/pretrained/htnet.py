@@ -1,17 +1,18 @@
-"""Weights of other frameworks, renamed and laid out for the models here, and back. Pure NumPy."""
+"""HTNet's PyTorch release (a `.pth` state dict): names and layouts, to and fro. Pure NumPy."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from flax.traverse_util import flatten_dict
 
-from fexpr.errors import UserError
+from fexpr.models.pretrained.fitting import Layout, fitted, refuse_problems
 
 # Parameter paths here -> module names in HTNet's PyTorch release. Both count levels and blocks from 0, the finest level first.
-_HTNET_MODULES = (
+_MODULES = (
     (r"patch_embedding/", r"to_patch_embedding.1."),
     (r"level_(\d+)/position", r"layers.\1.0.pos_emb"),
     (r"level_(\d+)/attention_(\d+)_norm/", r"layers.\1.0.layers.\2.0.norm."),
@@ -29,7 +30,7 @@ _HTNET_MODULES = (
 
 def htnet_to_torch(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """The parameters of an HTNet under the names and in the layouts of its PyTorch release (a `.pth` state dict)."""
-    return {_htnet_name(path): np.ascontiguousarray(_to_torch(path, np.asarray(array))) for path, array in _leaves(params)}
+    return {name(path): np.ascontiguousarray(there(path, np.asarray(array))) for path, array in flatten_dict(params).items()}
 
 
 def htnet_from_torch(state: Mapping[str, np.ndarray], like: Mapping[str, Any]) -> dict[str, Any]:
@@ -41,58 +42,29 @@ def htnet_from_torch(state: Mapping[str, np.ndarray], like: Mapping[str, Any]) -
         `jax.eval_shape(model.init, key, images)["params"]` will do.
 
     Returns:
-      A new tree like `like`, of NumPy arrays in the dtype of `state`.
+      A new tree like `like`, of NumPy arrays, float32.
 
     Raises:
       UserError: names are missing, unknown, or of another shape; it lists all of them.
     """
-    leaves = list(_leaves(like))
-    wanted = {_htnet_name(path): _to_torch(path, np.broadcast_to(np.float32(0), leaf.shape)).shape for path, leaf in leaves}
-    problems = [f"{name}: missing, expected {shape}" for name, shape in wanted.items() if name not in state]
-    problems += [f"{name}: not part of this model, found {np.shape(state[name])}" for name in state if name not in wanted]
-    problems += [
-        f"{name}: expected {shape}, found {np.shape(state[name])}"
-        for name, shape in wanted.items()
-        if name in state and np.shape(state[name]) != shape
-    ]
-    if problems:
-        raise UserError(
-            f"the weights do not fit this HTNet ({len(problems)} of {len(wanted)} names differ)", problems,
-            fix="build the model with the arguments that the weights were trained with (dim, heads, block_repeats …)",
-        )
-    params: dict[str, Any] = {}
-    for path, leaf in leaves:
-        *modules, name = path
-        node = params
-        for module in modules:
-            node = node.setdefault(module, {})
-        node[name] = _from_torch(np.asarray(state[_htnet_name(path)]), leaf.shape)
-    return params
+    tree, report = fitted(state, {"params": like}, LAYOUT, whole=True)
+    refuse_problems(report, "the weights do not fit this HTNet",
+                    "build the model with the arguments that the weights were trained with (dim, heads, block_repeats …)")
+    return tree["params"]
 
 
-def _leaves(tree: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    for name, node in tree.items():
-        if isinstance(node, Mapping):
-            yield from _leaves(node, (*path, name))
-        else:
-            yield (*path, name), node
-
-
-def _is_norm(path: tuple[str, ...]) -> bool:
-    return path[-2].endswith("_norm")
-
-
-def _htnet_name(path: tuple[str, ...]) -> str:
+def name(path: tuple[str, ...]) -> str:
+    """('level_0', 'position') -> 'layers.0.0.pos_emb'."""
     leaf_names = {"scale": "g", "bias": "b"} if _is_norm(path) else {"kernel": "weight", "bias": "bias"}
     *modules, leaf = path
     ours = "/".join([*modules, leaf_names.get(leaf, leaf)])
-    for pattern, theirs in _HTNET_MODULES:
+    for pattern, theirs in _MODULES:
         if re.match(pattern, ours):
             return re.sub(f"^{pattern}", theirs, ours)
     raise ValueError(f"{'/'.join(path)} is no parameter of HTNet")
 
 
-def _to_torch(path: tuple[str, ...], array: np.ndarray) -> np.ndarray:
+def there(path: tuple[str, ...], array: np.ndarray) -> np.ndarray:
     """HWIO -> OIHW; [I, O] -> [O, I], as a 1x1 convolution but for the classifier; norms [C] -> [1, C, 1, 1]."""
     if _is_norm(path):
         return array.reshape(1, -1, 1, 1)
@@ -103,9 +75,17 @@ def _to_torch(path: tuple[str, ...], array: np.ndarray) -> np.ndarray:
     return array
 
 
-def _from_torch(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    if len(shape) == 4:
-        array = array.transpose(2, 3, 1, 0)
-    elif len(shape) == 2:
-        array = array.reshape(array.shape[:2]).T
-    return np.ascontiguousarray(array.reshape(shape))
+def here(path: tuple[str, ...], array: np.ndarray) -> np.ndarray:
+    """The inverse of `there`. A convolution with a 1x1 kernel that is a dense layer here has two axes here."""
+    if _is_norm(path):
+        return array.reshape(-1)
+    if array.ndim == 4:
+        return array.transpose(2, 3, 1, 0) if path[0].startswith("merge_") else array[:, :, 0, 0].T
+    return array.T if array.ndim == 2 else array
+
+
+def _is_norm(path: tuple[str, ...]) -> bool:
+    return path[-2].endswith("_norm")
+
+
+LAYOUT = Layout(lambda path: name(path[1:]), lambda path, array: there(path[1:], array), lambda path, array: here(path[1:], array))

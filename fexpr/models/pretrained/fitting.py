@@ -1,0 +1,126 @@
+"""Arrays of a file -> the variables of a model, with a report by name. All of them fit, or none is used."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from fexpr.errors import UserError
+
+LAST = "head"  # what the last layer of every model here is called
+TOP = "top"  # the part that a file may lack as a whole: the dense layers after a trunk
+
+Path = tuple[str, ...]  # ('params', 'conv_0', 'kernel')
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How a file names and lays out the arrays of a model.
+
+    Attributes:
+      name: path here -> name there; None: the file cannot hold it.
+      there, here: array in our layout -> in the file's, and back; given the path.
+      aside: regex of names there that the model needs nothing of (PyTorch's batch counter, the top of another task).
+    """
+
+    name: Callable[[Path], str | None]
+    there: Callable[[Path, np.ndarray], np.ndarray] = lambda path, array: array
+    here: Callable[[Path, np.ndarray], np.ndarray] = lambda path, array: array
+    aside: str = r"$^"
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """By name: `loaded` here; `missing`, `extra` and `wrong` as problems, in words; `anew` here: keeps its first values, on purpose;
+    `aside` there: not needed. All sorted as in the model or file."""
+
+    loaded: tuple[str, ...]
+    missing: tuple[str, ...]
+    extra: tuple[str, ...]
+    wrong: tuple[str, ...]
+    anew: Mapping[str, str]
+    aside: tuple[str, ...]
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        return (*self.missing, *self.extra, *self.wrong)
+
+    def summary(self) -> str:
+        """One line for the terminal."""
+        parts = [f"{len(self.loaded)} arrays loaded"]
+        if self.anew:
+            names = dict.fromkeys(name.partition("/")[2].rpartition("/")[0] for name in self.anew)
+            parts.append(f"started anew: {', '.join(names)} ({'; '.join(dict.fromkeys(self.anew.values()))})")
+        if self.aside:
+            parts.append(f"left aside: {', '.join(dict.fromkeys(name.rpartition('/')[0] or name for name in self.aside))}")
+        return "; ".join(parts)
+
+
+def fitted(arrays: Mapping[str, np.ndarray], like: Mapping[str, Any], layout: Layout, anew: str = "", whole: bool = False
+           ) -> tuple[dict, Report]:
+    """The variables that the file holds, as a tree of float32 arrays like `like` without what starts anew, and the report.
+
+    A last layer of another width starts anew, a top that the file lacks as a whole, and what `anew` (a regex of paths here without
+    their collection: 'top/hidden_0/kernel') asks for. Check `report.problems` before using the tree.
+
+    Args:
+      like: the variables of the model that is to take them; only shapes are read, so `jax.eval_shape(model.init, …)` will do.
+      whole: nothing starts anew.
+    """
+    leaves = {path: tuple(leaf.shape) for path, leaf in flatten_dict(like).items()}
+    names = {path: layout.name(path) for path in leaves}
+    expected = {path: layout.there(path, np.broadcast_to(np.float32(0), shape)).shape for path, shape in leaves.items()}
+    fresh = {} if whole else _fresh(arrays, names, expected, anew)
+    tree, missing, wrong = {}, [], []
+    for path in leaves:
+        name, ours = names[path], "/".join(path)
+        if path in fresh:
+            continue
+        if name is None or name not in arrays:
+            missing.append(f"{name or ours}: missing, expected {expected[path]}")
+            continue
+        array, problem = np.asarray(arrays[name]), ""
+        if array.shape != expected[path]:
+            problem = f"expected {expected[path]}, found {array.shape}"
+        elif array.dtype.kind not in "fV":  # V: bfloat16, to NumPy
+            problem = f"expected floating numbers, found {array.dtype}"
+        elif not np.isfinite(array := array.astype(np.float32)).all():
+            problem = "holds NaN or infinity"
+        if problem:
+            wrong.append(f"{name}: {problem}")
+        else:
+            tree[path] = np.ascontiguousarray(layout.here(path, array))
+    wanted = set(names.values())
+    unknown = [name for name in arrays if name not in wanted]
+    aside = [name for name in unknown if re.search(layout.aside, name)]
+    extra = [f"{name}: not part of this model, found {np.shape(arrays[name])}" for name in unknown if name not in aside]
+    report = Report(tuple("/".join(path) for path in tree), tuple(missing), tuple(extra), tuple(wrong),
+                    {"/".join(path): why for path, why in fresh.items()}, tuple(aside))
+    return unflatten_dict(tree), report
+
+
+def refuse_problems(report: Report, title: str, fix: str) -> None:
+    """Raises one UserError that lists everything missing, extra and of the wrong shape."""
+    if report.problems:
+        raise UserError(f"{title} ({len(report.problems)} problems, nothing was loaded)", report.problems, fix=fix)
+
+
+def _fresh(arrays: Mapping, names: Mapping, expected: Mapping, anew: str) -> dict[Path, str]:
+    """Paths that start anew, and why."""
+    fresh = {path: "as asked for" for path in names if anew and re.search(anew, "/".join(path[1:]))}
+    top = [path for path in names if path[1] == TOP and path not in fresh]
+    if top and not any(names[path] in arrays for path in top):
+        fresh |= dict.fromkeys(top, "the file has none")
+    kernel = next((path for path in names if path[-2:] == (LAST, "kernel") and path not in fresh), None)
+    bias = kernel and (*kernel[:-1], "bias")
+    if kernel and names[kernel] in arrays and names[bias] in arrays:
+        (here,), there = expected[bias], np.size(arrays[names[bias]])
+        # the number of classes is the first axis of a kernel in PyTorch's layout, the last in Keras' and here
+        if sorted(np.shape(arrays[names[kernel]])) == sorted(there if n == here else n for n in expected[kernel]) and there != here:
+            fresh |= dict.fromkeys((kernel, bias), f"{there} classes there, {here} here")
+    return fresh
