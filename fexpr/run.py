@@ -20,6 +20,7 @@ import numpy as np
 from fexpr.errors import UserError
 
 FORMAT_VERSION = 1
+READABLE = (1,)  # formats that can be restored; tests/fixtures holds a run of each
 
 CONFIG = "config.json"
 HISTORY = "metrics.jsonl"

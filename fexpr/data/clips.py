@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
-from fexpr.data import faces, flow, prepare, workbook
+from fexpr.data import faces, pairs, prepare, workbook
 from fexpr.data.prepare import BadInput, read_image
 from fexpr.errors import UserError
 from fexpr.terminal import say
@@ -275,16 +275,11 @@ def _read_map(path: Path, size: int) -> np.ndarray:
 def _make_map(paths: tuple[Path, Path], align: str, points: np.ndarray | None, size: int) -> np.ndarray:
     """Reads onset and apex, moves both by the one transform found on the onset, and maps the motion between them."""
     onset, apex = (read_image(path, cv2.IMREAD_GRAYSCALE) for path in paths)
-    if onset.shape != apex.shape:
-        raise BadInput(f"{paths[1]} has {apex.shape[::-1]} pixels, the onset frame {paths[0].name} has {onset.shape[::-1]}")
-    if min(onset.shape) < size:
-        raise BadInput(f"{paths[0]} has {onset.shape[::-1]} pixels, too few for a map of {size}x{size}")
-    if align == "detect" and (box := faces.detect(onset)) is None:
-        raise BadInput(f"{paths[0]}: no face found")
-    if align != "none":
-        transform = faces.similarity(points) if align == "landmarks" else faces.square(box)
-        onset, apex = (faces.align(frame, transform) for frame in (onset, apex))
-    return flow.flow_map(onset, apex, size)
+    try:
+        transform = pairs.transform_of(onset, align, points)
+    except BadInput as e:
+        raise BadInput(f"{paths[0]}: {e}") from e
+    return pairs.motion_map(onset, apex, transform, size, (f"the onset frame {paths[0].name}", str(paths[1])))
 
 
 def _points_in_face(release: Release, clip: str) -> np.ndarray:

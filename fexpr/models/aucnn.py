@@ -19,5 +19,5 @@ class SimpleAUCNN(Classifier):
     def logits(self, images: jax.Array) -> jax.Array:
         x = max_pool(nn.relu(Conv(16, name="conv_0")(images)), window=2, stride=2)
         x = max_pool(nn.relu(Conv(32, name="conv_1")(x)), window=2, stride=2)
-        x = nn.relu(Dense(128, name="hidden")(x.reshape(len(x), -1)))
+        x = nn.relu(Dense(128, name="hidden")(x.reshape(x.shape[0], -1)))
         return Dense(self.num_classes, name="head")(x.astype(jnp.float32))

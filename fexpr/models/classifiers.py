@@ -28,7 +28,7 @@ class Logistic(Classifier):
     """
 
     def logits(self, images: jax.Array) -> jax.Array:
-        x = images.reshape(len(images), -1).astype(jnp.float32)
+        x = images.reshape(images.shape[0], -1).astype(jnp.float32)
         return nn.Dense(self.num_classes, kernel_init=nn.initializers.zeros, name="head")(x)
 
 
@@ -66,7 +66,7 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False, mask: jax.Array | None = None) -> jax.Array:
         """mask: bool [B], True for the real rows of a padded batch: the only ones that batch statistics are taken over."""
-        x = images.reshape(len(images), -1)
+        x = images.reshape(images.shape[0], -1)
         for i, width in enumerate(self.hidden):
             x = nn.relu(Dense(width, name=f"hidden_{i}")(x))
         if self.batch_norm:

@@ -12,7 +12,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from einops import rearrange
-from jax import lax
+from jax import export, lax
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
 LARGE = 2**26  # multiply-adds of a convolution from which one alone keeps any device busy
@@ -150,6 +150,8 @@ _conv.defvjp(lambda pads, x, kernel: (_conv(pads, x, kernel), (x, kernel)), _con
 
 
 def _large(x: jax.Array, kernel: jax.Array) -> bool:
+    if export.is_symbolic_dim(x.shape[0]):  # an exported program takes batches of any size: one convolution at a time suits the large
+        return True
     return x.size * kernel.size // x.shape[-1] >= LARGE
 
 

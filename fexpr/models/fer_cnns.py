@@ -102,7 +102,7 @@ class DoubleConvCNN(nn.Module):
             if i % 2:
                 x = max_pool(x, window=2, stride=2)
         before, after = self.dropout
-        x = Dropout(before, self.axis_name)(x.reshape(len(x), -1), train)
+        x = Dropout(before, self.axis_name)(x.reshape(x.shape[0], -1), train)
         x = nn.relu(layers.Dense(1024, name="hidden")(x))
         x = Dropout(after, self.axis_name)(x, train)
         return layers.Dense(self.num_classes, name="head")(x.astype(jnp.float32))
@@ -123,4 +123,4 @@ class DigitsCNN(Classifier):
 
 def _flat32(x: jax.Array) -> jax.Array:
     """Flattened in (h, w, c) order, and float32 for the logits."""
-    return x.reshape(len(x), -1).astype(jnp.float32)
+    return x.reshape(x.shape[0], -1).astype(jnp.float32)

@@ -50,4 +50,4 @@ class STSTNet(nn.Module):
         x = max_pool(x, window=3, stride=3, padding=1)
         x = Dropout(self.dropout, self.axis_name)(x, train)
         x = nn.pool(x, 0.0, lax.add, (2, 2), (2, 2), "VALID") / 4  # nn.avg_pool divides by an integer array: not under strict promotion
-        return Dense(self.num_classes, name="head")(x.reshape(len(x), -1).astype(jnp.float32))
+        return Dense(self.num_classes, name="head")(x.reshape(x.shape[0], -1).astype(jnp.float32))

@@ -64,7 +64,7 @@ class VGGFER(nn.Module):
                 x = Conv(width, name=f"conv_{i}")(x)
                 x = nn.relu(BatchNorm(self.axis_name, name=f"norm_{i}")(x, train, mask))
             x = max_pool(x, window=2, stride=2)
-        x = x.reshape(len(x), -1)
+        x = x.reshape(x.shape[0], -1)
         for i, width in enumerate(self.hidden):
             x = nn.relu(Dense(width, name=f"hidden_{i}")(x))
             x = Dropout(self.dropout, self.axis_name)(x, train)

@@ -27,7 +27,7 @@ def recogniser(name, shape, variables=None, mean=0.0, std=1.0, tta="none", multi
     variables = variables or model.init(jax.random.key(0), jnp.zeros((1, *shape)), train=False)
     mean, std = (np.full(shape[-1:], x, np.float32) if np.ndim(x) == 0 else x for x in (mean, std))
     network = Network(model, "float32", tta, variables, mean, std)
-    return Recognizer(network, CLASSES, multilabel, shape, 1, 0, "last", None)
+    return Recognizer((network,), CLASSES, multilabel, shape, "face", 1, (0,), "last", None, None, {}, {})
 
 
 def linear(weights, **settings):
@@ -146,9 +146,10 @@ def make(tmp_path, monkeypatch):
         trials[1].network.variables["params"]["head"]["bias"] += jnp.arange(3.0)
         saved = [{**t.network.variables, "input": {"mean": t.network.mean, "std": t.network.std}} for t in trials]
         checkpoint.save_variables(folder, "best_val", jax.tree.map(lambda *x: np.stack(x), *saved))
-        data = {"source": source, "classes": CLASSES, "image": [16, 16, 3]}
+        data = {"source": source, "classes": CLASSES, "image": [16, 16, 3], "kind": "flow"}
         run.write_json(folder / run.CONFIG, {"format": 1, "config": json.loads(config.to_json()), "data": data, "model": {"name": name}})
-        run.write_json(folder / run.METRICS, {"selection": "best_val", "calibration": {}, "trials": {"failed": []}})
+        metrics = {"selection": "best_val", "calibration": {}, "thresholds": None, "trials": {"failed": []}}
+        run.write_json(folder / run.METRICS, metrics)
         rows = np.tile(np.arange(10, 20), 2)
         run.write_arrays(folder / run.PREDICTIONS, {
             "ids": dataset.ids[rows], "labels": dataset.labels[rows], "trial": np.repeat([0, 1], 10), "split": np.full(20, "test"),

@@ -1,70 +1,16 @@
 """A restored run says what the run itself said, and answers in words where it cannot be restored."""
 
 import shutil
-from functools import partial
 
 import numpy as np
 import pytest
 from scipy.special import expit, softmax
 
-from configs import aucnn_samm, mlp_fer2013, ststnet_megc2019
-from experiments import results
-from experiments.cross_validate import cross_validate
-from experiments.fit import fit
-from fexpr import recognizer, run
-from fexpr.data import LOADERS, fer2013
-from fexpr.data.dataset import Dataset
+from fexpr import run
 from fexpr.errors import UserError
-from fexpr.recognizer import BATCH, Recognizer
+from fexpr.recognizer import BATCH, Recognizer, network
 from fexpr.train import checkpoint
-
-
-def toy(config, multilabel):
-    """24 flow-like maps 12x12x3 of six subjects, two classes or two action units, brighter where the second one is there."""
-    rng = np.random.default_rng(0)
-    presence = np.arange(24) % 2
-    images = np.clip(90 + 60 * presence[:, None, None, None] + rng.normal(0, 30, (24, 12, 12, 3)), 0, 255).astype(np.uint8)
-    labels = np.stack([1 - presence, presence], 1).astype(np.float32) if multilabel else presence.astype(np.int32)
-    ids = np.array([f"clip {i}" for i in range(24)])
-    return Dataset(images, labels, np.array([f"s{i // 4}" for i in range(24)]), ids, ("one", "other"), "toy@1", kind="flow")
-
-
-def trained(module, experiment, folder, loader, **fields):
-    """The run directory, its data and its predictions, of a config in debug size; without the page, which takes longer than training."""
-    config = module.get_config("debug")
-    config.update_from_flattened_dict({"log.tensorboard": False, "evaluate.resamples": 10} | fields)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FEXPR_CACHE_DIR", str(folder / "cache"))
-        patch.setattr(results, "write_report", lambda *_: "no page")
-        patch.setitem(LOADERS, config.data.name, loader)
-        experiment(config, folder / "run")
-        dataset = LOADERS[config.data.name](config.data)
-    return folder / "run", dataset, run.read_arrays(folder / "run" / run.PREDICTIONS)
-
-
-@pytest.fixture(scope="module")
-def faces(tmp_path_factory):
-    fields = {"data.synthetic_clips": 150, "train.epochs": 2, "train.tta": "flip", "train.normalize": "pixel", "model.hidden": (8,)}
-    return trained(mlp_fer2013, fit, tmp_path_factory.mktemp("faces"), fer2013.load, **fields)
-
-
-@pytest.fixture(scope="module")
-def units(tmp_path_factory):
-    fields = {"data.image_size": 12, "train.epochs": 1, "train.precision": "bfloat16"}
-    return trained(aucnn_samm, fit, tmp_path_factory.mktemp("units"), partial(toy, multilabel=True), **fields)
-
-
-@pytest.fixture(scope="module")
-def folds(tmp_path_factory):
-    fields = {"data.image_size": 12, "train.epochs": 2, "split.seeds": 1, "split.protocol": "group_k_fold", "split.folds": 3}
-    return trained(ststnet_megc2019, cross_validate, tmp_path_factory.mktemp("folds"), partial(toy, multilabel=False), **fields)
-
-
-def rows_of(dataset, found, selection, trial=0):
-    """Images and logits of the rows of predictions.npz."""
-    mine = (found["selection"] == selection) & (found["trial"] == trial)
-    place = {id_: i for i, id_ in enumerate(dataset.ids)}
-    return dataset.images[[place[id_] for id_ in found["ids"][mine]]], found["logits"][mine]
+from tests.recognizer.runs import rows_of
 
 
 @pytest.mark.parametrize("selection", ["last", "best_val"])
@@ -96,7 +42,7 @@ def test_action_units_in_bfloat16(units):
 
 def test_each_trial_of_a_cross_validation(folds):
     folder, dataset, found = folds
-    recognizer._predict.clear_cache()
+    network.predict.clear_cache()
     trials = Recognizer.restore(folder).trials
     assert trials == len(found["trial_fold"]) > 1
     said = []
@@ -106,19 +52,19 @@ def test_each_trial_of_a_cross_validation(folds):
         np.testing.assert_allclose(restored.logits(images), logits, atol=2e-6)
         said.append(restored.logits(dataset.images[:4]))
     assert np.ptp(said, axis=0).min() > 1e-3  # they are different networks
-    assert recognizer._predict._cache_size() == 1  # and one program
+    assert network.predict._cache_size() == 1  # and one program
 
 
 def test_any_number_of_images_with_one_compilation(faces):
     folder, dataset, _ = faces
     restored = Recognizer.restore(folder)
-    recognizer._predict.clear_cache()
+    network.predict.clear_cache()
     images = dataset.images[: BATCH + 9]
     whole = restored.logits(images)
     for n in (0, 1, 7, BATCH, BATCH + 1):
         np.testing.assert_array_equal(restored.logits(images[:n]), whole[:n])
         assert restored.logits(images[:n]).dtype == np.float32
-    assert recognizer._predict._cache_size() == 1
+    assert network.predict._cache_size() == 1
 
 
 def test_probabilities_and_temperature(faces):
@@ -152,7 +98,7 @@ def test_nothing_but_the_run_directory_is_needed(faces, tmp_path, monkeypatch):
 def test_the_variables_are_arguments_not_constants(faces):
     """Baked into the program they would be compiled with it, and a second trial would need another."""
     restored = Recognizer.restore(faces[0])
-    text = recognizer._predict.lower(restored.network, np.zeros((BATCH, 48, 48, 1), np.uint8)).as_text()
+    text = network.predict.lower(restored.network, np.zeros((BATCH, 48, 48, 1), np.uint8)).as_text()
     assert len(text) < 200_000
 
 
@@ -198,7 +144,7 @@ def edit(name, change):
     (without_input, {"selection": "best_val"}, "does not say how images are normalised"),
     (edit(run.CONFIG, lambda c: c.update(format=99)), {}, "format 99, this fexpr reads 1"),
     (edit(run.CONFIG, lambda c: c["config"]["model"].update(hidden=[9])), {}, r"hidden_0/bias: the model has \(9,\), the run \(8,\)"),
-    (edit(run.METRICS, lambda m: m["trials"]["failed"].append({"trial": 0})), {}, "trial 0 of .* failed"),
+    (edit(run.METRICS, lambda m: m["trials"]["failed"].append({"trial": 0})), {}, "every trial of .* failed"),
 ])
 def test_a_run_that_cannot_be_restored(copy, damage, arguments, words):
     damage(copy)

@@ -1,0 +1,147 @@
+"""What people have (files, arrays of any layout) to what a network takes (uint8 [N, H, W, C]): said by arguments, never guessed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from fexpr.errors import UserError
+
+LAYOUTS = ("HWC", "CHW", "HW")
+COLOURS = ("grey", "rgb", "bgr")
+VALUES = ("0..255", "0..1")
+FITS = ("exact", "resize", "face")
+
+Finder = Callable[[np.ndarray, int], np.ndarray | None]  # (pixels [H, W] or [H, W, C], side) -> the face, or None
+
+
+def gathered(
+    images: Any, shape: tuple[int, int, int], flow: bool, layout: str, colours: str | None, values: str | None, fit: str, find: Finder
+) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Images as the network takes them.
+
+    Args:
+      images: an array [N, ...], or a list of arrays or paths, or a single path.
+      shape: (H, W, C) of the network's. flow: whether it reads flow maps, which are never resized, cropped or recoloured.
+      layout, colours, values, fit: as of `Recognizer.predict`.
+      find: finds and cuts out a face.
+
+    Returns:
+      Names (paths as given, or numbers), pixels uint8 [N, H, W, C], and bool [N]: whether a face was found; pixels without are zeros.
+
+    Raises:
+      UserError: arguments or images that cannot be used; all of them.
+    """
+    _check_arguments(flow, layout, colours, values, fit)
+    images = [images] if isinstance(images, (str, os.PathLike)) else images
+    if isinstance(images, np.ndarray) and images.ndim != len(layout) + 1:
+        raise UserError("the recogniser cannot read these images",
+                        [f"shape: layout {layout!r} is of one image, so expected {len(layout) + 1} axes, found {list(images.shape)}"],
+                        fix="give an array of images (image[None] for one), and layout='HWC', 'CHW' or 'HW'")
+    pixels, found = np.zeros((len(images), *shape), np.uint8), np.ones(len(images), bool)
+    names, problems = [], []
+    for i, image in enumerate(images):
+        is_file = isinstance(image, (str, os.PathLike))
+        names.append(os.fspath(image) if is_file else str(i))
+        try:
+            if is_file:
+                one = read(Path(image), shape, flow)
+            else:
+                one = _channels(_bytes(_array(image, layout), values), shape[2], colours)
+            fitted = find(one, shape[0]) if fit == "face" else _sized(one, shape, fit, flow)
+        except Unusable as e:
+            problems.append(f"{'image ' if not is_file else ''}{names[-1]}: {e}")
+            continue
+        found[i] = fitted is not None
+        if found[i]:
+            pixels[i] = fitted.reshape(shape)
+    if problems:
+        kind = "flow maps (u, v, optical strain); predict_pair takes frames" if flow else "images"
+        raise UserError("the recogniser cannot read these images", problems,
+                        fix=f"it was trained on {kind} of {shape[0]}x{shape[1]}x{shape[2]}; see the arguments of Recognizer.predict")
+    return names, pixels, found
+
+
+class Unusable(Exception):
+    """One image cannot be used; the text says why."""
+
+
+def read(path: Path, shape: tuple[int, int, int], flow: bool = False) -> np.ndarray:
+    """The pixels of an image file: uint8 [H, W], grey, or [H, W, 3], RGB, whichever the network takes.
+
+    Raises:
+      Unusable: no such file, or no image; for a flow map, other than RGB of 8 bits.
+    """
+    try:
+        data = np.frombuffer(path.read_bytes(), np.uint8)
+    except OSError as e:
+        raise Unusable(e.strerror or str(e)) from e
+    image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED if flow else cv2.IMREAD_GRAYSCALE if shape[2] == 1 else cv2.IMREAD_COLOR) \
+        if data.size else None
+    if image is None:
+        raise Unusable(f"is not an image, or is cut off ({data.size} bytes)")
+    if flow and (image.ndim != 3 or image.shape[2] != shape[2] or image.dtype != np.uint8):
+        raise Unusable("a flow map is an RGB file of 8 bits; this one is " + " ".join(map(str, (image.dtype, *image.shape))))
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if image.ndim == 3 else image
+
+
+def _check_arguments(flow: bool, layout: str, colours: str | None, values: str | None, fit: str) -> None:
+    given = (("layout", layout, LAYOUTS), ("colours", colours, (None, *COLOURS)), ("values", values, (None, *VALUES)), ("fit", fit, FITS))
+    problems = [f"{name}: expected one of {', '.join(map(repr, known))}; found {value!r}" for name, value, known in given
+                if value not in known]
+    if flow and (fit != "exact" or colours is not None):
+        problems.append("the run reads flow maps, whose pixels are motion: they are neither resized, cropped nor recoloured")
+    if problems:
+        raise UserError("the recogniser cannot read images so", problems, fix="flow maps need fit='exact' and no colours"
+                        if flow else "see the arguments of Recognizer.predict")
+
+
+def _array(image: Any, layout: str) -> np.ndarray:
+    image = np.asarray(image)
+    if image.ndim != len(layout):
+        raise Unusable(f"layout {layout!r} has {len(layout)} axes, found shape {list(image.shape)}")
+    return image.transpose(1, 2, 0) if layout == "CHW" else image if layout == "HWC" else image[..., None]
+
+
+def _bytes(image: np.ndarray, values: str | None) -> np.ndarray:
+    """uint8 of the same shape; numbers between are rounded, for pixels of the training data are bytes too."""
+    if image.dtype == np.uint8 and values in (None, "0..255"):
+        return image
+    if image.dtype.kind not in "iuf" or image.size == 0:
+        raise Unusable(f"expected numbers, found {image.dtype} {list(image.shape)}")
+    if values is None:
+        raise Unusable(f"{image.dtype} from {image.min():g} to {image.max():g}: say values='0..255' or values='0..1'")
+    top = 1 if values == "0..1" else 255
+    if not (np.isfinite(image).all() and image.min() >= 0 and image.max() <= top):
+        raise Unusable(f"values={values!r}, found {image.dtype} from {image.min():g} to {image.max():g}")
+    return np.rint(image.astype(np.float64) * (255 / top)).astype(np.uint8)
+
+
+def _channels(image: np.ndarray, wanted: int, colours: str | None) -> np.ndarray:
+    """uint8 [H, W, C] in the colours of the network: 1 channel is grey, 3 are RGB."""
+    there = {None: wanted, "grey": 1, "rgb": 3, "bgr": 3}[colours]
+    if image.shape[2] != there:
+        raise Unusable(f"expected {there} channel{'s' * (there > 1)}{f' ({colours})' if colours else ''}, found {image.shape[2]}: is it "
+                       "another layout or other colours? say layout='CHW', colours='grey', 'rgb' or 'bgr'")
+    if colours is None or (there, wanted) == (1, 1):
+        return image
+    if there == 1:
+        return np.repeat(image, wanted, axis=2)
+    if wanted == 1:
+        return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY if colours == "rgb" else cv2.COLOR_BGR2GRAY)[..., None]
+    return image if colours == "rgb" else image[..., ::-1]
+
+
+def _sized(image: np.ndarray, shape: tuple[int, int, int], fit: str, flow: bool) -> np.ndarray:
+    if image.shape[:2] == shape[:2]:
+        return image
+    if fit == "resize":
+        shrinks = image.shape[0] > shape[0] or image.shape[1] > shape[1]
+        return cv2.resize(image, shape[1::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    advice = "" if flow else ": say fit='resize' where it shows the face alone, cropped as in training, or fit='face' to find the face"
+    raise Unusable(f"expected {shape[0]}x{shape[1]} pixels, found {image.shape[0]}x{image.shape[1]}{advice}")

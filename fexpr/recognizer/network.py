@@ -1,0 +1,61 @@
+"""A trained network as a pytree, and its predictions for any number of images with one compilation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from fexpr.train.views import normalized, predict_views
+
+BATCH = 64  # images a forward pass
+
+
+@struct.dataclass
+class Network:
+    """A trained model and what its images are normalised by. A pytree: an argument of jitted functions, one program for all trials.
+
+    Attributes:
+      variables: what `model.apply` takes. mean, std: float32 [C] or [H, W, C], in 0..255.
+      precision: of activations. tta: test-time augmentation, as in fexpr/train/views.py.
+    """
+
+    model: nn.Module = struct.field(pytree_node=False)
+    precision: str = struct.field(pytree_node=False)
+    tta: str = struct.field(pytree_node=False)
+    variables: Any
+    mean: jax.Array
+    std: jax.Array
+
+    def normalized(self, images: jax.Array) -> jax.Array:
+        """What the model sees of images float32 [B, H, W, C] in 0..255."""
+        return normalized(images, self.mean, self.std, self.precision)
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """Images float32 [B, H, W, C] in 0..255 -> logits float32 [B, K] of this one view."""
+        return predict_views(self.model, self.variables, images, self.mean, self.std, self.precision, "none")
+
+    def predict(self, images: jax.Array) -> jax.Array:
+        """The same over all views: what stands in predictions.npz."""
+        return predict_views(self.model, self.variables, images, self.mean, self.std, self.precision, self.tta)
+
+
+def in_batches(function: Callable[[np.ndarray], jax.Array], rows: np.ndarray, size: int = BATCH) -> np.ndarray:
+    """`function`, which maps rows [size, ...] to as many, over N > 0 rows. The last batch is filled up: one compilation for every N."""
+    done = []
+    for start in range(0, len(rows), size):
+        part = rows[start : start + size]
+        filled = np.concatenate([part, np.repeat(part[-1:], size - len(part), axis=0)])
+        done.append(np.asarray(function(filled))[: len(part)])
+    return np.concatenate(done)
+
+
+@jax.jit
+def predict(network: Network, images: jax.Array) -> jax.Array:
+    """Images uint8 [B, H, W, C] -> logits float32 [B, K]."""
+    return network.predict(images.astype(jnp.float32))

@@ -1,0 +1,119 @@
+"""Reading what a recogniser needs out of a finished run directory: its description, and the weights of one trial or of all."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from pathlib import Path
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict
+
+from fexpr import models, run
+from fexpr.errors import UserError
+from fexpr.recognizer.network import Network
+from fexpr.train import checkpoint
+
+
+@dataclasses.dataclass(frozen=True)
+class Restored:
+    """What `read` finds; `content` and `metrics` are config.json and metrics.json."""
+
+    content: dict
+    metrics: dict
+    selection: str
+    networks: tuple[Network, ...]
+    members: tuple[int, ...]
+    trials: int
+
+
+def read(run_dir: Path, selection: str | None, trial: int | None) -> Restored:
+    """The networks of a finished run, on the default device; arguments and errors as of `Recognizer.restore`."""
+    content, metrics = contents(run_dir)
+    config = content["config"]
+    selection = selection or config["train"]["selection"]
+    saved = _load(run_dir, selection)
+    trials = len(saved["input"]["mean"])
+    failed = [failure["trial"] for failure in metrics["trials"]["failed"]]
+    if trial is not None:
+        _check_trial(run_dir, trial, trials, failed)
+    members = tuple(t for t in range(trials) if t not in failed) if trial is None else (trial,)
+    if not members:
+        raise UserError(f"every trial of {run_dir} failed: its loss was not finite", fix="train again with a lower learning rate")
+    model = models.build(num_classes=len(content["data"]["classes"]), **config["model"])
+    scaling = saved.pop("input")
+    _check_fit(run_dir, model, tuple(content["data"]["image"]), jax.tree.map(lambda x: x[0], saved))
+    networks = []
+    for t in members:
+        mine = jax.tree.map(lambda x, t=t: x[t], (saved, scaling["mean"], scaling["std"]))
+        networks.append(Network(model, config["train"]["precision"], config["train"]["tta"], *jax.device_put(mine)))
+    return Restored(content, metrics, selection, tuple(networks), members, trials)
+
+
+def temperatures(found: Restored) -> tuple[float, ...] | None:
+    """Of each member, fitted on its validation rows when the run was evaluated; None where they are of another selection, or none."""
+    fitted = found.metrics["calibration"].get("temperature") if found.metrics["selection"] == found.selection else None
+    values = [fitted["parameters"]["temperature"][t] for t in found.members] if fitted else [None]
+    return None if None in values else tuple(values)
+
+
+def thresholds(found: Restored) -> np.ndarray | None:
+    """Of each action unit [K], from validation rows; of an ensemble the mean of its members'. None as in `temperatures`."""
+    chosen = found.metrics["thresholds"] if found.metrics["selection"] == found.selection else None
+    return np.mean([chosen["per_trial"][t] for t in found.members], axis=0) if chosen else None
+
+
+def contents(run_dir: Path) -> tuple[dict, dict]:
+    """config.json and metrics.json of a finished run.
+
+    Raises:
+      UserError: it is none, or of a format that this fexpr does not read.
+    """
+    missing = [f"{name}: missing" for name in (run.CONFIG, run.PREDICTIONS, run.METRICS) if not (run_dir / name).is_file()]
+    if missing:
+        state = "does not exist" if not run_dir.is_dir() else "holds no finished run"
+        raise UserError(f"{run_dir} {state}", missing,
+                        fix="give a finished run directory; the command of an unfinished one goes on with it")
+    content = run.read_json(run_dir / run.CONFIG)
+    if content["format"] not in run.READABLE:
+        raise UserError(f"{run_dir}: run directory of format {content['format']}, this fexpr reads {', '.join(map(str, run.READABLE))}",
+                        fix=f"use the fexpr that wrote it ({content.get('versions', {}).get('fexpr', 'unknown')}), or a newer one")
+    return content, run.read_json(run_dir / run.METRICS)
+
+
+def _load(run_dir: Path, selection: str) -> dict:
+    """The checkpoint of a selection, all trials."""
+    folder = run_dir / run.CHECKPOINTS
+    known = sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name != checkpoint.RESUME) if folder.is_dir() else []
+    if not known:
+        raise UserError(f"{run_dir} keeps no weights", ["expected checkpoints/last and checkpoints/best_val, found neither"],
+                        fix="train a network with --config.log.variables=True (an SVM has none), and copy run directories as a whole")
+    if selection not in known:
+        raise UserError(f"{run_dir} keeps no weights of selection {selection!r}", fix=f"choose one of {', '.join(known)}")
+    saved = checkpoint.load_variables(run_dir, selection)
+    if "input" not in saved:
+        raise UserError(f"{folder / selection} does not say how images are normalised",
+                        ["it was written by an fexpr that did not yet save the training rows' mean and deviation with the weights"],
+                        fix="train again into a new --workdir")
+    return saved
+
+
+def _check_trial(run_dir: Path, trial: int, trials: int, failed: list[int]) -> None:
+    if not 0 <= trial < trials:
+        raise UserError(f"{run_dir} has no trial {trial}", fix=f"choose one of 0 to {trials - 1}" if trials > 1 else "its only trial is 0")
+    if trial in failed:
+        raise UserError(f"trial {trial} of {run_dir} failed: its loss was not finite", fix="choose another trial")
+
+
+def _check_fit(run_dir: Path, model: nn.Module, shape: tuple[int, int, int], variables: dict) -> None:
+    """Raises one UserError with every array that the model of this fexpr has in another shape, has not, or has besides."""
+    made = jax.eval_shape(partial(model.init, train=False), jax.random.key(0), jax.ShapeDtypeStruct((1, *shape), jnp.float32))
+    wanted, found = ({name: x.shape for name, x in flatten_dict(tree, sep="/").items()} for tree in (made, variables))
+    problems = [f"{name}: the model has {wanted.get(name, 'none')}, the run {found.get(name, 'none')}"
+                for name in sorted({*wanted, *found}) if wanted.get(name) != found.get(name)]
+    if problems:
+        raise UserError(f"the weights of {run_dir} do not fit the model", [f"images: {'x'.join(map(str, shape))}", *problems],
+                        fix="use the version of fexpr in its config.json")
