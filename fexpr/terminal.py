@@ -17,6 +17,7 @@ from fexpr.errors import UserError
 BANNER = "bold white on red"  # what must not be missed
 
 console = Console(highlight=False, soft_wrap=True)
+errors = Console(stderr=True, highlight=False, soft_wrap=True)  # and for what stands beside rows that go to standard output
 
 
 def say(text: str = "", style: str | None = None) -> None:
@@ -25,17 +26,18 @@ def say(text: str = "", style: str | None = None) -> None:
 
 
 @contextlib.contextmanager
-def progress(description: str, total: int, done: int = 0) -> Iterator[Callable[..., None]]:
+def progress(description: str, total: int | None, done: int = 0, on: Console = console) -> Iterator[Callable[..., None]]:
     """One live line with a bar, a count, elapsed time and ETA.
 
     Yields a function `advance(n=1, note="")`; `note` is shown behind the bar (a loss, a clip's name).
-    `done` starts the bar part of the way, for work that is resumed. Off a terminal only the finished line is printed.
+    `done` starts the bar part of the way, for work that is resumed; `total` None: nobody knows. Off a terminal only the finished line
+    is printed.
     """
     columns = (
         TextColumn("{task.description}"), BarColumn(bar_width=28), MofNCompleteColumn(),
         TimeElapsedColumn(), TextColumn("eta"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=console) as bar:
+    with Progress(*columns, console=on) as bar:
         task = bar.add_task(description, total=total, completed=done, note="")
 
         def advance(n: int = 1, note: str | None = None) -> None:

@@ -19,10 +19,12 @@ from fexpr.data import LOADERS
 from fexpr.data import __main__ as data_main
 from fexpr.evaluate import __main__ as evaluate_main
 from fexpr.models import MODELS
+from fexpr.recognizer import __main__ as recognizer_main
 from tests.launching import ROOT
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-PARSERS = {"fexpr.evaluate": evaluate_main.parser, "fexpr.data": data_main.parser, "experiments.explain": explain.parser}
+PARSERS = {"fexpr.evaluate": evaluate_main.parser, "fexpr.data": data_main.parser, "fexpr.recognizer": recognizer_main.parser,
+           "experiments.explain": explain.parser}
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 QUOTED = re.compile(r"(?<!`)`(python [^`]+)`(?!`)")
 PLACEHOLDERS = ("<", "…", "...")

@@ -58,7 +58,11 @@ class Video:
                             fix="is it connected, and free?" if isinstance(source, int) else "convert it, to H.264 in .mp4 for instance")
         fps, count = (self._capture.get(p) for p in (cv2.CAP_PROP_FPS, cv2.CAP_PROP_FRAME_COUNT))
         self.fps, self.count = (max(0.0, float(v)) if np.isfinite(v) else 0.0 for v in (fps, count))
-        self.size = self._first.shape[1::-1]
+        self.size, self._stopped = self._first.shape[1::-1], False
+
+    def stop(self) -> None:
+        """Ends the iteration after the present frame."""
+        self._stopped = True
 
     def __iter__(self) -> Iterator[Frame]:
         image, number = self._first, 0
@@ -66,7 +70,7 @@ class Video:
             yield Frame(number, number / self.fps if self.fps else np.nan, cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
             there, image = self._capture.read()
             number += 1
-            if not there:
+            if not there or self._stopped:
                 break
         self._capture.release()
 

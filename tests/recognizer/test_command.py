@@ -1,0 +1,182 @@
+"""python -m fexpr.recognizer: rows to a file or to standard output, drawings, and every mistake in one message."""
+
+import importlib.util
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from fexpr import terminal
+from fexpr.data import flow
+from fexpr.recognizer import Recognizer, draw, video
+from fexpr.recognizer import __main__ as command
+from tests.data.samm_release import texture
+from tests.launching import ROOT, environment
+from tests.recognizer.runs import FIXTURES
+from tests.recognizer.test_video import film
+
+RUN = str(FIXTURES / "run_format_1.zip")
+needs_detector = pytest.mark.skipif(importlib.util.find_spec("skimage") is None, reason="scikit-image is not installed")
+
+
+@pytest.fixture(autouse=True)
+def _streams(monkeypatch):
+    """A console that writes to the stderr of the moment, not to that of the import."""
+    monkeypatch.setattr(terminal, "errors", terminal.Console(file=io.StringIO()))
+
+
+@pytest.fixture
+def maps(tmp_path):
+    """Three flow maps as files, two of them in one folder, and their pixels."""
+    pixels = np.random.default_rng(1).integers(0, 256, (3, 12, 12, 3), np.uint8)
+    names = ["folder/a.png", "folder/b.png", "c.png"]
+    (tmp_path / "folder").mkdir()
+    for name, image in zip(names, pixels, strict=True):
+        cv2.imwrite(str(tmp_path / name), image[..., ::-1])
+    return tmp_path, [str(tmp_path / name) for name in names], pixels
+
+
+def test_rows_of_pictures_as_csv(maps, capsys):
+    folder, paths, pixels = maps
+    assert command.main([RUN, str(folder / "folder"), paths[2]]) == 0
+    table = pd.read_csv(io.StringIO(capsys.readouterr().out), index_col="image")
+    expected = Recognizer.restore(RUN).predict(pixels)
+    assert table.index.tolist() == paths
+    assert table.columns.tolist() == expected.columns.tolist()
+    assert table["decision"].tolist() == expected["decision"].tolist()
+    np.testing.assert_allclose(table.iloc[:, 1:], expected.iloc[:, 1:], rtol=1e-6)
+
+
+def test_rows_as_json_lines_of_one_trial_with_drawings(maps, tmp_path):
+    _, paths, pixels = maps
+    out = tmp_path / "rows.jsonl"
+    assert command.main([RUN, *paths, "--trial=1", f"--out={out}", f"--annotate={tmp_path / 'drawn'}"]) == 0
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    expected = Recognizer.restore(RUN, trial=1).predict(pixels)
+    assert [row["image"] for row in rows] == paths
+    assert "spread" not in rows[0]
+    np.testing.assert_allclose([row["other"] for row in rows], expected["other"], rtol=1e-6)
+    drawn = cv2.imread(str(tmp_path / "drawn" / "a.png"))
+    assert min(drawn.shape[:2]) >= draw.LEAST
+    assert sorted(p.name for p in (tmp_path / "drawn").iterdir()) == ["a.png", "b.png", "c.png"]
+    assert command.main([RUN, paths[0], f"--annotate={tmp_path / 'drawn'}", f"--out={out}"]) == 0
+    assert (tmp_path / "drawn" / "a_2.png").exists()  # nothing is overwritten
+
+
+def test_as_a_person_types_it_on_another_number_of_devices(tmp_path):
+    """In a process of its own with two devices; the run was trained on four. Off a terminal standard output holds rows alone."""
+    frames = [texture(0, 224).astype(np.uint8)]
+    frames.append(np.roll(frames[0], 2, axis=1))
+    paths = [str(tmp_path / name) for name in ("onset.png", "apex.png")]
+    for path, frame in zip(paths, frames, strict=True):
+        cv2.imwrite(path, frame)
+    typed = [sys.executable, "-m", "fexpr.recognizer", RUN, "--pair", *paths, "--align=none", "--format=jsonl"]
+    env = environment(tmp_path, devices=2, PYTHONPATH=str(ROOT))
+    done = subprocess.run(typed, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    (row,) = map(json.loads, done.stdout.splitlines())
+    expected = Recognizer.restore(RUN).predict(flow.flow_map(*frames, 12)[None])
+    assert row["decision"] == expected["decision"].item()
+    np.testing.assert_allclose(row["one"], expected["one"].item(), rtol=1e-5)
+    assert "ensemble of 3 trials" in done.stderr
+    assert "calibrated" in done.stderr
+
+
+def test_pairs(tmp_path):
+    frames = [texture(0, 224).astype(np.uint8), texture(1, 224).astype(np.uint8)]
+    paths = [str(tmp_path / name) for name in ("onset.png", "apex.png")]
+    for path, frame in zip(paths, frames, strict=True):
+        cv2.imwrite(path, frame)
+    points = ["59", "72", "165", "72", "112", "123", "66", "168", "158", "168"]  # the template itself
+    out = tmp_path / "rows.csv"
+    arguments = ["--pair", *paths, "--pair", *paths[::-1], "--align=landmarks", "--landmarks", *points]
+    assert command.main([RUN, *arguments, f"--out={out}", f"--annotate={tmp_path}"]) == 0
+    table = pd.read_csv(out, index_col="image")
+    expected = Recognizer.restore(RUN).predict_pair(*frames, align="none")
+    assert table.index.tolist() == [f"{paths[0]} -> {paths[1]}", f"{paths[1]} -> {paths[0]}"]
+    np.testing.assert_allclose(table["one"].iloc[0], expected["one"].item(), atol=1e-6)
+    assert (tmp_path / "apex_2.png").exists()
+
+
+@needs_detector
+def test_a_video_of_faces_with_boxes_drawn(faces, tmp_path):
+    import skimage.data
+
+    portrait = skimage.data.astronaut()[:256, 100:356]
+    path = film(tmp_path / "face.avi", [portrait] * 11)
+    out, drawn = tmp_path / "rows.csv", tmp_path / "drawn.mp4"
+    assert command.main([str(faces[0]), "--video", str(path), "--every=2", f"--out={out}", f"--annotate={drawn}"]) == 0
+    table = pd.read_csv(out, index_col="frame")
+    assert table.index.tolist() == [0, 2, 4, 6, 8, 10]
+    seen = list(video.Video(drawn))
+    assert len(seen) == 6
+    assert min(seen[0].pixels.shape[:2]) >= 256
+    factor = seen[0].pixels.shape[0] // 256
+    x, y, height = (int(table[f"face_{name}"].iloc[0]) for name in ("x", "y", "height"))
+    edge = seen[0].pixels[factor * (y + height // 2), factor * x].astype(int)
+    assert edge[1] > edge[0] + 30  # the left side of the box is green
+    assert "SYNTHETIC" in terminal.errors.file.getvalue()
+
+
+@needs_detector
+def test_a_camera_runs_until_it_is_interrupted(faces, tmp_path, monkeypatch):
+    class Camera:
+        """Two frames, then Ctrl-C."""
+
+        def __init__(self, number):
+            self.left = 3
+
+        def isOpened(self):
+            return True
+
+        def get(self, _):
+            return 0.0
+
+        def read(self):
+            self.left -= 1
+            if self.left == 0:
+                os.kill(os.getpid(), signal.SIGINT)
+            return True, np.zeros((60, 80, 3), np.uint8)
+
+        def release(self):
+            pass
+
+    monkeypatch.setattr(video.cv2, "VideoCapture", Camera)
+    before = signal.getsignal(signal.SIGINT)
+    out, drawn = tmp_path / "rows.csv", tmp_path / "drawn.mp4"
+    assert command.main([str(faces[0]), "--camera", f"--out={out}", f"--annotate={drawn}"]) == 0
+    assert signal.getsignal(signal.SIGINT) is before
+    assert pd.read_csv(out)["decision"].tolist() == ["no face"] * 2
+    assert drawn.stat().st_size > 0
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    ([], "expected one of pictures, --pair, --video, --camera; found none"),
+    (["a.png", "--video", "b.mp4"], "found pictures and --video"),
+    (["a.png", "--out=rows.txt"], "--out=rows.txt: name it .csv or .jsonl"),
+    (["--video", "b.mp4", "--annotate=drawn"], "an annotated video is a .mp4 file"),
+    (["a.png", "--align=landmarks"], "--align=landmarks and --landmarks go together"),
+    (["nowhere.png"], "nowhere.png does not exist"),
+    (["--video", "nowhere.mp4"], "nowhere.mp4 does not exist"),
+    (["--pair", "a.png", "b.png", "--align=none"], "the onset frame a.png cannot be used"),
+])
+def test_mistakes(arguments, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert command.main([RUN, *arguments]) == 2
+    assert words in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_half_written_is_left(maps, tmp_path, capsys):
+    _, paths, _ = maps
+    (tmp_path / "bad.png").write_text("hello")
+    assert command.main([RUN, paths[0], str(tmp_path / "bad.png"), f"--out={tmp_path / 'rows.csv'}"]) == 2
+    assert "bad.png: is not an image" in capsys.readouterr().err
+    assert sorted(p.name for p in tmp_path.iterdir() if p.is_file()) == ["bad.png", "c.png"]
