@@ -34,7 +34,7 @@ def get_config(variant: str = "") -> ConfigDict:
     data.name = "samm"  # a name of fexpr.data.LOADERS; the release lies under this name in the root
     data.root = ""  # folder that holds the releases; '' = $FEXPR_DATA_DIR, else ~/fexpr_data
     data.source = "auto"  # 'auto' (the release where it is found, else synthetic), 'release', 'synthetic'
-    data.layout = "auto"  # 'auto' (frames where there are any, else flow maps), 'frames', 'flow'
+    data.layout = "auto"  # 'auto' (frames where there are any, else flow maps or videos), 'frames', 'flow', 'videos'
     data.align = "auto"  # faces in raw frames: 'auto', 'landmarks' (landmarks.csv), 'detect', 'none' (frames as they are)
     data.subsets = "auto"  # of the composite megc2019: 'auto' (what is on the disk), or names: 'samm,casme2'
     data.regions = "whole"  # of the composite megc2019: 'whole' face, or 'landmarks' (two eyes, two mouth corners, joined)
@@ -45,19 +45,25 @@ def get_config(variant: str = "") -> ConfigDict:
     data.references = "absent"  # what `ref(7B)`, already there at onset, counts as: 'absent', 'present'
     data.uncertain = "present"  # what `15?` counts as: 'present', 'absent'
     data.labels = "fer2013"  # of FER2013: 'fer2013' (the release's) or 'ferplus' (majority of ten annotators, eight classes)
+    data.map = "none"  # second channel of ravdess, affectnet, fer2013: 'none', 'saliency' (folder, else spectral), 'spectral', 'landmarks'
+    data.features = "both"  # of ravdess_aus: averaged 'intensities' and 'presences' of the action units, or 'both'
+    data.per_actor = "none"  # of ravdess_aus: 'center' or 'standardize' them by all clips of an actor (no labels, but needs several clips)
     data.skip_clips = ""  # clips left out on purpose, comma-separated: '032_3_1,028_4_1'
     data.synthetic_subjects = 24  # of the built-in synthetic release
     data.synthetic_clips = 160
+    data.synthetic_frames = 20  # of a synthetic RAVDESS clip
     data.synthetic_seed = 0
 
     config.split = split = ConfigDict()
-    split.protocol = "holdout"  # or official, loso, group_k_fold, stratified_group_k_fold, repeated_holdout, leave_one_dataset_out, file
+    split.protocol = "holdout"  # or official, ravdess (five published folds of actors), loso, group_k_fold, stratified_group_k_fold,
+    #   repeated_holdout, leave_one_dataset_out, file
     split.folds = 5  # of the k-fold protocols
     split.repeats = 10  # of 'repeated_holdout'
     split.file = ""  # 'file': a CSV with the columns that docs/data.md shows
     split.seeds = 1  # repeats of every fold with another seed: seed, seed + 1, ...
     split.test_fraction = 0.2  # of the subjects
     split.val_fraction = 0.2  # of the remaining subjects; they select epoch and thresholds
+    split.inner = 0  # parts of a fold's training subjects that validate in turn, a seed each (see split.seeds); 0 = the same for all seeds
     split.val = "training"  # 'official': val_fraction of its training rows, stratified, or 'PublicTest'
     split.test = "auto"  # 'official': 'PublicTest', 'PrivateTest', 'both', or 'auto' (what is there and does not validate)
     split.seed = 42  # scikit-learn's GroupShuffleSplit(random_state)
@@ -185,7 +191,7 @@ def _constraints(c: ConfigDict):
     elif c.experiment == "svm":
         yield one_of("model.name", c.model.name, ("svm",))
     yield one_of("data.source", c.data.source, ("auto", "release", "synthetic"))
-    yield one_of("data.layout", c.data.layout, ("auto", "frames", "flow"))
+    yield one_of("data.layout", c.data.layout, ("auto", "frames", "flow", "videos"))
     yield one_of("data.align", c.data.align, ("auto", "landmarks", "detect", "none"))
     yield one_of("data.alternatives", c.data.alternatives, ("first", "all", "none"))
     yield one_of("data.references", c.data.references, ("absent", "present"))
@@ -200,6 +206,9 @@ def _constraints(c: ConfigDict):
     yield one_of("train.precision", c.train.precision, ("float32", "bfloat16"))
     yield one_of("train.tta", c.train.tta, ("none",) if multilabel else ("none", "flip", "flip_crop"))
     yield one_of("data.labels", c.data.labels, ("fer2013", "ferplus"))
+    yield one_of("data.map", c.data.map, ("none", "saliency", "spectral", "landmarks"))
+    yield one_of("data.features", c.data.features, ("both", "intensities", "presences"))
+    yield one_of("data.per_actor", c.data.per_actor, ("none", "center", "standardize"))
     yield one_of("split.val", c.split.val, ("training", "PublicTest"))
     yield one_of("split.test", c.split.test, ("auto", "PublicTest", "PrivateTest", "both"))
     yield one_of("train.trial_axis", c.train.trial_axis, ("auto", "vmap", "map"))
@@ -209,6 +218,7 @@ def _constraints(c: ConfigDict):
     for name, value, low in (
         ("seed", c.seed, 0), ("data.image_size", c.data.image_size, 8), ("data.min_positives", c.data.min_positives, 1),
         ("data.synthetic_subjects", c.data.synthetic_subjects, 3), ("data.synthetic_clips", c.data.synthetic_clips, 3),
+        ("data.synthetic_frames", c.data.synthetic_frames, 5), ("split.inner", c.split.inner, 0),
         ("split.seed", c.split.seed, 0), ("split.seeds", c.split.seeds, 1), ("split.folds", c.split.folds, 2),
         ("split.repeats", c.split.repeats, 2), ("train.chunk", c.train.chunk, 0), ("train.epochs", c.train.epochs, 1),
         ("train.batch_size", c.train.batch_size, 0), ("optimizer.plateau_patience", c.optimizer.plateau_patience, 1),

@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 from experiments import results
 from fexpr import models, run
 from fexpr.data.dataset import Dataset
-from fexpr.data.splits import Fold
+from fexpr.data.splits import Fold, validation_turn
 from fexpr.errors import UserError
 from fexpr.terminal import progress, say
 from fexpr.train import checkpoint, trials
@@ -69,13 +69,15 @@ def make_engine(points: Sequence[Point], dataset: Dataset, folds: Sequence[Fold]
         gamma=c.train.focal_gamma if c.train.loss == "focal" else 0.0, mixup=c.augment.mixup, precision=c.train.precision,
         ema=c.train.ema, tta=c.train.tta,
     )
+    turns = [[validation_turn(f, dataset.groups, c.split.inner, repeat, [c.split.seed, i]) for i, f in enumerate(folds)]
+             for repeat in range(c.split.seeds)]
     specs = [
         trials.TrialSpec(
             fold.train, fold.val, fold.test, fold=i, seed=p.config.seed + repeat, learning_rate=p.config.optimizer.learning_rate,
             weight_decay=p.config.optimizer.weight_decay, label_smoothing=p.config.train.label_smoothing,
             weight_strength=p.config.train.class_weights, weight_maximum=p.config.train.class_weights_max,
         )
-        for p in points for repeat in range(c.split.seeds) for i, fold in enumerate(folds)
+        for p in points for repeat, turn in enumerate(turns) for i, fold in enumerate(turn)
     ]
     soft = dataset.extras["soft"] if recipe.targets == "soft" else None
     return trials.Engine(recipe, dataset.images, dataset.labels, classes, specs, mesh, c.train.normalize, c.train.trial_axis, c.train.chunk,

@@ -1,4 +1,4 @@
-"""The one form in which data leaves this room: uint8 images, labels, groups, ids, and where they came from."""
+"""The one form in which data leaves this room: uint8 images (or feature vectors), labels, groups, ids, and where they came from."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Dataset:
     """N rows of one task.
 
     Attributes:
-      images: uint8 [N, H, W, C].
+      images: uint8 [N, H, W, C]; of kind `features` float32 [N, 1, 1, F], a vector as the channels of one pixel.
       labels: int32 [N] (class ids) or float32 [N, K] (action-unit intensity in [0, 1]; 0 = absent).
       groups: str [N], the subject or actor; no split may put one group on two sides.
       ids: str [N], unique (clip or frame).
@@ -22,7 +22,8 @@ class Dataset:
       source: `<release>@<fingerprint>`, or `synthetic`.
       split: str [N], the release's own split, or None where it has none.
       extras: named per-row arrays (landmarks, saliency, video, dataset ...).
-      kind: what an image is: `flow` (channels u, v, optical strain; 128 is no motion only if the scaling says so), or `face`.
+      kind: what an image is: `flow` (channels u, v, optical strain; 128 is no motion only if the scaling says so), `face`
+        (the first channel is the face, a second a map of where to look), or `features`.
     """
 
     images: np.ndarray
@@ -37,7 +38,11 @@ class Dataset:
 
     def __post_init__(self):
         n = len(self.images)
-        if self.images.dtype != np.uint8 or self.images.ndim != 4:
+        if self.kind == "features":
+            vectors = self.images.dtype == np.float32 and self.images.ndim == 4 and self.images.shape[1:3] == (1, 1)
+            if not vectors or not np.isfinite(self.images).all():
+                raise ValueError(f"features must be finite float32 [N,1,1,F], got {self.images.dtype} {self.images.shape}")
+        elif self.images.dtype != np.uint8 or self.images.ndim != 4:
             raise ValueError(f"images must be uint8 [N,H,W,C], got {self.images.dtype} {self.images.shape}")
         for name, rows in {"labels": self.labels, "groups": self.groups, "ids": self.ids, "split": self.split, **self.extras}.items():
             if rows is not None and len(rows) != n:

@@ -28,7 +28,8 @@ from fexpr.terminal import progress
 
 T = TypeVar("T")
 SOURCES = ("auto", "release", "synthetic")
-COMPOSITES = {"megc2019": ("samm", "casme2", "smic")}  # data sets made of whichever of these releases are there
+# data sets made of whichever of these releases are there
+COMPOSITES = {"megc2019": ("samm", "casme2", "smic"), "ravdess_aus": ("ravdess",)}
 ASK_FOR_SYNTHETIC = "for a trial run on invented data add --config.data.source=synthetic"
 
 

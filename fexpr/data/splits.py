@@ -16,6 +16,7 @@ from sklearn.model_selection import GroupShuffleSplit, KFold, StratifiedGroupKFo
 from fexpr.data.dataset import Dataset
 from fexpr.data.fold_file import read_folds
 from fexpr.data.official import official_rows
+from fexpr.data.ravdess_names import published_folds
 from fexpr.errors import UserError
 
 DRAWS = 200  # candidates for the validation groups of a fold
@@ -213,6 +214,26 @@ def draw_validation(name: str, rows: np.ndarray, labels: np.ndarray, groups: np.
     return rows[~selects], rows[selects]
 
 
+def validation_turn(fold: Fold, groups: np.ndarray, parts: int, turn: int, seed: list[int]) -> Fold:
+    """The fold with other validation groups: all its groups but the tested ones are dealt into `parts`, of which `turn` validates.
+
+    Over the turns 0 to parts - 1 every training row validates once: an inner cross-validation that never sees the test rows. parts=0
+    gives the fold as it is.
+
+    Raises:
+      UserError: fewer groups than parts, or one part only.
+    """
+    if parts == 0:
+        return fold
+    rows = np.sort(np.concatenate([fold.train, fold.val]))
+    names = np.unique(groups[rows])
+    if not 2 <= parts <= len(names):
+        raise UserError(f"split.inner={parts}, and fold {fold.name} trains on {len(names)} subjects",
+                        fix=f"choose from 2 to {len(names)}, or 0")  # fmt: skip
+    chosen = np.isin(groups[rows], np.array_split(np.random.default_rng(seed).permutation(names), parts)[turn % parts])
+    return Fold(fold.name, rows[~chosen], rows[chosen], fold.test, groups)
+
+
 def _class_counts(labels: np.ndarray, group: np.ndarray) -> np.ndarray:
     """Rows, then rows of each class, in every group: [G, 1 + K]."""
     classes = labels > 0 if labels.ndim == 2 else labels[:, None] == np.unique(labels)
@@ -264,6 +285,7 @@ PROTOCOLS = {
     "stratified_group_k_fold": lambda c, d: _with_validation(stratified_group_k_fold(d.labels, d.groups, c.folds, c.seed), c, d),
     "repeated_holdout": lambda c, d: _with_validation(repeated_holdout(d.groups, c.test_fraction, c.repeats, c.seed), c, d),
     "leave_one_dataset_out": lambda c, d: _with_validation(leave_one_dataset_out(_datasets(d)), c, d),
+    "ravdess": lambda c, d: _with_validation(published_folds(d.groups), c, d),
     "official": _official,
     "file": _from_file,
 }

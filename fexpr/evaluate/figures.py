@@ -57,7 +57,7 @@ def draw(run_dir: Path, metrics: dict, predictions: dict, images: Mapping[str, n
         plots.prevalence(path("prevalence", "All rows of the data, before the split." + (
             " A cell counts the clips that show both units; its colour is their share among the clips of its row." * multilabel)),
             names, presence_of(data_labels, len(names)), synthetic)
-    if images is not None:
+    if images is not None and kind != "features":
         _examples(path, metrics, predictions, names, images, kind, synthetic)
     return drawn
 

@@ -28,7 +28,7 @@ def write_report(
       run_dir: a finished run.
       images: id -> uint8 [H, W, C] of at least the test rows, to draw right and wrong clips from; without it no such figure.
       data_labels: labels of all data rows, [N, K] or [N]; without it there is no figure of prevalence and co-occurrence.
-      kind: what an image is, as in Dataset: 'flow' or 'face'.
+      kind: what an image is, as in Dataset: 'flow', 'face' or 'features' (of which no example is drawn).
 
     Returns:
       The path of report.html.

@@ -25,7 +25,7 @@ class Augment:
     (Keras flips after it warps: the same in distribution, as the angles and shifts are symmetric about 0.)
 
     Attributes:
-      kind: 'flow' (u, v, strain) or 'face'; decides what a flip means.
+      kind: 'flow' (u, v, strain) or 'face'; decides what a flip means. Of 'features' nothing may happen to them.
       flip: probability of a horizontal flip.
       shift: largest shift in pixels, each way, both axes; the border is repeated. Whole pixels alone, any fraction within a warp.
       noise: standard deviation of Gaussian noise, in grey levels of 0..255.
@@ -39,7 +39,7 @@ class Augment:
         filled with the image's mean. 0 = none.
 
     Raises:
-      UserError: rotation of flow maps.
+      UserError: rotation of flow maps; anything done to feature vectors.
     """
 
     kind: str = "face"
@@ -55,6 +55,8 @@ class Augment:
     cutout: int = 0
 
     def __post_init__(self):
+        if self.kind == "features" and dataclasses.replace(self, kind="face") != Augment():
+            raise UserError("augment.* changes images, and these data are feature vectors", fix="leave augment.* at the defaults")
         if self.kind == "flow" and self.rotation:
             raise UserError(
                 f"augment.rotation={self.rotation:g}: optical-flow maps cannot be rotated",

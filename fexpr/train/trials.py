@@ -76,7 +76,7 @@ class Engine:
 
     Args:
       recipe: what is compiled in; its `data_devices` is set here from the mesh.
-      images: uint8 [N,H,W,C]. labels: float32 [N,K] or int32 [N]. classes: K.
+      images: uint8 [N,H,W,C], or feature vectors float32 [N,1,1,F]. labels: float32 [N,K] or int32 [N]. classes: K.
       specs: the trials. mesh: from `make_mesh`.
       normalize: one of NORMALIZATIONS.
       trial_axis: 'vmap' (all trials of a device at once), 'map' (one after the other: for networks that fill a device alone), or
@@ -222,8 +222,14 @@ def _pad(rows: np.ndarray, n: int) -> np.ndarray:
 
 
 def _statistics(images: np.ndarray, normalize: str) -> tuple[np.ndarray, np.ndarray]:
-    """What is subtracted and what is divided by, in 0..255: float32 [C] each, of 'pixel' [H,W,C]."""
+    """What is subtracted and what is divided by, in 0..255 (or the features' own units): float32 [C] each, of 'pixel' [H,W,C]."""
     channels = images.shape[-1]
+    if images.dtype != np.uint8:  # feature vectors have no range of their own
+        if normalize != "standardize":
+            raise UserError(f"train.normalize={normalize!r} is for images", fix="set train.normalize=standardize for feature vectors")
+        rows = images.reshape(-1, channels).astype(np.float64)
+        std = rows.std(0)
+        return rows.mean(0).astype(np.float32), np.where(std > 0, std, 1.0).astype(np.float32)
     if normalize == "unit":
         return np.zeros(channels, np.float32), np.full(channels, 255.0, np.float32)
     if normalize == "symmetric":

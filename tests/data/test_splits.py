@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from sklearn.model_selection import GroupShuffleSplit, StratifiedGroupKFold, StratifiedKFold
 
 from fexpr.data.dataset import Dataset
-from fexpr.data.splits import PROTOCOLS, Fold, draw_validation, group_holdout, make_folds, rarest_label
+from fexpr.data.splits import PROTOCOLS, Fold, draw_validation, group_holdout, make_folds, rarest_label, validation_turn
 from fexpr.errors import UserError
 
 GROUPS = np.array([f"{s:03d}" for s in np.random.default_rng(0).integers(0, 28, 133)])
@@ -80,6 +80,8 @@ def split(protocol: str, **changes) -> ConfigDict:
 @pytest.mark.parametrize("protocol", [p for p in PROTOCOLS if p not in ("file", "official")])
 def test_every_protocol_tests_other_people_than_it_trains_on(protocol):
     data = imbalanced()
+    if protocol == "ravdess":
+        data = dataclasses.replace(data, groups=np.array([f"actor{i + 1:02d}" for i in np.unique(data.groups, return_inverse=True)[1]]))
     folds = make_folds(split(protocol), data)
     number = {"holdout": 1, "loso": 24, "repeated_holdout": 4, "leave_one_dataset_out": 2}
     assert len(folds) == number.get(protocol, 5)
@@ -384,3 +386,17 @@ def test_images_that_are_groups_of_their_own_are_stratified_one_by_one():
 def test_leaving_out_one_of_thousands_is_refused():
     with pytest.raises(UserError, match=r"would make 1,200 folds"):
         make_folds(split("loso"), faces(1200, 0, 0))
+
+
+def test_validation_takes_turns_inside_the_training_rows():
+    groups = np.repeat([f"s{i}" for i in range(11)], 3)
+    fold = Fold("f", np.arange(6, 30), np.arange(30, 33), np.arange(6), groups)
+    turns = [validation_turn(fold, groups, 4, turn, [0, 1]) for turn in range(8)]
+    assert sorted(np.concatenate([t.val for t in turns[:4]]).tolist()) == list(range(6, 33))
+    for t in turns:
+        assert np.array_equal(t.test, fold.test)
+        assert sorted([*t.train, *t.val]) == list(range(6, 33))
+    assert np.array_equal(turns[1].val, turns[5].val)
+    assert validation_turn(fold, groups, 0, 3, [0, 1]) is fold
+    with pytest.raises(UserError, match="from 2 to 9"):
+        validation_turn(fold, groups, 10, 0, [0, 1])

@@ -253,3 +253,10 @@ def test_presets_fit_the_config(name):
 def test_presets_load_without_jax():
     code = "import sys, configs.augmentations; assert 'jax' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_feature_vectors_are_left_alone():
+    vectors = np.float32([[[[3.0, -4.0]]]])
+    np.testing.assert_array_equal(Augment("features")(jax.random.key(0), vectors, np.arange(1), 1), vectors)
+    with pytest.raises(UserError, match="feature vectors"):
+        Augment("features", noise=1.0)

@@ -1,0 +1,80 @@
+"""Finished runs of the same folds as one predictor: late fusion, the mean of a run's seeds, or the best run of a sweep fold by fold.
+
+  python -m experiments.fuse runs/aus_mlp_ravdess runs/stn_ravdess --out=runs/fused      late fusion: the runs' mean posteriors
+  python -m experiments.fuse runs/aus_mlp_ravdess --out=runs/aus_mlp_ensemble            its seeds' mean posteriors
+  python -m experiments.fuse runs/sweep/* --choose=nll --out=runs/nested                 each fold by the run best on its validation rows
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from fexpr import run, terminal
+from fexpr.errors import UserError
+from fexpr.evaluate import evaluate, fusion
+from fexpr.evaluate.headline import print_headline
+from fexpr.evaluate.report import write_page
+from fexpr.terminal import say
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(prog="python -m experiments.fuse", description=__doc__,
+                                formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directories of finished runs")
+    p.add_argument("--out", required=True, type=Path, metavar="DIR", help="where predictions.npz, metrics.json and the report go")
+    p.add_argument("--rule", choices=fusion.RULES, default="mean", help="of posteriors, arithmetic or geometric (default: mean)")
+    p.add_argument("--choose", choices=fusion.CHOICES, default="", help="take, in each fold, the one run that is best by this on the "
+                   "fold's validation rows, instead of fusing the runs")
+    p.add_argument("--selection", choices=("best_val", "last"), default="best_val", help="epoch of each trial (default: best_val)")
+    p.add_argument("--resamples", type=int, default=1000, help="of the bootstrap over subjects (default: 1000)")
+    return p
+
+
+def fuse(args: argparse.Namespace, command: str) -> Path:
+    """Writes `--out`; returns the report's path.
+
+    Raises:
+      UserError: runs that are not finished or do not fit each other; an output folder that holds something else.
+    """
+    unfinished = [f"{r}: no {name}" for r in args.runs for name in (run.CONFIG, run.PREDICTIONS) if not (r / name).is_file()]
+    if unfinished:
+        raise UserError("these are no finished runs", unfinished)
+    if args.out.is_dir() and any(args.out.iterdir()) and not (args.out / run.METRICS).is_file():
+        raise UserError(f"{args.out} is not empty and holds no run of fexpr", fix="choose another --out")
+    contents = {str(r): run.read_json(r / run.CONFIG) for r in args.runs}
+    predictions, chosen = fusion.fuse({name: run.read_arrays(Path(name) / run.PREDICTIONS) for name in contents}, args.selection, args.rule,
+                                      args.choose)  # fmt: skip
+    data = next(iter(contents.values()))["data"]
+    sources = list(dict.fromkeys(c["data"]["source"] for c in contents.values()))
+    source = "synthetic" if "synthetic" in sources else "+".join(sources)
+    notes = [f"fused, {args.rule} posteriors over the seeds{'' if chosen else ' and the runs'} {', '.join(contents)}"]
+    notes += [f"fold {fold}: {name}, chosen by {args.choose} on the fold's validation rows" for fold, name in chosen.items()]
+    info = {"format": run.FORMAT_VERSION, "config": {}, "data": {k: data[k] for k in ("name", "rows", "groups", "group_name", "classes")
+                                                                 if k in data} | {"source": source},
+            "model": {"name": " + ".join(dict.fromkeys(c["model"]["name"] for c in contents.values()))},
+            "command": command, "notes": notes, "versions": {}}
+    metrics = evaluate(predictions, args.selection, source, resamples=args.resamples, group_name=data.get("group_name"))
+    run.write_json(args.out / run.CONFIG, info)
+    run.write_arrays(args.out / run.PREDICTIONS, predictions)
+    run.write_json(args.out / run.METRICS, metrics)
+    page = write_page(args.out, info, metrics, predictions)
+    for name, count in Counter(chosen.values()).most_common():
+        say(f"chosen     {name} in {count} of {len(chosen)} folds")
+    print_headline(metrics)
+    say(f"\nreport     {page}")
+    return page
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    argv = sys.argv[1:] if argv is None else argv
+    args = parser().parse_args(argv)
+    return terminal.exit_code(lambda: fuse(args, shlex.join(["python", "-m", "experiments.fuse", *map(str, argv)])))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""48x48 grey faces and, beside each, a map of where to look: what the Deep-Emotion networks read. Prepared once, in blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from fexpr.data import prepare
+from fexpr.data.prepare import BadInput, read_image
+from fexpr.errors import UserError
+
+SIDE = 48
+MAPS = ("none", "saliency", "spectral", "landmarks")  # config.data.map
+FOLDERS = {"saliency": "saliency", "landmarks": "landmarks"}  # of maps that somebody has made, parallel to the faces' own
+BLOCK = 512  # images in one record of a prepared set
+
+
+def choose_map(how: str, folder: Path) -> str:
+    """What `config.data.map` comes down to here: 'none', 'folder' (read maps) or 'spectral' (compute them).
+
+    'saliency' reads the release's folder saliency/ and computes spectral residuals where there is none; 'landmarks' reads landmarks/.
+
+    Raises:
+      UserError: unknown; landmark masks are wanted and there are none.
+    """
+    if how not in MAPS:
+        raise UserError(f"config.data.map is {how!r}", fix=f"set it to one of {', '.join(MAPS)}")
+    there = how in FOLDERS and (folder / FOLDERS[how]).is_dir()
+    if how == "landmarks" and not there:
+        raise UserError(f"config.data.map is 'landmarks', and {folder} holds no masks of them", [f"{folder} {prepare.contents(folder)}"],
+                        f"put masks into {folder / FOLDERS[how]}, named as the faces are, or set it to saliency or none")  # fmt: skip
+    return "folder" if there else "none" if how == "none" else "spectral"
+
+
+def spectral_residual(face: np.ndarray) -> np.ndarray:
+    """A saliency map uint8 [H, W] of a grey face uint8 [H, W], 0 to 255 from its least to its most salient pixel.
+
+    Hou and Zhang, CVPR 2007, as OpenCV computes it: what is left of the log amplitude spectrum once its smooth part is gone.
+    """
+    _, found = cv2.saliency.StaticSaliencySpectralResidual_create().computeSaliency(face)
+    low, high = float(found.min()), float(found.max())
+    return np.round(255 * (found - low) / max(high - low, 1e-9)).astype(np.uint8)
+
+
+def read_grey(path: Path) -> np.ndarray:
+    """A square grey image uint8 [48, 48]; larger ones are shrunk by area.
+
+    Raises:
+      BadInput: it cannot be read, or is not square.
+    """
+    image = read_image(path, cv2.IMREAD_GRAYSCALE)
+    if image.shape[0] != image.shape[1]:
+        raise BadInput(f"{path}: {image.shape[1]}x{image.shape[0]} pixels, expected a square (48x48)")
+    return image if image.shape[0] == SIDE else cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+
+
+def with_map(face: np.ndarray, how: str, path: Path | None) -> np.ndarray:
+    """The face [48, 48] with its map as a second channel, [48, 48, 2]; without one, [48, 48, 1]. `how` is of `choose_map`.
+
+    Raises:
+      BadInput: the map at `path` cannot be read.
+    """
+    if how == "none":
+        return face[..., None]
+    return np.stack([face, read_grey(path) if how == "folder" else spectral_residual(face)], axis=-1)
+
+
+def stored_strip(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
+    """The faces `make()` of one clip, uint8 [F, 48, 48, C], C at most 3; kept as one image, made once however often work is interrupted."""
+    def strip() -> np.ndarray:
+        images = make()
+        whole = np.zeros((*images.shape[:3], 3), np.uint8)
+        whole[..., : images.shape[-1]] = images
+        return whole.reshape(-1, SIDE, 3)
+
+    return prepare.stored(path, strip).reshape(-1, SIDE, SIDE, 3)
+
+
+def prepared(name: str, mark: str, make: Callable[[Path], tuple[Sequence[str], np.ndarray]]) -> tuple[list[str], np.ndarray]:
+    """Ids and images uint8 [N, 48, 48, C], from the cache or from `make(folder)`, which may keep finished items in `folder`."""
+    def rows(folder: Path):
+        ids, images = make(folder)
+        for start in range(0, len(ids), BLOCK):
+            part = images[start : start + BLOCK]
+            block = np.zeros((BLOCK, *images.shape[1:]), np.uint8)
+            block[: len(part)] = part
+            yield {"images": block, "ids": "\n".join(ids[start : start + BLOCK])}
+
+    columns: Mapping[str, np.ndarray] = prepare.prepared(name, mark, rows)
+    ids = "\n".join(columns["ids"]).split("\n")
+    images = columns["images"]
+    return ids, images.reshape(-1, *images.shape[2:])[: len(ids)]

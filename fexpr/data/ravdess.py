@@ -1,0 +1,149 @@
+"""RAVDESS frame by frame: 48x48 grey faces, a saliency map beside each, emotions and actors from the clips' names (docs/data.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from ml_collections import ConfigDict
+
+from fexpr.data import prepare, synthetic_ravdess
+from fexpr.data.clips import parse_skipped
+from fexpr.data.dataset import SYNTHETIC, Dataset
+from fexpr.data.face_images import choose_map, prepared, read_grey, stored_strip, with_map
+from fexpr.data.prepare import BadInput
+from fexpr.data.ravdess_aus import INTENSITIES
+from fexpr.data.ravdess_frames import Clips, decode, need_detector, survey
+from fexpr.data.ravdess_names import EMOTIONS
+from fexpr.errors import UserError
+from fexpr.terminal import say
+
+VERSION = 1  # of everything that turns files into images: raise it when their pixels change
+OPENFACE, TRUTH = "openface", "truth.csv"
+
+
+def load(config: ConfigDict) -> Dataset:
+    """Reads cropped frames, or decodes and crops the videos; prepared once, clip by clip, and kept in the cache.
+
+    Args:
+      config: `config.data`; its root, source, layout, map, skip_clips and synthetic_* are read.
+
+    Returns:
+      images uint8 [N, 48, 48, 1] or, with a map as second channel, [N, 48, 48, 2]; labels int32 [N]; groups actors; ids
+      '<clip>/<frame>', by clip and frame. Extras: `video` str [N]; `frame` int32 [N]; `action_units` float32 [N, 17] where there are
+      OpenFace tables (NaN where they lack a frame); of a synthetic release `shown` float32 [N] and `blink` bool [N], the truth.
+
+    Raises:
+      UserError: nothing is there, or something is faulty: all problems at once.
+    """
+    invented = prepare.resolve_source(config) == "synthetic"
+    folder = synthetic_ravdess.release(config, frames=True) if invented else prepare.data_root(config)[0] / "ravdess"
+    clips = survey(folder, config.layout, parse_skipped(config.skip_clips))
+    if clips.unused:
+        say(f"ravdess: {clips.unused:,} clips are not 01-01-… (audio-video, speech) and are left out")
+    how = choose_map(config.map, folder)
+    if how == "folder" and clips.videos:
+        how = "spectral"
+        say(f"ravdess: {config.map} maps in a folder go with frames; of videos spectral residuals are computed", style="yellow")
+    if clips.videos:
+        need_detector()
+    maps = folder / config.map
+    read = [maps / name / path.name for name, frames in clips.frames.items() for _, path in frames] if how == "folder" else []
+    _need(folder, read)
+    inputs = clips.files + read
+    mark = prepare.fingerprint(folder, inputs, {"version": VERSION, "map": how})
+    ids, images = prepared("ravdess", mark, lambda kept: _make(clips, how, maps, kept))
+    video = np.array([id_.partition("/")[0] for id_ in ids])
+    frame = np.array([int(id_.partition("/")[2]) for id_ in ids], np.int32)
+    clip = {str(name): name for name in clips.names}
+    extras = {"video": video, "frame": frame} | _action_units(folder / OPENFACE, video, frame, list(clip)) | _truth(folder, ids)
+    return Dataset(
+        images, np.array([clip[v].label for v in video], np.int32), np.array([clip[v].group for v in video]), np.array(ids), EMOTIONS,
+        SYNTHETIC if invented else f"ravdess@{mark[:12]}", extras=extras, kind="face",
+    )
+
+
+def _need(folder: Path, files: Sequence[Path]) -> None:
+    missing = [f"{path.relative_to(folder)} is not there" for path in files if not path.is_file()]
+    if missing:
+        raise UserError(f"maps of RAVDESS' frames are missing in {folder}", missing, "a map has the name of its frame; docs/data.md")
+
+
+def _make(clips: Clips, how: str, maps: Path, kept: Path) -> tuple[list[str], np.ndarray]:
+    """Every clip's frames, each clip kept as soon as it is made; ids '<clip>/<frame>'."""
+    def clip_images(name: str) -> np.ndarray:
+        if clips.videos:
+            return np.stack([with_map(face, how, None) for face in decode(clips.videos[name])])
+        return np.stack([with_map(read_grey(path), how, maps / name / path.name) for _, path in clips.frames[name]])
+
+    def job(name: str):
+        return lambda: stored_strip(kept / "clips" / f"{name}.png", lambda: clip_images(name))
+
+    names = [str(name) for name in clips.names]
+    strips = prepare.gather({name: job(name) for name in names}, "reading RAVDESS", "clips of RAVDESS cannot be used",
+                            "repair these, or leave them out by config.data.skip_clips")  # fmt: skip
+    numbers = {name: [i for i, _ in clips.frames[name]] if clips.frames else range(len(strips[name])) for name in names}
+    channels = 1 if how == "none" else 2
+    return ([f"{name}/{i}" for name in names for i in numbers[name]], np.concatenate([strips[name] for name in names])[..., :channels])
+
+
+def _action_units(folder: Path, video: np.ndarray, frame: np.ndarray, names: list[str]) -> dict[str, np.ndarray]:
+    """Intensities 0 to 5 of each frame from <clip>.csv; OpenFace counts frames from 1, clips' files from 0 or 1.
+
+    Raises:
+      UserError: tables that are missing or faulty, all of them.
+    """
+    if not folder.is_dir():
+        return {}
+    values, problems, first = np.full((len(video), len(INTENSITIES)), np.nan, np.float32), [], min(int(frame.min()), 1)
+    starts = np.flatnonzero(np.r_[True, video[1:] != video[:-1]])
+    rows_of = {video[a]: np.arange(a, b) for a, b in zip(starts, [*starts[1:], len(video)], strict=True)}
+    for name in names:
+        try:
+            numbers, units = read_openface(folder / f"{name}.csv")
+        except BadInput as e:
+            problems.append(str(e))
+            continue
+        rows = rows_of[name]
+        at = np.searchsorted(numbers, frame[rows] - first + 1)
+        known = (at < len(numbers)) & (numbers[np.minimum(at, len(numbers) - 1)] == frame[rows] - first + 1)
+        values[rows[known]] = units[at[known]]
+    if problems:
+        raise UserError(f"OpenFace's tables in {folder} cannot be used", problems, "a table a clip, or remove the folder")
+    lacking = int(np.isnan(values).any(1).sum())
+    if lacking:
+        say(f"ravdess: {lacking:,} of {len(video):,} frames have no action units", style="yellow")
+    return {"action_units": values}
+
+
+def read_openface(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Frame numbers (ascending, from 1) and 17 intensities float32 [F, 17] of one of OpenFace's tables. Frames without a face are NaN.
+
+    Raises:
+      BadInput: it is no such table.
+    """
+    try:
+        table = pd.read_csv(path, skipinitialspace=True)
+    except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as e:
+        raise BadInput(f"{path}: {e}") from e
+    table.columns = [str(c).strip() for c in table.columns]
+    missing = [c for c in ("frame", *INTENSITIES) if c not in table]
+    if missing:
+        raise BadInput(f"{path}: no column {', '.join(missing)}")
+    table = table[["frame", *INTENSITIES, *(["success"] if "success" in table else [])]].apply(pd.to_numeric, errors="coerce")
+    table = table.dropna(subset=["frame"]).drop_duplicates("frame").sort_values("frame")
+    units = table[list(INTENSITIES)].to_numpy(np.float32, copy=True)
+    if "success" in table:
+        units[table["success"].to_numpy() != 1] = np.nan
+    return table["frame"].to_numpy(np.int64), units
+
+
+def _truth(folder: Path, ids: Sequence[str]) -> dict[str, np.ndarray]:
+    """What each frame of a synthetic release shows."""
+    if not (folder / TRUTH).is_file():
+        return {}
+    table = pd.read_csv(folder / TRUTH, sep=";").set_index("path").loc[[f"{id_}.png" for id_ in ids]]
+    return {"shown": table["shown"].to_numpy(np.float32), "blink": table["blink"].to_numpy() == 1}
+
