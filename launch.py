@@ -6,6 +6,8 @@
                             An unfinished run is resumed, a finished one is reported again.
   --sweep=FIELD=V1,V2,...   a run for each value, and for each combination where given several times; one program for all
                             that differ in values only; a table of results sorted by validation
+  --hosts=auto              this is one of several processes that train one program together: SLURM, Open MPI, TPU pods are found;
+                            elsewhere --hosts=ADDRESS:PORT,RANK,COUNT, in each process its own RANK
   --dry_run                 says what would be compiled, with how many trials and how much memory, and stops
 
 Short on purpose: everything it calls can be imported in a notebook.
@@ -27,16 +29,18 @@ from fexpr.errors import UserError
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment's config file.")
 _SWEEP = flags.DEFINE_multi_string("sweep", [], "FIELD=V1,V2,...: a run for every value.")
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Show programs, trials and memory; train nothing.")
+_HOSTS = flags.DEFINE_string("hosts", "", "auto, or ADDRESS:PORT,RANK,COUNT: one of several processes of one program.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run directory; default: a folder under runs/.")
 
 
 def main(_):
     import jax  # after the flags: --help and mistakes answer at once
 
-    from experiments import EXPERIMENTS, LABORATORIES
+    from experiments import EXPERIMENTS, LABORATORIES, OF_TRIALS
     from experiments.run_dir import start_log
     from experiments.sweep import sweep
     from fexpr.data.prepare import resolve_source
+    from fexpr.train import hosts
     from fexpr.train.trials import use_every_core
 
     config = _CONFIG.value
@@ -45,15 +49,20 @@ def main(_):
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     if config.experiment != "fit" or config.sweep or _SWEEP.value:
         use_every_core()
+    if _HOSTS.value:
+        if config.experiment not in OF_TRIALS:
+            raise UserError(f"--hosts: experiment={config.experiment!r} is of one process", fix=f"it is for {' and '.join(OF_TRIALS)}")
+        hosts.join(_HOSTS.value)
     if config.experiment not in LABORATORIES:
         config.data.source = resolve_source(config.data)
     workdir = Path(_WORKDIR.value or default_workdir(config))
     sweeps = [*config.sweep, *_SWEEP.value]
-    if sweeps or _DRY_RUN.value:
-        sweep(config, workdir, sweeps, _DRY_RUN.value)
-    else:
-        start_log(workdir)
-        EXPERIMENTS[config.experiment](config, workdir)
+    with hosts.together():
+        if sweeps or _DRY_RUN.value:
+            sweep(config, workdir, sweeps, _DRY_RUN.value)
+        else:
+            hosts.on_writer(lambda: start_log(workdir))
+            EXPERIMENTS[config.experiment](config, workdir)
 
 
 def default_workdir(config) -> Path:

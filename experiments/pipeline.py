@@ -15,7 +15,7 @@ from fexpr.data import LOADERS
 from fexpr.data.dataset import Dataset
 from fexpr.data.splits import Fold, make_folds
 from fexpr.terminal import BANNER, say
-from fexpr.train import trials
+from fexpr.train import hosts, trials
 
 
 def prepare(config: ConfigDict) -> tuple[Dataset, list[Fold]]:
@@ -41,16 +41,17 @@ def run_point(config: ConfigDict, workdir: Path, dataset: Dataset, folds: Sequen
     began = time.monotonic()
     point = program.Point(config, workdir)
     engine = program.make_engine([point], dataset, folds)
-    info = describe(config, dataset, folds, engine)
-    info = run_dir.open_run(config, workdir, **info)
-    say(f"model      {info['model']['name']}, {info['model']['parameters']:,} parameters   loss {config.train.loss}")
+    facts = describe(config, dataset, folds, engine)
+    info = hosts.on_writer(lambda: run_dir.open_run(config, workdir, **facts))
+    say(f"model      {facts['model']['name']}, {facts['model']['parameters']:,} parameters   loss {config.train.loss}")
     if len(engine.specs) > 1:
         say(f"trials     {len(folds)} folds x {config.split.seeds} seeds = {len(engine.specs)}, one program")
-    say(f"devices    {info['devices']['count']} x {info['devices']['kind']}")
-    if not point.finished:
+    processes = facts["devices"]["processes"]
+    say(f"devices    {facts['devices']['count']} x {facts['devices']['kind']}" + f" in {processes} processes" * (processes > 1))
+    if not hosts.told(point.finished):
         program.train([point], dataset, folds, engine, workdir)
-        finish(point, info, time.monotonic() - began)
-    results.report(config, dataset, workdir)
+        hosts.on_writer(lambda: finish(point, info, time.monotonic() - began))
+    hosts.on_writer(lambda: results.report(config, dataset, workdir))
 
 
 def finish(point: program.Point, info: dict, seconds: float) -> None:

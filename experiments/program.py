@@ -21,9 +21,9 @@ from experiments import results
 from fexpr import models, run
 from fexpr.data.dataset import Dataset
 from fexpr.data.splits import Fold, validation_turn
-from fexpr.errors import UserError
-from fexpr.terminal import progress, say
-from fexpr.train import checkpoint, trials
+from fexpr.errors import Preempted, UserError
+from fexpr.terminal import progress, say, terminated
+from fexpr.train import checkpoint, hosts, trials
 from fexpr.train.augment import Augment
 from fexpr.train.log import History, Writers
 from fexpr.train.step import NEVER, Recipe, State, evaluated
@@ -101,8 +101,13 @@ def train(points: Sequence[Point], dataset: Dataset, folds: Sequence[Fold], engi
 
     Raises:
       UserError: every trial's loss is not finite (says at which epoch and step), or the disk is full.
+      Preempted: SIGTERM came; the state is saved.
     """
     state = _Loop(points, engine, program_dir).run()
+    hosts.on_writer(lambda: _save(points, dataset, folds, engine, state, program_dir))
+
+
+def _save(points: Sequence[Point], dataset: Dataset, folds: Sequence[Fold], engine: trials.Engine, state: State, program_dir: Path) -> None:
     share = len(engine.specs) // len(points)
     for i, point in enumerate(points):
         mine = slice(i * share, (i + 1) * share)
@@ -128,7 +133,8 @@ class _Loop:
     def run(self) -> State:
         """The final state of all trials, on the host, without what only training needs."""
         try:
-            return self._run()
+            with terminated() as self.terminated:
+                return self._run()
         finally:
             self.checkpoints.close()
 
@@ -137,8 +143,9 @@ class _Loop:
         chunk, epoch = divmod(saved_step, self.epochs) if saved_step else (0, 0)
         if saved_step:
             say(f"resumed    from epoch {epoch} of {self.epochs}" + (f", chunk {chunk + 1}" if chunk else ""))
-        self.histories = [History(p.workdir, lambda row: (row.get("chunk", 0), row["epoch"]) <= (chunk, epoch)) for p in self.points]
-        self.writers = [Writers(p.workdir, p.config.log.tensorboard, p.config.log.wandb, p.config.to_dict()) for p in self.points]
+        written = self.points if hosts.is_writer() else ()
+        self.histories = [History(p.workdir, lambda row: (row.get("chunk", 0), row["epoch"]) <= (chunk, epoch)) for p in written]
+        self.writers = [Writers(p.workdir, p.config.log.tensorboard, p.config.log.wandb, p.config.to_dict()) for p in written]
         with progress("compiling", 1) as advance:
             chunks = self.engine.plan.chunks
             advance()
@@ -171,10 +178,15 @@ class _Loop:
             if not scalars["active"].any():
                 advance(self.epochs - epoch)
                 break
-            if time.monotonic() - saved >= self.config.log.checkpoint_seconds * max(1.0, cost) and epoch < self.epochs:
+            wait = self.config.log.checkpoint_seconds * max(1.0, cost)
+            due, stop = hosts.gathered([time.monotonic() - saved >= wait, self.terminated()]).T
+            if (due[0] or stop.any()) and epoch < self.epochs:
                 began = time.monotonic()
                 self.checkpoints.save(base + epoch, engine.to_host(state))
                 saved, cost = time.monotonic(), time.monotonic() - began
+                if stop.any():  # the clock is the writer's, the signal anyone's
+                    self.checkpoints.wait()
+                    raise Preempted(f"stopped by SIGTERM after epoch {epoch}, which is saved")
         return _kept(engine.to_host(state))
 
     def _record(self, chunk: int, epoch: int, scalars: dict[str, np.ndarray], seconds: float) -> str:
@@ -192,8 +204,9 @@ class _Loop:
                 row["trials"] = int(mine.sum())
             if chunk:
                 row["chunk"] = chunk
-            self.histories[i].add(row)
-            self.writers[i].add(row)
+            if self.histories:
+                self.histories[i].add(row)
+                self.writers[i].add(row)
         return f"loss {row['train_loss']:.4f}  val {row['val_loss']:.4f}" if row else ""
 
     def _stop_if_all_failed(self, failed_step: np.ndarray, epoch: int) -> None:

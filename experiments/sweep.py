@@ -17,6 +17,7 @@ from fexpr import run
 from fexpr.errors import UserError
 from fexpr.evaluate.sweep import print_sweep, write_sweep_report
 from fexpr.terminal import say
+from fexpr.train import hosts
 
 
 def sweep(config: ConfigDict, workdir: Path, sweeps: Sequence[str], dry_run: bool = False) -> None:
@@ -34,7 +35,7 @@ def sweep(config: ConfigDict, workdir: Path, sweeps: Sequence[str], dry_run: boo
                         fix=f"they work with {' and '.join(OF_TRIALS)}")
     points = make_points(config, workdir, [parse(config, text) for text in sweeps])
     if not dry_run:
-        run_dir.start_log(workdir)
+        hosts.on_writer(lambda: run_dir.start_log(workdir))
     say(f"sweep      {len(points)} points: " + ("  ".join(sweeps) or "the config as it is"))
     groups = list(by_program([point for point, _ in points]))
     for i, group in enumerate(groups):
@@ -44,11 +45,15 @@ def sweep(config: ConfigDict, workdir: Path, sweeps: Sequence[str], dry_run: boo
         else:
             _run(group, workdir)
     if not dry_run:
-        rows, monitor = [_row(point, settings) for point, settings in points], config.train.monitor
-        page = write_sweep_report(workdir, rows, monitor, run.read_json(points[0][0].workdir / run.METRICS)["source"])
-        say()
-        print_sweep(rows, monitor)
-        say(f"\nreport     {page}")
+        hosts.on_writer(lambda: _report(points, config.train.monitor, workdir))
+
+
+def _report(points: Sequence[tuple[program.Point, dict]], monitor: str, workdir: Path) -> None:
+    rows = [_row(point, settings) for point, settings in points]
+    page = write_sweep_report(workdir, rows, monitor, run.read_json(points[0][0].workdir / run.METRICS)["source"])
+    say()
+    print_sweep(rows, monitor)
+    say(f"\nreport     {page}")
 
 
 def parse(config: ConfigDict, text: str) -> tuple[str, list]:
@@ -96,20 +101,24 @@ def _run(group: list[program.Point], workdir: Path) -> None:
     """Trains the points of one program that are not finished, and reports those that have no report."""
     began = time.monotonic()
     dataset, folds = pipeline.prepare(group[0].config)
-    waiting = [p for p in group if not p.finished]
+    waiting = [group[i] for i in hosts.told([i for i, p in enumerate(group) if not p.finished])]
     if waiting:
         engine = program.make_engine(waiting, dataset, folds)
         facts = pipeline.describe(group[0].config, dataset, folds, engine)
-        infos = [run_dir.open_run(p.config, p.workdir, **facts) for p in waiting]
+        infos = hosts.on_writer(lambda: [run_dir.open_run(p.config, p.workdir, **facts) for p in waiting])
         say(f"trials     {len(waiting)} points x {len(folds)} folds x {group[0].config.split.seeds} seeds = {len(engine.specs)}")
         name = hashlib.sha256(" ".join(p.workdir.name for p in waiting).encode()).hexdigest()[:12]  # its checkpoints fit these points alone
         program.train(waiting, dataset, folds, engine, workdir / "programs" / name)
-        shutil.rmtree(workdir / "programs" / name)
-        for point, info in zip(waiting, infos, strict=True):
-            pipeline.finish(point, info, (time.monotonic() - began) / len(waiting))
-    for point in group:
-        if point in waiting or not (point.workdir / run.REPORT).exists():
-            results.report(point.config, dataset, point.workdir, quiet=True)
+        seconds = (time.monotonic() - began) / len(waiting)
+        hosts.on_writer(lambda: _finish(waiting, infos, seconds, workdir / "programs" / name))
+    hosts.on_writer(lambda: [results.report(p.config, dataset, p.workdir, quiet=True) for p in group
+                             if p in waiting or not (p.workdir / run.REPORT).exists()])
+
+
+def _finish(points: list[program.Point], infos: list[dict], seconds: float, program_dir: Path) -> None:
+    shutil.rmtree(program_dir)
+    for point, info in zip(points, infos, strict=True):
+        pipeline.finish(point, info, seconds)
 
 
 def _show(group: list[program.Point]) -> None:

@@ -1,8 +1,14 @@
-"""The one exception that is meant for the user: launch.py prints it without a traceback and exits with code 2."""
+"""The exceptions that are meant for the user: launch.py prints them without a traceback. A UserError exits with code 2."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+RESUMABLE = 75  # exit code (EX_TEMPFAIL of sysexits.h): the same command goes on where this one stopped
+
+
+class Preempted(Exception):
+    """The run was told to stop and has saved its state; exit code RESUMABLE."""
 
 
 class UserError(Exception):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from absl import logging as absl_logging
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from fexpr.errors import UserError
+from fexpr.errors import RESUMABLE, Preempted, UserError
 
 BANNER = "bold white on red"  # what must not be missed
 
@@ -66,11 +68,29 @@ def error(text: str) -> None:
     Console(stderr=True, highlight=False, soft_wrap=True).print(text, style="bold red" if sys.stderr.isatty() else None, markup=False)
 
 
+@contextlib.contextmanager
+def terminated() -> Iterator[Callable[[], bool]]:
+    """Yields a function that says whether SIGTERM came; until the block ends the signal does nothing else. In threads it stays as it is."""
+    came = []
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: came.append(True))
+    try:
+        yield lambda: bool(came)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def exit_code(command: Callable[[], None]) -> int:
-    """Runs a command: 0, or 2 where the user has something to mend, which is said in one message without a traceback."""
+    """Runs a command: 0, or 2 where the user has something to mend, which is said in one message without a traceback; RESUMABLE where
+    it was stopped and can go on."""
     try:
         command()
     except UserError as e:
         error(e.text())
         return 2
+    except Preempted as e:
+        error(f"{e}: the same command goes on from there")
+        return RESUMABLE
     return 0

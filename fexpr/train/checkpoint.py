@@ -2,7 +2,8 @@
 
 `checkpoints/resume/` holds the whole state of an unfinished run, by step; `checkpoints/last` and `checkpoints/best_val` hold the
 variables (params, batch_stats) of a finished one, with a leading axis of trials. All are host arrays of the real trials: they restore
-on any number and kind of devices. Orbax writes under a temporary name and renames, so a kill leaves the previous checkpoint whole.
+on any number and kind of devices, and of processes: one writes and reads for all. Orbax writes under a temporary name and renames, so a
+kill leaves the previous checkpoint whole.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import orbax.checkpoint as ocp
 
 from fexpr import run
 from fexpr.errors import UserError
+from fexpr.train import hosts
 
 RESUME = "resume"
 
@@ -26,19 +28,25 @@ class Checkpoints:
 
     def __init__(self, run_dir: Path):
         self._folder = Path(run_dir).absolute() / run.CHECKPOINTS / RESUME
+        self._manager = None
+        hosts.on_writer(self._open)
+
+    def _open(self) -> None:
         try:
-            options = ocp.CheckpointManagerOptions(max_to_keep=2, cleanup_tmp_directories=True)
-            self._manager = ocp.CheckpointManager(self._folder, options=options)
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._manager = ocp.CheckpointManager(self._folder, options=ocp.CheckpointManagerOptions(
+                max_to_keep=2, cleanup_tmp_directories=True, create=False, multiprocessing_options=_alone()))
         except OSError as e:
             raise UserError(f"cannot write {self._folder}: {e.strerror or e}", fix="check the folder's permissions and free space") from e
 
     def save(self, step: int, state: Any) -> None:
         """`state`: a tree of NumPy arrays. Waits for the save before this one; returns before its own is on disk."""
-        self._manager.save(step, args=ocp.args.PyTreeSave(state))
+        if self._manager:
+            self._manager.save(step, args=ocp.args.PyTreeSave(state))
 
     def latest(self) -> int | None:
         """The step of the newest whole checkpoint, or None."""
-        return self._manager.latest_step()
+        return hosts.told(self._manager.latest_step() if self._manager else None)
 
     def restore(self, step: int, like: Any) -> Any:
         """The state saved at `step`, as NumPy arrays. `like`: the tree of shapes and types expected.
@@ -49,30 +57,47 @@ class Checkpoints:
         def read(arguments):
             return self._manager.restore(step, args=ocp.args.PyTreeRestore(like, restore_args=arguments))
 
-        return _restored(read, like, self._folder / str(step))
+        return hosts.told_arrays(lambda: _restored(read, like, self._folder / str(step)), like)
 
     def save_tree(self, name: str, tree: Any) -> None:
         """Writes `tree` under checkpoints/<name>, whole or not at all; returns when it is on disk."""
-        with ocp.PyTreeCheckpointer() as writer:
-            writer.save(self._folder.parent / name, tree, force=True)
+        if self._manager:
+            with _checkpointer() as writer:
+                writer.save(self._folder.parent / name, tree, force=True)
 
     def restore_tree(self, name: str, like: Any) -> Any:
         """What `save_tree` wrote."""
         folder = self._folder.parent / name
-        with ocp.PyTreeCheckpointer() as reader:
-            return _restored(lambda a: reader.restore(folder, item=like, restore_args=a), like, folder)
+
+        def read():
+            with _checkpointer() as reader:
+                return _restored(lambda a: reader.restore(folder, item=like, restore_args=a), like, folder)
+
+        return hosts.told_arrays(read, like)
 
     def wait(self) -> None:
         """Until everything saved is on disk."""
-        self._manager.wait_until_finished()
+        if self._manager:
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
-        self._manager.close()
+        if self._manager:
+            self._manager.close()
+
+
+def _alone() -> ocp.options.MultiprocessingOptions:
+    """This process saves and restores by itself, whatever others there are."""
+    here = jax.process_index()
+    return ocp.options.MultiprocessingOptions(primary_host=here, active_processes={here}, barrier_sync_key_prefix=f"writer{here}")
+
+
+def _checkpointer() -> ocp.Checkpointer:
+    return ocp.Checkpointer(ocp.PyTreeCheckpointHandler(multiprocessing_options=_alone()), multiprocessing_options=_alone())
 
 
 def save_variables(run_dir: Path, name: str, variables: Any) -> None:
     """Writes `checkpoints/<name>`, replacing one that is there."""
-    with ocp.PyTreeCheckpointer() as writer:
+    with _checkpointer() as writer:
         writer.save(Path(run_dir).absolute() / run.CHECKPOINTS / name, variables, force=True)
 
 
@@ -85,7 +110,7 @@ def load_variables(run_dir: Path, name: str) -> Any:
     folder = Path(run_dir).absolute() / run.CHECKPOINTS / name
     if not folder.is_dir():
         raise UserError(f"{folder} does not exist", fix="the run has not finished, or was copied without its checkpoints")
-    with ocp.PyTreeCheckpointer() as reader:
+    with _checkpointer() as reader:
         shapes = reader.metadata(folder).item_metadata.tree
         arguments = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
         return reader.restore(folder, restore_args=arguments)

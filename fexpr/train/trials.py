@@ -20,7 +20,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from fexpr.errors import UserError
-from fexpr.train import step
+from fexpr.train import hosts, step
 from fexpr.train.losses import class_weights
 from fexpr.train.step import Data, Recipe, State, Trial
 
@@ -92,13 +92,14 @@ class Engine:
         on_cpu = mesh.devices.flat[0].platform == "cpu"
         self._trial_axis, self._wanted = ("map" if on_cpu else "vmap") if trial_axis == "auto" else trial_axis, chunk
         self.trials = stack(specs, images, labels, classes, normalize)
-        self._data = jax.device_put(Data(images, labels, soft), NamedSharding(mesh, P()))
+        everywhere = NamedSharding(mesh, P())
+        self._data = jax.tree.map(lambda x: hosts.place(x, everywhere), Data(images, labels, soft))
         self._chunk = None
 
     @functools.cached_property
     def plan(self) -> Plan:
         """Compiles the program, for fewer trials at a time if it would not fit. Takes as long as compiling does."""
-        share, limit = self.mesh.shape["trial"], memory_limit()
+        share, limit = self.mesh.shape["trial"], int(hosts.gathered([memory_limit()]).min())
         size = -(-min(self._wanted or len(self.specs), len(self.specs)) // share) * share
         program = self._compiled_epoch(size)
         if not self._wanted and _bytes(program) > limit and size > share:
@@ -124,7 +125,7 @@ class Engine:
 
     def to_host(self, tree: Any) -> Any:
         """NumPy arrays of the chunk's real trials, whatever the devices: what checkpoints and predictions are made from."""
-        return jax.tree.map(lambda x: np.asarray(x)[: len(self._chunk)], jax.device_get(tree))
+        return jax.tree.map(lambda x: np.asarray(x)[: len(self._chunk)], hosts.to_host(tree))
 
     def to_devices(self, state: State) -> State:
         """The inverse of `to_host`, onto this engine's devices (which may be others than those the state came from)."""
@@ -156,7 +157,7 @@ class Engine:
         """Pads the trials to the program's size by repeating the last (its copies are computed and thrown away), over the mesh."""
         def put(x):
             padding = np.repeat(x[-1:], self.plan.size - len(x), 0)
-            return jax.device_put(np.concatenate([x, padding]), NamedSharding(self.mesh, P("trial")))
+            return hosts.place(np.concatenate([x, padding]), NamedSharding(self.mesh, P("trial")))
 
         return jax.tree.map(put, tree)
 
@@ -247,5 +248,6 @@ def _statistics(images: np.ndarray, normalize: str) -> tuple[np.ndarray, np.ndar
 
 
 def devices() -> dict[str, str | int]:
-    """Kind and number of the devices, for the record."""
-    return {"kind": jax.devices()[0].device_kind, "count": jax.device_count(), "platform": jax.default_backend()}
+    """Kind and number of the devices, and of the processes that they belong to, for the record."""
+    return {"kind": jax.devices()[0].device_kind, "count": jax.device_count(), "platform": jax.default_backend(),
+            "processes": jax.process_count()}
