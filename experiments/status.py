@@ -1,0 +1,111 @@
+"""python -m experiments.status runs: how far the runs below a folder are, while they go on and after. Reads files only.
+
+A run is finished when its predictions are there; until then its last line of metrics.jsonl says how far it is, and how long ago.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.table import Table
+
+from fexpr import run, terminal
+from fexpr.errors import UserError
+from fexpr.evaluate.headline import in_words, print_table
+from fexpr.evaluate.report import duration
+
+SILENT_EPOCHS, SILENT_SECONDS = 5, 120  # nothing written for longer than both: nobody seems to be training
+
+
+@dataclasses.dataclass(frozen=True)
+class Status:
+    """One run directory.
+
+    Attributes:
+      state: 'finished', 'training', 'silent' (nothing written for long: stopped or killed; its command goes on with it), or 'starting'.
+      epoch, epochs: the last finished, over all chunks, and how many there are in all the chunks begun. age: seconds since it wrote.
+      left: seconds to the end of the chunk at the pace so far; None where unknown. row: the last of metrics.jsonl.
+      result: metric and estimate of the configured selection on test rows; None before the report.
+    """
+
+    folder: Path
+    state: str
+    epoch: int
+    epochs: int
+    age: float
+    left: float | None
+    row: dict
+    result: tuple[str, dict] | None
+
+
+def find(folder: Path) -> list[Path]:
+    """Run directories at or below `folder`, by name.
+
+    Raises:
+      UserError: it holds none.
+    """
+    found = sorted(path.parent for path in folder.rglob(run.CONFIG))
+    if not found:
+        state = "holds no runs" if folder.is_dir() else "does not exist"
+        raise UserError(f"{folder} {state}", fix="give a run, a sweep, or a folder of them")
+    return found
+
+
+def status(folder: Path, now: float) -> Status:
+    """`now`: seconds since the epoch of time, as file dates."""
+    train = run.read_json(folder / run.CONFIG)["config"]["train"]
+    history = run.read_history(folder)
+    row, epochs = (history or [{}])[-1], train["epochs"]
+    chunk, epoch = row.get("chunk", 0), row.get("epoch", 0)
+    age = now - (folder / (run.HISTORY if history else run.CONFIG)).stat().st_mtime
+    pace = float(np.median([r["seconds"] for r in history[-20:]])) if history else None
+    result = None
+    if (folder / run.METRICS).exists() and (folder / run.PREDICTIONS).exists():  # a laboratory has no predictions of its own
+        metrics = run.read_json(folder / run.METRICS)
+        name = metrics["headline"]["metrics"][0]
+        result = name, metrics["test"][name]
+    if (folder / run.PREDICTIONS).exists():
+        return Status(folder, "finished", chunk * epochs + epoch, (chunk + 1) * epochs, age, None, row, result)
+    quiet = age > max(SILENT_SECONDS, SILENT_EPOCHS * (pace or 0))
+    state = "silent" if quiet else "training" if history else "starting"
+    left = (epochs - epoch) * pace if pace is not None and not quiet else None
+    return Status(folder, state, chunk * epochs + epoch, (chunk + 1) * epochs, age, left, row, result)
+
+
+def print_status(root: Path, found: Sequence[Status]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="")
+    for heading in ("", "", "epoch", "left", "written", "loss", "val loss", "result on test rows"):
+        table.add_column(heading, justify="left" if heading in ("", "result on test rows") else "right", no_wrap=True)
+    styles = {"finished": "green", "training": "bold", "silent": "yellow", "starting": "bold"}
+    for s in found:
+        name = s.folder.relative_to(root).as_posix() if s.folder != root else root.name
+        losses = [f"{s.row[key]:.4f}" if s.row.get(key) is not None else "–" for key in ("train_loss", "val_loss")]
+        table.add_row(name, s.state, f"{s.epoch} of {s.epochs}" if s.row else "–", duration(s.left) if s.left is not None else "–", f"{duration(s.age)} ago",
+                      *losses, f"{s.result[0]} {in_words(s.result[1])}" if s.result else "–", style=styles[s.state])
+    print_table(table, terminal.console)
+    counts = {state: sum(s.state == state for s in found) for state in styles}
+    terminal.say("  ".join(f"{n} {state}" for state, n in counts.items() if n))
+    if counts["silent"]:
+        terminal.say("silent runs have stopped, or their epochs take long: the command in their config.json goes on with them", style="yellow")
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(prog="python -m experiments.status", description="How far the runs at or below a folder are: epochs, time "
+                                "left, losses, results. Also while they train.")
+    p.add_argument("folder", type=Path, nargs="?", default=Path("runs"), help="a run, a sweep, or a folder of them (default: runs)")
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+    return terminal.exit_code(lambda: print_status(args.folder, [status(folder, time.time()) for folder in find(args.folder)]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
