@@ -86,13 +86,15 @@ def print_status(root: Path, found: Sequence[Status]) -> None:
     for s in found:
         name = s.folder.relative_to(root).as_posix() if s.folder != root else root.name
         losses = [f"{s.row[key]:.4f}" if s.row.get(key) is not None else "–" for key in ("train_loss", "val_loss")]
-        table.add_row(name, s.state, f"{s.epoch} of {s.epochs}" if s.row else "–", duration(s.left) if s.left is not None else "–", f"{duration(s.age)} ago",
-                      *losses, f"{s.result[0]} {in_words(s.result[1])}" if s.result else "–", style=styles[s.state])
+        table.add_row(
+            name, s.state, f"{s.epoch} of {s.epochs}" if s.row else "–", duration(s.left) if s.left is not None else "–",
+            f"{duration(s.age)} ago", *losses, f"{s.result[0]} {in_words(s.result[1])}" if s.result else "–", style=styles[s.state],
+        )
     print_table(table, terminal.console)
     counts = {state: sum(s.state == state for s in found) for state in styles}
     terminal.say("  ".join(f"{n} {state}" for state, n in counts.items() if n))
     if counts["silent"]:
-        terminal.say("silent runs have stopped, or their epochs take long: the command in their config.json goes on with them", style="yellow")
+        terminal.say("silent runs have stopped, or their epochs take long: the same command goes on with them", style="yellow")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -9,7 +9,7 @@ from experiments.status import find, main, status
 from fexpr import run
 from fexpr.errors import UserError
 
-NOW = 1_800_000_000.0
+NOW = 1_700_000_000.0
 
 
 def write(folder, epochs=10, done=0, finished=False, age=5.0, chunk=0):
