@@ -59,9 +59,8 @@ def find(folder: Path) -> list[Path]:
 
 def status(folder: Path, now: float) -> Status:
     """`now`: seconds since the epoch of time, as file dates."""
-    train = run.read_json(folder / run.CONFIG)["config"]["train"]
-    history = run.read_history(folder)
-    row, epochs = (history or [{}])[-1], train["epochs"]
+    config, history = run.read_json(folder / run.CONFIG)["config"], run.read_history(folder)
+    row, epochs = (history or [{}])[-1], config["train"]["epochs"] if config else 0  # fused runs have no config, and train nothing
     chunk, epoch = row.get("chunk", 0), row.get("epoch", 0)
     age = now - (folder / (run.HISTORY if history else run.CONFIG)).stat().st_mtime
     pace = float(np.median([r["seconds"] for r in history[-20:]])) if history else None

@@ -45,6 +45,7 @@ def test_a_sweep_at_a_glance(tmp_path, capsys):
     write(tmp_path / "sweep" / "a", done=10, finished=True)
     write(tmp_path / "sweep" / "b", done=2)
     write(tmp_path / "svm", finished=True)
+    run.write_json(tmp_path / "svm" / run.CONFIG, {"config": {}})
     assert [folder.name for folder in find(tmp_path)] == ["svm", "a", "b"]
     assert main([str(tmp_path)]) == 0
     out = capsys.readouterr().out
