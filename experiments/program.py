@@ -6,6 +6,7 @@ makes many, every other run has one. The program's own checkpoints lie in `progr
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shutil
 import time
@@ -170,8 +171,9 @@ class _Loop:
         saved, cost = time.monotonic(), 0.0
         for epoch in range(start + 1, self.epochs + 1):
             began = time.monotonic()
-            state, scalars = engine.epoch(state)
-            scalars, failed = engine.to_host((scalars, state.failed_step))
+            with self._traced(epoch == start + 2):  # the first is not like the others: caches are cold
+                state, scalars = engine.epoch(state)
+                scalars, failed = engine.to_host((scalars, state.failed_step))
             self._stop_if_all_failed(failed, epoch)
             note = self._record(chunk, epoch, scalars, time.monotonic() - began)
             advance(note=note)
@@ -188,6 +190,10 @@ class _Loop:
                     self.checkpoints.wait()
                     raise Preempted(f"stopped by SIGTERM after epoch {epoch}, which is saved")
         return _kept(engine.to_host(state))
+
+    def _traced(self, wanted: bool) -> contextlib.AbstractContextManager:
+        on = wanted and self.config.log.profile and hosts.is_writer()
+        return jax.profiler.trace(str(self.points[0].workdir / "profile")) if on else contextlib.nullcontext()
 
     def _record(self, chunk: int, epoch: int, scalars: dict[str, np.ndarray], seconds: float) -> str:
         """One line of metrics.jsonl for every point that has trials in this chunk; returns the note for the bar."""

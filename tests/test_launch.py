@@ -173,9 +173,10 @@ def test_help_lists_configs_and_every_field(tmp_path, shared_cache):
 
 def test_one_split_over_two_devices_is_data_parallel(finished, shared_cache, tmp_path):
     _, reference, _ = finished
-    done = launch(tmp_path, shared_cache, AUCNN, *FAST, f"--workdir={tmp_path / 'run'}", devices=2)
+    done = launch(tmp_path, shared_cache, AUCNN, *FAST, "--config.log.profile=True", f"--workdir={tmp_path / 'run'}", devices=2)
     assert done.returncode == 0, done.stderr
     assert "devices    2 x" in done.stdout
+    assert list((tmp_path / "run" / "profile").rglob("*.trace.json.gz"))
     one, two = (run.read_arrays(folder / run.PREDICTIONS) for folder in (reference, tmp_path / "run"))
     last = one["selection"] == "last"  # twelve steps
     np.testing.assert_allclose(one["logits"][last], two["logits"][last], atol=1e-3)
