@@ -14,7 +14,7 @@ from ml_collections import config_flags
 
 from configs import base
 from experiments import explain, fuse, status, sweep
-from fexpr import run
+from fexpr import export, run
 from fexpr.data import LOADERS
 from fexpr.data import __main__ as data_main
 from fexpr.evaluate import __main__ as evaluate_main
@@ -24,7 +24,8 @@ from tests.launching import ROOT
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PARSERS = {"fexpr.evaluate": evaluate_main.parser, "fexpr.data": data_main.parser, "fexpr.recognizer": recognizer_main.parser,
-           "experiments.explain": explain.parser, "experiments.fuse": fuse.parser, "experiments.status": status.parser}
+           "fexpr.export": export.parser, "experiments.explain": explain.parser, "experiments.fuse": fuse.parser,
+           "experiments.status": status.parser}
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 QUOTED = re.compile(r"(?<!`)`(python [^`]+)`(?!`)")
 PLACEHOLDERS = ("<", "…", "...")

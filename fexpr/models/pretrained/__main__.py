@@ -31,7 +31,7 @@ def inspect(path: Path) -> None:
         model = run.read_json(path / run.CONFIG)["model"]["name"]
         say(f"{path}: finished run of {model}, {restored.trials} trials, selection {restored.selection}")
         say(f"classes  {', '.join(restored.class_names)}   images {'x'.join(map(str, restored.shape))}")
-        _list({"/".join(name): np.asarray(array) for name, array in flatten_dict(dict(restored.network.variables)).items()})
+        _list({"/".join(name): np.asarray(array) for name, array in flatten_dict(dict(restored.networks[0].variables)).items()})
         return
     weights = files.read(path)
     say(f"{path}: {weights.format}, {path.stat().st_size:,} bytes, sha256 {weights.sha256}")
