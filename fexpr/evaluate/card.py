@@ -43,8 +43,7 @@ def model_card(content: dict, metrics: dict, restored: Sequence[str], files: Seq
         _bullets(restored), _table(("file", "content"), files), usage,
         "## Intended use, and what it is not for", PURPOSE,
         "## Data", _bullets([
-            f"{data['source']}: {data['rows']:,} rows of {data['groups']:,} {data['group_name']}s; kind of image: {data['kind']}, "
-            + "x".join(map(str, data["image"])),
+            f"{data['source']}: {_size(data, data['group_name'])}; kind of image: {data['kind']}, " + "x".join(map(str, data["image"])),
             f"Classes: {', '.join(data['classes'])}",
             f"Licence of the data: {licence}",
         ]),
@@ -77,7 +76,7 @@ def _protocol(config: dict, data: dict, metrics: dict) -> list[str]:
     lines = [f"{split['protocol']}: " + (f"{data['folds']} folds" if "folds" in data else "one split")
              + ("" if groups == "images" else f", in which {groups} never cross") + f"; {len(metrics['seeds'])} seed(s), "
              f"{metrics['trials']['count']} training run(s)"]
-    lines += ["; ".join(f"{name}: {p['rows']:,} rows of {p['groups']:,} {groups}" for name, p in data.get("parts", {}).items())]
+    lines += ["; ".join(f"{name}: {_size(part, data['group_name'])}" for name, part in data.get("parts", {}).items())]
     lines += [f"Epoch: {headline.SELECTIONS_IN_WORDS[metrics['selection']]}, chosen without the test rows; temperatures and thresholds "
               "were fitted on validation rows alone"]
     return [line for line in lines if line]
@@ -108,7 +107,7 @@ def _calibration(metrics: dict) -> str:
 
 def _limits(data: dict, metrics: dict) -> list[str]:
     lines = [
-        f"Tested on {metrics['rows']['test']:,} rows of {metrics['groups']['test']:,} {data['group_name']}s of {data['name']} alone: other "
+        f"Tested on {_size({part: metrics[part]['test'] for part in ('rows', 'groups')}, data['group_name'])} of {data['name']} alone: other "
         "cameras, light, ages and cultures were not measured, nor how errors differ between groups of people.",
         "Probabilities are calibrated, if at all, for pictures like the validation rows.",
     ]
@@ -120,6 +119,12 @@ def _limits(data: dict, metrics: dict) -> list[str]:
         lines.append("The results are those of cross-validation, of one network for each fold. All of them together, as an ensemble, have "
                      "no test result: each has seen the test rows of others.")
     return lines
+
+
+def _size(part: dict, group_name: str) -> str:
+    if group_name == "image":
+        return f"{part['rows']:,} images"
+    return f"{part['rows']:,} rows of {part['groups']:,} {group_name}s"
 
 
 def _bullets(lines: Sequence[str]) -> str:
