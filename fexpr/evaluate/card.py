@@ -107,8 +107,8 @@ def _calibration(metrics: dict) -> str:
 
 def _limits(data: dict, metrics: dict) -> list[str]:
     lines = [
-        f"Tested on {_size({part: metrics[part]['test'] for part in ('rows', 'groups')}, data['group_name'])} of {data['name']} alone: other "
-        "cameras, light, ages and cultures were not measured, nor how errors differ between groups of people.",
+        f"Tested on {_size({part: metrics[part]['test'] for part in ('rows', 'groups')}, data['group_name'])} of {data['name']} alone: "
+        "other cameras, light, ages and cultures were not measured, nor how errors differ between groups of people.",
         "Probabilities are calibrated, if at all, for pictures like the validation rows.",
     ]
     if data["kind"] == "flow":

@@ -15,7 +15,7 @@ from fexpr.errors import UserError
 
 SHOWN = 3  # classes with a bar
 LEAST = 320  # pixels: smaller pictures are enlarged, or there is no room for words
-GREEN, WHITE, BLACK, GREY = (80, 200, 120), (255, 255, 255), (0, 0, 0), (90, 90, 90)
+GREEN, WHITE, GREY = (80, 200, 120), (255, 255, 255), (110, 110, 110)
 
 
 def annotated(pixels: np.ndarray, row: pd.Series, class_names: Sequence[str], box: tuple[int, int, int, int] | None) -> np.ndarray:
@@ -29,19 +29,21 @@ def annotated(pixels: np.ndarray, row: pd.Series, class_names: Sequence[str], bo
     if box is not None:
         x, y, width, height = (factor * v for v in box)
         cv2.rectangle(picture, (x, y), (x + width, y + height), GREEN, max(1, line // 8))
-    _write(picture, str(row["decision"]), 0, line)
     best = row[list(class_names)].astype(float).dropna().sort_values(ascending=False)[:SHOWN]
+    wide = picture.shape[1] // 3
+    panel = picture[: int((1 + len(best)) * 1.4 * line) + line // 3, :wide]
+    panel //= 4  # darker, so that white can be read on any picture
+    _write(picture, str(row["decision"]), 0, line)
     for i, (name, probability) in enumerate(best.items(), 1):
-        top, length = int(i * 1.4 * line), round(probability * picture.shape[1] / 3)
-        cv2.rectangle(picture, (0, top), (length, top + int(1.3 * line)), GREY, cv2.FILLED)
+        top = int(i * 1.4 * line) + line // 6
+        cv2.rectangle(picture, (0, top), (round(probability * wide), top + int(1.2 * line)), GREY, cv2.FILLED)
         _write(picture, f"{name} {probability:.2f}", i, line)
     return picture
 
 
 def _write(picture: np.ndarray, text: str, place: int, line: int) -> None:
-    where, font = (line // 3, int((place * 1.4 + 1) * line)), cv2.FONT_HERSHEY_SIMPLEX
-    for colour, thickness in ((BLACK, max(3, line // 5)), (WHITE, max(1, line // 12))):
-        cv2.putText(picture, text, where, font, line / 30, colour, thickness, cv2.LINE_AA)
+    where = line // 3, int((place * 1.4 + 1) * line)
+    cv2.putText(picture, text, where, cv2.FONT_HERSHEY_SIMPLEX, line / 30, WHITE, max(1, line // 12), cv2.LINE_AA)
 
 
 def save(path: Path, picture: np.ndarray) -> None:
