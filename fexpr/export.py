@@ -62,7 +62,7 @@ def program(recognizer: Recognizer) -> Program:
 def stablehlo(recognizer: Recognizer) -> bytes:
     """`program`, serialised by jax.export with the weights in it, for all PLATFORMS and any number of images uint8."""
     (batch,) = jax.export.symbolic_shape("batch")
-    images = jax.ShapeDtypeStruct((batch, *recognizer.shape), jnp.uint8)
+    images = jax.ShapeDtypeStruct((batch, *recognizer.shape), recognizer.dtype)
     return bytes(jax.export.export(jax.jit(program(recognizer)), platforms=PLATFORMS)(images).serialize())
 
 
@@ -126,7 +126,8 @@ def export(recognizer: Recognizer, folder: Path, onnx: bool) -> list[tuple[str, 
         (partial / PROGRAM).write_bytes(stablehlo(recognizer))
         loaded = jax.export.deserialize(bytearray((partial / PROGRAM).read_bytes()))
         _verified(PROGRAM, _difference(recognizer, loaded.call))
-        kind = "images uint8 [N, {}, {}, {}] to probabilities float32 [N, {}]".format(*recognizer.shape, len(recognizer.class_names))
+        kind = (f"images {np.dtype(recognizer.dtype)} [N, {', '.join(map(str, recognizer.shape))}] to probabilities float32 "
+                f"[N, {len(recognizer.class_names)}]")
         files = [(PROGRAM, f"a program for JAX ({', '.join(PLATFORMS)}), weights in it: {kind}"),
                  (WEIGHTS, "weights and what images are normalised by, under fexpr's names")]
         write_safetensors(partial / WEIGHTS, _arrays(recognizer), {"fexpr": fexpr.__version__})
@@ -143,7 +144,7 @@ def about(recognizer: Recognizer) -> dict:
     """What model.json says."""
     return {
         "format": FORMAT_VERSION, "class_names": recognizer.class_names, "multilabel": recognizer.multilabel, "kind": recognizer.kind,
-        "image": {"height": recognizer.shape[0], "width": recognizer.shape[1], "channels": recognizer.shape[2], "values": "0..255"},
+        "image": {"dtype": str(np.dtype(recognizer.dtype)), **dict(zip(("height", "width", "channels"), recognizer.shape, strict=True))},
         "calibrated": recognizer.temperatures is not None, "temperatures": recognizer.temperatures, "thresholds": recognizer.thresholds,
         "trials": recognizer.members, "selection": recognizer.selection, "source": recognizer.content["data"]["source"],
         "model": recognizer.content["config"]["model"], "versions": {"fexpr": fexpr.__version__, "jax": jax.__version__},
@@ -168,7 +169,7 @@ def described(recognizer: Recognizer) -> list[str]:
 def usage(onnx: bool) -> str:
     lines = ["```python", "import jax.export, numpy as np", "", "with open('model.stablehlo', 'rb') as f:",
              "    program = jax.export.deserialize(bytearray(f.read()))",
-             "probabilities = np.asarray(program.call(images))  # images: np.uint8 [N, height, width, channels]"]
+             "probabilities = np.asarray(program.call(images))  # images [N, height, width, channels], of the type in model.json"]
     if onnx:
         lines += ["", "import onnxruntime", "", "session = onnxruntime.InferenceSession('model.onnx')",
                   "(probabilities,) = session.run(None, {'images': images.astype('float32')})"]
@@ -187,7 +188,7 @@ def _arrays(recognizer: Recognizer) -> dict[str, np.ndarray]:
 
 def _difference(recognizer: Recognizer, function: Callable[[np.ndarray], Any]) -> float:
     """The largest difference of a probability between `function` and the recogniser, on random images."""
-    images = np.random.default_rng(0).integers(0, 256, (TRIED, *recognizer.shape), np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (TRIED, *recognizer.shape)).astype(recognizer.dtype)
     expected = recognizer.probabilities(images, calibrated=recognizer.temperatures is not None)
     return float(np.abs(np.asarray(function(images)) - expected).max())
 

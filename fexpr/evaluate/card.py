@@ -12,6 +12,8 @@ LICENCES = {  # of the data, by `config.data.name`
     "samm": f"SAMM (Manchester Metropolitan University): {_ON_REQUEST}.",
     "casme2": f"CASME II (Institute of Psychology, Chinese Academy of Sciences): {_ON_REQUEST}.",
     "megc2019": f"SAMM, CASME II and SMIC, as far as they were there: each {_ON_REQUEST}.",
+    "ravdess": "RAVDESS (Livingstone and Russo 2018): Creative Commons Attribution-NonCommercial-ShareAlike 4.0.",
+    "ravdess_aus": "RAVDESS (Livingstone and Russo 2018): Creative Commons Attribution-NonCommercial-ShareAlike 4.0.",
     "fer2013": "FER2013 (ICML 2013 challenge, Kaggle): pictures that were found by web search; whose they are is not known, and fexpr "
                "knows of no licence for the pictures themselves.",
 }
@@ -61,9 +63,12 @@ def model_card(content: dict, metrics: dict, restored: Sequence[str], files: Seq
 
 def _input(data: dict) -> str:
     height, width, channels = data["image"]
+    if data["kind"] == "features":
+        return f"A vector of {channels} features"
     if data["kind"] == "flow":
         return f"A map of {width}x{height} of the motion between two frames (u, v, optical strain, each scaled to 0..255)"
-    return f"A {'grey' if channels == 1 else 'RGB'} picture of {width}x{height} of a face, 0..255"
+    colours = {1: "grey", 3: "RGB"}.get(channels, f"{channels}-channel")
+    return f"A {colours} picture of {width}x{height} of a face, 0..255"
 
 
 def _output(metrics: dict, data: dict) -> str:
@@ -106,9 +111,10 @@ def _calibration(metrics: dict) -> str:
 
 
 def _limits(data: dict, metrics: dict) -> list[str]:
+    tested = _size({part: metrics[part]["test"] for part in ("rows", "groups")}, data["group_name"])
     lines = [
-        f"Tested on {_size({part: metrics[part]['test'] for part in ('rows', 'groups')}, data['group_name'])} of {data['name']} alone: "
-        "other cameras, light, ages and cultures were not measured, nor how errors differ between groups of people.",
+        f"Tested on {tested} of {data['name']} alone: other cameras, light, ages and cultures were not measured, nor "
+        "how errors differ between groups of people.",
         "Probabilities are calibrated, if at all, for pictures like the validation rows.",
     ]
     if data["kind"] == "flow":

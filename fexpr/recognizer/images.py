@@ -20,6 +20,19 @@ FITS = ("exact", "resize", "face")
 Finder = Callable[[np.ndarray, int], np.ndarray | None]  # (pixels [H, W] or [H, W, C], side) -> the face, or None
 
 
+def vectors(given: Any, features: int) -> np.ndarray:
+    """Feature vectors [N, F] or [N, 1, 1, F] as the network takes them, float32 [N, 1, 1, F].
+
+    Raises:
+      UserError: another shape, or values that are not finite numbers.
+    """
+    rows = np.asarray(given)
+    if rows.dtype.kind not in "iuf" or rows.shape[1:] not in ((features,), (1, 1, features)) or not np.isfinite(rows).all():
+        raise UserError("the recogniser cannot read these rows", [f"expected finite numbers [N, {features}], found {rows.dtype} "
+                        f"{list(rows.shape)}"], fix="it was trained on feature vectors: give the same features, made in the same way")
+    return rows.astype(np.float32).reshape(-1, 1, 1, features)
+
+
 def gathered(
     images: Any, shape: tuple[int, int, int], flow: bool, layout: str, colours: str | None, values: str | None, fit: str, find: Finder
 ) -> tuple[list[str], np.ndarray, np.ndarray]:
@@ -37,7 +50,7 @@ def gathered(
     Raises:
       UserError: arguments or images that cannot be used; all of them.
     """
-    _check_arguments(flow, layout, colours, values, fit)
+    _check_arguments(shape, flow, layout, colours, values, fit)
     images = [images] if isinstance(images, (str, os.PathLike)) else images
     if isinstance(images, np.ndarray) and images.ndim != len(layout) + 1:
         raise UserError("the recogniser cannot read these images",
@@ -75,8 +88,10 @@ def read(path: Path, shape: tuple[int, int, int], flow: bool = False) -> np.ndar
     """The pixels of an image file: uint8 [H, W], grey, or [H, W, 3], RGB, whichever the network takes.
 
     Raises:
-      Unusable: no such file, or no image; for a flow map, other than RGB of 8 bits.
+      Unusable: no such file, or no image; for a flow map, other than RGB of 8 bits; a network of other channels.
     """
+    if shape[2] not in (1, 3):
+        raise Unusable(f"no image file holds the {shape[2]} channels that the run reads: give arrays as it was trained on")
     try:
         data = np.frombuffer(path.read_bytes(), np.uint8)
     except OSError as e:
@@ -90,12 +105,14 @@ def read(path: Path, shape: tuple[int, int, int], flow: bool = False) -> np.ndar
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if image.ndim == 3 else image
 
 
-def _check_arguments(flow: bool, layout: str, colours: str | None, values: str | None, fit: str) -> None:
+def _check_arguments(shape: tuple[int, int, int], flow: bool, layout: str, colours: str | None, values: str | None, fit: str) -> None:
     given = (("layout", layout, LAYOUTS), ("colours", colours, (None, *COLOURS)), ("values", values, (None, *VALUES)), ("fit", fit, FITS))
     problems = [f"{name}: expected one of {', '.join(map(repr, known))}; found {value!r}" for name, value, known in given
                 if value not in known]
     if flow and (fit != "exact" or colours is not None):
         problems.append("the run reads flow maps, whose pixels are motion: they are neither resized, cropped nor recoloured")
+    if shape[2] not in (1, 3) and (fit != "exact" or colours is not None):
+        problems.append(f"the run reads images of {shape[2]} channels, not all of which are colours: give arrays as it was trained on")
     if problems:
         raise UserError("the recogniser cannot read images so", problems, fix="flow maps need fit='exact' and no colours"
                         if flow else "see the arguments of Recognizer.predict")

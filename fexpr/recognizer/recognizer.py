@@ -24,7 +24,7 @@ class Recognizer:
     Attributes:
       networks: the trained network of each member, on the default device.
       class_names: K names. multilabel: whether several classes (action units) may be there at once.
-      shape: (H, W, C) of an image. kind: what it is, 'face' or 'flow' (u, v, optical strain).
+      shape: (H, W, C) of an image. kind: what it is, 'face', 'flow' (u, v, optical strain) or 'features' (a vector, H = W = 1).
       trials: how many the run has; members: which of them these are, from 0. selection: 'last' or 'best_val', their epoch.
       temperatures: of temperature scaling, fitted on each member's validation rows when the run was evaluated; None where there are none.
       thresholds: [K], of action units, fitted there too (of an ensemble the mean); None where there are none: decisions are then at 0.5.
@@ -89,9 +89,16 @@ class Recognizer:
         """Of a single trial. Errors as of `network`."""
         return self.temperatures[0] if self.network and self.temperatures else None
 
+    @property
+    def dtype(self) -> type[np.generic]:
+        """Of an image."""
+        return np.float32 if self.kind == "features" else np.uint8
+
     def predict(self, images_or_paths: Any, *, layout: str = "HWC", colours: str | None = None, values: str | None = None,
                 fit: str = "exact") -> pd.DataFrame:  # fmt: skip
         """Images -> a table (`table.table` says which columns), calibrated where the run has temperatures (`attrs['calibrated']`).
+
+        A run trained on feature vectors takes an array [N, F] instead.
 
         Args:
           images_or_paths: an array of N images, or a list of images of any sizes, or of paths, or one path. N may be anything.
@@ -104,6 +111,9 @@ class Recognizer:
         Raises:
           UserError: arguments, or images that do not fit them; all of them at once.
         """
+        if self.kind == "features":
+            rows = images.vectors(images_or_paths, self.shape[2])
+            return self.tabulate([str(i) for i in range(len(rows))], rows)
         names, pixels, found = images.gathered(images_or_paths, self.shape, self.kind == "flow", layout, colours, values, fit,
                                                self._finder() if fit == "face" else None)
         return self.tabulate(names, pixels, found)
@@ -149,7 +159,9 @@ class Recognizer:
         return made
 
     def logits(self, images: np.ndarray) -> np.ndarray:
-        """Images uint8 [N, H, W, C], any N -> float32 [N, K]: those of predictions.npz, to float32 rounding. Compiled once.
+        """Images uint8 [N, H, W, C] (features: float32), any N -> float32 [N, K]: those of predictions.npz, to float32 rounding.
+
+        Compiled once.
 
         Raises:
           UserError: images of another shape, type or range; this is an ensemble, which has probabilities only.
@@ -202,9 +214,9 @@ class Recognizer:
         if not isinstance(images, np.ndarray) or images.ndim != 4 or images.shape[1:] != self.shape:
             found = list(images.shape) if isinstance(images, np.ndarray) else type(images).__name__
             problems.append(f"shape: expected [N, {', '.join(map(str, self.shape))}] (rows, height, width, channels), found {found}")
-        if isinstance(images, np.ndarray) and images.dtype != np.uint8:
+        if isinstance(images, np.ndarray) and images.dtype != self.dtype:
             span = f" from {images.min():g} to {images.max():g}" if images.size and images.dtype.kind in "iuf" else ""
-            problems.append(f"type: expected uint8, 0 to 255, found {images.dtype}{span}")
+            problems.append(f"type: expected {'float32' if self.kind == 'features' else 'uint8, 0 to 255'}, found {images.dtype}{span}")
         if problems:
             raise UserError("the recogniser cannot read these images", problems,
                             fix="give what the run was trained on: the same crop and size, as np.uint8 in 0 to 255, channels last; "

@@ -102,6 +102,8 @@ def batches(recognizer: Recognizer, video: Video, every: int | None = None, inte
     problems = [] if align in ALIGNMENTS else [f"align: expected one of {', '.join(map(repr, ALIGNMENTS))}; found {align!r}"]
     if every is not None and every < 1:
         problems.append(f"every: expected at least 1, found {every}")
+    if recognizer.shape[2] not in (1, 3):
+        problems.append(f"the run reads {recognizer.kind} of {recognizer.shape[2]} channels, which a video does not come with")
     if flow and gap < 1:
         problems.append(f"interval: {interval:g} s is less than a frame of {video.source} ({video.fps:g} frames a second)")
     if flow and recognizer.content["config"]["data"]["regions"] == "landmarks":

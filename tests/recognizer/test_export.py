@@ -80,7 +80,7 @@ def test_what_the_outputs_mean(handed_on, folder):
     assert about["trials"] == [0, 1, 2]
     assert about["temperatures"] == list(restored.temperatures)
     assert about["thresholds"] is None
-    assert about["image"] == {"height": 12, "width": 12, "channels": 3, "values": "0..255"}
+    assert about["image"] == {"dtype": "uint8", "height": 12, "width": 12, "channels": 3}
 
 
 def test_action_units_of_a_bfloat16_run(units):

@@ -1,12 +1,17 @@
 """What people have becomes what the network takes, as they said; what was not said is asked for."""
 
+import dataclasses
+
 import cv2
+import jax
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import softmax
 
+from fexpr import export, models
 from fexpr.errors import UserError
-from fexpr.recognizer import Recognizer, images
+from fexpr.recognizer import Network, Recognizer, images
 from fexpr.recognizer import faces as frames
 
 
@@ -75,6 +80,8 @@ def test_files_are_read_in_the_colours_of_the_network(tmp_path):
     (RGB, {"shape": (4, 6, 3), "flow": True, "fit": "resize"}, "neither resized, cropped nor recoloured"),
     (GREY, {"layout": "HCW", "fit": "crop"}, r"layout: expected one of 'HWC', 'CHW', 'HW'; found 'HCW'\n  - fit: .* found 'crop'"),
     (["nowhere.png"], {}, "nowhere.png: No such file"),
+    (["nowhere.png"], {"shape": (4, 6, 2)}, "no image file holds the 2 channels"),
+    (GREY, {"shape": (4, 6, 2), "fit": "resize"}, "2 channels, not all of which are colours"),
 ])
 def test_what_is_not_said_is_not_guessed(given, arguments, words):
     with pytest.raises(UserError, match=words):
@@ -138,6 +145,28 @@ def test_action_units_are_decided_by_the_thresholds_of_the_run(units):
     assert len(set(table["decision"])) > 1
     assert not table.attrs["calibrated"]
     assert table["entropy"].between(0, 1).all()
+
+
+def vectors(faces):
+    """A recogniser of three features, whose network is a weight for each class and feature."""
+    restored, weights = Recognizer.restore(faces[0]), np.random.default_rng(0).normal(size=(3, 7)).astype(np.float32)
+    variables = {"params": {"head": {"kernel": weights, "bias": np.zeros(7, np.float32)}}}
+    scaling = np.zeros(3, np.float32), np.ones(3, np.float32)
+    network = Network(models.build("logistic", num_classes=7), "float32", "none", variables, *scaling)
+    return dataclasses.replace(restored, networks=(network,), kind="features", shape=(1, 1, 3), temperatures=None), weights
+
+
+def test_feature_vectors(faces):
+    recogniser, weights = vectors(faces)
+    rows = np.random.default_rng(1).normal(size=(4, 3))
+    said = recogniser.predict(rows)
+    np.testing.assert_allclose(said[list(recogniser.class_names)], softmax(rows @ weights, axis=1), rtol=1e-4)
+    np.testing.assert_allclose(jax.export.deserialize(bytearray(export.stablehlo(recogniser))).call(np.float32(rows)[:, None, None]),
+                               said[list(recogniser.class_names)], rtol=1e-5)
+    with pytest.raises(UserError, match=r"expected finite numbers \[N, 3\], found float64 \[4, 2\]"):
+        recogniser.predict(rows[:, :2])
+    with pytest.raises(UserError, match="expected float32, found uint8"):
+        recogniser.logits(np.zeros((1, 1, 1, 3), np.uint8))
 
 
 def test_no_images_give_an_empty_table(faces):
