@@ -70,6 +70,13 @@ def get_config(variant: str = "") -> ConfigDict:
 
     config.model = ConfigDict({"name": ""})  # a name of fexpr.models.MODELS, and its constructor arguments
 
+    config.init = init = ConfigDict()
+    init.from_run = ""  # run directory of the same model, whose weights a new run begins with; a last layer of another width starts anew
+    init.trial = 0  # of init.from_run: fold x seed, numbered as in its predictions.npz
+    init.from_file = ""  # or a file of weights (Keras, PyTorch, safetensors): a path, or a name in the folder weights/ of the data root
+    init.anew = ""  # regex of parameters (as 'top/hidden_0/kernel') that are not taken from there
+    init.features = False  # True: the trunk stays as it is and sees every image once, unaugmented; the last part is trained on its features
+
     config.train = train = ConfigDict()
     train.epochs = 50  # >= 1
     train.batch_size = 16  # rows over all devices; 0 = all training rows
@@ -82,8 +89,9 @@ def get_config(variant: str = "") -> ConfigDict:
     train.monitor = "loss"  # chooses the epoch: 'loss', 'roc_auc' (action units); 'accuracy', 'uf1' (one class)
     train.patience = 0  # epochs without a better monitor before stopping; 0 = never
     train.selection = "best_val"  # whose predictions are the result: 'best_val' or 'last'
-    train.normalize = "standardize"  # by training rows' mean and deviation; 'pixel' (of each pixel), 'unit' (0 to 1), 'symmetric' (-1 to 1)
+    train.normalize = "standardize"  # by training rows' mean, deviation; 'pixel' (each pixel's), 'unit' (0..1), 'symmetric' (-1..1), 'none'
     train.precision = "float32"  # of activations: 'float32' or 'bfloat16'; parameters and sums are always float32
+    train.eval_batch = 256  # rows of a forward pass of evaluation and of init.features, over all devices of a trial; memory, not results
     train.ema = 0.0  # decay of a running mean of the weights, which then predicts; 0 = none
     train.tta = "none"  # views whose predictions are averaged: 'none', 'flip', 'flip_crop'; faces only
     train.chunk = 0  # trials at a time; 0 = as many as fit into memory
@@ -99,6 +107,8 @@ def get_config(variant: str = "") -> ConfigDict:
     optimizer.tolerance = 0.0  # stop once no entry of the gradient is larger; 0 = never
     optimizer.warmup = 0.0  # share of all steps, [0, 1)
     optimizer.clip_norm = 0.0  # global norm of the gradient; 0 = no clipping
+    optimizer.freeze = ""  # regex of parameters that are not trained ('conv[1-4]_'); batch norms named by it keep their statistics
+    optimizer.rates = ""  # shares of the learning rate, first match: 'conv5_=0.1,conv4_=0.05@0.5' (@: 0 before that share of all steps)
 
     config.augment = augment = ConfigDict()
     augment.flip = 0.0  # probability of a mirror image (of a flow map: u is negated)
@@ -129,6 +139,16 @@ def get_config(variant: str = "") -> ConfigDict:
         train.epochs, evaluate.resamples, evaluate.min_train_positives = 3, 50, 1
     config.lock()
     return config
+
+
+def one_of_variants(variant: str, variants: tuple[str, ...]) -> None:
+    """For configs with variants of their own.
+
+    Raises:
+      UserError: unknown variant.
+    """
+    if variant not in variants:
+        raise UserError(f"unknown config variant {variant!r}", fix=f"this config has {', '.join(repr(v) for v in variants if v)}")
 
 
 def fer2013(variant: str = "") -> ConfigDict:
@@ -179,6 +199,7 @@ def _constraints(c: ConfigDict):
         return name, value, text, right
 
     from experiments import EXPERIMENTS, LABORATORIES, OF_TRIALS
+    from experiments.program import rates
     from fexpr.data import LOADERS
     from fexpr.data.splits import PROTOCOLS
     from fexpr.models import MODELS
@@ -203,7 +224,22 @@ def _constraints(c: ConfigDict):
     yield one_of("train.targets", c.train.targets, ("presence", "intensity") if multilabel else ("presence", "soft"))
     yield one_of("train.monitor", c.train.monitor, ("loss", "roc_auc") if multilabel else ("loss", "accuracy", "uf1"))
     yield one_of("train.selection", c.train.selection, ("best_val", "last"))
-    yield one_of("train.normalize", c.train.normalize, ("standardize", "pixel", "unit", "symmetric"))
+    yield one_of("train.normalize", c.train.normalize, ("standardize", "pixel", "unit", "symmetric", "none"))
+    if (needed := getattr(MODELS.get(c.model.name), "NORMALIZE", None)):
+        right = c.train.normalize == needed
+        yield number("train.normalize", c.train.normalize, f"{needed!r}, as {c.model.name} prepares images itself", right)
+    yield number("init.from_run", c.init.from_run, "'' where init.from_file is set", not (c.init.from_run and c.init.from_file))
+    if c.init.features:
+        plain = all(value == get_config().augment[name] for name, value in c.augment.items())
+        yield number("augment", "…", "no augmentation with init.features, which are computed once", plain)
+        yield number("train.tta", c.train.tta, "'none' with init.features", c.train.tta == "none")
+        yield number("optimizer.freeze", c.optimizer.freeze, "'' with init.features: only the last part is trained", not c.optimizer.freeze)
+        own = c.train.normalize in ("none", "unit", "symmetric") or bool(c.init.from_run)
+        yield number("train.normalize", c.train.normalize, "'none', 'unit' or 'symmetric' with init.features of a file", own)
+    for name, value in (("init.anew", c.init.anew), ("optimizer.freeze", c.optimizer.freeze)):
+        yield number(name, value, "a regular expression", _can(re.compile, value))
+    yield number("optimizer.rates", c.optimizer.rates, "'' or 'REGEX=SHARE,REGEX=SHARE@START'", _can(rates, c.optimizer.rates))
+    yield number("optimizer.rates", c.optimizer.rates, "'' with lbfgs", not (c.optimizer.rates and c.optimizer.name == "lbfgs"))
     yield one_of("train.precision", c.train.precision, ("float32", "bfloat16"))
     yield one_of("train.tta", c.train.tta, ("none",) if multilabel else ("none", "flip", "flip_crop"))
     yield one_of("data.labels", c.data.labels, ("fer2013", "ferplus"))
@@ -222,7 +258,8 @@ def _constraints(c: ConfigDict):
         ("data.synthetic_frames", c.data.synthetic_frames, 5), ("split.inner", c.split.inner, 0),
         ("split.seed", c.split.seed, 0), ("split.seeds", c.split.seeds, 1), ("split.folds", c.split.folds, 2),
         ("split.repeats", c.split.repeats, 2), ("train.chunk", c.train.chunk, 0), ("train.epochs", c.train.epochs, 1),
-        ("train.batch_size", c.train.batch_size, 0), ("optimizer.plateau_patience", c.optimizer.plateau_patience, 1),
+        ("train.batch_size", c.train.batch_size, 0), ("train.eval_batch", c.train.eval_batch, 1), ("init.trial", c.init.trial, 0),
+        ("optimizer.plateau_patience", c.optimizer.plateau_patience, 1),
         ("optimizer.tolerance", c.optimizer.tolerance, 0), ("augment.rotation", c.augment.rotation, 0),
         ("augment.cutout", c.augment.cutout, 0), ("augment.mixup", c.augment.mixup, 0),
         ("train.patience", c.train.patience, 0), ("augment.shift", c.augment.shift, 0), ("evaluate.resamples", c.evaluate.resamples, 10),
@@ -246,3 +283,12 @@ def _constraints(c: ConfigDict):
         yield number(f"augment.{name}", c.augment[name], f"less than data.image_size ({side})", c.augment[name] < side)
     alone = c.optimizer.name != "lbfgs" or c.train.batch_size == 0
     yield number("train.batch_size", c.train.batch_size, "0 (all rows) with optimizer.name='lbfgs'", alone)
+
+
+def _can(function, value) -> bool:
+    """Whether a text is of the form that a function takes."""
+    try:
+        function(value)
+    except (ValueError, re.error):
+        return False
+    return True

@@ -9,19 +9,17 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments import program, results, run_dir
+from experiments import program, results, rows, run_dir, transfer
 from fexpr import models, run
-from fexpr.data import LOADERS
 from fexpr.data.dataset import Dataset
-from fexpr.data.splits import Fold, make_folds
+from fexpr.data.splits import Fold
 from fexpr.terminal import BANNER, say
 from fexpr.train import hosts, trials
 
 
 def prepare(config: ConfigDict) -> tuple[Dataset, list[Fold]]:
     """The data of this config, and its folds, on the terminal too."""
-    dataset = LOADERS[config.data.name](config.data)
-    folds = make_folds(config.split, dataset)
+    dataset, folds = rows.load(config)
     if dataset.synthetic:
         say("SYNTHETIC DATA: drawn by this program, no release was read; the numbers below say nothing about people", style=BANNER)
     count = (dataset.labels > 0).sum(0) if dataset.multilabel else np.bincount(dataset.labels, minlength=len(dataset.class_names))
@@ -40,16 +38,18 @@ def run_point(config: ConfigDict, workdir: Path, dataset: Dataset, folds: Sequen
     """One run directory from beginning to end, or from wherever it stands to its end."""
     began = time.monotonic()
     point = program.Point(config, workdir)
-    engine = program.make_engine([point], dataset, folds)
-    facts = describe(config, dataset, folds, engine)
+    finished = hosts.told(point.finished)
+    start = None if finished else transfer.begin(config, dataset, folds)
+    engine = program.make_engine([point], dataset, folds, start)
+    facts = describe(config, dataset, folds, engine, start)
     info = hosts.on_writer(lambda: run_dir.open_run(config, workdir, **facts))
-    say(f"model      {facts['model']['name']}, {facts['model']['parameters']:,} parameters   loss {config.train.loss}")
+    say(f"model      {in_words(facts['model'])}   loss {config.train.loss}")
     if len(engine.specs) > 1:
         say(f"trials     {len(folds)} folds x {config.split.seeds} seeds = {len(engine.specs)}, one program")
     processes = facts["devices"]["processes"]
     say(f"devices    {facts['devices']['count']} x {facts['devices']['kind']}" + f" in {processes} processes" * (processes > 1))
-    if not hosts.told(point.finished):
-        program.train([point], dataset, folds, engine, workdir)
+    if not finished:
+        program.train([point], dataset, folds, engine, workdir, start)
         hosts.on_writer(lambda: finish(point, info, time.monotonic() - began))
     hosts.on_writer(lambda: results.report(config, dataset, workdir))
 
@@ -59,11 +59,21 @@ def finish(point: program.Point, info: dict, seconds: float) -> None:
     run.write_json(point.workdir / run.CONFIG, info | {"wall_seconds": round(seconds, 1)})
 
 
-def describe(config: ConfigDict, dataset: Dataset, folds: Sequence[Fold], engine: trials.Engine) -> dict:
-    """What config.json says of data, model and devices."""
-    parameters = models.count_parameters(engine.abstract_params())
-    return {"data": describe_data(config, dataset, folds), "model": {"name": config.model.name, "parameters": parameters},
-            "devices": trials.devices()}
+def describe(config: ConfigDict, dataset: Dataset, folds: Sequence[Fold], engine: trials.Engine,
+             start: transfer.Start | None = None) -> dict:
+    """What config.json says of data, model and devices, and of what the run begins with."""
+    trained, parameters = program.trained_parameters(config, engine), models.count_parameters(engine.abstract_params())
+    if start and start.trunk:
+        parameters += models.count_parameters(start.trunk["params"])
+    model = {"name": config.model.name, "parameters": parameters} | ({"trained": trained} if trained != parameters else {})
+    return {"data": describe_data(config, dataset, folds), "model": model, "devices": trials.devices(),
+            "init": start.facts if start else None}
+
+
+def in_words(model: dict) -> str:
+    """Name and size, for the terminal."""
+    trained = f", {model['trained']:,} of them trained" if "trained" in model else ""
+    return f"{model['name']}, {model['parameters']:,} parameters{trained}"
 
 
 def describe_data(config: ConfigDict, dataset: Dataset, folds: Sequence[Fold]) -> dict:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 import shutil
 import time
 from collections.abc import Sequence
@@ -16,15 +17,18 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from experiments import results
+from experiments.transfer import Start
 from fexpr import models, run
 from fexpr.data.dataset import Dataset
 from fexpr.data.splits import Fold, validation_turn
 from fexpr.errors import Preempted, UserError
+from fexpr.models.transfer import StandingStill
 from fexpr.terminal import progress, say, terminated
-from fexpr.train import checkpoint, hosts, trials
+from fexpr.train import checkpoint, hosts, optim, trials
 from fexpr.train.augment import Augment
 from fexpr.train.log import History, Writers
 from fexpr.train.step import NEVER, Recipe, State, evaluated
@@ -45,11 +49,15 @@ class Point:
         return (self.workdir / run.PREDICTIONS).exists()
 
 
-def make_engine(points: Sequence[Point], dataset: Dataset, folds: Sequence[Fold]) -> trials.Engine:
+def make_engine(points: Sequence[Point], dataset: Dataset, folds: Sequence[Fold], start: Start | None = None) -> trials.Engine:
     """The engine for every fold x repeat of every point; point by point, repeat by repeat, fold by fold.
 
+    Args:
+      start: what all trials begin with (transfer.begin).
+
     Raises:
-      UserError: unknown model or argument, loss that does not fit the labels, batch that does not fit the devices.
+      UserError: unknown model or argument, loss that does not fit the labels, batch that does not fit the devices; a layer to be frozen
+        that the model has not.
     """
     c, classes = points[0].config, len(dataset.class_names)
     if dataset.multilabel != (c.train.loss != "cross_entropy"):
@@ -61,14 +69,18 @@ def make_engine(points: Sequence[Point], dataset: Dataset, folds: Sequence[Fold]
     if mesh.shape["data"] > 1 and "axis_name" in models.arguments_of(c.model.name):
         arguments["axis_name"] = "data"  # batch statistics of the whole batch, not of one device's share
     pictures = {name: value for name, value in c.augment.to_dict().items() if name != "mixup"}
+    model = models.build(c.model.name, num_classes=classes, **arguments)
+    model, images, scale = (start.end, start.features, "none") if start and start.end else (model, dataset.images, c.train.normalize)
+    if c.optimizer.freeze:
+        model = StandingStill(model, c.optimizer.freeze)
     recipe = Recipe(
-        model=models.build(c.model.name, num_classes=classes, **arguments), augment=Augment(dataset.kind, **pictures),
+        model=model, augment=Augment(dataset.kind, **pictures),
         loss=c.train.loss, targets=_targets(c, dataset), monitor=c.train.monitor, batch_size=_batch_size(c, folds, mesh),
         epochs=c.train.epochs, patience=c.train.patience, optimizer=c.optimizer.name,
         schedule=c.optimizer.schedule, warmup=c.optimizer.warmup, clip_norm=c.optimizer.clip_norm,
         plateau_patience=c.optimizer.plateau_patience, plateau_factor=c.optimizer.plateau_factor, tolerance=c.optimizer.tolerance,
         gamma=c.train.focal_gamma if c.train.loss == "focal" else 0.0, mixup=c.augment.mixup, precision=c.train.precision,
-        ema=c.train.ema, tta=c.train.tta,
+        ema=c.train.ema, tta=c.train.tta, eval_batch=c.train.eval_batch, frozen=c.optimizer.freeze, rates=rates(c.optimizer.rates),
     )
     turns = [[validation_turn(f, dataset.groups, c.split.inner, repeat, [c.split.seed, i]) for i, f in enumerate(folds)]
              for repeat in range(c.split.seeds)]
@@ -81,8 +93,44 @@ def make_engine(points: Sequence[Point], dataset: Dataset, folds: Sequence[Fold]
         for p in points for repeat, turn in enumerate(turns) for i, fold in enumerate(turn)
     ]
     soft = dataset.extras["soft"] if recipe.targets == "soft" else None
-    return trials.Engine(recipe, dataset.images, dataset.labels, classes, specs, mesh, c.train.normalize, c.train.trial_axis, c.train.chunk,
-                         soft)
+    engine = trials.Engine(recipe, images, dataset.labels, classes, specs, mesh, scale, c.train.trial_axis, c.train.chunk, soft,
+                           start.variables if start else None)
+    _check_names(c, engine)
+    return engine
+
+
+def rates(text: str) -> tuple[optim.Rate, ...]:
+    """'conv5_=0.1,conv4_=0.05@0.5' -> learning rates of named layers (optim.Rate).
+
+    Raises:
+      ValueError: not of this form.
+    """
+    found = []
+    for part in filter(None, text.split(",")):
+        pattern, _, numbers = part.rpartition("=")
+        factor, _, begin = numbers.partition("@")
+        found.append(optim.Rate(pattern.strip(), float(factor), float(begin or 0)))
+        if not pattern or found[-1].factor < 0 or not 0 <= found[-1].start < 1:
+            raise ValueError(part)
+    return tuple(found)
+
+
+def trained_parameters(config: ConfigDict, engine: trials.Engine) -> int:
+    """How many numbers a trial trains."""
+    return models.count_parameters(optim.parted(engine.abstract_params(), config.optimizer.freeze)[0])
+
+
+def _check_names(c: ConfigDict, engine: trials.Engine) -> None:
+    """Regexes that name no layer are slips of the pen, and would go unseen."""
+    patterns = {f"optimizer.freeze={c.optimizer.freeze!r}": c.optimizer.freeze} if c.optimizer.freeze else {}
+    patterns |= {f"optimizer.rates, {rate.pattern!r}": rate.pattern for rate in engine.recipe.rates}
+    paths = flatten_dict(engine.abstract_params(), sep="/")
+    problems = [f"{field}: names no parameter" for field, pattern in patterns.items() if not any(re.search(pattern, p) for p in paths)]
+    if c.optimizer.freeze and not problems and not trained_parameters(c, engine):
+        problems = [f"optimizer.freeze={c.optimizer.freeze!r}: names every parameter, nothing is left to train"]
+    if problems:
+        layers = dict.fromkeys(path.rpartition("/")[0] for path in paths)
+        raise UserError("layers are named that cannot be meant", problems, fix=f"the layers are {', '.join(layers)}")
 
 
 def _targets(c: ConfigDict, dataset: Dataset) -> str:
@@ -97,18 +145,22 @@ def _batch_size(c: ConfigDict, folds: Sequence[Fold], mesh: jax.sharding.Mesh) -
     return c.train.batch_size or -(-max(len(f.train) for f in folds) // share) * share
 
 
-def train(points: Sequence[Point], dataset: Dataset, folds: Sequence[Fold], engine: trials.Engine, program_dir: Path) -> None:
+def train(points: Sequence[Point], dataset: Dataset, folds: Sequence[Fold], engine: trials.Engine, program_dir: Path,
+          start: Start | None = None) -> None:
     """Trains to the end, or on to the end; every point gets its variables (`last`, `best_val`), then its predictions.npz.
+
+    What is saved is the whole network, also where its trunk was frozen and `start` holds it.
 
     Raises:
       UserError: every trial's loss is not finite (says at which epoch and step), or the disk is full.
       Preempted: SIGTERM came; the state is saved.
     """
     state = _Loop(points, engine, program_dir).run()
-    hosts.on_writer(lambda: _save(points, dataset, folds, engine, state, program_dir))
+    hosts.on_writer(lambda: _save(points, dataset, folds, engine, state, program_dir, start))
 
 
-def _save(points: Sequence[Point], dataset: Dataset, folds: Sequence[Fold], engine: trials.Engine, state: State, program_dir: Path) -> None:
+def _save(points: Sequence[Point], dataset: Dataset, folds: Sequence[Fold], engine: trials.Engine, state: State, program_dir: Path,
+          start: Start | None) -> None:
     share = len(engine.specs) // len(points)
     for i, point in enumerate(points):
         mine = slice(i * share, (i + 1) * share)
@@ -116,8 +168,9 @@ def _save(points: Sequence[Point], dataset: Dataset, folds: Sequence[Fold], engi
         if point.config.log.variables:
             # with what an image is normalised by, so that a checkpoint is all that predicting needs
             scaling = {"input": {"mean": engine.trials.mean[mine], "std": engine.trials.std[mine]}}
-            checkpoint.save_variables(point.workdir, "last", {**evaluated(part), **scaling})
-            checkpoint.save_variables(point.workdir, "best_val", {**part.best_variables, **scaling})
+            for name, variables in (("last", evaluated(part)), ("best_val", part.best_variables)):
+                whole = {**variables, **scaling}
+                checkpoint.save_variables(point.workdir, name, start.whole(whole, share) if start else whole)
         found = results.predictions(dataset, folds, engine, mine, part)
         run.write_arrays(point.workdir / run.PREDICTIONS, found)  # last of a point: its presence says that training is done
     shutil.rmtree(program_dir / run.CHECKPOINTS / checkpoint.RESUME, ignore_errors=True)  # nothing is left to resume

@@ -13,6 +13,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 import fexpr
+from configs import base
 from fexpr import run, terminal
 from fexpr.errors import UserError
 
@@ -20,7 +21,7 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "open
 CHANGEABLE = ("log", "evaluate")  # sections that do not touch what was trained
 
 
-def open_run(config: ConfigDict, workdir: Path, data: dict, model: dict, devices: dict) -> dict:
+def open_run(config: ConfigDict, workdir: Path, data: dict, model: dict, devices: dict, init: dict | None = None) -> dict:
     """Writes config.json, or checks it against the one that is there. Returns its content.
 
     Raises:
@@ -31,7 +32,7 @@ def open_run(config: ConfigDict, workdir: Path, data: dict, model: dict, devices
         "format": run.FORMAT_VERSION, "config": json.loads(config.to_json()), "data": data, "model": model, "devices": devices,
         "versions": {"fexpr": fexpr.__version__, "python": platform.python_version(), **{p: metadata.version(p) for p in PACKAGES}},
         "command": shlex.join(["python", *sys.argv]),
-    }
+    } | ({"init": init} if init else {})
     if path.exists():
         content = _same_run(content, run.read_json(path), workdir)
     elif workdir.is_dir() and any(p for p in workdir.iterdir() if p.name != run.LOG and not p.name.startswith(".")):
@@ -61,11 +62,14 @@ def _same_run(new: dict, old: dict, workdir: Path) -> dict:
         raise UserError(f"{workdir}: run directory of format {old.get('format')}, this fexpr writes {run.FORMAT_VERSION}",
                         fix="choose another --workdir")
     fixed = lambda content: {k: v for k, v in _flat(content["config"]).items() if k.split(".")[0] not in CHANGEABLE}
-    a, b = fixed(old), fixed(new)
+    # a field that the run's fexpr did not have yet stands at its default
+    a, b = fixed({"config": json.loads(base.get_config().to_json())}) | fixed(old), fixed(new)
     changed = [f"{k}: the run has {a.get(k, 'nothing')!r}, this command {b.get(k, 'nothing')!r}"
                for k in sorted({*a, *b}) if a.get(k) != b.get(k) and k != "data.root"]
     if old["data"]["source"] != new["data"]["source"]:
         changed.append(f"data: the run was made from {old['data']['source']}, this command finds {new['data']['source']}")
+    if (new.get("init") or {}).get("sha256", sha256 := (old.get("init") or {}).get("sha256")) != sha256:
+        changed.append("init.from_file: the file's content is another one now")
     if changed:
         raise UserError(f"{workdir} holds a run of another config", changed,
                         fix="choose another --workdir for this config, or give the old settings to go on with that run")

@@ -12,7 +12,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from configs import base
-from experiments import OF_TRIALS, pipeline, program, results, run_dir
+from experiments import OF_TRIALS, pipeline, program, results, run_dir, transfer
 from fexpr import run
 from fexpr.errors import UserError
 from fexpr.evaluate.sweep import print_sweep, write_sweep_report
@@ -103,12 +103,13 @@ def _run(group: list[program.Point], workdir: Path) -> None:
     dataset, folds = pipeline.prepare(group[0].config)
     waiting = [group[i] for i in hosts.told([i for i, p in enumerate(group) if not p.finished])]
     if waiting:
-        engine = program.make_engine(waiting, dataset, folds)
-        facts = pipeline.describe(group[0].config, dataset, folds, engine)
+        start = transfer.begin(group[0].config, dataset, folds)
+        engine = program.make_engine(waiting, dataset, folds, start)
+        facts = pipeline.describe(group[0].config, dataset, folds, engine, start)
         infos = hosts.on_writer(lambda: [run_dir.open_run(p.config, p.workdir, **facts) for p in waiting])
         say(f"trials     {len(waiting)} points x {len(folds)} folds x {group[0].config.split.seeds} seeds = {len(engine.specs)}")
         name = hashlib.sha256(" ".join(p.workdir.name for p in waiting).encode()).hexdigest()[:12]  # its checkpoints fit these points alone
-        program.train(waiting, dataset, folds, engine, workdir / "programs" / name)
+        program.train(waiting, dataset, folds, engine, workdir / "programs" / name, start)
         seconds = (time.monotonic() - began) / len(waiting)
         hosts.on_writer(lambda: _finish(waiting, infos, seconds, workdir / "programs" / name))
     hosts.on_writer(lambda: [results.report(p.config, dataset, p.workdir, quiet=True) for p in group
@@ -123,10 +124,11 @@ def _finish(points: list[program.Point], infos: list[dict], seconds: float, prog
 
 def _show(group: list[program.Point]) -> None:
     dataset, folds = pipeline.prepare(group[0].config)
-    engine = program.make_engine(group, dataset, folds)
-    model = pipeline.describe(group[0].config, dataset, folds, engine)["model"]
+    start = transfer.begin(group[0].config, dataset, folds, dry_run=True)
+    engine = program.make_engine(group, dataset, folds, start)
+    model = pipeline.describe(group[0].config, dataset, folds, engine, start)["model"]
     plan = engine.plan
-    say(f"model      {model['name']}, {model['parameters']:,} parameters")
+    say(f"model      {pipeline.in_words(model)}")
     say(f"trials     {len(group)} points x {len(folds)} folds x {group[0].config.split.seeds} seeds = {plan.trials}")
     say(f"memory     {plan.bytes_needed / 2**30:.2f} GiB a device for {plan.size} trials at a time, {plan.chunks} chunks; "
         f"{plan.bytes_limit / 2**30:.2f} GiB may be used")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 OPTIMIZERS = ("adam", "adamw", "sgd", "lbfgs")
 SCHEDULES = ("constant", "cosine", "plateau")
@@ -24,9 +26,12 @@ def learning_rate(step: jax.Array, peak: jax.Array, total: jax.Array, schedule: 
 
 
 def optimizer(
-    name: str, schedule: str, warmup: float, clip_norm: float, peak: jax.Array, weight_decay: jax.Array, total: jax.Array
+    name: str, schedule: str, warmup: float, clip_norm: float, peak: jax.Array, weight_decay: jax.Array, total: jax.Array,
+    rates: tuple[Rate, ...] = ()
 ) -> optax.GradientTransformation:
     """Clipping by global norm (0 = none), then Adam, AdamW or SGD with Nesterov momentum 0.9. Of 'lbfgs': its memory (`lbfgs_step`).
+
+    `rates`: learning rates of named parameters, as shares of the common one.
 
     AdamW decays kernels only (arrays of two or more dimensions): biases, norms and position biases are left alone. Adam and SGD
     add weight_decay * w to the gradient of the same arrays, as PyTorch's `weight_decay` does.
@@ -40,7 +45,46 @@ def optimizer(
         "adamw": (optax.scale_by_adam(), decay),
         "sgd": (decay, optax.trace(decay=0.9, nesterov=True)),
     }[name]
-    return optax.chain(*((optax.clip_by_global_norm(clip_norm),) if clip_norm else ()), *chain, scale)
+    clip = (optax.clip_by_global_norm(clip_norm),) if clip_norm else ()
+    return optax.chain(*clip, *chain, scale, *((_rated(rates, total),) if rates else ()))
+
+
+class Rate(NamedTuple):
+    """Parameters whose path matches the regex learn at `factor` times the common rate, from the share `start` of all steps on."""
+
+    pattern: str
+    factor: float
+    start: float = 0.0
+
+
+def _rated(rates: tuple[Rate, ...], total: jax.Array) -> optax.GradientTransformation:
+    """Scales updates by the first of `rates` that matches a parameter's path ('conv5_1/kernel'); others stay as they are."""
+
+    def scale(path: str, update: jax.Array, done: jax.Array) -> jax.Array:
+        rate = next((rate for rate in rates if re.search(rate.pattern, path)), None)
+        return update if rate is None else update * jnp.where(done >= rate.start, rate.factor, 0.0).astype(update.dtype)
+
+    def updated(updates, count, params=None):
+        del params
+        done = count.astype(jnp.float32) / jnp.maximum(total.astype(jnp.float32), 1.0)
+        scaled = {path: scale(path, update, done) for path, update in flatten_dict(updates, sep="/").items()}
+        return unflatten_dict(scaled, sep="/"), count + 1
+
+    return optax.GradientTransformation(lambda _: jnp.int32(0), updated)
+
+
+def parted(params: Any, frozen: str) -> tuple[Any, Any]:
+    """Parameters that are trained, and those whose path matches the regex `frozen` ('' = none): two trees of which `joined` makes one."""
+    if not frozen:
+        return params, {}
+    flat = flatten_dict(params, sep="/")
+    sides = [{path: p for path, p in flat.items() if bool(re.search(frozen, path)) is kept} for kept in (False, True)]
+    return tuple(unflatten_dict(side, sep="/") for side in sides)
+
+
+def joined(trained: Any, others: Any) -> Any:
+    """One tree of two; where both have an array, that of `others`."""
+    return unflatten_dict({**flatten_dict(trained), **flatten_dict(others)}) if others else trained
 
 
 def lbfgs_step(

@@ -32,7 +32,8 @@ class Recipe:
     `targets`: 'presence' (label > 0), 'intensity' (the label), 'class' (ids), or 'soft' (Data.soft). `patience`: epochs without a
     better validation monitor before a trial stops (0 = never stops early). `warmup`: share of all steps. `eval_batch`: rows a forward
     pass. `precision`: of activations; parameters, sums and losses stay float32. `ema`: decay of the running mean of the variables,
-    which then stands for the model wherever it is asked (0 = none). `tta`: views of a validation or test row (views.py).
+    which then stands for the model wherever it is asked (0 = none). `tta`: views of a validation or test row (views.py). `frozen`: regex
+    of paths of parameters that keep their first values; `rates`: learning rates of named ones (optim.py).
     """
 
     model: nn.Module
@@ -56,18 +57,22 @@ class Recipe:
     precision: str = "float32"
     ema: float = 0.0
     tta: str = "none"
+    frozen: str = ""
+    rates: tuple[optim.Rate, ...] = ()
     data_devices: int = 1
 
 
 class Data(NamedTuple):
-    """On every device once, never copied for a trial: images uint8 [N,H,W,C], labels float32 [N,K] or int32 [N].
+    """On every device once, never copied for a trial: images uint8 [N,H,W,C] or float32 [N,1,1,F], labels float32 [N,K] or int32 [N].
 
-    `soft` float32 [N,K]: shares of the annotators' votes, where the recipe's targets are 'soft'.
+    `soft` float32 [N,K]: shares of the annotators' votes, where the recipe's targets are 'soft'. `start`: variables that every trial
+    begins with, all of the model's or some; only `init` looks at them.
     """
 
     images: jax.Array
     labels: jax.Array
     soft: jax.Array | None = None
+    start: Any = None
 
 
 class Trial(NamedTuple):
@@ -120,13 +125,15 @@ def evaluated(state: State) -> Any:
 
 
 def init(recipe: Recipe, data: Data, trial: Trial) -> State:
-    """A fresh state; the initial parameters depend on the trial's fold and seed alone."""
+    """A fresh state; what `data.start` does not give depends on the trial's fold and seed alone."""
     image = jnp.zeros((1, *data.images.shape[1:]), jnp.float32)
     variables = recipe.model.init(jax.random.fold_in(_key(trial), 0), image, train=False)
+    variables = optim.joined(variables, data.start)
+    trained, _ = optim.parted(variables["params"], recipe.frozen)
     classes = trial.class_weights.shape[0]
     nothing = Choice(jnp.int32(0), jnp.float32(-jnp.inf), jnp.zeros((*trial.eval_rows.shape, classes), jnp.float32))
     return State(
-        variables=variables, average=variables if recipe.ema else (), opt_state=_optimizer(recipe, trial).init(variables["params"]),
+        variables=variables, average=variables if recipe.ema else (), opt_state=_optimizer(recipe, trial).init(trained),
         rate=jnp.float32(1), waited=jnp.int32(0), step=jnp.int32(0), epoch=jnp.int32(0), active=jnp.bool_(True), stale=jnp.int32(0),
         failed_step=jnp.int32(NEVER), best_variables=variables, last=nothing, best_val=nothing, oracle=nothing,
     )
@@ -213,16 +220,17 @@ def _train_step(recipe, data, trial, state, batch):
     targets = _targets(recipe, data, rows)
     mutable = [name for name in state.variables if name != "params"]
 
+    params, frozen = optim.parted(state.variables["params"], recipe.frozen)
+
     def loss_of(params):
-        logits, updated = recipe.model.apply({**state.variables, "params": params}, images, train=True, mask=mask,
-                                             rngs={"dropout": dropout_key}, mutable=mutable)
+        variables = {**state.variables, "params": optim.joined(params, frozen)}
+        logits, updated = recipe.model.apply(variables, images, train=True, mask=mask, rngs={"dropout": dropout_key}, mutable=mutable)
         logits = logits.astype(jnp.float32)
         losses = _row_losses(recipe, trial, logits, targets, train=True)
         if recipe.mixup:
             losses = share * losses + (1 - share) * _row_losses(recipe, trial, logits, targets[partner], train=True)
         return jnp.sum(jnp.where(mask, losses, 0.0)) / jnp.maximum(count, 1.0), updated
 
-    params = state.variables["params"]
     if recipe.optimizer == "lbfgs":
         (loss, updated), grads, new_params, opt_state = optim.lbfgs_step(loss_of, total, params, state.opt_state, trial.weight_decay)
     else:
@@ -234,7 +242,7 @@ def _train_step(recipe, data, trial, state, batch):
     finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(grads))
     due = state.active & (count > 0) & (state.failed_step == NEVER)
     go = due & finite
-    new = {**updated, "params": new_params}
+    new = {**updated, "params": optim.joined(new_params, frozen)}
     changed = (new, optim.averaged(state.average, new, state.step, recipe.ema), opt_state, state.step + 1)
     variables, average, opt_state, step = _where(go, changed, (state.variables, state.average, state.opt_state, state.step))
     failed = jnp.where(due & ~finite, state.step, state.failed_step)
@@ -276,7 +284,7 @@ def _batches(trial, epoch_number, data_rows, batch_size):
 def _optimizer(recipe, trial, rate=1.0):
     steps = (trial.train_mask.sum().astype(jnp.int32) + recipe.batch_size - 1) // recipe.batch_size
     return optim.optimizer(recipe.optimizer, recipe.schedule, recipe.warmup, recipe.clip_norm, trial.learning_rate * rate,
-                           trial.weight_decay, steps * recipe.epochs)
+                           trial.weight_decay, steps * recipe.epochs, recipe.rates)
 
 
 def _key(trial):

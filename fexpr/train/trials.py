@@ -25,8 +25,8 @@ from fexpr.train.losses import class_weights
 from fexpr.train.step import Data, Recipe, State, Trial
 
 # 'standardize': mean and deviation of each channel over the trial's training rows; 'pixel': of each pixel; 'unit': 0 to 1;
-# 'symmetric': -1 to 1
-NORMALIZATIONS = ("standardize", "pixel", "unit", "symmetric")
+# 'symmetric': -1 to 1; 'none': as they are
+NORMALIZATIONS = ("standardize", "pixel", "unit", "symmetric", "none")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,10 +83,12 @@ class Engine:
         'auto': 'map' on CPU, where plain products are faster than batched ones, else 'vmap'.
       chunk: trials at a time; 0 = as many as fit, by the compiled program's own account of its memory.
       soft: float32 [N,K], for a recipe whose targets are 'soft'.
+      start: variables that every trial begins with, all of the model's or some: a tree of NumPy arrays.
     """
 
     def __init__(self, recipe: Recipe, images: np.ndarray, labels: np.ndarray, classes: int, specs: Sequence[TrialSpec], mesh: Mesh,
-                 normalize: str = "standardize", trial_axis: str = "auto", chunk: int = 0, soft: np.ndarray | None = None):
+                 normalize: str = "standardize", trial_axis: str = "auto", chunk: int = 0, soft: np.ndarray | None = None,
+                 start: Any = None):
         self.recipe = dataclasses.replace(recipe, data_devices=mesh.shape["data"])
         self.mesh, self.specs = mesh, tuple(specs)
         on_cpu = mesh.devices.flat[0].platform == "cpu"
@@ -94,6 +96,7 @@ class Engine:
         self.trials = stack(specs, images, labels, classes, normalize)
         everywhere = NamedSharding(mesh, P())
         self._data = jax.tree.map(lambda x: hosts.place(x, everywhere), Data(images, labels, soft))
+        self._start = start  # on the host: only `init` needs it
         self._chunk = None
 
     @functools.cached_property
@@ -117,7 +120,8 @@ class Engine:
 
     def init(self) -> State:
         """Fresh states of the chunk, on the devices."""
-        return self._init(self._data, self._trial)
+        start = jax.tree.map(lambda x: hosts.place(np.asarray(x), NamedSharding(self.mesh, P())), self._start)
+        return self._init(self._data._replace(start=start), self._trial)
 
     def epoch(self, state: State) -> tuple[State, dict[str, jax.Array]]:
         """One epoch of every trial of the chunk. `state` is donated. The scalars come back as arrays, not yet waited for."""
@@ -204,7 +208,7 @@ def stack(specs: Sequence[TrialSpec], images: np.ndarray, labels: np.ndarray, cl
     m = max(len(s.val) + len(s.test) for s in specs)
 
     def one(s: TrialSpec) -> Trial:
-        mean, std = _statistics(images[s.train], normalize)
+        mean, std = statistics(images[s.train], normalize)
         return Trial(
             key=np.asarray(jax.random.key_data(jax.random.fold_in(jax.random.key(s.seed), s.fold))),
             train_rows=_pad(s.train, n), train_mask=np.arange(n) < len(s.train),
@@ -222,12 +226,14 @@ def _pad(rows: np.ndarray, n: int) -> np.ndarray:
     return np.concatenate([rows, np.zeros(n - len(rows), rows.dtype)]).astype(np.int32)
 
 
-def _statistics(images: np.ndarray, normalize: str) -> tuple[np.ndarray, np.ndarray]:
+def statistics(images: np.ndarray, normalize: str) -> tuple[np.ndarray, np.ndarray]:
     """What is subtracted and what is divided by, in 0..255 (or the features' own units): float32 [C] each, of 'pixel' [H,W,C]."""
     channels = images.shape[-1]
+    if normalize == "none":
+        return np.zeros(channels, np.float32), np.ones(channels, np.float32)
     if images.dtype != np.uint8:  # feature vectors have no range of their own
         if normalize != "standardize":
-            raise UserError(f"train.normalize={normalize!r} is for images", fix="set train.normalize=standardize for feature vectors")
+            raise UserError(f"train.normalize={normalize!r} is for images", fix="set train.normalize=standardize (or none) for vectors")
         rows = images.reshape(-1, channels).astype(np.float64)
         std = rows.std(0)
         return rows.mean(0).astype(np.float32), np.where(std > 0, std, 1.0).astype(np.float32)

@@ -1,0 +1,100 @@
+"""A network in two parts, a trunk that answers for any task and the dense end that is made for one; and layers that stand still."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+from fexpr.models.layers import BatchNorm
+
+PARTS = ("top", "head")  # the end of a network: the first of these that it has
+
+
+@dataclasses.dataclass(frozen=True)
+class StandingStill:
+    """A model for training whose batch norms named by a regex neither use nor follow the batch's statistics (as Keras' frozen layers).
+
+    Attributes:
+      frozen: regex of the paths of their parameters, `conv1_bn/scale`.
+    """
+
+    model: nn.Module
+    frozen: str
+
+    def init(self, *arguments: Any, **named: Any) -> Any:
+        return self.model.init(*arguments, **named)
+
+    def apply(self, *arguments: Any, **named: Any) -> Any:
+        with nn.intercept_methods(self._as_at_test):
+            return self.model.apply(*arguments, **named)
+
+    def _as_at_test(self, call: Callable, arguments: tuple, named: dict, context: Any) -> Any:
+        module = context.module
+        if isinstance(module, BatchNorm) and re.search(self.frozen, "/".join((*module.path, "scale"))):
+            return call(arguments[0], False)
+        return call(*arguments, **named)
+
+
+@dataclasses.dataclass(frozen=True)
+class End:
+    """The last part of a network alone, as a model: features float32 [B, ...] -> logits float32 [B, K]. Parameters have the whole's names.
+
+    Attributes:
+      part: the module, out of `split`. name: 'top' or 'head'.
+    """
+
+    part: nn.Module
+    name: str
+
+    def init(self, key: jax.Array, x: jax.Array, **named: Any) -> dict[str, Any]:
+        return {"params": {self.name: self.part.init(key, x.reshape(len(x), -1), **self._taken(named))["params"]}}
+
+    def apply(self, variables: Mapping[str, Any], x: jax.Array, **named: Any) -> Any:
+        return self.part.apply({"params": variables["params"][self.name]}, x.reshape(len(x), -1), **self._taken(named))
+
+    def _taken(self, named: dict[str, Any]) -> dict[str, Any]:
+        """A plain dense layer knows neither training nor masks."""
+        return named if self.name == "top" else {name: value for name, value in named.items() if name not in ("train", "mask")}
+
+
+def split(model: nn.Module, image: jax.ShapeDtypeStruct) -> tuple[Callable[[Mapping[str, Any], jax.Array], jax.Array], End]:
+    """The trunk as (variables, images) -> features [B, D], what the end sees in evaluation, and the end.
+
+    Args:
+      image: shape and type of a batch that the model reads.
+
+    Raises:
+      ValueError: the model has no part called `top` or `head`.
+    """
+    ends: dict[str, nn.Module] = {}
+
+    def look(call, arguments, named, context):
+        if context.method_name == "__call__" and context.module.path in [(name,) for name in PARTS]:
+            ends[context.module.name] = context.module.clone(parent=None)
+        return call(*arguments, **named)
+
+    with nn.intercept_methods(look):
+        jax.eval_shape(partial(model.init, train=False), jax.random.key(0), image)
+    name = next((name for name in PARTS if name in ends), None)
+    if name is None:
+        raise ValueError(f"{type(model).__name__} has no part called {' or '.join(PARTS)}")
+    return partial(_features, model, name), End(ends[name], name)
+
+
+def _features(model: nn.Module, name: str, variables: Mapping[str, Any], images: jax.Array) -> jax.Array:
+    seen = []
+
+    def look(call, arguments, named, context):
+        if context.method_name == "__call__" and context.module.path == (name,):
+            seen.append(arguments[0])
+        return call(*arguments, **named)
+
+    with nn.intercept_methods(look):
+        model.apply(variables, images, train=False)
+    return seen[0].reshape(len(images), -1)

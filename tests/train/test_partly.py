@@ -1,0 +1,104 @@
+"""Trials that begin with given variables, and train some of their parameters, at rates of their own: for one trial as for many."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from fexpr.train import checkpoint, optim
+from tests.train import toy
+
+SPECS = [toy.spec(0, 40), toy.spec(1, 33, seed=3, learning_rate=3e-3)]
+FIRST = "^Dense_0/"
+
+
+def parameters(state, t=0):
+    return jax.tree.map(lambda x: np.asarray(x)[t], state.variables["params"])
+
+
+@pytest.fixture(scope="module")
+def free():
+    return toy.run(SPECS, 2)[0]
+
+
+@pytest.fixture(scope="module")
+def frozen():
+    return toy.run(SPECS, 2, frozen=FIRST)[0]
+
+
+def test_frozen_parameters_keep_their_first_values_and_cost_no_memory(frozen):
+    first = toy.engine(SPECS).init()
+    for t in range(2):
+        begun, ended = parameters(first, t), parameters(frozen, t)
+        jax.tree.map(np.testing.assert_array_equal, begun["Dense_0"], ended["Dense_0"])
+        assert np.abs(begun["Dense_1"]["kernel"] - ended["Dense_1"]["kernel"]).max() > 1e-3
+    shapes = {x.shape[1:] for x in jax.tree.leaves(frozen.opt_state)}
+    assert (16, 3) in shapes  # moments of what is trained
+    assert (108, 16) not in shapes  # none of what is not
+
+
+def test_a_rate_of_nothing_is_freezing_and_a_rate_of_one_changes_nothing(free, frozen):
+    still, _ = toy.run(SPECS, 2, rates=(optim.Rate(FIRST, 0.0),), clip_norm=0.0)
+    by_name, _ = toy.run(SPECS, 2, frozen=FIRST, clip_norm=0.0)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), parameters(still), parameters(by_name))
+    plain, _ = toy.run(SPECS, 2, rates=(optim.Rate("nowhere", 0.0), optim.Rate("Dense", 1.0), optim.Rate("Dense_0", 0.0)))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7), parameters(plain), parameters(free))
+
+
+def test_layers_join_in_at_their_time():
+    """Half of the steps are over after three of six epochs."""
+    engine = toy.engine(SPECS[:1], rates=(optim.Rate(FIRST, 0.5, 0.5),))
+    state, kernels = engine.init(), []
+    for _ in range(6):
+        kernels.append(parameters(state)["Dense_0"]["kernel"])
+        state, _ = engine.epoch(state)
+    kernels.append(parameters(state)["Dense_0"]["kernel"])
+    moved = [not np.array_equal(a, b) for a, b in zip(kernels[:-1], kernels[1:], strict=True)]
+    assert moved == [False, False, False, True, True, True]
+
+
+def test_rates_against_optaxs_own_partition():
+    params = {"a": {"kernel": jnp.ones((3, 2))}, "b": {"kernel": jnp.full((2,), 2.0)}}
+    ours = optim.optimizer("adam", "constant", 0.0, 0.0, jnp.float32(1e-2), jnp.float32(0), jnp.int32(10), (optim.Rate("^a/", 0.1),))
+    theirs = optax.partition({"low": optax.adam(1e-3), "high": optax.adam(1e-2)}, {"a": "low", "b": "high"})
+    with jax.numpy_dtype_promotion("standard"):
+        a, b, pa, pb = ours.init(params), theirs.init(params), params, params
+        for i in range(3):
+            grads = jax.tree.map(lambda p, i=i: p * 0.3 + 0.1 * i, params)
+            update, a = ours.update(grads, a, pa)
+            pa = optax.apply_updates(pa, update)
+            update, b = theirs.update(grads, b, pb)
+            pb = optax.apply_updates(pb, update)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5), pa, pb)
+
+
+def test_among_others_over_devices_and_resumed_it_is_the_same_trial(frozen, tmp_path):
+    rates = (optim.Rate("bias", 0.1),)
+    alone, _ = toy.run(SPECS[1:], 2, frozen=FIRST, rates=rates)
+    together, _ = toy.run(SPECS, 2, devices=2, frozen=FIRST, rates=rates)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), parameters(alone), parameters(together, 1))
+    engine = toy.engine(SPECS, devices=2, frozen=FIRST, rates=rates)
+    half = engine.to_host(engine.epoch(engine.init())[0])
+    saved = checkpoint.Checkpoints(tmp_path)
+    saved.save(1, half)
+    saved.wait()
+    state = engine.to_devices(saved.restore(1, engine.abstract()))
+    saved.close()
+    resumed = engine.to_host(engine.epoch(state)[0])
+    jax.tree.map(np.testing.assert_array_equal, resumed, together)
+
+
+def test_every_trial_begins_with_what_is_given():
+    given = {"params": {"Dense_0": jax.tree.map(np.zeros_like, parameters(toy.engine(SPECS).init())["Dense_0"])}}
+    images, labels = toy.task()
+    from fexpr.train.trials import Engine, make_mesh
+
+    for devices, specs in ((1, SPECS), (2, SPECS[:1])):  # vmapped trials, and one over the axis of data
+        engine = Engine(toy.recipe(), images, labels, toy.CLASSES, specs, make_mesh(len(specs), 8, jax.devices()[:devices]), start=given)
+        engine.load(0)
+        begun = engine.to_host(engine.init())
+        plain = toy.engine(specs).init()
+        for tree in (begun.variables, begun.best_variables):
+            assert not any(leaf.any() for leaf in jax.tree.leaves(tree["params"]["Dense_0"]))
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), parameters(begun)["Dense_1"], parameters(plain)["Dense_1"])
