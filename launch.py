@@ -8,7 +8,10 @@
                             that differ in values only; a table of results sorted by validation
   --hosts=auto              this is one of several processes that train one program together: SLURM, Open MPI, TPU pods are found;
                             elsewhere --hosts=ADDRESS:PORT,RANK,COUNT, in each process its own RANK
-  --dry_run                 says what would be compiled, with how many trials and how much memory, and stops
+  --engine=slurm            submits the run, or every program of the sweep, as SLURM jobs that come back when preempted;
+                            --slurm='--gpus-per-node=8 --time=04:00:00' passes options to sbatch, with --nodes=2 one program spans two
+  --program=N               of a sweep trains this program alone, from 0; the whole command then makes the table
+  --dry_run                 says what would be compiled, with how many trials and how much memory, or submitted, and stops
 
 Short on purpose: everything it calls can be imported in a notebook.
 """
@@ -29,6 +32,9 @@ from fexpr.errors import UserError
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment's config file.")
 _SWEEP = flags.DEFINE_multi_string("sweep", [], "FIELD=V1,V2,...: a run for every value.")
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Show programs, trials and memory; train nothing.")
+_ENGINE = flags.DEFINE_enum("engine", "local", ["local", "slurm"], "Where the programs run.")
+_SLURM = flags.DEFINE_string("slurm", "", "Options of sbatch.")
+_PROGRAM = flags.DEFINE_integer("program", None, "Of a sweep, train this program alone.")
 _HOSTS = flags.DEFINE_string("hosts", "", "auto, or ADDRESS:PORT,RANK,COUNT: one of several processes of one program.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run directory; default: a folder under runs/.")
 
@@ -38,7 +44,8 @@ def main(_):
 
     from experiments import EXPERIMENTS, LABORATORIES, OF_TRIALS
     from experiments.run_dir import start_log
-    from experiments.sweep import sweep
+    from experiments.slurm import submit
+    from experiments.sweep import programs, sweep
     from fexpr.data.prepare import resolve_source
     from fexpr.train import hosts
     from fexpr.train.trials import use_every_core
@@ -47,19 +54,22 @@ def main(_):
     base.validate(config)
     jax.config.update("jax_compilation_cache_dir", str(run.cache_dir() / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    if config.experiment not in LABORATORIES:
+        config.data.source = resolve_source(config.data)
     if config.experiment != "fit" or config.sweep or _SWEEP.value:
         use_every_core()
+    workdir, sweeps = Path(_WORKDIR.value or default_workdir(config)), [*config.sweep, *_SWEEP.value]
+    if _ENGINE.value == "slurm":
+        count = len(programs(config, workdir, sweeps)[1]) if sweeps else 0
+        submit(sys.argv[1:], workdir, count, _SLURM.value, _DRY_RUN.value)
+        return
     if _HOSTS.value:
         if config.experiment not in OF_TRIALS:
             raise UserError(f"--hosts: experiment={config.experiment!r} is of one process", fix=f"it is for {' and '.join(OF_TRIALS)}")
         hosts.join(_HOSTS.value)
-    if config.experiment not in LABORATORIES:
-        config.data.source = resolve_source(config.data)
-    workdir = Path(_WORKDIR.value or default_workdir(config))
-    sweeps = [*config.sweep, *_SWEEP.value]
     with hosts.together():
         if sweeps or _DRY_RUN.value:
-            sweep(config, workdir, sweeps, _DRY_RUN.value)
+            sweep(config, workdir, sweeps, _DRY_RUN.value, _PROGRAM.value)
         else:
             hosts.on_writer(lambda: start_log(workdir))
             EXPERIMENTS[config.experiment](config, workdir)

@@ -20,32 +20,43 @@ from fexpr.terminal import say
 from fexpr.train import hosts
 
 
-def sweep(config: ConfigDict, workdir: Path, sweeps: Sequence[str], dry_run: bool = False) -> None:
+def sweep(config: ConfigDict, workdir: Path, sweeps: Sequence[str], dry_run: bool = False, only: int | None = None) -> None:
     """A run directory for each point under `workdir`, then one table, sorted by validation; finished points are not run again.
 
     Args:
       sweeps: 'FIELD=V1,V2,...' each (values that hold commas: separated by ';'); every combination is a point.
       dry_run: only say what would be compiled: programs, trials, memory.
+      only: train this program alone, counted from 0, and make no table: the others are somebody else's.
 
     Raises:
-      UserError: unknown field, value of another type, a point whose config cannot be used.
+      UserError: unknown field, value of another type, a point whose config cannot be used; no such program.
     """
-    if config.experiment not in OF_TRIALS:
-        raise UserError(f"experiment={config.experiment!r} is no set of trials: --sweep and --dry_run do not apply to it",
-                        fix=f"they work with {' and '.join(OF_TRIALS)}")
-    points = make_points(config, workdir, [parse(config, text) for text in sweeps])
+    points, groups = programs(config, workdir, sweeps)
+    if only is not None and not 0 <= only < len(groups):
+        raise UserError(f"--program={only}: the sweep has programs 0 to {len(groups) - 1}")
     if not dry_run:
         hosts.on_writer(lambda: run_dir.start_log(workdir))
     say(f"sweep      {len(points)} points: " + ("  ".join(sweeps) or "the config as it is"))
-    groups = list(by_program([point for point, _ in points]))
     for i, group in enumerate(groups):
+        if only not in (None, i):
+            continue
         say(f"\nprogram    {i + 1} of {len(groups)}: {len(group)} points: " + "  ".join(p.workdir.name for p in group))
         if dry_run:
             _show(group)
         else:
             _run(group, workdir)
-    if not dry_run:
+    if not dry_run and only is None:
         hosts.on_writer(lambda: _report(points, config.train.monitor, workdir))
+
+
+def programs(config: ConfigDict, workdir: Path, sweeps: Sequence[str]) -> tuple[list[tuple[program.Point, dict]],
+                                                                                list[list[program.Point]]]:  # fmt: skip
+    """The points with their settings, and the same points by program. Errors as of `sweep`."""
+    if config.experiment not in OF_TRIALS:
+        raise UserError(f"experiment={config.experiment!r} is no set of trials: --sweep and --dry_run do not apply to it",
+                        fix=f"they work with {' and '.join(OF_TRIALS)}")
+    points = make_points(config, workdir, [parse(config, text) for text in sweeps])
+    return points, list(by_program([point for point, _ in points]))
 
 
 def _report(points: Sequence[tuple[program.Point, dict]], monitor: str, workdir: Path) -> None:

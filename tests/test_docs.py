@@ -61,7 +61,7 @@ def test_every_command_is_one_that_its_program_takes(words, monkeypatch):
         config_flags.DEFINE_config_file("config", None, "", flag_values=given)
         flags.DEFINE_multi_string("sweep", [], "", flag_values=given)
         flags.DEFINE_bool("dry_run", False, "", flag_values=given)
-        for name in ("workdir", "hosts"):
+        for name in ("workdir", "hosts", "engine", "slurm"):
             flags.DEFINE_string(name, None, "", flag_values=given)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of how ml_collections loads a file
