@@ -140,6 +140,13 @@ class Recognizer:
 
         return pd.concat(list(video.tables(self, path, **options)))
 
+    def continue_training(self, images: np.ndarray, labels: np.ndarray, train: np.ndarray, val: np.ndarray,
+                          **options: Any) -> tuple[Recognizer, pd.DataFrame]:  # fmt: skip
+        """Trains the network further; see `continued.continue_training`. Returns a new recogniser and the history."""
+        from fexpr.recognizer import continued
+
+        return continued.continue_training(self, images, labels, train, val, **options)
+
     def pair(self, onset: Any, apex: Any, align: str = "detect", landmarks: Any = None) -> np.ndarray:
         """The flow map uint8 [H, W, 3] that `predict_pair` reads. Arguments and errors as there."""
         from fexpr.recognizer import faces

@@ -1,0 +1,105 @@
+"""Training goes on from a restored network, on rows of the user's and on whatever devices there are."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import jax
+import numpy as np
+import pandas as pd
+
+from fexpr import models
+from fexpr.errors import UserError
+from fexpr.recognizer.network import Network
+from fexpr.terminal import progress
+from fexpr.train import trials
+from fexpr.train.augment import Augment
+from fexpr.train.step import NEVER, Recipe, evaluated
+
+if TYPE_CHECKING:
+    from fexpr.recognizer.recognizer import Recognizer
+
+
+def continue_training(recognizer: Recognizer, images: np.ndarray, labels: np.ndarray, train: np.ndarray, val: np.ndarray, *,
+                      epochs: int = 2, learning_rate: float | None = None, seed: int = 0) -> tuple[Recognizer, pd.DataFrame]:
+    """Trains a single trial's network further with the run's own loss, augmentation, batch size and normalisation, from a fresh optimiser
+    at a constant rate. All devices share the batch.
+
+    Args:
+      images: as `Recognizer.logits` takes them. labels: int32 [N] class ids, or float32 [N, K] action units, of the run's classes.
+      train, val: row numbers. Whoever wants an honest figure afterwards tests on rows, and people, of neither.
+      learning_rate: default: a tenth of the run's.
+
+    Returns:
+      A recogniser with the network after the last epoch, without temperature and thresholds, which were those of another network; and
+      the history: a row an epoch, `train_loss`, `val_loss`, `val_score` (the run's monitor, higher is better).
+
+    Raises:
+      UserError: this is an ensemble; rows, labels or images that do not fit the run; the loss is not finite.
+    """
+    network, config = recognizer.network, recognizer.content["config"]
+    _check(recognizer, images, labels, train, val)
+    c, o = config["train"], config["optimizer"]
+    devices = jax.device_count()
+    batch = -(-(c["batch_size"] or len(train)) // devices) * devices
+    mesh = trials.make_mesh(1, batch)
+    arguments = dict(config["model"])
+    if devices > 1 and "axis_name" in models.arguments_of(arguments["name"]):
+        arguments["axis_name"] = "data"
+    pictures = {name: value for name, value in config["augment"].items() if name != "mixup"}
+    recipe = Recipe(
+        models.build(num_classes=len(recognizer.class_names), **arguments), Augment(recognizer.kind, **pictures), loss=c["loss"],
+        targets="class" if not recognizer.multilabel else c["targets"], monitor=c["monitor"], batch_size=batch, epochs=epochs,
+        optimizer=o["name"], clip_norm=o["clip_norm"], gamma=c["focal_gamma"] if c["loss"] == "focal" else 0.0,
+        precision=c["precision"], tta=c["tta"],
+    )
+    spec = trials.TrialSpec(
+        np.asarray(train), np.asarray(val), np.zeros(0, int), seed=seed, weight_decay=o["weight_decay"],
+        learning_rate=o["learning_rate"] / 10 if learning_rate is None else learning_rate, label_smoothing=c["label_smoothing"],
+        weight_strength=c["class_weights"], weight_maximum=c["class_weights_max"],
+    )
+    engine = trials.Engine(recipe, images, labels, len(recognizer.class_names), [spec], mesh, c["normalize"])
+    engine.trials = engine.trials._replace(mean=np.asarray(network.mean)[None], std=np.asarray(network.std)[None])
+    variables, history = _trained(engine, jax.tree.map(lambda x: np.asarray(x)[None], network.variables), epochs)
+    further = Network(network.model, network.precision, network.tta, *jax.device_put((variables, network.mean, network.std)))
+    return dataclasses.replace(recognizer, networks=(further,), temperatures=None, thresholds=None), history
+
+
+def _trained(engine: trials.Engine, variables: dict, epochs: int) -> tuple[dict, pd.DataFrame]:
+    """The variables after `epochs` from `variables` [1, ...], and the history."""
+    with progress("compiling", 1) as advance:
+        engine.load(0)
+        advance()
+    fresh = engine.to_host(engine.init())
+    state, rows = engine.to_devices(fresh._replace(variables=variables, best_variables=variables)), []
+    with progress("training", epochs) as advance:
+        for _ in range(epochs):
+            state, scalars = engine.epoch(state)
+            scalars = engine.to_host(scalars)
+            rows.append({name: float(scalars[name][0]) for name in ("train_loss", "val_loss", "val_score")})
+            advance(note=f"loss {rows[-1]['train_loss']:.4f}  val {rows[-1]['val_loss']:.4f}")
+    state = engine.to_host(state)
+    if state.failed_step[0] != NEVER:
+        raise UserError("training diverged: loss or gradient is not finite", fix="give a lower learning_rate")
+    history = pd.DataFrame(rows, index=pd.RangeIndex(1, len(rows) + 1, name="epoch"))
+    return jax.tree.map(lambda x: x[0], evaluated(state)), history
+
+
+def _check(recognizer: Recognizer, images: np.ndarray, labels: np.ndarray, train: np.ndarray, val: np.ndarray) -> None:
+    k, n = len(recognizer.class_names), len(images)
+    problems = []
+    if not isinstance(images, np.ndarray) or images.shape[1:] != recognizer.shape or images.dtype != recognizer.dtype:
+        problems.append(f"images: expected {np.dtype(recognizer.dtype)} [N, {', '.join(map(str, recognizer.shape))}]")
+    shape, kind = ((n, k), np.float32) if recognizer.multilabel else ((n,), np.int32)
+    if not isinstance(labels, np.ndarray) or labels.shape != shape or labels.dtype != kind:
+        problems.append(f"labels: expected {np.dtype(kind)} {list(shape)}")
+    elif n and (labels.min() < 0 or labels.max() > (1 if recognizer.multilabel else k - 1)):
+        problems.append(f"labels: from {labels.min():g} to {labels.max():g}, the run has {k} classes")
+    for name, rows in (("train", np.asarray(train)), ("val", np.asarray(val))):
+        if not len(rows) or rows.dtype.kind not in "iu" or rows.min() < 0 or rows.max() >= n:
+            problems.append(f"{name}: expected at least one row number from 0 to {n - 1}")
+    if not problems and set(np.asarray(train).tolist()) & set(np.asarray(val).tolist()):
+        problems.append("train and val share rows")
+    if problems:
+        raise UserError("training cannot go on with these rows", problems)
