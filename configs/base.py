@@ -125,7 +125,12 @@ def get_config(variant: str = "") -> ConfigDict:
 
     config.evaluate = evaluate = ConfigDict()
     evaluate.resamples = 1000  # of the bootstrap over subjects
+    evaluate.clips = "sum"  # what frames' posteriors make of a clip: sum, vote, weighted_vote, centred, zscored, product, calibrated
     evaluate.min_train_positives = 5  # action units with fewer are reported, and left out of the headline macro
+
+    config.filter = ConfigDict()  # of filter_frames and iterate_filtering
+    config.filter.stages = ()  # NAME=VALUE of experiments.filtering.FILTERS: 'percentile=35', 'threshold=0.7', 'gaussian=50', 'au45=0.75'…
+    config.filter.weights = "restart"  # of iterate_filtering: a stage begins anew ('restart') or with the weights before it ('carry')
 
     config.log = log = ConfigDict()
     log.checkpoint_seconds = 20.0  # between two checkpoints, times the seconds that one holds training up, if more than 1; 0 = every epoch
@@ -198,17 +203,18 @@ def _constraints(c: ConfigDict):
     def number(name, value, text, right):
         return name, value, text, right
 
-    from experiments import EXPERIMENTS, LABORATORIES, OF_TRIALS
+    from experiments import EXPERIMENTS, LABORATORIES, OF_TRIALS, STUDIES
     from experiments.program import rates
     from fexpr.data import LOADERS
     from fexpr.data.splits import PROTOCOLS
+    from fexpr.evaluate import video
     from fexpr.models import MODELS
 
     multilabel = c.train.loss != "cross_entropy"
     yield one_of("experiment", c.experiment, tuple(EXPERIMENTS))
     if c.experiment not in LABORATORIES:
         yield one_of("data.name", c.data.name, tuple(LOADERS))
-    if c.experiment in OF_TRIALS:
+    if c.experiment in (*OF_TRIALS, *STUDIES):
         yield one_of("model.name", c.model.name, tuple(MODELS))
     elif c.experiment == "svm":
         yield one_of("model.name", c.model.name, ("svm",))
@@ -244,6 +250,8 @@ def _constraints(c: ConfigDict):
     yield one_of("train.tta", c.train.tta, ("none",) if multilabel else ("none", "flip", "flip_crop"))
     yield one_of("data.labels", c.data.labels, ("fer2013", "ferplus"))
     yield one_of("data.map", c.data.map, ("none", "saliency", "spectral", "landmarks"))
+    yield one_of("filter.weights", c.filter.weights, ("restart", "carry"))
+    yield one_of("evaluate.clips", c.evaluate.clips, tuple(video.RULES))
     yield one_of("data.features", c.data.features, ("both", "intensities", "presences"))
     yield one_of("data.per_actor", c.data.per_actor, ("none", "center", "standardize"))
     yield one_of("split.val", c.split.val, ("training", "PublicTest"))

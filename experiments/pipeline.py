@@ -94,7 +94,7 @@ def _size(dataset: Dataset, rows: np.ndarray | slice) -> str:
     groups = dataset.groups[rows]
     if dataset.group_name == "image":
         return f"{len(groups):,} images"
-    return f"{len(groups):,} clips of {len(np.unique(groups))} {dataset.group_name}s"
+    return f"{len(groups):,} {'frames' if 'video' in dataset.extras else 'clips'} of {len(np.unique(groups))} {dataset.group_name}s"
 
 
 def _test_parts(dataset: Dataset, fold: Fold) -> str:

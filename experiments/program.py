@@ -146,16 +146,19 @@ def _batch_size(c: ConfigDict, folds: Sequence[Fold], mesh: jax.sharding.Mesh) -
 
 
 def train(points: Sequence[Point], dataset: Dataset, folds: Sequence[Fold], engine: trials.Engine, program_dir: Path,
-          start: Start | None = None) -> None:
+          start: Start | None = None, carried: Any = None) -> None:
     """Trains to the end, or on to the end; every point gets its variables (`last`, `best_val`), then its predictions.npz.
 
     What is saved is the whole network, also where its trunk was frozen and `start` holds it.
+
+    Args:
+      carried: variables by trial that training begins with, in the place of the engine's own; a tree of arrays [T, ...] like the model's.
 
     Raises:
       UserError: every trial's loss is not finite (says at which epoch and step), or the disk is full.
       Preempted: SIGTERM came; the state is saved.
     """
-    state = _Loop(points, engine, program_dir).run()
+    state = _Loop(points, engine, program_dir, carried).run()
     hosts.on_writer(lambda: _save(points, dataset, folds, engine, state, program_dir, start))
 
 
@@ -179,8 +182,9 @@ def _save(points: Sequence[Point], dataset: Dataset, folds: Sequence[Fold], engi
 class _Loop:
     """Chunk after chunk, epoch after epoch, with one progress bar, history and checkpoints."""
 
-    def __init__(self, points: Sequence[Point], engine: trials.Engine, program_dir: Path):
+    def __init__(self, points: Sequence[Point], engine: trials.Engine, program_dir: Path, carried: Any = None):
         self.points, self.engine, self.config = points, engine, points[0].config
+        self.carried = carried
         self.epochs, self.program_dir = self.config.train.epochs, program_dir
         self.checkpoints = checkpoint.Checkpoints(program_dir)
 
@@ -220,7 +224,7 @@ class _Loop:
 
     def _train_chunk(self, chunk: int, start: int, advance: Any) -> State:
         engine, base = self.engine, chunk * self.epochs
-        state = engine.to_devices(self.checkpoints.restore(base + start, engine.abstract())) if start else engine.init()
+        state = engine.to_devices(self.checkpoints.restore(base + start, engine.abstract())) if start else self._fresh(chunk)
         saved, cost = time.monotonic(), 0.0
         for epoch in range(start + 1, self.epochs + 1):
             began = time.monotonic()
@@ -247,6 +251,17 @@ class _Loop:
     def _traced(self, wanted: bool) -> contextlib.AbstractContextManager:
         on = wanted and self.config.log.profile and hosts.is_writer()
         return jax.profiler.trace(str(self.points[0].workdir / "profile")) if on else contextlib.nullcontext()
+
+    def _fresh(self, chunk: int) -> State:
+        """The chunk's states before the first step."""
+        state = self.engine.init()
+        if self.carried is None:
+            return state
+        first = chunk * self.engine.plan.size
+        given = jax.tree.map(lambda x: x[first : first + self.engine.plan.size], self.carried)
+        host = self.engine.to_host(state)
+        average = given if jax.tree.leaves(host.average) else host.average
+        return self.engine.to_devices(host._replace(variables=given, best_variables=given, average=average))
 
     def _record(self, chunk: int, epoch: int, scalars: dict[str, np.ndarray], seconds: float) -> str:
         """One line of metrics.jsonl for every point that has trials in this chunk; returns the note for the bar."""

@@ -11,9 +11,9 @@ from ml_collections import ConfigDict
 from fexpr import run
 from fexpr.data.dataset import Dataset
 from fexpr.data.splits import Fold
-from fexpr.evaluate import evaluate
+from fexpr.evaluate import evaluate, video
 from fexpr.evaluate.headline import print_headline
-from fexpr.evaluate.report import write_report
+from fexpr.evaluate.report import write_page
 from fexpr.terminal import say
 from fexpr.train.step import NEVER, State
 from fexpr.train.trials import Engine
@@ -64,8 +64,7 @@ def contract(dataset: Dataset, folds: Sequence[Fold], trial_fold: Sequence[int],
         "train_positives": np.stack([_positives(dataset, rows) for rows in train]).astype(np.float32),
         "train_rows": np.array([len(rows) for rows in train], np.int32),
     }
-    if "dataset" in dataset.extras:
-        arrays["dataset"] = dataset.extras["dataset"][rows]
+    arrays |= {name: dataset.extras[name][rows] for name in ("dataset", "video") if name in dataset.extras}
     return arrays
 
 
@@ -76,13 +75,23 @@ def _positives(dataset: Dataset, rows: np.ndarray) -> np.ndarray:
 
 def report(config: ConfigDict, dataset: Dataset, workdir: Path, quiet: bool = False) -> dict:
     """Writes metrics.json, figures and report.html from predictions.npz; prints the headline. Needs no device. Returns the metrics."""
-    found = run.read_arrays(workdir / run.PREDICTIONS)
-    metrics = evaluate(found, config.train.selection, dataset.source, config.evaluate.min_train_positives, config.evaluate.resamples,
-                       group_name=dataset.group_name)
+    found, images = run.read_arrays(workdir / run.PREDICTIONS), dict(zip(dataset.ids, dataset.pictures, strict=True))
+    clips = {}
+    if "video" in found:  # frames decide, clips are counted
+        resamples = config.evaluate.resamples
+        clips = {"clips": {"rule": config.evaluate.clips, "rules": video.compare(found, config.train.selection, resamples),
+                           "frames": video.frame_accuracy(found, config.train.selection, resamples)}}
+        found = video.decide(found, config.evaluate.clips)
+        names, first, count = np.unique(dataset.extras["video"], return_index=True, return_counts=True)
+        images = dict(zip(names, dataset.pictures[first + count // 2], strict=True))  # of a clip its middle frame
+    metrics = clips | evaluate(found, config.train.selection, dataset.source, config.evaluate.min_train_positives,
+                               config.evaluate.resamples, group_name=dataset.group_name)
     run.write_json(workdir / run.METRICS, metrics)
-    page = write_report(workdir, dict(zip(dataset.ids, dataset.images, strict=True)), dataset.labels, dataset.kind)
+    page = write_page(workdir, run.read_json(workdir / run.CONFIG), metrics, found, images, dataset.labels, dataset.kind)
     if not quiet:
         say()
         print_headline(metrics)
+        if clips:
+            video.print_rules(clips["clips"])
         say(f"\nreport     {page}")
     return metrics

@@ -67,6 +67,11 @@ class Dataset:
         return self.labels.ndim == 2
 
     @property
+    def pictures(self) -> np.ndarray:
+        """The images as people see them: of a face with a map beside it the face alone."""
+        return self.images[..., :1] if self.images.shape[-1] == 2 else self.images
+
+    @property
     def group_name(self) -> str:
         """What a group is. Where nobody knows whose face it is, every image is a group of its own."""
         return "image" if (self.groups == self.ids).all() else "subject"

@@ -106,6 +106,8 @@ def plan(actors: int, clips: int, frames: int, seed: int) -> list[Take]:
         shuffled = [rng.permutation(len(names)) for names in own.values()]
         rounds = [own[e][order[i]] for i in range(8) for e, order in enumerate(shuffled) if i < len(order)]
         number = clips // actors + (actor <= clips % actors)
+        start = (actor - 1) * number % len(EMOTIONS)  # few clips an actor: the next goes on where this one stopped
+        rounds = rounds[start:] + rounds[:start]
         takes += [_take(name, frames, np.random.default_rng([seed, *name])) for name in rounds[:number]]
     return sorted(takes, key=lambda take: take.name[2:])
 

@@ -1,0 +1,32 @@
+"""Does it pay to train on fewer frames? All frames first; then, by what that model says of them, every filter's frames, side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from experiments import filtering, pipeline
+from experiments.study_report import StageRow, describe_stage, write_study
+from fexpr.terminal import say
+
+
+def filter_frames(config: ConfigDict, workdir: Path) -> None:
+    """Leaves a run directory for each stage under `workdir`, study.json and study.html; finished stages are not trained again.
+
+    The filters are `config.filter.stages`; every fold's model of the stage `all` judges the frames that its own fold trains on.
+
+    Raises:
+      UserError: whatever the user can mend, in data, config or run directories.
+    """
+    dataset, folds = pipeline.prepare(config)
+    filtering.check(config, dataset, folds)
+    judged = filtering.stage(config, filtering.ALL, workdir, dataset, folds)
+    rows: list[StageRow] = [describe_stage(config, filtering.ALL, workdir, dataset, folds, folds, judged)]
+    for name in config.filter.stages:
+        kept = [filtering.masks(name, dataset, fold, judged[i])[0] for i, fold in enumerate(folds)]
+        less = [filtering.filtered(name, fold, mask, dataset) for fold, mask in zip(folds, kept, strict=True)]
+        own = filtering.stage(config, name, workdir, dataset, less)
+        rows.append(describe_stage(config, name, workdir, dataset, folds, less, own))
+    page = write_study(config, workdir, dataset, folds, rows, judged)
+    say(f"\nreport     {page}")

@@ -1,0 +1,37 @@
+"""Filter, train, filter by the new model, train again: a schedule of filters, each judged by the stage before it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from experiments import filtering, pipeline
+from experiments.study_report import describe_stage, write_study
+from fexpr.terminal import say
+
+
+def iterate_filtering(config: ConfigDict, workdir: Path) -> None:
+    """As `filter_frames`, but one stage after the other. `config.filter.stages` is the schedule, as percentile=70, percentile=50, ...
+
+    `config.filter.weights`: 'restart' begins every stage anew (with the weights that config.init gives, if any: seed 004's TL3), 'carry'
+    with what the stage before has learned, fold by fold (its TLF). Two stages of different filters are its mixed scheme.
+
+    Raises:
+      UserError: whatever the user can mend, in data, config or run directories.
+    """
+    dataset, folds = pipeline.prepare(config)
+    filtering.check(config, dataset, folds)
+    before = filtering.ALL
+    judged = first = filtering.stage(config, before, workdir, dataset, folds)
+    rows = [describe_stage(config, before, workdir, dataset, folds, folds, judged)]
+    for number, name in enumerate(config.filter.stages, 1):
+        kept = [filtering.masks(name, dataset, fold, judged[i])[0] for i, fold in enumerate(folds)]
+        less = [filtering.filtered(name, fold, mask, dataset) for fold, mask in zip(folds, kept, strict=True)]
+        carried = filtering.weights(workdir / before.replace("=", "_"), len(folds)) if config.filter.weights == "carry" else None
+        label = f"{number}_{name}"  # a filter may come twice
+        judged = filtering.stage(config, label, workdir, dataset, less, carried)
+        rows.append(describe_stage(config, label, workdir, dataset, folds, less, judged))
+        before = label
+    page = write_study(config, workdir, dataset, folds, rows, first)
+    say(f"\nreport     {page}")
