@@ -45,6 +45,7 @@ def get_config(variant: str = "") -> ConfigDict:
     data.references = "absent"  # what `ref(7B)`, already there at onset, counts as: 'absent', 'present'
     data.uncertain = "present"  # what `15?` counts as: 'present', 'absent'
     data.labels = "fer2013"  # of FER2013: 'fer2013' (the release's) or 'ferplus' (majority of ten annotators, eight classes)
+    data.classes = "7"  # of AffectNet: '8', '7' (without contempt), 'polarity' (of the valence: neutral, positive, negative)
     data.map = "none"  # second channel of ravdess, affectnet, fer2013: 'none', 'saliency' (folder, else spectral), 'spectral', 'landmarks'
     data.features = "both"  # of ravdess_aus: averaged 'intensities' and 'presences' of the action units, or 'both'
     data.per_actor = "none"  # of ravdess_aus: 'center' or 'standardize' them by all clips of an actor (no labels, but needs several clips)
@@ -249,6 +250,7 @@ def _constraints(c: ConfigDict):
     yield one_of("train.precision", c.train.precision, ("float32", "bfloat16"))
     yield one_of("train.tta", c.train.tta, ("none",) if multilabel else ("none", "flip", "flip_crop"))
     yield one_of("data.labels", c.data.labels, ("fer2013", "ferplus"))
+    yield one_of("data.classes", c.data.classes, ("8", "7", "polarity"))
     yield one_of("data.map", c.data.map, ("none", "saliency", "spectral", "landmarks"))
     yield one_of("filter.weights", c.filter.weights, ("restart", "carry"))
     yield one_of("evaluate.clips", c.evaluate.clips, tuple(video.RULES))

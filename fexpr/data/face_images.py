@@ -35,6 +35,17 @@ def choose_map(how: str, folder: Path) -> str:
     return "folder" if there else "none" if how == "none" else "spectral"
 
 
+def computed_map(how: str) -> str:
+    """The same for releases whose maps nobody hands round: 'none' or 'spectral'.
+
+    Raises:
+      UserError: unknown; landmark masks, which are read from files alone.
+    """
+    if how not in MAPS[:3]:
+        raise UserError(f"config.data.map is {how!r}", fix=f"for these data set it to one of {', '.join(MAPS[:3])}")
+    return "none" if how == "none" else "spectral"
+
+
 def spectral_residual(face: np.ndarray) -> np.ndarray:
     """A saliency map uint8 [H, W] of a grey face uint8 [H, W], 0 to 255 from its least to its most salient pixel.
 

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from fexpr.data import ferplus, prepare, synthetic_fer
 from fexpr.data.clips import parse_skipped
 from fexpr.data.dataset import SYNTHETIC, Dataset
+from fexpr.data.face_images import computed_map, with_map
 from fexpr.data.fer2013_files import find_layout, read
 from fexpr.data.fer2013_rows import CLASSES, OFFICIAL, SIDE, SPLITS, Faces
 from fexpr.errors import UserError
@@ -29,10 +30,11 @@ def load(config: ConfigDict) -> Dataset:
     """Reads FER2013 in whichever layout lies on the disk; prepared once and kept in the cache.
 
     Args:
-      config: `config.data` (configs/base.py documents the fields); its root, source, labels, skip_clips and synthetic_* are read.
+      config: `config.data` (configs/base.py documents the fields); its root, source, labels, map, skip_clips and synthetic_* are read.
 
     Returns:
-      images uint8 [N, 48, 48, 1]; labels int32 [N], the CSV's ids whatever the layout (FERPlus: and 7 contempt); ids 'Training_7'
+      images uint8 [N, 48, 48, 1], or [N, 48, 48, 2] with a saliency map as second channel;
+      labels int32 [N], the CSV's ids whatever the layout (FERPlus: and 7 contempt); ids 'Training_7'
       (the number is the CSV's row, from 0, or that of the image's file name); every image a group of its own, for nobody knows
       whose face it is; `split` the official part, also in extras as `dataset`; FERPlus: extras `soft` float32 [N, 8], the shares
       of the votes. Rows of a CSV in its order, others sorted by part and id.
@@ -58,7 +60,10 @@ def load(config: ConfigDict) -> Dataset:
         faces, parts, ids = Faces(faces.images[votes.kept], votes.labels, [], True), parts[votes.kept], ids[votes.kept]
         names, soft, mark = ferplus.CLASSES, {"soft": votes.soft}, prepare.fingerprint(folder, [votes.path], {"images": mark})
     source = SYNTHETIC if invented else f"{'+'.join(dict.fromkeys((NAME, config.labels)))}@{mark[:12]}"
-    return Dataset(faces.images, faces.labels, ids, ids, names, source, split=parts, extras={"dataset": parts, **soft}, kind="face")
+    images = faces.images
+    if computed_map(config.map) != "none":
+        images = np.stack([with_map(face, "spectral", None) for face in images[..., 0]])
+    return Dataset(images, faces.labels, ids, ids, names, source, split=parts, extras={"dataset": parts, **soft}, kind="face")
 
 
 def synthetic_release(count: int, seed: int) -> Path:

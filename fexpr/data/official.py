@@ -8,9 +8,9 @@ from sklearn.model_selection import StratifiedShuffleSplit
 
 from fexpr.errors import UserError
 
-TRAINING, TESTS = "Training", ("PublicTest", "PrivateTest")
+TRAINING, TESTS = "Training", ("PublicTest", "PrivateTest", "Validation")  # AffectNet has the last alone, which the field tests on
 VALIDATION = ("training", "PublicTest")
-TEST = ("auto", *TESTS, "both")
+TEST = ("auto", *TESTS[:2], "both")
 
 
 def official_rows(config: ConfigDict, parts: np.ndarray | None, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -32,8 +32,8 @@ def official_rows(config: ConfigDict, parts: np.ndarray | None, classes: np.ndar
     found = [] if parts is None else [part for part in (TRAINING, *TESTS) if (parts == part).any()]
     if TRAINING not in found or len(found) < 2:
         raise UserError("split.protocol=official needs a release that has training and test parts itself",
-                        [f"found: {', '.join(found) or 'no parts'}"], "use data.name=fer2013, or another protocol")  # fmt: skip
-    tests = {"auto": [part for part in found if part in TESTS and part != config.val], "both": TESTS}.get(config.test, [config.test])
+                        [f"found: {', '.join(found) or 'no parts'}"], "use fer2013 or affectnet, or another protocol")  # fmt: skip
+    tests = {"auto": [part for part in found if part in TESTS and part != config.val], "both": TESTS[:2]}.get(config.test, [config.test])
     if config.val in tests:
         raise UserError(f"split.val={config.val}: it selects, so it cannot be tested on as split.test={config.test} wants",
                         fix="set split.val=training, or split.test to the other part")  # fmt: skip
