@@ -34,7 +34,7 @@ def prepared(images: jax.Array, side: int, version: int) -> jax.Array:
                         fix="choose another config.model.name for this data")
     x = images.astype(jnp.float32)
     if x.shape[1:3] != (side, side):
-        x = jax.image.resize(x, (len(x), side, side, x.shape[-1]), "bilinear")
+        x = jax.image.resize(x, (x.shape[0], side, side, x.shape[-1]), "bilinear")
     x = jnp.broadcast_to(x, (*x.shape[:3], 3))[..., ::-1]
     return (x - jnp.array(BGR_MEANS[version], jnp.float32).reshape(1, 1, 1, 3)).astype(images.dtype)
 
@@ -59,7 +59,7 @@ class Top(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False, mask: jax.Array | None = None) -> jax.Array:
         del mask
-        x = x.reshape(len(x), -1)
+        x = x.reshape(x.shape[0], -1)
         for i, width in enumerate(self.hidden):
             x = Dropout(self.dropout, self.axis_name)(nn.relu(Dense(width, name=f"hidden_{i}")(x)), train)
         return Dense(self.num_classes, name="head")(x.astype(jnp.float32))

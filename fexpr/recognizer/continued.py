@@ -11,6 +11,7 @@ import pandas as pd
 
 from fexpr import models
 from fexpr.errors import UserError
+from fexpr.models.transfer import StandingStill
 from fexpr.recognizer.network import Network
 from fexpr.terminal import progress
 from fexpr.train import trials
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 
 def continue_training(recognizer: Recognizer, images: np.ndarray, labels: np.ndarray, train: np.ndarray, val: np.ndarray, *,
                       epochs: int = 2, learning_rate: float | None = None, seed: int = 0) -> tuple[Recognizer, pd.DataFrame]:
-    """Trains a single trial's network further with the run's own loss, augmentation, batch size and normalisation, from a fresh optimiser
-    at a constant rate. All devices share the batch.
+    """Trains a single trial's network further with the run's own loss, augmentation, batch size, normalisation and frozen layers, from a
+    fresh optimiser at a constant rate, the same for all layers. All devices share the batch.
 
     Args:
       images: as `Recognizer.logits` takes them. labels: int32 [N] class ids, or float32 [N, K] action units, of the run's classes.
@@ -48,11 +49,12 @@ def continue_training(recognizer: Recognizer, images: np.ndarray, labels: np.nda
     if devices > 1 and "axis_name" in models.arguments_of(arguments["name"]):
         arguments["axis_name"] = "data"
     pictures = {name: value for name, value in config["augment"].items() if name != "mixup"}
+    model, frozen = models.build(num_classes=len(recognizer.class_names), **arguments), o.get("freeze", "")
     recipe = Recipe(
-        models.build(num_classes=len(recognizer.class_names), **arguments), Augment(recognizer.kind, **pictures), loss=c["loss"],
+        StandingStill(model, frozen) if frozen else model, Augment(recognizer.kind, **pictures), loss=c["loss"],
         targets="class" if not recognizer.multilabel else c["targets"], monitor=c["monitor"], batch_size=batch, epochs=epochs,
         optimizer=o["name"], clip_norm=o["clip_norm"], gamma=c["focal_gamma"] if c["loss"] == "focal" else 0.0,
-        precision=c["precision"], tta=c["tta"],
+        precision=c["precision"], tta=c["tta"], frozen=frozen,
     )
     spec = trials.TrialSpec(
         np.asarray(train), np.asarray(val), np.zeros(0, int), seed=seed, weight_decay=o["weight_decay"],

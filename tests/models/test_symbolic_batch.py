@@ -20,7 +20,7 @@ def networks():
             yield pytest.param(config, id=name)
 
 
-@pytest.mark.parametrize("config", networks())
+@pytest.mark.parametrize("config", list(networks()))
 def test_a_batch_of_any_size(config):
     model = models.build(num_classes=5, **config.model.to_dict())
     shape = (config.data.image_size,) * 2 + ((1,) if config.data.name == "fer2013" else (3,))
