@@ -84,6 +84,8 @@ def _protocol(config: dict, data: dict, metrics: dict) -> list[str]:
     lines += ["; ".join(f"{name}: {_size(part, data['group_name'])}" for name, part in data.get("parts", {}).items())]
     lines += [f"Epoch: {headline.SELECTIONS_IN_WORDS[metrics['selection']]}, chosen without the test rows; temperatures and thresholds "
               "were fitted on validation rows alone"]
+    if "clips" in metrics:
+        lines.append(f"Frames were predicted, clips decided and counted, by the rule '{metrics['clips']['rule']}'")
     return [line for line in lines if line]
 
 

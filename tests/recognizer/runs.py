@@ -30,7 +30,7 @@ def trained(module, experiment, folder, loader, **fields):
     config.update_from_flattened_dict({"log.tensorboard": False, "evaluate.resamples": 10} | fields)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FEXPR_CACHE_DIR", str(folder / "cache"))
-        patch.setattr(results, "write_report", lambda *_: "no page")
+        patch.setattr(results, "write_page", lambda *_: "no page")
         patch.setitem(LOADERS, config.data.name, loader)
         experiment(config, folder / "run")
         dataset = LOADERS[config.data.name](config.data)
