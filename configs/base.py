@@ -50,6 +50,7 @@ def get_config(variant: str = "") -> ConfigDict:
     data.features = "both"  # of ravdess_aus: averaged 'intensities' and 'presences' of the action units, or 'both'
     data.per_actor = "none"  # of ravdess_aus: 'center' or 'standardize' them by all clips of an actor (no labels, but needs several clips)
     data.skip_clips = ""  # clips left out on purpose, comma-separated: '032_3_1,028_4_1'
+    data.leave_out = ""  # classes whose rows are left out, as 'surprise,disgust'
     data.synthetic_subjects = 24  # of the built-in synthetic release
     data.synthetic_clips = 160
     data.synthetic_frames = 20  # of a synthetic RAVDESS clip
@@ -67,6 +68,7 @@ def get_config(variant: str = "") -> ConfigDict:
     split.inner = 0  # parts of a fold's training subjects that validate in turn, a seed each (see split.seeds); 0 = the same for all seeds
     split.val = "training"  # 'official': val_fraction of its training rows, stratified, or 'PublicTest'
     split.test = "auto"  # 'official': 'PublicTest', 'PrivateTest', 'both', or 'auto' (what is there and does not validate)
+    split.train_share = 1.0  # of each class's training rows, (0, 1]: how much a result owes to the number of labels
     split.seed = 42  # scikit-learn's GroupShuffleSplit(random_state)
 
     config.model = ConfigDict({"name": ""})  # a name of fexpr.models.MODELS, and its constructor arguments
@@ -288,6 +290,7 @@ def _constraints(c: ConfigDict):
         yield number(name, value, "at least 0 and less than 1", 0 <= value < 1)
     for name in ("flip", "vertical_flip", "rotation_p"):
         yield number(f"augment.{name}", c.augment[name], "a probability, 0 to 1", 0 <= c.augment[name] <= 1)
+    yield number("split.train_share", c.split.train_share, "more than 0, at most 1", 0 < c.split.train_share <= 1)
     side = c.data.image_size
     for name in ("shift", "cutout"):
         yield number(f"augment.{name}", c.augment[name], f"less than data.image_size ({side})", c.augment[name] < side)

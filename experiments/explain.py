@@ -23,8 +23,8 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
+from experiments import rows
 from fexpr import run, terminal
-from fexpr.data import LOADERS
 from fexpr.data.dataset import Dataset
 from fexpr.errors import UserError
 from fexpr.evaluate import inside
@@ -196,7 +196,7 @@ def load(run_dir: Path, content: dict, root: str | None = None) -> Dataset:
     config, source = ConfigDict(content["config"]["data"]), content["data"]["source"]
     config.root = root or config.root
     try:
-        dataset = LOADERS[config.name](config)
+        dataset = rows.data(config)
     except UserError as e:
         raise UserError(f"the data of {run_dir} cannot be read: {e.title}", e.problems,
                         fix=f"--root=DIR says where the releases lie now; {e.fix}" if e.fix else "") from e

@@ -15,6 +15,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
+from configs import base
 from experiments import features, rows
 from fexpr import models, run
 from fexpr.data.dataset import Dataset
@@ -154,7 +155,7 @@ def _refuse_seen(source: Path, content: dict, config: ConfigDict, dataset: Datas
     """Groups that a run trained on or was selected by must not test what begins with it."""
     if content["data"]["name"] != config.data.name:
         return
-    theirs = ConfigDict(content["config"])
+    theirs = _completed(content["config"])
     theirs.data.root = config.data.root  # a finished run may have moved with its data
     other, other_folds = rows.load(theirs)
     if other.source != content["data"]["source"]:
@@ -170,6 +171,14 @@ def _refuse_seen(source: Path, content: dict, config: ConfigDict, dataset: Datas
             [f"for instance {', '.join(both[:5])}", "a test on what the first network has learned from says nothing about new faces"],
             fix="begin with a run that has the same split (protocol, seeds), or one on other data",
         )
+
+
+def _completed(config: dict) -> ConfigDict:
+    """A run's config with fields that its fexpr did not have yet at their defaults."""
+    whole = base.get_config().to_dict()
+    for name, value in config.items():
+        whole[name] = {**whole.get(name, {}), **value} if isinstance(value, dict) else value
+    return ConfigDict(whole)
 
 
 def _names(report: fitting.Report) -> dict:

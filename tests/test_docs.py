@@ -19,13 +19,14 @@ from fexpr.data import LOADERS
 from fexpr.data import __main__ as data_main
 from fexpr.evaluate import __main__ as evaluate_main
 from fexpr.models import MODELS
+from fexpr.models.pretrained import __main__ as pretrained_main
 from fexpr.recognizer import __main__ as recognizer_main
 from tests.launching import ROOT
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PARSERS = {"fexpr.evaluate": evaluate_main.parser, "fexpr.data": data_main.parser, "fexpr.recognizer": recognizer_main.parser,
            "fexpr.export": export.parser, "experiments.explain": explain.parser, "experiments.fuse": fuse.parser,
-           "experiments.status": status.parser}
+           "experiments.status": status.parser, "fexpr.models.pretrained": pretrained_main.parser}
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 QUOTED = re.compile(r"(?<!`)`(python [^`]+)`(?!`)")
 PLACEHOLDERS = ("<", "…", "...")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from configs import base, cnn_simple_fer2013, resnet50_fer2013, vgg16_fer2013
-from experiments import fit, pipeline, results, transfer
+from experiments import fit, pipeline, results, rows, transfer
 from fexpr import Recognizer, run
 from fexpr.errors import UserError
 from fexpr.models.pretrained.__main__ import main
@@ -30,7 +30,7 @@ def cache_of_all(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def one_cache(cache_of_all, monkeypatch):
-    monkeypatch.setattr(results, "write_report", lambda *_: "no page")  # it takes longer than training
+    monkeypatch.setattr(results, "write_page", lambda *_: "no page")  # it takes longer than training
     monkeypatch.setenv("FEXPR_CACHE_DIR", str(cache_of_all))
 
 
@@ -39,7 +39,7 @@ def source(tmp_path_factory, cache_of_all):
     """A finished run of two epochs."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FEXPR_CACHE_DIR", str(cache_of_all))
-        patch.setattr(results, "write_report", lambda *_: "no page")
+        patch.setattr(results, "write_page", lambda *_: "no page")
         folder = tmp_path_factory.mktemp("source") / "run"
         fit(settings(), folder)
     return folder
@@ -162,3 +162,20 @@ def test_settings_that_contradict_each_other_are_all_named(source):
     for changes in ({"optimizer__freeze": "^conv5_"}, {"optimizer__rates": "conv5=0.1"}, {"optimizer__freeze": "."}):
         with pytest.raises(UserError, match="layers are named that cannot be meant"):
             pipeline.run_point(settings(**changes), source.parent / "never", *pipeline.prepare(settings()))
+
+
+def test_classes_left_out_and_shares_of_the_training_rows():
+    dataset, _ = rows.load(settings())
+    six, (part,) = rows.load(settings(data__leave_out="disgust, fear", split__train_share=0.1))
+    assert six.class_names == ("angry", "happy", "sad", "surprise", "neutral")
+    names = dict(zip(dataset.ids, np.array(dataset.class_names)[dataset.labels], strict=True))
+    assert [names[i] for i in six.ids] == np.array(six.class_names)[six.labels].tolist()
+    assert len(six) == sum(name not in ("disgust", "fear") for name in names.values())
+    _, (all_rows,) = rows.load(settings(data__leave_out="disgust, fear"))
+    whole, share = (np.bincount(six.labels[f.train]) for f in (all_rows, part))
+    np.testing.assert_array_equal(share, np.ceil(0.1 * whole))
+    assert set(part.train) < set(all_rows.train)
+    np.testing.assert_array_equal(part.test, all_rows.test)
+    for names, message in (("joy", "joy: expected one of angry"), ("angry,disgust,fear,happy,sad,surprise", "1 classes are left")):
+        with pytest.raises(UserError, match=message):
+            rows.load(settings(data__leave_out=names))

@@ -27,9 +27,8 @@ def inspect(path: Path) -> None:
     if path.is_dir():
         from fexpr.recognizer import Recognizer  # the command line alone reaches out of the room: a run is restored by the recogniser
 
-        restored = Recognizer.restore(path)
-        model = run.read_json(path / run.CONFIG)["model"]["name"]
-        say(f"{path}: finished run of {model}, {restored.trials} trials, selection {restored.selection}")
+        restored = Recognizer.restore(path, trial=0)
+        say(f"{path}: finished run of {restored.content['model']['name']}, selection {restored.selection}, trial 0 of {restored.trials}")
         say(f"classes  {', '.join(restored.class_names)}   images {'x'.join(map(str, restored.shape))}")
         _list({"/".join(name): np.asarray(array) for name, array in flatten_dict(dict(restored.networks[0].variables)).items()})
         return
@@ -52,7 +51,7 @@ def export(run_dir: Path, path: Path, layout: str, trial: int) -> None:
     if path.suffix != ".safetensors":
         raise UserError(f"{path}: exports are safetensors", fix=f"call it {path.with_suffix('.safetensors')}")
     restored = Recognizer.restore(run_dir, trial=trial)
-    network, config = restored.network, run.read_json(run_dir / run.CONFIG)
+    network, config = restored.network, restored.content
     if layout == "pytorch":
         arrays = layouts.to_torch(network.model, network.variables)
     else:
@@ -73,10 +72,10 @@ def _list(arrays: dict[str, np.ndarray]) -> None:
         say(f"  {name:<{width}}  {'x'.join(map(str, array.shape)) or 'one number':<16}  {array.dtype}")
 
 
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m fexpr.models.pretrained", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(required=True, dest="command")
+def parser() -> argparse.ArgumentParser:
+    whole = argparse.ArgumentParser(prog="python -m fexpr.models.pretrained", description=__doc__,
+                                    formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = whole.add_subparsers(required=True, dest="command")
     one = commands.add_parser("inspect", help="what a file of weights, or a run directory, holds")
     one.add_argument("path", metavar="FILE", type=Path)
     two = commands.add_parser("export", help="a run's network as safetensors")
@@ -84,7 +83,11 @@ def main(argv: list[str] | None = None) -> int:
     two.add_argument("path", metavar="FILE", type=Path)
     two.add_argument("--layout", choices=("fexpr", "pytorch"), default="fexpr")
     two.add_argument("--trial", type=int, default=0, help="fold x seed, numbered as in predictions.npz")
-    a = parser.parse_args(argv)
+    return whole
+
+
+def main(argv: list[str] | None = None) -> int:
+    a = parser().parse_args(argv)
     terminal.quiet()
     return terminal.exit_code(lambda: inspect(a.path) if a.command == "inspect" else export(a.run, a.path, a.layout, a.trial))
 
