@@ -128,7 +128,7 @@ def pictures(recognizer: Any, args: argparse.Namespace) -> Iterator[pd.DataFrame
                 boxes.append(faces.box_of(pixels))
                 return None if boxes[-1] is None else faces.cut(pixels, boxes[-1], size)
 
-            names, pixels, found = images.gathered(some, recognizer.shape, flow, "HWC", None, None, fit, find)
+            names, pixels, found = images.gathered(some, recognizer.picture, flow, "HWC", None, None, fit, find)
             table = recognizer.tabulate(names, pixels, found)
             if args.annotate:
                 for path, (_, row), box in zip(some, table.iterrows(), boxes or [None] * len(some), strict=True):

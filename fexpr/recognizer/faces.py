@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from fexpr.data import faces, pairs, regions
+from fexpr.data import face_images, faces, pairs, regions
 from fexpr.data.prepare import BadInput
 from fexpr.errors import UserError
 
@@ -41,6 +41,12 @@ def find(pixels: np.ndarray, size: int) -> np.ndarray | None:
     """The largest face, cut out, or None."""
     box = box_of(pixels)
     return None if box is None else cut(pixels, box, size)
+
+
+def with_maps(pixels: np.ndarray) -> np.ndarray:
+    """Grey faces uint8 [N, H, W, 1] with their saliency as a second channel: uint8 [N, H, W, 2]."""
+    made = [face_images.with_map(face, "spectral", None) for face in pixels[..., 0]]
+    return np.stack(made) if made else np.zeros((0, *pixels.shape[1:3], 2), np.uint8)
 
 
 def pair(onset: np.ndarray, apex: np.ndarray, shape: tuple[int, int, int], data: dict, align: str, landmarks: Any) -> np.ndarray:

@@ -90,6 +90,13 @@ class Recognizer:
         return self.temperatures[0] if self.network and self.temperatures else None
 
     @property
+    def picture(self) -> tuple[int, int, int]:
+        """(H, W, C) of what people give: `shape`, less the saliency map where it is computed from the face itself."""
+        data = self.content["config"]["data"]
+        read = data["name"] == "ravdess" and data.get("map") == "saliency"  # from a folder, perhaps: nobody knows whose maps these are
+        return (*self.shape[:2], 1) if data.get("map") in ("spectral", "saliency") and not read else self.shape
+
+    @property
     def dtype(self) -> type[np.generic]:
         """Of an image."""
         return np.float32 if self.kind == "features" else np.uint8
@@ -114,7 +121,7 @@ class Recognizer:
         if self.kind == "features":
             rows = images.vectors(images_or_paths, self.shape[2])
             return self.tabulate([str(i) for i in range(len(rows))], rows)
-        names, pixels, found = images.gathered(images_or_paths, self.shape, self.kind == "flow", layout, colours, values, fit,
+        names, pixels, found = images.gathered(images_or_paths, self.picture, self.kind == "flow", layout, colours, values, fit,
                                                self._finder() if fit == "face" else None)
         return self.tabulate(names, pixels, found)
 
@@ -156,9 +163,13 @@ class Recognizer:
         return faces.pair(_frame(onset, "onset"), _frame(apex, "apex"), self.shape, self.content["config"]["data"], align, landmarks)
 
     def tabulate(self, names: list[str], pixels: np.ndarray, found: np.ndarray | None = None) -> pd.DataFrame:
-        """The table of pixels uint8 [N, H, W, C]; `found` bool [N]: False for rows without a face."""
+        """The table of pixels uint8 [N, *picture]; `found` bool [N]: False for rows without a face."""
         from fexpr.recognizer import table
 
+        if self.picture != self.shape:
+            from fexpr.recognizer import faces
+
+            pixels = faces.with_maps(pixels)
         calibrated = self.temperatures is not None
         made = table.table(names, self.members_probabilities(pixels, calibrated), self.class_names, self._decision_thresholds(),
                            np.ones(len(pixels), bool) if found is None else found)

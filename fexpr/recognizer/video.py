@@ -102,8 +102,8 @@ def batches(recognizer: Recognizer, video: Video, every: int | None = None, inte
     problems = [] if align in ALIGNMENTS else [f"align: expected one of {', '.join(map(repr, ALIGNMENTS))}; found {align!r}"]
     if every is not None and every < 1:
         problems.append(f"every: expected at least 1, found {every}")
-    if recognizer.shape[2] not in (1, 3):
-        problems.append(f"the run reads {recognizer.kind} of {recognizer.shape[2]} channels, which a video does not come with")
+    if recognizer.picture[2] not in (1, 3):
+        problems.append(f"the run reads {recognizer.kind} of {recognizer.picture[2]} channels, which a video does not come with")
     if flow and gap < 1:
         problems.append(f"interval: {interval:g} s is less than a frame of {video.source} ({video.fps:g} frames a second)")
     if flow and recognizer.content["config"]["data"]["regions"] == "landmarks":
@@ -125,7 +125,7 @@ def batches(recognizer: Recognizer, video: Video, every: int | None = None, inte
 
 def _faces(recognizer: Recognizer, video: Video, every: int, align: str) -> Iterator[tuple[str, Frame, np.ndarray | None]]:
     """Names, frames and what the network is to see of them, None where there is no face."""
-    height, width, channels = recognizer.shape
+    height, width, channels = recognizer.picture
     box, looked = None, -faces.HOLD
     for frame in video:
         if frame.number % every:
@@ -137,7 +137,7 @@ def _faces(recognizer: Recognizer, video: Video, every: int, align: str) -> Iter
             if box is None or frame.number - looked >= faces.HOLD:
                 box, looked = faces.box_of(frame.pixels), frame.number
             frame.box, image = box, None if box is None else faces.cut(pixels, box, height)
-        yield str(frame.number), frame, None if image is None else image.reshape(recognizer.shape)
+        yield str(frame.number), frame, None if image is None else image.reshape(recognizer.picture)
 
 
 def _pairs(recognizer: Recognizer, video: Video, every: int, gap: int, align: str) -> Iterator[tuple[str, Frame, np.ndarray | None]]:
@@ -157,7 +157,7 @@ def _pairs(recognizer: Recognizer, video: Video, every: int, gap: int, align: st
 
 def _tabulated(recognizer: Recognizer, waiting: list[tuple[str, Frame, np.ndarray | None]]) -> tuple[list[Frame], pd.DataFrame]:
     names, frames, seen = zip(*waiting, strict=True)
-    pixels = np.stack([np.zeros(recognizer.shape, np.uint8) if image is None else image for image in seen])
+    pixels = np.stack([np.zeros(recognizer.picture, np.uint8) if image is None else image for image in seen])
     rows = recognizer.tabulate(list(names), pixels, np.array([image is not None for image in seen]))
     rows.index.name = "frame"
     rows.insert(0, "seconds", [frame.seconds for frame in frames])

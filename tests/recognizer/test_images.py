@@ -10,6 +10,7 @@ import pytest
 from scipy.special import softmax
 
 from fexpr import export, models
+from fexpr.data import face_images
 from fexpr.errors import UserError
 from fexpr.recognizer import Network, Recognizer, images
 from fexpr.recognizer import faces as frames
@@ -167,6 +168,23 @@ def test_feature_vectors(faces):
         recogniser.predict(rows[:, :2])
     with pytest.raises(UserError, match="expected float32, found uint8"):
         recogniser.logits(np.zeros((1, 1, 1, 3), np.uint8))
+
+
+def test_a_saliency_map_is_computed_from_the_face(faces):
+    """As FER2013's own second channel is; maps that may have been read from a folder are not made up."""
+    restored = Recognizer.restore(faces[0])
+    pictures = np.random.default_rng(0).integers(0, 256, (3, 48, 48, 1), np.uint8)
+    both = np.stack([face_images.with_map(face, "spectral", None) for face in pictures[..., 0]])
+    weights = np.random.default_rng(1).normal(size=(48 * 48 * 2, 7)).astype(np.float32)
+    variables = {"params": {"head": {"kernel": weights, "bias": np.zeros(7, np.float32)}}}
+    scaling = np.zeros(2, np.float32), np.full(2, 255 * 48, np.float32)
+    network = Network(models.build("logistic", num_classes=7), "float32", "none", variables, *scaling)
+    content = {"config": {"data": {"name": "fer2013", "map": "saliency"}}}
+    mapped = dataclasses.replace(restored, networks=(network,), shape=(48, 48, 2), temperatures=None, content=content)
+    np.testing.assert_allclose(mapped.predict(pictures)[list(mapped.class_names)], mapped.probabilities(both), rtol=1e-5)
+    content["config"]["data"]["name"] = "ravdess"
+    with pytest.raises(UserError, match="expected 2 channels, found 1"):
+        mapped.predict(pictures)
 
 
 def test_no_images_give_an_empty_table(faces):

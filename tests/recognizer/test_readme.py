@@ -1,0 +1,33 @@
+"""What the README says of a finished run, run word for word: every line of its block."""
+
+import re
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.launching import ROOT
+from tests.recognizer.runs import stored
+from tests.recognizer.test_video import film
+
+
+def test_the_lines_of_the_readme(faces, tmp_path, monkeypatch):
+    portrait = pytest.importorskip("skimage.data").astronaut()
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (block,) = (b for b in re.findall(r"^```\w*\n(.*?)^```$", readme, re.M | re.S) if "import Recognizer" in b)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "cnn_simple_fer2013").symlink_to(faces[0])
+    (tmp_path / "runs" / "htnet_samm").symlink_to(stored(tmp_path))
+    for name in ("anna.png", "ben.jpg", "onset.png", "apex.png"):
+        cv2.imwrite(str(tmp_path / name), portrait[..., ::-1])
+    film(tmp_path / "clip.avi", [portrait[:300, 80:380]] * 5).rename(tmp_path / "clip.mp4")
+    monkeypatch.chdir(tmp_path)
+    names = {"images": np.random.default_rng(0).random((2, 3, 60, 60))}
+    said = []
+    for line in block.splitlines():
+        if line.startswith("r.predict"):
+            said.append(eval(line, names))
+        else:
+            exec(line, names)
+    assert [len(table) for table in said] == [2, 2, 1, 1]
+    assert all("no face" not in table["decision"].tolist() for table in said)
