@@ -21,10 +21,11 @@ def filter_frames(config: ConfigDict, workdir: Path) -> None:
     """
     dataset, folds = pipeline.prepare(config)
     filtering.check(config, dataset, folds)
+    given = filtering.gaussians(config, dataset)
     judged = filtering.stage(config, filtering.ALL, workdir, dataset, folds)
     rows: list[StageRow] = [describe_stage(config, filtering.ALL, workdir, dataset, folds, folds, judged)]
     for name in config.filter.stages:
-        kept = [filtering.masks(name, dataset, fold, judged[i])[0] for i, fold in enumerate(folds)]
+        kept = [filtering.masks(name, dataset, fold, judged[i], given)[0] for i, fold in enumerate(folds)]
         less = [filtering.filtered(name, fold, mask, dataset) for fold, mask in zip(folds, kept, strict=True)]
         own = filtering.stage(config, name, workdir, dataset, less)
         rows.append(describe_stage(config, name, workdir, dataset, folds, less, own))

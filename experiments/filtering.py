@@ -18,7 +18,9 @@ from ml_collections import ConfigDict
 
 from experiments import pipeline, program, results, run_dir, transfer
 from fexpr import run
+from fexpr.data import au_gaussians
 from fexpr.data.dataset import Dataset
+from fexpr.data.ravdess_names import EMOTIONS
 from fexpr.data.splits import Fold
 from fexpr.errors import UserError
 from fexpr.evaluate import frame_filters as filters
@@ -94,6 +96,19 @@ def parse(text: str) -> tuple[Filter, float]:
     if not chosen.low <= number <= chosen.high:
         raise UserError(f"config.filter.stages: {text!r}: expected a value from {chosen.low:g} to {chosen.high:g}", fix=fix)
     return chosen, number
+
+
+def gaussians(config: ConfigDict, dataset: Dataset) -> filters.Gaussians | None:
+    """Those of `config.filter.gaussians`; None where each fold's training frames are to give them.
+
+    Raises:
+      UserError: files that cannot be used, or other classes than RAVDESS'.
+    """
+    if not config.filter.gaussians:
+        return None
+    if dataset.class_names != EMOTIONS:
+        raise UserError(f"filter.gaussians are of RAVDESS' emotions, {config.data.name} has {', '.join(dataset.class_names)}")
+    return filters.Gaussians(*au_gaussians.read(config.filter.gaussians))
 
 
 def masks(text: str, dataset: Dataset, fold: Fold, posteriors: np.ndarray, gaussians: filters.Gaussians | None = None,

@@ -22,11 +22,12 @@ def iterate_filtering(config: ConfigDict, workdir: Path) -> None:
     """
     dataset, folds = pipeline.prepare(config)
     filtering.check(config, dataset, folds)
+    given = filtering.gaussians(config, dataset)
     before = filtering.ALL
     judged = first = filtering.stage(config, before, workdir, dataset, folds)
     rows = [describe_stage(config, before, workdir, dataset, folds, folds, judged)]
     for number, name in enumerate(config.filter.stages, 1):
-        kept = [filtering.masks(name, dataset, fold, judged[i])[0] for i, fold in enumerate(folds)]
+        kept = [filtering.masks(name, dataset, fold, judged[i], given)[0] for i, fold in enumerate(folds)]
         less = [filtering.filtered(name, fold, mask, dataset) for fold, mask in zip(folds, kept, strict=True)]
         carried = filtering.weights(workdir / before.replace("=", "_"), len(folds)) if config.filter.weights == "carry" else None
         label = f"{number}_{name}"  # a filter may come twice

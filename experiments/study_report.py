@@ -41,7 +41,8 @@ def describe_stage(config: ConfigDict, name: str, workdir: Path, dataset: Datase
            "rules": metrics["clips"]["rules"], "rule": metrics["clips"]["rule"], "frames": metrics["clips"]["frames"]["accuracy"],
            "seconds": content.get("wall_seconds"), "truth": _truth(dataset, folds, used)}
     if text != filtering.ALL:
-        tests = [filtering.masks(text, dataset, fold, own[t])[1] for t, fold in enumerate(folds)]
+        given = filtering.gaussians(config, dataset)
+        tests = [filtering.masks(text, dataset, fold, own[t], given)[1] for t, fold in enumerate(folds)]
         row["filtered_test"] = _filtered_test(config, folder, dataset, folds, tests)
         row["test_kept"] = float(np.concatenate(tests).mean())
     return row
@@ -108,7 +109,7 @@ def _traces(path, config: ConfigDict, dataset: Dataset, folds: Sequence[Fold], j
     if not config.filter.stages:
         return
     fold, name = folds[0], config.filter.stages[0]
-    mask = filtering.masks(name, dataset, fold, judged[0])[0]
+    mask = filtering.masks(name, dataset, fold, judged[0], filtering.gaussians(config, dataset))[0]
     clips, first = np.unique(dataset.extras["video"][fold.train], return_index=True)
     of_class = {int(dataset.labels[fold.train[i]]): clip for clip, i in zip(clips[::-1], first[::-1], strict=True)}  # one an emotion
     panels = []
