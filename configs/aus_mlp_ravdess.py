@@ -14,9 +14,9 @@ def get_config(variant: str = ""):
     config = base.get_config(variant)
     config.experiment, config.data.name = "cross_validate", "ravdess_aus"
     config.split.protocol, config.split.inner, config.split.seeds = "ravdess", 5, 5
-    config.model = {"name": "mlp", "hidden": (80,), "batch_norm": False, "dropout": 0.5}
+    config.model = {"name": "mlp", "hidden": (256,), "batch_norm": False, "dropout": 0.3}
     config.train.loss, config.train.monitor, config.train.batch_size = "cross_entropy", "loss", 64
-    config.optimizer.learning_rate, config.optimizer.weight_decay = 1e-3, 1e-2
+    config.optimizer.learning_rate, config.optimizer.weight_decay = 3e-3, 3.0
     config.data.synthetic_clips = 60 if variant == "debug" else 480
     if variant == "debug":
         config.split.inner, config.split.seeds = 2, 2
