@@ -8,11 +8,14 @@ from ml_collections import ConfigDict
 
 from experiments import filtering, pipeline
 from experiments.study_report import StageRow, describe_stage, write_study
+from fexpr.errors import UserError
 from fexpr.terminal import say
 
 
 def filter_frames(config: ConfigDict, workdir: Path) -> None:
     """Leaves a run directory for each stage under `workdir`, study.json and study.html; finished stages are not trained again.
+
+    A filter that leaves some emotion no frame is named, and left out.
 
     The filters are `config.filter.stages`; every fold's model of the stage `all` judges the frames that its own fold trains on.
 
@@ -24,10 +27,16 @@ def filter_frames(config: ConfigDict, workdir: Path) -> None:
     given = filtering.gaussians(config, dataset)
     judged = filtering.stage(config, filtering.ALL, workdir, dataset, folds)
     rows: list[StageRow] = [describe_stage(config, filtering.ALL, workdir, dataset, folds, folds, judged)]
+    left_out = {}
     for name in config.filter.stages:
         kept = [filtering.masks(name, dataset, fold, judged[i], given)[0] for i, fold in enumerate(folds)]
-        less = [filtering.filtered(name, fold, mask, dataset) for fold, mask in zip(folds, kept, strict=True)]
+        try:
+            less = [filtering.filtered(name, fold, mask, dataset) for fold, mask in zip(folds, kept, strict=True)]
+        except UserError as e:  # the others need not wait for it
+            say(f"\nstage      {name}: not trained: {e.title}", style="yellow")
+            left_out[name] = e.title
+            continue
         own = filtering.stage(config, name, workdir, dataset, less)
         rows.append(describe_stage(config, name, workdir, dataset, folds, less, own))
-    page = write_study(config, workdir, dataset, folds, rows, judged)
+    page = write_study(config, workdir, dataset, folds, rows, judged, left_out)
     say(f"\nreport     {page}")

@@ -157,7 +157,7 @@ def stage(config: ConfigDict, name: str, workdir: Path, dataset: Dataset, folds:
     """
     began, folder = time.monotonic(), workdir / name.replace("=", "_")
     own = config.copy_and_resolve_references()
-    own.filter.stages = (name,)
+    own.experiment, own.filter.stages = "cross_validate", (name,)  # which is what a stage is, and reported as
     point = program.Point(own, folder)
     kept = sum(len(f.train) for f in folds)
     if not point.finished or not (folder / run.METRICS).exists():
@@ -215,6 +215,6 @@ def check(config: ConfigDict, dataset: Dataset, folds: Sequence[Fold]) -> None:
         try:
             parse(text)
         except UserError as e:
-            problems.append(str(e).replace("\n", " "))
+            problems.append(e.title)
     if problems:
         raise UserError("frames cannot be filtered by this config", problems, fix="see configs/stn_ravdess_filtered.py")

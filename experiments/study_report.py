@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -71,11 +71,19 @@ def _truth(dataset: Dataset, folds: Sequence[Fold], used: Sequence[Fold]) -> dic
 
 
 def write_study(config: ConfigDict, workdir: Path, dataset: Dataset, folds: Sequence[Fold], rows: Sequence[StageRow],
-                judged: np.ndarray) -> Path:
-    """study.json, figures and study.html; the table on the terminal. `judged` [T, N, K] is of the stage `all`. Returns the page."""
+                judged: np.ndarray, left_out: Mapping[str, str] | None = None) -> Path:
+    """study.json, figures and study.html; the table on the terminal.
+
+    Args:
+      judged: posteriors [T, N, K] of the stage `all`. left_out: filters that could not be used, and why.
+
+    Returns:
+      The page.
+    """
     title = f"{config.model.name}, {config.model.get('variant', '')} on {config.data.name}: training on fewer frames"
     content = {"format": run.FORMAT_VERSION, "title": title, "source": dataset.source, "experiment": config.experiment,
-               "weights": config.filter.weights, "classes": list(dataset.class_names), "stages": list(rows)}
+               "weights": config.filter.weights, "classes": list(dataset.class_names), "stages": list(rows),
+               "left_out": dict(left_out or {})}
     run.write_json(workdir / "study.json", content)
     figures, synthetic = workdir / run.FIGURES, dataset.synthetic
     drawn = []

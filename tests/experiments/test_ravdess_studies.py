@@ -1,31 +1,30 @@
 """RAVDESS' studies as a user runs them, on drawn actors."""
 
 import dataclasses
+import sys
 
 import jax
 import numpy as np
 import pytest
 
-from configs import stn_ravdess_iterative
-from experiments import filtering, fuse, iterate_filtering
+from configs import aus_mlp_ravdess, stn_ravdess_iterative
+from experiments import cross_validate, filtering, fuse, iterate_filtering
 from fexpr import run
 from fexpr.data.dataset import Dataset
 from fexpr.data.splits import Fold
 from fexpr.errors import UserError
 from fexpr.train import checkpoint
-from tests.launching import ROOT, launch
-
-SMALL = ("--config.evaluate.resamples=20", "--config.log.tensorboard=False")
 
 
-@pytest.fixture(scope="module")
-def shared_cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("shared_cache")
+def small(module):
+    """Its debug config, with what costs time made small."""
+    config = module.get_config("debug")
+    config.train.epochs, config.evaluate.resamples, config.log.tensorboard, config.data.source = 2, 20, False, "synthetic"
+    return config
 
 
-def test_action_units_by_folds_of_actors_and_their_seeds_fused(shared_cache, tmp_path):
-    done = launch(tmp_path, shared_cache, f"--config={ROOT}/configs/aus_mlp_ravdess.py:debug", *SMALL, f"--workdir={tmp_path / 'aus'}")
-    assert done.returncode == 0, done.stderr
+def test_action_units_by_folds_of_actors_and_their_seeds_fused(tmp_path):
+    cross_validate(small(aus_mlp_ravdess), tmp_path / "aus")
     found = run.read_arrays(tmp_path / "aus" / run.PREDICTIONS)
     for fold in range(3):  # two turns: every training actor validates once
         mine = found["trial_fold"][found["trial"]] == fold
@@ -92,34 +91,53 @@ def test_filters_that_cannot_be_used():
         filtering.masks("gaussian=50", bare, fold, posteriors)
 
 
-def test_stages_of_a_study_carry_weights_over_and_are_not_trained_twice(shared_cache, tmp_path, monkeypatch, capsys):
-    done = launch(tmp_path, shared_cache, f"--config={ROOT}/configs/stn_ravdess_iterative.py:debug", *SMALL, "--config.train.epochs=2",
-                  f"--workdir={tmp_path / 'study'}")
-    assert done.returncode == 0, done.stderr
-    study = run.read_json(tmp_path / "study" / "study.json")
+def test_stages_of_a_study_carry_weights_over_and_are_not_trained_twice(tmp_path, capsys):
+    config = small(stn_ravdess_iterative)
+    config.model = {"name": "mlp", "hidden": (32,), "batch_norm": False, "dropout": 0.0}  # compiled in no time
+    iterate_filtering(config, tmp_path)
+    study = run.read_json(tmp_path / "study.json")
     assert [s["name"] for s in study["stages"]] == ["all", "1_percentile=50"]
     first, second = study["stages"]
-    assert first["kept"] == 1
+    assert first["kept"] == first["truth"]["recall"] == 1
     assert 0.5 <= second["kept"] < 0.7
-    assert first["truth"]["recall"] == 1
-    assert set(second["filtered_test"]) == set(second["rules"])
     assert 0.5 <= second["test_kept"] < 0.7
-    page = (tmp_path / "study" / "study.html").read_text()
-    assert "SYNTHETIC" in page
-    for name in ("stages", "kept", "traces", "looks", "action_units"):
-        assert (tmp_path / "study" / run.FIGURES / f"{name}.png").is_file()
+    assert set(second["filtered_test"]) == set(second["rules"])
+    metrics = run.read_json(tmp_path / "1_percentile_50" / run.METRICS)
+    assert metrics["clips"]["rules"] == second["rules"]
+    assert metrics["rows"]["test"] == 24  # clips, not frames
+    assert "SYNTHETIC" in (tmp_path / "study.html").read_text()
+    assert {path.stem for path in (tmp_path / run.FIGURES).iterdir()} == {"stages", "kept", "traces", "action_units"}
 
-    before, after = (checkpoint.load_variables(tmp_path / "study" / s["run_dir"], "best_val") for s in study["stages"])
+    before, after = (checkpoint.load_variables(tmp_path / s["run_dir"], "best_val") for s in study["stages"])
     moved = [np.abs(a - b).max() for a, b in zip(jax.tree.leaves(before["params"]), jax.tree.leaves(after["params"]), strict=True)]
-    assert 0 < max(moved) < 0.02  # two epochs of a step each at 1e-3 away from where the stage before ended; a new start is 0.3 away
+    assert 0 < max(moved) < 0.01  # two epochs of a step each at 1e-3 from where the stage before ended; of a new start they would be far
 
-    stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "study").glob(f"*/{run.PREDICTIONS}")}
+    stamps = {path: path.stat().st_mtime_ns for path in tmp_path.glob(f"*/{run.PREDICTIONS}")}
     assert len(stamps) == 2
-    (tmp_path / "study" / "study.json").unlink()
-    monkeypatch.setenv("FEXPR_CACHE_DIR", str(shared_cache))
-    config = stn_ravdess_iterative.get_config("debug")
-    config.train.epochs, config.evaluate.resamples, config.log.tensorboard = 2, 20, False
-    iterate_filtering(config, tmp_path / "study")
+    capsys.readouterr()
+    iterate_filtering(config, tmp_path)
     assert capsys.readouterr().out.count("finished already") == 2
     assert stamps == {path: path.stat().st_mtime_ns for path in stamps}
-    assert run.read_json(tmp_path / "study" / "study.json") == study
+    assert run.read_json(tmp_path / "study.json") == study
+
+
+def test_a_filter_that_leaves_an_emotion_nothing_is_left_out_and_the_others_go_on(monkeypatch):
+    dataset, fold, posteriors = frames()
+    config = stn_ravdess_iterative.get_config("debug")
+    config.filter.stages = ("threshold=1", "percentile=40")
+    trained, written = {}, {}
+    module = sys.modules["experiments.filter_frames"]  # the package has a function of that name
+    monkeypatch.setattr(module.pipeline, "prepare", lambda _: (dataset, [fold, fold]))
+
+    def stage(config, name, workdir, dataset, folds):
+        trained[name] = folds
+        return posteriors[None].repeat(2, axis=0)
+
+    monkeypatch.setattr(filtering, "stage", stage)
+    monkeypatch.setattr(module, "describe_stage", lambda c, name, *rest: {"name": name})
+    monkeypatch.setattr(module, "write_study", lambda *arguments: written.update(rows=arguments[4], left_out=arguments[6]))
+    module.filter_frames(config, None)
+    assert [row["name"] for row in written["rows"]] == ["all", "percentile=40"]
+    assert "no frame of calm, glad" in written["left_out"]["threshold=1"]
+    wanted = fold.train[filtering.masks("percentile=40", dataset, fold, posteriors)[0]]
+    np.testing.assert_array_equal(trained["percentile=40"][0].train, wanted)
