@@ -54,18 +54,26 @@ def weights(folder, selection="last"):
     return jax.tree.map(lambda x: x[0], checkpoint.load_variables(folder, selection))
 
 
-@pytest.mark.parametrize("how", ["run", "export"])
-def test_a_run_goes_on_where_another_ended(source, how, tmp_path, capsys):
-    """With next to no learning, the next run's predictions are those of the first, out of the run or out of its export."""
-    start = {"init__from_run": str(source)}
-    if how == "export":
-        assert main(["export", str(source), str(tmp_path / "w.safetensors")]) == 0
-        start = {"init__from_file": str(tmp_path / "w.safetensors")}
-    fit(settings(**start, train__epochs=1, optimizer__learning_rate=1e-12, seed=5), tmp_path / "next")
+def test_a_run_goes_on_where_another_ended(source, tmp_path, capsys):
+    """With next to no learning, the next run's predictions are those of the first."""
+    fit(settings(init__from_run=str(source), train__epochs=1, optimizer__learning_rate=1e-12, seed=5), tmp_path / "next")
     assert "6 arrays loaded" in capsys.readouterr().out
     np.testing.assert_allclose(logits(tmp_path / "next"), logits(source, "best_val"), atol=1e-5)
     facts = run.read_json(tmp_path / "next" / run.CONFIG)["init"]
     assert (facts["loaded"], facts["anew"]) == (6, {})
+
+
+def test_an_export_begins_what_the_run_begins(source, tmp_path, capsys):
+    assert main(["export", str(source), str(tmp_path / "w.safetensors")]) == 0
+    data = rows.load(settings())
+    one, two = (transfer.begin(settings(**start), *data).variables for start in (
+        {"init__from_run": str(source)}, {"init__from_file": str(tmp_path / "w.safetensors")}))
+    jax.tree.map(np.testing.assert_array_equal, one, two)
+    assert main(["export", str(source), str(tmp_path / "w.pth")]) == 2
+    assert main(["export", str(source), str(tmp_path / "w.safetensors"), "--layout=pytorch"]) == 2
+    said = capsys.readouterr().err
+    assert "exports are safetensors" in said
+    assert "SimpleFERCNN has no layout for PyTorch" in said
 
 
 def test_a_last_layer_of_another_width_starts_anew_and_frozen_layers_stay(source, tmp_path, capsys):
@@ -88,8 +96,6 @@ def test_features_are_computed_once_and_the_run_is_that_of_the_whole_network(sou
     changes = {"init__from_run": str(source), "init__features": True, "train__eval_batch": 48, "optimizer__weight_decay": 0.1}
     fit(settings(**changes), tmp_path / "one")
     assert "features   160 x 9216, 160 computed at" in capsys.readouterr().out
-    fit(settings(**changes, seed=1), tmp_path / "two")
-    assert "features   160 x 9216, out of the cache" in capsys.readouterr().out
     before, after = weights(source, "best_val"), weights(tmp_path / "one")
     jax.tree.map(np.testing.assert_array_equal, before["params"]["conv_1"], after["params"]["conv_1"])
     assert not np.array_equal(before["params"]["head"]["kernel"], after["params"]["head"]["kernel"])
@@ -97,8 +103,10 @@ def test_features_are_computed_once_and_the_run_is_that_of_the_whole_network(sou
     restored = Recognizer.restore(tmp_path / "one")
     assert restored.selection == "best_val"
     np.testing.assert_allclose(restored.logits(dataset.images[fold.test]), logits(tmp_path / "one", "best_val"), atol=2e-5)
+    again = transfer.begin(settings(**changes, seed=1), dataset, [fold])
+    assert "features   160 x 9216, out of the cache" in capsys.readouterr().out
     other = transfer.begin(settings(init__features=True), dataset, [fold])  # random weights: another trunk, other features
-    assert not np.allclose(other.features, transfer.begin(settings(**changes), dataset, [fold]).features)
+    assert not np.allclose(again.features, other.features)
 
 
 def test_rows_that_the_first_network_saw_must_not_test_the_second(source):
