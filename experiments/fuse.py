@@ -3,6 +3,8 @@
   python -m experiments.fuse runs/aus_mlp_ravdess runs/stn_ravdess --out=runs/fused      late fusion: the runs' mean posteriors
   python -m experiments.fuse runs/aus_mlp_ravdess --out=runs/aus_mlp_ensemble            its seeds' mean posteriors
   python -m experiments.fuse runs/sweep/* --choose=nll --out=runs/nested                 each fold by the run best on its validation rows
+
+A run on frames takes part with its clips, as its own rule (config.evaluate.clips) decides them.
 """
 
 from __future__ import annotations
@@ -14,9 +16,11 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from fexpr import run, terminal
 from fexpr.errors import UserError
-from fexpr.evaluate import evaluate, fusion
+from fexpr.evaluate import evaluate, fusion, video
 from fexpr.evaluate.headline import print_headline
 from fexpr.evaluate.report import write_page
 from fexpr.terminal import say
@@ -47,8 +51,8 @@ def fuse(args: argparse.Namespace, command: str) -> Path:
     if args.out.is_dir() and any(args.out.iterdir()) and not (args.out / run.METRICS).is_file():
         raise UserError(f"{args.out} is not empty and holds no run of fexpr", fix="choose another --out")
     contents = {str(r): run.read_json(r / run.CONFIG) for r in args.runs}
-    predictions, chosen = fusion.fuse({name: run.read_arrays(Path(name) / run.PREDICTIONS) for name in contents}, args.selection, args.rule,
-                                      args.choose)  # fmt: skip
+    found = {name: _of_clips(Path(name), content) for name, content in contents.items()}
+    predictions, chosen = fusion.fuse(found, args.selection, args.rule, args.choose)
     data = next(iter(contents.values()))["data"]
     sources = list(dict.fromkeys(c["data"]["source"] for c in contents.values()))
     source = "synthetic" if "synthetic" in sources else "+".join(sources)
@@ -68,6 +72,12 @@ def fuse(args: argparse.Namespace, command: str) -> Path:
     print_headline(metrics)
     say(f"\nreport     {page}")
     return page
+
+
+def _of_clips(folder: Path, content: dict) -> dict[str, np.ndarray]:
+    """The arrays of predictions.npz; of frames, what the run's own rule makes of their clips."""
+    found = run.read_arrays(folder / run.PREDICTIONS)
+    return video.decide(found, content["config"]["evaluate"]["clips"]) if "video" in found else found
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -80,7 +80,7 @@ def report(config: ConfigDict, dataset: Dataset, workdir: Path, quiet: bool = Fa
     if "video" in found:  # frames decide, clips are counted
         resamples = config.evaluate.resamples
         clips = {"clips": {"rule": config.evaluate.clips, "rules": video.compare(found, config.train.selection, resamples),
-                           "frames": video.frame_accuracy(found, config.train.selection, resamples)}}
+                           "frames": video.of_frames(found, config.train.selection, resamples)}}
         found = video.decide(found, config.evaluate.clips)
         names, first, count = np.unique(dataset.extras["video"], return_index=True, return_counts=True)
         images = dict(zip(names, dataset.pictures[first + count // 2], strict=True))  # of a clip its middle frame

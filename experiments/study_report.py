@@ -124,7 +124,7 @@ def _traces(path, config: ConfigDict, dataset: Dataset, folds: Sequence[Fold], j
     for label, clip in sorted(of_class.items())[:: max(1, len(of_class) // TRACES)][:TRACES]:
         at = np.flatnonzero(dataset.extras["video"][fold.train] == clip)
         rows = fold.train[at]
-        shown = dataset.extras["shown"][rows] if "shown" in dataset.extras else None
+        shown = dataset.extras["shown"][rows] if "shown" in dataset.extras and label else None  # neutral clips show nothing
         panels.append((f"{dataset.class_names[label]}  {clip}", judged[0][rows], label, mask[at], shown))
     truth = " Orange: what the drawn face really shows." if synthetic else ""
     frame_plots.traces(path("traces", (

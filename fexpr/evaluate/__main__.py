@@ -16,7 +16,7 @@ import numpy as np
 import fexpr
 from fexpr import run, terminal
 from fexpr.errors import UserError
-from fexpr.evaluate import evaluate
+from fexpr.evaluate import evaluate, video
 from fexpr.evaluate.bootstrap import RESAMPLES
 from fexpr.evaluate.external import LAYOUTS, notes, read_predictions
 from fexpr.evaluate.headline import print_headline
@@ -54,7 +54,7 @@ def report(args: argparse.Namespace, command: str) -> Path:
     """
     path, out = args.predictions[0], _out(args, f"{args.predictions[0].stem}_report")
     names = [name.strip() for name in args.labels.split(",")] if args.labels else None
-    predictions = read_predictions(_file(path), args.val, names)
+    predictions = _clips(path, read_predictions(_file(path), args.val, names))
     elsewhere = "counts_from" in predictions
     try:
         alone = len(np.unique(predictions["groups"])) == len(predictions["groups"])
@@ -80,7 +80,7 @@ def comparison(args: argparse.Namespace, command: str) -> Path:
         raise UserError("--val and --labels are for one file", fix="a comparison takes no calibration map, and class names from the files")
     out, candidates = _out(args, "comparison"), []
     for path, name in zip(args.predictions, unique_names(args.predictions), strict=True):
-        predictions = read_predictions(_file(path))
+        predictions = _clips(path, read_predictions(_file(path)))
         candidates.append(Candidate(name, predictions, _selection(args, path, predictions), _source(path)))
     try:
         found = compare(candidates, resamples=args.resamples)
@@ -108,6 +108,14 @@ def _file(path: Path) -> Path:
         raise UserError(f"{path} holds no finished run", [f"{run.PREDICTIONS}: missing"],
                         fix="the command of an unfinished run goes on with it")
     return path / run.PREDICTIONS
+
+
+def _clips(path: Path, predictions: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Predictions of frames as the run's own rule decides their clips; others as they are."""
+    if "video" not in predictions:
+        return predictions
+    rule = run.read_json(path / run.METRICS)["clips"]["rule"] if (path / run.METRICS).is_file() else "sum"
+    return video.decide(predictions, rule)
 
 
 def _selection(args: argparse.Namespace, path: Path, predictions: dict[str, np.ndarray]) -> str:

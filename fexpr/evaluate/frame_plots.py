@@ -33,7 +33,7 @@ def by_stage(path: Path, rows: Sequence[dict], synthetic: bool) -> None:
         ax.patch.set_visible(False)
         ax.set_xticks(x, [row["name"] for row in rows], rotation=25 if len(rows) > 3 else 0, ha="right" if len(rows) > 3 else "center")
         ax.set(ylabel="accuracy of clips", ylim=(0, 1))
-        figure.legend(loc="outside upper right", ncols=3)
+        figure.legend(loc="outside lower center", ncols=3)
 
 
 def kept_by_class(path: Path, rows: Sequence[dict], names: Sequence[str], synthetic: bool) -> None:

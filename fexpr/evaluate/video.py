@@ -15,7 +15,7 @@ from fexpr.evaluate.answers import model_answer
 from fexpr.evaluate.headline import in_words, print_table
 from fexpr.evaluate.measure import measure
 from fexpr.evaluate.predictions import checked
-from fexpr.evaluate.recalibration import fit_temperature
+from fexpr.evaluate.recalibration import fit_temperature, fit_trial
 from fexpr.terminal import console, say
 
 RULES = {
@@ -121,8 +121,9 @@ def compare(predictions: dict[str, np.ndarray], selection: str, resamples: int, 
     return table
 
 
-def frame_accuracy(predictions: dict[str, np.ndarray], selection: str, resamples: int, seed: int = 0) -> dict:
-    """How often single test frames are right, by the same bootstrap over actors: counted by actor first, as frames are many."""
+def of_frames(predictions: dict[str, np.ndarray], selection: str, resamples: int, seed: int = 0) -> dict:
+    """How often single test frames are right, by the same bootstrap over actors (counted by actor first, as frames are many); and the
+    temperature of each trial, fitted to its validation frames: what calibrates the network itself (None of a trial that failed)."""
     mine = (predictions["selection"] == selection) & (predictions["split"] == "test")
     right = predictions["logits"][mine].argmax(axis=1) == predictions["labels"][mine]
     names, index = np.unique(predictions["groups"][mine], return_inverse=True)
@@ -130,7 +131,9 @@ def frame_accuracy(predictions: dict[str, np.ndarray], selection: str, resamples
     drawn = np.random.default_rng(seed).integers(0, len(names), (resamples, len(names)))
     samples = hits[drawn].sum(axis=1) / frames[drawn].sum(axis=1)
     low, high = np.quantile(samples, [0.025, 0.975]) if len(names) > 1 else (None, None)
-    return {"accuracy": {"value": float(right.mean()), "low": low, "high": high}, "rows": int(mine.sum())}
+    fitted = [None if failed else float(fit_trial(predictions, selection, t, "temperature").temperature)
+              for t, failed in enumerate(predictions["failed"])]
+    return {"accuracy": {"value": float(right.mean()), "low": low, "high": high}, "rows": int(mine.sum()), "temperature": fitted}
 
 
 def print_rules(clips: dict) -> None:

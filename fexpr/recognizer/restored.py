@@ -54,9 +54,13 @@ def read(run_dir: Path, selection: str | None, trial: int | None) -> Restored:
 
 
 def temperatures(found: Restored) -> tuple[float, ...] | None:
-    """Of each member, fitted on its validation rows when the run was evaluated; None where they are of another selection, or none."""
+    """Of each member, fitted on its validation rows when the run was evaluated; None where they are of another selection, or none.
+
+    Where clips were evaluated, `calibration` is about clips: the network's own temperature is that of its frames.
+    """
     fitted = found.metrics["calibration"].get("temperature") if found.metrics["selection"] == found.selection else None
-    values = [fitted["parameters"]["temperature"][t] for t in found.members] if fitted else [None]
+    of_trial = found.metrics["clips"]["frames"] if "clips" in found.metrics else fitted["parameters"] if fitted else None
+    values = [of_trial["temperature"][t] for t in found.members] if fitted else [None]
     return None if None in values else tuple(values)
 
 

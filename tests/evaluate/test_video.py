@@ -6,7 +6,8 @@ from scipy.special import log_softmax, softmax
 
 from fexpr.errors import UserError
 from fexpr.evaluate import evaluate
-from fexpr.evaluate.video import RULES, compare, decide, frame_accuracy
+from fexpr.evaluate.recalibration import fit_temperature
+from fexpr.evaluate.video import RULES, compare, decide, of_frames
 
 K = 3
 
@@ -75,7 +76,9 @@ def test_clips_are_rows_of_an_evaluation():
     table = compare(p, "last", resamples=20)
     assert set(table) == set(RULES)
     assert table["sum"]["accuracy"]["value"] == metrics["test"]["accuracy"]["value"]
-    alone = frame_accuracy(p, "last", 50)
+    alone = of_frames(p, "last", 50)
+    val = p["split"] == "val"
+    assert alone["temperature"] == [fit_temperature(p["logits"][val], p["labels"][val], p["split"][val]).temperature]
     test = p["split"] == "test"
     assert np.isclose(alone["accuracy"]["value"], (p["logits"].argmax(1) == p["labels"])[test].mean())
     assert alone["accuracy"]["low"] <= alone["accuracy"]["value"] <= alone["accuracy"]["high"]

@@ -13,6 +13,8 @@ from fexpr import run
 from fexpr.data.dataset import Dataset
 from fexpr.data.splits import Fold
 from fexpr.errors import UserError
+from fexpr.evaluate import __main__ as evaluate_main
+from fexpr.recognizer import Recognizer
 from fexpr.train import checkpoint
 
 
@@ -23,15 +25,26 @@ def small(module):
     return config
 
 
-def test_action_units_by_folds_of_actors_and_their_seeds_fused(tmp_path):
-    cross_validate(small(aus_mlp_ravdess), tmp_path / "aus")
-    found = run.read_arrays(tmp_path / "aus" / run.PREDICTIONS)
+@pytest.fixture(scope="module")
+def action_units(tmp_path_factory):
+    """A finished run on averaged action units of six actors with four clips each."""
+    folder = tmp_path_factory.mktemp("aus")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FEXPR_CACHE_DIR", str(folder / "cache"))
+        config = small(aus_mlp_ravdess)
+        config.data.synthetic_clips = 24
+        cross_validate(config, folder / "aus")
+    return folder / "aus"
+
+
+def test_action_units_by_folds_of_actors_and_their_seeds_fused(action_units, tmp_path):
+    found = run.read_arrays(action_units / run.PREDICTIONS)
     for fold in range(3):  # two turns: every training actor validates once
         mine = found["trial_fold"][found["trial"]] == fold
         of = {split: set(found["groups"][mine & (found["split"] == split)]) for split in ("val", "test")}
         assert not of["val"] & of["test"]
         assert len(of["val"]) + len(of["test"]) == 6
-    assert fuse.main([str(tmp_path / "aus"), f"--out={tmp_path / 'fused'}", "--resamples=20"]) == 0
+    assert fuse.main([str(action_units), f"--out={tmp_path / 'fused'}", "--resamples=20"]) == 0
     metrics = run.read_json(tmp_path / "fused" / run.METRICS)
     assert metrics["rows"]["test"] == len(set(found["ids"]))
     assert {row["group"] for row in metrics["per_group"]} == {f"actor{a:02d}" for a in range(1, 7)}
@@ -91,7 +104,7 @@ def test_filters_that_cannot_be_used():
         filtering.masks("gaussian=50", bare, fold, posteriors)
 
 
-def test_stages_of_a_study_carry_weights_over_and_are_not_trained_twice(tmp_path, capsys):
+def test_stages_of_a_study_carry_weights_over_and_are_not_trained_twice(action_units, tmp_path, capsys):
     config = small(stn_ravdess_iterative)
     config.model = {"name": "mlp", "hidden": (32,), "batch_norm": False, "dropout": 0.0}  # compiled in no time
     iterate_filtering(config, tmp_path)
@@ -102,8 +115,8 @@ def test_stages_of_a_study_carry_weights_over_and_are_not_trained_twice(tmp_path
     assert 0.5 <= second["kept"] < 0.7
     assert 0.5 <= second["test_kept"] < 0.7
     assert set(second["filtered_test"]) == set(second["rules"])
-    metrics = run.read_json(tmp_path / "1_percentile_50" / run.METRICS)
-    assert metrics["clips"]["rules"] == second["rules"]
+    metrics = run.read_json(tmp_path / "all" / run.METRICS)
+    assert metrics["clips"]["rules"] == first["rules"]
     assert metrics["rows"]["test"] == 24  # clips, not frames
     assert "SYNTHETIC" in (tmp_path / "study.html").read_text()
     assert {path.stem for path in (tmp_path / run.FIGURES).iterdir()} == {"stages", "kept", "traces", "action_units"}
@@ -119,6 +132,14 @@ def test_stages_of_a_study_carry_weights_over_and_are_not_trained_twice(tmp_path
     assert capsys.readouterr().out.count("finished already") == 2
     assert stamps == {path: path.stat().st_mtime_ns for path in stamps}
     assert run.read_json(tmp_path / "study.json") == study
+
+    # late fusion: clips of averaged action units with clips decided by their frames
+    assert fuse.main([str(action_units), str(tmp_path / "all"), f"--out={tmp_path / 'fused'}", "--resamples=20"]) == 0
+    clips = sorted({id_.partition("/")[0] for id_ in run.read_arrays(tmp_path / "all" / filtering.FRAMES)["ids"]})
+    assert evaluate_main.main([str(action_units), str(tmp_path / "all"), f"--out={tmp_path / 'pair'}", "--resamples=20"]) == 0  # on clips
+    assert Recognizer.restore(tmp_path / "all", trial=1).temperature == metrics["clips"]["frames"]["temperature"][1]
+    fused = run.read_arrays(tmp_path / "fused" / run.PREDICTIONS)
+    assert sorted(fused["ids"][fused["split"] == "test"]) == clips
 
 
 def test_a_filter_that_leaves_an_emotion_nothing_is_left_out_and_the_others_go_on(monkeypatch):
