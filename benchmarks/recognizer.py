@@ -122,7 +122,7 @@ if __name__ == "__main__":
     parser.add_argument("run_dir", metavar="RUN", type=Path, help="finished run of cnn_thesis_fer2013 or cnn_pytorch_fer2013")
     parser.add_argument("--peer", choices=("torch", "onnxruntime"), default="torch")
     parser.add_argument("--images", type=int, default=2048, help="images a pass")
-    parser.add_argument("--batch", type=int, default=64, help="images a forward pass")
+    parser.add_argument("--batch", type=int, default=16, help="images a forward pass")
     parser.add_argument("--repeats", type=int, default=5, help="warm passes of each side")
     parser.add_argument("--side", choices=tuple(SIDES), help=argparse.SUPPRESS)
     given = parser.parse_args()

@@ -55,7 +55,7 @@ class Recognizer:
           selection: 'last' or 'best_val'; None: the one that the run's result is about (config.train.selection).
           trial: fold x seed, numbered as in predictions.npz; None: all that did not fail, as an ensemble. Its members have seen one
             another's test subjects in training: it is for new faces, and has no test result on the run's own.
-          batch: images a forward pass: fewer answer sooner, more make better use of a device.
+          batch: images a forward pass: 1 answers soonest, an accelerator is better used by hundreds.
 
         Raises:
           UserError: not a finished run, or of another format; no such selection or trial; weights that the run did not keep, that were

@@ -70,15 +70,16 @@ def test_rows_as_json_lines_of_one_trial_with_drawings(maps, tmp_path):
     assert (tmp_path / "drawn" / "a_2.png").exists()  # nothing is overwritten
 
 
-def test_as_a_person_types_it_on_another_number_of_devices(tmp_path):
-    """In a process of its own with two devices; the run was trained on four. Off a terminal standard output holds rows alone."""
+@pytest.mark.parametrize("devices", [1, 2])
+def test_as_a_person_types_it_on_another_number_of_devices(tmp_path, devices):
+    """In a process of its own; the run was trained on four, as many as the other tests have. Standard output holds rows alone."""
     frames = [texture(0, 224).astype(np.uint8)]
     frames.append(np.roll(frames[0], 2, axis=1))
     paths = [str(tmp_path / name) for name in ("onset.png", "apex.png")]
     for path, frame in zip(paths, frames, strict=True):
         cv2.imwrite(path, frame)
     typed = [sys.executable, "-m", "fexpr.recognizer", RUN, "--pair", *paths, "--align=none", "--format=jsonl"]
-    env = environment(tmp_path, devices=2, PYTHONPATH=str(ROOT))
+    env = environment(tmp_path, devices=devices, PYTHONPATH=str(ROOT))
     done = subprocess.run(typed, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     (row,) = map(json.loads, done.stdout.splitlines())
