@@ -73,14 +73,16 @@ def torch_pass(arguments: argparse.Namespace):
 
     config = json.loads((arguments.run_dir / "config.json").read_text())
     network, images = NETWORKS[config["model"]["name"].removeprefix("fer_cnn_")]().eval(), pixels(arguments.images)
+    layout = torch.channels_last if arguments.torch_format == "channels_last" else torch.contiguous_format
+    network = network.to(memory_format=layout)
 
     def run() -> None:
         with torch.inference_mode():
             for first in range(0, len(images), arguments.batch):
-                part = torch.from_numpy(images[first : first + arguments.batch]).permute(0, 3, 1, 2).float() / 255
-                torch.softmax(network(part), dim=1).numpy()
+                part = torch.from_numpy(images[first : first + arguments.batch]).permute(0, 3, 1, 2)
+                torch.softmax(network(part.to(torch.float32, memory_format=layout) / 255), dim=1).numpy()
 
-    return run, f"torch {torch.__version__}, {torch.get_num_threads()} threads"
+    return run, f"torch {torch.__version__}, {torch.get_num_threads()} threads, {arguments.torch_format}"
 
 
 def onnxruntime_pass(arguments: argparse.Namespace):
@@ -111,7 +113,7 @@ def main(arguments: argparse.Namespace) -> None:
             found = start(arguments.run_dir, arguments.batch, cache)
             print(f"{name:22}{found['import']:9.2f}{found['restore']:10.2f}{found['predict']:10.2f}{found['total']:9.2f}"
                   f"{found['resident']:13.0f}")
-    passed = [str(arguments.run_dir), f"--images={arguments.images}", f"--batch={arguments.batch}"]
+    passed = [str(arguments.run_dir), *(f"--{n.replace('_', '-')}={getattr(arguments, n)}" for n in ("images", "batch", "torch_format"))]
     ours, peer = (sides.Side(name, [__file__, *passed, f"--side={name}"]) for name in ("fexpr", arguments.peer))
     sides.compare(ours, peer, arguments.repeats, f"{arguments.run_dir.name}, {arguments.images} images, batch {arguments.batch}",
                   arguments.images, "images")
@@ -123,6 +125,7 @@ if __name__ == "__main__":
     parser.add_argument("--peer", choices=("torch", "onnxruntime"), default="torch")
     parser.add_argument("--images", type=int, default=2048, help="images a pass")
     parser.add_argument("--batch", type=int, default=16, help="images a forward pass")
+    parser.add_argument("--torch-format", choices=("contiguous", "channels_last"), default="contiguous", help="its memory format")
     parser.add_argument("--repeats", type=int, default=5, help="warm passes of each side")
     parser.add_argument("--side", choices=tuple(SIDES), help=argparse.SUPPRESS)
     given = parser.parse_args()
