@@ -16,7 +16,7 @@ VARIANTS = ("", "features", "debug")
 def get_config(variant: str = ""):
     base.one_of_variants(variant, VARIANTS)
     config = base.fer2013(variant if variant == "debug" else "")
-    config.model = {"name": "vggface_resnet50", "remat": variant != "features"}
+    config.model = {"name": "vggface_resnet50", "image_size": 224, "hidden": (1024,), "dropout": 0.0, "remat": variant != "features"}
     config.init.from_file = "rcmalli_vggface_tf_notop_resnet50.h5"
     train, optimizer = config.train, config.optimizer
     train.normalize, train.precision, train.eval_batch = "none", "bfloat16", 64

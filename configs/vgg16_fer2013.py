@@ -18,7 +18,7 @@ VARIANTS = ("", "features", "block5", "debug")
 def get_config(variant: str = ""):
     base.one_of_variants(variant, VARIANTS)
     config = base.fer2013(variant if variant == "debug" else "")
-    config.model = {"name": "vggface_vgg16", "remat": variant != "features"}
+    config.model = {"name": "vggface_vgg16", "image_size": 224, "hidden": (256,), "dropout": 0.5, "remat": variant != "features"}
     config.init.from_file = "rcmalli_vggface_tf_notop_vgg16.h5"
     train, optimizer = config.train, config.optimizer
     train.normalize, train.precision, train.eval_batch = "none", "bfloat16", 64
