@@ -145,3 +145,11 @@ def test_half_precision_gives_the_same_answer():
 def test_impossible_arguments(name, arguments, message):
     with pytest.raises(UserError, match=message):
         build(name, num_classes=3, **arguments)
+
+
+def test_any_number_of_images_can_be_exported():
+    model = build("vggface_resnet50", num_classes=3, width=2, blocks=(1,), image_size=12, hidden=(), remat=True)
+    variables = model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
+    (rows,) = jax.export.symbolic_shape("rows")
+    exported = jax.export.export(jax.jit(partial(model.apply, variables)))(jax.ShapeDtypeStruct((rows, 8, 8, 1), jnp.float32))
+    assert exported.out_avals[0].shape[1] == 3
