@@ -9,10 +9,12 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -24,10 +26,11 @@ from fexpr.data.ravdess_names import EMOTIONS
 from fexpr.data.splits import Fold
 from fexpr.errors import UserError
 from fexpr.evaluate import frame_filters as filters
-from fexpr.recognizer import Recognizer
+from fexpr.recognizer import Network, Recognizer, in_batches
 from fexpr.terminal import progress, say
 from fexpr.train import checkpoint
 
+EMBEDDINGS = "embeddings.npz"
 FRAMES = "frames.npz"  # of a stage: `ids` [N], `posteriors` float32 [T, N, K] of fold x frame
 BATCH = 256
 ALL = "all"
@@ -172,6 +175,8 @@ def stage(config: ConfigDict, name: str, workdir: Path, dataset: Dataset, folds:
         results.report(own, dataset, folder, quiet=True)
     else:
         say(f"\nstage      {name}: finished already")
+    if config.filter.embeddings:
+        embeddings(folder, dataset, len(folds))
     return posteriors(folder, dataset, len(folds))
 
 
@@ -194,6 +199,35 @@ def posteriors(folder: Path, dataset: Dataset, trials: int) -> np.ndarray:
             advance()
     run.write_arrays(path, {"ids": dataset.ids, "posteriors": np.stack(said)})
     return np.stack(said)
+
+
+def embeddings(folder: Path, dataset: Dataset, trials: int) -> Path:
+    """Writes each fold's embeddings of every frame into `folder`: `ids` [N], `flat` float16 [T, N, 810], `hidden` float16 [T, N, 50].
+
+    They are Deep-Emotion's features before its two dense layers, and between them; the posteriors stand in frames.npz.
+
+    Raises:
+      UserError: a network without such features.
+    """
+    path = folder / EMBEDDINGS
+    if path.exists():
+        return path
+    parts = []
+    with progress("embedding frames", trials) as advance:
+        for trial in range(trials):
+            network = Recognizer.restore(folder, "best_val", trial, BATCH).network
+            if not hasattr(network.model, "features"):
+                raise UserError(f"filter.embeddings: {type(network.model).__name__} has no features to keep", fix="set it to False")
+            parts.append([in_batches(partial(_feature, network, i), dataset.images, BATCH) for i in range(2)])
+            advance()
+    run.write_arrays(path, {"ids": dataset.ids} | {name: np.stack([p[i] for p in parts]) for i, name in enumerate(("flat", "hidden"))})
+    return path
+
+
+@partial(jax.jit, static_argnums=1)
+def _feature(network: Network, which: int, images: jax.Array) -> jax.Array:
+    seen = network.normalized(images.astype(jnp.float32))
+    return network.model.apply(network.variables, seen, method="features")[which].astype(jnp.float16)
 
 
 def weights(folder: Path, trials: int) -> Any:

@@ -96,7 +96,8 @@ def _config(args: argparse.Namespace) -> ConfigDict:
 
 
 def _there(root: Path, name: str) -> bool:
-    return any((root / part).is_dir() for part in prepare.COMPOSITES.get(name, (name,)))
+    folders = [root / part for part in prepare.COMPOSITES.get(name, (name,))]
+    return any(f.is_dir() and (name not in prepare.SIGNS or any(any(f.glob(sign)) for sign in prepare.SIGNS[name])) for f in folders)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -30,6 +30,8 @@ T = TypeVar("T")
 SOURCES = ("auto", "release", "synthetic")
 # data sets made of whichever of these releases are there
 COMPOSITES = {"megc2019": ("samm", "casme2", "smic"), "ravdess_aus": ("ravdess",)}
+# of releases that share a folder, what shows that one is there
+SIGNS = {"ravdess": ("frames", "Actor_*"), "ravdess_aus": ("average_action_units.csv",)}
 ASK_FOR_SYNTHETIC = "for a trial run on invented data add --config.data.source=synthetic"
 
 

@@ -43,8 +43,10 @@ class Explained:
 
     @property
     def grey(self) -> np.ndarray:
-        """[H, W] in 0..255: a face as the mean of its channels, of a flow map the strain, dark where there is much."""
-        return 255.0 - self.image[..., 2] if self.kind == "flow" else self.image.mean(axis=2)
+        """[H, W] in 0..255: a face as the mean of its channels (without its map), of a flow map the strain, dark where there is much."""
+        if self.kind == "flow":
+            return 255.0 - self.image[..., 2]
+        return (self.image[..., :1] if self.image.shape[2] == 2 else self.image).mean(axis=2)
 
 
 def write_inside(folder: Path | str, explained: Sequence[Explained], title: str, subtitle: str, facts: Sequence[tuple[str, str]],

@@ -10,6 +10,7 @@ from sklearn.model_selection import KFold
 
 from configs import base
 from fexpr.data import LOADERS, au_gaussians, faces, synthetic_ravdess
+from fexpr.data import __main__ as data_main
 from fexpr.data.face_images import spectral_residual
 from fexpr.data.prepare import BadInput
 from fexpr.data.ravdess_aus import INTENSITIES, per_actor
@@ -171,3 +172,11 @@ def test_gaussians_of_somebody_elses(tmp_path):
     (tmp_path / "GMM_covM_Sad.csv").write_text("\n".join([header, *(";".join(["1"] * 17) for _ in range(17))]) + "\n")
     with pytest.raises(UserError, match=r"(?s)GMM_covM_Sad.csv: no covariance matrix.*GMM_covM_Fear.csv"):
         au_gaussians.read(tmp_path)
+
+
+def test_check_looks_for_what_the_folder_holds(release, capsys):
+    shutil.rmtree(release / "frames")
+    assert data_main.main(["check", "--root", str(release.parent)]) == 0  # the table of action units alone
+    out = capsys.readouterr().out
+    assert "ravdess_aus" in out
+    assert "\nravdess\n" not in out

@@ -2,6 +2,7 @@
 
 import dataclasses
 import sys
+import types
 
 import jax
 import numpy as np
@@ -14,7 +15,8 @@ from fexpr.data.dataset import Dataset
 from fexpr.data.splits import Fold
 from fexpr.errors import UserError
 from fexpr.evaluate import __main__ as evaluate_main
-from fexpr.recognizer import Recognizer
+from fexpr.models.deep_emotion import DeepEmotion
+from fexpr.recognizer import Network, Recognizer
 from fexpr.train import checkpoint
 
 
@@ -133,6 +135,9 @@ def test_stages_of_a_study_carry_weights_over_and_are_not_trained_twice(action_u
     assert stamps == {path: path.stat().st_mtime_ns for path in stamps}
     assert run.read_json(tmp_path / "study.json") == study
 
+    with pytest.raises(UserError, match="MLP has no features to keep"):
+        filtering.embeddings(tmp_path / "all", frames()[0], 3)
+
     # late fusion: clips of averaged action units with clips decided by their frames
     assert fuse.main([str(action_units), str(tmp_path / "all"), f"--out={tmp_path / 'fused'}", "--resamples=20"]) == 0
     clips = sorted({id_.partition("/")[0] for id_ in run.read_arrays(tmp_path / "all" / filtering.FRAMES)["ids"]})
@@ -162,3 +167,20 @@ def test_a_filter_that_leaves_an_emotion_nothing_is_left_out_and_the_others_go_o
     assert "no frame of calm, glad" in written["left_out"]["threshold=1"]
     wanted = fold.train[filtering.masks("percentile=40", dataset, fold, posteriors)[0]]
     np.testing.assert_array_equal(trained["percentile=40"][0].train, wanted)
+
+
+def test_embeddings_of_every_frame(monkeypatch, tmp_path):
+    dataset, _, _ = frames()
+    images = np.random.default_rng(0).integers(0, 256, (120, 48, 48, 1), dtype=np.uint8)
+    dataset = dataclasses.replace(dataset, images=images)
+    model = DeepEmotion(2, "baseline")
+    variables = jax.jit(model.init)(jax.random.key(0), images[:1].astype(np.float32))
+    network = Network(model, "float32", "none", variables, np.float32([127.5]), np.float32([127.5]))
+    monkeypatch.setattr(filtering.Recognizer, "restore", lambda *_: types.SimpleNamespace(network=network))
+    found = run.read_arrays(filtering.embeddings(tmp_path, dataset, 2))
+    assert (found["flat"].shape, found["hidden"].shape) == ((2, 120, 810), (2, 120, 50))
+    of = jax.device_get(variables["params"]["hidden"])
+    wanted = np.maximum(found["flat"][1].astype(np.float32) @ of["kernel"] + of["bias"], 0)
+    np.testing.assert_allclose(found["hidden"][1], wanted, atol=5e-3)
+    assert np.ptp(found["hidden"], axis=1).max() > 0.01
+    assert found["ids"].tolist() == dataset.ids.tolist()
