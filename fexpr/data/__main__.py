@@ -66,7 +66,7 @@ def check(args: argparse.Namespace) -> None:
 
 def describe(dataset: Dataset) -> None:
     """What a run would work with."""
-    groups = f" of {len(np.unique(dataset.groups)):,} subjects" if dataset.group_name == "subject" else ""
+    groups = f" of {len(np.unique(dataset.groups)):,} {dataset.group_name}s" if dataset.group_name != "image" else ""
     size = "x".join(map(str, dataset.images.shape[1:]))
     say(f"  rows     {len(dataset):,}{groups}, {size}, {dataset.source}")
     counts = (dataset.labels > 0).sum(0) if dataset.multilabel else np.bincount(dataset.labels, minlength=len(dataset.class_names))

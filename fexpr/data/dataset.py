@@ -74,4 +74,6 @@ class Dataset:
     @property
     def group_name(self) -> str:
         """What a group is. Where nobody knows whose face it is, every image is a group of its own."""
-        return "image" if (self.groups == self.ids).all() else "subject"
+        if (self.groups == self.ids).all():
+            return "image"
+        return "actor" if np.char.startswith(self.groups, "actor").all() else "subject"
