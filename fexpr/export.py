@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import importlib.util
+import logging
 import os
 import sys
 import warnings
@@ -106,8 +107,11 @@ def write_onnx(recognizer: Recognizer, path: Path) -> float:
 
     network = dataclasses.replace(recognizer.network, precision="float32")  # onnxruntime computes few operations in bfloat16 on a CPU
     recognizer = dataclasses.replace(recognizer, networks=(network,))
-    to_onnx(plain(program(recognizer)), [("batch", *recognizer.shape)], model_name=recognizer.content["model"]["name"],
-            return_mode="file", output_path=str(path), input_names=["images"], output_names=["probabilities"])
+    logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # it tells of types that it does not need
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the converter
+        to_onnx(plain(program(recognizer)), [("batch", *recognizer.shape)], model_name=recognizer.content["model"]["name"],
+                return_mode="file", output_path=str(path), input_names=["images"], output_names=["probabilities"])
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     return _difference(recognizer, lambda images: session.run(None, {"images": images.astype(np.float32)})[0])
 
@@ -213,9 +217,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
 
     def work() -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the converter
-            files = export(Recognizer.restore(args.run_dir, args.selection, args.trial), args.folder, args.onnx)
+        files = export(Recognizer.restore(args.run_dir, args.selection, args.trial), args.folder, args.onnx)
         for name, content in files:
             terminal.say(f"{name:<22} {content}")
 

@@ -21,7 +21,6 @@ from fexpr.errors import UserError
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 FORMATS = {".csv": "csv", ".jsonl": "jsonl"}
 FRAMES = 8  # of a video at a time
-Draw = Callable[..., None]
 
 
 def parser() -> argparse.ArgumentParser:

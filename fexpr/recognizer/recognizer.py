@@ -75,19 +75,20 @@ class Recognizer:
         Raises:
           UserError: this is an ensemble.
         """
-        if len(self.networks) > 1:
-            raise UserError(f"this is an ensemble of {len(self.networks)} networks", fix="restore one of them, with trial=0 for instance")
+        self._alone()
         return self.networks[0]
 
     @property
     def trial(self) -> int:
         """Which single trial this is. Errors as of `network`."""
-        return self.members[0] if self.network else -1
+        self._alone()
+        return self.members[0]
 
     @property
     def temperature(self) -> float | None:
         """Of a single trial. Errors as of `network`."""
-        return self.temperatures[0] if self.network and self.temperatures else None
+        self._alone()
+        return self.temperatures[0] if self.temperatures else None
 
     @property
     def picture(self) -> tuple[int, int, int]:
@@ -197,6 +198,8 @@ class Recognizer:
     def scores(self, logits: np.ndarray, calibrated: bool = False, member: int = 0) -> np.ndarray:
         """Logits [N, K] -> probabilities [N, K]: a softmax, or of action units a sigmoid each; `calibrated`: after temperature scaling.
 
+        `member`: whose logits they are, by its place in `members`.
+
         Raises:
           UserError: `calibrated`, and the run has no temperature.
         """
@@ -209,6 +212,10 @@ class Recognizer:
         scaled = logits / np.float32(self.temperatures[member] if calibrated else 1)
         raised = np.exp(scaled - scaled.max(axis=1, keepdims=True))
         return raised / raised.sum(axis=1, keepdims=True)
+
+    def _alone(self) -> None:
+        if len(self.networks) > 1:
+            raise UserError(f"this is an ensemble of {len(self.networks)} networks", fix="restore one of them, with trial=0 for instance")
 
     def _logits(self, one: Network, images: np.ndarray) -> np.ndarray:
         self._check(images)
