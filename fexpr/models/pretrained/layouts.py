@@ -16,7 +16,7 @@ from fexpr.models.deep_emotion import DeepEmotion
 from fexpr.models.htnet import HTNet
 from fexpr.models.pretrained import htnet
 from fexpr.models.pretrained.files import Weights
-from fexpr.models.pretrained.fitting import TOP, Layout, Path, fitted, refuse_problems
+from fexpr.models.pretrained.fitting import TOP, Layout, Path, Report, fitted, refuse_problems
 from fexpr.models.vggface_resnet50 import VGGFaceResNet50
 from fexpr.models.vggface_vgg16 import VGGFaceVGG16
 
@@ -39,15 +39,14 @@ def recognised(names: Mapping[str, Any]) -> str:
     return next((model for model, mark in MARKS if any(re.search(mark, name) for name in names)), "")
 
 
-def load(weights: Weights, model: nn.Module, like: Mapping[str, Any], anew: str = ""):
+def load(weights: Weights, model: nn.Module, like: Mapping[str, Any], anew: str = "") -> tuple[dict[str, Any], Report]:
     """The variables of `model` from a file, and the report by name (fitting.fitted).
 
     Raises:
       UserError: no layout is known for this model in this format, or the file does not fit: everything missing, extra and of the wrong
         shape is listed, and nothing is loaded.
     """
-    layout, arrays = _layout(weights, model, like, anew)
-    tree, report = fitted(arrays, like, layout, anew)
+    tree, report = fitted(weights.arrays, like, _layout(weights, model, like, anew), anew)
     looks = recognised(weights.arrays)
     refuse_problems(report, f"{weights.path} does not fit this {type(model).__name__}",
                     (f"the file looks like {looks}; " if looks else "") + "build the model with the arguments that the weights were made "
@@ -68,20 +67,20 @@ def to_torch(model: nn.Module, variables: Mapping[str, Any]) -> dict[str, np.nda
     return {layout.name(path): np.ascontiguousarray(layout.there(path, np.asarray(array))) for path, array in leaves}
 
 
-def _layout(weights: Weights, model: nn.Module, like: Mapping[str, Any], anew: str) -> tuple[Layout, Mapping[str, np.ndarray]]:
+def _layout(weights: Weights, model: nn.Module, like: Mapping[str, Any], anew: str) -> Layout:
     if recognised(weights.arrays) == "fexpr":
-        return OWN, weights.arrays
+        return OWN
     if weights.format.startswith("Keras") and isinstance(model, KERAS):
         return _keras(weights.arrays, like, anew)
     if not weights.format.startswith("Keras") and type(model) in TORCH:
-        return TORCH[type(model)], weights.arrays
+        return TORCH[type(model)]
     looks = recognised(weights.arrays)
     raise UserError(f"{weights.path} cannot be read into {type(model).__name__}",
                     [f"it is {weights.format}" + (f" and looks like {looks}" if looks else "")],
                     fix="Keras files fit the vggface models, PyTorch's HTNet and DeepEmotion, fexpr's own exports any model of theirs")
 
 
-def _keras(arrays: Mapping[str, np.ndarray], like: Mapping[str, Any], anew: str) -> tuple[Layout, Mapping[str, np.ndarray]]:
+def _keras(arrays: Mapping[str, np.ndarray], like: Mapping[str, Any], anew: str) -> Layout:
     """Trunk layers by name. Dense layers, whatever they are called, are the top's in order where they are as many; the published top,
     which names people, only where all its shapes fit, else it is left aside."""
     tops = {path[1]: tuple(leaf.shape) for path, leaf in flatten_dict(like["params"]).items() if path[0] == TOP and path[-1] == "kernel"}
@@ -97,4 +96,4 @@ def _keras(arrays: Mapping[str, np.ndarray], like: Mapping[str, Any], anew: str)
         return layer and f"{layer}/{leaf}"
 
     unused = [f"^{re.escape(layer)}/" for layer in theirs] if not fits and (published or re.search(anew or "$^", f"{TOP}/")) else []
-    return Layout(name, aside="|".join(unused) or r"$^"), arrays
+    return Layout(name, aside="|".join(unused) or r"$^")
