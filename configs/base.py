@@ -134,6 +134,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.filter = ConfigDict()  # of filter_frames and iterate_filtering
     config.filter.stages = ()  # NAME=VALUE of experiments.filtering.FILTERS: 'percentile=35', 'threshold=0.7', 'gaussian=50', 'au45=0.75'…
     config.filter.embeddings = False  # keep every stage's features of every frame (Deep-Emotion: 810 and 50) in its embeddings.npz
+    config.filter.judge = ""  # a run on other data, of AffectNet's classes or the same, that judges first; '': each fold's own model
     config.filter.gaussians = ""  # of the gaussian filters: a folder of statistics (docs/data.md), or '': of the fold's training frames
     config.filter.weights = "restart"  # of iterate_filtering: a stage begins anew ('restart') or with the weights before it ('carry')
 

@@ -2,6 +2,7 @@
 
 python launch.py --config=configs/stn_ravdess_filtered.py
 python launch.py --config=configs/stn_ravdess_filtered.py --config.filter.stages="('percentile=50','every=2')"
+python launch.py --config=configs/stn_ravdess_filtered.py --config.filter.judge=runs/stn_affectnet    # frames judged by AffectNet's network
 
 Every stage is a run directory, all folds one program; stages that are finished are not trained again. study.html compares them.
 """

@@ -17,7 +17,8 @@ def filter_frames(config: ConfigDict, workdir: Path) -> None:
 
     A filter that leaves some emotion no frame is named, and left out.
 
-    The filters are `config.filter.stages`; every fold's model of the stage `all` judges the frames that its own fold trains on.
+    The filters are `config.filter.stages`; every fold's model of the stage `all` judges the frames that its own fold trains on, or
+    `config.filter.judge` does, a network that has never seen these actors.
 
     Raises:
       UserError: whatever the user can mend, in data, config or run directories.
@@ -27,6 +28,8 @@ def filter_frames(config: ConfigDict, workdir: Path) -> None:
     given = filtering.gaussians(config, dataset)
     judged = filtering.stage(config, filtering.ALL, workdir, dataset, folds)
     rows: list[StageRow] = [describe_stage(config, filtering.ALL, workdir, dataset, folds, folds, judged)]
+    outsider = filtering.judge(config, dataset, len(folds))
+    judged = judged if outsider is None else outsider
     left_out = {}
     for name in config.filter.stages:
         kept = [filtering.masks(name, dataset, fold, judged[i], given)[0] for i, fold in enumerate(folds)]

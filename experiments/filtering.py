@@ -21,6 +21,7 @@ from ml_collections import ConfigDict
 from experiments import pipeline, program, results, run_dir, transfer
 from fexpr import run
 from fexpr.data import au_gaussians
+from fexpr.data.affectnet import CLASSES, RAVDESS_IN_AFFECTNET
 from fexpr.data.dataset import Dataset
 from fexpr.data.ravdess_names import EMOTIONS
 from fexpr.data.splits import Fold
@@ -199,6 +200,29 @@ def posteriors(folder: Path, dataset: Dataset, trials: int) -> np.ndarray:
             advance()
     run.write_arrays(path, {"ids": dataset.ids, "posteriors": np.stack(said)})
     return np.stack(said)
+
+
+def judge(config: ConfigDict, dataset: Dataset, trials: int) -> np.ndarray | None:
+    """What the run `config.filter.judge` says of every frame, float32 [T, N, K], the same for every fold; None where none is named.
+
+    Its classes are the data's own, or AffectNet's: calm then has neutral's posterior.
+
+    Raises:
+      UserError: no finished run, other classes, other images; a run that was trained on these data.
+    """
+    if not config.filter.judge:
+        return None
+    recognizer = Recognizer.restore(config.filter.judge)
+    if recognizer.content["data"]["name"] == config.data.name:
+        raise UserError(f"{config.filter.judge} was trained on {config.data.name} itself, on actors that are tested here",
+                        fix="leave filter.judge empty: each fold's own model judges then")
+    said = recognizer.probabilities(dataset.images).astype(np.float32)
+    known = recognizer.class_names
+    if known in (CLASSES, CLASSES[:7]) and dataset.class_names == EMOTIONS:
+        said = said[:, list(RAVDESS_IN_AFFECTNET)]
+    elif known != dataset.class_names:
+        raise UserError(f"{config.filter.judge} tells {', '.join(known)} apart", [f"{config.data.name} has {', '.join(dataset.class_names)}"])
+    return np.repeat(said[None], trials, axis=0)
 
 
 def embeddings(folder: Path, dataset: Dataset, trials: int) -> Path:

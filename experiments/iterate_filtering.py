@@ -24,8 +24,10 @@ def iterate_filtering(config: ConfigDict, workdir: Path) -> None:
     filtering.check(config, dataset, folds)
     given = filtering.gaussians(config, dataset)
     before = filtering.ALL
-    judged = first = filtering.stage(config, before, workdir, dataset, folds)
+    judged = filtering.stage(config, before, workdir, dataset, folds)
     rows = [describe_stage(config, before, workdir, dataset, folds, folds, judged)]
+    outsider = filtering.judge(config, dataset, len(folds))
+    judged = first = judged if outsider is None else outsider
     for number, name in enumerate(config.filter.stages, 1):
         kept = [filtering.masks(name, dataset, fold, judged[i], given)[0] for i, fold in enumerate(folds)]
         less = [filtering.filtered(name, fold, mask, dataset) for fold, mask in zip(folds, kept, strict=True)]

@@ -13,6 +13,7 @@ from experiments import filtering
 from fexpr import run
 from fexpr.data.dataset import Dataset
 from fexpr.data.splits import Fold
+from fexpr.data.synthetic_ravdess import EXPRESSIVE
 from fexpr.evaluate import frame_plots, video
 from fexpr.evaluate.headline import in_words, print_table
 from fexpr.evaluate.page import image, render
@@ -20,7 +21,6 @@ from fexpr.recognizer import Recognizer
 from fexpr.terminal import console, say
 
 StageRow = dict
-EXPRESSIVE = 0.5  # of the clip's own apex: what `shown` of a synthetic release must reach
 LOOKS, TRACES = 6, 6
 
 

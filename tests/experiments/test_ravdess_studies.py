@@ -11,7 +11,9 @@ import pytest
 from configs import aus_mlp_ravdess, stn_ravdess_iterative
 from experiments import cross_validate, filtering, fuse, iterate_filtering
 from fexpr import run
+from fexpr.data.affectnet import CLASSES
 from fexpr.data.dataset import Dataset
+from fexpr.data.ravdess_names import EMOTIONS
 from fexpr.data.splits import Fold
 from fexpr.errors import UserError
 from fexpr.evaluate import __main__ as evaluate_main
@@ -184,3 +186,26 @@ def test_embeddings_of_every_frame(monkeypatch, tmp_path):
     np.testing.assert_allclose(found["hidden"][1], wanted, atol=5e-3)
     assert np.ptp(found["hidden"], axis=1).max() > 0.01
     assert found["ids"].tolist() == dataset.ids.tolist()
+
+
+def test_a_judge_from_elsewhere_speaks_in_these_classes(monkeypatch):
+    dataset, _, _ = frames()
+    dataset = dataclasses.replace(dataset, class_names=EMOTIONS)
+    said = np.random.default_rng(0).dirichlet(np.ones(7), 120)
+    config = small(stn_ravdess_iterative)
+    assert filtering.judge(config, dataset, 3) is None
+    config.filter.judge = "runs/stn_affectnet"
+
+    def judge(name, classes, probabilities):
+        made = types.SimpleNamespace(content={"data": {"name": name}}, class_names=classes, probabilities=lambda _: probabilities)
+        monkeypatch.setattr(filtering.Recognizer, "restore", lambda _: made)
+        return filtering.judge(config, dataset, 3)
+
+    found = judge("affectnet", CLASSES[:7], said)
+    assert found.shape == (3, 120, 8)
+    for emotion, theirs in (("neutral", "neutral"), ("calm", "neutral"), ("angry", "anger"), ("fearful", "fear"), ("surprised", "surprise")):
+        np.testing.assert_array_equal(found[1][:, EMOTIONS.index(emotion)], said[:, CLASSES.index(theirs)].astype(np.float32))
+    with pytest.raises(UserError, match="trained on ravdess itself"):
+        judge("ravdess", EMOTIONS, said)
+    with pytest.raises(UserError, match="tells a, b apart"):
+        judge("affectnet", ("a", "b"), said[:, :2])
