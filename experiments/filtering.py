@@ -221,7 +221,8 @@ def judge(config: ConfigDict, dataset: Dataset, trials: int) -> np.ndarray | Non
     if known in (CLASSES, CLASSES[:7]) and dataset.class_names == EMOTIONS:
         said = said[:, list(RAVDESS_IN_AFFECTNET)]
     elif known != dataset.class_names:
-        raise UserError(f"{config.filter.judge} tells {', '.join(known)} apart", [f"{config.data.name} has {', '.join(dataset.class_names)}"])
+        here = f"{config.data.name} has {', '.join(dataset.class_names)}"
+        raise UserError(f"{config.filter.judge} tells {', '.join(known)} apart", [here], fix="name a run of these classes, or AffectNet's")
     return np.repeat(said[None], trials, axis=0)
 
 
