@@ -49,6 +49,8 @@ def parser() -> argparse.ArgumentParser:
                      "corner on the onset, left and right as the image shows them")
     how.add_argument("--every", type=int, metavar="N", help="read one of N frames of a video; of flow: N frames between onsets")
     how.add_argument("--interval", type=float, default=0.2, metavar="S", help="seconds from onset to apex in a video (default 0.2)")
+    how.add_argument("--onset", type=int, metavar="N", help="with --apex: only these two frames of a video, numbered from 0")
+    how.add_argument("--apex", type=int, metavar="N")
     how.add_argument("--trial", type=int, metavar="N", help="one trial of a cross-validation, instead of all as an ensemble")
     how.add_argument("--selection", choices=("last", "best_val"), help="weights of this epoch (default: those of the run's result)")
     out = p.add_argument_group("output")
@@ -69,6 +71,9 @@ def check(args: argparse.Namespace) -> None:
         problems.append(f"--out={args.out}: name it .csv or .jsonl, or say --format")
     if (args.align == "landmarks") != (args.landmarks is not None) or (args.landmarks and not args.pair):
         problems.append("--align=landmarks and --landmarks go together, with --pair")
+    two = (args.onset is not None, args.apex is not None)
+    if any(two) and not (all(two) and args.video and not args.annotate):
+        problems.append("--onset and --apex go together, with --video and without --annotate")
     if moving and args.annotate and args.annotate.suffix != ".mp4":
         problems.append(f"--annotate={args.annotate}: an annotated video is a .mp4 file")
     if problems:
@@ -156,6 +161,9 @@ def moving(recognizer: Any, args: argparse.Namespace) -> Iterator[pd.DataFrame]:
     """The rows of a video or a camera, a few frames at a time."""
     from fexpr.recognizer import draw, video
 
+    if args.onset is not None:
+        yield recognizer.predict_video(args.video, onset=args.onset, apex=args.apex, align=args.align or "detect")
+        return
     source = video.Video(args.camera if args.camera is not None else args.video)
     step = args.every or (max(1, round(args.interval * source.fps)) if recognizer.kind == "flow" else 1)
     fps = (source.fps or 10) / step  # a camera may not know how fast it is

@@ -140,13 +140,20 @@ class Recognizer:
         """
         return self.tabulate([_pair_name(onset, apex)], self.pair(onset, apex, align, landmarks)[None])
 
-    def predict_video(self, path: Path | str, **options: Any) -> pd.DataFrame:
-        """A video -> a table with one row a frame, or, of a run trained on flow, a pair of frames. Options, errors: `video.batches`."""
+    def predict_video(self, path: Path | str, *, onset: int | None = None, apex: int | None = None, **options: Any) -> pd.DataFrame:
+        """A video -> a table with one row a frame, or, of a run trained on flow, a pair of frames. Options, errors: `video.batches`.
+
+        Args:
+          onset, apex: of a run trained on flow, the numbers (from 0) of the only two frames to be read; options are then `predict_pair`'s.
+        """
         import pandas as pd
 
         from fexpr.recognizer import video
 
-        return pd.concat(list(video.tables(self, path, **options)))
+        if onset is None and apex is None:
+            return pd.concat(list(video.tables(self, path, **options)))
+        frames = video.grey_frames(path, (onset, apex))
+        return self.predict_pair(*frames, **options).set_axis(pd.Index([f"{onset} -> {apex}"], name="frame"))
 
     def continue_training(self, images: np.ndarray, labels: np.ndarray, train: np.ndarray, val: np.ndarray,
                           **options: Any) -> tuple[Recognizer, pd.DataFrame]:  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,6 +73,23 @@ class Video:
             if not there or self._stopped:
                 break
         self._capture.release()
+
+
+def grey_frames(path: Path | str, numbers: Sequence[int | None]) -> list[np.ndarray]:
+    """The frames of these numbers, from 0, of a video: grey uint8 [H, W].
+
+    Raises:
+      UserError: a number is None, or the video has no such frame; or as of `Video`.
+    """
+    found, count = {}, 0
+    for frame in Video(path):
+        count += 1
+        if frame.number in numbers:
+            found[frame.number] = cv2.cvtColor(frame.pixels, cv2.COLOR_RGB2GRAY)
+        if len(found) == len(set(numbers)):
+            return [found[number] for number in numbers]
+    wrong = [f"expected a number from 0 to {count - 1}, found {number}" for number in numbers if number not in found]
+    raise UserError(f"{path}: onset and apex must both be frames of the video", wrong)
 
 
 def tables(recognizer: Recognizer, path: Path | str | int, *, every: int | None = None, interval: float = INTERVAL,

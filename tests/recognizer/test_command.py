@@ -106,6 +106,15 @@ def test_pairs(tmp_path):
     assert (tmp_path / "apex_2.png").exists()
 
 
+def test_two_frames_of_a_video(tmp_path, capsys):
+    path = film(tmp_path / "film.avi", [texture(i, 224).astype(np.uint8) for i in range(4)])
+    assert command.main([RUN, "--video", str(path), "--onset=0", "--apex=3", "--align=none", "--format=jsonl"]) == 0
+    (row,) = map(json.loads, capsys.readouterr().out.splitlines())
+    expected = Recognizer.restore(RUN).predict_video(path, onset=0, apex=3, align="none")
+    assert row["frame"] == "0 -> 3"
+    np.testing.assert_allclose(row["one"], expected["one"].item(), rtol=1e-6)
+
+
 @needs_detector
 def test_a_video_of_faces_with_boxes_drawn(faces, tmp_path):
     import skimage.data
@@ -164,6 +173,7 @@ def test_a_camera_runs_until_it_is_interrupted(faces, tmp_path, monkeypatch):
     (["a.png", "--out=rows.txt"], "--out=rows.txt: name it .csv or .jsonl"),
     (["--video", "b.mp4", "--annotate=drawn"], "an annotated video is a .mp4 file"),
     (["a.png", "--align=landmarks"], "--align=landmarks and --landmarks go together"),
+    (["--video", "b.mp4", "--onset=3"], "--onset and --apex go together"),
     (["nowhere.png"], "nowhere.png does not exist"),
     (["--video", "nowhere.mp4"], "nowhere.mp4 does not exist"),
     (["--pair", "a.png", "b.png", "--align=none"], "the onset frame a.png cannot be used"),

@@ -112,6 +112,18 @@ def test_motion_in_a_video_is_read_pair_by_pair(moving, motion_film):
     assert moving.predict_video(motion_film, align="none").index.tolist() == ["0 -> 4", "4 -> 8"]  # 0.2 s, one after the other
 
 
+def test_onset_and_apex_of_a_video(moving, motion_film):
+    table = moving.predict_video(motion_film, onset=1, apex=6, align="none")
+    frames = [cv2.cvtColor(f.pixels, cv2.COLOR_RGB2GRAY) for f in video.Video(motion_film)]
+    expected = moving.predict_pair(frames[1], frames[6], align="none")
+    assert table.index.tolist() == ["1 -> 6"]
+    np.testing.assert_array_equal(table.iloc[:, 1:], expected.iloc[:, 1:])
+    with pytest.raises(UserError, match="expected a number from 0 to 10, found 11"):
+        moving.predict_video(motion_film, onset=1, apex=11, align="none")
+    with pytest.raises(UserError, match="found None"):
+        moving.predict_video(motion_film, apex=3)
+
+
 def test_no_more_than_a_batch_is_held(moving, motion_film):
     sizes = [(len(held), len(rows)) for held, rows in video.batches(moving, video.Video(motion_film), 1, 0.1, "none")]
     assert sizes == [(4, 4), (4, 4), (1, 1)]
