@@ -131,12 +131,12 @@ def get_config(variant: str = "") -> ConfigDict:
     evaluate.clips = "sum"  # what frames' posteriors make of a clip: sum, vote, weighted_vote, centred, zscored, product, calibrated
     evaluate.min_train_positives = 5  # action units with fewer are reported, and left out of the headline macro
 
-    config.filter = ConfigDict()  # of filter_frames and iterate_filtering
-    config.filter.stages = ()  # NAME=VALUE of experiments.filtering.FILTERS: 'percentile=35', 'threshold=0.7', 'gaussian=50', 'au45=0.75'…
-    config.filter.embeddings = False  # keep every stage's features of every frame (Deep-Emotion: 810 and 50) in its embeddings.npz
-    config.filter.judge = ""  # a run on other data, of AffectNet's classes or the same, that judges first; '': each fold's own model
-    config.filter.gaussians = ""  # of the gaussian filters: a folder of statistics (docs/data.md), or '': of the fold's training frames
-    config.filter.weights = "restart"  # of iterate_filtering: a stage begins anew ('restart') or with the weights before it ('carry')
+    config.filter = filter = ConfigDict()  # of filter_frames and iterate_filtering
+    filter.stages = ()  # NAME=VALUE of experiments.filtering.FILTERS: 'percentile=35', 'threshold=0.7', 'gaussian=50', 'au45=0.75'…
+    filter.embeddings = False  # keep every stage's features of every frame (Deep-Emotion: 810 and 50) in its embeddings.npz
+    filter.judge = ""  # a run on other data, of AffectNet's classes or the same, that judges first; '': each fold's own model
+    filter.gaussians = ""  # of the gaussian filters: a folder of statistics (docs/data.md), or '': of the fold's training frames
+    filter.weights = "restart"  # of iterate_filtering: a stage begins anew ('restart') or with the weights before it ('carry')
 
     config.log = log = ConfigDict()
     log.checkpoint_seconds = 20.0  # between two checkpoints, times the seconds that one holds training up, if more than 1; 0 = every epoch

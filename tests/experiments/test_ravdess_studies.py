@@ -121,6 +121,7 @@ def test_stages_of_a_study_carry_weights_over_and_are_not_trained_twice(action_u
     assert set(second["filtered_test"]) == set(second["rules"])
     metrics = run.read_json(tmp_path / "all" / run.METRICS)
     assert metrics["clips"]["rules"] == first["rules"]
+    assert "weighted_vote" in (tmp_path / "all" / run.REPORT).read_text()
     assert metrics["rows"]["test"] == 24  # clips, not frames
     assert "SYNTHETIC" in (tmp_path / "study.html").read_text()
     assert {path.stem for path in (tmp_path / run.FIGURES).iterdir()} == {"stages", "kept", "traces", "action_units"}
