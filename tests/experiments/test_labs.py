@@ -86,7 +86,7 @@ def config():
 
 def test_digits_leaves_its_files_and_says_which_data(few, config, tmp_path, capsys, monkeypatch):
     workdir, config.train.epochs = tmp_path / "run", 3
-    monkeypatch.setattr(results, "write_report", lambda folder, *_: (folder / run.REPORT).write_text("of one network"))
+    monkeypatch.setattr(results, "write_page", lambda folder, *_: (folder / run.REPORT).write_text("of one network"))
     labs_digits.digits(config, workdir)
     page, metrics = complete(workdir, labs_digits.FIGURE), run.read_json(workdir / run.METRICS)
     assert "scikit-learn digits scaled to 28x28" in page
