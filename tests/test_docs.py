@@ -1,6 +1,7 @@
 """What the documents tell people to type: the recipes run, every command line is one that its program takes."""
 
 import contextlib
+import os
 import re
 import shlex
 import warnings
@@ -21,7 +22,7 @@ from fexpr.evaluate import __main__ as evaluate_main
 from fexpr.models import MODELS
 from fexpr.models.pretrained import __main__ as pretrained_main
 from fexpr.recognizer import __main__ as recognizer_main
-from tests.launching import ROOT
+from tests.launching import ROOT, launch
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PARSERS = {"fexpr.evaluate": evaluate_main.parser, "fexpr.data": data_main.parser, "fexpr.recognizer": recognizer_main.parser,
@@ -70,6 +71,27 @@ def test_every_command_is_one_that_its_program_takes(words, monkeypatch):
         base.validate(given.config)
         for text in given.sweep:
             sweep.parse(given.config, text)
+
+
+def runs():
+    """Every launch command of the documents in its config's debug size, once, but for flags of clusters and files."""
+    found = {}
+    for parameters in commands():
+        (words,) = parameters.values
+        if words[0] == "launch.py" and "--help" not in words:
+            kept = [re.sub(r"(configs/\w+\.py)(:\w+)?", r"\1:debug", word).replace("=configs/", f"={ROOT}/configs/") for word in words[1:]
+                    if not re.match(r"--(workdir|hosts|engine|slurm|config\.init|config\.data\.source)", word)]
+            found[" ".join(kept)] = kept
+    return [pytest.param(words, id=name.replace(f"{ROOT}/", "")) for name, words in found.items()]
+
+
+@pytest.mark.skipif("FEXPR_RUN_DOCS" not in os.environ, reason="takes ten minutes: set FEXPR_RUN_DOCS=1")
+@pytest.mark.parametrize("words", runs())
+def test_every_launch_command_runs(words, tmp_path, tmp_path_factory):
+    shared = tmp_path_factory.getbasetemp() / "docs_cache"
+    small = ("--config.train.epochs=1", "--config.evaluate.resamples=10", "--config.log.tensorboard=False", "--config.train.batch_size=16")
+    done = launch(tmp_path, shared, *words, *small)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture
