@@ -89,7 +89,7 @@ def runs():
 @pytest.mark.parametrize("words", runs())
 def test_every_launch_command_runs(words, tmp_path, tmp_path_factory):
     shared = tmp_path_factory.getbasetemp() / "docs_cache"
-    small = ("--config.train.epochs=1", "--config.evaluate.resamples=10", "--config.log.tensorboard=False", "--config.train.batch_size=16")
+    small = ("--config.train.epochs=1", "--config.evaluate.resamples=10", "--config.log.tensorboard=False")
     done = launch(tmp_path, shared, *words, *small)
     assert done.returncode == 0, done.stderr
 
