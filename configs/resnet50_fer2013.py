@@ -7,27 +7,18 @@ docs/data.md ('Weights') says where the file comes from and where to put it. See
 subtracted 128.8 from RGB images; here they are B, G, R less VGGFace2's own mean. Measured results: docs/results.md.
 """
 
-from configs import base
-from configs.augmentations import PRESETS
+from configs import base, vgg16_fer2013
 
 VARIANTS = ("", "features", "debug")
 
 
 def get_config(variant: str = ""):
     base.one_of_variants(variant, VARIANTS)
-    config = base.fer2013(variant if variant == "debug" else "")
+    config = vgg16_fer2013.get_config(variant)
     config.model = {"name": "vggface_resnet50", "image_size": 224, "hidden": (1024,), "dropout": 0.0, "remat": variant != "features"}
+    config.optimizer.rates, config.optimizer.freeze = "", "" if variant == "features" else "_bn/"
     config.init.from_file = "rcmalli_vggface_tf_notop_resnet50.h5"
-    train, optimizer = config.train, config.optimizer
-    train.normalize, train.precision, train.eval_batch = "none", "bfloat16", 64
-    optimizer.name, optimizer.learning_rate, optimizer.schedule = "adam", 1e-4, "cosine"
-    if variant == "features":
-        config.init.features, train.epochs, train.precision, optimizer.learning_rate = True, 60, "float32", 1e-3
-        return config
-    config.augment.update(PRESETS["keras_notebook"])
-    train.epochs, train.batch_size, optimizer.warmup = 12, 64, 0.05
-    optimizer.freeze = "_bn/"
     if variant == "debug":
-        config.init.from_file, train.epochs, train.batch_size = "", 2, 32
+        config.init.from_file = ""
         config.model.update({"width": 4, "blocks": (1, 1), "hidden": (8,), "image_size": 32})
     return config

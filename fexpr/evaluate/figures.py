@@ -21,7 +21,7 @@ class Drawn(NamedTuple):
 
 def draw(run_dir: Path, metrics: dict, predictions: dict, images: Mapping[str, np.ndarray] | None, data_labels: np.ndarray | None,
          kind: str) -> list[Drawn]:
-    """Writes `figures/*.png`. `predictions` are checked ones; the other arguments are those of `write_report`."""
+    """Writes `figures/*.png`. `predictions` are checked ones; the other arguments are those of `write_page`."""
     folder, synthetic = run_dir / run.FIGURES, metrics["source"] == "synthetic"
     names, multilabel = [str(n) for n in predictions["class_names"]], metrics["task"] == "multilabel"
     drawn = []

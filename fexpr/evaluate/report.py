@@ -15,17 +15,17 @@ from fexpr.evaluate.page import image, render
 from fexpr.evaluate.predictions import checked
 
 
-def write_report(
-    run_dir: Path | str, images: Mapping[str, np.ndarray] | None = None, data_labels: np.ndarray | None = None,
-    kind: str = "flow",
+def write_page(
+    run_dir: Path, config: dict, metrics: dict, predictions: dict[str, np.ndarray], images: Mapping[str, np.ndarray] | None = None,
+    data_labels: np.ndarray | None = None, kind: str = "flow",
 ) -> Path:
-    """Writes `figures/*.png` and `report.html` from config.json, metrics.jsonl, metrics.json and predictions.npz.
+    """Writes `figures/*.png` and `report.html`; learning curves come from the folder's metrics.jsonl, if it has one.
 
-    config.json may hold, and the report then shows: `config`, `versions`, `devices` {kind, count}, `data` {name, source, rows,
+    `config` is the content of config.json. It may hold, and the report then shows: `config`, `versions`, `devices` {kind, count}, `data` {name, source, rows,
     groups, group_name, parts: {part: {rows, groups}}}, `model` {name, parameters}, `command`, `wall_seconds`, `notes` [text].
 
     Args:
-      run_dir: a finished run.
+      run_dir: where to write. metrics: what `evaluate` returned for `predictions`, the arrays of predictions.npz.
       images: id -> uint8 [H, W, C] of at least the test rows, to draw right and wrong clips from; without it no such figure.
       data_labels: labels of all data rows, [N, K] or [N]; without it there is no figure of prevalence and co-occurrence.
       kind: what an image is, as in Dataset: 'flow', 'face' or 'features' (of which no example is drawn).
@@ -36,16 +36,6 @@ def write_report(
     Raises:
       UserError: the directory cannot be written to.
     """
-    run_dir = Path(run_dir)
-    config, metrics = run.read_json(run_dir / run.CONFIG), run.read_json(run_dir / run.METRICS)
-    return write_page(run_dir, config, metrics, run.read_arrays(run_dir / run.PREDICTIONS), images, data_labels, kind)
-
-
-def write_page(
-    run_dir: Path, config: dict, metrics: dict, predictions: dict[str, np.ndarray], images: Mapping[str, np.ndarray] | None = None,
-    data_labels: np.ndarray | None = None, kind: str = "flow",
-) -> Path:
-    """`write_report` for what is at hand rather than in a run directory."""
     predictions = checked(predictions, metrics["selection"])
     group = config.get("data", {}).get("group_name")
     metrics = metrics | {"group_name": group} if group else metrics

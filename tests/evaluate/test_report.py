@@ -14,7 +14,7 @@ from fexpr import run
 from fexpr.evaluate import evaluate, examples, headline
 from fexpr.evaluate.answers import model_answer
 from fexpr.evaluate.headline import print_headline, verdict
-from fexpr.evaluate.report import write_report
+from fexpr.evaluate.report import write_page
 from tests.evaluate.predictions import FER_CLASSES, multiclass, multilabel, pictures
 
 CONFIG = {
@@ -53,6 +53,12 @@ def flow_maps(ids, seed=0):
         low, high = flow.min((0, 1)), flow.max((0, 1))
         maps[i] = ((flow - low) / (high - low) * 255).astype(np.uint8)
     return maps
+
+
+def write_report(folder, *drawn):
+    """The page of what lies in a run directory."""
+    config, metrics = (run.read_json(folder / name) for name in (run.CONFIG, run.METRICS))
+    return write_page(folder, config, metrics, run.read_arrays(folder / run.PREDICTIONS), *drawn)
 
 
 def title_of(png):
@@ -116,7 +122,7 @@ def test_one_of_k_report_with_a_bare_config(tmp_path):
     predictions = multiclass()
     make_run(tmp_path, predictions, "last", source="megc2019@0", config={"format": 1})
     (tmp_path / run.HISTORY).unlink()
-    page = write_report(tmp_path, flow_maps(predictions["ids"]), predictions["labels"], kind="face").read_text(encoding="utf-8")
+    page = write_report(tmp_path, flow_maps(predictions["ids"]), predictions["labels"], "face").read_text(encoding="utf-8")
     assert "most frequent class" in page
     assert {p.stem for p in (tmp_path / "figures").iterdir()} == {
         "selected_epochs", "f1_by_class", "confusion", "reliability", "risk_coverage", "prevalence", "mistakes", "worst_by_class"}
