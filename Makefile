@@ -1,5 +1,6 @@
-# `make run`: from a fresh clone to the report of the main job.  `make test`: everything that is tested.  Both make .venv first.
-.PHONY: run test lint clean
+# `make run`: from a fresh clone to the report of the main job.  `make test`: everything that is tested.
+# `make docs`: every launch command of the documents, for real, in its config's debug size (ten minutes).  All make .venv first.
+.PHONY: run test docs lint clean
 .DEFAULT_GOAL := run
 
 # the first of these that really starts and is 3.11 or 3.12 (a version manager's shim may exist and fail)
@@ -13,6 +14,9 @@ run: $(VENV)/.run
 
 test: $(VENV)/.test lint
 	$(PY) -m pytest -n 2 --dist worksteal
+
+docs: $(VENV)/.test
+	FEXPR_RUN_DOCS=1 $(PY) -m pytest -n 2 --dist worksteal tests/test_docs.py tests/test_commands.py
 
 lint: $(VENV)/.test
 	$(VENV)/bin/ruff check .

@@ -85,7 +85,7 @@ def runs():
     return [pytest.param(words, id=name.replace(f"{ROOT}/", "")) for name, words in found.items()]
 
 
-@pytest.mark.skipif("FEXPR_RUN_DOCS" not in os.environ, reason="takes ten minutes: set FEXPR_RUN_DOCS=1")
+@pytest.mark.skipif("FEXPR_RUN_DOCS" not in os.environ, reason="takes ten minutes: make docs")
 @pytest.mark.parametrize("words", runs())
 def test_every_launch_command_runs(words, tmp_path, tmp_path_factory):
     shared = tmp_path_factory.getbasetemp() / "docs_cache"

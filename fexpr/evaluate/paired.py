@@ -50,7 +50,8 @@ def compare(candidates: Sequence[Candidate], min_train_positives: int = 5, resam
       `rows`, `groups`, `class_names`, `task`, `resamples`; `metrics`: what to show first; `averaged`: classes of macro figures.
 
     Raises:
-      UserError: fewer than two; classes, labels or groups of the same ids differ; no common row. All problems at once.
+      UserError: fewer than two; classes, labels or groups of the same ids differ; no common row; a row tested more often by one than by
+        another. All problems of a kind at once.
     """
     if len(candidates) < 2:
         raise UserError("a comparison needs two or more", [f"found {len(candidates)}"])
@@ -58,6 +59,7 @@ def compare(candidates: Sequence[Candidate], min_train_positives: int = 5, resam
     tests = [rows_of(p, c.selection, "test") for p, c in zip(arrays, candidates, strict=True)]
     common = _common_ids(candidates, arrays, tests)
     tested = [_tested(c, p, rows, common) for c, p, rows in zip(candidates, arrays, tests, strict=True)]
+    _as_often(tested)
     first = tested[0].answer
     enough = np.ones(first.presence.shape[1], bool)
     if first.multilabel:
@@ -103,6 +105,19 @@ def _tested(candidate: Candidate, predictions: dict, rows: np.ndarray, common: n
     thresholds, _ = trial_thresholds(predictions, candidate.selection)
     answer = model_answer(predictions, candidate.selection, "test", thresholds).at(at)
     return Tested(candidate, answer, ids[at], len(np.unique(ids)) - len(common))
+
+
+def _as_often(tested: Sequence[Tested]) -> None:
+    """Every common row counts as often in each: repeated splits may test one several times, files may hold one twice."""
+    counts = [dict(zip(*np.unique(t.ids[t.answer.pools()[0]], return_counts=True), strict=True)) for t in tested]
+    first, problems = counts[0], []
+    for t, count in zip(tested[1:], counts[1:], strict=True):
+        if differ := [i for i in sorted(first.keys() | count.keys()) if count.get(i, 0) != first.get(i, 0)]:
+            shown = ", ".join(f"{i} {count.get(i, 0)} and {first.get(i, 0)} times" for i in differ[:SHOWN])
+            problems.append(f"{t.candidate.name}: {len(differ)} rows are tested another number of times than by "
+                            f"{tested[0].candidate.name}: {shown}")
+    if problems:
+        raise UserError("these cannot be compared row by row", problems, fix="give every test row once a seed, or the same repeats in all")
 
 
 def _pair(this: Tested, first: Tested) -> dict:

@@ -21,8 +21,9 @@ def write_page(
 ) -> Path:
     """Writes `figures/*.png` and `report.html`; learning curves come from the folder's metrics.jsonl, if it has one.
 
-    `config` is the content of config.json. It may hold, and the report then shows: `config`, `versions`, `devices` {kind, count}, `data` {name, source, rows,
-    groups, group_name, parts: {part: {rows, groups}}}, `model` {name, parameters}, `command`, `wall_seconds`, `notes` [text].
+    `config` is the content of config.json. It may hold, and the report then shows: `config`, `versions`, `devices` {kind, count}, `data`
+    {name, source, rows, groups, group_name, parts: {part: {rows, groups}}}, `model` {name, parameters}, `command`, `wall_seconds`, `notes`
+    [text].
 
     Args:
       run_dir: where to write. metrics: what `evaluate` returned for `predictions`, the arrays of predictions.npz.

@@ -48,6 +48,18 @@ def test_figures_are_those_of_evaluate_and_the_difference_is_paired():
     assert paired["high"] - paired["low"] < 0.5 * (alone["high"] - alone["low"])  # what both share cancels
 
 
+def test_rows_that_one_of_them_tests_twice():
+    p = multiclass(subjects=6)
+    twice = np.r_[np.arange(len(p["ids"])), np.flatnonzero(p["split"] == "test")[:2]]
+    rows = ("ids", "groups", "labels", "logits", "trial", "split", "selection", "dataset")
+    doubled = p | {name: p[name][twice] for name in rows if name in p}
+    with pytest.raises(UserError, match="row by row") as e:
+        compare([candidate(p), candidate(doubled, "b")], resamples=10)
+    shown = ", ".join(f"{i} 2 and 1 times" for i in sorted(p["ids"][twice[-2:]]))
+    assert list(e.value.problems) == [f"b: 2 rows are tested another number of times than by a: {shown}"]
+    assert compare([candidate(doubled), candidate(doubled, "b")], resamples=10)["differences"][0]["agree"] == 1.0
+
+
 def test_mcnemar_counts_the_rows_that_only_one_has_right():
     p, q = multiclass(skill=1.0), multiclass(skill=1.6)
     at = p["split"] == "test"

@@ -1,0 +1,109 @@
+"""The documents' `python -m …` commands, word for word, each run beside the finished runs and files that it names."""
+
+import glob
+import os
+import shutil
+import signal
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import softmax
+
+from configs import aus_mlp_ravdess, cnn_simple_fer2013, htnet_samm, ststnet_megc2019
+from experiments import explain, fuse, status
+from experiments.cross_validate import cross_validate
+from experiments.fit import fit
+from fexpr import export, run
+from fexpr.data import LOADERS
+from fexpr.data import __main__ as data_main
+from fexpr.data.synthetic import write_samm
+from fexpr.evaluate import __main__ as evaluate_main
+from fexpr.models.pretrained import __main__ as pretrained_main
+from fexpr.recognizer import __main__ as recognizer_main
+from fexpr.recognizer import video
+from tests.recognizer.runs import trained
+from tests.recognizer.test_video import film
+from tests.test_docs import commands
+
+MAINS = {"fexpr.evaluate": evaluate_main.main, "fexpr.data": data_main.main, "fexpr.recognizer": recognizer_main.main,
+         "fexpr.export": export.main, "fexpr.models.pretrained": pretrained_main.main, "experiments.explain": explain.main,
+         "experiments.fuse": fuse.main, "experiments.status": status.main}
+FOLDS = {"split.protocol": "group_k_fold", "split.folds": 2, "split.seeds": 1, "train.epochs": 1}
+RUNS = {
+    "cnn_simple_fer2013": (cnn_simple_fer2013, fit, {"data.synthetic_clips": 150, "train.epochs": 1}),
+    "htnet_samm": (htnet_samm, fit, {"train.epochs": 1}),
+    "ststnet_megc2019": (ststnet_megc2019, cross_validate, FOLDS),
+    "htnet_megc2019": (ststnet_megc2019, cross_validate, FOLDS | {"seed": 1}),  # any run on the same rows: another HTNet only costs time
+    "aus_mlp_ravdess": (aus_mlp_ravdess, cross_validate, {"train.epochs": 1}),
+}
+
+
+class Camera:
+    """Two frames of a person, then Ctrl-C."""
+
+    def __init__(self, frame):
+        self.frame, self.left = frame, 3
+
+    def isOpened(self):
+        return True
+
+    def get(self, _):
+        return 0.0
+
+    def read(self):
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+        return True, self.frame
+
+    def release(self):
+        pass
+
+
+@pytest.fixture
+def desk(tmp_path, monkeypatch):
+    """A folder with the runs, pictures, films, weights and predictions that the documents' commands name, and with SAMM's release."""
+    portrait = np.ascontiguousarray(pytest.importorskip("skimage.data").astronaut()[:300, 80:380])
+    for name, (module, experiment, fields) in RUNS.items():
+        made, _, _ = trained(module, experiment, tmp_path / "made", LOADERS[module.get_config("debug").data.name], **fields)
+        (tmp_path / "runs").mkdir(exist_ok=True)
+        made.rename(tmp_path / "runs" / name)
+    monkeypatch.chdir(tmp_path)
+    shutil.make_archive("runs/cnn_simple_fer2013", "zip", "runs", "cnn_simple_fer2013")
+    found = run.read_arrays(tmp_path / "runs" / "ststnet_megc2019" / run.PREDICTIONS)
+    rows = (found["selection"] == "last") & (found["split"] == "test")
+    names = [str(name) for name in found["class_names"]]
+    theirs = pd.DataFrame(softmax(found["logits"][rows], axis=1), columns=[f"p_{name}" for name in names])
+    theirs.insert(0, "label", [names[label] for label in found["labels"][rows]])
+    theirs.insert(0, "id", found["ids"][rows])
+    theirs.insert(0, "group", found["groups"][rows])
+    theirs.to_csv("theirs.csv", index=False)
+    shutil.copy("runs/cnn_simple_fer2013/predictions.npz", "predictions.npz")
+    assert pretrained_main.main(["export", "runs/cnn_simple_fer2013", "w.safetensors"]) == 0
+    (tmp_path / "w.safetensors").rename("weights.h5")  # the name is the reader's; what a file is, its first bytes say
+    for name in ("anna.png", "photos/ben.png", "test/happy/0.jpg", "onset.png", "apex.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(name, portrait[..., ::-1])
+    film(tmp_path / "talk.avi", [portrait] * 6).rename("talk.mp4")
+    monkeypatch.setattr(video.cv2, "VideoCapture", lambda source: Camera(portrait) if isinstance(source, int) else cv2_capture(source))
+    write_samm(tmp_path / "releases" / "samm", subjects=12, clips=60)
+    monkeypatch.setenv("FEXPR_DATA_DIR", str(tmp_path / "releases"))
+    return tmp_path
+
+
+cv2_capture = cv2.VideoCapture
+
+
+@pytest.mark.usefixtures("desk")
+def test_every_command_runs(monkeypatch):
+    typed = [words for (words,) in (p.values for p in commands()) if words[0] == "-m"]
+    assert {words[1] for words in typed} == set(MAINS)
+    for words in typed:
+        if any(name in words for name in ("runs/my_faces", "runs/scratch")):
+            continue  # made by the recipes' own test; made by hand
+        arguments = [path for word in words[2:] for path in (sorted(glob.glob(word)) if "*" in word else [word])]
+        if words[1] == "fexpr.evaluate":
+            arguments += ["--resamples", "20"]
+        assert MAINS[words[1]](arguments) == 0, " ".join(words)
