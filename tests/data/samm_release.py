@@ -7,9 +7,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
+import pytest
 from ml_collections import ConfigDict
 
-from fexpr.data import faces, workbook
+from fexpr.data import LOADERS, faces, workbook
+from fexpr.data.dataset import Dataset
+from fexpr.errors import UserError
 
 # subject, clip, onset, apex, offset, code
 CLIPS = (
@@ -81,6 +84,15 @@ def write_release(root: Path, layout: str = "normalised", clips=CLIPS) -> Path:
     return folder
 
 
+def rewrite(folder: Path, **cells: dict) -> None:
+    """Writes the workbook of CLIPS anew, with other values: column={clip: value}."""
+    frame = table().astype(object)
+    for column, values in cells.items():
+        for clip, value in values.items():
+            frame.loc[frame["clip"] == clip, column] = value
+    workbook.write_samm_workbook(folder / "SAMM_Micro_FACS_Codes_v2.xlsx", frame)
+
+
 def config(root: Path | str = "", **changes: object) -> ConfigDict:
     fields = {
         "name": "samm", "root": str(root), "source": "auto", "layout": "auto", "image_size": 28, "align": "auto",
@@ -88,3 +100,14 @@ def config(root: Path | str = "", **changes: object) -> ConfigDict:
         "skip_clips": "", "synthetic_subjects": 2, "synthetic_clips": 3, "synthetic_seed": 0,
     }  # fmt: skip
     return ConfigDict({**fields, **changes})
+
+
+def load(root: Path | str, **changes: object) -> Dataset:
+    return LOADERS["samm"](config(root, **changes))
+
+
+def message(root: Path | str, **changes: object) -> str:
+    """What a load that must fail says."""
+    with pytest.raises(UserError) as e:
+        load(root, **changes)
+    return e.value.text()

@@ -10,12 +10,7 @@ from fexpr.errors import UserError
 from tests.data import casme2_release, samm_release
 
 RELEASE_ROOT = os.environ.get("FEXPR_DATA_DIR")  # the tests below see an environment without it
-
-
-@pytest.fixture(autouse=True)
-def places(tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("FEXPR_DATA_DIR", raising=False)
+pytestmark = pytest.mark.usefixtures("no_release")
 
 
 def load(root="", **changes):

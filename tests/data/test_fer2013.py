@@ -18,13 +18,8 @@ from fexpr.data.fer2013_rows import CLASSES, OFFICIAL
 from fexpr.errors import UserError
 
 RELEASE_ROOT = os.environ.get("FEXPR_DATA_DIR")  # the tests below see an environment without it
+pytestmark = pytest.mark.usefixtures("no_release")
 COUNT = 150
-
-
-@pytest.fixture(autouse=True)
-def places(tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("FEXPR_DATA_DIR", raising=False)
 
 
 def load(root="", **changes):

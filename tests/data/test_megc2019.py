@@ -13,15 +13,10 @@ from tests.data import casme2_release as other
 from tests.data import samm_release as mini
 
 RELEASE_ROOT = os.environ.get("FEXPR_DATA_DIR")  # the tests below see an environment without it
+pytestmark = pytest.mark.usefixtures("no_release")
 SAMM = [("006", "006_1_2", "negative"), ("007", "007_2_1", "positive"), ("011", "011_3_1", "surprise")]
 CASME2 = [("sub01", "EP02_01f", "positive"), ("sub01", "EP19_05f", "negative"), ("sub02", "EP02_01f", "surprise")]
 SMIC = [("s1", "s1_ne_01", "negative"), ("s3", "s3_po_02", "positive")]
-
-
-@pytest.fixture(autouse=True)
-def places(tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("FEXPR_DATA_DIR", raising=False)
 
 
 def load(root="", **changes):

@@ -5,12 +5,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ml_collections import ConfigDict
 from sklearn.model_selection import GroupShuffleSplit, StratifiedGroupKFold, StratifiedKFold
 
-from fexpr.data.dataset import Dataset
 from fexpr.data.splits import PROTOCOLS, Fold, draw_validation, group_holdout, make_folds, rarest_label, validation_turn
 from fexpr.errors import UserError
+from tests.data.small_sets import dataset, faces, imbalanced, split
 
 GROUPS = np.array([f"{s:03d}" for s in np.random.default_rng(0).integers(0, 28, 133)])
 
@@ -52,29 +51,6 @@ def test_too_few_subjects():
 
 
 # --- protocols -------------------------------------------------------------------------------------------------------------
-
-
-def dataset(labels, groups, datasets=None) -> Dataset:
-    n = len(groups)
-    names = tuple("abcdefgh"[: labels.shape[1] if labels.ndim == 2 else labels.max() + 1])
-    extras = {} if datasets is None else {"dataset": np.asarray(datasets)}
-    ids = np.array([f"c{i}" for i in range(n)])
-    return Dataset(np.zeros((n, 8, 8, 3), np.uint8), labels, np.asarray(groups), ids, names, "synthetic", extras=extras)
-
-
-def imbalanced(seed: int = 0, subjects: int = 24, clips: int = 140) -> Dataset:
-    """Three classes, the third rare and held by few; subjects of very different size; two data sets."""
-    rng = np.random.default_rng(seed)
-    share = rng.dirichlet(np.full(subjects, 0.8))
-    owner = np.concatenate([np.arange(subjects), rng.choice(subjects, clips - subjects, p=share)])
-    labels = rng.choice(3, clips, p=[0.66, 0.24, 0.1]).astype(np.int32)
-    groups = np.array([f"{'samm' if s % 2 else 'casme2'}/{s:03d}" for s in owner])
-    return dataset(labels, groups, np.array([g.split("/")[0] for g in groups]))
-
-
-def split(protocol: str, **changes) -> ConfigDict:
-    fields = {"protocol": protocol, "test_fraction": 0.2, "val_fraction": 0.2, "folds": 5, "repeats": 4, "seed": 42, "file": ""}
-    return ConfigDict({**fields, **changes})
 
 
 @pytest.mark.parametrize("protocol", [p for p in PROTOCOLS if p not in ("file", "official")])
@@ -232,138 +208,21 @@ def test_validation_looks_at_its_own_rows_only():
         np.testing.assert_array_equal(a, b)
 
 
-# --- folds from a file -----------------------------------------------------------------------------------------------------
+def test_validation_takes_turns_inside_the_training_rows():
+    groups = np.repeat([f"s{i}" for i in range(11)], 3)
+    fold = Fold("f", np.arange(6, 30), np.arange(30, 33), np.arange(6), groups)
+    turns = [validation_turn(fold, groups, 4, turn, [0, 1]) for turn in range(8)]
+    assert sorted(np.concatenate([t.val for t in turns[:4]]).tolist()) == list(range(6, 33))
+    for t in turns:
+        assert np.array_equal(t.test, fold.test)
+        assert sorted([*t.train, *t.val]) == list(range(6, 33))
+    assert np.array_equal(turns[1].val, turns[5].val)
+    assert validation_turn(fold, groups, 0, 3, [0, 1]) is fold
+    with pytest.raises(UserError, match="from 2 to 9"):
+        validation_turn(fold, groups, 10, 0, [0, 1])
 
 
-@pytest.fixture
-def eight() -> Dataset:
-    return dataset(np.array([0, 1] * 4, np.int32), list("aabbccdd"))
-
-
-def write(tmp_path, *lines) -> str:
-    path = tmp_path / "folds.csv"
-    path.write_text("\n".join(lines) + "\n")
-    return str(path)
-
-
-def test_a_file_that_says_where_each_clip_is_tested(tmp_path, eight):
-    file = write(tmp_path, "id, fold", *(f"c{i}, {'first' if i < 4 else 'second'}" for i in reversed(range(8))))
-    second, first = make_folds(split("file", file=file), eight)
-    assert (first.name, second.name) == ("first", "second")
-    assert first.test.tolist() == [0, 1, 2, 3]
-    assert sorted([*first.train, *first.val]) == [4, 5, 6, 7]
-    assert len(first.val) == 2
-
-
-def test_a_file_that_says_all(tmp_path, eight):
-    file = write(tmp_path, "id,fold,part", "c0,1,train", "c1,1,train", "c2,1,val", "c4,1,test", "c6,2,test", "c0,2,train", "c3,2,train",
-                 *(f"c{i},3,{part}" for i, part in [(1, "train"), (3, "val"), (5, "test"), (7, "test")]))
-    folds = make_folds(split("file", file=file), eight)
-    assert [fold.name for fold in folds] == ["1", "2", "3"]
-    assert [folds[0].train.tolist(), folds[0].val.tolist(), folds[0].test.tolist()] == [[0, 1], [2], [4]]
-    assert sorted([*folds[1].train, *folds[1].val]) == [0, 3]  # no validation rows are given: drawn from the training groups
-    assert folds[2].test.tolist() == [5, 7]
-
-
-def test_every_bad_line_is_listed(tmp_path, eight):
-    file = write(tmp_path, "id,fold,part", "c0,1,train", "c9,1,train", "c1,1,tset", "c2,1,test", "c2,1,train", ",1,test", "c3,,val",
-                 "c4,1,val", "c5,1,val", "c6,1,val")
-    with pytest.raises(UserError) as e:
-        make_folds(split("file", file=file), eight)
-    text = e.value.text()
-    for found in ("line 3, c9: the data set has no such id", "line 4, c1: part is 'tset'", "line 6, c2: this id stands in line 5 already",
-                  "line 7, unnamed: no id", "line 8, c3: no fold", "c7: the data set has it, the file does not"):
-        assert found in text
-    assert len(e.value.problems) == 6
-
-
-def test_a_group_on_two_sides_and_an_empty_side_are_listed(tmp_path, eight):
-    file = write(tmp_path, "id,fold", *(f"c{i},{i % 2}" for i in range(8)))
-    with pytest.raises(UserError) as e:
-        make_folds(split("file", file=file), eight)
-    assert len(e.value.problems) == 8
-    assert "fold 0: a stands in train and test" in e.value.problems
-    file = write(tmp_path, "id,fold,part", *(f"c{i},1,train" for i in range(8)), "c0,2,test", "c1,2,val", "c2,2,train")
-    with pytest.raises(UserError) as e:
-        make_folds(split("file", file=file), eight)
-    assert e.value.problems == ("fold 1: no test rows", "fold 2: a stands in val and test")
-
-
-def test_files_that_are_no_folds(tmp_path, eight):
-    for lines, message in ((["clip,fold", "c0,1"], "no column id"), (["id,fold"], "c0: the data set has it"), ([""], "found: nothing")):
-        with pytest.raises(UserError, match=message):
-            make_folds(split("file", file=write(tmp_path, *lines)), eight)
-    with pytest.raises(UserError, match="cannot read the folds"):
-        make_folds(split("file", file=str(tmp_path / "nowhere.csv")), eight)
-
-
-# --- the release's own parts -------------------------------------------------------------------------------------------------
-
-
-def faces(*sizes: int, seed: int = 0) -> Dataset:
-    """Every image its own group; rows of the parts mixed; classes of very different size."""
-    rng = np.random.default_rng(seed)
-    parts = rng.permutation(np.repeat(["Training", "PublicTest", "PrivateTest"], sizes))
-    labels = rng.choice(4, len(parts), p=[0.5, 0.3, 0.15, 0.05]).astype(np.int32)
-    return dataclasses.replace(dataset(labels, [f"i{i:05d}" for i in range(len(parts))]), split=parts)
-
-
-@pytest.mark.parametrize(("val", "test", "tested"), [
-    ("training", "auto", ["PrivateTest", "PublicTest"]), ("training", "both", ["PrivateTest", "PublicTest"]),
-    ("training", "PublicTest", ["PublicTest"]), ("training", "PrivateTest", ["PrivateTest"]),
-    ("PublicTest", "auto", ["PrivateTest"]), ("PublicTest", "PrivateTest", ["PrivateTest"]),
-])  # fmt: skip
-def test_the_official_parts_stay_what_they_are(val, test, tested):
-    data = faces(400, 60, 50)
-    (fold,) = make_folds(split("official", val=val, test=test), data)
-    assert fold.name == "official"
-    assert set(data.split[fold.train]) == {"Training"}
-    assert sorted(set(data.split[fold.test])) == tested
-    np.testing.assert_array_equal(fold.test, np.flatnonzero(np.isin(data.split, tested)))  # whole parts
-    if val == "training":
-        assert set(data.split[fold.val]) == {"Training"}
-        np.testing.assert_array_equal(np.sort(np.concatenate([fold.train, fold.val])), np.flatnonzero(data.split == "Training"))
-        share = np.bincount(data.labels[fold.val]) / np.bincount(data.labels[data.split == "Training"])
-        np.testing.assert_allclose(share, 0.2, atol=0.03)  # of every class
-        other = make_folds(split("official", val=val, test=test, seed=1), data)[0]
-        assert not np.array_equal(other.val, fold.val)
-        np.testing.assert_array_equal(other.test, fold.test)
-        np.testing.assert_array_equal(make_folds(split("official", val=val, test=test), data)[0].val, fold.val)
-    else:
-        np.testing.assert_array_equal(fold.val, np.flatnonzero(data.split == "PublicTest"))
-        assert len(fold.train) == 400
-
-
-def test_a_release_without_private_test():
-    data = faces(400, 60, 0)
-    (fold,) = make_folds(split("official", val="training", test="auto"), data)
-    assert set(data.split[fold.test]) == {"PublicTest"}
-    for val, test, message in (
-        ("training", "both", "PrivateTest is not there"), ("training", "PrivateTest", "PrivateTest is not there"),
-        ("PublicTest", "auto", "no part is left to test on"),
-    ):  # fmt: skip
-        with pytest.raises(UserError, match=message) as e:
-            make_folds(split("official", val=val, test=test), data)
-        assert "found: Training, PublicTest" in e.value.text()
-    with pytest.raises(UserError, match="PublicTest is not there"):
-        make_folds(split("official", val="PublicTest", test="PrivateTest"), faces(400, 0, 60))
-
-
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"val": "PublicTest", "test": "PublicTest"}, "it selects, so it cannot be tested on"),
-    ({"val": "PublicTest", "test": "both"}, "it selects, so it cannot be tested on"),
-    ({"val": "PrivateTest"}, "split.val is 'PrivateTest'"), ({"test": "Training"}, "split.test is 'Training'"),
-    ({"val_fraction": 0.001}, "val_fraction=0.001 of 400 training images"),
-])  # fmt: skip
-def test_official_parts_that_cannot_be_used_so(changes, message):
-    with pytest.raises(UserError, match=message):
-        make_folds(split("official", **{"val": "training", "test": "auto", **changes}), faces(400, 60, 50))
-
-
-def test_a_release_without_parts():
-    for data in (imbalanced(), faces(400, 0, 0), faces(0, 60, 50)):
-        with pytest.raises(UserError, match="needs a release that has training and test parts"):
-            make_folds(split("official", val="training", test="auto"), data)
+# --- images that are groups of their own ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("protocol", ["official", "holdout", "group_k_fold", "stratified_group_k_fold"])
@@ -386,17 +245,3 @@ def test_images_that_are_groups_of_their_own_are_stratified_one_by_one():
 def test_leaving_out_one_of_thousands_is_refused():
     with pytest.raises(UserError, match=r"would make 1,200 folds"):
         make_folds(split("loso"), faces(1200, 0, 0))
-
-
-def test_validation_takes_turns_inside_the_training_rows():
-    groups = np.repeat([f"s{i}" for i in range(11)], 3)
-    fold = Fold("f", np.arange(6, 30), np.arange(30, 33), np.arange(6), groups)
-    turns = [validation_turn(fold, groups, 4, turn, [0, 1]) for turn in range(8)]
-    assert sorted(np.concatenate([t.val for t in turns[:4]]).tolist()) == list(range(6, 33))
-    for t in turns:
-        assert np.array_equal(t.test, fold.test)
-        assert sorted([*t.train, *t.val]) == list(range(6, 33))
-    assert np.array_equal(turns[1].val, turns[5].val)
-    assert validation_turn(fold, groups, 0, 3, [0, 1]) is fold
-    with pytest.raises(UserError, match="from 2 to 9"):
-        validation_turn(fold, groups, 10, 0, [0, 1])
