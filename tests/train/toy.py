@@ -3,6 +3,7 @@
 import flax.linen as nn
 import jax
 import numpy as np
+import optax
 
 from fexpr.train.augment import Augment
 from fexpr.train.step import Recipe
@@ -60,3 +61,14 @@ def run(specs, epochs=2, **kwargs):
         histories.append({k: np.stack([r[k] for r in rows]) for k in rows[0]})
     joined = jax.tree.map(lambda *parts: np.concatenate(parts), *states)
     return joined, {k: np.concatenate([h[k] for h in histories], 1) for k in histories[0]}
+
+
+def followed(transformation, params, steps=3):
+    """Parameters after a few updates by an optax transformation whose gradients depend on the parameters and on the step."""
+    with jax.numpy_dtype_promotion("standard"):
+        state = transformation.init(params)
+        for i in range(steps):
+            grads = jax.tree.map(lambda p, i=i: p * 0.3 + 0.1 * i, params)
+            updates, state = transformation.update(grads, state, params)
+            params = optax.apply_updates(params, updates)
+    return params
