@@ -30,7 +30,8 @@ def prepare(config: ConfigDict) -> tuple[Dataset, list[Fold]]:
         say("split      " + "   ".join(f"{name} {_size(dataset, rows)}" for name, rows in sides.items()) + _test_parts(dataset, folds[0]))
     else:
         sizes = " ".join(f"{side} {np.mean([len(getattr(f, side)) for f in folds]):.0f}" for side in ("train", "val", "test"))
-        say(f"split      {config.split.protocol}: {len(folds)} folds of {dataset.group_name}s that never cross; rows a fold: {sizes}")
+        say(f"split      {config.split.protocol}: {len(folds)} folds of {dataset.group_name}s that never cross; "
+            f"{_unit(dataset)} a fold: {sizes}")
     return dataset, folds
 
 
@@ -45,7 +46,7 @@ def run_point(config: ConfigDict, workdir: Path, dataset: Dataset, folds: Sequen
     info = hosts.on_writer(lambda: run_dir.open_run(config, workdir, **facts))
     say(f"model      {in_words(facts['model'])}   loss {config.train.loss}")
     if len(engine.specs) > 1:
-        say(f"trials     {len(folds)} folds x {config.split.seeds} seeds = {len(engine.specs)}, one program")
+        say(f"trials     {number_of(len(folds), 'fold')} x {number_of(config.split.seeds, 'seed')} = {len(engine.specs)}, one program")
     processes = facts["devices"]["processes"]
     say(f"devices    {facts['devices']['count']} x {facts['devices']['kind']}" + f" in {processes} processes" * (processes > 1))
     if not finished:
@@ -93,8 +94,17 @@ def describe_data(config: ConfigDict, dataset: Dataset, folds: Sequence[Fold]) -
 def _size(dataset: Dataset, rows: np.ndarray | slice) -> str:
     groups = dataset.groups[rows]
     if dataset.group_name == "image":
-        return f"{len(groups):,} images"
-    return f"{len(groups):,} {'frames' if 'video' in dataset.extras else 'clips'} of {len(np.unique(groups))} {dataset.group_name}s"
+        return f"{len(groups):,} {_unit(dataset)}"
+    return f"{len(groups):,} {_unit(dataset)} of {len(np.unique(groups))} {dataset.group_name}s"
+
+
+def _unit(dataset: Dataset) -> str:
+    return "frames" if "video" in dataset.extras else "images" if dataset.group_name == "image" else "clips"
+
+
+def number_of(number: int, what: str) -> str:
+    """'1 fold', '3 folds'."""
+    return f"{number:,} {what}{'s' * (number != 1)}"
 
 
 def _test_parts(dataset: Dataset, fold: Fold) -> str:

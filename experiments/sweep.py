@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from configs import base
 from experiments import OF_TRIALS, pipeline, program, results, run_dir, transfer
 from fexpr import run
+from fexpr.data.splits import Fold
 from fexpr.errors import UserError
 from fexpr.evaluate.sweep import print_sweep, write_sweep_report
 from fexpr.terminal import say
@@ -118,7 +119,7 @@ def _run(group: list[program.Point], workdir: Path) -> None:
         engine = program.make_engine(waiting, dataset, folds, start)
         facts = pipeline.describe(group[0].config, dataset, folds, engine, start)
         infos = hosts.on_writer(lambda: [run_dir.open_run(p.config, p.workdir, **facts) for p in waiting])
-        say(f"trials     {len(waiting)} points x {len(folds)} folds x {group[0].config.split.seeds} seeds = {len(engine.specs)}")
+        say(f"trials     {_product(waiting, folds)} = {len(engine.specs)}")
         name = hashlib.sha256(" ".join(p.workdir.name for p in waiting).encode()).hexdigest()[:12]  # its checkpoints fit these points alone
         program.train(waiting, dataset, folds, engine, workdir / "programs" / name, start)
         seconds = (time.monotonic() - began) / len(waiting)
@@ -133,6 +134,11 @@ def _finish(points: list[program.Point], infos: list[dict], seconds: float, prog
         pipeline.finish(point, info, seconds)
 
 
+def _product(points: list[program.Point], folds: Sequence[Fold]) -> str:
+    seeds = points[0].config.split.seeds
+    return " x ".join(pipeline.number_of(n, what) for n, what in ((len(points), "point"), (len(folds), "fold"), (seeds, "seed")))
+
+
 def _show(group: list[program.Point]) -> None:
     dataset, folds = pipeline.prepare(group[0].config)
     start = transfer.begin(group[0].config, dataset, folds, dry_run=True)
@@ -140,9 +146,9 @@ def _show(group: list[program.Point]) -> None:
     model = pipeline.describe(group[0].config, dataset, folds, engine, start)["model"]
     plan = engine.plan
     say(f"model      {pipeline.in_words(model)}")
-    say(f"trials     {len(group)} points x {len(folds)} folds x {group[0].config.split.seeds} seeds = {plan.trials}")
-    say(f"memory     {plan.bytes_needed / 2**30:.2f} GiB a device for {plan.size} trials at a time, {plan.chunks} chunks; "
-        f"{plan.bytes_limit / 2**30:.2f} GiB may be used")
+    say(f"trials     {_product(group, folds)} = {plan.trials}")
+    say(f"memory     {plan.bytes_needed / 2**30:.2f} GiB a device for {pipeline.number_of(plan.size, 'trial')} at a time, "
+        f"{pipeline.number_of(plan.chunks, 'chunk')}; {plan.bytes_limit / 2**30:.2f} GiB may be used")
 
 
 def _row(point: program.Point, settings: dict) -> dict:

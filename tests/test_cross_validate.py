@@ -85,7 +85,7 @@ def test_a_sweep_groups_points_into_programs_and_continues(shared_cache, tmp_pat
     dry = launch(tmp_path, shared_cache, *aucnn, "--sweep=seed=0,1", "--dry_run")
     assert dry.returncode == 0, dry.stderr
     assert "program    2 of 2" in dry.stdout
-    assert dry.stdout.count("trials     2 points x 1 folds x 1 seeds = 2") == 2
+    assert dry.stdout.count("trials     2 points x 1 fold x 1 seed = 2") == 2
     assert "GiB a device" in dry.stdout
     assert not (tmp_path / "sweep").exists()
 

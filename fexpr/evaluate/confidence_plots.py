@@ -51,7 +51,7 @@ def risk_coverage(path: Path, selective: dict[str, dict], names: dict[str, str],
     Args:
       selective: the entry of metrics.json. names: its keys in words.
     """
-    with canvas(path, "Risk and coverage", (WIDTH * 0.72, 3.5), synthetic) as figure:
+    with canvas(path, "Risk and coverage", (WIDTH * 0.72, 3.8), synthetic) as figure:
         ax = figure.subplots()
         for (name, entry), colour, nudge in zip(selective.items(), (BLUE, ORANGE), (-0.004, 0.004), strict=False):
             ax.plot(entry["curve"]["coverage"], entry["curve"]["risk"], color=colour, lw=1.6,
@@ -64,7 +64,7 @@ def risk_coverage(path: Path, selective: dict[str, dict], names: dict[str, str],
                         ax.plot([coverage] * 2, [1 - e["high"], 1 - e["low"]], color=colour, lw=1.1)
         ax.set(xlabel="coverage: share of the rows that is answered, the most confident first", ylabel="risk: share of wrong answers",
                xlim=(0, 1.01), ylim=(0, None))
-        ax.legend(loc="upper left")
+        figure.legend(loc="outside lower center", ncols=2)
 
 
 def picture_grid(path: Path, title: str, rows: Sequence[tuple[str, Sequence[Picture]]], across: int, synthetic: bool) -> None:

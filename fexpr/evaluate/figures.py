@@ -43,12 +43,13 @@ def draw(run_dir: Path, metrics: dict, predictions: dict, images: Mapping[str, n
         ended = f"{last.min()}" if last.min() == last.max() else f"{last.min()} to {last.max()}"
         plots.selected_epochs(path("selected_epochs", (
             f"Epochs selected over the trials that did not fail; black lines are medians, training ended at epoch {ended}. "
-            "Best val sees validation subjects only; the oracle takes each trial’s best epoch on the rows it is tested on.")),
+            f"Best val sees validation {metrics['group_name']}s only; "
+            "the oracle takes each trial’s best epoch on the rows it is tested on.")),
             epochs, max(int(e.max()) for e in (last, *epochs.values())), synthetic)
 
     constant = headline.baselines_in_words(metrics)["always_positive" if multilabel else "majority"]
     plots.per_class_f1(path("f1_by_class", (
-        f"F1 on the test rows with 95 % intervals. Red ticks: the predictor “{constant}”. In brackets: positives among the "
+        f"F1 on the test rows with 95 % intervals. Upright ticks: the predictor “{constant}”. In brackets: positives among the "
         f"{metrics['counts_from']} rows{' (fewest of any trial)' if trials > 1 else ''} and the test rows.")),
                        metrics["per_class"], constant, synthetic)
     _confusion(path, metrics, names, synthetic)
@@ -110,13 +111,15 @@ def _examples(path, metrics: dict, predictions: dict, names: list[str], images: 
     first = np.sort(np.unique(ids[answer.pools()[0]], return_index=True)[1])  # a clip once, as the first seed's first fold says
     answer, ids = answer.at(first), ids[first]
     whose = f" Decisions of seed {metrics['seeds'][0]}." if len(metrics["seeds"]) > 1 else ""
+    what = "clips" if "clips" in metrics else "images"
+    whose += " Shown: a clip’s middle frame." * (what == "clips")
     if kind == "face" and not multilabel:
         p = "With each class the probability that it was given, before any calibration."
         for name, title, caption, rows in (
-            ("mistakes", "The most confident mistakes", "Test images that were named wrongly, the most confident first.",
+            ("mistakes", "The most confident mistakes", f"Test {what} that were named wrongly, the most confident first.",
              examples.mistakes(answer, ids, names, images)),
             ("worst_by_class", "The worst of each class",
-             "The test images of each class (left) whose true class got the lowest probability.",
+             f"The test {what} of each class (left) whose true class got the lowest probability.",
              examples.worst_by_class(answer, ids, names, images)),
         ):
             if rows:

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fexpr import terminal
+from fexpr.evaluate.recalibration import LARGEST_TEMPERATURE
 
 METRICS_IN_WORDS = {  # in the order of the report's table, by what a figure is taken over
     "macro": {
@@ -89,6 +90,11 @@ def rows_in_words(metrics: dict, split: str) -> str:
     return " and ".join(parts) if 0 < len(parts) < 3 else {"test": "test rows", "val": "validation rows"}[split]
 
 
+def part_in_words(name: str, metrics: dict) -> str:
+    """A key of `per_dataset`; 'full' is what the micro-expression challenges call a composite, not what a release is made of."""
+    return "all of them" if name == "full" and of_pictures(metrics) else name
+
+
 def of_pictures(metrics: dict) -> bool:
     """Whether accuracy comes first, as it does where no row has a group."""
     return metrics["headline"]["metrics"][0] == "accuracy"
@@ -130,7 +136,11 @@ def verdict(metrics: dict) -> str:
     if model["value"] is None:
         return f"The {name} is undefined: no class has enough training positives and a positive test row."
     seeds = f", the mean of {len(metrics['seeds'])} seeds," if "seeds" in model else ""
-    accuracy = f"Accuracy on {rows_in_words(metrics, 'test')} is {in_words(metrics['test']['accuracy'])}. " if of_pictures(metrics) else ""
+    accuracy = ""
+    if of_pictures(metrics):
+        found, blind = in_words(metrics["test"]["accuracy"]), metrics["baselines"]["majority"]["accuracy"]["value"]
+        accuracy = f"Accuracy on {rows_in_words(metrics, 'test')} is {found}; {constant} reaches {blind:.3f}. "
+        constant = "that predictor"
     numbers = f"{accuracy}{name} is {in_words(model)}{seeds} over {classes_in_words(metrics)}; {constant} reaches {base['value']:.3f}."
     if difference["low"] is None:
         return f"{numbers} One test group allows no interval, so whether the model beats it cannot be told."
@@ -151,8 +161,10 @@ def calibration(metrics: dict) -> str:
         return ""
     before, after = maps["none"], maps["temperature"]
     ece, nll = (f"from {in_words(before[key])} to {in_words(after[key])}" for key in ("ece", "nll"))
+    flat = max((t for t in after["parameters"]["temperature"] if t is not None), default=0) >= LARGEST_TEMPERATURE
+    bound = f" T = {LARGEST_TEMPERATURE:,} is as far as the fit goes: there the model’s confidence is worth less than none."
     return (f"Temperature scaling ({parameters(after)}) takes the calibration error {ece} and the negative log likelihood {nll}; the "
-            f"accuracy stays {after['accuracy']['value']:.3f}.")
+            f"accuracy stays {after['accuracy']['value']:.3f}.{bound * flat}")
 
 
 def parameters(entry: dict) -> str:
@@ -161,7 +173,8 @@ def parameters(entry: dict) -> str:
         return ""
     values = sorted(t for t in entry["parameters"]["temperature"] if t is not None)
     median = (values[(len(values) - 1) // 2] + values[len(values) // 2]) / 2
-    return f"T = {median:.3f}" if len(values) == 1 else f"T = {median:.2f}, {values[0]:.2f} to {values[-1]:.2f} over trials"
+    low, middle, high = (f"{t:,.0f}" if t >= 100 else f"{t:.2f}" for t in (values[0], median, values[-1]))
+    return f"T = {middle}" if len(values) == 1 else f"T = {middle}, {low} to {high} over trials"
 
 
 def oracle_gap(metrics: dict) -> str:
@@ -276,11 +289,12 @@ def _by_dataset(metrics: dict) -> Table:
     """Data set x selection down, headline metrics with intervals across."""
     names = metrics["headline"]["metrics"]
     table = Table(box=None, pad_edge=False, header_style="")
-    for heading in ("data", "epoch"):
+    for heading in ("part" if of_pictures(metrics) else "data", "epoch"):
         table.add_column(heading, no_wrap=True)
     for name in names:
         table.add_column(name_of(name, HEADLINE_IN_WORDS[name], metrics), justify="right", no_wrap=True)
     for dataset, of in metrics["per_dataset"].items():
         for i, (kind, words, m) in enumerate(selections(metrics, of)):
-            table.add_row("" if i else dataset, SHORT[words], *(in_words(m[name]) for name in names), style=STYLES[kind])
+            first = "" if i else part_in_words(dataset, metrics)
+            table.add_row(first, SHORT[words], *(in_words(m[name]) for name in names), style=STYLES[kind])
     return table

@@ -29,7 +29,8 @@ def write_paired(folder: Path | str, found: dict, command: str) -> Path:
     figures = {name: folder / run.FIGURES / f"{name}.png" for name in ("paired", "f1_by_class", "reliability")}
     draw_differences(figures["paired"], found, synthetic)
     draw_classes(figures["f1_by_class"], found, synthetic)
-    panels = [(c["name"], c["reliability"]) for c in found["candidates"] if c["reliability"]][:PANELS]
+    judged = [c for c in found["candidates"] if c["reliability"]][:PANELS]
+    panels = [(f"{c['name']}: ECE {c['test']['ece']['value']:.3f}", c["reliability"]) for c in judged]
     if panels:
         confidence_plots.reliability_diagrams(figures["reliability"], panels, synthetic)
     names = [c["name"] for c in found["candidates"]]
@@ -45,7 +46,7 @@ def write_paired(folder: Path | str, found: dict, command: str) -> Path:
 def draw_differences(path: Path, found: dict, synthetic: bool) -> None:
     """Left the first metric of each candidate, right its difference to the first candidate, with their intervals."""
     metric, candidates = found["metrics"][0], found["candidates"]
-    with plots.canvas(path, f"{words(metric)} on the common test rows", (plots.WIDTH, 1.3 + 0.38 * len(candidates)), synthetic) as figure:
+    with plots.canvas(path, f"{words(metric)} on the common test rows", (plots.WIDTH, 1.4 + 0.38 * len(candidates)), synthetic) as figure:
         left, right = figure.subplots(1, 2, sharey=True)
         for y, c in enumerate(candidates):
             _estimate(left, c["test"][metric], y, plots.BLUE)
@@ -53,21 +54,21 @@ def draw_differences(path: Path, found: dict, synthetic: bool) -> None:
             _estimate(right, d[metric], y, plots.ORANGE)
         right.axvline(0, color=plots.GREY, lw=0.9, ls=":")
         left.set(yticks=range(len(candidates)), yticklabels=[c["name"] for c in candidates], xlabel=words(metric))
-        right.set(xlabel=f"less that of {candidates[0]['name']}")
+        right.set(xlabel=f"{words(metric)} less that of {candidates[0]['name']}")
         right.tick_params(labelleft=False)
-        left.invert_yaxis()
+        left.set_ylim(len(candidates) - 0.5, -0.5)
 
 
 def draw_classes(path: Path, found: dict, synthetic: bool) -> None:
     """F1 of each class, a colour a candidate, with intervals."""
     names, candidates = found["class_names"], found["candidates"]
-    with plots.canvas(path, "F1 by class", (plots.WIDTH, 1.2 + len(names) * (0.12 + 0.1 * len(candidates))), synthetic) as figure:
+    with plots.canvas(path, "F1 by class", (plots.WIDTH, 1.4 + len(names) * (0.16 + 0.1 * len(candidates))), synthetic) as figure:
         ax = figure.subplots()
         for i, c in enumerate(candidates):
             for k, f1 in enumerate(c["f1"]):
                 _estimate(ax, f1, k + 0.7 * ((i + 0.5) / len(candidates) - 0.5), COLOURS[i % len(COLOURS)])
-        ax.set(yticks=range(len(names)), yticklabels=names, xlim=(0, 1), xlabel="F1 on the common test rows")
-        ax.invert_yaxis()
+        ax.set(yticks=range(len(names)), yticklabels=names, xlim=(0, 1), xlabel="F1 on the common test rows",
+               ylim=(len(names) - 0.45, -0.55))
         handles = [ax.plot([], [], "o", ms=4, color=COLOURS[i % len(COLOURS)], label=c["name"])[0] for i, c in enumerate(candidates)]
         figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4))
 
@@ -85,7 +86,7 @@ def print_paired(found: dict, console: Console | None = None) -> None:
     console = console or terminal.console
     shown = found["metrics"][:3]
     table = Table(box=None, pad_edge=False, header_style="")
-    for heading in ("", *map(words, shown), f"less {found['candidates'][0]['name']}", "McNemar"):
+    for heading in ("", *map(words, shown), f"{words(shown[0])} less {found['candidates'][0]['name']}", "McNemar"):
         table.add_column(heading, justify="left" if heading == "" else "right")
     for i, c in enumerate(found["candidates"]):
         difference = found["differences"][i - 1] if i else None

@@ -16,6 +16,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from fexpr.evaluate.headline import MONITORS_IN_WORDS
 from fexpr.run import atomic_path
 
 BLUE, ORANGE, GREEN, RED, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9"  # Okabe and Ito, 2008
@@ -26,6 +27,7 @@ STYLE = {
     "xtick.color": "#333333", "ytick.color": "#333333", "legend.frameon": False, "legend.fontsize": 8.5, "image.cmap": "Blues",
 }
 DPI = 150
+BANNER = 4  # points around the words SYNTHETIC DATA
 WIDTH = 8.6  # inches; the page shows an inch as 96 CSS pixels, the paper 7 inches of it
 
 
@@ -44,11 +46,13 @@ def learning_curves(path: Path, history: Sequence[dict], chosen: dict[str, int],
             for name, colour in zip(names, (BLUE, ORANGE, GREY) if names is losses else (GREEN, RED, SKY, GREY), strict=False):
                 points = [(row["epoch"], row[name]) for row in history if row.get(name) is not None]
                 marker = "o" if len(points) == 1 else None
-                ax.plot(*zip(*points, strict=True), color=colour, label=name.replace("_", " "), lw=1.6, marker=marker)
+                words = f"val {MONITORS_IN_WORDS[name[4:]]}" if name[4:] in MONITORS_IN_WORDS else name.replace("_", " ")
+                ax.plot(*zip(*points, strict=True), color=colour, label=words, lw=1.6, marker=marker)
             for name, epoch in chosen.items():
                 look = {"color": ORACLE, "ls": ":"} if name == "oracle" else {"color": "#333333", "ls": "--" if name == "best_val" else "-"}
                 ax.axvline(epoch, lw=1.1, label=f"{name.replace('_', ' ')}: epoch {epoch}", zorder=0, **look)
             ax.set(xlabel="epoch", ylabel="loss" if names is losses else "score")
+            ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
         handles = {label: h for ax in figure.axes for h, label in zip(*ax.get_legend_handles_labels(), strict=True)}
         figure.legend(handles.values(), handles, loc="outside right upper")
 
@@ -64,12 +68,13 @@ def selected_epochs(path: Path, epochs: dict[str, np.ndarray], last: int, synthe
         axes = figure.subplots(len(epochs), 1, sharex=True, squeeze=False)[:, 0]
         for ax, (name, chosen) in zip(axes, epochs.items(), strict=True):
             colour = ORACLE if name == "oracle" else BLUE
-            ax.hist(chosen, edges, color=colour, alpha=0.75)
+            ax.hist(chosen, edges, color=colour, alpha=0.75, rwidth=0.92)
             ax.axvline(np.median(chosen), color="#222222", lw=1.2)
             ax.set_title(f"{name.replace('_', ' ')}: median {np.median(chosen):g}", loc="left", color=colour)
             ax.set_ylabel("trials")
             ax.yaxis.set_major_locator(mpl.ticker.MaxNLocator(3, integer=True))
         axes[-1].set(xlabel="epoch", xlim=(0.5, last + 0.5))
+        axes[-1].xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
 
 
 def per_class_f1(path: Path, per_class: Sequence[dict], baseline: str, synthetic: bool) -> None:
@@ -184,7 +189,7 @@ def clips(path: Path, images: np.ndarray, captions: Sequence[str], right: int, k
     texts = ["\n".join(textwrap.fill(part, 24, subsequent_indent="  ") for part in caption.split("\n")) for caption in captions]
     heights = [1.38 + 0.122 * max(texts[i].count("\n") + 1 for i in group) for group in rows]  # inches: an image and its caption
     title = "Test clips, most right above and most wrong below"
-    with canvas(path, title, (WIDTH, 0.45 + sum(heights)), synthetic) as figure:
+    with canvas(path, title, (WIDTH, 0.55 + sum(heights)), synthetic) as figure:
         axes = figure.subplots(len(rows), across, squeeze=False, height_ratios=heights)
         for ax in axes.flat:
             ax.axis("off")
@@ -237,7 +242,8 @@ def canvas(path: Path, title: str, size: tuple[float, float], synthetic: bool) -
         yield figure
         if synthetic:
             title = f"SYNTHETIC DATA · {title}"
-            figure.suptitle(title, color="white", bbox={"facecolor": "#C00000", "edgecolor": "none", "pad": 4})
+            figure.get_layout_engine().set(h_pad=BANNER / 72 + 0.02)  # inches: room for the banner's own margin above it
+            figure.suptitle(title, color="white", bbox={"facecolor": "#C00000", "edgecolor": "none", "pad": BANNER})
         else:
             figure.suptitle(title)
         with atomic_path(path) as partial:

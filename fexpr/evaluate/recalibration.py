@@ -23,7 +23,7 @@ from fexpr.evaluate import calibration
 from fexpr.evaluate.calibration import log_probabilities
 
 PRIOR = 1e-3  # precision of a normal prior around the identity: parameters stay finite where validation rows separate perfectly
-SMALLEST_SCALE = 1e-4  # T is at most 10,000: what the bound is, where likelihood is highest at no information at all
+LARGEST_TEMPERATURE = 10_000  # what T is where likelihood is highest at no information at all
 
 
 class Map(Protocol):
@@ -93,7 +93,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray, split: np.ndarray) -
         return np.array([((p - y) * z).sum()]), np.array([[(p * z**2).sum() - (mean**2).sum()]])
 
     (scale,) = _most_likely(np.ones(1), lambda scale: scale * z, slopes, y)
-    return Temperature(float(1 / max(scale, SMALLEST_SCALE)))
+    return Temperature(float(1 / max(scale, 1 / LARGEST_TEMPERATURE)))
 
 
 def fit_vector(logits: np.ndarray, labels: np.ndarray, split: np.ndarray) -> Vector:

@@ -13,6 +13,7 @@ from fexpr import run
 from fexpr.evaluate import figures, headline
 from fexpr.evaluate.page import image, render
 from fexpr.evaluate.predictions import checked
+from fexpr.evaluate.video import RULES, SHOWN
 
 
 def write_page(
@@ -48,7 +49,7 @@ def write_page(
         group=metrics["group_name"], monitor=config.get("config", {}).get("train", {}).get("monitor"),
         groups={name: list(rows) for name, rows in itertools.groupby(metrics["per_group"], lambda row: row["dataset"] or "")},
         figures=[(file.stem, image(file), caption) for file, caption in drawn], command=config.get("command", ""),
-        notes=config.get("notes", []),
+        notes=config.get("notes", []), clip_rules=RULES, clip_metrics=SHOWN,
         settings=list(flat(config.get("config", {}))), versions=config.get("versions", {}),
     ))
     return path
@@ -84,10 +85,10 @@ def _facts(config: dict, metrics: dict, predictions: dict) -> list[tuple[str, st
     data, model, devices, trials = (*(config.get(key, {}) for key in ("data", "model", "devices")), metrics["trials"])
     group = metrics["group_name"]
 
-    def size(n: dict) -> str:
+    def size(n: dict, unit: str = "frames" if "clips" in metrics else "rows") -> str:
         if n.get("groups") == n["rows"]:
             return f"{n['rows']:,} {group}s"
-        return f"{n['rows']:,} rows, {n['groups']:,} {group}s" if "groups" in n else f"{n['rows']:,} rows"
+        return f"{n['rows']:,} {unit}, {n['groups']:,} {group}s" if "groups" in n else f"{n['rows']:,} {unit}"
 
     facts = [("source", metrics["source"])]
     facts += [("data", size(data))] if "rows" in data else []
@@ -100,6 +101,8 @@ def _facts(config: dict, metrics: dict, predictions: dict) -> list[tuple[str, st
     if "rows" not in data:
         facts += [({"val": "validation"}.get(split, split), size({"rows": n, "groups": metrics["groups"][split]}))
                   for split, n in metrics["rows"].items() if n]
+    if "clips" in metrics:
+        facts.append(("test", size({"rows": metrics["ids"]["test"], "groups": metrics["groups"]["test"]}, "clips")))
     facts += [("model", model["name"])] if "name" in model else []
     if "parameters" in model:
         facts.append(("parameters", f"{model['parameters']:,}"))
@@ -110,7 +113,7 @@ def _facts(config: dict, metrics: dict, predictions: dict) -> list[tuple[str, st
         epoch = predictions["epoch"][0][("last", "best_val").index(metrics["selection"])]
         facts.append(("selected epoch", f"{epoch} ({chosen.removesuffix(' epoch')})"))
     else:
-        facts.append(("selected epoch", chosen))
+        facts.append(("selected epoch", f"{chosen.removesuffix(' epoch')} of each trial"))
     if devices:
         facts.append(("devices", f"{devices.get('count', 1)} × {devices.get('kind', 'unknown')}"))
     if "wall_seconds" in config:

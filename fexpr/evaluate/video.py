@@ -29,7 +29,7 @@ RULES = {
 }
 FLOOR = 1e-6
 PER_FRAME = ("groups", "labels", "trial", "split", "selection", "dataset")  # what all frames of a clip share
-SHOWN = ("accuracy", "uar", "uf1", "roc_auc", "nll", "ece")
+SHOWN = {"accuracy": "accuracy", "uar": "UAR", "uf1": "UF1", "roc_auc": "ROC-AUC", "nll": "NLL ↓", "ece": "ECE ↓"}
 
 
 def decide(predictions: dict[str, np.ndarray], rule: str = "sum", kept: np.ndarray | None = None) -> dict[str, np.ndarray]:
@@ -139,7 +139,7 @@ def of_frames(predictions: dict[str, np.ndarray], selection: str, resamples: int
 def print_rules(clips: dict) -> None:
     """On the terminal: the table of rules, and how often a frame alone is right."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("a clip by its frames'", *SHOWN):
+    for name in ("a clip by its frames'", *SHOWN.values()):
         table.add_column(name, justify="left" if name.startswith("a clip") else "right")
     for rule, of in clips["rules"].items():
         cells = [in_words(of[name] if name == "accuracy" else {**of[name], "low": None}) for name in SHOWN]

@@ -105,6 +105,7 @@ def test_command_line(tmp_path, capsys):
     assert {f.name for f in (out / "figures").iterdir()} == {"paired.png", "f1_by_class.png", "reliability.png"}
     said, page = capsys.readouterr().out, (out / "comparison.html").read_text(encoding="utf-8")
     assert "Higher: the UF1 of strong less that of weak" in said
+    assert "UF1 less weak" in said
     assert "Higher: the UF1 of strong less that of weak" in page
     assert "SYNTHETIC DATA" in page
     assert main([*runs, "--val", "x.csv"]) == 2

@@ -6,12 +6,13 @@ import re
 import struct
 import zlib
 
+import cv2
 import numpy as np
 import pytest
 from rich.console import Console
 
 from fexpr import run
-from fexpr.evaluate import evaluate, examples, headline
+from fexpr.evaluate import evaluate, examples, headline, video
 from fexpr.evaluate.answers import model_answer
 from fexpr.evaluate.headline import print_headline, verdict
 from fexpr.evaluate.report import write_page
@@ -115,6 +116,9 @@ def test_synthetic_data_says_so_everywhere(tmp_path):
     assert page.count("<figcaption>SYNTHETIC DATA.") == 5
     for png in (tmp_path / "figures").iterdir():
         assert title_of(png).startswith("SYNTHETIC DATA")
+        drawn = cv2.imread(str(png))
+        assert (drawn[:2] == 255).all()  # the banner is whole: white above it
+        assert (drawn[:60] == (0, 0, 192)).all(axis=-1).any()
     assert "SYNTHETIC DATA" in printed(metrics)
 
 
@@ -156,6 +160,38 @@ def test_cross_validation_report(tmp_path):
     assert any(line.startswith("1 of 24 trials turned NaN: s1 (seed 1).") for line in lines)
 
 
+def test_report_on_clips_of_frames(tmp_path):
+    frames = multiclass(selections=("last", "best_val"))
+    frames |= {"video": frames["ids"], "ids": np.char.add(frames["ids"], "/0")}
+    clips = {"rule": "vote", "rules": video.compare(frames, "best_val", 20), "frames": video.of_frames(frames, "best_val", 20)}
+    found = video.decide(frames, "vote")
+    config = {"format": 1, "data": {"rows": 960, "groups": 8, "group_name": "actor"}}
+    metrics = {"clips": clips} | make_run(tmp_path, found, "best_val", config=config)
+    run.write_json(tmp_path / run.METRICS, metrics)
+    images = {i: np.zeros((8, 8, 1), np.uint8) for i in np.unique(found["ids"]).tolist()}
+    text = " ".join(re.sub(r"<[^>]*>", " ", write_report(tmp_path, images, found["labels"], "face").read_text(encoding="utf-8")).split())
+    for expected in (
+        "960 frames, 8 actors", "test 96 clips, 8 actors", "best validation of each trial", "vote: mode of the frames' decisions",
+        "Test clips that were named wrongly", "Shown: a clip’s middle frame.", "Accuracy on an actor’s test rows",
+        "Best val sees validation actors only",
+    ):
+        assert expected in text.replace("&#39;", "'")
+    assert "subject" not in text
+    assert "roc_auc" not in text
+
+
+def test_temperatures_in_words():
+    def words(*temperatures):
+        return headline.parameters({"parameters": {"temperature": list(temperatures)}})
+
+    assert words(1.2345) == "T = 1.23"
+    assert words(0.5, None, 1.0, 10_000.0) == "T = 1.00, 0.50 to 10,000 over trials"
+    metrics = evaluate(pictures(val=40, test=40), "best_val", "fer2013@0", resamples=20)
+    assert "as far as the fit goes" not in headline.calibration(metrics)
+    metrics["calibration"]["temperature"]["parameters"] = {"temperature": [1e4]}
+    assert "T = 10,000 is as far as the fit goes" in headline.calibration(metrics)
+
+
 def test_report_on_pictures(tmp_path):
     predictions = pictures()
     config = CONFIG | {"data": {"name": "fer2013", "source": "fer2013@0", "rows": 2700, "groups": 2700, "group_name": "image"}}
@@ -169,7 +205,9 @@ def test_report_on_pictures(tmp_path):
     for expected in (
         "2,700 images", "of the 400 test images", "Accuracy on PrivateTest and PublicTest is", "test rows are of PrivateTest, PublicTest",
         "Calibration on PrivateTest and PublicTest", "(Training)", headline.calibration(metrics), "Kaggle 2013: 0.",
-        "which is another part: this is not its rank", "as the model says", "vector scaling", "isotonic regression", "AURC",
+        "which is another part: this is not its rank", "Results by part of the release", "all of them", "Results on all test rows",
+        f"always names the most frequent training class reaches {metrics['baselines']['majority']['accuracy']['value']:.3f}. Macro F1 is",
+        "as the model says", "vector scaling", "isotonic regression", "AURC",
     ):
         assert expected in text
     assert "subject" not in text
@@ -180,6 +218,7 @@ def test_report_on_pictures(tmp_path):
     assert table.index("accuracy ") < table.index("macro F1 ") < table.index("UAR ")
     assert "temperature" in terminal
     assert "UF1" not in terminal + text
+    assert "full" not in terminal
 
 
 def test_grids_show_the_most_confident_mistakes_and_the_worst_of_each_class():
