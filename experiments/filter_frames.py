@@ -7,7 +7,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from experiments import filtering, pipeline
-from experiments.study_report import StageRow, describe_stage, write_study
+from experiments.study_report import FilterRow, StageRow, describe_filter, describe_stage, write_study
 from fexpr.errors import UserError
 from fexpr.terminal import say
 
@@ -30,16 +30,17 @@ def filter_frames(config: ConfigDict, workdir: Path) -> None:
     rows: list[StageRow] = [describe_stage(config, filtering.ALL, workdir, dataset, folds, folds, judged)]
     outsider = filtering.judge(config, dataset, len(folds))
     judged = judged if outsider is None else outsider
-    left_out = {}
+    left_out, keeps = {}, list[FilterRow]()
     for name in config.filter.stages:
-        kept = [filtering.masks(name, dataset, fold, judged[i], given)[0] for i, fold in enumerate(folds)]
+        masks = [filtering.masks(name, dataset, fold, judged[i], given) for i, fold in enumerate(folds)]
+        keeps.append(describe_filter(name, dataset, folds, masks))
         try:
-            less = [filtering.filtered(name, fold, mask, dataset) for fold, mask in zip(folds, kept, strict=True)]
+            less = [filtering.filtered(name, fold, mask, dataset) for fold, (mask, _) in zip(folds, masks, strict=True)]
         except UserError as e:  # the others need not wait for it
             say(f"\nstage      {name}: not trained: {e.title}", style="yellow")
             left_out[name] = e.title
             continue
         own = filtering.stage(config, name, workdir, dataset, less)
         rows.append(describe_stage(config, name, workdir, dataset, folds, less, own))
-    page = write_study(config, workdir, dataset, folds, rows, judged, left_out)
+    page = write_study(config, workdir, dataset, folds, rows, judged, keeps, left_out)
     say(f"\nreport     {page}")

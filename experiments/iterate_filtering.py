@@ -7,7 +7,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from experiments import filtering, pipeline
-from experiments.study_report import describe_stage, write_study
+from experiments.study_report import FilterRow, describe_filter, describe_stage, write_study
 from fexpr.terminal import say
 
 
@@ -28,13 +28,15 @@ def iterate_filtering(config: ConfigDict, workdir: Path) -> None:
     rows = [describe_stage(config, before, workdir, dataset, folds, folds, judged)]
     outsider = filtering.judge(config, dataset, len(folds))
     judged = first = judged if outsider is None else outsider
+    keeps: list[FilterRow] = []
     for number, name in enumerate(config.filter.stages, 1):
-        kept = [filtering.masks(name, dataset, fold, judged[i], given)[0] for i, fold in enumerate(folds)]
-        less = [filtering.filtered(name, fold, mask, dataset) for fold, mask in zip(folds, kept, strict=True)]
+        masks = [filtering.masks(name, dataset, fold, judged[i], given) for i, fold in enumerate(folds)]
+        less = [filtering.filtered(name, fold, mask, dataset) for fold, (mask, _) in zip(folds, masks, strict=True)]
         carried = filtering.weights(workdir / before.replace("=", "_"), len(folds)) if config.filter.weights == "carry" else None
         label = f"{number}_{name}"  # a filter may come twice
+        keeps.append(describe_filter(label, dataset, folds, masks))
         judged = filtering.stage(config, label, workdir, dataset, less, carried)
         rows.append(describe_stage(config, label, workdir, dataset, folds, less, judged))
         before = label
-    page = write_study(config, workdir, dataset, folds, rows, first)
+    page = write_study(config, workdir, dataset, folds, rows, first, keeps)
     say(f"\nreport     {page}")

@@ -1,4 +1,4 @@
-"""What a study of frame filtering found: a row a stage, study.json, figures, study.html."""
+"""What a study of frame filtering found: a row a stage, a row a filter, study.json, figures, study.html."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.table import Table
 
 from experiments import filtering
 from fexpr import run
-from fexpr.data.dataset import Dataset
+from fexpr.data.dataset import SYNTHETIC, Dataset
 from fexpr.data.splits import Fold
 from fexpr.data.synthetic_ravdess import EXPRESSIVE
 from fexpr.evaluate import frame_plots, video
@@ -21,6 +21,7 @@ from fexpr.recognizer import Recognizer
 from fexpr.terminal import console, say
 
 StageRow = dict
+FilterRow = dict
 LOOKS, TRACES = 6, 6
 
 
@@ -39,7 +40,7 @@ def describe_stage(config: ConfigDict, name: str, workdir: Path, dataset: Datase
     shares = kept / np.maximum(every, 1)
     row = {"name": name, "run_dir": folder.name, "kept": len(kept_rows) / len(all_rows), "kept_by_class": shares.tolist(),
            "rules": metrics["clips"]["rules"], "rule": metrics["clips"]["rule"], "frames": metrics["clips"]["frames"]["accuracy"],
-           "seconds": content.get("wall_seconds"), "truth": _truth(dataset, folds, used)}
+           "seconds": content.get("wall_seconds")}
     if text != filtering.ALL:
         given = filtering.gaussians(config, dataset)
         tests = [filtering.masks(text, dataset, fold, own[t], given)[1] for t, fold in enumerate(folds)]
@@ -58,24 +59,37 @@ def _filtered_test(config: ConfigDict, folder: Path, dataset: Dataset, folds: Se
     return video.compare(found, selection, config.evaluate.resamples, kept=kept)
 
 
-def _truth(dataset: Dataset, folds: Sequence[Fold], used: Sequence[Fold]) -> dict | None:
-    """Precision and recall of the training frames that were kept, among the emotional clips of a release that knows what frames show."""
-    if "shown" not in dataset.extras:
-        return None
-    emotional = dataset.labels != 0
-    good = (dataset.extras["shown"] >= EXPRESSIVE) & emotional
-    every = np.concatenate([f.train[emotional[f.train]] for f in folds])
-    kept = np.concatenate([f.train[emotional[f.train]] for f in used])
-    return {"precision": float(good[kept].mean()), "recall": float(good[kept].sum() / max(good[every].sum(), 1)),
-            "share_expressive": float(good[every].mean())}
+def describe_filter(name: str, dataset: Dataset, folds: Sequence[Fold], masks: Sequence[tuple[np.ndarray, np.ndarray]]) -> FilterRow:
+    """What a filter keeps of the training and of the test frames of all folds.
+
+    Where the release knows what frames show: the precision and recall of those that show their emotion, from half of their clip's apex
+    on. Neutral clips show none and are left out of both. `precision` is None where nothing is kept.
+
+    Args:
+      masks: of each fold, the training and the test rows that are kept (`filtering.masks`).
+    """
+    row: FilterRow = {"name": name}
+    for i, side in enumerate(("train", "test")):
+        rows, mask = np.concatenate([getattr(fold, side) for fold in folds]), np.concatenate([pair[i] for pair in masks])
+        row[side] = {"kept": float(mask.mean())}
+        if "shown" in dataset.extras:
+            emotional = np.array(dataset.class_names)[dataset.labels[rows]] != "neutral"
+            good, chosen = dataset.extras["shown"][rows][emotional] >= EXPRESSIVE, mask[emotional]
+            row[side] |= {"precision": float(good[chosen].mean()) if chosen.any() else None, "recall": float(chosen[good].mean())}
+    return row
+
+
+def every_frame(dataset: Dataset, folds: Sequence[Fold]) -> FilterRow:
+    """The row of no filter: its precision is the share of frames that show their emotion."""
+    return describe_filter(filtering.ALL, dataset, folds, [(np.ones(len(f.train), bool), np.ones(len(f.test), bool)) for f in folds])
 
 
 def write_study(config: ConfigDict, workdir: Path, dataset: Dataset, folds: Sequence[Fold], rows: Sequence[StageRow],
-                judged: np.ndarray, left_out: Mapping[str, str] | None = None) -> Path:
-    """study.json, figures and study.html; the table on the terminal.
+                judged: np.ndarray, kept: Sequence[FilterRow], left_out: Mapping[str, str] | None = None) -> Path:
+    """study.json, figures and study.html; the tables on the terminal.
 
     Args:
-      judged: posteriors [T, N, K] of the stage `all`. left_out: filters that could not be used, and why.
+      judged: posteriors [T, N, K] of the stage `all`. kept: what each filter keeps. left_out: filters that could not be used, and why.
 
     Returns:
       The page.
@@ -83,7 +97,7 @@ def write_study(config: ConfigDict, workdir: Path, dataset: Dataset, folds: Sequ
     title = f"{config.model.name}, {config.model.get('variant', '')} on {config.data.name}: training on fewer frames"
     content = {"format": run.FORMAT_VERSION, "title": title, "source": dataset.source, "experiment": config.experiment,
                "weights": config.filter.weights, "classes": list(dataset.class_names), "stages": list(rows),
-               "left_out": dict(left_out or {})}
+               "filters": [every_frame(dataset, folds), *kept], "left_out": dict(left_out or {})}
     run.write_json(workdir / "study.json", content)
     figures, synthetic = workdir / run.FIGURES, dataset.synthetic
     drawn = []
@@ -108,7 +122,7 @@ def write_study(config: ConfigDict, workdir: Path, dataset: Dataset, folds: Sequ
     run.write_text(page, render(
         "study.html.j2", title=title, subtitle=f"study {workdir.resolve().name}", synthetic=synthetic, study=content,
         shown=video.SHOWN, figures=[(image(file), caption) for file, caption in drawn]))
-    _print(rows, synthetic)
+    _print(content)
     return page
 
 
@@ -144,19 +158,35 @@ def _looks(path, folder: Path, dataset: Dataset, folds: Sequence[Fold], syntheti
                       dataset.images[rows][..., 0], maps, 127.5 * (sampled + 1), dataset.ids[rows], synthetic)
 
 
-def _print(rows: Sequence[StageRow], synthetic: bool) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("stage", "frames kept", "clips right", "UAR", "macro F1", "test filtered", "precision", "recall", "seconds"):
-        table.add_column(name, justify="left" if name == "stage" else "right")
-    for row in rows:
-        of, truth = row["rules"][row["rule"]], row["truth"] or {}
+def _print(study: dict) -> None:
+    stages = _table("stage", "frames kept", "clips right", "UAR", "macro F1", "test filtered", "seconds")
+    for row in study["stages"]:
+        of = row["rules"][row["rule"]]
         filtered = in_words({**row["filtered_test"][row["rule"]]["accuracy"], "low": None}) if "filtered_test" in row else ""
         cells = [in_words(of["accuracy"]), *(f"{of[name]['value']:.3f}" for name in ("uar", "uf1")), filtered]
-        cells += [f"{truth[name]:.3f}" if truth else "" for name in ("precision", "recall")]
-        table.add_row(row["name"], f"{100 * row['kept']:.0f} %", *cells, f"{row['seconds'] or 0:.0f}")
-    console.print()
-    print_table(table, console)
-    if rows[0]["truth"]:
-        say(f"precision, recall: of training frames that show their emotion ({100 * rows[0]['truth']['share_expressive']:.0f} % of all)")
-    if synthetic:
+        stages.add_row(row["name"], _percent(row["kept"]), *cells, f"{row['seconds'] or 0:.0f}")
+    known = "precision" in study["filters"][0]["train"]
+    measures = ("precision", "recall") if known else ()
+    filters = _table("filter", "training frames kept", *measures, "test frames, no labels: kept", *measures)
+    for row in study["filters"]:
+        filters.add_row(row["name"], *(cell for side in ("train", "test") for cell in (
+            _percent(row[side]["kept"]), *(in_words({"value": row[side][name], "low": None}) for name in measures))))
+    for table in (stages, filters):
+        console.print()
+        print_table(table, console)
+    if known:
+        say("precision, recall: of frames of emotional clips, for those that show their emotion from half of its apex on")
+    if study["source"] == SYNTHETIC:
         say("SYNTHETIC DATA: these numbers say nothing about people", style="bold white on red")
+
+
+def _table(first: str, *others: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column(first)
+    for name in others:
+        table.add_column(name, justify="right")
+    return table
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"

@@ -10,6 +10,7 @@ import pytest
 
 from configs import aus_mlp_ravdess, stn_ravdess_iterative
 from experiments import cross_validate, filtering, fuse, iterate_filtering
+from experiments.study_report import describe_filter, every_frame
 from fexpr import run
 from fexpr.data.affectnet import CLASSES
 from fexpr.data.dataset import Dataset
@@ -115,8 +116,12 @@ def test_stages_of_a_study_carry_weights_over_and_are_not_trained_twice(action_u
     study = run.read_json(tmp_path / "study.json")
     assert [s["name"] for s in study["stages"]] == ["all", "1_percentile=50"]
     first, second = study["stages"]
-    assert first["kept"] == first["truth"]["recall"] == 1
+    assert first["kept"] == 1
     assert 0.5 <= second["kept"] < 0.7
+    every, halved = study["filters"]
+    assert every["train"]["recall"] == every["test"]["recall"] == 1
+    assert (halved["name"], halved["train"]["kept"]) == (second["name"], second["kept"])
+    assert "What filters keep" in (tmp_path / "study.html").read_text()
     assert 0.5 <= second["test_kept"] < 0.7
     assert set(second["filtered_test"]) == set(second["rules"])
     metrics = run.read_json(tmp_path / "all" / run.METRICS)
@@ -150,6 +155,22 @@ def test_stages_of_a_study_carry_weights_over_and_are_not_trained_twice(action_u
     assert sorted(fused["ids"][fused["split"] == "test"]) == clips
 
 
+def test_what_a_filter_keeps_is_counted_against_what_the_frames_show():
+    dataset, fold, _ = frames()
+    extras = dataset.extras | {"shown": np.tile([0.0, 0.2, 0.9, 1.0, 0.4], 24).astype(np.float32)}
+    dataset = dataclasses.replace(dataset, class_names=("neutral", "glad"), extras=extras)
+    train, test = np.tile([False, False, True, False, True], 16), np.zeros(20, bool)
+    row = describe_filter("own", dataset, [fold], [(train, test)])
+    # glad clips have two expressive frames of five; one of the two that are kept is such a frame
+    assert row["train"] == {"kept": 0.4, "precision": 0.5, "recall": 0.5}
+    assert row["test"] == {"kept": 0, "precision": None, "recall": 0}
+    assert every_frame(dataset, [fold])["train"] == {"kept": 1, "precision": pytest.approx(0.4), "recall": 1}
+    shown = dataclasses.replace(dataset, class_names=("calm", "glad"), extras=extras | {"shown": np.float32(dataset.labels == 0)})
+    assert describe_filter("own", shown, [fold], [(train, test)])["train"] == {"kept": 0.4, "precision": 0.5, "recall": 0.4}
+    untold = dataclasses.replace(dataset, extras={k: v for k, v in extras.items() if k != "shown"})
+    assert describe_filter("own", untold, [fold], [(train, test)])["train"] == {"kept": 0.4}
+
+
 def test_a_filter_that_leaves_an_emotion_nothing_is_left_out_and_the_others_go_on(monkeypatch):
     dataset, fold, posteriors = frames()
     config = stn_ravdess_iterative.get_config("debug")
@@ -164,10 +185,12 @@ def test_a_filter_that_leaves_an_emotion_nothing_is_left_out_and_the_others_go_o
 
     monkeypatch.setattr(filtering, "stage", stage)
     monkeypatch.setattr(module, "describe_stage", lambda c, name, *rest: {"name": name})
-    monkeypatch.setattr(module, "write_study", lambda *arguments: written.update(rows=arguments[4], left_out=arguments[6]))
+    monkeypatch.setattr(module, "write_study", lambda *arguments: written.update(
+        rows=arguments[4], keeps=arguments[6], left_out=arguments[7]))
     module.filter_frames(config, None)
     assert [row["name"] for row in written["rows"]] == ["all", "percentile=40"]
     assert "no frame of calm, glad" in written["left_out"]["threshold=1"]
+    assert [(row["name"], row["train"]["kept"] > 0) for row in written["keeps"]] == [("threshold=1", False), ("percentile=40", True)]
     wanted = fold.train[filtering.masks("percentile=40", dataset, fold, posteriors)[0]]
     np.testing.assert_array_equal(trained["percentile=40"][0].train, wanted)
 
