@@ -12,24 +12,25 @@ import pytest
 from scipy.special import softmax
 
 from configs import aus_mlp_ravdess, cnn_simple_fer2013, htnet_samm, ststnet_megc2019
-from experiments import explain, fuse, status
+from experiments import au_profiles, explain, fuse, status
 from experiments.cross_validate import cross_validate
 from experiments.fit import fit
 from fexpr import export, run
-from fexpr.data import LOADERS
+from fexpr.data import LOADERS, synthetic_ravdess
 from fexpr.data import __main__ as data_main
 from fexpr.data.synthetic import write_samm
 from fexpr.evaluate import __main__ as evaluate_main
 from fexpr.models.pretrained import __main__ as pretrained_main
 from fexpr.recognizer import __main__ as recognizer_main
 from fexpr.recognizer import video
+from tests.data import ravdess_gaussians
 from tests.recognizer.runs import trained
 from tests.recognizer.test_video import film
 from tests.test_docs import commands
 
 MAINS = {"fexpr.evaluate": evaluate_main.main, "fexpr.data": data_main.main, "fexpr.recognizer": recognizer_main.main,
          "fexpr.export": export.main, "fexpr.models.pretrained": pretrained_main.main, "experiments.explain": explain.main,
-         "experiments.fuse": fuse.main, "experiments.status": status.main}
+         "experiments.fuse": fuse.main, "experiments.status": status.main, "experiments.au_profiles": au_profiles.main}
 FOLDS = {"split.protocol": "group_k_fold", "split.folds": 2, "split.seeds": 1, "train.epochs": 1}
 RUNS = {
     "cnn_simple_fer2013": (cnn_simple_fer2013, fit, {"data.synthetic_clips": 150, "train.epochs": 1}),
@@ -64,7 +65,7 @@ class Camera:
 
 @pytest.fixture
 def desk(tmp_path, monkeypatch):
-    """A folder with the runs, pictures, films, weights and predictions that the documents' commands name, and with SAMM's release."""
+    """A folder with the runs, pictures, films, weights, predictions and statistics that the documents' commands name; SAMM and RAVDESS."""
     portrait = np.ascontiguousarray(pytest.importorskip("skimage.data").astronaut()[:300, 80:380])
     for name, (module, experiment, fields) in RUNS.items():
         made, _, _ = trained(module, experiment, tmp_path / "made", LOADERS[module.get_config("debug").data.name], **fields)
@@ -89,6 +90,8 @@ def desk(tmp_path, monkeypatch):
     film(tmp_path / "talk.avi", [portrait] * 6).rename("talk.mp4")
     monkeypatch.setattr(video.cv2, "VideoCapture", lambda source: Camera(portrait) if isinstance(source, int) else cv2_capture(source))
     write_samm(tmp_path / "releases" / "samm", subjects=12, clips=60)
+    synthetic_ravdess.write(tmp_path / "releases" / "ravdess", actors=2, clips=16, frames=5, draw=False)
+    ravdess_gaussians.write(tmp_path / "au_gaussians_affectnet")
     monkeypatch.setenv("FEXPR_DATA_DIR", str(tmp_path / "releases"))
     return tmp_path
 

@@ -14,7 +14,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from configs import base
-from experiments import explain, fuse, status, sweep
+from experiments import au_profiles, explain, fuse, status, sweep
 from fexpr import export, run
 from fexpr.data import LOADERS
 from fexpr.data import __main__ as data_main
@@ -27,7 +27,8 @@ from tests.launching import ROOT, launch
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PARSERS = {"fexpr.evaluate": evaluate_main.parser, "fexpr.data": data_main.parser, "fexpr.recognizer": recognizer_main.parser,
            "fexpr.export": export.parser, "experiments.explain": explain.parser, "experiments.fuse": fuse.parser,
-           "experiments.status": status.parser, "fexpr.models.pretrained": pretrained_main.parser}
+           "experiments.au_profiles": au_profiles.parser, "experiments.status": status.parser,
+           "fexpr.models.pretrained": pretrained_main.parser}
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 QUOTED = re.compile(r"(?<!`)`(python [^`]+)`(?!`)")
 PLACEHOLDERS = ("<", "…", "...")

@@ -17,6 +17,7 @@ from fexpr.data.ravdess_aus import INTENSITIES, per_actor
 from fexpr.data.ravdess_frames import decode
 from fexpr.data.ravdess_names import FOLDS, parse, published_folds
 from fexpr.errors import UserError
+from tests.data import ravdess_gaussians
 
 
 @pytest.fixture(scope="module")
@@ -156,20 +157,12 @@ def test_every_actor_goes_round_the_emotions():
 
 
 def test_gaussians_of_somebody_elses(tmp_path):
-    rng, names = np.random.default_rng(0), list(dict.fromkeys(au_gaussians.OF_RAVDESS.values()))
-    header, matrices = ";".join(INTENSITIES), {}
-    means = rng.uniform(0, 2, (len(names), 17))
-    rows = [";".join([*map(str, mean), name]) for mean, name in zip(means, names, strict=True)]
-    (tmp_path / "GMM_mean.csv").write_text("\n".join([f"{header};emotion", *rows]) + "\n")
-    for name in names:
-        root = rng.normal(size=(17, 17))
-        matrices[name] = root @ root.T + np.eye(17)
-        (tmp_path / f"GMM_covM_{name}.csv").write_text("\n".join([header, *(";".join(map(str, r)) for r in matrices[name])]) + "\n")
+    means, matrices = ravdess_gaussians.write(tmp_path)
     mean, covariance = au_gaussians.read(tmp_path)
     np.testing.assert_allclose(mean[[0, 1]], means[[0, 0]])  # calm is neutral
-    np.testing.assert_allclose(covariance[4], matrices["Anger"])
+    np.testing.assert_allclose(covariance[4], matrices[ravdess_gaussians.NAMES.index("Anger")])
     (tmp_path / "GMM_covM_Fear.csv").unlink()
-    (tmp_path / "GMM_covM_Sad.csv").write_text("\n".join([header, *(";".join(["1"] * 17) for _ in range(17))]) + "\n")
+    (tmp_path / "GMM_covM_Sad.csv").write_text("\n".join([";".join(INTENSITIES), *(";".join(["1"] * 17) for _ in range(17))]) + "\n")
     with pytest.raises(UserError, match=r"(?s)GMM_covM_Sad.csv: no covariance matrix.*GMM_covM_Fear.csv"):
         au_gaussians.read(tmp_path)
 
