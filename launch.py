@@ -16,7 +16,9 @@
 Short on purpose: everything it calls can be imported in a notebook.
 """
 
+import difflib
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -91,15 +93,29 @@ def parse(argv: list[str]) -> list[str]:
     if len(argv) == 1 or {"--help", "-h", "--helpfull", "-help"} & set(argv):
         terminal.say(f"{__doc__}\n{base.describe()}")
         sys.exit(0)
+    _check_config_file(argv)
     try:
         rest = flags.FLAGS(argv)
         if _CONFIG.value is None:
             raise ValueError("no --config is given")
         _CONFIG.value.lock()  # a file that did not load says so only now
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, ImportError, SyntaxError, NameError) as e:
-        reason = str(e).strip("'").replace("\\n", "\n").replace("\\'", "'")  # a KeyError's text is quoted
-        raise UserError(f"the command line or the config cannot be used: {reason}", fix="python launch.py --help") from e
+        said = str(e).replace("\\n", "\n").replace("\\'", "'")
+        unknown = re.fullmatch(r"[\"']*(\w+)['\"]*(?:\n(Did you mean .*?)'*)?", said)  # what a ConfigDict says, quoted once or twice
+        reason = f"there is no field {unknown[1]!r}. {unknown[2] or ''}".rstrip() if unknown else said
+        raise UserError(f"the command line or the config cannot be used: {reason}", fix="python launch.py --help lists every field") from e
     return rest
+
+
+def _check_config_file(argv: list[str]) -> None:
+    """What is no config file would otherwise be reported as whatever came of running it."""
+    values = [a.partition("=")[2] or b for a, b in zip(argv, [*argv[1:], ""], strict=True) if re.match("--?config(=|$)", a)]
+    for path in (Path(value.partition(":")[0]) for value in values if value):
+        if not path.is_file() or path.suffix != ".py":
+            known = {p.name: p for p in sorted(Path("configs").glob("*.py"))}
+            near = [f"perhaps {known[name]}" for name in difflib.get_close_matches(f"{path.stem}.py", known, cutoff=0.7)]
+            why = "a config is a Python file" if path.is_file() else "there is no such file"
+            raise UserError(f"--config={path}: {why}", near, "python launch.py --help lists the configs")
 
 
 def cli() -> None:

@@ -47,7 +47,8 @@ def fuse(args: argparse.Namespace, command: str) -> Path:
     """
     unfinished = [f"{r}: no {name}" for r in args.runs for name in (run.CONFIG, run.PREDICTIONS) if not (r / name).is_file()]
     if unfinished:
-        raise UserError("these are no finished runs", unfinished)
+        raise UserError("these are no finished runs", unfinished,
+                        "name run directories; an unfinished run is finished by its own launch command")
     if args.out.is_dir() and any(args.out.iterdir()) and not (args.out / run.METRICS).is_file():
         raise UserError(f"{args.out} is not empty and holds no run of fexpr", fix="choose another --out")
     contents = {str(r): run.read_json(r / run.CONFIG) for r in args.runs}

@@ -64,7 +64,7 @@ def _same_run(new: dict, old: dict, workdir: Path) -> dict:
     fixed = lambda content: {k: v for k, v in _flat(content["config"]).items() if k.split(".")[0] not in CHANGEABLE}
     # a field that the run's fexpr did not have yet stands at its default
     a, b = fixed({"config": json.loads(base.get_config().to_json())}) | fixed(old), fixed(new)
-    changed = [f"{k}: the run has {a.get(k, 'nothing')!r}, this command {b.get(k, 'nothing')!r}"
+    changed = [f"{k}: the run has {repr(a[k]) if k in a else 'no such field'}, this command {repr(b[k]) if k in b else 'none'}"
                for k in sorted({*a, *b}) if a.get(k) != b.get(k) and k != "data.root"]
     if old["data"]["source"] != new["data"]["source"]:
         changed.append(f"data: the run was made from {old['data']['source']}, this command finds {new['data']['source']}")

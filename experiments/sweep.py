@@ -81,7 +81,7 @@ def parse(config: ConfigDict, text: str) -> tuple[str, list]:
     try:
         return field, [convert(v.strip()) for v in values.split(";" if ";" in values else ",")]
     except (ValueError, KeyError) as e:
-        raise UserError(f"--sweep={text}: {field} holds a {type(now).__name__}: {e}") from e
+        raise UserError(f"--sweep={text}: {field} holds a {type(now).__name__}: {e}", fix=f"give values such as {now}") from e
 
 
 def make_points(config: ConfigDict, workdir: Path, axes: Sequence[tuple[str, list]]) -> list[tuple[program.Point, dict]]:

@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -81,7 +82,15 @@ def write_json(path: Path | str, value: object) -> None:
 
 
 def read_json(path: Path | str) -> object:
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    """What `write_json` wrote.
+
+    Raises:
+      UserError: the file is damaged.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as e:  # of JSON or of UTF-8
+        raise _damaged(path, e) from e
 
 
 def write_arrays(path: Path | str, arrays: dict[str, np.ndarray]) -> None:
@@ -94,8 +103,20 @@ def write_arrays(path: Path | str, arrays: dict[str, np.ndarray]) -> None:
 
 
 def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as f:
-        return {name: f[name] for name in f.files}
+    """What `write_arrays` wrote.
+
+    Raises:
+      UserError: the file is damaged, or no .npz without pickles.
+    """
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as f:  # opened here: np.load leaves a broken one open
+            return {name: f[name] for name in f.files}
+    except (zipfile.BadZipFile, ValueError, EOFError) as e:
+        raise _damaged(path, e) from e
+
+
+def _damaged(path: Path | str, why: Exception) -> UserError:
+    return UserError(f"{path} is damaged: {why}", fix="copy it again from where it is whole, or train into another run directory")
 
 
 def read_history(run_dir: Path | str) -> list[dict[str, float]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
 import sys
 import threading
@@ -51,6 +52,10 @@ def progress(description: str, total: int | None, done: int = 0, on: Console = c
 def quiet() -> None:
     """Keeps what libraries log off the terminal, also while they are being imported."""
     absl_logging.get_absl_handler().setLevel(logging.CRITICAL + 1)  # taking it off would not do: some libraries put it back
+    if "OPENCV_LOG_LEVEL" not in os.environ:
+        os.environ["OPENCV_LOG_LEVEL"] = "ERROR"  # warns of every broken image, which our messages name
+        if cv2 := sys.modules.get("cv2"):  # has read that already
+            cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
 
 
 def log_to(path: Path) -> None:

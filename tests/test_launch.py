@@ -139,9 +139,13 @@ def test_killed_at_several_moments_it_ends_bit_identical(finished, shared_cache,
 
 @pytest.mark.parametrize(("arguments", "message"), [
     ((), "no --config is given"),
-    (("--config=nowhere.py",), "nowhere.py"),
-    ((AUCNN, "--config.train.epoch=3"), 'Did you mean "epochs"'),
-    ((AUCNN, "--config.train.epochs=three"), "three"),
+    (("--config=nowhere.py",), "--config=nowhere.py: there is no such file\nWhat to do: python launch.py --help lists the configs"),
+    (("--config=/",), "--config=/: there is no such file"),
+    ((f"--config={ROOT}/README.md",), "README.md: a config is a Python file"),
+    (("--config", "configs/htnet_sam.py:debug"), "--config=configs/htnet_sam.py: there is no such file"),
+    ((AUCNN, "--config.train.epoch=3"), "there is no field 'epoch'. Did you mean \"epochs\" instead of \"epoch\"?\n"),
+    ((AUCNN, "--config.foo=3"), "there is no field 'foo'.\n"),
+    ((AUCNN, "--config.train.epochs=three"), "--config.train.epochs=three: invalid literal for int() with base 10: 'three'\n"),
     ((AUCNN.replace("debug", "tiny"),), "unknown config variant 'tiny'"),
     ((AUCNN, "--config.model.name=aucn", "--config.train.batch_size=-1"), "train.batch_size=-1: expected at least 0"),
     ((AUCNN, "--wrkdir=x"), "Did you mean: workdir"),
@@ -154,6 +158,14 @@ def test_a_mistake_is_one_message_and_exit_code_2(arguments, message, tmp_path, 
     assert message in done.stderr or not arguments
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "runs").exists()
+
+
+def test_configs_that_look_alike_are_named(tmp_path, shared_cache):
+    (tmp_path / "configs").mkdir()
+    for name in ("htnet_samm.py", "vgg16_fer2013.py"):
+        (tmp_path / "configs" / name).touch()
+    done = launch(tmp_path, shared_cache, "--config=configs/htnet_sam.py:debug")
+    assert done.stderr.splitlines()[1:-1] == ["  - perhaps configs/htnet_samm.py"]
 
 
 def test_a_config_file_with_a_typo_says_so(tmp_path, shared_cache):

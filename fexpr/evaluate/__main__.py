@@ -106,7 +106,7 @@ def _file(path: Path) -> Path:
         return path
     if not (path / run.PREDICTIONS).is_file():
         raise UserError(f"{path} holds no finished run", [f"{run.PREDICTIONS}: missing"],
-                        fix="the command of an unfinished run goes on with it")
+                        fix="name a run directory; an unfinished run is finished by its own launch command")
     return path / run.PREDICTIONS
 
 

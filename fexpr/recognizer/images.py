@@ -74,9 +74,10 @@ def gathered(
         if found[i]:
             pixels[i] = fitted.reshape(shape)
     if problems:
-        kind = "flow maps (u, v, optical strain); predict_pair takes frames" if flow else "images"
+        kind, others = ("flow maps (u, v, optical strain)", "predict_pair takes frames") if flow else ("images", "predict has arguments")
         raise UserError("the recogniser cannot read these images", problems,
-                        fix=f"it was trained on {kind} of {shape[0]}x{shape[1]}x{shape[2]}; see the arguments of Recognizer.predict")
+                        fix=f"correct them or leave them out; it was trained on {kind} of {shape[0]}x{shape[1]}x{shape[2]}, and for "
+                        f"others {others}")
     return names, pixels, found
 
 

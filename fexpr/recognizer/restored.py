@@ -80,7 +80,7 @@ def contents(run_dir: Path) -> tuple[dict, dict]:
     if missing:
         state = "does not exist" if not run_dir.is_dir() else "holds no finished run"
         raise UserError(f"{run_dir} {state}", missing,
-                        fix="give a finished run directory; the command of an unfinished one goes on with it")
+                        fix="name a run directory; an unfinished run is finished by its own launch command")
     content = run.read_json(run_dir / run.CONFIG)
     if content["format"] not in run.READABLE:
         raise UserError(f"{run_dir}: run directory of format {content['format']}, this fexpr reads {', '.join(map(str, run.READABLE))}",

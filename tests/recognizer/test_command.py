@@ -90,6 +90,18 @@ def test_as_a_person_types_it_on_another_number_of_devices(tmp_path, devices):
     assert "calibrated" in done.stderr
 
 
+def test_a_broken_picture_is_one_message_without_opencvs_own(tmp_path):
+    whole = cv2.imencode(".png", texture(0, 12).astype(np.uint8))[1].tobytes()
+    (tmp_path / "cut.png").write_bytes(whole[:-20])
+    done = subprocess.run([sys.executable, "-m", "fexpr.recognizer", RUN, "cut.png"], cwd=tmp_path, capture_output=True, text=True,
+                          env=environment(tmp_path, PYTHONPATH=str(ROOT)), timeout=120, check=False)
+    assert done.returncode == 2
+    assert "  - cut.png: is not an image, or is cut off" in done.stderr
+    assert "What to do: correct them or leave them out" in done.stderr
+    assert "WARN" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_pairs(tmp_path):
     frames = [texture(0, 224).astype(np.uint8), texture(1, 224).astype(np.uint8)]
     paths = [str(tmp_path / name) for name in ("onset.png", "apex.png")]
