@@ -90,7 +90,7 @@ def read_json(path: Path | str) -> object:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError as e:  # of JSON or of UTF-8
-        raise _damaged(path, e) from e
+        raise damaged(path, str(e)) from e
 
 
 def write_arrays(path: Path | str, arrays: dict[str, np.ndarray]) -> None:
@@ -112,10 +112,11 @@ def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as f:  # opened here: np.load leaves a broken one open
             return {name: f[name] for name in f.files}
     except (zipfile.BadZipFile, ValueError, EOFError) as e:
-        raise _damaged(path, e) from e
+        raise damaged(path, str(e)) from e
 
 
-def _damaged(path: Path | str, why: Exception) -> UserError:
+def damaged(path: Path | str, why: str) -> UserError:
+    """What to raise where a file of a run directory is not what was written."""
     return UserError(f"{path} is damaged: {why}", fix="copy it again from where it is whole, or train into another run directory")
 
 

@@ -78,8 +78,8 @@ def contents(run_dir: Path) -> tuple[dict, dict]:
     """
     missing = [f"{name}: missing" for name in (run.CONFIG, run.PREDICTIONS, run.METRICS) if not (run_dir / name).is_file()]
     if missing:
-        state = "does not exist" if not run_dir.is_dir() else "holds no finished run"
-        raise UserError(f"{run_dir} {state}", missing,
+        there = run_dir.is_dir()
+        raise UserError(f"{run_dir} {'holds no finished run' if there else 'does not exist'}", missing if there else (),
                         fix="name a run directory; an unfinished run is finished by its own launch command")
     content = run.read_json(run_dir / run.CONFIG)
     if content["format"] not in run.READABLE:

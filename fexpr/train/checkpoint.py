@@ -105,15 +105,20 @@ def load_variables(run_dir: Path, name: str) -> Any:
     """The variables of `checkpoints/<name>` as NumPy arrays with a leading axis of trials.
 
     Raises:
-      UserError: there is no such checkpoint.
+      UserError: there is no such checkpoint, or files of it are missing or damaged.
     """
     folder = Path(run_dir).absolute() / run.CHECKPOINTS / name
     if not folder.is_dir():
         raise UserError(f"{folder} does not exist", fix="the run has not finished, or was copied without its checkpoints")
     with _checkpointer() as reader:
-        shapes = reader.metadata(folder).item_metadata.tree
-        arguments = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
-        return reader.restore(folder, restore_args=arguments)
+        content = reader.metadata(folder).item_metadata
+        if content is None:  # Orbax's word for a file that is missing or cannot be read
+            raise run.damaged(folder, "what it holds cannot be read")
+        arguments = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), content.tree)
+        try:
+            return reader.restore(folder, restore_args=arguments)
+        except ValueError as e:  # of TensorStore: cut off, or another checksum
+            raise run.damaged(folder, str(e).splitlines()[0]) from e
 
 
 def _restored(read: Callable[[Any], Any], like: Any, folder: Path) -> Any:

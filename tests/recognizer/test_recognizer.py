@@ -134,8 +134,17 @@ def edit(name, change):
     return do
 
 
+def halved(folder):
+    """The weights broke off on the way."""
+    largest = max((p for p in (folder / run.CHECKPOINTS / "best_val").rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
+
+
 @pytest.mark.parametrize(("damage", "arguments", "words"), [
-    (shutil.rmtree, {}, "does not exist"),
+    (shutil.rmtree, {}, "does not exist\nWhat to do"),
+    (halved, {"selection": "best_val"}, "checkpoints/best_val is damaged: .*\nWhat to do: copy it again"),
+    (lambda f: (f / run.CHECKPOINTS / "last" / "_METADATA").unlink(), {"selection": "last"}, "checkpoints/last is damaged: "),
+    (lambda f: (f / run.METRICS).write_text("{"), {}, "metrics.json is damaged: "),
     (lambda f: (f / run.PREDICTIONS).unlink(), {}, r"holds no finished run\n  - predictions.npz: missing"),
     (lambda f: shutil.rmtree(f / run.CHECKPOINTS), {}, "keeps no weights"),
     (lambda f: None, {"selection": "oracle"}, "no weights of selection 'oracle'\nWhat to do: choose one of best_val, last"),
