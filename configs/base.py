@@ -47,6 +47,7 @@ def get_config(variant: str = "") -> ConfigDict:
     data.labels = "fer2013"  # of FER2013: 'fer2013' (the release's) or 'ferplus' (majority of ten annotators, eight classes)
     data.classes = "7"  # of AffectNet: '8', '7' (without contempt), 'polarity' (of the valence: neutral, positive, negative)
     data.map = "none"  # second channel of ravdess, affectnet, fer2013: 'none', 'saliency' (folder, else spectral), 'spectral', 'landmarks'
+    data.clip_frames = 0  # of ravdess: frames of a clip, evenly sampled, that are one row (model deep_emotion_clips); 0: a row a frame
     data.features = "both"  # of ravdess_aus: averaged 'intensities' and 'presences' of the action units, or 'both'
     data.per_actor = "none"  # of ravdess_aus: 'center' or 'standardize' them by all clips of an actor (no labels, but needs several clips)
     data.skip_clips = ""  # clips left out on purpose, comma-separated: '032_3_1,028_4_1'
@@ -257,6 +258,9 @@ def _constraints(c: ConfigDict):
     yield one_of("data.labels", c.data.labels, ("fer2013", "ferplus"))
     yield one_of("data.classes", c.data.classes, ("8", "7", "polarity"))
     yield one_of("data.map", c.data.map, ("none", "saliency", "spectral", "landmarks"))
+    if c.data.clip_frames:
+        yield one_of("data.name, with data.clip_frames", c.data.name, ("ravdess",))
+        yield number("augment.mixup", c.augment.mixup, "0 with data.clip_frames, as clips may be short", not c.augment.mixup)
     yield one_of("filter.weights", c.filter.weights, ("restart", "carry"))
     yield one_of("evaluate.clips", c.evaluate.clips, tuple(video.RULES))
     yield one_of("data.features", c.data.features, ("both", "intensities", "presences"))
@@ -271,6 +275,7 @@ def _constraints(c: ConfigDict):
         ("seed", c.seed, 0), ("data.image_size", c.data.image_size, 8), ("data.min_positives", c.data.min_positives, 1),
         ("data.synthetic_subjects", c.data.synthetic_subjects, 3), ("data.synthetic_clips", c.data.synthetic_clips, 3),
         ("data.synthetic_frames", c.data.synthetic_frames, 5), ("split.inner", c.split.inner, 0),
+        ("data.clip_frames", c.data.clip_frames, 0),
         ("split.seed", c.split.seed, 0), ("split.seeds", c.split.seeds, 1), ("split.folds", c.split.folds, 2),
         ("split.repeats", c.split.repeats, 2), ("train.chunk", c.train.chunk, 0), ("train.epochs", c.train.epochs, 1),
         ("train.batch_size", c.train.batch_size, 0), ("train.eval_batch", c.train.eval_batch, 1), ("init.trial", c.init.trial, 0),

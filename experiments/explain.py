@@ -214,7 +214,8 @@ def check(args: argparse.Namespace, recognizer: Recognizer, dataset: Dataset, na
 
     ids, classes = dataset.ids.tolist(), recognizer.class_names
     known = set(ids)
-    problems = [f"--image {id_}: the data have no such row; {near(id_, ids)}" for id_ in args.image if id_ not in known]
+    problems = ["it decides whole clips: the figure `attention` of its report says by which frames"] if dataset.kind == "clip" else []
+    problems += [f"--image {id_}: the data have no such row; {near(id_, ids)}" for id_ in args.image if id_ not in known]
     if args.class_name and args.class_name not in classes:
         problems.append(f"--class {args.class_name}: there is no such class; {near(args.class_name, classes)}")
     if not args.class_name and recognizer.multilabel:

@@ -20,7 +20,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
-from experiments import results
+from experiments import attention, results
 from experiments.transfer import Start
 from fexpr import models, run
 from fexpr.data.dataset import Dataset
@@ -168,12 +168,14 @@ def _save(points: Sequence[Point], dataset: Dataset, folds: Sequence[Fold], engi
     for i, point in enumerate(points):
         mine = slice(i * share, (i + 1) * share)
         part = jax.tree.map(lambda x, mine=mine: x[mine], state)
+        # with what an image is normalised by, so that a checkpoint is all that predicting needs
+        scaling = {"input": {"mean": engine.trials.mean[mine], "std": engine.trials.std[mine]}}
+        kept = {"last": {**evaluated(part), **scaling}, "best_val": {**part.best_variables, **scaling}}
+        kept = {name: start.whole(variables, share) for name, variables in kept.items()} if start else kept
         if point.config.log.variables:
-            # with what an image is normalised by, so that a checkpoint is all that predicting needs
-            scaling = {"input": {"mean": engine.trials.mean[mine], "std": engine.trials.std[mine]}}
-            for name, variables in (("last", evaluated(part)), ("best_val", part.best_variables)):
-                whole = {**variables, **scaling}
-                checkpoint.save_variables(point.workdir, name, start.whole(whole, share) if start else whole)
+            for name, variables in kept.items():
+                checkpoint.save_variables(point.workdir, name, variables)
+        attention.write(point.config, point.workdir, dataset, folds, kept[point.config.train.selection])
         found = results.predictions(dataset, folds, engine, mine, part)
         run.write_arrays(point.workdir / run.PREDICTIONS, found)  # last of a point: its presence says that training is done
     shutil.rmtree(program_dir / run.CHECKPOINTS / checkpoint.RESUME, ignore_errors=True)  # nothing is left to resume

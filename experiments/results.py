@@ -87,7 +87,8 @@ def report(config: ConfigDict, dataset: Dataset, workdir: Path, quiet: bool = Fa
     metrics = clips | evaluate(found, config.train.selection, dataset.source, config.evaluate.min_train_positives,
                                config.evaluate.resamples, group_name=dataset.group_name)
     run.write_json(workdir / run.METRICS, metrics)
-    page = write_page(workdir, run.read_json(workdir / run.CONFIG), metrics, found, images, dataset.labels, dataset.kind)
+    page = write_page(workdir, run.read_json(workdir / run.CONFIG), metrics, found, images, dataset.labels,
+                      "face" if dataset.kind == "clip" else dataset.kind)
     if not quiet:
         say()
         print_headline(metrics)

@@ -136,13 +136,14 @@ def _from_run(config: ConfigDict, model: nn.Module, like: Any, dataset: Dataset,
     source = Path(config.init.from_run).expanduser()
     found = Recognizer.restore(source, trial=config.init.trial)
     theirs = found.content["config"]
-    pairs = {"model.name": (theirs["model"]["name"], config.model.name),
+    own = getattr(models.MODELS[config.model.name], "BEGINS_WITH", {}).get(theirs["model"]["name"])  # layers that they do not have
+    pairs = {"model.name": (theirs["model"]["name"], config.model.name if own is None else theirs["model"]["name"]),
              "train.normalize": (theirs["train"]["normalize"], config.train.normalize)}
     problems = [f"{name}: {a!r} there, {b!r} here" for name, (a, b) in pairs.items() if a != b]
     if problems:
         raise UserError(f"{source} cannot begin this run", problems, fix="set both as in its config.json")
     arrays = {"/".join(path): np.asarray(a) for path, a in flatten_dict(dict(found.network.variables)).items()}
-    variables, report = fitting.fitted(arrays, like, layouts.OWN, config.init.anew)
+    variables, report = fitting.fitted(arrays, like, layouts.OWN, "|".join(filter(None, (config.init.anew, own))))
     fitting.refuse_problems(report, f"{source} does not fit this {type(model).__name__}",
                             "set config.model as in its config.json; what is to start anew on purpose is named by config.init.anew")
     say(f"start      {source}, trial {config.init.trial}, {found.selection}: {report.summary()}")

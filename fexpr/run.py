@@ -26,6 +26,7 @@ READABLE = (1,)  # formats that can be restored; tests/fixtures holds a run of e
 CONFIG = "config.json"
 HISTORY = "metrics.jsonl"
 PREDICTIONS = "predictions.npz"
+ATTENTION = "attention.npz"  # of networks that weigh the frames of a clip
 METRICS = "metrics.json"
 REPORT = "report.html"
 FIGURES = "figures"

@@ -23,7 +23,8 @@ class Dataset:
       split: str [N], the release's own split, or None where it has none.
       extras: named per-row arrays (landmarks, saliency, video, dataset ...).
       kind: what an image is: `flow` (channels u, v, optical strain; 128 is no motion only if the scaling says so), `face`
-        (the first channel is the face, a second a map of where to look), or `features`.
+        (the first channel is the face, a second a map of where to look), `clip` (the channels of F faces, one after the other; those of
+        a frame that is not there are 0; `extras["frame"]` int32 [N, F] has their numbers, below 0 where there is none), or `features`.
     """
 
     images: np.ndarray
@@ -68,7 +69,11 @@ class Dataset:
 
     @property
     def pictures(self) -> np.ndarray:
-        """The images as people see them: of a face with a map beside it the face alone."""
+        """The images as people see them: of a face with a map beside it the face alone, of a clip its middle frame's."""
+        if self.kind == "clip":
+            there = self.extras["frame"] >= 0
+            middle = (there.sum(axis=1) // 2) * (self.images.shape[-1] // there.shape[1])
+            return self.images[np.arange(len(self)), :, :, middle][..., None]
         return self.images[..., :1] if self.images.shape[-1] == 2 else self.images
 
     @property

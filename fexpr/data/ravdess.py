@@ -10,6 +10,7 @@ import pandas as pd
 from ml_collections import ConfigDict
 
 from fexpr.data import prepare, synthetic_ravdess
+from fexpr.data.clip_rows import as_clips
 from fexpr.data.clips import parse_skipped
 from fexpr.data.dataset import SYNTHETIC, Dataset
 from fexpr.data.face_images import choose_map, prepared, read_grey, stored_strip, with_map
@@ -28,12 +29,13 @@ def load(config: ConfigDict) -> Dataset:
     """Reads cropped frames, or decodes and crops the videos; prepared once, clip by clip, and kept in the cache.
 
     Args:
-      config: `config.data`; its root, source, layout, map, skip_clips and synthetic_* are read.
+      config: `config.data`; its root, source, layout, map, clip_frames, skip_clips and synthetic_* are read.
 
     Returns:
       images uint8 [N, 48, 48, 1] or, with a map as second channel, [N, 48, 48, 2]; labels int32 [N]; groups actors; ids
       '<clip>/<frame>', by clip and frame. Extras: `video` str [N]; `frame` int32 [N]; `action_units` float32 [N, 17] where there are
       OpenFace tables (NaN where they lack a frame); of a synthetic release `shown` float32 [N] and `blink` bool [N], the truth.
+      With clip_frames a row is a clip (clip_rows.as_clips).
 
     Raises:
       UserError: nothing is there, or something is faulty: all problems at once.
@@ -59,10 +61,12 @@ def load(config: ConfigDict) -> Dataset:
     frame = np.array([int(id_.partition("/")[2]) for id_ in ids], np.int32)
     clip = {str(name): name for name in clips.names}
     extras = {"video": video, "frame": frame} | _action_units(folder / OPENFACE, video, frame, list(clip)) | _truth(folder, ids)
-    return Dataset(
+    frames = Dataset(
         images, np.array([clip[v].label for v in video], np.int32), np.array([clip[v].group for v in video]), np.array(ids), EMOTIONS,
         SYNTHETIC if invented else f"ravdess@{mark[:12]}", extras=extras, kind="face",
     )
+    count = config.get("clip_frames", 0)  # runs of older versions lack the field
+    return as_clips(frames, count) if count else frames
 
 
 def _need(folder: Path, files: Sequence[Path]) -> None:

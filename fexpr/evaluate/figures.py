@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fexpr import run
-from fexpr.evaluate import confidence_plots, examples, headline, plots
+from fexpr.evaluate import confidence_plots, examples, frame_plots, headline, plots
 from fexpr.evaluate.answers import model_answer, presence_of
 from fexpr.evaluate.predictions import rows_of
 
@@ -58,9 +58,34 @@ def draw(run_dir: Path, metrics: dict, predictions: dict, images: Mapping[str, n
         plots.prevalence(path("prevalence", "All rows of the data, before the split." + (
             " A cell counts the clips that show both units; its colour is their share among the clips of its row." * multilabel)),
             names, presence_of(data_labels, len(names)), synthetic)
+    if (run_dir / run.ATTENTION).exists():
+        _attention(path, run.read_arrays(run_dir / run.ATTENTION), names, synthetic)
     if images is not None and kind != "features":
         _examples(path, metrics, predictions, names, images, kind, synthetic)
     return drawn
+
+
+def _attention(path, found: dict[str, np.ndarray], names: list[str], synthetic: bool) -> None:
+    """The arrays of attention.npz: a test clip of each class, and what holds for all of them."""
+    there = found["frame"] >= 0
+    caption = ("The weight of each frame in the decision on its clip, a test clip of each class: the first by name. "
+               "Dotted: the weight if all frames had the same.")
+    if "shown" in found:
+        emotional = np.array(names)[found["labels"]] != "neutral"
+        good = (found["shown"] >= 0.5) & there
+        alike = there / there.sum(axis=1, keepdims=True)
+        share, held = (100 * (good * w).sum(axis=1)[emotional].mean() for w in (alike, found["weights"]))
+        caption += (" Orange: what the drawn face really shows. "
+                    f"Of the frames of the {emotional.sum()} emotional test clips {share:.0f} % show at least half of their emotion; "
+                    f"they hold {held:.0f} % of the weight.")
+    panels = []
+    for k, name in enumerate(names):
+        mine = np.flatnonzero(found["labels"] == k)
+        if len(mine):
+            i = mine[found["ids"][mine].argmin()]
+            shown = found["shown"][i][there[i]] if "shown" in found and name != "neutral" else None
+            panels.append((f"{name}  {found['ids'][i]}", found["frame"][i][there[i]], found["weights"][i][there[i]], shown))
+    frame_plots.attention(path("attention", caption), panels, synthetic)
 
 
 def _confusion(path, metrics: dict, names: list[str], synthetic: bool) -> None:

@@ -74,6 +74,31 @@ def traces(path: Path, panels: Sequence[tuple[str, np.ndarray, int, np.ndarray, 
         figure.supylabel("posterior", fontsize=9)
 
 
+def attention(path: Path, panels: Sequence[tuple[str, np.ndarray, np.ndarray, np.ndarray | None]], synthetic: bool) -> None:
+    """Weights over the frames of clips.
+
+    Args:
+      panels: (title, numbers of the frames [F], their weights [F], what is really shown [F] or None).
+    """
+    down = -(-len(panels) // 2)
+    with canvas(path, "Which frames decide", (WIDTH, 0.5 + 1.5 * down), synthetic) as figure:
+        axes = figure.subplots(down, min(2, len(panels)), squeeze=False, sharey=True).ravel()
+        for ax in axes[len(panels) :]:
+            ax.axis("off")
+        top = 1.15 * max(weights.max() for _, _, weights, _ in panels)
+        for ax, (title, numbers, weights, shown) in zip(axes, panels, strict=False):
+            if shown is not None:
+                ax.fill_between(numbers, top * shown, color=ORANGE, alpha=0.25, lw=0)
+            ax.vlines(numbers, 0, weights, color=BLUE, lw=1.4)
+            ax.plot(numbers, weights, "o", color=BLUE, ms=3.5)
+            ax.axhline(1 / len(weights), color=GREY, lw=0.9, ls=":")
+            ax.set_title(title, loc="left", fontsize=8)
+            ax.xaxis.get_major_locator().set_params(integer=True)
+            ax.set(ylim=(0, top))
+        figure.supxlabel("frame", fontsize=9)
+        figure.supylabel("weight", fontsize=9)
+
+
 def looks(path: Path, faces: np.ndarray, maps: np.ndarray, sampled: np.ndarray, ids: Sequence[str], synthetic: bool) -> None:
     """Faces, maps and sampled images [n, H, W] each, in 0..255, above one another."""
     with canvas(path, "What the spatial transformer looks at", (WIDTH, 4.6), synthetic) as figure:

@@ -19,6 +19,7 @@ from fexpr.errors import UserError
 from fexpr.models.aucnn import SimpleAUCNN
 from fexpr.models.classifiers import MLP, Logistic
 from fexpr.models.deep_emotion import DeepEmotion
+from fexpr.models.deep_emotion_clips import DeepEmotionClips
 from fexpr.models.fer_cnns import DigitsCNN, DoubleConvCNN, SimpleFERCNN, ThesisCNN
 from fexpr.models.htnet import HTNet
 from fexpr.models.ststnet import STSTNet
@@ -38,6 +39,7 @@ MODELS: dict[str, type[nn.Module]] = {
     "digits_cnn": DigitsCNN,
     "vgg_fer": VGGFER,
     "deep_emotion": DeepEmotion,
+    "deep_emotion_clips": DeepEmotionClips,
     "vggface_vgg16": VGGFaceVGG16,
     "vggface_resnet50": VGGFaceResNet50,
 }

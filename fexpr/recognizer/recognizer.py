@@ -24,7 +24,8 @@ class Recognizer:
     Attributes:
       networks: the trained network of each member, on the default device.
       class_names: K names. multilabel: whether several classes (action units) may be there at once.
-      shape: (H, W, C) of an image. kind: what it is, 'face', 'flow' (u, v, optical strain) or 'features' (a vector, H = W = 1).
+      shape: (H, W, C) of an image. kind: what it is, 'face', 'flow' (u, v, optical strain), 'clip' (its frames as channels) or 'features'
+        (a vector, H = W = 1).
       trials: how many the run has; members: which of them these are, from 0. selection: 'last' or 'best_val', their epoch.
       temperatures: of temperature scaling, fitted on each member's validation rows when the run was evaluated; None where there are none.
       thresholds: [K], of action units, fitted there too (of an ensemble the mean); None where there are none: decisions are then at 0.5.
@@ -92,7 +93,14 @@ class Recognizer:
 
     @property
     def picture(self) -> tuple[int, int, int]:
-        """(H, W, C) of what people give: `shape`, less the saliency map where it is computed from the face itself."""
+        """(H, W, C) of what people give: `shape`, less the saliency map where it is computed from the face itself.
+
+        Raises:
+          UserError: the run decides clips, not pictures.
+        """
+        if self.kind == "clip":
+            raise UserError("the run decides whole clips, it takes neither pictures nor videos",
+                            fix="give Recognizer.predict an array of clips, as fexpr.data.clip_rows makes them")
         data = self.content["config"]["data"]
         read = data["name"] == "ravdess" and data.get("map") == "saliency"  # from a folder, perhaps: nobody knows whose maps these are
         return (*self.shape[:2], 1) if data.get("map") in ("spectral", "saliency") and not read else self.shape
@@ -106,7 +114,7 @@ class Recognizer:
                 fit: str = "exact") -> pd.DataFrame:  # fmt: skip
         """Images -> a table (`table.table` says which columns), calibrated where the run has temperatures (`attrs['calibrated']`).
 
-        A run trained on feature vectors takes an array [N, F] instead.
+        A run trained on feature vectors takes an array [N, F] instead, one trained on clips uint8 [N, *shape].
 
         Args:
           images_or_paths: an array of N images, or a list of images of any sizes, or of paths, or one path. N may be anything.
@@ -122,6 +130,8 @@ class Recognizer:
         if self.kind == "features":
             rows = images.vectors(images_or_paths, self.shape[2])
             return self.tabulate([str(i) for i in range(len(rows))], rows)
+        if self.kind == "clip" and isinstance(images_or_paths, np.ndarray):
+            return self.tabulate([str(i) for i in range(len(images_or_paths))], images_or_paths)
         names, pixels, found = images.gathered(images_or_paths, self.picture, self.kind == "flow", layout, colours, values, fit,
                                                self._finder() if fit == "face" else None)
         return self.tabulate(names, pixels, found)
@@ -174,7 +184,7 @@ class Recognizer:
         """The table of pixels uint8 [N, *picture]; `found` bool [N]: False for rows without a face."""
         from fexpr.recognizer import table
 
-        if self.picture != self.shape:
+        if self.kind != "clip" and self.picture != self.shape:
             from fexpr.recognizer import faces
 
             pixels = faces.with_maps(pixels)

@@ -25,7 +25,8 @@ class Augment:
     (Keras flips after it warps: the same in distribution, as the angles and shifts are symmetric about 0.)
 
     Attributes:
-      kind: 'flow' (u, v, strain) or 'face'; decides what a flip means. Of 'features' nothing may happen to them.
+      kind: 'flow' (u, v, strain) or 'face'; decides what a flip means. 'clip': faces one after the other in the channels, to all of which
+        the same happens (but for noise); channels that are 0 hold no frame and stay so. Of 'features' nothing may happen to them.
       flip: probability of a horizontal flip.
       shift: largest shift in pixels, each way, both axes; the border is repeated. Whole pixels alone, any fraction within a warp.
       noise: standard deviation of Gaussian noise, in grey levels of 0..255.
@@ -71,6 +72,8 @@ class Augment:
         vertical, turned, angle, zoom_y, zoom_x, contrast, brightness, *centre = (
             jax.random.uniform(jax.random.fold_in(key, 2), (9, batch))[:, places])
 
+        blank = (images == 0).all((1, 2), keepdims=True) if self.kind == "clip" else None
+
         if self.flip:
             images = _where(flip < self.flip, mirror(images, self.kind), images)
         if self.vertical_flip:
@@ -92,7 +95,7 @@ class Augment:
         if self.cutout:
             size = jnp.array(images.shape[1:3], jnp.float32)
             images = cut_out(images, jnp.floor(jnp.stack(centre, axis=-1) * size[None]).astype(jnp.int32), self.cutout)
-        return images
+        return images if blank is None else jnp.where(blank, 0.0, images)
 
 
 def mirror(image: jax.Array, kind: str) -> jax.Array:

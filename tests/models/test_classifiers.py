@@ -22,8 +22,9 @@ SMALL = {  # every family, small where it can be
     "digits_cnn": ((22, 22, 1), {}),
     "vgg_fer": ((8, 8, 1), {"widths": (4, 8), "hidden": (8,), "dropout": 0.5}),
     "deep_emotion": ((48, 48, 1), {"variant": "baseline"}),
+    "deep_emotion_clips": ((48, 48, 2), {"variant": "baseline"}),
 }
-STATISTICS = ("mlp", "fer_cnn_thesis", "fer_cnn_pytorch", "vgg_fer", "deep_emotion")  # these drop out, too
+STATISTICS = ("mlp", "fer_cnn_thesis", "fer_cnn_pytorch", "vgg_fer", "deep_emotion", "deep_emotion_clips")  # these drop out, too
 REAL = np.arange(4) < 3
 
 
@@ -88,7 +89,7 @@ def test_every_layer_knows_the_axis(name):
     assert set(axes) == {"data"}
 
 
-@pytest.mark.parametrize("name", ["mlp", "deep_emotion"])
+@pytest.mark.parametrize("name", ["mlp", "deep_emotion", "deep_emotion_clips"])
 def test_devices_share_a_batch(name):
     (model, variables, images), shared = small(name), small(name, axis_name="data")[0]
     key = jax.random.key(0)

@@ -260,3 +260,19 @@ def test_feature_vectors_are_left_alone():
     np.testing.assert_array_equal(Augment("features")(jax.random.key(0), vectors, np.arange(1), 1), vectors)
     with pytest.raises(UserError, match="feature vectors"):
         Augment("features", noise=1.0)
+
+
+def test_what_happens_to_a_clip_happens_to_all_of_its_frames_and_no_frame_comes_of_none():
+    rng = np.random.default_rng(1)
+    images = np.zeros((4, 9, 9, 6), np.float32)
+    images[..., [0, 2]] = rng.uniform(60, 180, (4, 9, 9, 1))  # two frames with the same face and the same map; a third is not there
+    images[..., [1, 3]] = rng.uniform(60, 180, (4, 9, 9, 1))
+    everything = dataclasses.replace(EVERYTHING, kind="clip", noise=0.0, brightness=0.1, contrast=0.1, flip=0.5)
+    done = np.asarray(apply(everything, KEY, images, jnp.arange(4), 4))
+    np.testing.assert_array_equal(done[..., 0], done[..., 2])
+    np.testing.assert_array_equal(done[..., 1], done[..., 3])
+    assert np.abs(done[..., 0] - images[..., 0]).max() > 5
+    noisy = np.asarray(apply(dataclasses.replace(everything, noise=5.0), KEY, images, jnp.arange(4), 4))
+    assert (noisy[..., :4] != done[..., :4]).mean() > 0.9
+    assert (noisy[..., 0] != noisy[..., 2]).any()
+    np.testing.assert_array_equal(noisy[..., 4:], 0)

@@ -1,0 +1,17 @@
+"""RAVDESS clip by clip: the network of stn_ravdess sees the frames of a clip, attention pools their features, one decision comes out.
+
+python launch.py --config=configs/stn_ravdess_clips.py
+python launch.py --config=configs/stn_ravdess_clips.py --config.init.from_run=runs/stn_affectnet    # its frames' network begins as that one
+
+Sixteen frames of each clip, evenly sampled. The figure `attention` of the report shows which frames decided.
+"""
+
+from configs import stn_ravdess
+
+
+def get_config(variant: str = ""):
+    config = stn_ravdess.get_config(variant)
+    config.data.clip_frames = 4 if variant == "debug" else 16
+    config.model = {"name": "deep_emotion_clips", "variant": "saliency", "regularised": False, "attention": 32}
+    config.train.batch_size, config.train.eval_batch = 16, 32
+    return config
