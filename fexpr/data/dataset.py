@@ -45,6 +45,8 @@ class Dataset:
                 raise ValueError(f"features must be finite float32 [N,1,1,F], got {self.images.dtype} {self.images.shape}")
         elif self.images.dtype != np.uint8 or self.images.ndim != 4:
             raise ValueError(f"images must be uint8 [N,H,W,C], got {self.images.dtype} {self.images.shape}")
+        if self.kind == "clip" and self.images.shape[-1] % self.extras["frame"].shape[1]:
+            raise ValueError(f"{self.images.shape[-1]} channels are not those of {self.extras['frame'].shape[1]} frames")
         for name, rows in {"labels": self.labels, "groups": self.groups, "ids": self.ids, "split": self.split, **self.extras}.items():
             if rows is not None and len(rows) != n:
                 raise ValueError(f"{name} has {len(rows)} rows, images have {n}")
