@@ -68,7 +68,7 @@ def _input(data: dict) -> str:
     if data["kind"] == "flow":
         return f"A map of {width}x{height} of the motion between two frames (u, v, optical strain, each scaled to 0..255)"
     if data["kind"] == "clip":
-        return f"Frames of {width}x{height} of one face, 0..255, one after the other in {channels} channels, with maps beside them if trained so"
+        return f"The frames of a clip, {width}x{height} of one face each, 0..255, one after the other in {channels} channels"
     colours = {1: "grey", 3: "RGB"}.get(channels, f"{channels}-channel")
     return f"A {colours} picture of {width}x{height} of a face, 0..255"
 
