@@ -21,7 +21,8 @@ BLOCK = 512  # images in one record of a prepared set
 def choose_map(how: str, folder: Path) -> str:
     """What `config.data.map` comes down to here: 'none', 'folder' (read maps) or 'spectral' (compute them).
 
-    'saliency' reads the release's folder saliency/ and computes spectral residuals where there is none; 'landmarks' reads landmarks/.
+    'saliency' reads the release's folder saliency/ and computes spectral residuals where there is none; 'landmarks' reads landmarks/: of
+    faces that are cropped already nobody knows where they lay in the pictures whose landmarks were found.
 
     Raises:
       UserError: unknown; landmark masks are wanted and there are none.

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
-from fexpr.data import prepare, synthetic_ravdess
+from fexpr.data import openface, prepare, synthetic_ravdess
 from fexpr.data.clip_rows import as_clips
 from fexpr.data.clips import parse_skipped
 from fexpr.data.dataset import SYNTHETIC, Dataset
-from fexpr.data.face_images import choose_map, prepared, read_grey, stored_strip, with_map
+from fexpr.data.face_images import SIDE, choose_map, prepared, read_grey, stored_strip, with_map
 from fexpr.data.prepare import BadInput
 from fexpr.data.ravdess_aus import INTENSITIES
 from fexpr.data.ravdess_frames import Clips, decode, need_detector, survey
@@ -45,18 +45,18 @@ def load(config: ConfigDict) -> Dataset:
     clips = survey(folder, config.layout, parse_skipped(config.skip_clips))
     if clips.unused:
         say(f"ravdess: {clips.unused:,} clips are not 01-01-… (audio-video, speech) and are left out")
-    how = choose_map(config.map, folder)
-    if how == "folder" and clips.videos:
-        how = "spectral"
-        say(f"ravdess: {config.map} maps in a folder go with frames; of videos spectral residuals are computed", style="yellow")
+    how = _choose(config.map, folder, clips)
     if clips.videos:
         need_detector()
-    maps = folder / config.map
+    maps = folder / (OPENFACE if how == "openface" else config.map)
     read = [maps / name / path.name for name, frames in clips.frames.items() for _, path in frames] if how == "folder" else []
+    read += [maps / f"{name}.csv" for name in clips.videos] if how == "openface" else []
     _need(folder, read)
     inputs = clips.files + read
     mark = prepare.fingerprint(folder, inputs, {"version": VERSION, "map": how})
     ids, images = prepared("ravdess", mark, lambda kept: _make(clips, how, maps, kept))
+    if how == "openface" and (blank := int((~images[..., 1].any(axis=(1, 2))).sum())):
+        say(f"ravdess: {blank:,} of {len(images):,} frames have no landmarks: their masks are black", style="yellow")
     video = np.array([id_.partition("/")[0] for id_ in ids])
     frame = np.array([int(id_.partition("/")[2]) for id_ in ids], np.int32)
     clip = {str(name): name for name in clips.names}
@@ -69,17 +69,39 @@ def load(config: ConfigDict) -> Dataset:
     return as_clips(frames, count) if count else frames
 
 
+def _choose(how: str, folder: Path, clips: Clips) -> str:
+    """What `config.data.map` comes down to: 'none', 'folder', 'spectral', or 'openface' (masks of landmarks, drawn from tables of videos).
+
+    Raises:
+      UserError: as of choose_map; landmarks of videos are wanted and there are no tables.
+    """
+    if how == "landmarks" and clips.videos:
+        if not (folder / OPENFACE).is_dir():
+            raise UserError("masks of landmarks are drawn from OpenFace's tables of the videos, and there are none",
+                            [f"looked for the folder {folder / OPENFACE}"], "docs/data.md shows the layout")
+        return "openface"
+    chosen = choose_map(how, folder)
+    if chosen == "folder" and clips.videos:
+        say(f"ravdess: {how} maps in a folder go with frames; of videos spectral residuals are computed", style="yellow")
+        return "spectral"
+    return chosen
+
+
 def _need(folder: Path, files: Sequence[Path]) -> None:
     missing = [f"{path.relative_to(folder)} is not there" for path in files if not path.is_file()]
     if missing:
-        raise UserError(f"maps of RAVDESS' frames are missing in {folder}", missing, "a map has the name of its frame; docs/data.md")
+        raise UserError(f"maps of RAVDESS' frames are missing in {folder}", missing,
+                        "a map has the name of its frame, a table of landmarks that of its clip; docs/data.md")
 
 
 def _make(clips: Clips, how: str, maps: Path, kept: Path) -> tuple[list[str], np.ndarray]:
     """Every clip's frames, each clip kept as soon as it is made; ids '<clip>/<frame>'."""
     def clip_images(name: str) -> np.ndarray:
         if clips.videos:
-            return np.stack([with_map(face, how, None) for face in decode(clips.videos[name])])
+            faces, transform = decode(clips.videos[name])
+            if how == "openface":
+                return np.stack([faces, openface.landmark_masks(maps / f"{name}.csv", len(faces), transform, SIDE)], axis=-1)
+            return np.stack([with_map(face, how, None) for face in faces])
         return np.stack([with_map(read_grey(path), how, maps / name / path.name) for _, path in clips.frames[name]])
 
     def job(name: str):
@@ -106,7 +128,7 @@ def _action_units(folder: Path, video: np.ndarray, frame: np.ndarray, names: lis
     rows_of = {video[a]: np.arange(a, b) for a, b in zip(starts, [*starts[1:], len(video)], strict=True)}
     for name in names:
         try:
-            numbers, units = read_openface(folder / f"{name}.csv")
+            numbers, units = openface.read(folder / f"{name}.csv", INTENSITIES)
         except BadInput as e:
             problems.append(str(e))
             continue
@@ -120,28 +142,6 @@ def _action_units(folder: Path, video: np.ndarray, frame: np.ndarray, names: lis
     if lacking:
         say(f"ravdess: {lacking:,} of {len(video):,} frames have no action units", style="yellow")
     return {"action_units": values}
-
-
-def read_openface(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Frame numbers (ascending, from 1) and 17 intensities float32 [F, 17] of one of OpenFace's tables. Frames without a face are NaN.
-
-    Raises:
-      BadInput: it is no such table.
-    """
-    try:
-        table = pd.read_csv(path, skipinitialspace=True)
-    except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as e:
-        raise BadInput(f"{path}: {e}") from e
-    table.columns = [str(c).strip() for c in table.columns]
-    missing = [c for c in ("frame", *INTENSITIES) if c not in table]
-    if missing:
-        raise BadInput(f"{path}: no column {', '.join(missing)}")
-    table = table[["frame", *INTENSITIES, *(["success"] if "success" in table else [])]].apply(pd.to_numeric, errors="coerce")
-    table = table.dropna(subset=["frame"]).drop_duplicates("frame").sort_values("frame")
-    units = table[list(INTENSITIES)].to_numpy(np.float32, copy=True)
-    if "success" in table:
-        units[table["success"].to_numpy() != 1] = np.nan
-    return table["frame"].to_numpy(np.int64), units
 
 
 def _truth(folder: Path, ids: Sequence[str]) -> dict[str, np.ndarray]:

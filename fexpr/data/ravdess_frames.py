@@ -122,8 +122,10 @@ def _against_table(folder: Path, clips: dict[str, ClipName], frames: dict[str, l
     return problems + [f"{name}: {TABLE} does not list it" for name in sorted(there - listed)]
 
 
-def decode(path: Path) -> np.ndarray:
+def decode(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """The face in every frame of a video, uint8 [F, 48, 48]: one square box for all frames, the median of those found in a few.
+
+    And the transform [2, 3] that has cut it out, from pixels of the video to those of the face.
 
     Raises:
       BadInput: it cannot be decoded, or no face is found.
@@ -142,7 +144,7 @@ def decode(path: Path) -> np.ndarray:
     if not boxes:
         raise BadInput(f"{path}: no face is found in {len(looks)} of its {len(frames)} frames")
     transform = faces.square(tuple(np.median(boxes, axis=0)), SIDE)
-    return np.stack([faces.align(frame, transform, SIDE) for frame in frames])
+    return np.stack([faces.align(frame, transform, SIDE) for frame in frames]), transform
 
 
 def need_detector() -> None:

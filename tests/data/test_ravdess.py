@@ -116,7 +116,7 @@ def test_videos_are_decoded_and_the_face_cropped(tmp_path):
     for frame in synthetic_ravdess.render(portrait, take, 3):
         writer.write(cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR))
     writer.release()
-    found = decode(path)
+    found, _ = decode(path)
     assert found.shape == (8, 48, 48)
     eyes = cv2.transform(portrait.face.landmarks()[None, :2], faces.square(faces.detect(frame), 48))[0]
     assert ((eyes > 6) & (eyes < 42)).all()  # the crop shows them
