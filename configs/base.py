@@ -50,6 +50,7 @@ def get_config(variant: str = "") -> ConfigDict:
     data.clip_frames = 0  # of ravdess: frames of a clip, evenly sampled, that are one row (model deep_emotion_clips); 0: a row a frame
     data.features = "both"  # of ravdess_aus: averaged 'intensities' and 'presences' of the action units, or 'both'
     data.per_actor = "none"  # of ravdess_aus: 'center' or 'standardize' them by all clips of an actor (no labels, but needs several clips)
+    data.streamed = False  # of ravdess, affectnet: images stay on the disk and are read as they are needed, for sets beyond memory
     data.skip_clips = ""  # clips left out on purpose, comma-separated: '032_3_1,028_4_1'
     data.leave_out = ""  # classes whose rows are left out, as 'surprise,disgust'
     data.synthetic_subjects = 24  # of the built-in synthetic release

@@ -31,6 +31,7 @@ from fexpr.terminal import progress, say, terminated
 from fexpr.train import checkpoint, hosts, optim, trials
 from fexpr.train.augment import Augment
 from fexpr.train.log import History, Writers
+from fexpr.train.streaming import StreamedEngine
 from fexpr.train.step import NEVER, Recipe, State, evaluated
 
 VALUES = ("seed", "optimizer.learning_rate", "optimizer.weight_decay", "train.label_smoothing", "train.class_weights",
@@ -63,7 +64,8 @@ def make_engine(points: Sequence[Point], dataset: Dataset, folds: Sequence[Fold]
     if dataset.multilabel != (c.train.loss != "cross_entropy"):
         kind = "one class a row: 'cross_entropy'" if not dataset.multilabel else "several classes a row: 'bce' or 'focal'"
         raise UserError(f"train.loss={c.train.loss!r} does not fit {c.data.name}", fix=f"its labels are {kind}")
-    count = len(points) * len(folds) * c.split.seeds
+    streamed = dataset.streamed and not (start and start.end)
+    count = 1 if streamed else len(points) * len(folds) * c.split.seeds
     mesh = trials.make_mesh(count, c.train.batch_size)
     arguments = {k: v for k, v in c.model.to_dict().items() if k != "name"}
     if mesh.shape["data"] > 1 and "axis_name" in models.arguments_of(c.model.name):
@@ -93,8 +95,9 @@ def make_engine(points: Sequence[Point], dataset: Dataset, folds: Sequence[Fold]
         for p in points for repeat, turn in enumerate(turns) for i, fold in enumerate(turn)
     ]
     soft = dataset.extras["soft"] if recipe.targets == "soft" else None
-    engine = trials.Engine(recipe, images, dataset.labels, classes, specs, mesh, scale, c.train.trial_axis, c.train.chunk, soft,
-                           start.variables if start else None)
+    make = StreamedEngine if streamed else trials.Engine
+    engine = make(recipe, images, dataset.labels, classes, specs, mesh, scale, c.train.trial_axis, c.train.chunk, soft,
+                  start.variables if start else None)
     _check_names(c, engine)
     return engine
 
@@ -199,10 +202,12 @@ class _Loop:
             self.checkpoints.close()
 
     def _run(self) -> State:
-        saved_step = self.checkpoints.latest()
-        chunk, epoch = divmod(saved_step, self.epochs) if saved_step else (0, 0)
-        if saved_step:
-            say(f"resumed    from epoch {epoch} of {self.epochs}" + (f", chunk {chunk + 1}" if chunk else ""))
+        position, parts = self.checkpoints.latest() or 0, self.engine.parts
+        chunk, within = divmod(position, self.epochs * parts)
+        epoch, part = divmod(within, parts)
+        if position:
+            say(f"resumed    from epoch {epoch} of {self.epochs}" + (f" and {part / parts:.0%} of the next" if part else "")
+                + (f", chunk {chunk + 1}" if chunk else ""))
         written = self.points if hosts.is_writer() else ()
         self.histories = [History(p.workdir, lambda row: (row.get("chunk", 0), row["epoch"]) <= (chunk, epoch)) for p in written]
         self.writers = [Writers(p.workdir, p.config.log.tensorboard, p.config.log.wandb, p.config.to_dict()) for p in written]
@@ -210,14 +215,14 @@ class _Loop:
             chunks = self.engine.plan.chunks
             advance()
         done = []
-        with progress("training", chunks * self.epochs, saved_step or 0) as advance:
+        with progress("training", chunks * self.epochs * parts, position) as advance:
             for i in range(chunks):
                 self.engine.load(i)
                 folder = f"{checkpoint.RESUME}/chunk_{i}"
                 if i < chunk:
                     done.append(self.checkpoints.restore_tree(folder, _kept(self.engine.abstract())))
                     continue
-                done.append(self._train_chunk(i, epoch if i == chunk else 0, advance))
+                done.append(self._train_chunk(i, within if i == chunk else 0, advance))
                 if chunks > 1:
                     self.checkpoints.save_tree(folder, done[-1])
         for writer in self.writers:
@@ -225,29 +230,35 @@ class _Loop:
         return jax.tree.map(lambda *parts: np.concatenate(parts), *done)
 
     def _train_chunk(self, chunk: int, start: int, advance: Any) -> State:
-        engine, base = self.engine, chunk * self.epochs
-        state = engine.to_devices(self.checkpoints.restore(base + start, engine.abstract())) if start else self._fresh(chunk)
-        saved, cost = time.monotonic(), 0.0
-        for epoch in range(start + 1, self.epochs + 1):
-            began = time.monotonic()
-            with self._traced(epoch == start + 2):  # the first is not like the others: caches are cold
-                state, scalars = engine.epoch(state)
-                scalars, failed = engine.to_host((scalars, state.failed_step))
-            self._stop_if_all_failed(failed, epoch)
-            note = self._record(chunk, epoch, scalars, time.monotonic() - began)
+        """Trains on from the part of all its epochs' parts where it stands."""
+        engine, parts = self.engine, self.engine.parts
+        total = self.epochs * parts
+        state = engine.to_devices(self.checkpoints.restore(chunk * total + start, engine.abstract())) if start else self._fresh(chunk)
+        saved, cost, began = time.monotonic(), 0.0, time.monotonic()
+        for at in range(start, total):
+            epoch, part = divmod(at, parts)
+            with self._traced(at == start + 1):  # the first is not like the others: caches are cold
+                state, scalars = engine.part(state, part)
+                if scalars:
+                    scalars, failed = engine.to_host((scalars, state.failed_step))
+            note = None  # that of the epoch before stays
+            if scalars:
+                self._stop_if_all_failed(failed, epoch + 1)
+                note, began = self._record(chunk, epoch + 1, scalars, time.monotonic() - began), time.monotonic()
             advance(note=note)
-            if not scalars["active"].any():
-                advance(self.epochs - epoch)
+            if scalars and not scalars["active"].any():
+                advance(total - at - 1)
                 break
             wait = self.config.log.checkpoint_seconds * max(1.0, cost)
             due, stop = hosts.gathered([time.monotonic() - saved >= wait, self.terminated()]).T
-            if (due[0] or stop.any()) and epoch < self.epochs:
-                began = time.monotonic()
-                self.checkpoints.save(base + epoch, engine.to_host(state))
-                saved, cost = time.monotonic(), time.monotonic() - began
+            if (due[0] or stop.any()) and at + 1 < total:
+                saving = time.monotonic()
+                self.checkpoints.save(chunk * total + at + 1, engine.to_host(state))
+                saved, cost = time.monotonic(), time.monotonic() - saving
                 if stop.any():  # the clock is the writer's, the signal anyone's
                     self.checkpoints.wait()
-                    raise Preempted(f"stopped by SIGTERM after epoch {epoch}, which is saved")
+                    done = f"epoch {epoch + 1}" if scalars else f"{(part + 1) / parts:.0%} of epoch {epoch + 1}"
+                    raise Preempted(f"stopped by SIGTERM after {done}, which is saved")
         return _kept(engine.to_host(state))
 
     def _traced(self, wanted: bool) -> contextlib.AbstractContextManager:

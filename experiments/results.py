@@ -9,7 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fexpr import run
-from fexpr.data.dataset import Dataset
+from fexpr.data.dataset import Dataset, Pictures
 from fexpr.data.splits import Fold
 from fexpr.evaluate import evaluate, video
 from fexpr.evaluate.headline import print_headline
@@ -75,7 +75,7 @@ def _positives(dataset: Dataset, rows: np.ndarray) -> np.ndarray:
 
 def report(config: ConfigDict, dataset: Dataset, workdir: Path, quiet: bool = False) -> dict:
     """Writes metrics.json, figures and report.html from predictions.npz; prints the headline. Needs no device. Returns the metrics."""
-    found, images = run.read_arrays(workdir / run.PREDICTIONS), dict(zip(dataset.ids, dataset.pictures, strict=True))
+    found, images = run.read_arrays(workdir / run.PREDICTIONS), Pictures(dataset, dataset.ids, range(len(dataset)))
     clips = {}
     if "video" in found:  # frames decide, clips are counted
         resamples = config.evaluate.resamples
@@ -83,7 +83,7 @@ def report(config: ConfigDict, dataset: Dataset, workdir: Path, quiet: bool = Fa
                            "frames": video.of_frames(found, config.train.selection, resamples)}}
         found = video.decide(found, config.evaluate.clips)
         names, first, count = np.unique(dataset.extras["video"], return_index=True, return_counts=True)
-        images = dict(zip(names, dataset.pictures[first + count // 2], strict=True))  # of a clip its middle frame
+        images = Pictures(dataset, names, first + count // 2)  # of a clip its middle frame
     metrics = clips | evaluate(found, config.train.selection, dataset.source, config.evaluate.min_train_positives,
                                config.evaluate.resamples, group_name=dataset.group_name)
     run.write_json(workdir / run.METRICS, metrics)

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from fexpr.data import LOADERS
 from fexpr.data.dataset import Dataset
+from fexpr.data.records import chosen
 from fexpr.data.splits import Fold, make_folds
 from fexpr.errors import UserError
 
@@ -49,10 +50,10 @@ def without_classes(dataset: Dataset, names: list[str]) -> Dataset:
         raise UserError("data.leave_out cannot be followed", problems, fix="name classes, as data.leave_out=surprise")
     stays = np.array([name in kept for name in dataset.class_names])
     rows = np.flatnonzero(stays[dataset.labels])
-    cut = {name: value[rows] for name in ("images", "groups", "ids", "split") if (value := getattr(dataset, name)) is not None}
+    cut = {name: value[rows] for name in ("groups", "ids", "split") if (value := getattr(dataset, name)) is not None}
     extras = {name: value[rows] for name, value in dataset.extras.items() if name != "soft"}  # votes are about all classes
     labels = (np.cumsum(stays) - 1)[dataset.labels[rows]].astype(np.int32)
-    return dataclasses.replace(dataset, labels=labels, class_names=tuple(kept), extras=extras, **cut)
+    return dataclasses.replace(dataset, images=chosen(dataset.images, rows), labels=labels, class_names=tuple(kept), extras=extras, **cut)
 
 
 def with_share(fold: Fold, dataset: Dataset, share: float, seed: list[int]) -> Fold:

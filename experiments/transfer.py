@@ -84,7 +84,7 @@ def begin(config: ConfigDict, dataset: Dataset, folds: Sequence[Fold], dry_run: 
     whole = jax.tree.map(np.asarray, optim.joined(model.init(jax.random.key(config.seed), jnp.zeros(image.shape), train=False), variables))
     trunk, _ = _sides(whole, end.name)
     _, given = _sides(variables, end.name)
-    mean, std = scaling or trials.statistics(dataset.images[:1], config.train.normalize)
+    mean, std = scaling or trials.statistics(dataset.images, np.arange(1), config.train.normalize)
     trunk["input"] = {"mean": mean, "std": std}
     found = features.compute(partial(_look, trunk_of, config.train.precision, mean, std), model, end.name, trunk, whole, dataset,
                              config.train.precision, config.train.eval_batch, dry_run)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,8 +16,9 @@ from ml_collections import ConfigDict
 from fexpr.data import prepare, synthetic_fer
 from fexpr.data.clips import parse_skipped
 from fexpr.data.dataset import SYNTHETIC, Dataset
-from fexpr.data.face_images import BLOCK, SIDE, computed_map, prepared, spectral_residual, stored_strip
+from fexpr.data.face_images import BLOCK, SIDE, Stack, computed_map, prepared, spectral_residual, stored_strip
 from fexpr.data.prepare import BadInput, read_image
+from fexpr.data.records import chosen
 from fexpr.errors import UserError
 from fexpr.run import atomic_path, cache_dir
 from fexpr.terminal import say
@@ -48,7 +50,7 @@ def load(config: ConfigDict) -> Dataset:
     """Reads AffectNet in either layout; faces are cropped once, block by block, and kept in the cache.
 
     Args:
-      config: `config.data`; its root, source, classes, map, skip_clips and synthetic_* are read.
+      config: `config.data`; its root, source, classes, map, skip_clips, streamed and synthetic_* are read.
 
     Returns:
       images uint8 [N, 48, 48, 1 or 2]; labels int32 [N]; every image a group of its own; `split` 'Training' or 'Validation'.
@@ -64,7 +66,7 @@ def load(config: ConfigDict) -> Dataset:
     rows = survey(folder, parse_skipped(config.skip_clips))
     said = [[r.id, r.part, r.box, r.expression, r.valence] for r in rows]
     mark = prepare.fingerprint(folder, sorted({r.path for r in rows}), {"version": VERSION, "map": how, "rows": said})
-    _, images = prepared(NAME, mark, lambda kept: ([r.id for r in rows], _make(rows, how, kept)))
+    _, images = prepared(NAME, mark, lambda kept: _make(rows, how, kept), config.get("streamed", False))
     labels, names = _labels(rows, config.classes)
     kept = labels >= 0
     dropped = Counter(OTHERS.get(r.expression, "contempt") for r, k in zip(rows, kept, strict=True) if not k)
@@ -72,7 +74,7 @@ def load(config: ConfigDict) -> Dataset:
         say(f"{NAME}: left out: " + ", ".join(f"{n:,} {name}" for name, n in dropped.most_common()))
     ids = np.array([r.id for r in rows])[kept]
     parts = np.array([r.part for r in rows])[kept]
-    return Dataset(images[kept], labels[kept], ids, ids, names, SYNTHETIC if invented else f"{NAME}@{mark[:12]}", split=parts,
+    return Dataset(chosen(images, kept), labels[kept], ids, ids, names, SYNTHETIC if invented else f"{NAME}@{mark[:12]}", split=parts,
                    extras={"dataset": parts}, kind="face")
 
 
@@ -169,15 +171,16 @@ def _checked(expression: int, valence: float) -> list[str]:
     return bad + ([] if expression > 7 or -1 <= valence <= 1 else [f"valence is {valence:g}, expected -1 to 1"])
 
 
-def _make(rows: list[Row], how: str, kept: Path) -> np.ndarray:
-    """Faces uint8 [N, 48, 48, C], in blocks that are kept as soon as they are made."""
-    def block(start: int):
-        return lambda: stored_strip(kept / "blocks" / f"{start}.png", lambda: _crops(rows[start : start + BLOCK], how))
+def _make(rows: list[Row], how: str, kept: Path) -> Iterator[Stack]:
+    """Blocks of faces uint8 [n, 48, 48, C], each kept as soon as it is made."""
+    def block(start: int) -> np.ndarray:
+        return stored_strip(kept / "blocks" / f"{start}.png", lambda: _crops(rows[start : start + BLOCK], how))
 
     starts = range(0, len(rows), BLOCK)
-    jobs = {f"{i:,} to {min(i + BLOCK, len(rows)):,}": block(i) for i in starts}
-    done = prepare.gather(jobs, "cropping AffectNet", "images of AffectNet cannot be used", f"repair these; {FIX}")
-    return np.concatenate(list(done.values()))[..., : 1 if how == "none" else 2]
+    jobs = {f"{i:,} to {min(i + BLOCK, len(rows)):,}": lambda i=i: len(block(i)) for i in starts}
+    prepare.gather(jobs, "cropping AffectNet", "images of AffectNet cannot be used", f"repair these; {FIX}")
+    for start in starts:
+        yield [r.id for r in rows[start : start + BLOCK]], block(start)[..., : 1 if how == "none" else 2]
 
 
 def _crops(rows: list[Row], how: str) -> np.ndarray:

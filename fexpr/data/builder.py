@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -90,14 +90,32 @@ def read(folder: Path) -> dict[str, np.ndarray]:
     Raises:
       UserError: the set has been damaged.
     """
+    with _damage(folder):
+        source = _source(folder)
+        rows = source.__getitems__(range(len(source)))
+    return {name: _column([row[name] for row in rows]) for name in rows[0]}
+
+
+def each(folder: Path) -> Iterator[dict[str, np.ndarray | str]]:
+    """The rows of a prepared set one after the other, none of them kept. Errors as of `read`."""
+    with _damage(folder):
+        source = _source(folder)
+        for i in range(len(source)):
+            yield {name: value.decode() if isinstance(value, bytes) else value for name, value in source[i].items()}
+
+
+def _source(folder: Path) -> Sequence:
+    (version,) = folder.glob("*/*/dataset_info.json")
+    with _quiet():
+        return tfds.builder_from_directory(version.parent).as_data_source(SPLIT)
+
+
+@contextlib.contextmanager
+def _damage(folder: Path) -> Iterator[None]:
     try:
-        (version,) = folder.glob("*/*/dataset_info.json")
-        with _quiet():
-            source = tfds.builder_from_directory(version.parent).as_data_source(SPLIT)
-            rows = source.__getitems__(range(len(source)))
+        yield
     except Exception as e:  # each layer below raises its own: a file is missing, cut off, or not what it was
         raise UserError(f"the prepared set {folder} is damaged: {e}", fix="remove that folder; it is prepared anew then") from e
-    return {name: _column([row[name] for row in rows]) for name in rows[0]}
 
 
 def _feature(value: object) -> tfds.features.FeatureConnector:

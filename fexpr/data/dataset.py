@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
+
+from fexpr.data.records import Images, Records
 
 SYNTHETIC = "synthetic"
 
@@ -14,7 +17,7 @@ class Dataset:
     """N rows of one task.
 
     Attributes:
-      images: uint8 [N, H, W, C]; of kind `features` float32 [N, 1, 1, F], a vector as the channels of one pixel.
+      images: uint8 [N, H, W, C], an array or `Records` on the disk; of kind `features` float32 [N, 1, 1, F], a vector as the channels of one pixel.
       labels: int32 [N] (class ids) or float32 [N, K] (action-unit intensity in [0, 1]; 0 = absent).
       groups: str [N], the subject or actor; no split may put one group on two sides.
       ids: str [N], unique (clip or frame).
@@ -27,7 +30,7 @@ class Dataset:
         a frame that is not there are 0; `extras["frame"]` int32 [N, F] has their numbers, below 0 where there is none), or `features`.
     """
 
-    images: np.ndarray
+    images: Images
     labels: np.ndarray
     groups: np.ndarray
     ids: np.ndarray
@@ -69,14 +72,19 @@ class Dataset:
     def multilabel(self) -> bool:
         return self.labels.ndim == 2
 
-    @property
-    def pictures(self) -> np.ndarray:
-        """The images as people see them: of a face with a map beside it the face alone, of a clip its middle frame's."""
+    def picture(self, row: int) -> np.ndarray:
+        """The image as people see it, uint8 [H, W, 1 or 3]: of a face with a map beside it the face alone, of a clip its middle frame's."""
+        image = self.images[row]
         if self.kind == "clip":
-            there = self.extras["frame"] >= 0
-            middle = (there.sum(axis=1) // 2) * (self.images.shape[-1] // there.shape[1])
-            return self.images[np.arange(len(self)), :, :, middle][..., None]
-        return self.images[..., :1] if self.images.shape[-1] == 2 else self.images
+            there = self.extras["frame"][row] >= 0
+            middle = there.sum() // 2 * (image.shape[-1] // len(there))
+            return image[..., middle, None]
+        return image[..., :1] if image.shape[-1] == 2 else image
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the images stay on the disk and are read as they are needed."""
+        return isinstance(self.images, Records)
 
     @property
     def group_name(self) -> str:
@@ -84,3 +92,19 @@ class Dataset:
         if (self.groups == self.ids).all():
             return "image"
         return "actor" if np.char.startswith(self.groups, "actor").all() else "subject"
+
+
+class Pictures(Mapping[str, np.ndarray]):
+    """Name -> picture of a row, read when asked for."""
+
+    def __init__(self, dataset: Dataset, names: Iterable[str], rows: Iterable[int]):
+        self._dataset, self._rows = dataset, dict(zip(names, rows, strict=True))
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._dataset.picture(self._rows[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from fexpr.data import prepare
+from fexpr.data import prepare, records
 from fexpr.data.prepare import BadInput, read_image
 from fexpr.errors import UserError
 
@@ -16,6 +16,7 @@ SIDE = 48
 MAPS = ("none", "saliency", "spectral", "landmarks")  # config.data.map
 FOLDERS = {"saliency": "saliency", "landmarks": "landmarks"}  # of maps that somebody has made, parallel to the faces' own
 BLOCK = 512  # images in one record of a prepared set
+Stack = tuple[Sequence[str], np.ndarray]  # ids and their images uint8 [n, 48, 48, C]
 
 
 def choose_map(how: str, folder: Path) -> str:
@@ -91,17 +92,41 @@ def stored_strip(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
     return prepare.stored(path, strip).reshape(-1, SIDE, SIDE, 3)
 
 
-def prepared(name: str, mark: str, make: Callable[[Path], tuple[Sequence[str], np.ndarray]]) -> tuple[list[str], np.ndarray]:
-    """Ids and images uint8 [N, 48, 48, C], from the cache or from `make(folder)`, which may keep finished items in `folder`."""
-    def rows(folder: Path):
-        ids, images = make(folder)
-        for start in range(0, len(ids), BLOCK):
-            part = images[start : start + BLOCK]
-            block = np.zeros((BLOCK, *images.shape[1:]), np.uint8)
-            block[: len(part)] = part
-            yield {"images": block, "ids": "\n".join(ids[start : start + BLOCK])}
+def prepared(name: str, mark: str, make: Callable[[Path], Iterable[Stack]], streamed: bool = False) -> tuple[list[str], records.Images]:
+    """Ids and images uint8 [N, 48, 48, C], from the cache or from `make(folder)`, which may keep finished items in `folder`.
 
-    columns: Mapping[str, np.ndarray] = prepare.prepared(name, mark, rows)
-    ids = "\n".join(columns["ids"]).split("\n")
-    images = columns["images"]
-    return ids, images.reshape(-1, *images.shape[2:])[: len(ids)]
+    Args:
+      streamed: the images are not read but stay on the disk, a record each. Preparing holds a stack at a time in any case.
+    """
+    folder = prepare.prepared_folder(name, mark, lambda kept: _rows(make(kept)))
+    if streamed:
+        single = folder.with_name(prepare.KEPT[1])
+        with prepare.alone(folder.parent):
+            if not single.is_dir():
+                prepare.remove(folder.parent.glob(f".{single.name}.*"))  # what a killed process left
+                records.write(single, _stacks(folder))
+        return records.read(single)
+    stacks = list(_stacks(folder))
+    return [id_ for ids, _ in stacks for id_ in ids], np.concatenate([images for _, images in stacks])
+
+
+def _rows(stacks: Iterable[Stack]) -> Iterator[dict[str, np.ndarray | str]]:
+    """Records of BLOCK images each, the last one filled up with zeros."""
+    ids, images = [], None
+    for names, more in stacks:
+        ids, images = ids + list(names), more if images is None else np.concatenate([images, more])
+        while len(ids) >= BLOCK:
+            yield {"images": images[:BLOCK], "ids": "\n".join(ids[:BLOCK])}
+            ids, images = ids[BLOCK:], images[BLOCK:]
+    if ids:
+        block = np.zeros((BLOCK, *images.shape[1:]), np.uint8)
+        block[: len(ids)] = images
+        yield {"images": block, "ids": "\n".join(ids)}
+
+
+def _stacks(folder: Path) -> Iterator[Stack]:
+    from fexpr.data import builder  # TFDS takes half a second to import
+
+    for row in builder.each(folder):
+        ids = row["ids"].split("\n")
+        yield ids, row["images"][: len(ids)]

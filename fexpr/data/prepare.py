@@ -1,7 +1,7 @@
 """What all releases share: where the data lies, what identifies it, and work that is done once and kept in the cache.
 
 A set that is being prepared lives in `<cache>/prepared/<name>-<fingerprint>/`: finished items in a folder of the loader's
-choice, then all rows in `records/`. Both appear under their names only when whole, so a killed preparation goes on where it
+choice, then all rows in `records/`, and `images/` where they are streamed. All appear under their names only when whole, so a killed preparation goes on where it
 stopped, and a finished one is only read.
 """
 
@@ -32,6 +32,7 @@ SOURCES = ("auto", "release", "synthetic")
 COMPOSITES = {"megc2019": ("samm", "casme2", "smic"), "ravdess_aus": ("ravdess",)}
 # of releases that share a folder, what shows that one is there
 SIGNS = {"ravdess": ("frames", "Actor_*"), "ravdess_aus": ("average_action_units.csv",)}
+KEPT = ("records", "images")  # of a prepared set: its rows, and its images a record each where they are streamed
 ASK_FOR_SYNTHETIC = "for a trial run on invented data add --config.data.source=synthetic"
 
 
@@ -113,14 +114,21 @@ def prepared(name: str, mark: str, rows: Callable[[Path], Iterable[Mapping[str, 
     """
     from fexpr.data import builder  # TFDS takes half a second to import
 
+    return builder.read(prepared_folder(name, mark, rows))
+
+
+def prepared_folder(name: str, mark: str, rows: Callable[[Path], Iterable[Mapping[str, object]]]) -> Path:
+    """The folder of that set's rows, which are written first if it is not there; arguments as of `prepared`."""
+    from fexpr.data import builder
+
     folder = run.cache_dir() / "prepared" / f"{name}-{mark[:16]}"
-    records = folder / "records"
+    records = folder / KEPT[0]
     with alone(folder):
         if not builder.exists(records):
             remove(folder.glob(f".{records.name}.*"))  # what a killed process left
             builder.write(records, name, rows(folder))
-        remove(path for path in folder.iterdir() if path != records)
-    return builder.read(records)
+        remove(path for path in folder.iterdir() if path.name not in KEPT)
+    return records
 
 
 def remove(folders: Iterable[Path]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from fexpr.data import openface, prepare, synthetic_ravdess
 from fexpr.data.clip_rows import as_clips
 from fexpr.data.clips import parse_skipped
 from fexpr.data.dataset import SYNTHETIC, Dataset
-from fexpr.data.face_images import SIDE, choose_map, prepared, read_grey, stored_strip, with_map
+from fexpr.data.face_images import BLOCK, SIDE, Stack, choose_map, prepared, read_grey, stored_strip, with_map
 from fexpr.data.prepare import BadInput
 from fexpr.data.ravdess_aus import INTENSITIES
 from fexpr.data.ravdess_frames import Clips, decode, need_detector, survey
@@ -29,7 +29,6 @@ def load(config: ConfigDict) -> Dataset:
     """Reads cropped frames, or decodes and crops the videos; prepared once, clip by clip, and kept in the cache.
 
     Args:
-      config: `config.data`; its root, source, layout, map, clip_frames, skip_clips and synthetic_* are read.
 
     Returns:
       images uint8 [N, 48, 48, 1] or, with a map as second channel, [N, 48, 48, 2]; labels int32 [N]; groups actors; ids
@@ -54,9 +53,11 @@ def load(config: ConfigDict) -> Dataset:
     _need(folder, read)
     inputs = clips.files + read
     mark = prepare.fingerprint(folder, inputs, {"version": VERSION, "map": how})
-    ids, images = prepared("ravdess", mark, lambda kept: _make(clips, how, maps, kept))
-    if how == "openface" and (blank := int((~images[..., 1].any(axis=(1, 2))).sum())):
-        say(f"ravdess: {blank:,} of {len(images):,} frames have no landmarks: their masks are black", style="yellow")
+    ids, images = prepared("ravdess", mark, lambda kept: _make(clips, how, maps, kept), config.get("streamed", False))
+    if how == "openface":
+        masks = (images[i : i + BLOCK][..., 1] for i in range(0, len(images), BLOCK))
+        if blank := sum(int((~mask.any(axis=(1, 2))).sum()) for mask in masks):
+            say(f"ravdess: {blank:,} of {len(images):,} frames have no landmarks: their masks are black", style="yellow")
     video = np.array([id_.partition("/")[0] for id_ in ids])
     frame = np.array([int(id_.partition("/")[2]) for id_ in ids], np.int32)
     clip = {str(name): name for name in clips.names}
@@ -66,6 +67,8 @@ def load(config: ConfigDict) -> Dataset:
         SYNTHETIC if invented else f"ravdess@{mark[:12]}", extras=extras, kind="face",
     )
     count = config.get("clip_frames", 0)  # runs of older versions lack the field
+    if count and frames.streamed:
+        raise UserError("data.streamed=True is of frames, and data.clip_frames makes clips of them, in memory", fix="leave one of the two")
     return as_clips(frames, count) if count else frames
 
 
@@ -94,8 +97,8 @@ def _need(folder: Path, files: Sequence[Path]) -> None:
                         "a map has the name of its frame, a table of landmarks that of its clip; docs/data.md")
 
 
-def _make(clips: Clips, how: str, maps: Path, kept: Path) -> tuple[list[str], np.ndarray]:
-    """Every clip's frames, each clip kept as soon as it is made; ids '<clip>/<frame>'."""
+def _make(clips: Clips, how: str, maps: Path, kept: Path) -> Iterator[Stack]:
+    """Clip by clip the ids '<clip>/<frame>' and frames uint8 [F, 48, 48, C], each clip kept as soon as it is made."""
     def clip_images(name: str) -> np.ndarray:
         if clips.videos:
             faces, transform = decode(clips.videos[name])
@@ -104,15 +107,16 @@ def _make(clips: Clips, how: str, maps: Path, kept: Path) -> tuple[list[str], np
             return np.stack([with_map(face, how, None) for face in faces])
         return np.stack([with_map(read_grey(path), how, maps / name / path.name) for _, path in clips.frames[name]])
 
-    def job(name: str):
-        return lambda: stored_strip(kept / "clips" / f"{name}.png", lambda: clip_images(name))
+    def strip(name: str) -> np.ndarray:
+        return stored_strip(kept / "clips" / f"{name}.png", lambda: clip_images(name))
 
     names = [str(name) for name in clips.names]
-    strips = prepare.gather({name: job(name) for name in names}, "reading RAVDESS", "clips of RAVDESS cannot be used",
-                            "repair these, or leave them out by config.data.skip_clips")  # fmt: skip
-    numbers = {name: [i for i, _ in clips.frames[name]] if clips.frames else range(len(strips[name])) for name in names}
-    channels = 1 if how == "none" else 2
-    return ([f"{name}/{i}" for name in names for i in numbers[name]], np.concatenate([strips[name] for name in names])[..., :channels])
+    prepare.gather({name: lambda name=name: len(strip(name)) for name in names}, "reading RAVDESS", "clips of RAVDESS cannot be used",
+                   "repair these, or leave them out by config.data.skip_clips")  # fmt: skip
+    for name in names:
+        images = strip(name)
+        numbers = [i for i, _ in clips.frames[name]] if clips.frames else range(len(images))
+        yield [f"{name}/{i}" for i in numbers], images[..., : 1 if how == "none" else 2]
 
 
 def _action_units(folder: Path, video: np.ndarray, frame: np.ndarray, names: list[str]) -> dict[str, np.ndarray]:

@@ -80,6 +80,11 @@ def place(x: np.ndarray, sharding: Sharding) -> jax.Array:
     return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
 
 
+def place_share(x: np.ndarray, shape: tuple[int, ...], sharding: Sharding) -> jax.Array:
+    """An array of this shape, of which every process holds its own share, onto the devices of all of them."""
+    return jax.make_array_from_process_local_data(sharding, x, shape)
+
+
 def to_host(tree: Any) -> Any:
     """The whole of arrays that lie on the devices of all processes, as NumPy arrays, in every process."""
     if jax.process_count() == 1:

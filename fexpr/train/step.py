@@ -20,7 +20,7 @@ from fexpr.train import optim
 from fexpr.train.augment import mixup
 from fexpr.train.losses import LOSSES
 from fexpr.train.monitors import MONITORS
-from fexpr.train.views import normalized, predict_views
+from fexpr.train.views import normalized, predict
 
 NEVER = -1
 
@@ -65,6 +65,8 @@ class Recipe:
 class Data(NamedTuple):
     """On every device once, never copied for a trial: images uint8 [N,H,W,C] or float32 [N,1,1,F], labels float32 [N,K] or int32 [N].
 
+    Images that are streamed are not here ([0,H,W,C]) but come with their batches (streaming.py).
+
     `soft` float32 [N,K]: shares of the annotators' votes, where the recipe's targets are 'soft'. `start`: variables that every trial
     begins with, all of the model's or some; only `init` looks at them.
     """
@@ -92,6 +94,16 @@ class Trial(NamedTuple):
     label_smoothing: jax.Array
 
 
+class Batch(NamedTuple):
+    """Rows of one optimiser step, or of several along a leading axis. Where the mesh axis `data` has several devices all see the same
+    rows and masks; `images` are a device's own share of them."""
+
+    rows: jax.Array  # int32 [B], into the data
+    mask: jax.Array  # bool [B]
+    keys: jax.Array  # [2]: of the augmentation, of the dropout
+    images: jax.Array | None = None  # uint8 [B / devices, H, W, C] where they are not in Data
+
+
 class Choice(NamedTuple):
     """The epoch that a way of selecting has chosen so far, and what the model said then. Epochs count from 1."""
 
@@ -113,6 +125,7 @@ class State(NamedTuple):
     active: jax.Array  # bool; False once stopped early or failed
     stale: jax.Array  # int32, epochs since the best validation score
     failed_step: jax.Array  # int32, the first step whose loss or gradient was not finite; -1 = none
+    sums: jax.Array  # float32 [3] of this epoch so far: row losses, rows, largest entry of a gradient
     best_variables: Any  # at the best_val choice
     last: Choice
     best_val: Choice
@@ -135,7 +148,7 @@ def init(recipe: Recipe, data: Data, trial: Trial) -> State:
     return State(
         variables=variables, average=variables if recipe.ema else (), opt_state=_optimizer(recipe, trial).init(trained),
         rate=jnp.float32(1), waited=jnp.int32(0), step=jnp.int32(0), epoch=jnp.int32(0), active=jnp.bool_(True), stale=jnp.int32(0),
-        failed_step=jnp.int32(NEVER), best_variables=variables, last=nothing, best_val=nothing, oracle=nothing,
+        failed_step=jnp.int32(NEVER), sums=jnp.zeros(3, jnp.float32), best_variables=variables, last=nothing, best_val=nothing, oracle=nothing,
     )
 
 
@@ -144,11 +157,31 @@ def epoch(recipe: Recipe, data: Data, trial: Trial, state: State) -> tuple[State
 
     A trial that is not active passes through unchanged. Returns the state and this epoch's scalars.
     """
-    batches = _batches(trial, state.epoch, len(data.images), recipe.batch_size)
-    trained, (losses, counts, slopes) = jax.lax.scan(partial(_train_step, recipe, data, trial), state, batches)
-    train_loss = jnp.sum(losses * counts) / jnp.maximum(counts.sum(), 1.0)
+    state = train(recipe, data, trial, state, batches(recipe, data, trial, state.epoch))
+    return conclude(recipe, data, trial, state, predict(recipe, data, trial, evaluated(state)))
 
-    logits = predict(recipe, data, trial, evaluated(trained))
+
+def batches(recipe: Recipe, data: Data, trial: Trial, epoch_number: jax.Array) -> Batch:
+    """The batches [steps, ...] of the epoch after this many, without images.
+
+    Every row of the data draws its own number, and every step its own keys, so neither depends on how far a trial's table is padded.
+    """
+    shuffle_key, steps_key = jax.random.split(jax.random.fold_in(_key(trial), epoch_number + 1))
+    draw = jax.random.uniform(shuffle_key, (len(data.labels),))[trial.train_rows]
+    order = jnp.argsort(jnp.where(trial.train_mask, draw, jnp.inf))
+    pad = -len(order) % recipe.batch_size
+    rows = jnp.pad(trial.train_rows[order], (0, pad)).reshape(-1, recipe.batch_size)
+    mask = jnp.pad(trial.train_mask[order], (0, pad)).reshape(-1, recipe.batch_size)
+    return Batch(rows, mask, jax.random.split(steps_key, (len(rows), 2)))
+
+
+def train(recipe: Recipe, data: Data, trial: Trial, state: State, steps: Batch) -> State:
+    """The optimiser steps on these batches [S, ...], all of an epoch or the next few of it."""
+    return jax.lax.scan(partial(_train_step, recipe, data, trial), state, steps)[0]
+
+
+def conclude(recipe: Recipe, data: Data, trial: Trial, state: State, logits: jax.Array) -> tuple[State, dict[str, jax.Array]]:
+    """What an epoch ends with, once its steps are taken and its model has said `logits` [m, K] of the trial's eval_rows."""
     labels = data.labels[trial.eval_rows]
     row_losses = _row_losses(recipe, trial, logits, _targets(recipe, data, trial.eval_rows))
     monitor = MONITORS[recipe.monitor]
@@ -156,7 +189,7 @@ def epoch(recipe: Recipe, data: Data, trial: Trial, state: State) -> tuple[State
     test_score = monitor(logits, labels, trial.test_mask, row_losses)
 
     now = state.epoch + 1
-    here = trained.failed_step == NEVER
+    here = state.failed_step == NEVER
     better_val = here & (val_score > state.best_val.score)
     better_test = here & (test_score > state.oracle.score)
     stale = jnp.where(better_val, 0, state.stale + 1)
@@ -164,44 +197,27 @@ def epoch(recipe: Recipe, data: Data, trial: Trial, state: State) -> tuple[State
     if recipe.patience:
         stopped |= stale >= recipe.patience
     if recipe.tolerance:
-        stopped |= slopes.max() <= recipe.tolerance
+        stopped |= state.sums[2] <= recipe.tolerance
     waited = jnp.where(better_val, 0, state.waited + 1)
     plateau = (waited >= recipe.plateau_patience) & (recipe.schedule == "plateau")
-    new = trained._replace(
+    new = state._replace(
         epoch=now, stale=stale, active=here & ~stopped, waited=jnp.where(plateau, 0, waited),
         rate=jnp.where(plateau, state.rate * recipe.plateau_factor, state.rate),
-        best_variables=_where(better_val, evaluated(trained), state.best_variables),
+        best_variables=_where(better_val, evaluated(state), state.best_variables),
         last=_where(here, Choice(now, val_score, logits), state.last),
         best_val=_where(better_val, Choice(now, val_score, logits), state.best_val),
         oracle=_where(better_test, Choice(now, test_score, logits), state.oracle),
     )
     n_val = jnp.maximum(trial.val_mask.sum().astype(jnp.float32), 1.0)
-    kept = _where(state.active, new, state)
-    return kept, {"train_loss": train_loss, "val_loss": jnp.sum(jnp.where(trial.val_mask, row_losses, 0.0)) / n_val,
+    kept = _where(state.active, new, state)._replace(sums=jnp.zeros_like(state.sums))
+    return kept, {"train_loss": state.sums[0] / jnp.maximum(state.sums[1], 1.0),
+                  "val_loss": jnp.sum(jnp.where(trial.val_mask, row_losses, 0.0)) / n_val,
                   "val_score": val_score, "ran": state.active, "active": kept.active}
 
 
-def predict(recipe: Recipe, data: Data, trial: Trial, variables: Any) -> jax.Array:
-    """Logits of the trial's eval_rows, float32 [m, K], in forward passes of `eval_batch` rows, shared out over the axis `data`."""
-    m, d = len(trial.eval_rows), recipe.data_devices
-    per_pass = min(recipe.eval_batch, -(-m // d))
-    passes = -(-m // (d * per_pass))
-    rows = jnp.pad(trial.eval_rows, (0, passes * d * per_pass - m)).reshape(d, passes, per_pass)
-    rows = rows[jax.lax.axis_index("data")] if d > 1 else rows[0]
-
-    def forward(rows_B):
-        images = data.images[rows_B].astype(jnp.float32)
-        return predict_views(recipe.model, variables, images, trial.mean, trial.std, recipe.precision, recipe.tta)
-
-    logits = jax.lax.map(forward, rows) if passes > 1 else forward(rows[0])[None]
-    if d > 1:
-        logits = jax.lax.all_gather(logits, "data")
-    return logits.reshape(d * passes * per_pass, -1)[:m]
-
-
 def _train_step(recipe, data, trial, state, batch):
-    """One optimiser step on a batch: rows [B], mask [B], keys [2]. One without a row, or of a stopped trial, changes nothing."""
-    rows, mask, (augment_key, dropout_key) = batch
+    """One optimiser step. One without a row, or of a stopped trial, changes nothing."""
+    rows, mask, (augment_key, dropout_key), images = batch
     d = recipe.data_devices
     places = jnp.arange(len(rows), dtype=jnp.int32)
     if d > 1:
@@ -213,7 +229,8 @@ def _train_step(recipe, data, trial, state, batch):
 
     count = total(mask.sum().astype(jnp.float32))
     # random numbers go by a row's place in the whole batch: the same on any number of devices
-    images = recipe.augment(augment_key, data.images[rows].astype(jnp.float32), places, recipe.batch_size)
+    images = (data.images[rows] if images is None else images).astype(jnp.float32)
+    images = recipe.augment(augment_key, images, places, recipe.batch_size)
     if recipe.mixup:
         images, partner, share = mixup(augment_key, images, mask, recipe.mixup, places, recipe.batch_size)
     images = normalized(images, trial.mean, trial.std, recipe.precision)
@@ -246,9 +263,10 @@ def _train_step(recipe, data, trial, state, batch):
     changed = (new, optim.averaged(state.average, new, state.step, recipe.ema), opt_state, state.step + 1)
     variables, average, opt_state, step = _where(go, changed, (state.variables, state.average, state.opt_state, state.step))
     failed = jnp.where(due & ~finite, state.step, state.failed_step)
-    state = state._replace(variables=variables, average=average, opt_state=opt_state, step=step, failed_step=failed)
-    slope = jnp.where(go, optax.tree.norm(grads, ord=jnp.inf), 0.0)
-    return state, (jnp.where(go, loss, 0.0), jnp.where(go, count, 0.0), slope)  # a step not taken counts no rows in the epoch's mean
+    # a step not taken counts no rows in the epoch's mean
+    sums = jnp.stack([state.sums[0] + loss * count, state.sums[1] + count, jnp.maximum(state.sums[2], optax.tree.norm(grads, ord=jnp.inf))])
+    return state._replace(variables=variables, average=average, opt_state=opt_state, step=step, failed_step=failed,
+                          sums=jnp.where(go, sums, state.sums)), None
 
 
 def _targets(recipe, data, rows):
@@ -265,20 +283,6 @@ def _row_losses(recipe, trial, logits, targets, train=False):
     else:
         extra = jnp.float32(recipe.gamma)
     return LOSSES[recipe.loss](logits, targets, trial.class_weights, extra)
-
-
-def _batches(trial, epoch_number, data_rows, batch_size):
-    """This epoch's batches: rows [steps, B], masks [steps, B], keys [steps, 2].
-
-    Every row of the data draws its own number, and every step its own keys, so neither depends on how far a trial's table is padded.
-    """
-    shuffle_key, steps_key = jax.random.split(jax.random.fold_in(_key(trial), epoch_number + 1))
-    draw = jax.random.uniform(shuffle_key, (data_rows,))[trial.train_rows]
-    order = jnp.argsort(jnp.where(trial.train_mask, draw, jnp.inf))
-    pad = -len(order) % batch_size
-    rows = jnp.pad(trial.train_rows[order], (0, pad)).reshape(-1, batch_size)
-    mask = jnp.pad(trial.train_mask[order], (0, pad)).reshape(-1, batch_size)
-    return rows, mask, jax.random.split(steps_key, (len(rows), 2))
 
 
 def _optimizer(recipe, trial, rate=1.0):

@@ -26,6 +26,7 @@ from fexpr.train.step import Data, Recipe, State, Trial
 
 # 'standardize': mean and deviation of each channel over the trial's training rows; 'pixel': of each pixel; 'unit': 0 to 1;
 # 'symmetric': -1 to 1; 'none': as they are
+BLOCK = 1024  # rows that statistics are computed of at a time
 NORMALIZATIONS = ("standardize", "pixel", "unit", "symmetric", "none")
 
 
@@ -95,9 +96,15 @@ class Engine:
         self._trial_axis, self._wanted = ("map" if on_cpu else "vmap") if trial_axis == "auto" else trial_axis, chunk
         self.trials = stack(specs, images, labels, classes, normalize)
         everywhere = NamedSharding(mesh, P())
-        self._data = jax.tree.map(lambda x: hosts.place(x, everywhere), Data(images, labels, soft))
+        self._data = jax.tree.map(lambda x: hosts.place(x, everywhere), Data(self._kept_there(images), labels, soft))
         self._start = start  # on the host: only `init` needs it
         self._chunk = None
+
+    parts = 1  # of an epoch: after each the state can be saved
+
+    def _kept_there(self, images: np.ndarray) -> np.ndarray:
+        """The images that lie on the devices all the time."""
+        return images
 
     @functools.cached_property
     def plan(self) -> Plan:
@@ -105,12 +112,12 @@ class Engine:
         share, limit = self.mesh.shape["trial"], int(hosts.gathered([memory_limit()]).min())
         size = -(-min(self._wanted or len(self.specs), len(self.specs)) // share) * share
         program = self._compiled_epoch(size)
-        if not self._wanted and _bytes(program) > limit and size > share:
-            size = max(share, int(size * limit / _bytes(program)) // share * share)
+        if not self._wanted and bytes_of(program) > limit and size > share:
+            size = max(share, int(size * limit / bytes_of(program)) // share * share)
             program = self._compiled_epoch(size)
         self._epoch = program
         self._init = self._jit(step.init, donate=False)
-        return Plan(len(self.specs), size, -(-len(self.specs) // size), _bytes(program), limit)
+        return Plan(len(self.specs), size, -(-len(self.specs) // size), bytes_of(program), limit)
 
     def load(self, chunk: int) -> None:
         """Makes the trials of this chunk (0 .. plan.chunks - 1) those that `init` and `epoch` are about."""
@@ -126,6 +133,10 @@ class Engine:
     def epoch(self, state: State) -> tuple[State, dict[str, jax.Array]]:
         """One epoch of every trial of the chunk. `state` is donated. The scalars come back as arrays, not yet waited for."""
         return self._epoch(self._data, self._trial, state)
+
+    def part(self, state: State, part: int) -> tuple[State, dict[str, jax.Array] | None]:
+        """The next part of an epoch, 0 .. parts - 1, as `epoch`; scalars come with the last one alone."""
+        return self.epoch(state)
 
     def to_host(self, tree: Any) -> Any:
         """NumPy arrays of the chunk's real trials, whatever the devices: what checkpoints and predictions are made from."""
@@ -196,7 +207,7 @@ def memory_limit() -> int:
     return int(0.7 * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / jax.local_device_count())
 
 
-def _bytes(program: jax.stages.Compiled) -> int:
+def bytes_of(program: jax.stages.Compiled) -> int:
     """Peak memory of one device by the compiler's own account: arguments, results that do not reuse them, and temporaries."""
     m = program.memory_analysis()
     return m.argument_size_in_bytes + m.output_size_in_bytes - m.alias_size_in_bytes + m.temp_size_in_bytes
@@ -208,7 +219,7 @@ def stack(specs: Sequence[TrialSpec], images: np.ndarray, labels: np.ndarray, cl
     m = max(len(s.val) + len(s.test) for s in specs)
 
     def one(s: TrialSpec) -> Trial:
-        mean, std = statistics(images[s.train], normalize)
+        mean, std = statistics(images, s.train, normalize)
         return Trial(
             key=np.asarray(jax.random.key_data(jax.random.fold_in(jax.random.key(s.seed), s.fold))),
             train_rows=_pad(s.train, n), train_mask=np.arange(n) < len(s.train),
@@ -226,30 +237,33 @@ def _pad(rows: np.ndarray, n: int) -> np.ndarray:
     return np.concatenate([rows, np.zeros(n - len(rows), rows.dtype)]).astype(np.int32)
 
 
-def statistics(images: np.ndarray, normalize: str) -> tuple[np.ndarray, np.ndarray]:
-    """What is subtracted and what is divided by, in 0..255 (or the features' own units): float32 [C] each, of 'pixel' [H,W,C]."""
+def statistics(images: np.ndarray, rows: np.ndarray, normalize: str) -> tuple[np.ndarray, np.ndarray]:
+    """What is subtracted and what is divided by, in 0..255 (or the features' own units): float32 [C] each, of 'pixel' [H,W,C].
+
+    Both of these rows alone. Images are read in blocks: they may lie on the disk.
+    """
     channels = images.shape[-1]
     if normalize == "none":
         return np.zeros(channels, np.float32), np.ones(channels, np.float32)
     if images.dtype != np.uint8:  # feature vectors have no range of their own
         if normalize != "standardize":
             raise UserError(f"train.normalize={normalize!r} is for images", fix="set train.normalize=standardize (or none) for vectors")
-        rows = images.reshape(-1, channels).astype(np.float64)
-        std = rows.std(0)
-        return rows.mean(0).astype(np.float32), np.where(std > 0, std, 1.0).astype(np.float32)
+        vectors = images[rows].reshape(-1, channels).astype(np.float64)
+        std = vectors.std(0)
+        return vectors.mean(0).astype(np.float32), np.where(std > 0, std, 1.0).astype(np.float32)
     if normalize == "unit":
         return np.zeros(channels, np.float32), np.full(channels, 255.0, np.float32)
     if normalize == "symmetric":
         return np.full(channels, 127.5, np.float32), np.full(channels, 127.5, np.float32)
+    blocks = (images[rows[i : i + BLOCK]] for i in range(0, len(rows), BLOCK))
     if normalize == "pixel":
-        mean = images.mean(0, dtype=np.float64)
-        square = sum(np.square(part, dtype=np.float64).sum(0) for part in np.array_split(images, -(-len(images) // 1024))) / len(images)
-        std = np.sqrt(np.maximum(square - mean**2, 0))
+        sums = sum(np.stack([block.sum(0, dtype=np.int64), np.square(block, dtype=np.int64).sum(0)]) for block in blocks)
+        mean, square = sums / len(rows)
     else:
-        count = np.stack([np.bincount(images[..., c].reshape(-1), minlength=256) for c in range(channels)]).astype(np.float64)
+        count = sum(np.stack([np.bincount(block[..., c].reshape(-1), minlength=256) for c in range(channels)]) for block in blocks)
         grey, total = np.arange(256.0), count.sum(1)
-        mean = count @ grey / total
-        std = np.sqrt(np.maximum(count @ grey**2 / total - mean**2, 0))
+        mean, square = count @ grey / total, count @ grey**2 / total
+    std = np.sqrt(np.maximum(square - mean**2, 0))
     return mean.astype(np.float32), np.maximum(std, 1.0).astype(np.float32)  # what is constant stays finite
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+
+if TYPE_CHECKING:
+    from fexpr.train.step import Data, Recipe, Trial
 
 CROP_SHIFT = 3  # pixels: the four corner crops of 42 pixels of a 48-pixel face, as shifts with a repeated border
 VIEWS = ("none", "flip", "flip_crop")
@@ -45,3 +48,33 @@ def predict_views(
     """Logits float32 [B,K] of images float32 [B,H,W,C] in 0..255, over the views of `tta`."""
     said = [model.apply(variables, normalized(view, mean, std, precision), train=False).astype(jnp.float32) for view in views(images, tta)]
     return mean_prediction(said)
+
+
+def predict(recipe: Recipe, data: Data, trial: Trial, variables: Any) -> jax.Array:
+    """Logits of the trial's eval_rows, float32 [m, K], in forward passes of `eval_batch` rows, shared out over the axis `data`."""
+    m, d = len(trial.eval_rows), recipe.data_devices
+    per_pass = min(recipe.eval_batch, -(-m // d))
+    passes = -(-m // (d * per_pass))
+    rows = jnp.pad(trial.eval_rows, (0, passes * d * per_pass - m)).reshape(d, passes, per_pass)
+    rows = rows[jax.lax.axis_index("data")] if d > 1 else rows[0]
+    return _said(recipe, trial, variables, rows, lambda rows_B: data.images[rows_B])[:m]
+
+
+def predict_images(recipe: Recipe, trial: Trial, variables: Any, images: jax.Array) -> jax.Array:
+    """Logits of images that are not in the data: of a device's share uint8 [R, H, W, C], float32 [R x devices, K] of all shares."""
+    passes = -(-len(images) // recipe.eval_batch)
+    padded = jnp.pad(images, ((0, passes * recipe.eval_batch - len(images)), (0, 0), (0, 0), (0, 0)))
+    logits = _said(recipe, trial, variables, padded.reshape(passes, -1, *images.shape[1:]), lambda images_B: images_B)
+    return logits.reshape(recipe.data_devices, passes * recipe.eval_batch, -1)[:, : len(images)].reshape(-1, logits.shape[-1])
+
+
+def _said(recipe: Recipe, trial: Trial, variables: Any, passes: jax.Array, images_of: Callable[[jax.Array], jax.Array]) -> jax.Array:
+    """Logits of passes [P, B, ...], those of all devices one after the other: float32 [devices x P x B, K]."""
+    def forward(what):
+        images = images_of(what).astype(jnp.float32)
+        return predict_views(recipe.model, variables, images, trial.mean, trial.std, recipe.precision, recipe.tta)
+
+    logits = jax.lax.map(forward, passes) if len(passes) > 1 else forward(passes[0])[None]
+    if recipe.data_devices > 1:
+        logits = jax.lax.all_gather(logits, "data")
+    return logits.reshape(-1, logits.shape[-1])

@@ -38,7 +38,7 @@ def test_frames_are_sampled_evenly_and_short_clips_are_filled_up_with_nothing():
     assert made.images[1, 1, 1].tolist() == [31, 36, 71, 76, 131, 136, 171, 176]
     np.testing.assert_allclose(made.extras["shown"][0], [0.05, 0.15, 0.25, np.nan], atol=1e-6)
     assert set(made.extras) == {"frame", "shown"}  # a row is no frame: nothing must take it for one
-    assert made.pictures[..., 0, 0, 0].tolist() == [30, 131, 52]
+    assert [made.picture(i)[0, 0, 0] for i in range(3)] == [30, 131, 52]
 
 
 def test_without_maps_a_frame_is_one_channel():

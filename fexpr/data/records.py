@@ -1,0 +1,99 @@
+"""Images that stay on the disk: one ArrayRecord record each, so that any of them can be read at any time, by any number of hosts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from array_record.python import array_record_data_source, array_record_module
+
+from fexpr import run
+from fexpr.errors import UserError
+
+IMAGES, ABOUT = "images.array_record", "about.json"
+
+
+class Records:
+    """Images uint8 [N, H, W, C] in a file. Indexing reads, as an array of the same shape would give them; `take` does not read.
+
+    Reading is safe from several threads. Attributes as of the array: shape, dtype, ndim.
+    """
+
+    dtype, ndim = np.dtype(np.uint8), 4
+
+    def __init__(self, source: array_record_data_source.ArrayRecordDataSource, shape: tuple[int, int, int], rows: np.ndarray):
+        self._source, self._rows = source, rows
+        self.shape = (len(rows), *shape)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, rows: int | slice | np.ndarray | Sequence[int]) -> np.ndarray:
+        """uint8 [H, W, C] of one row; [n, H, W, C] of several, given by a slice, numbers or a mask.
+
+        Raises:
+          UserError: the file has been damaged.
+        """
+        wanted = np.atleast_1d(self._rows[rows]).tolist()
+        try:
+            found = self._source.__getitems__(wanted) if wanted else []
+            images = np.frombuffer(b"".join(found), np.uint8).reshape(len(wanted), *self.shape[1:])
+        except Exception as e:  # ArrayRecord and NumPy each raise their own
+            raise UserError(f"images cannot be read from disk: {str(e).splitlines()[0]}", fix="remove the prepared set from the cache") from e
+        return images[0] if np.ndim(rows) == 0 and not isinstance(rows, slice) else images
+
+    def take(self, rows: np.ndarray) -> Records:
+        """Those of these rows (numbers or a mask), in this order; nothing is read."""
+        return Records(self._source, self.shape[1:], self._rows[rows])
+
+
+Images = np.ndarray | Records
+
+
+def chosen(images: Images, rows: np.ndarray) -> Images:
+    """Those of these rows (numbers or a mask); of images on the disk nothing is read."""
+    return images.take(rows) if isinstance(images, Records) else images[rows]
+
+
+def write(folder: Path, stacks: Iterable[tuple[Sequence[str], np.ndarray]]) -> None:
+    """Keeps ids and images uint8 [n, H, W, C], stack after stack, in `folder`, which appears in one piece or not at all.
+
+    Raises:
+      UserError: the folder cannot be written to, or the disk is full.
+      ValueError: nothing to write, or a stack whose images are of another shape.
+    """
+    ids, shape = [], None
+    with run.atomic_path(folder) as partial:
+        partial.mkdir()
+        writer = array_record_module.ArrayRecordWriter(str(partial / IMAGES), "group_size:1,uncompressed")
+        try:
+            for names, images in stacks:
+                shape = shape or images.shape[1:]
+                if images.dtype != np.uint8 or images.shape[1:] != shape or len(images) != len(names):
+                    raise ValueError(f"{len(names)} ids with {images.dtype} {images.shape} after uint8 images of shape {shape}")
+                ids += names
+                for image in images:
+                    writer.write(image.tobytes())
+        finally:
+            writer.close()
+        if not ids:
+            raise ValueError("no images to keep")
+        (partial / ABOUT).write_text(json.dumps({"shape": list(shape), "ids": ids}), encoding="utf-8")
+
+
+def read(folder: Path) -> tuple[list[str], Records]:
+    """Ids and images of a folder that `write` made; the images are not read yet.
+
+    Raises:
+      UserError: it has been damaged.
+    """
+    try:
+        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        source = array_record_data_source.ArrayRecordDataSource(str(folder / IMAGES))
+        if len(source) != len(about["ids"]):
+            raise ValueError(f"{len(source)} images for {len(about['ids'])} ids")
+    except (OSError, ValueError, KeyError, RuntimeError) as e:
+        raise UserError(f"the prepared set {folder} is damaged: {e}", fix="remove that folder; it is prepared anew then") from e
+    return about["ids"], Records(source, tuple(about["shape"]), np.arange(len(source)))

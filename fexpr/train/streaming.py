@@ -1,0 +1,151 @@
+"""Training on images that stay on the disk: Grain reads them ahead in threads, each process its own share of every batch.
+
+An epoch is cut into parts of some optimiser steps each. A part's images travel to the devices while the part before it is computed.
+Which rows a step sees, and its random numbers, are those of the engine that holds all images on the devices: a position is an epoch and
+a part, whatever the number of devices or processes.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from fexpr.train import hosts, step
+from fexpr.train.step import Batch, Data, Recipe, State, Trial, evaluated
+from fexpr.train.trials import Engine, Plan, bytes_of, memory_limit
+from fexpr.train.views import predict_images
+
+PART_BYTES = 32 * 2**20  # of images in a part
+AHEAD = 4  # parts that are read before they are needed
+THREADS = 4
+
+
+class StreamedEngine(Engine):
+    """An engine whose images are not kept on the devices: of them only `shape`, `dtype` and indexing by row numbers are used.
+
+    It trains one trial at a time, all devices sharing its batches. Arguments as of Engine; the mesh is that of a single trial.
+
+    Args:
+      part_bytes: of images in a part, 0 = PART_BYTES; a part has at least one step.
+
+    Attributes:
+      waited: seconds of the current epoch in which no images were there to compute with.
+    """
+
+    def __init__(self, *args: Any, part_bytes: int = 0, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        batch, devices = self.recipe.batch_size, self.mesh.shape["data"]
+        steps = -(-self.trials.train_rows.shape[1] // batch)
+        self._steps = min(steps, max(1, (part_bytes or PART_BYTES) // (batch * int(np.prod(self._images.shape[1:])))))
+        self.parts = -(-steps // self._steps)
+        evaluated_rows = min(self._steps * batch, self.trials.eval_rows.shape[1])
+        self._eval_rows = -(-evaluated_rows // devices) * devices
+        self._arriving, self._at, self._busy, self.waited = iter(()), 0, None, 0.0
+
+    def _kept_there(self, images: Any) -> np.ndarray:
+        self._images = images
+        return np.zeros((0, *images.shape[1:]), np.uint8)
+
+    @functools.cached_property
+    def plan(self) -> Plan:
+        """Compiles the program of a part's steps."""
+        spread, images = NamedSharding(self.mesh, P("trial")), P(None, "data")
+        trial, state = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=spread),
+                                    (self._abstract_trial(1), self._abstract_state(1)))
+        self._init = self._jit(step.init, donate=False)
+        self._order = jax.jit(partial(_order, self.recipe, self.parts, self._steps), out_shardings=NamedSharding(self.mesh, P()))
+        self._say, self._conclude = self._program(_say, P("data"), donate=False), self._program(step.conclude, P(), donate=True)
+        given = (jax.eval_shape(self._order, self._data, trial, state.epoch), jax.ShapeDtypeStruct((), np.int32), jax.ShapeDtypeStruct(
+            (self._steps, self.recipe.batch_size, *self._images.shape[1:]), np.uint8, sharding=NamedSharding(self.mesh, images)))
+        self._train = self._program(_train, (P(), P(), images), donate=True).lower(self._data, trial, state, given).compile()
+        return Plan(len(self.specs), 1, len(self.specs), bytes_of(self._train), int(hosts.gathered([memory_limit()]).min()))
+
+    def epoch(self, state: State) -> tuple[State, dict[str, jax.Array]]:
+        for i in range(self.parts):
+            state, scalars = self.part(state, i)
+        return state, scalars
+
+    def part(self, state: State, part: int) -> tuple[State, dict[str, jax.Array] | None]:
+        if part == 0 or part != self._at:  # an epoch begins, or is gone on with
+            self._batches = self._order(self._data, self._trial, state.epoch)
+            self._arriving, self._busy, self.waited = self._read(np.asarray(self._batches.rows)[part:]), None, 0.0
+        images = next(self._arriving)
+        jax.block_until_ready(self._busy)  # no more than one part ahead of the devices
+        state, self._busy = self._train(self._data, self._trial, state, (self._batches, np.int32(part), images))
+        self._at = part + 1
+        if self._at < self.parts:
+            return state, None
+        logits = [np.asarray(self._say(self._data, self._trial, state, images).addressable_data(0))[0] for images in self._arriving]
+        said = np.concatenate(logits)[: self.trials.eval_rows.shape[1]]
+        return self._conclude(self._data, self._trial, state, hosts.place(said, NamedSharding(self.mesh, P())))
+
+    def _read(self, train_rows: np.ndarray) -> Iterator[jax.Array]:
+        """The images of these batches [parts, steps, B], then those of the rows that are evaluated, each on its way to the devices while
+        the one before it is given out."""
+        import grain  # two seconds, for those alone who stream
+
+        rows = self.trials.eval_rows[self._chunk[0]]
+        padded = np.pad(rows, (0, -len(rows) % self._eval_rows)).reshape(-1, self._eval_rows)
+        items = [*train_rows, *padded]
+        options = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=AHEAD)
+        reader = iter(grain.MapDataset.source(items).map(self._share_of).to_iter_dataset(options))
+        waiting = None
+        for item in items:
+            began = time.monotonic()
+            mine = next(reader)
+            self.waited += time.monotonic() - began
+            axes = P(None, "data") if item.ndim == 2 else P("data")
+            placed = hosts.place_share(mine, (*item.shape, *self._images.shape[1:]), NamedSharding(self.mesh, axes))
+            if waiting is not None:
+                yield waiting
+            waiting = placed
+        yield waiting
+
+    def _share_of(self, rows: np.ndarray) -> np.ndarray:
+        """Reads this process's images of rows [..., R]: the R divide over the processes in their order."""
+        mine = np.split(rows, jax.process_count(), axis=-1)[jax.process_index()]
+        return self._images[mine.reshape(-1)].reshape(*mine.shape, *self._images.shape[1:])
+
+    def _program(self, one: Callable, spec: Any, donate: bool) -> Any:
+        """`one(recipe, data, trial, state, x)` of the one trial of a chunk; x is laid out by `spec`."""
+        def many(data, trial, state, x):
+            return jax.tree.map(lambda a: a[None], one(self.recipe, data, _first(trial), _first(state), x))
+
+        program = jax.shard_map(many, mesh=self.mesh, in_specs=(P(), P("trial"), P("trial"), spec), out_specs=P("trial"), check_vma=False)
+        return jax.jit(program, donate_argnums=(2,) if donate else ())
+
+
+def _order(recipe: Recipe, parts: int, steps: int, data: Data, trial: Trial, epoch: jax.Array) -> Batch:
+    """The epoch's batches, part by part: arrays [parts, steps, ...], filled up with steps that have no row."""
+    batches = step.batches(recipe, data, _first(trial), epoch[0])
+    missing = parts * steps - len(batches.rows)
+
+    def in_parts(x):
+        return jnp.concatenate([x, jnp.repeat(x[-1:], missing, axis=0)]).reshape(parts, steps, *x.shape[1:])
+
+    there = jnp.arange(parts * steps).reshape(parts, steps, 1) < len(batches.rows)
+    return Batch(in_parts(batches.rows), in_parts(batches.mask) & there, in_parts(batches.keys))
+
+
+def _train(recipe: Recipe, data: Data, trial: Trial, state: State, given: tuple[Batch, jax.Array, jax.Array]) -> tuple[State, jax.Array]:
+    """The steps of one part of the batches, by their images; and something small to wait for."""
+    batches, part, images = given
+    state = step.train(recipe, data, trial, state, jax.tree.map(lambda x: x[part], batches)._replace(images=images))
+    return state, state.step + 0
+
+
+def _say(recipe: Recipe, data: Data, trial: Trial, state: State, images: jax.Array) -> jax.Array:
+    return predict_images(recipe, trial, evaluated(state), images)
+
+
+def _first(tree: Any) -> Any:
+    return jax.tree.map(lambda x: x[0], tree)
