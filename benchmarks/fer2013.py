@@ -1,7 +1,8 @@
-"""One epoch of FER2013 with augmentation: fexpr against PyTorch, for the CNNs of seed 002 (`pytorch`) and of the thesis (`thesis`).
+"""One epoch of FER2013 with augmentation: fexpr against PyTorch, for the CNNs of seed 002 (`pytorch`) and of the thesis (`thesis`), and
+for Deep-Emotion behind the saliency-guided transformer of seed 004 (`deep_emotion`; a map is each image's second channel).
 
     pip install -r requirements.txt -r benchmarks/requirements.txt
-    python benchmarks/fer2013.py --steps=20                           # both networks; 20 batches, an eighth as many rows to predict
+    python benchmarks/fer2013.py --steps=20                           # all networks; 20 batches, an eighth as many rows to predict
     python benchmarks/fer2013.py --network=pytorch --device=gpu       # the whole epoch: 28,709 images to train, 3,589 to predict
     python benchmarks/fer2013.py --torch-data=tensor --torch-format=channels_last --precision=bfloat16
 
@@ -26,12 +27,19 @@ from benchmarks import sides  # noqa: E402
 TRAIN, BATCH, CLASSES = 28_709, 128, 7
 
 
-def data(steps: int) -> tuple[np.ndarray, np.ndarray, int]:
-    """Images uint8 [N,48,48,1], classes int32 [N], and how many of them train: `steps` batches, or all where it is 0."""
+NETWORKS = {"pytorch": "fer_cnn_pytorch", "thesis": "fer_cnn_thesis", "deep_emotion": "deep_emotion"}
+
+
+def data(steps: int, channels: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """Images uint8 [N,48,48,C], classes int32 [N], and how many of them train: `steps` batches, or all where it is 0."""
     train = steps * BATCH or TRAIN
     rows = train + train // 8
     rng = np.random.default_rng(0)
-    return rng.integers(0, 256, (rows, 48, 48, 1), np.uint8), rng.integers(0, CLASSES, rows).astype(np.int32), train
+    return rng.integers(0, 256, (rows, 48, 48, channels), np.uint8), rng.integers(0, CLASSES, rows).astype(np.int32), train
+
+
+def channels_of(network: str) -> int:
+    return 2 if network == "deep_emotion" else 1
 
 
 def fexpr_pass(arguments: argparse.Namespace):
@@ -43,11 +51,10 @@ def fexpr_pass(arguments: argparse.Namespace):
     from fexpr.train.augment import Augment
     from fexpr.train.step import Recipe
 
-    if arguments.device == "cpu":
-        trials.use_every_core()
-    images, labels, train = data(arguments.steps)
+    images, labels, train = data(arguments.steps, channels_of(arguments.network))
     mesh = trials.make_mesh(1, BATCH)
-    model = models.build(f"fer_cnn_{arguments.network}", num_classes=CLASSES, axis_name="data" if mesh.shape["data"] > 1 else None)
+    variant = {"variant": "saliency"} if arguments.network == "deep_emotion" else {}
+    model = models.build(NETWORKS[arguments.network], num_classes=CLASSES, axis_name="data" if mesh.shape["data"] > 1 else None, **variant)
     recipe = Recipe(model, Augment("face", vertical_flip=0.25, rotation=22.0, rotation_p=0.5), loss="cross_entropy", targets="class",
                     batch_size=BATCH, epochs=10**6, optimizer="adam", precision=arguments.precision)
     rows = np.arange(len(images))
@@ -72,7 +79,7 @@ def torch_pass(arguments: argparse.Namespace):
 
     from benchmarks.torch_fer2013 import Training
 
-    images, labels, train = data(arguments.steps)
+    images, labels, train = data(arguments.steps, channels_of(arguments.network))
     device = "cuda" if arguments.device == "gpu" else "cpu"
     training = Training(arguments.network, images, labels, train, BATCH, device, arguments.torch_data, arguments.workers,
                         arguments.precision, arguments.torch_format == "channels_last")
@@ -85,13 +92,13 @@ def compare(arguments: argparse.Namespace, network: str) -> None:
               for name in ("steps", "precision", "device", "torch_data", "torch_format", "workers")]
     ours, peer = (sides.Side(name, [__file__, f"--side={name}", f"--network={network}", *passed]) for name in ("fexpr", "torch"))
     train = arguments.steps * BATCH or TRAIN
-    what = f"fer_cnn_{network}, {train} images an epoch, batch {BATCH}, {arguments.precision}"
+    what = f"{NETWORKS[network]}, {train} images an epoch, batch {BATCH}, {arguments.precision}"
     sides.compare(ours, peer, arguments.repeats, what, train, "images")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--network", choices=("pytorch", "thesis"), help="one of them (default: both, one after the other)")
+    parser.add_argument("--network", choices=tuple(NETWORKS), help="one of them (default: all, one after the other)")
     parser.add_argument("--steps", type=int, default=0, help="batches a pass; 0: a whole epoch")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
@@ -104,5 +111,5 @@ if __name__ == "__main__":
     if given.side:
         sides.work(lambda: {"fexpr": fexpr_pass, "torch": torch_pass}[given.side](given))
     else:
-        for name in [given.network] if given.network else ["pytorch", "thesis"]:
+        for name in [given.network] if given.network else NETWORKS:
             compare(given, name)

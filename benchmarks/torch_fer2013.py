@@ -1,4 +1,4 @@
-"""The CNNs of seeds 002 and 003 and an epoch on FER2013 in PyTorch: the peer that benchmarks/fer2013.py measures against.
+"""The CNNs of seeds 002 and 003, Deep-Emotion of seed 004, and an epoch on FER2013 in PyTorch: the peer of benchmarks/fer2013.py.
 
 Two ways of feeding it. `loader`: a Dataset that augments one image at a time in the workers of a DataLoader, as the notebooks do (with
 torch alone: torchvision is not needed). `tensor`: all pixels on the device, a batch augmented at once, so that the loader costs nothing.
@@ -40,11 +40,30 @@ def pytorch() -> nn.Module:
     return nn.Sequential(*layers, nn.Flatten(), *head)
 
 
-NETWORKS = {"thesis": thesis, "pytorch": pytorch}
+class DeepEmotion(nn.Module):
+    """fexpr's deep_emotion, variant 'saliency': images [B, 2, 48, 48], a face and a map of where to look -> logits."""
+
+    def __init__(self):
+        super().__init__()
+        self.localization = nn.Sequential(nn.Conv2d(1, 8, 7), nn.MaxPool2d(2), nn.ReLU(), nn.Conv2d(8, 10, 5), nn.MaxPool2d(2), nn.ReLU(),
+                                          nn.Flatten(), nn.Linear(640, 32), nn.ReLU(), nn.Linear(32, 6))
+        nn.init.zeros_(self.localization[-1].weight)
+        self.localization[-1].bias.data = torch.tensor([1.0, 0, 0, 0, 1, 0])
+        self.trunk = nn.Sequential(nn.Conv2d(1, 10, 3), nn.ReLU(), nn.Conv2d(10, 10, 3), nn.MaxPool2d(2), nn.ReLU(), nn.Conv2d(10, 10, 3),
+                                   nn.ReLU(), nn.Conv2d(10, 10, 3), nn.BatchNorm2d(10), nn.MaxPool2d(2), nn.ReLU(), nn.Dropout(0.5),
+                                   nn.Flatten(), nn.Linear(810, 50), nn.ReLU(), nn.Linear(50, CLASSES))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        face, look = images[:, :1], images[:, 1:]
+        grid = F.affine_grid(self.localization(look).float().view(-1, 2, 3), face.shape, align_corners=False)
+        return self.trunk(F.grid_sample(face.float(), grid, align_corners=False))
+
+
+NETWORKS = {"thesis": thesis, "pytorch": pytorch, "deep_emotion": DeepEmotion}
 
 
 def augment(images: torch.Tensor) -> torch.Tensor:
-    """Float images [B, 1, 48, 48]: each flipped upside down with p = 0.25 and, with p = 0.5, rotated by up to 22 degrees (bilinear)."""
+    """Float images [B, C, 48, 48]: each flipped upside down with p = 0.25 and, with p = 0.5, rotated by up to 22 degrees (bilinear)."""
     device, count = images.device, len(images)
     flipped = torch.rand(count, device=device) < VERTICAL_FLIP
     images = torch.where(flipped[:, None, None, None], images.flip(2), images)
@@ -71,7 +90,7 @@ class Training:
     """A network, its optimiser and its data; `epoch()` trains once over the training rows, then predicts the test rows.
 
     Args:
-      images: uint8 [N,48,48,1]. labels: int32 [N]. train: the first `train` rows train, the others are predicted.
+      images: uint8 [N,48,48,C]. labels: int32 [N]. train: the first `train` rows train, the others are predicted.
       data: 'loader' or 'tensor'. precision: 'float32' or 'bfloat16' (autocast). channels_last: that memory format.
     """
 

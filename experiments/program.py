@@ -31,8 +31,8 @@ from fexpr.terminal import progress, say, terminated
 from fexpr.train import checkpoint, hosts, optim, trials
 from fexpr.train.augment import Augment
 from fexpr.train.log import History, Writers
-from fexpr.train.streaming import StreamedEngine
 from fexpr.train.step import NEVER, Recipe, State, evaluated
+from fexpr.train.streaming import StreamedEngine
 
 VALUES = ("seed", "optimizer.learning_rate", "optimizer.weight_decay", "train.label_smoothing", "train.class_weights",
           "train.class_weights_max")  # fields that are arrays in the program: trials that differ in them need no other

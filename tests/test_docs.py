@@ -118,7 +118,7 @@ def test_the_recipes_run():
     for language, text in BLOCK.findall(recipes):
         if language == "python":
             exec(compile(text, "docs/recipes.md", "exec"), names)
-    for name in ("my_faces", "my_faces_tiny", "my_folds"):
+    for name in ("my_faces", "my_faces_streamed", "my_faces_tiny", "my_folds"):
         assert (Path("runs") / name / run.REPORT).is_file()
     assert run.read_json(Path("runs") / "my_folds" / run.METRICS)["trials"]["folds"] == 2
     assert evaluate_main.main(["runs/my_faces", "runs/my_folds", "--resamples", "20"]) == 0

@@ -17,7 +17,8 @@ class Dataset:
     """N rows of one task.
 
     Attributes:
-      images: uint8 [N, H, W, C], an array or `Records` on the disk; of kind `features` float32 [N, 1, 1, F], a vector as the channels of one pixel.
+      images: uint8 [N, H, W, C], an array, or `Records` on the disk; of kind `features` float32 [N, 1, 1, F], a vector as the channels
+        of one pixel.
       labels: int32 [N] (class ids) or float32 [N, K] (action-unit intensity in [0, 1]; 0 = absent).
       groups: str [N], the subject or actor; no split may put one group on two sides.
       ids: str [N], unique (clip or frame).

@@ -1,8 +1,8 @@
 """What all releases share: where the data lies, what identifies it, and work that is done once and kept in the cache.
 
 A set that is being prepared lives in `<cache>/prepared/<name>-<fingerprint>/`: finished items in a folder of the loader's
-choice, then all rows in `records/`, and `images/` where they are streamed. All appear under their names only when whole, so a killed preparation goes on where it
-stopped, and a finished one is only read.
+choice, then all rows in `records/`, and where they are streamed the images in `images/`. All appear under their names only when whole,
+so a killed preparation goes on where it stopped, and a finished one is only read.
 """
 
 from __future__ import annotations

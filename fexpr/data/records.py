@@ -41,7 +41,8 @@ class Records:
             found = self._source.__getitems__(wanted) if wanted else []
             images = np.frombuffer(b"".join(found), np.uint8).reshape(len(wanted), *self.shape[1:])
         except Exception as e:  # ArrayRecord and NumPy each raise their own
-            raise UserError(f"images cannot be read from disk: {str(e).splitlines()[0]}", fix="remove the prepared set from the cache") from e
+            raise UserError(f"images cannot be read from disk: {str(e).partition(chr(10))[0]}",
+                            fix="remove that prepared set from the cache; it is prepared anew then") from e
         return images[0] if np.ndim(rows) == 0 and not isinstance(rows, slice) else images
 
     def take(self, rows: np.ndarray) -> Records:

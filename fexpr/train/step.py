@@ -148,7 +148,8 @@ def init(recipe: Recipe, data: Data, trial: Trial) -> State:
     return State(
         variables=variables, average=variables if recipe.ema else (), opt_state=_optimizer(recipe, trial).init(trained),
         rate=jnp.float32(1), waited=jnp.int32(0), step=jnp.int32(0), epoch=jnp.int32(0), active=jnp.bool_(True), stale=jnp.int32(0),
-        failed_step=jnp.int32(NEVER), sums=jnp.zeros(3, jnp.float32), best_variables=variables, last=nothing, best_val=nothing, oracle=nothing,
+        failed_step=jnp.int32(NEVER), sums=jnp.zeros(3, jnp.float32), best_variables=variables, last=nothing, best_val=nothing,
+        oracle=nothing,
     )
 
 

@@ -69,8 +69,8 @@ def test_as_with_all_images_on_the_device(kept, changes):
     np.testing.assert_array_equal(resident.trials.mean, streamed.trials.mean)
 
 
-def test_on_several_devices(kept, devices=2):
-    resident, streamed = (trained(engine(images, devices=devices, model=Norm("data"))) for images in (toy.task()[0], kept))
+def test_on_two_devices(kept):
+    resident, streamed = (trained(engine(images, devices=2, model=Norm("data"))) for images in (toy.task()[0], kept))
     for a, b in zip(resident, streamed, strict=True):
         assert_same(a, b, rtol=1e-4, atol=1e-5)
 
