@@ -17,6 +17,8 @@ TINY = (f"--config={ROOT}/configs/aucnn_samm.py:debug", "--config.model.name=log
         "--config.evaluate.resamples=10", "--config.log.tensorboard=False", "--config.log.checkpoint_seconds=0")
 FOLDS = (*TINY, "--config.experiment=cross_validate", "--config.split.protocol=group_k_fold", "--config.split.folds=4",
          "--config.train.epochs=2")
+STREAMED = (f"--config={ROOT}/configs/mlp_fer2013.py:debug", "--config.data.name=affectnet", "--config.data.streamed=True",
+            "--config.data.synthetic_clips=300", "--config.train.epochs=2", "--config.evaluate.resamples=10", "--config.log.tensorboard=False")
 FIT = (*TINY, "--config.train.batch_size=8", "--config.train.epochs=40")
 
 
@@ -86,6 +88,13 @@ def test_a_death_and_a_preemption_are_resumed_by_other_numbers_of_processes(tmp_
     assert finish(start(tmp_path, cache, workdir, FIT, 1, devices=2))[0] == [0]
     assert finish(start(tmp_path, cache, tmp_path / "whole", FIT, 1, devices=2))[0] == [0]
     assert_identical(workdir, tmp_path / "whole")
+
+
+def test_streamed_images_are_read_in_shares(tmp_path, cache):
+    assert finish(start(tmp_path, cache, tmp_path / "one", STREAMED, 1, devices=2))[0] == [0]
+    codes, errors = finish(start(tmp_path, cache, tmp_path / "two", STREAMED, 2, devices=1))
+    assert codes == [0] * 2, errors
+    assert_identical(tmp_path / "one", tmp_path / "two")
 
 
 @pytest.mark.parametrize("text", ["node1,0,2", "node1:1234", "node1:1234,2,2", "node1:1234,first,2"])

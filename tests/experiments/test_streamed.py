@@ -6,7 +6,7 @@ import signal
 import numpy as np
 import pytest
 
-from configs import stn_affectnet
+from configs import mlp_fer2013
 from experiments import results
 from experiments.fit import fit
 from fexpr import run
@@ -15,9 +15,9 @@ from fexpr.train import streaming
 
 
 def fitted(folder, streamed):
-    config = stn_affectnet.get_config("debug")
+    config = mlp_fer2013.get_config("debug")
     config.data.streamed, config.data.synthetic_clips, config.train.epochs = streamed, 300, 2
-    config.model.variant, config.data.map = "baseline", "none"
+    config.data.name = "affectnet"
     config.evaluate.resamples, config.log.tensorboard, config.log.checkpoint_seconds = 10, False, 1e9
     fit(config, folder)
     return run.read_arrays(folder / run.PREDICTIONS)
