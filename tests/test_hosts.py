@@ -18,7 +18,8 @@ TINY = (f"--config={ROOT}/configs/aucnn_samm.py:debug", "--config.model.name=log
 FOLDS = (*TINY, "--config.experiment=cross_validate", "--config.split.protocol=group_k_fold", "--config.split.folds=4",
          "--config.train.epochs=2")
 STREAMED = (f"--config={ROOT}/configs/mlp_fer2013.py:debug", "--config.data.name=affectnet", "--config.data.streamed=True",
-            "--config.data.synthetic_clips=300", "--config.train.epochs=2", "--config.evaluate.resamples=10", "--config.log.tensorboard=False")
+            "--config.data.synthetic_clips=300", "--config.train.epochs=2", "--config.evaluate.resamples=10",
+            "--config.log.tensorboard=False")
 FIT = (*TINY, "--config.train.batch_size=8", "--config.train.epochs=40")
 
 

@@ -29,6 +29,7 @@ def load(config: ConfigDict) -> Dataset:
     """Reads cropped frames, or decodes and crops the videos; prepared once, clip by clip, and kept in the cache.
 
     Args:
+      config: `config.data`; its root, source, layout, map, clip_frames, skip_clips, streamed and synthetic_* are read.
 
     Returns:
       images uint8 [N, 48, 48, 1] or, with a map as second channel, [N, 48, 48, 2]; labels int32 [N]; groups actors; ids
