@@ -4,6 +4,7 @@ for Deep-Emotion behind the saliency-guided transformer of seed 004 (`deep_emoti
     pip install -r requirements.txt -r benchmarks/requirements.txt
     python benchmarks/fer2013.py --steps=20                           # all networks; 20 batches, an eighth as many rows to predict
     python benchmarks/fer2013.py --network=pytorch --device=gpu       # the whole epoch: 28,709 images to train, 3,589 to predict
+    python benchmarks/fer2013.py --network=deep_emotion --folds=5     # five networks: trials of one program, one after the other in PyTorch
     python benchmarks/fer2013.py --torch-data=tensor --torch-format=channels_last --precision=bfloat16
 
 Both sides train the same network with Adam on batches of 128, each image flipped upside down (p = 0.25) and rotated by up to 22 degrees
@@ -43,7 +44,7 @@ def channels_of(network: str) -> int:
 
 
 def fexpr_pass(arguments: argparse.Namespace):
-    """A function that trains one epoch further."""
+    """A function that trains every fold one epoch further."""
     import jax
 
     from fexpr import models
@@ -51,15 +52,17 @@ def fexpr_pass(arguments: argparse.Namespace):
     from fexpr.train.augment import Augment
     from fexpr.train.step import Recipe
 
+    if arguments.folds > 1 and arguments.device == "cpu":
+        trials.use_every_core()  # as launch.py does where there are several trials
     images, labels, train = data(arguments.steps, channels_of(arguments.network))
-    mesh = trials.make_mesh(1, BATCH)
+    mesh = trials.make_mesh(arguments.folds, BATCH)
     variant = {"variant": "saliency"} if arguments.network == "deep_emotion" else {}
     model = models.build(NETWORKS[arguments.network], num_classes=CLASSES, axis_name="data" if mesh.shape["data"] > 1 else None, **variant)
     recipe = Recipe(model, Augment("face", vertical_flip=0.25, rotation=22.0, rotation_p=0.5), loss="cross_entropy", targets="class",
                     batch_size=BATCH, epochs=10**6, optimizer="adam", precision=arguments.precision)
     rows = np.arange(len(images))
-    spec = trials.TrialSpec(rows[:train], rows[:0], rows[train:], learning_rate=3e-4)
-    engine = trials.Engine(recipe, images, labels, CLASSES, [spec], mesh)
+    specs = [trials.TrialSpec(rows[:train], rows[:0], rows[train:], fold=i, learning_rate=3e-4) for i in range(arguments.folds)]
+    engine = trials.Engine(recipe, images, labels, CLASSES, specs, mesh)
     state = None
 
     def run() -> None:
@@ -74,32 +77,38 @@ def fexpr_pass(arguments: argparse.Namespace):
 
 
 def torch_pass(arguments: argparse.Namespace):
-    """A function that trains one epoch further."""
+    """A function that trains every fold one epoch further."""
     import torch
 
     from benchmarks.torch_fer2013 import Training
 
     images, labels, train = data(arguments.steps, channels_of(arguments.network))
     device = "cuda" if arguments.device == "gpu" else "cpu"
-    training = Training(arguments.network, images, labels, train, BATCH, device, arguments.torch_data, arguments.workers,
-                        arguments.precision, arguments.torch_format == "channels_last")
+    folds = [Training(arguments.network, images, labels, train, BATCH, device, arguments.torch_data, arguments.workers,
+                      arguments.precision, arguments.torch_format == "channels_last") for _ in range(arguments.folds)]
+
+    def run() -> None:
+        for fold in folds:
+            fold.epoch()
+
     feeding = f"DataLoader, {arguments.workers} workers" if arguments.torch_data == "loader" else "batches from a tensor"
-    return training.epoch, f"torch {torch.__version__}, {torch.get_num_threads()} threads, {device}, {feeding}, {arguments.torch_format}"
+    return run, f"torch {torch.__version__}, {torch.get_num_threads()} threads, {device}, {feeding}, {arguments.torch_format}"
 
 
 def compare(arguments: argparse.Namespace, network: str) -> None:
     passed = [f"--{name.replace('_', '-')}={getattr(arguments, name)}"
-              for name in ("steps", "precision", "device", "torch_data", "torch_format", "workers")]
+              for name in ("steps", "folds", "precision", "device", "torch_data", "torch_format", "workers")]
     ours, peer = (sides.Side(name, [__file__, f"--side={name}", f"--network={network}", *passed]) for name in ("fexpr", "torch"))
     train = arguments.steps * BATCH or TRAIN
-    what = f"{NETWORKS[network]}, {train} images an epoch, batch {BATCH}, {arguments.precision}"
-    sides.compare(ours, peer, arguments.repeats, what, train, "images")
+    what = f"{arguments.folds} x {NETWORKS[network]}, {train} images an epoch, batch {BATCH}, {arguments.precision}"
+    sides.compare(ours, peer, arguments.repeats, what, train * arguments.folds, "images")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", choices=tuple(NETWORKS), help="one of them (default: all, one after the other)")
     parser.add_argument("--steps", type=int, default=0, help="batches a pass; 0: a whole epoch")
+    parser.add_argument("--folds", type=int, default=1, help="networks to train")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
     parser.add_argument("--torch-data", choices=("loader", "tensor"), default="loader", help="how PyTorch is fed: see torch_fer2013.py")
