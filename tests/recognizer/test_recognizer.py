@@ -1,6 +1,9 @@
 """A restored run says what the run itself said, and answers in words where it cannot be restored."""
 
+import gc
 import shutil
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -134,15 +137,31 @@ def edit(name, change):
     return do
 
 
-def halved(folder):
-    """The weights broke off on the way."""
-    largest = max((p for p in (folder / run.CHECKPOINTS / "best_val").rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+@pytest.fixture
+def orbax_late(monkeypatch):
+    """Orbax stops at the first damaged array. The others arrive later, at an event loop that is closed, or are thrown away with the
+    tasks that wait for them; both is said through this hook."""
+    def hook(left):
+        if "Event loop is closed" not in str(left.exc_value):
+            before(left)
+
+    before = sys.unraisablehook
+    monkeypatch.setattr(sys, "unraisablehook", hook)
+    yield
+    time.sleep(0.3)
+    gc.collect()
+
+
+@pytest.mark.usefixtures("orbax_late")
+def test_weights_that_broke_off_on_the_way(copy):
+    largest = max((p for p in (copy / run.CHECKPOINTS / "best_val").rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
     largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
+    with pytest.raises(UserError, match=r"checkpoints/best_val is damaged: .*\nWhat to do: copy it again"):
+        Recognizer.restore(copy, selection="best_val")
 
 
 @pytest.mark.parametrize(("damage", "arguments", "words"), [
     (shutil.rmtree, {}, "does not exist\nWhat to do"),
-    (halved, {"selection": "best_val"}, "checkpoints/best_val is damaged: .*\nWhat to do: copy it again"),
     (lambda f: (f / run.CHECKPOINTS / "last" / "_METADATA").unlink(), {"selection": "last"}, "checkpoints/last is damaged: "),
     (lambda f: (f / run.METRICS).write_text("{"), {}, "metrics.json is damaged: "),
     (lambda f: (f / run.PREDICTIONS).unlink(), {}, r"holds no finished run\n  - predictions.npz: missing"),
