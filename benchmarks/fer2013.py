@@ -63,17 +63,7 @@ def fexpr_pass(arguments: argparse.Namespace):
     rows = np.arange(len(images))
     specs = [trials.TrialSpec(rows[:train], rows[:0], rows[train:], fold=i, learning_rate=3e-4) for i in range(arguments.folds)]
     engine = trials.Engine(recipe, images, labels, CLASSES, specs, mesh)
-    state = None
-
-    def run() -> None:
-        nonlocal state
-        if state is None:
-            engine.load(0)
-            state = engine.init()
-        state, _ = engine.epoch(state)
-        jax.block_until_ready(state)
-
-    return run, f"jax {jax.__version__}, {jax.device_count()} x {jax.devices()[0].device_kind}"
+    return sides.epochs_of(engine), f"jax {jax.__version__}, {jax.device_count()} x {jax.devices()[0].device_kind}"
 
 
 def torch_pass(arguments: argparse.Namespace):

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 
 def work(make: Callable[[], tuple[Callable[[], None], str]]) -> None:
@@ -23,6 +24,23 @@ def work(make: Callable[[], tuple[Callable[[], None], str]]) -> None:
         run()
         seconds, peak = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(json.dumps({"seconds": seconds, "peak_mb": peak, "about": about}), flush=True)
+
+
+def epochs_of(engine: Any) -> Callable[[], None]:
+    """A pass of fexpr's side: one epoch further of the engine's first chunk, waited for."""
+    import jax
+
+    state = None
+
+    def run() -> None:
+        nonlocal state
+        if state is None:
+            engine.load(0)
+            state = engine.init()
+        state, _ = engine.epoch(state)
+        jax.block_until_ready(state)
+
+    return run
 
 
 class Side:

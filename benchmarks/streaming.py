@@ -53,15 +53,10 @@ def make_pass(arguments: argparse.Namespace):
     rows = np.arange(len(labels))
     spec = trials.TrialSpec(rows[: arguments.rows], rows[:0], rows[arguments.rows :])
     engine = make(recipe, images, labels, CLASSES, [spec], trials.make_mesh(1, BATCH))
-    state = None
+    epoch = sides.epochs_of(engine)
 
     def run() -> None:
-        nonlocal state
-        if state is None:
-            engine.load(0)
-            state = engine.init()
-        state, _ = engine.epoch(state)
-        jax.block_until_ready(state)
+        epoch()
         if arguments.side == "streamed":
             print(f"waited {engine.waited:.2f} s for images, {engine.parts} parts", file=sys.stderr)
 

@@ -259,6 +259,9 @@ def _constraints(c: ConfigDict):
     yield one_of("data.labels", c.data.labels, ("fer2013", "ferplus"))
     yield one_of("data.classes", c.data.classes, ("8", "7", "polarity"))
     yield one_of("data.map", c.data.map, ("none", "saliency", "spectral", "landmarks"))
+    if c.data.streamed:
+        yield one_of("data.name, with data.streamed", c.data.name, ("ravdess", "affectnet"))
+        yield number("data.clip_frames", c.data.clip_frames, "0 with data.streamed, as clips are held in memory", not c.data.clip_frames)
     if c.data.clip_frames:
         yield one_of("data.name, with data.clip_frames", c.data.name, ("ravdess",))
         yield number("augment.mixup", c.augment.mixup, "0 with data.clip_frames, as clips may be short", not c.augment.mixup)

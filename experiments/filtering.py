@@ -19,6 +19,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments import pipeline, program, results, run_dir, transfer
+from experiments.loop import Point
 from fexpr import run
 from fexpr.data import au_gaussians
 from fexpr.data.affectnet import CLASSES, RAVDESS_IN_AFFECTNET
@@ -162,7 +163,7 @@ def stage(config: ConfigDict, name: str, workdir: Path, dataset: Dataset, folds:
     began, folder = time.monotonic(), workdir / name.replace("=", "_")
     own = config.copy_and_resolve_references()
     own.experiment, own.filter.stages = "cross_validate", (name,)  # which is what a stage is, and reported as
-    point = program.Point(own, folder)
+    point = Point(own, folder)
     kept = sum(len(f.train) for f in folds)
     if not point.finished or not (folder / run.METRICS).exists():
         folder.mkdir(parents=True, exist_ok=True)

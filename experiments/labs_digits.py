@@ -15,6 +15,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments import labs, pipeline, program, results, run_dir
+from experiments.loop import Point
 from fexpr import run
 from fexpr.data.digits import Digits, load, moved
 from fexpr.evaluate import plots
@@ -72,7 +73,7 @@ def digits(config: ConfigDict, workdir: Path) -> None:
 def _trained(config: ConfigDict, workdir: Path, data: Digits):
     """A finished run directory of one network, every fold a trial of one program: its parameters, and a function from images
     [N,H,W,1] to the answers of every trial to its own validation and test rows, int [T, m]."""
-    began, point = time.monotonic(), program.Point(config, workdir)
+    began, point = time.monotonic(), Point(config, workdir)
     engine = program.make_engine([point], data.dataset, data.folds)
     facts = pipeline.describe(config, data.dataset, data.folds, engine)
     info = run_dir.open_run(config, workdir, **facts)

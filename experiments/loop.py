@@ -84,17 +84,18 @@ class Loop:
         engine, parts = self.engine, self.engine.parts
         total = self.epochs * parts
         state = engine.to_devices(self.checkpoints.restore(chunk * total + start, engine.abstract())) if start else self._fresh(chunk)
-        saved, cost, began = time.monotonic(), 0.0, time.monotonic()
+        saved, cost, spent = time.monotonic(), 0.0, 0.0
         for at in range(start, total):
-            epoch, part = divmod(at, parts)
+            (epoch, part), began = divmod(at, parts), time.monotonic()
             with self._traced(at == start + 1):  # the first is not like the others: caches are cold
                 state, scalars = engine.part(state, part)
                 if scalars:
                     scalars, failed = engine.to_host((scalars, state.failed_step))
+            spent += time.monotonic() - began
             note = None  # that of the epoch before stays
             if scalars:
                 self._stop_if_all_failed(failed, epoch + 1)
-                note, began = self._record(chunk, epoch + 1, scalars, time.monotonic() - began), time.monotonic()
+                note, spent = self._record(chunk, epoch + 1, scalars, spent), 0.0
             advance(note=note)
             if scalars and not scalars["active"].any():
                 advance(total - at - 1)

@@ -10,6 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments import program, results, rows, run_dir, transfer
+from experiments.loop import Point
 from fexpr import models, run
 from fexpr.data.dataset import Dataset
 from fexpr.data.splits import Fold
@@ -38,7 +39,7 @@ def prepare(config: ConfigDict) -> tuple[Dataset, list[Fold]]:
 def run_point(config: ConfigDict, workdir: Path, dataset: Dataset, folds: Sequence[Fold]) -> None:
     """One run directory from beginning to end, or from wherever it stands to its end."""
     began = time.monotonic()
-    point = program.Point(config, workdir)
+    point = Point(config, workdir)
     finished = hosts.told(point.finished)
     start = None if finished else transfer.begin(config, dataset, folds)
     engine = program.make_engine([point], dataset, folds, start)
@@ -55,7 +56,7 @@ def run_point(config: ConfigDict, workdir: Path, dataset: Dataset, folds: Sequen
     hosts.on_writer(lambda: results.report(config, dataset, workdir))
 
 
-def finish(point: program.Point, info: dict, seconds: float) -> None:
+def finish(point: Point, info: dict, seconds: float) -> None:
     """Adds to config.json what is known only after training: how long this process took for it."""
     run.write_json(point.workdir / run.CONFIG, info | {"wall_seconds": round(seconds, 1)})
 

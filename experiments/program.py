@@ -17,7 +17,7 @@ from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from experiments import attention, results
-from experiments.loop import Loop, Point  # Point: the name that others know it by here
+from experiments.loop import Loop, Point
 from experiments.transfer import Start
 from fexpr import models, run
 from fexpr.data.dataset import Dataset

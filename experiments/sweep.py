@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from configs import base
 from experiments import OF_TRIALS, pipeline, program, results, run_dir, transfer
+from experiments.loop import Point
 from fexpr import run
 from fexpr.data.splits import Fold
 from fexpr.errors import UserError
@@ -50,8 +51,8 @@ def sweep(config: ConfigDict, workdir: Path, sweeps: Sequence[str], dry_run: boo
         hosts.on_writer(lambda: _report(points, config.train.monitor, workdir))
 
 
-def programs(config: ConfigDict, workdir: Path, sweeps: Sequence[str]) -> tuple[list[tuple[program.Point, dict]],
-                                                                                list[list[program.Point]]]:  # fmt: skip
+def programs(config: ConfigDict, workdir: Path, sweeps: Sequence[str]) -> tuple[list[tuple[Point, dict]],
+                                                                                list[list[Point]]]:  # fmt: skip
     """The points with their settings, and the same points by program. Errors as of `sweep`."""
     if config.experiment not in OF_TRIALS:
         raise UserError(f"experiment={config.experiment!r} is no set of trials: --sweep and --dry_run do not apply to it",
@@ -60,7 +61,7 @@ def programs(config: ConfigDict, workdir: Path, sweeps: Sequence[str]) -> tuple[
     return points, list(by_program([point for point, _ in points]))
 
 
-def _report(points: Sequence[tuple[program.Point, dict]], monitor: str, workdir: Path) -> None:
+def _report(points: Sequence[tuple[Point, dict]], monitor: str, workdir: Path) -> None:
     rows = [_row(point, settings) for point, settings in points]
     page = write_sweep_report(workdir, rows, monitor, run.read_json(points[0][0].workdir / run.METRICS)["source"])
     say()
@@ -84,7 +85,7 @@ def parse(config: ConfigDict, text: str) -> tuple[str, list]:
         raise UserError(f"--sweep={text}: {field} holds a {type(now).__name__}: {e}", fix=f"give values such as {now}") from e
 
 
-def make_points(config: ConfigDict, workdir: Path, axes: Sequence[tuple[str, list]]) -> list[tuple[program.Point, dict]]:
+def make_points(config: ConfigDict, workdir: Path, axes: Sequence[tuple[str, list]]) -> list[tuple[Point, dict]]:
     """Every combination as a point in a folder of its own, with the settings that make it."""
     points = []
     for values in itertools.product(*(values for _, values in axes)):
@@ -94,13 +95,13 @@ def make_points(config: ConfigDict, workdir: Path, axes: Sequence[tuple[str, lis
         own.update_from_flattened_dict(settings)
         base.validate(own)
         name = ",".join(f"{field.rpartition('.')[2]}={value}" for field, value in settings.items()).replace("/", "_") or "point"
-        points.append((program.Point(own, workdir / name), settings))
+        points.append((Point(own, workdir / name), settings))
     return points
 
 
-def by_program(points: Sequence[program.Point]) -> Iterator[list[program.Point]]:
+def by_program(points: Sequence[Point]) -> Iterator[list[Point]]:
     """Groups points that differ in nothing but `program.VALUES`, in order of first appearance."""
-    groups: dict[str, list[program.Point]] = {}
+    groups: dict[str, list[Point]] = {}
     for point in points:
         rest = point.config.copy_and_resolve_references()
         for field in program.VALUES:
@@ -109,7 +110,7 @@ def by_program(points: Sequence[program.Point]) -> Iterator[list[program.Point]]
     yield from groups.values()
 
 
-def _run(group: list[program.Point], workdir: Path) -> None:
+def _run(group: list[Point], workdir: Path) -> None:
     """Trains the points of one program that are not finished, and reports those that have no report."""
     began = time.monotonic()
     dataset, folds = pipeline.prepare(group[0].config)
@@ -128,18 +129,18 @@ def _run(group: list[program.Point], workdir: Path) -> None:
                              if p in waiting or not (p.workdir / run.REPORT).exists()])
 
 
-def _finish(points: list[program.Point], infos: list[dict], seconds: float, program_dir: Path) -> None:
+def _finish(points: list[Point], infos: list[dict], seconds: float, program_dir: Path) -> None:
     shutil.rmtree(program_dir)
     for point, info in zip(points, infos, strict=True):
         pipeline.finish(point, info, seconds)
 
 
-def _product(points: list[program.Point], folds: Sequence[Fold]) -> str:
+def _product(points: list[Point], folds: Sequence[Fold]) -> str:
     seeds = points[0].config.split.seeds
     return " x ".join(pipeline.number_of(n, what) for n, what in ((len(points), "point"), (len(folds), "fold"), (seeds, "seed")))
 
 
-def _show(group: list[program.Point]) -> None:
+def _show(group: list[Point]) -> None:
     dataset, folds = pipeline.prepare(group[0].config)
     start = transfer.begin(group[0].config, dataset, folds, dry_run=True)
     engine = program.make_engine(group, dataset, folds, start)
@@ -151,7 +152,7 @@ def _show(group: list[program.Point]) -> None:
         f"{pipeline.number_of(plan.chunks, 'chunk')}; {plan.bytes_limit / 2**30:.2f} GiB may be used")
 
 
-def _row(point: program.Point, settings: dict) -> dict:
+def _row(point: Point, settings: dict) -> dict:
     metrics = run.read_json(point.workdir / run.METRICS)
     failed = run.read_arrays(point.workdir / run.PREDICTIONS)["failed"]
     return {

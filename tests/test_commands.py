@@ -1,9 +1,7 @@
 """The documents' `python -m …` commands, word for word, each run beside the finished runs and files that it names."""
 
 import glob
-import os
 import shutil
-import signal
 
 import cv2
 import numpy as np
@@ -24,7 +22,7 @@ from fexpr.models.pretrained import __main__ as pretrained_main
 from fexpr.recognizer import __main__ as recognizer_main
 from fexpr.recognizer import video
 from tests.data import ravdess_gaussians
-from tests.recognizer.runs import trained
+from tests.recognizer.runs import Camera, trained
 from tests.recognizer.test_video import film
 from tests.test_docs import commands
 
@@ -39,28 +37,6 @@ RUNS = {
     "htnet_megc2019": (ststnet_megc2019, cross_validate, FOLDS | {"seed": 1}),  # any run on the same rows: another HTNet only costs time
     "aus_mlp_ravdess": (aus_mlp_ravdess, cross_validate, {"train.epochs": 1}),
 }
-
-
-class Camera:
-    """Two frames of a person, then Ctrl-C."""
-
-    def __init__(self, frame):
-        self.frame, self.left = frame, 3
-
-    def isOpened(self):
-        return True
-
-    def get(self, _):
-        return 0.0
-
-    def read(self):
-        self.left -= 1
-        if self.left == 0:
-            os.kill(os.getpid(), signal.SIGINT)
-        return True, self.frame
-
-    def release(self):
-        pass
 
 
 @pytest.fixture
@@ -88,15 +64,13 @@ def desk(tmp_path, monkeypatch):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(name, portrait[..., ::-1])
     film(tmp_path / "talk.avi", [portrait] * 6).rename("talk.mp4")
-    monkeypatch.setattr(video.cv2, "VideoCapture", lambda source: Camera(portrait) if isinstance(source, int) else cv2_capture(source))
+    files = cv2.VideoCapture
+    monkeypatch.setattr(video.cv2, "VideoCapture", lambda source: Camera(portrait) if isinstance(source, int) else files(source))
     write_samm(tmp_path / "releases" / "samm", subjects=12, clips=60)
     synthetic_ravdess.write(tmp_path / "releases" / "ravdess", actors=2, clips=16, frames=5, draw=False)
     ravdess_gaussians.write(tmp_path / "au_gaussians_affectnet")
     monkeypatch.setenv("FEXPR_DATA_DIR", str(tmp_path / "releases"))
     return tmp_path
-
-
-cv2_capture = cv2.VideoCapture
 
 
 @pytest.mark.usefixtures("desk")

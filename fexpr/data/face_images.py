@@ -100,7 +100,7 @@ def prepared(name: str, mark: str, make: Callable[[Path], Iterable[Stack]], stre
     """
     folder = prepare.prepared_folder(name, mark, lambda kept: _rows(make(kept)))
     if streamed:
-        single = folder.with_name(prepare.KEPT[1])
+        single = folder.with_name(prepare.IMAGES)
         with prepare.alone(folder.parent):
             if not single.is_dir():
                 prepare.remove(folder.parent.glob(f".{single.name}.*"))  # what a killed process left

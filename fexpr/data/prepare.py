@@ -32,7 +32,7 @@ SOURCES = ("auto", "release", "synthetic")
 COMPOSITES = {"megc2019": ("samm", "casme2", "smic"), "ravdess_aus": ("ravdess",)}
 # of releases that share a folder, what shows that one is there
 SIGNS = {"ravdess": ("frames", "Actor_*"), "ravdess_aus": ("average_action_units.csv",)}
-KEPT = ("records", "images")  # of a prepared set: its rows, and its images a record each where they are streamed
+RECORDS, IMAGES = "records", "images"  # folders of a prepared set: its rows; its images a record each, where they are streamed
 ASK_FOR_SYNTHETIC = "for a trial run on invented data add --config.data.source=synthetic"
 
 
@@ -122,12 +122,12 @@ def prepared_folder(name: str, mark: str, rows: Callable[[Path], Iterable[Mappin
     from fexpr.data import builder
 
     folder = run.cache_dir() / "prepared" / f"{name}-{mark[:16]}"
-    records = folder / KEPT[0]
+    records = folder / RECORDS
     with alone(folder):
         if not builder.exists(records):
             remove(folder.glob(f".{records.name}.*"))  # what a killed process left
             builder.write(records, name, rows(folder))
-        remove(path for path in folder.iterdir() if path.name not in KEPT)
+        remove(path for path in folder.iterdir() if path.name not in (RECORDS, IMAGES))
     return records
 
 

@@ -35,7 +35,7 @@ def load(config: ConfigDict) -> Dataset:
       images uint8 [N, 48, 48, 1] or, with a map as second channel, [N, 48, 48, 2]; labels int32 [N]; groups actors; ids
       '<clip>/<frame>', by clip and frame. Extras: `video` str [N]; `frame` int32 [N]; `action_units` float32 [N, 17] where there are
       OpenFace tables (NaN where they lack a frame); of a synthetic release `shown` float32 [N] and `blink` bool [N], the truth.
-      With clip_frames a row is a clip (clip_rows.as_clips).
+      With clip_frames a row is a clip (clip_rows.as_clips). Streamed images are Records.
 
     Raises:
       UserError: nothing is there, or something is faulty: all problems at once.
@@ -68,8 +68,6 @@ def load(config: ConfigDict) -> Dataset:
         SYNTHETIC if invented else f"ravdess@{mark[:12]}", extras=extras, kind="face",
     )
     count = config.get("clip_frames", 0)  # runs of older versions lack the field
-    if count and frames.streamed:
-        raise UserError("data.streamed=True is of frames, and data.clip_frames makes clips of them, in memory", fix="leave one of the two")
     return as_clips(frames, count) if count else frames
 
 

@@ -6,11 +6,11 @@ import signal
 import numpy as np
 import pytest
 
-from configs import mlp_fer2013
+from configs import base, mlp_fer2013
 from experiments import results
 from experiments.fit import fit
 from fexpr import run
-from fexpr.errors import Preempted
+from fexpr.errors import Preempted, UserError
 from fexpr.train import streaming
 
 
@@ -29,7 +29,7 @@ def test_as_with_all_images_in_memory(tmp_path, monkeypatch, capsys):
     resident = fitted(tmp_path / "resident", False)
     streamed = fitted(tmp_path / "streamed", True)
     np.testing.assert_array_equal(resident["ids"], streamed["ids"])
-    np.testing.assert_allclose(resident["logits"], streamed["logits"], rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(resident["logits"], streamed["logits"], rtol=0, atol=1e-5)
 
     part, calls = streaming.StreamedEngine.part, []
 
@@ -47,3 +47,13 @@ def test_as_with_all_images_in_memory(tmp_path, monkeypatch, capsys):
     gone_on = fitted(tmp_path / "stopped", True)
     assert "of the next" in capsys.readouterr().out
     np.testing.assert_array_equal(gone_on["logits"], streamed["logits"])
+
+
+@pytest.mark.parametrize(("name", "frames", "words"), [
+    ("fer2013", 0, r"data\.name, with data\.streamed='fer2013'"), ("ravdess", 8, r"data\.clip_frames=8: expected 0 with data\.streamed"),
+])
+def test_what_does_not_stream_is_refused(name, frames, words):
+    config = mlp_fer2013.get_config("debug")
+    config.data.update({"name": name, "streamed": True, "clip_frames": frames})
+    with pytest.raises(UserError, match=words):
+        base.validate(config)

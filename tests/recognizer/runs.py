@@ -1,5 +1,7 @@
 """Finished runs in debug size, shared by the tests of this folder."""
 
+import os
+import signal
 import zipfile
 from pathlib import Path
 
@@ -12,6 +14,28 @@ from fexpr.data import LOADERS
 from fexpr.data.dataset import Dataset
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
+
+
+class Camera:
+    """Two frames, then Ctrl-C: in the place of cv2.VideoCapture."""
+
+    def __init__(self, frame):
+        self.frame, self.left = frame, 3
+
+    def isOpened(self):
+        return True
+
+    def get(self, _):
+        return 0.0
+
+    def read(self):
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+        return True, self.frame
+
+    def release(self):
+        pass
 
 
 def toy(config, multilabel):

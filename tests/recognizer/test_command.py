@@ -3,7 +3,6 @@
 import importlib.util
 import io
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from fexpr.recognizer import Recognizer, draw, video
 from fexpr.recognizer import __main__ as command
 from tests.data.samm_release import texture
 from tests.launching import ROOT, environment
-from tests.recognizer.runs import FIXTURES
+from tests.recognizer.runs import FIXTURES, Camera
 from tests.recognizer.test_video import film
 
 RUN = str(FIXTURES / "run_format_1.zip")
@@ -149,28 +148,7 @@ def test_a_video_of_faces_with_boxes_drawn(faces, tmp_path):
 
 @needs_detector
 def test_a_camera_runs_until_it_is_interrupted(faces, tmp_path, monkeypatch):
-    class Camera:
-        """Two frames, then Ctrl-C."""
-
-        def __init__(self, number):
-            self.left = 3
-
-        def isOpened(self):
-            return True
-
-        def get(self, _):
-            return 0.0
-
-        def read(self):
-            self.left -= 1
-            if self.left == 0:
-                os.kill(os.getpid(), signal.SIGINT)
-            return True, np.zeros((60, 80, 3), np.uint8)
-
-        def release(self):
-            pass
-
-    monkeypatch.setattr(video.cv2, "VideoCapture", Camera)
+    monkeypatch.setattr(video.cv2, "VideoCapture", lambda _: Camera(np.zeros((60, 80, 3), np.uint8)))
     before = signal.getsignal(signal.SIGINT)
     out, drawn = tmp_path / "rows.csv", tmp_path / "drawn.mp4"
     assert command.main([str(faces[0]), "--camera", f"--out={out}", f"--annotate={drawn}"]) == 0
