@@ -53,7 +53,7 @@ def load(config: ConfigDict) -> Dataset:
       config: `config.data`; its root, source, classes, map, skip_clips, streamed and synthetic_* are read.
 
     Returns:
-      images uint8 [N, 48, 48, 1 or 2], an array or, streamed, Records; labels int32 [N]; every image a group of its own; `split` 'Training' or 'Validation'.
+      images uint8 [N, 48, 48, 1 or 2], streamed: Records; labels int32 [N]; each image its own group; `split` 'Training' or 'Validation'.
       classes '8', '7' (without contempt), or 'polarity': |valence| <= 0.2 is neutral, above positive, below negative.
 
     Raises:
