@@ -75,8 +75,8 @@ class Loop:
                 done.append(self._train_chunk(i, within if i == chunk else 0, advance))
                 if chunks > 1:
                     self.checkpoints.save_tree(folder, done[-1])
-        for writer in self.writers:
-            writer.close()
+        for log in (*self.histories, *self.writers):
+            log.close()
         return jax.tree.map(lambda *parts: np.concatenate(parts), *done)
 
     def _train_chunk(self, chunk: int, start: int, advance: Any) -> State:
@@ -104,7 +104,7 @@ class Loop:
             due, stop = hosts.gathered([time.monotonic() - saved >= wait, self.terminated()]).T
             if (due[0] or stop.any()) and at + 1 < total:
                 saving = time.monotonic()
-                self.checkpoints.save(chunk * total + at + 1, engine.to_host(state))
+                self.checkpoints.save(chunk * total + at + 1, engine.to_host(state), [h.path for h in self.histories])
                 saved, cost = time.monotonic(), time.monotonic() - saving
                 if stop.any():  # the clock is the writer's, the signal anyone's
                     self.checkpoints.wait()

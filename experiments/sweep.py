@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from ml_collections import ConfigDict
 from configs import base
 from experiments import OF_TRIALS, pipeline, program, results, run_dir, transfer
 from experiments.loop import Point
-from fexpr import run
+from fexpr import mirror, run
 from fexpr.data.splits import Fold
 from fexpr.errors import UserError
 from fexpr.evaluate.sweep import print_sweep, write_sweep_report
@@ -66,7 +65,7 @@ def _report(points: Sequence[tuple[Point, dict]], monitor: str, workdir: Path) -
     page = write_sweep_report(workdir, rows, monitor, run.read_json(points[0][0].workdir / run.METRICS)["source"])
     say()
     print_sweep(rows, monitor)
-    say(f"\nreport     {page}")
+    say(f"\nreport     {mirror.shown(page)}")
 
 
 def parse(config: ConfigDict, text: str) -> tuple[str, list]:
@@ -130,7 +129,7 @@ def _run(group: list[Point], workdir: Path) -> None:
 
 
 def _finish(points: list[Point], infos: list[dict], seconds: float, program_dir: Path) -> None:
-    shutil.rmtree(program_dir)
+    mirror.remove(program_dir)
     for point, info in zip(points, infos, strict=True):
         pipeline.finish(point, info, seconds)
 
@@ -156,7 +155,7 @@ def _row(point: Point, settings: dict) -> dict:
     metrics = run.read_json(point.workdir / run.METRICS)
     failed = run.read_arrays(point.workdir / run.PREDICTIONS)["failed"]
     return {
-        "name": point.workdir.name, "settings": settings, "run_dir": str(point.workdir), "val": metrics["val"], "test": metrics["test"],
+        "name": point.workdir.name, "settings": settings, "run_dir": point.workdir, "val": metrics["val"], "test": metrics["test"],
         "failed": int(failed.sum()), "seconds": run.read_json(point.workdir / run.CONFIG).get("wall_seconds"),
     }
 

@@ -3,12 +3,13 @@
 `checkpoints/resume/` holds the whole state of an unfinished run, by step; `checkpoints/last` and `checkpoints/best_val` hold the
 variables (params, batch_stats) of a finished one, with a leading axis of trials. All are host arrays of the real trials: they restore
 on any number and kind of devices, and of processes: one writes and reads for all. Orbax writes under a temporary name and renames, so a
-kill leaves the previous checkpoint whole.
+kill leaves the previous checkpoint whole. Of a run directory at an address each goes there when it is whole here (mirror.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import concurrent.futures
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from fexpr import run
+from fexpr import mirror, run
 from fexpr.errors import UserError
 from fexpr.train import hosts
 
@@ -29,6 +30,7 @@ class Checkpoints:
     def __init__(self, run_dir: Path):
         self._folder = Path(run_dir).absolute() / run.CHECKPOINTS / RESUME
         self._manager = None
+        self._pushing: concurrent.futures.Future | None = None
         hosts.on_writer(self._open)
 
     def _open(self) -> None:
@@ -39,10 +41,31 @@ class Checkpoints:
         except OSError as e:
             raise UserError(f"cannot write {self._folder}: {e.strerror or e}", fix="check the folder's permissions and free space") from e
 
-    def save(self, step: int, state: Any) -> None:
-        """`state`: a tree of NumPy arrays. Waits for the save before this one; returns before its own is on disk."""
+    def save(self, step: int, state: Any, after: Sequence[Path] = ()) -> None:
+        """`state`: a tree of NumPy arrays. Waits for the save before this one; returns before its own is on disk, and at its address.
+
+        Args:
+          after: files of the run that must be at its address before the checkpoint is.
+
+        Raises:
+          UserError: the one before could not be brought to its address.
+        """
         if self._manager:
+            self._pushed()
             self._manager.save(step, args=ocp.args.PyTreeSave(state))
+            self._pushing = mirror.later(self._folder, lambda: self._push(step, after))
+
+    def _push(self, step: int, after: Sequence[Path]) -> None:
+        self._manager.wait_until_finished()
+        for path in after:
+            mirror.push(path)
+        mirror.push(self._folder / str(step))
+        mirror.forget_others(self._folder)
+
+    def _pushed(self) -> None:
+        job, self._pushing = self._pushing, None
+        if job:
+            job.result()
 
     def latest(self) -> int | None:
         """The step of the newest whole checkpoint, or None."""
@@ -64,6 +87,7 @@ class Checkpoints:
         if self._manager:
             with _checkpointer() as writer:
                 writer.save(self._folder.parent / name, tree, force=True)
+            mirror.push(self._folder.parent / name)
 
     def restore_tree(self, name: str, like: Any) -> Any:
         """What `save_tree` wrote."""
@@ -76,13 +100,18 @@ class Checkpoints:
         return hosts.told_arrays(read, like)
 
     def wait(self) -> None:
-        """Until everything saved is on disk."""
+        """Until everything saved is on disk, and at its address. Errors as of `save`."""
         if self._manager:
             self._manager.wait_until_finished()
+            self._pushed()
 
     def close(self) -> None:
+        """Waits, too. Errors as of `save`."""
         if self._manager:
-            self._manager.close()
+            try:
+                self._pushed()
+            finally:
+                self._manager.close()
 
 
 def _alone() -> ocp.options.MultiprocessingOptions:
@@ -97,8 +126,10 @@ def _checkpointer() -> ocp.Checkpointer:
 
 def save_variables(run_dir: Path, name: str, variables: Any) -> None:
     """Writes `checkpoints/<name>`, replacing one that is there."""
+    folder = Path(run_dir).absolute() / run.CHECKPOINTS / name
     with _checkpointer() as writer:
-        writer.save(Path(run_dir).absolute() / run.CHECKPOINTS / name, variables, force=True)
+        writer.save(folder, variables, force=True)
+    mirror.push(folder)
 
 
 def load_variables(run_dir: Path, name: str) -> Any:

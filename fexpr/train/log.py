@@ -6,20 +6,27 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from fexpr import run
+from fexpr import mirror, run
 from fexpr.errors import UserError
 
 
 class History:
-    """`metrics.jsonl`: one JSON object an epoch. A resumed run keeps the rows that stand before its checkpoint and goes on from there."""
+    """`metrics.jsonl`: one JSON object an epoch. A resumed run keeps the rows that stand before its checkpoint and goes on from there.
+
+    At an address it is renewed every few seconds, and must be before a checkpoint that it leads up to (`Checkpoints.save`).
+    """
 
     def __init__(self, run_dir: Path, keep: Callable[[dict[str, float]], bool]):
-        self._path = Path(run_dir) / run.HISTORY
-        run.write_text(self._path, "".join(json.dumps(row) + "\n" for row in run.read_history(run_dir) if keep(row)))
+        self.path = Path(run_dir) / run.HISTORY
+        run.write_text(self.path, "".join(json.dumps(row) + "\n" for row in run.read_history(run_dir) if keep(row)))
 
     def add(self, row: dict[str, float]) -> None:
-        with open(self._path, "a", encoding="utf-8") as f:
+        with open(self.path, "a", encoding="utf-8") as f:
             f.write(json.dumps(row) + "\n")
+        mirror.push_soon(self.path)
+
+    def close(self) -> None:
+        mirror.push(self.path)
 
 
 class Writers:
