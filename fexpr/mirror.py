@@ -164,6 +164,8 @@ class _Mirror:
                 self._put([path])
             return
         whole = [path / WHOLE] if (path / WHOLE).is_file() else []
+        if CHECKPOINT.match(self._name(path) + "/") and not whole:
+            raise RuntimeError(f"{path} has no {WHOLE}: nobody would fetch it")  # an Orbax that writes other files
         if whole:
             self.remove(path)  # of one that was saved before, or half pushed
         self._put([p for p in sorted(path.rglob("*")) if p.is_file() and p not in whole])

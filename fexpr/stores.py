@@ -44,6 +44,8 @@ class Store:
 
     def __init__(self, address: str):
         self.address, self.failed = address.rstrip("/"), False
+        if "://" not in self.address:
+            raise UserError(f"{address} names no folder", fix="name one, as s3://bucket/runs/first")
         with self._said("open"):
             import fsspec  # a quarter of a second, for addresses alone
 
@@ -57,7 +59,12 @@ class Store:
             self._files.invalidate_cache()
             if self.address.partition("://")[0] in WEB and not self._files.isdir(root):
                 return {"": None} if self._files.isfile(root) else {}
-            found = self._files.find(root, detail=True)
+            try:
+                found = self._files.find(root, detail=True)
+            except FileNotFoundError as e:
+                if "bucket" in str(e):
+                    raise
+                found = {}  # some say so of a folder that nothing is in yet
         names = {path[len(root) :].lstrip("/"): _modified(info) for path, info in found.items() if not path.endswith("/")}
         return {name: modified for name, modified in names.items() if ".." not in name.split("/")}  # a key may hold anything
 
