@@ -45,7 +45,7 @@ class Store:
     def __init__(self, address: str):
         self.address, self.failed = address.rstrip("/"), False
         if "://" not in self.address:
-            raise UserError(f"{address} names no folder", fix="name one, as s3://bucket/runs/first")
+            raise UserError(f"{address} names nothing", fix="name one, as s3://bucket/runs/first")
         with self._said("open"):
             import fsspec  # a quarter of a second, for addresses alone
 

@@ -205,7 +205,7 @@ def test_somebody_elses_folder_is_not_fetched(memory):
 
 
 def test_an_address_of_nothing():
-    with pytest.raises(UserError, match="s3:// names no folder"), mirror.opened("s3://"):
+    with pytest.raises(UserError, match="s3:// names nothing"), mirror.opened("s3://"):
         pytest.fail("opened")
 
 
