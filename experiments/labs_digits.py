@@ -21,7 +21,8 @@ from fexpr.data.digits import Digits, load, moved
 from fexpr.evaluate import plots
 from fexpr.terminal import say
 from fexpr.train import checkpoint, trials
-from fexpr.train.step import Data, predict
+from fexpr.train.step import Data
+from fexpr.train.views import predict
 
 NETWORKS = {
     "dense": {"name": "mlp", "hidden": (190, 128, 64, 64), "batch_norm": False, "dropout": 0.0},
