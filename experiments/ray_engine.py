@@ -140,7 +140,7 @@ def _train(waiting: Sequence[Sequence[Point]], workdir: Path, of_sweep: bool, as
     options = {"num_cpus": need.cpus, "num_gpus": need.gpus, "memory": need.memory, "max_retries": need.retries,
                "retry_exceptions": [Preempted]}
     slots = _slots(need)
-    say(f"tasks      {need.cpus} cores, {need.gpus:g} GPUs, {need.memory / GIB:.1f} GiB each: {slots} at a time; "
+    say(f"tasks      {pipeline.number_of(need.cpus, 'core')}, {need.gpus:g} GPUs, {need.memory / GIB:.1f} GiB each: {slots} at a time; "
         f"begun again up to {need.retries} times")
     board = ray.remote(ray_tasks.Board).options(num_cpus=0, scheduling_strategy=_here()).remote()
     remote = {name: ray.remote(getattr(ray_tasks, name)).options(**options) for name in ("train", "plan", "train_chunk")}

@@ -117,7 +117,7 @@ def _watch(board: ray.actor.ActorHandle, name: str, chunk: int, epoch: int, note
 
 
 def _begin(task: Task, name: str, board: ray.actor.ActorHandle) -> None:
-    ray.get(board.begin.remote(name, socket.gethostname()))
+    board.begin.remote(name, socket.gethostname())  # not waited for: a task that waits lends its cores to others
     _set_up(task)
 
 
