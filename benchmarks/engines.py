@@ -54,13 +54,13 @@ def compare(folder: Path, repeats: int, epochs: int) -> None:
     same = all((folder / "local" / point / run.PREDICTIONS).read_bytes() == (folder / "ray" / point / run.PREDICTIONS).read_bytes()
                for point in (f"batch_size={4 * i}" for i in range(1, PROGRAMS + 1)))
     pairs = [b / a for a, b in zip(*found.values(), strict=True)]
-    print(f"{PROGRAMS} programs of {epochs} epochs, {os.cpu_count()} cores, medians of {repeats}: "
-          + ", ".join(f"{name} {statistics.median(seconds):.1f} s" for name, seconds in found.items())
-          + f"; ray / local {statistics.median(pairs):.2f} ({min(pairs):.2f} to {max(pairs):.2f}); predictions {'the same' if same else 'DIFFER'}")
+    medians = ", ".join(f"{name} {statistics.median(seconds):.1f} s" for name, seconds in found.items())
+    print(f"{PROGRAMS} programs of {epochs} epochs, {os.cpu_count()} cores, medians of {repeats}: {medians}; "
+          f"ray / local {statistics.median(pairs):.2f} ({min(pairs):.2f} to {max(pairs):.2f}); predictions {'the same' if same else 'DIFFER'}")
 
 
 def resume(folder: Path, repeats: int) -> None:
-    """Seconds from the command to its first epoch, fresh and after a kill -9. Its metrics.jsonl is taken away in between, to see a new row."""
+    """Seconds from the command to its first epoch, fresh and after a kill -9. metrics.jsonl is taken away before, to see a new row."""
     workdir, found = folder / "run", []
     for _ in range(repeats + 1):
         (workdir / run.HISTORY).unlink(missing_ok=True)
