@@ -56,7 +56,7 @@ def compare(folder: Path, repeats: int, epochs: int) -> None:
     pairs = [b / a for a, b in zip(*found.values(), strict=True)]
     medians = ", ".join(f"{name} {statistics.median(seconds):.1f} s" for name, seconds in found.items())
     print(f"{PROGRAMS} programs of {epochs} epochs, {os.cpu_count()} cores, medians of {repeats}: {medians}; "
-          f"ray / local {statistics.median(pairs):.2f} ({min(pairs):.2f} to {max(pairs):.2f}); predictions {'the same' if same else 'DIFFER'}")
+          f"ray / local {statistics.median(pairs):.2f} ({min(pairs):.2f} to {max(pairs):.2f}); predictions {'same' if same else 'DIFFER'}")
 
 
 def resume(folder: Path, repeats: int) -> None:
