@@ -2,7 +2,7 @@
 
   --config=FILE[:debug]     which experiment; ':debug' runs it in seconds on tiny synthetic data
   --config.FIELD=VALUE      changes one field, e.g. --config.train.epochs=100
-  --workdir=DIR             the run directory; default: a folder under runs/ named after config and changes.
+  --workdir=DIR             the run directory, or its address (s3://bucket/run); default: under runs/, named after config and changes.
                             An unfinished run is resumed, a finished one is reported again.
   --sweep=FIELD=V1,V2,...   a run for each value, and for each combination where given several times; one program for all
                             that differ in values only; a table of results sorted by validation
@@ -42,7 +42,7 @@ _RAY = flags.DEFINE_string("ray", "", "What a Ray task is given.")
 _SLURM = flags.DEFINE_string("slurm", "", "Options of sbatch.")
 _PROGRAM = flags.DEFINE_integer("program", None, "Of a sweep, train this program alone.")
 _HOSTS = flags.DEFINE_string("hosts", "", "auto, or ADDRESS:PORT,RANK,COUNT: one of several processes of one program.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "The run directory; default: a folder under runs/.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "The run directory, or its address; default: a folder under runs/.")
 
 
 def main(_):
@@ -62,26 +62,28 @@ def main(_):
         config.data.source = resolve_source(config.data)
     if config.experiment != "fit" or config.sweep or _SWEEP.value:
         use_every_core()
-    workdir, sweeps = Path(_WORKDIR.value or default_workdir(config)), [*config.sweep, *_SWEEP.value]
+    place, sweeps = _WORKDIR.value or default_workdir(config), [*config.sweep, *_SWEEP.value]
     if _ENGINE.value == "slurm":
-        count = len(programs(config, workdir, sweeps)[1]) if sweeps else 0
-        submit(sys.argv[1:], workdir, count, _SLURM.value, _DRY_RUN.value)
+        count = len(programs(config, Path(place), sweeps)[1]) if sweeps else 0
+        submit(sys.argv[1:], place, count, _SLURM.value, _DRY_RUN.value)
         return
-    if _ENGINE.value == "ray" and not _DRY_RUN.value:
-        from experiments.ray_engine import run_all
-
-        if config.experiment not in OF_TRIALS:
-            raise UserError(f"--engine=ray: experiment={config.experiment!r} is one process", fix=f"it is for {' and '.join(OF_TRIALS)}")
-        start_log(workdir)
-        run_all(config, workdir, sweeps, _ADDRESS.value, _RAY.value)
-        return
+    of_ray = _ENGINE.value == "ray"
+    if (of_ray or _HOSTS.value) and config.experiment not in OF_TRIALS:
+        raise UserError(f"{'--engine=ray' if of_ray else '--hosts'}: experiment={config.experiment!r} is of one process",
+                        fix=f"it is for {' and '.join(OF_TRIALS)}")
     if _HOSTS.value:
-        if config.experiment not in OF_TRIALS:
-            raise UserError(f"--hosts: experiment={config.experiment!r} is of one process", fix=f"it is for {' and '.join(OF_TRIALS)}")
         hosts.join(_HOSTS.value)
-    with hosts.together():
-        if sweeps or _DRY_RUN.value:
-            sweep(config, workdir, sweeps, _DRY_RUN.value, _PROGRAM.value)
+    if _DRY_RUN.value:
+        with hosts.together():
+            sweep(config, Path(place), sweeps, True, _PROGRAM.value)
+        return
+    with hosts.together(), hosts.run_directory(place) as workdir:
+        if of_ray:
+            from experiments.ray_engine import run_all  # Ray is an extra
+
+            run_all(config, workdir, sweeps, _ADDRESS.value, _RAY.value)
+        elif sweeps:
+            sweep(config, workdir, sweeps, only=_PROGRAM.value)
         else:
             hosts.on_writer(lambda: start_log(workdir))
             EXPERIMENTS[config.experiment](config, workdir)

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from configs import base
 from experiments import run_dir
-from fexpr import run
+from fexpr import mirror, run
 from fexpr.errors import UserError
 from fexpr.evaluate.comparison import print_comparison, write_comparison
 from fexpr.terminal import say
@@ -38,7 +38,7 @@ def compare_classifiers(config: ConfigDict, workdir: Path) -> None:
     page = write_comparison(workdir, rows)
     say()
     print_comparison(rows)
-    say(f"\nreport     {page}")
+    say(f"\nreport     {mirror.shown(page)}")
 
 
 def _members(config: ConfigDict) -> list[tuple[str, ConfigDict, dict | None]]:
@@ -74,7 +74,7 @@ def _row(name: str, folder: Path, published: dict | None) -> dict:
     if not parts:  # one part only, whose figure is that of all test rows
         parts = dict.fromkeys(content["data"].get("test_parts", ()), metrics["test"]["accuracy"])
     return {
-        "name": name.removesuffix("_fer2013"), "run_dir": str(folder), "published": published, "source": metrics["source"],
+        "name": name.removesuffix("_fer2013"), "run_dir": folder, "published": published, "source": metrics["source"],
         "test": {m: metrics["test"][m] for m in ("accuracy", "macro_f1", "ece")}, "ece_after": after.get("ece"),
         "parts": parts, "kaggle": metrics["kaggle"], "parameters": content["model"]["parameters"], "seconds": content["wall_seconds"],
     }

@@ -24,12 +24,13 @@ from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from experiments import rows
-from fexpr import run, terminal
+from fexpr import mirror, run, terminal
 from fexpr.data.dataset import Dataset
 from fexpr.errors import UserError
 from fexpr.evaluate import inside
 from fexpr.models import layers
 from fexpr.recognizer import Network, Recognizer, in_batches
+from fexpr.stores import place
 
 PATCH, STRIDE = 8, 4  # pixels, of the patch that hides a part of the image
 COPIES, NOISE = 24, 0.15  # of SmoothGrad: noisy images, and their noise's deviation as a share of the image's range
@@ -143,7 +144,7 @@ def parser() -> argparse.ArgumentParser:
         "  python -m experiments.explain runs/cnn_simple_fer2013 --image Training_7 --image PublicTest_28710 --class happy\n"
         "  python -m experiments.explain runs/htnet_samm --class AU12",
     )
-    p.add_argument("run_dir", type=Path, help="run directory of a finished run of fit or cross_validate")
+    p.add_argument("run_dir", type=place, help="run directory of a finished run of fit or cross_validate, or its address")
     p.add_argument("--image", action="append", default=[], metavar="ID", help="id of a row of the data, may be given several times; "
                    "default: of the test rows the one that the network was surest of and right, and the one where it was wrong")
     p.add_argument("--class", dest="class_name", metavar="NAME", help="class whose score is explained; default: the one that the network "
@@ -175,7 +176,7 @@ def explain(args: argparse.Namespace, command: str) -> Path:
             explained.append(look(recognizer, dataset, found, choice, names))
             advance()
     model, source = content["model"]["name"], content["data"]["source"]
-    facts = [("run", str(args.run_dir)), ("source", source), ("model", model), ("weights", recognizer.selection.replace("_", " "))]
+    facts = [("run", mirror.shown(args.run_dir)), ("source", source), ("model", model), ("weights", recognizer.selection.replace("_", " "))]
     if recognizer.trials > 1:
         fold, seed = found["fold_names"][found["trial_fold"][args.trial]], found["trial_seed"][args.trial]
         facts.append(("trial", f"{args.trial} (of 0 to {recognizer.trials - 1}): fold {fold}, seed {seed}"))
@@ -185,6 +186,12 @@ def explain(args: argparse.Namespace, command: str) -> Path:
                      "those of the image as it is.")
     return inside.write_inside(args.out or args.run_dir / inside.FOLDER, explained, f"Inside {model}", command, facts, notes,
                                dataset.synthetic)
+
+
+def explain_there(args: argparse.Namespace, command: str) -> str:
+    """The same, wherever the run lies; the page's path or address."""
+    with mirror.opened(args.run_dir) as folder:
+        return mirror.shown(explain(argparse.Namespace(**{**vars(args), "run_dir": folder}), command))
 
 
 def load(run_dir: Path, content: dict, root: str | None = None) -> Dataset:
@@ -278,7 +285,7 @@ def look(recognizer: Recognizer, dataset: Dataset, found: dict[str, np.ndarray],
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     command = shlex.join(["python", "-m", "experiments.explain", *(sys.argv[1:] if argv is None else argv)])
-    return terminal.exit_code(lambda: terminal.say(f"page       {explain(args, command)}"))
+    return terminal.exit_code(lambda: terminal.say(f"page       {explain_there(args, command)}"))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from experiments import filtering, pipeline
 from experiments.study_report import FilterRow, StageRow, describe_filter, describe_stage, write_study
+from fexpr import mirror
 from fexpr.errors import UserError
 from fexpr.terminal import say
 
@@ -43,4 +44,4 @@ def filter_frames(config: ConfigDict, workdir: Path) -> None:
         own = filtering.stage(config, name, workdir, dataset, less)
         rows.append(describe_stage(config, name, workdir, dataset, folds, less, own))
     page = write_study(config, workdir, dataset, folds, rows, judged, keeps, left_out)
-    say(f"\nreport     {page}")
+    say(f"\nreport     {mirror.shown(page)}")

@@ -10,6 +10,7 @@ A run on frames takes part with its clips, as its own rule (config.evaluate.clip
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shlex
 import sys
 from collections import Counter
@@ -18,19 +19,20 @@ from pathlib import Path
 
 import numpy as np
 
-from fexpr import run, terminal
+from fexpr import mirror, run, terminal
 from fexpr.errors import UserError
 from fexpr.evaluate import evaluate, fusion, video
 from fexpr.evaluate.headline import print_headline
 from fexpr.evaluate.report import write_page
+from fexpr.stores import place
 from fexpr.terminal import say
 
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="python -m experiments.fuse", description=__doc__,
                                 formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directories of finished runs")
-    p.add_argument("--out", required=True, type=Path, metavar="DIR", help="where predictions.npz, metrics.json and the report go")
+    p.add_argument("runs", nargs="+", type=place, metavar="RUN", help="run directories of finished runs, or their addresses")
+    p.add_argument("--out", required=True, type=place, metavar="DIR", help="where predictions.npz, metrics.json and the report go")
     p.add_argument("--rule", choices=fusion.RULES, default="mean", help="of posteriors, arithmetic or geometric (default: mean)")
     p.add_argument("--choose", choices=fusion.CHOICES, default="", help="take, in each fold, the one run that is best by this on the "
                    "fold's validation rows, instead of fusing the runs")
@@ -39,20 +41,26 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def fuse(args: argparse.Namespace, command: str) -> Path:
-    """Writes `--out`; returns the report's path.
+def fuse(args: argparse.Namespace, command: str) -> None:
+    """Writes `--out`.
 
     Raises:
       UserError: runs that are not finished or do not fit each other; an output folder that holds something else.
     """
-    unfinished = [f"{r}: no {name}" for r in args.runs for name in (run.CONFIG, run.PREDICTIONS) if not (r / name).is_file()]
+    with contextlib.ExitStack() as stack:
+        runs = {str(r): stack.enter_context(mirror.opened(r, (run.CONFIG, run.PREDICTIONS))) for r in args.runs}
+        _fuse(args, runs, stack.enter_context(mirror.opened(args.out)), command)
+
+
+def _fuse(args: argparse.Namespace, runs: dict[str, Path], out: Path, command: str) -> None:
+    unfinished = [f"{r}: no {name}" for r, f in runs.items() for name in (run.CONFIG, run.PREDICTIONS) if not (f / name).is_file()]
     if unfinished:
         raise UserError("these are no finished runs", unfinished,
                         "name run directories; an unfinished run is finished by its own launch command")
-    if args.out.is_dir() and any(args.out.iterdir()) and not (args.out / run.METRICS).is_file():
-        raise UserError(f"{args.out} is not empty and holds no run of fexpr", fix="choose another --out")
-    contents = {str(r): run.read_json(r / run.CONFIG) for r in args.runs}
-    found = {name: _of_clips(Path(name), content) for name, content in contents.items()}
+    if out.is_dir() and any(out.iterdir()) and not (out / run.METRICS).is_file():
+        raise UserError(f"{out} is not empty and holds no run of fexpr", fix="choose another --out")
+    contents = {r: run.read_json(folder / run.CONFIG) for r, folder in runs.items()}
+    found = {name: _of_clips(runs[name], content) for name, content in contents.items()}
     predictions, chosen = fusion.fuse(found, args.selection, args.rule, args.choose)
     data = next(iter(contents.values()))["data"]
     sources = list(dict.fromkeys(c["data"]["source"] for c in contents.values()))
@@ -64,15 +72,14 @@ def fuse(args: argparse.Namespace, command: str) -> Path:
             "model": {"name": " + ".join(dict.fromkeys(c["model"]["name"] for c in contents.values()))},
             "command": command, "notes": notes, "versions": {}}
     metrics = evaluate(predictions, args.selection, source, resamples=args.resamples, group_name=data.get("group_name"))
-    run.write_json(args.out / run.CONFIG, info)
-    run.write_arrays(args.out / run.PREDICTIONS, predictions)
-    run.write_json(args.out / run.METRICS, metrics)
-    page = write_page(args.out, info, metrics, predictions)
+    run.write_json(out / run.CONFIG, info)
+    run.write_arrays(out / run.PREDICTIONS, predictions)
+    run.write_json(out / run.METRICS, metrics)
+    page = write_page(out, info, metrics, predictions)
     for name, count in Counter(chosen.values()).most_common():
         say(f"chosen     {name} in {count} of {len(chosen)} folds")
     print_headline(metrics)
-    say(f"\nreport     {page}")
-    return page
+    say(f"\nreport     {mirror.shown(page)}")
 
 
 def _of_clips(folder: Path, content: dict) -> dict[str, np.ndarray]:

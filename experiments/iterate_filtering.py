@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from experiments import filtering, pipeline
 from experiments.study_report import FilterRow, describe_filter, describe_stage, write_study
+from fexpr import mirror
 from fexpr.terminal import say
 
 
@@ -39,4 +40,4 @@ def iterate_filtering(config: ConfigDict, workdir: Path) -> None:
         rows.append(describe_stage(config, label, workdir, dataset, folds, less, judged))
         before = label
     page = write_study(config, workdir, dataset, folds, rows, first, keeps)
-    say(f"\nreport     {page}")
+    say(f"\nreport     {mirror.shown(page)}")

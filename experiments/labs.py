@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
-from fexpr import run, terminal
+from fexpr import mirror, run, terminal
 from fexpr.evaluate.headline import print_table
 from fexpr.evaluate.page import image, render
 
@@ -46,4 +46,4 @@ def finish(workdir: Path, title: str, metrics: dict, headings: Sequence[str], ro
     terminal.say()
     print_table(table, terminal.console)
     terminal.say(verdict)
-    terminal.say(f"\nreport     {workdir / run.REPORT}")
+    terminal.say(f"\nreport     {mirror.shown(workdir / run.REPORT)}")

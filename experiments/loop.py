@@ -82,8 +82,8 @@ class Loop:
                     states.append(self._train_chunk(i, starts[i], advance))
                     if keep:
                         kept.save_done(states[-1])
-            for writer in self.writers:
-                writer.close()
+            for log in (*self.histories, *self.writers):
+                log.close()
         return jax.tree.map(lambda *parts: np.concatenate(parts), *states) if only is None else None
 
     def gathered(self, size: int) -> State:
@@ -159,7 +159,7 @@ class Loop:
             if (due[0] or stop.any()) and epoch < self.epochs:
                 saving = time.monotonic()
                 if position != saved_at:
-                    kept.save(position, engine.to_host(state))
+                    kept.save(position, engine.to_host(state), [h.path for h in self.histories])
                 saved, saved_at, cost = time.monotonic(), position, time.monotonic() - saving
                 if stop.any():
                     kept.wait()

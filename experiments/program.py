@@ -7,7 +7,6 @@ makes many, every other run has one. The program's own checkpoints lie in `progr
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from ml_collections import ConfigDict
 from experiments import attention, results
 from experiments.loop import Loop, Point
 from experiments.transfer import Start
-from fexpr import models, run
+from fexpr import mirror, models, run
 from fexpr.data.dataset import Dataset
 from fexpr.data.splits import Fold, validation_turn
 from fexpr.errors import UserError
@@ -174,4 +173,4 @@ def _save(points: Sequence[Point], dataset: Dataset, folds: Sequence[Fold], engi
         attention.write(point.config, point.workdir, dataset, folds, kept[point.config.train.selection])
         found = results.predictions(dataset, folds, engine, mine, part)
         run.write_arrays(point.workdir / run.PREDICTIONS, found)  # last of a point: its presence says that training is done
-    shutil.rmtree(program_dir / run.CHECKPOINTS / checkpoint.RESUME, ignore_errors=True)  # nothing is left to resume
+    mirror.remove(program_dir / run.CHECKPOINTS / checkpoint.RESUME)  # nothing is left to resume

@@ -23,9 +23,9 @@ from ml_collections import ConfigDict
 import configs
 import experiments
 import fexpr
-from experiments import pipeline, ray_table, sweep, transfer
+from experiments import pipeline, ray_table, run_dir, sweep, transfer
 from experiments.loop import Point
-from fexpr import run
+from fexpr import mirror, run
 from fexpr.errors import Preempted, UserError
 from fexpr.terminal import say, terminated
 
@@ -81,7 +81,7 @@ def run_all(config: ConfigDict, workdir: Path, sweeps: Sequence[str], address: s
       UserError: no such cluster; tasks that failed, each with its reason, once all others are done.
       Preempted: SIGTERM came.
     """
-    workdir = workdir.absolute()  # workers begin elsewhere
+    run_dir.start_log(workdir)
     points = [Point(config, workdir)]
     groups, settings = [points], []
     if sweeps:
@@ -91,6 +91,7 @@ def run_all(config: ConfigDict, workdir: Path, sweeps: Sequence[str], address: s
     if waiting:
         with _cluster(address):
             _train(waiting, workdir, bool(sweeps), asked)
+        mirror.pull(workdir)
     if sweeps:
         sweep.make_table(settings, config.train.monitor, workdir)
     else:
@@ -132,7 +133,7 @@ def _no_cluster(address: str | None, why: Exception) -> UserError:
 
 
 def _train(waiting: Sequence[Sequence[Point]], workdir: Path, of_sweep: bool, asked: str) -> None:
-    token = uuid.uuid4().hex
+    token, root = uuid.uuid4().hex, mirror.shown(workdir.absolute())
     run.write_json(workdir / ray_tasks.TOKEN, token)
     data = _Data()
     prepared = [data.of(group[0].config) for group in waiting]
@@ -149,11 +150,12 @@ def _train(waiting: Sequence[Sequence[Point]], workdir: Path, of_sweep: bool, as
     try:
         planned = []
         for group, (dataset, folds, start, trials, _) in zip(waiting, prepared, strict=True):
-            folder = sweep.program_dir(workdir, group) if of_sweep else workdir
+            folder = sweep.program_dir(Path(), group) if of_sweep else Path()
+            own = [Point(p.config, p.workdir.relative_to(workdir)) for p in group]
             name = group[0].workdir.name + (f" and {len(group) - 1} more" if len(group) > 1 else "")
             trials *= len(group)
             size = _share(group[0].config, trials, max(1, slots // len(waiting)))
-            task = ray_tasks.Task(name, group, folder, workdir, token, tuple(sys.argv), min(1.0, need.gpus or 1.0), size)
+            task = ray_tasks.Task(name, own, folder, root, token, tuple(sys.argv), min(1.0, need.gpus or 1.0), size)
             if size:
                 planned.append((task, trials, (dataset, folds, start), remote["plan"].remote(task, dataset, folds, start)))
             else:
@@ -170,7 +172,7 @@ def _train(waiting: Sequence[Sequence[Point]], workdir: Path, of_sweep: bool, as
         raise
     except RayTaskError as e:  # of a plan
         raise (e.cause if isinstance(e.cause, UserError) else e) from None
-    (workdir / ray_tasks.TOKEN).unlink()
+    mirror.remove(workdir / ray_tasks.TOKEN)
     if failed:
         raise UserError(f"{len(failed)} of {len(refs)} tasks failed", [f"{name}: {reason}" for name, reason in failed.items()],
                         fix="mend what they say and give the same command: what is finished is not run again")

@@ -5,12 +5,13 @@ Results go to the run directory, as they would without Ray; a task that is start
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import jax
@@ -19,7 +20,7 @@ import ray
 from experiments import program, run_dir, sweep
 from experiments.loop import Loop, Point
 from experiments.transfer import Start
-from fexpr import run, terminal
+from fexpr import mirror, run, terminal
 from fexpr.data.dataset import Dataset
 from fexpr.data.splits import Fold
 from fexpr.errors import UserError
@@ -33,8 +34,8 @@ class Task:
     """A program as a worker gets it.
 
     Attributes:
-      name: for the table. points, folder: as of sweep.train_points.
-      root: the run directory, or the sweep's. token: what the file TOKEN in it holds.
+      name: for the table. points, folder: as of sweep.train_points, their folders as seen from `root`.
+      root: the run directory, or the sweep's, or its address. token: what the file TOKEN in it holds.
       command: sys.argv of launch.py. fraction: of a GPU, 1 if it is whole.
       size: trials of a chunk, where the program is shared out; 0 = it is not.
     """
@@ -42,11 +43,15 @@ class Task:
     name: str
     points: Sequence[Point]
     folder: Path
-    root: Path
+    root: str
     token: str
     command: Sequence[str]
     fraction: float = 1.0
     size: int = 0
+
+    @property
+    def of_sweep(self) -> bool:
+        return self.folder != Path()
 
 
 class Board:
@@ -68,73 +73,78 @@ class Board:
 
 def train(task: Task, dataset: Dataset, folds: Sequence[Fold], start: Start | None, board: ray.actor.ActorHandle) -> None:
     """The whole program: trains what is not finished, and reports it."""
-    _begin(task, task.name, board)
-    if not all(p.finished for p in task.points):
-        sweep.train_points(task.points, dataset, folds, start, task.folder, functools.partial(_watch, board, task.name))
-    if _of_sweep(task):
-        sweep.report_points(task.points, task.points, dataset)
+    _begin(task.name, board)
+    with _opened(task) as (points, folder):
+        if not all(p.finished for p in points):
+            sweep.train_points(points, dataset, folds, start, folder, functools.partial(_watch, board, task.name))
+        _report(task, points, dataset)
 
 
 def plan(task: Task, dataset: Dataset, folds: Sequence[Fold], start: Start | None) -> int:
     """Opens the run directories; how many trials, at most `task.size`, this worker's devices hold at a time."""
-    _set_up(task)
-    engine = program.make_engine(task.points, dataset, folds, start, task.size)
-    sweep.open_points(task.points, dataset, folds, engine, start)
-    return engine.plan.size
+    with _opened(task) as (points, _):
+        engine = program.make_engine(points, dataset, folds, start, task.size)
+        sweep.open_points(points, dataset, folds, engine, start)
+        return engine.plan.size
 
 
 def train_chunk(task: Task, chunk: int, dataset: Dataset, folds: Sequence[Fold], start: Start | None,
                 board: ray.actor.ActorHandle) -> None:
     """One chunk of a program that has been planned."""
     name = chunk_name(task, chunk)
-    _begin(task, name, board)
-    engine = program.make_engine(task.points, dataset, folds, start, task.size)
-    Loop(task.points, engine, task.folder, watch=functools.partial(_watch, board, name)).run_chunk(chunk)
+    _begin(name, board)
+    with _opened(task) as (points, folder):
+        engine = program.make_engine(points, dataset, folds, start, task.size)
+        Loop(points, engine, folder, watch=functools.partial(_watch, board, name)).run_chunk(chunk)
 
 
 def gather(task: Task, seconds: float, dataset: Dataset, folds: Sequence[Fold], start: Start | None, *chunks: None) -> None:
     """Puts the chunks together, once all are trained, and reports the points of a sweep. `seconds`: since the program was begun."""
     del chunks  # to be waited for
-    _set_up(task)
-    engine = program.make_engine(task.points, dataset, folds, start, task.size)
-    infos = sweep.open_points(task.points, dataset, folds, engine, start)
-    program.gather(task.points, dataset, folds, engine, task.folder, start, task.size)
-    sweep.finish_points(task.points, infos, seconds / len(task.points), task.folder)
-    if _of_sweep(task):
-        sweep.report_points(task.points, task.points, dataset)
+    with _opened(task) as (points, folder):
+        engine = program.make_engine(points, dataset, folds, start, task.size)
+        infos = sweep.open_points(points, dataset, folds, engine, start)
+        program.gather(points, dataset, folds, engine, folder, start, task.size)
+        sweep.finish_points(points, infos, seconds / len(points), folder)
+        _report(task, points, dataset)
 
 
 def chunk_name(task: Task, chunk: int) -> str:
     return f"{task.name} [{chunk}]"
 
 
-def _of_sweep(task: Task) -> bool:
-    return task.folder != task.root
+def _report(task: Task, points: Sequence[Point], dataset: Dataset) -> None:
+    if task.of_sweep:  # a run of its own is reported by launch.py, on the terminal too
+        sweep.report_points(points, points, dataset)
 
 
 def _watch(board: ray.actor.ActorHandle, name: str, chunk: int, epoch: int, note: str) -> None:
     board.say.remote(name, epoch=epoch, note=note)
 
 
-def _begin(task: Task, name: str, board: ray.actor.ActorHandle) -> None:
+def _begin(name: str, board: ray.actor.ActorHandle) -> None:
     board.begin.remote(name, socket.gethostname())  # not waited for: a task that waits lends its cores to others
-    _set_up(task)
 
 
-def _set_up(task: Task) -> None:
-    """This process as launch.py would have made it: its log, its cache of programs, as many devices as it was given cores.
+@contextlib.contextmanager
+def _opened(task: Task) -> Iterator[tuple[list[Point], Path]]:
+    """The points and the program's folder on this node, in a process as launch.py would have made it: its log, its cache of programs,
+    as many devices as it was given cores.
 
     Raises:
       UserError: the run directory is not the one that launch.py sees.
     """
-    token = task.root / TOKEN
-    if not token.exists() or run.read_json(token) != task.token:
-        raise UserError(f"the node {socket.gethostname()} does not see the run directory {task.root}",
-                        fix="give a --workdir on a file system that all nodes share, or in a bucket (docs/recipes.md)")
-    sys.argv = list(task.command)
-    terminal.console.quiet = True
-    run_dir.start_log(task.root)
-    _use_devices(task.fraction)
+    below = [TOKEN, *(p.workdir.as_posix() for p in task.points), task.folder.as_posix()] if task.of_sweep else []
+    with mirror.opened(task.root, below=below) as root:
+        token = root / TOKEN
+        if not token.exists() or run.read_json(token) != task.token:
+            raise UserError(f"the node {socket.gethostname()} does not see the run directory {task.root}",
+                            fix="give a --workdir on a file system that all nodes share, or in a bucket (docs/recipes.md)")
+        sys.argv = list(task.command)
+        terminal.console.quiet = True
+        run_dir.start_log(root)
+        _use_devices(task.fraction)
+        yield [Point(p.config, root / p.workdir) for p in task.points], root / task.folder
 
 
 @functools.cache

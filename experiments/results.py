@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from fexpr import run
+from fexpr import mirror, run
 from fexpr.data.dataset import Dataset, Pictures
 from fexpr.data.splits import Fold
 from fexpr.evaluate import evaluate, video
@@ -94,5 +94,5 @@ def report(config: ConfigDict, dataset: Dataset, workdir: Path, quiet: bool = Fa
         print_headline(metrics)
         if clips:
             video.print_rules(clips["clips"])
-        say(f"\nreport     {page}")
+        say(f"\nreport     {mirror.shown(page)}")
     return metrics

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 import fexpr
 from configs import base
-from fexpr import run, terminal
+from fexpr import mirror, run, terminal
 from fexpr.errors import UserError
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "opencv-contrib-python-headless")
@@ -45,7 +45,7 @@ def start_log(workdir: Path) -> None:
     """From here on library chatter goes to the run's log file.
 
     Raises:
-      UserError: the folder cannot be written.
+      UserError: the folder, or its address, cannot be written.
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -54,6 +54,7 @@ def start_log(workdir: Path) -> None:
         terminal.log_to(workdir / run.LOG)
     except OSError as e:
         raise UserError(f"cannot write to the run directory {workdir}: {e.strerror or e}", fix="choose another --workdir") from e
+    mirror.push(workdir / run.LOG)  # so that an address that cannot be written to is known before anything is done
 
 
 def _same_run(new: dict, old: dict, workdir: Path) -> dict:

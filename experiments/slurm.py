@@ -14,17 +14,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fexpr.errors import RESUMABLE, UserError
+from fexpr.stores import is_address
 from fexpr.terminal import say
 
 WARNING = 120  # seconds before the time limit at which a task is told to save and stop
 VALUED, BARE = ("--engine", "--slurm", "--workdir"), ("--dry_run", "--nodry_run")  # flags that the tasks get otherwise, or not
 
 
-def submit(arguments: Sequence[str], workdir: Path, programs: int, options: str, dry_run: bool) -> None:
+def submit(arguments: Sequence[str], place: Path | str, programs: int, options: str, dry_run: bool) -> None:
     """Submits the jobs; with `dry_run` prints what it would submit.
 
     Args:
       arguments: of the command line, without the program's name.
+      place: the run directory or its address.
       programs: how many the sweep is made of; 0 for a run of its own.
       options: of sbatch, as '--gpus-per-node=8 --nodes=2 --time=04:00:00 --partition=gpu'.
 
@@ -35,24 +37,25 @@ def submit(arguments: Sequence[str], workdir: Path, programs: int, options: str,
         words = shlex.split(options)
     except ValueError as e:
         raise UserError(f"--slurm={options!r}: {e}") from e
-    command = task_command(arguments, workdir)
-    script = job(command, workdir, programs, words)
+    command = task_command(arguments, place)
+    script = job(command, place, programs, words)
     say(script)
     report = shlex.join(command)
     if programs:
         say(f"# then, when every program is done:\n# {report}")
     if dry_run:
         return
-    workdir.mkdir(parents=True, exist_ok=True)  # SLURM writes its output there
+    if not is_address(place):
+        Path(place).mkdir(parents=True, exist_ok=True)  # SLURM writes its output there
     number = _sbatch([], script)
     say(f"submitted  job {number}")
     if programs:
-        table = _sbatch([f"--dependency=afterok:{number}", *_header(workdir, "%j")], f"#!/bin/bash\n{report}\n")
+        table = _sbatch([f"--dependency=afterok:{number}", *_header(place, "%j")], f"#!/bin/bash\n{report}\n")
         say(f"submitted  job {table}: the table, when every program is done")
-    say(f"watch it   python -m experiments.status {workdir}")
+    say(f"watch it   python -m experiments.status {place}")
 
 
-def task_command(arguments: Sequence[str], workdir: Path) -> list[str]:
+def task_command(arguments: Sequence[str], place: Path | str) -> list[str]:
     """The command line of a task: what was typed, with the run directory said in full."""
     kept, words = [], iter(arguments)
     for word in words:
@@ -61,14 +64,14 @@ def task_command(arguments: Sequence[str], workdir: Path) -> list[str]:
             kept.append(word)
         elif not equals and "--" + name.lstrip("-") in VALUED:
             next(words, None)  # its value is a word of its own
-    return [sys.executable, str(Path(sys.argv[0]).resolve()), *kept, f"--workdir={workdir.resolve()}"]
+    return [sys.executable, str(Path(sys.argv[0]).resolve()), *kept, f"--workdir={place if is_address(place) else Path(place).resolve()}"]
 
 
-def job(command: Sequence[str], workdir: Path, programs: int, options: Sequence[str]) -> str:
+def job(command: Sequence[str], place: Path | str, programs: int, options: Sequence[str]) -> str:
     """The batch script. A task that ends with RESUMABLE, because SLURM told it to stop, is queued again."""
     nodes = _nodes(options)
     line = shlex.join(command) + (" --program=$SLURM_ARRAY_TASK_ID" if programs else "") + (" --hosts=auto" if nodes > 1 else "")
-    header = [*_header(workdir, "%A_%a" if programs else "%j"), *([f"--array=0-{programs - 1}"] if programs else []),
+    header = [*_header(place, "%A_%a" if programs else "%j"), *([f"--array=0-{programs - 1}"] if programs else []),
               *(["--ntasks-per-node=1"] if nodes > 1 else []), "--requeue", "--open-mode=append", f"--signal=TERM@{WARNING}", *options]
     return "\n".join([
         "#!/bin/bash", *(f"#SBATCH {option}" for option in header),
@@ -78,8 +81,10 @@ def job(command: Sequence[str], workdir: Path, programs: int, options: Sequence[
     ])
 
 
-def _header(workdir: Path, number: str) -> list[str]:
-    return [f"--job-name=fexpr-{workdir.name}", f"--output={workdir.resolve()}/slurm-{number}.txt"]
+def _header(place: Path | str, number: str) -> list[str]:
+    """SLURM writes its output into the run directory; of one at an address, into the folder that the job is submitted from."""
+    folder = Path.cwd() if is_address(place) else Path(place).resolve()
+    return [f"--job-name=fexpr-{Path(place).name}", f"--output={folder}/slurm-{number}.txt"]
 
 
 def _nodes(options: Sequence[str]) -> int:

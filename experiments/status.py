@@ -1,6 +1,7 @@
-"""python -m experiments.status runs: how far the runs below a folder are, while they go on and after. Reads files only.
+"""python -m experiments.status runs: how far the runs below a folder are, while they go on and after.
 
-A run is finished when its predictions are there; until then its last line of metrics.jsonl says how far it is, and how long ago.
+Reads files only, of an address a few small ones. A run is finished when its predictions are there; until then its
+last line of metrics.jsonl says how far it is, and how long ago.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
-from fexpr import run, terminal
+from fexpr import mirror, run, terminal
 from fexpr.errors import UserError
 from fexpr.evaluate.headline import in_words, print_table
 from fexpr.evaluate.report import duration
+from fexpr.stores import place
 
 SILENT_EPOCHS, SILENT_SECONDS = 5, 120  # nothing written for longer than both: nobody seems to be training
 
@@ -96,16 +98,23 @@ def print_status(root: Path, found: Sequence[Status]) -> None:
         terminal.say("silent runs have stopped, or their epochs take long: the same command goes on with them", style="yellow")
 
 
+def show(where: Path | str) -> None:
+    """Prints the status of everything at or below a folder or an address. Errors as of `find`."""
+    with mirror.opened(where, only=(run.CONFIG, run.HISTORY, run.METRICS), noted=(run.PREDICTIONS,)) as folder:
+        print_status(folder, [status(found, time.time()) for found in find(folder)])
+
+
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="python -m experiments.status", description="How far the runs at or below a folder are: epochs, time "
                                 "left, losses, results. Also while they train.")
-    p.add_argument("folder", type=Path, nargs="?", default=Path("runs"), help="a run, a sweep, or a folder of them (default: runs)")
+    p.add_argument("folder", type=place, nargs="?", default=Path("runs"), help="a run, a sweep, or a folder of them, or the address of one "
+                   "(default: runs)")
     return p
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    return terminal.exit_code(lambda: print_status(args.folder, [status(folder, time.time()) for folder in find(args.folder)]))
+    return terminal.exit_code(lambda: show(args.folder))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from ml_collections import ConfigDict
 from configs import base
 from experiments import OF_TRIALS, pipeline, program, results, run_dir, transfer
 from experiments.loop import Point
-from fexpr import run
+from fexpr import mirror, run
 from fexpr.data.dataset import Dataset
 from fexpr.data.splits import Fold
 from fexpr.errors import UserError
@@ -69,7 +68,7 @@ def make_table(points: Sequence[tuple[Point, dict]], monitor: str, workdir: Path
     page = write_sweep_report(workdir, rows, monitor, run.read_json(points[0][0].workdir / run.METRICS)["source"])
     say()
     print_sweep(rows, monitor)
-    say(f"\nreport     {page}")
+    say(f"\nreport     {mirror.shown(page)}")
 
 
 def parse(config: ConfigDict, text: str) -> tuple[str, list]:
@@ -149,7 +148,7 @@ def open_points(points: Sequence[Point], dataset: Dataset, folds: Sequence[Fold]
 def finish_points(points: Sequence[Point], infos: Sequence[dict], seconds: float, folder: Path) -> None:
     """Removes what only training needed, and says how long each point took."""
     if all(folder != point.workdir for point in points):
-        shutil.rmtree(folder, ignore_errors=True)  # not there, if it never came to a checkpoint
+        mirror.remove(folder)
     for point, info in zip(points, infos, strict=True):
         pipeline.finish(point, info, seconds)
 
@@ -182,7 +181,7 @@ def _row(point: Point, settings: dict) -> dict:
     metrics = run.read_json(point.workdir / run.METRICS)
     failed = run.read_arrays(point.workdir / run.PREDICTIONS)["failed"]
     return {
-        "name": point.workdir.name, "settings": settings, "run_dir": str(point.workdir), "val": metrics["val"], "test": metrics["test"],
+        "name": point.workdir.name, "settings": settings, "run_dir": point.workdir, "val": metrics["val"], "test": metrics["test"],
         "failed": int(failed.sum()), "seconds": run.read_json(point.workdir / run.CONFIG).get("wall_seconds"),
     }
 

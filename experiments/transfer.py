@@ -24,7 +24,7 @@ from fexpr.data.splits import Fold
 from fexpr.errors import UserError
 from fexpr.models.pretrained import files, fitting, layouts
 from fexpr.models.transfer import End, split
-from fexpr.recognizer import Recognizer
+from fexpr.recognizer import Recognizer, archive
 from fexpr.terminal import say
 from fexpr.train import optim, trials
 from fexpr.train.views import normalized
@@ -133,8 +133,9 @@ def _without(config: ConfigDict) -> str:
 
 def _from_run(config: ConfigDict, model: nn.Module, like: Any, dataset: Dataset, folds: Sequence[Fold]) -> tuple:
     """Variables, facts, and the mean and deviation that the run's images were normalised by."""
-    source = Path(config.init.from_run).expanduser()
-    found = Recognizer.restore(source, trial=config.init.trial)
+    source = config.init.from_run
+    with archive.opened(source) as folder:
+        found, trial_fold = Recognizer.restore(folder, trial=config.init.trial), run.read_arrays(folder / run.PREDICTIONS)["trial_fold"]
     theirs = found.content["config"]
     own = getattr(models.MODELS[config.model.name], "BEGINS_WITH", {}).get(theirs["model"]["name"])  # layers that they do not have
     pairs = {"model.name": (theirs["model"]["name"], config.model.name if own is None else theirs["model"]["name"]),
@@ -147,12 +148,12 @@ def _from_run(config: ConfigDict, model: nn.Module, like: Any, dataset: Dataset,
     fitting.refuse_problems(report, f"{source} does not fit this {type(model).__name__}",
                             "set config.model as in its config.json; what is to start anew on purpose is named by config.init.anew")
     say(f"start      {source}, trial {config.init.trial}, {found.selection}: {report.summary()}")
-    _refuse_seen(source, found.content, config, dataset, folds)
-    about = {"from_run": str(source), "trial": config.init.trial, "selection": found.selection, "data": found.content["data"]["source"]}
+    _refuse_seen(source, found.content, trial_fold[config.init.trial], config, dataset, folds)
+    about = {"from_run": source, "trial": config.init.trial, "selection": found.selection, "data": found.content["data"]["source"]}
     return variables, about | _names(report), (np.asarray(found.network.mean), np.asarray(found.network.std))
 
 
-def _refuse_seen(source: Path, content: dict, config: ConfigDict, dataset: Dataset, folds: Sequence[Fold]) -> None:
+def _refuse_seen(source: str, content: dict, their_fold: int, config: ConfigDict, dataset: Dataset, folds: Sequence[Fold]) -> None:
     """Groups that a run trained on or was selected by must not test what begins with it."""
     if content["data"]["name"] != config.data.name:
         return
@@ -162,7 +163,7 @@ def _refuse_seen(source: Path, content: dict, config: ConfigDict, dataset: Datas
     if other.source != content["data"]["source"]:
         say(f"start      {source} was trained on {content['data']['source']}, which is not here: its rows cannot be compared with these")
         return
-    fold = other_folds[run.read_arrays(source / run.PREDICTIONS)["trial_fold"][config.init.trial]]
+    fold = other_folds[their_fold]
     seen = np.unique(other.groups[np.concatenate([fold.train, fold.val])])
     tested = np.unique(np.concatenate([dataset.groups[f.test] for f in folds]))
     both = np.intersect1d(seen, tested)

@@ -2,7 +2,7 @@
 
 A run directory holds `config.json`, `metrics.jsonl`, `predictions.npz`, `metrics.json`, `report.html`, `figures/`,
 `checkpoints/` and `log.txt`. Every file is written under a temporary name and renamed, so that a kill at any instant
-leaves either the old file or the new one, never half of one.
+leaves either the old file or the new one, never half of one. Of a run directory at an address it is pushed there then (mirror.py).
 """
 
 from __future__ import annotations
@@ -18,28 +18,23 @@ from pathlib import Path
 
 import numpy as np
 
+from fexpr import mirror
+from fexpr.cache import cache_dir as cache_dir  # stands here too: what a run leaves elsewhere
 from fexpr.errors import UserError
 
 FORMAT_VERSION = 1
 READABLE = (1,)  # formats that can be restored; tests/fixtures holds a run of each
 
-CONFIG = "config.json"
+CONFIG = mirror.CONFIG
 HISTORY = "metrics.jsonl"
 HISTORY_OF_CHUNK = "metrics.chunk_{}.jsonl"  # while chunks are trained side by side
 PREDICTIONS = "predictions.npz"
 ATTENTION = "attention.npz"  # of networks that weigh the frames of a clip
-METRICS = "metrics.json"
+METRICS = mirror.METRICS
 REPORT = "report.html"
 FIGURES = "figures"
-CHECKPOINTS = "checkpoints"
-LOG = "log.txt"
-
-
-def cache_dir() -> Path:
-    """`$FEXPR_CACHE_DIR`, else `fexpr` in the user's cache folder (`$XDG_CACHE_HOME` or `~/.cache`)."""
-    if os.environ.get("FEXPR_CACHE_DIR"):
-        return Path(os.environ["FEXPR_CACHE_DIR"]).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "fexpr"
+CHECKPOINTS = mirror.CHECKPOINTS
+LOG = mirror.LOG
 
 
 @contextlib.contextmanager
@@ -50,7 +45,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     many writers choose their format by it.
 
     Raises:
-      UserError: the folder cannot be written to, or the disk is full.
+      UserError: the folder cannot be written to, or the disk is full; the path's address cannot be written to.
     """
     path = Path(path)
     try:
@@ -71,6 +66,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         raise UserError(f"cannot write {path}: {e.strerror or e}", fix="check the folder's permissions and free space") from e
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+    mirror.push(path)
 
 
 def write_text(path: Path | str, text: str) -> None:
@@ -79,7 +75,7 @@ def write_text(path: Path | str, text: str) -> None:
 
 
 def write_json(path: Path | str, value: object) -> None:
-    """Strict JSON: NaN and infinities are written as null, NumPy scalars and arrays as plain numbers and lists."""
+    """Strict JSON: NaN and infinities are written as null, NumPy scalars and arrays as plain numbers and lists, paths as `mirror.shown`."""
     write_text(path, json.dumps(_plain(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -155,5 +151,5 @@ def _plain(value: object) -> object:
     if isinstance(value, float) and not np.isfinite(value):
         return None
     if isinstance(value, Path):
-        return str(value)
+        return mirror.shown(value)
     return value

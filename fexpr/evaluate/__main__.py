@@ -4,6 +4,7 @@ runs, or such files, side by side."""
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import platform
 import shlex
@@ -14,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 import fexpr
-from fexpr import run, terminal
+from fexpr import mirror, run, terminal
 from fexpr.errors import UserError
 from fexpr.evaluate import evaluate, video
 from fexpr.evaluate.bootstrap import RESAMPLES
@@ -23,6 +24,9 @@ from fexpr.evaluate.headline import print_headline
 from fexpr.evaluate.paired import Candidate, compare
 from fexpr.evaluate.paired_report import print_paired, unique_names, write_paired
 from fexpr.evaluate.report import write_page
+from fexpr.stores import is_address, place
+
+READ = (run.CONFIG, run.PREDICTIONS, run.METRICS)  # of a run at an address
 
 
 def parser() -> argparse.ArgumentParser:
@@ -37,22 +41,37 @@ def parser() -> argparse.ArgumentParser:
         "  python -m fexpr.evaluate predictions.npz --labels angry,disgust,fear,happy,sad,surprise,neutral --out report\n"
         "  python -m fexpr.evaluate runs/ststnet_megc2019 runs/htnet_megc2019",
     )
-    p.add_argument("predictions", type=Path, nargs="+", help="an .npz, a CSV or a run directory; several: compared")
-    p.add_argument("--val", type=Path, metavar="FILE", help="validation predictions, laid out alike, to fit the calibration maps on")
-    p.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: <name>_report, or comparison, beside the first)")
+    p.add_argument("predictions", type=place, nargs="+", help="an .npz, a CSV or a run directory, or the address of one; several: compared")
+    p.add_argument("--val", type=place, metavar="FILE", help="validation predictions, laid out alike, to fit the calibration maps on")
+    p.add_argument("--out", type=place, metavar="DIR", help="where to write (default: <name>_report, or comparison, beside the first; "
+                   "here, if that is an address)")
     p.add_argument("--labels", metavar="NAMES", help="class names in the order of the columns, separated by commas")
     p.add_argument("--selection", choices=("last", "best_val"), help="of a run: the epoch (default: its own; of an .npz best_val)")
     p.add_argument("--resamples", type=int, default=RESAMPLES, metavar="N", help=f"of the bootstrap, at least 10 (default {RESAMPLES})")
     return p
 
 
-def report(args: argparse.Namespace, command: str) -> Path:
-    """Does what the command line says for one file or run.
+def answer(args: argparse.Namespace, command: str) -> str:
+    """Does what the command line says, wherever its files lie; where the page is.
 
     Raises:
       UserError: a file, or where to write, cannot be used.
     """
-    path, out = args.predictions[0], _out(args, f"{args.predictions[0].stem}_report")
+    with contextlib.ExitStack() as stack:
+        local = argparse.Namespace(**vars(args))
+        local.names = unique_names([Path(given) for given in args.predictions])
+        local.predictions = [stack.enter_context(mirror.opened(given, READ)) for given in args.predictions]
+        local.val = args.val and stack.enter_context(mirror.opened(args.val, READ))
+        one = local.predictions[0] if len(local.predictions) == 1 else None
+        name = f"{one.stem}_report" if one else "comparison"
+        out = args.out or (Path(name) if is_address(args.predictions[0]) else local.predictions[0].resolve().with_name(name))
+        out = _checked(args, stack.enter_context(mirror.opened(out)))
+        return mirror.shown((report if one else comparison)(local, out, command))
+
+
+def report(args: argparse.Namespace, out: Path, command: str) -> Path:
+    """One file or run. Errors as of `answer`."""
+    path = args.predictions[0]
     names = [name.strip() for name in args.labels.split(",")] if args.labels else None
     predictions = _clips(path, read_predictions(_file(path), args.val, names))
     elsewhere = "counts_from" in predictions
@@ -74,12 +93,12 @@ def report(args: argparse.Namespace, command: str) -> Path:
     return page
 
 
-def comparison(args: argparse.Namespace, command: str) -> Path:
+def comparison(args: argparse.Namespace, out: Path, command: str) -> Path:
     """The same for two or more, side by side."""
     if args.val or args.labels:
         raise UserError("--val and --labels are for one file", fix="a comparison takes no calibration map, and class names from the files")
-    out, candidates = _out(args, "comparison"), []
-    for path, name in zip(args.predictions, unique_names(args.predictions), strict=True):
+    candidates = []
+    for path, name in zip(args.predictions, args.names, strict=True):
         predictions = _clips(path, read_predictions(_file(path)))
         candidates.append(Candidate(name, predictions, _selection(args, path, predictions), _source(path)))
     try:
@@ -91,10 +110,9 @@ def comparison(args: argparse.Namespace, command: str) -> Path:
     return page
 
 
-def _out(args: argparse.Namespace, name: str) -> Path:
+def _checked(args: argparse.Namespace, out: Path) -> Path:
     if args.resamples < 10:
         raise UserError(f"--resamples={args.resamples}: expected at least 10")
-    out = args.out or args.predictions[0].resolve().with_name(name)
     if (out / run.CONFIG).exists():
         raise UserError(f"{out} holds a run of fexpr, whose report would be overwritten", fix="choose another --out")
     return out
@@ -135,8 +153,7 @@ def _source(path: Path) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     command = shlex.join(["python", "-m", "fexpr.evaluate", *(sys.argv[1:] if argv is None else argv)])
-    made = report if len(args.predictions) == 1 else comparison
-    return terminal.exit_code(lambda: terminal.say(f"\nreport     {made(args, command)}"))
+    return terminal.exit_code(lambda: terminal.say(f"\nreport     {answer(args, command)}"))
 
 
 if __name__ == "__main__":

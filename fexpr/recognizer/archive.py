@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import tarfile
 import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from fexpr import run
+from fexpr import mirror, run, stores
 from fexpr.errors import UserError
 
 KINDS = "a folder, a .zip, or a .tar (.gz, .bz2, .xz)"
@@ -28,20 +27,8 @@ def opened(place: Path | str) -> Iterator[Path]:
       UserError: it cannot be fetched or unpacked, or the archive holds no run directory, or several.
     """
     with tempfile.TemporaryDirectory(prefix="fexpr-run-") as temporary:
-        path = _fetched(str(place), Path(temporary) / "fetched") if "://" in str(place) else Path(place).expanduser()
+        path = mirror.fetch(place, Path(temporary) / "fetched") if stores.is_address(place) else Path(place).expanduser()
         yield _unpacked(path, Path(temporary) / "unpacked", str(place)) if path.is_file() else path
-
-
-def _fetched(address: str, target: Path) -> Path:
-    import fsspec  # a quarter of a second, for addresses alone
-
-    try:
-        files, path = fsspec.core.url_to_fs(address)
-        files.get(path, os.fspath(target), recursive=files.isdir(path))
-    except (OSError, ValueError, ImportError) as e:
-        reason = "not found" if isinstance(e, FileNotFoundError) else str(e)
-        raise UserError(f"cannot open {address}", [reason], fix="check the address; pip install what it asks for") from e
-    return target
 
 
 def _unpacked(archive: Path, target: Path, place: str) -> Path:

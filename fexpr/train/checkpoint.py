@@ -4,12 +4,13 @@
 is left of it once they are trained; `checkpoints/last` and `checkpoints/best_val` hold the variables (params, batch_stats) of a finished
 run, with a leading axis of trials. All are host arrays of the real trials: they restore
 on any number and kind of devices, and of processes: one writes and reads for all. Orbax writes under a temporary name and renames, so a
-kill leaves the previous checkpoint whole.
+kill leaves the previous checkpoint whole. Of a run directory at an address each goes there when it is whole here (mirror.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import concurrent.futures
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from fexpr import run
+from fexpr import mirror, run
 from fexpr.errors import UserError
 from fexpr.train import hosts
 
@@ -31,6 +32,7 @@ class Checkpoints:
     def __init__(self, run_dir: Path, trials: range):
         self._folder = Path(run_dir).absolute() / run.CHECKPOINTS / RESUME / f"trials_{trials[0]}-{trials[-1]}"
         self._opened = None
+        self._pushing: concurrent.futures.Future | None = None
 
     @property
     def _manager(self) -> ocp.CheckpointManager:
@@ -45,13 +47,33 @@ class Checkpoints:
                                 fix="check the folder's permissions and free space") from e
         return self._opened
 
-    def save(self, step: int, state: Any) -> None:
-        """`state`: a tree of NumPy arrays. Waits for the save before this one; returns before its own is on disk.
+    def save(self, step: int, state: Any, after: Sequence[Path] = ()) -> None:
+        """`state`: a tree of NumPy arrays. Waits for the save before this one; returns before its own is on disk, and at its address.
+
+        Args:
+          after: files of the run that must be at its address before the checkpoint is.
 
         Raises:
-          UserError: the folder cannot be written to.
+          UserError: the folder cannot be written to, or the one before could not be brought to its address.
         """
-        hosts.on_writer(lambda: self._manager.save(step, args=ocp.args.PyTreeSave(state)) and None)
+        hosts.on_writer(lambda: self._save(step, state, after))
+
+    def _save(self, step: int, state: Any, after: Sequence[Path]) -> None:
+        self._pushed()
+        self._manager.save(step, args=ocp.args.PyTreeSave(state))
+        self._pushing = mirror.later(self._folder, lambda: self._push(step, after))
+
+    def _push(self, step: int, after: Sequence[Path]) -> None:
+        self._manager.wait_until_finished()
+        for path in after:
+            mirror.push(path)
+        mirror.push(self._folder / str(step))
+        mirror.forget_others(self._folder)
+
+    def _pushed(self) -> None:
+        job, self._pushing = self._pushing, None
+        if job:
+            job.result()
 
     def latest(self) -> int | None:
         """The step of the newest whole checkpoint, or None."""
@@ -76,8 +98,11 @@ class Checkpoints:
     def _save_done(self, state: Any) -> None:
         with _checkpointer() as writer:
             writer.save(self._folder / DONE, state, force=True)
+        self._pushed()
+        mirror.push(self._folder / DONE)
         for step in self._manager.all_steps():
             self._manager.delete(step)
+        mirror.forget_others(self._folder)
 
     def done(self) -> bool:
         """Whether the chunk is trained."""
@@ -92,13 +117,18 @@ class Checkpoints:
         return hosts.told_arrays(read, like)
 
     def wait(self) -> None:
-        """Until everything saved is on disk."""
+        """Until everything saved is on disk, and at its address. Errors as of `save`."""
         if self._opened:
             self._opened.wait_until_finished()
+            self._pushed()
 
     def close(self) -> None:
+        """Waits, too. Errors as of `save`."""
         if self._opened:
-            self._opened.close()
+            try:
+                self._pushed()
+            finally:
+                self._opened.close()
 
 
 def _alone() -> ocp.options.MultiprocessingOptions:
@@ -113,8 +143,10 @@ def _checkpointer() -> ocp.Checkpointer:
 
 def save_variables(run_dir: Path, name: str, variables: Any) -> None:
     """Writes `checkpoints/<name>`, replacing one that is there."""
+    folder = Path(run_dir).absolute() / run.CHECKPOINTS / name
     with _checkpointer() as writer:
-        writer.save(Path(run_dir).absolute() / run.CHECKPOINTS / name, variables, force=True)
+        writer.save(folder, variables, force=True)
+    mirror.push(folder)
 
 
 def load_variables(run_dir: Path, name: str) -> Any:

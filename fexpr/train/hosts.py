@@ -12,6 +12,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
@@ -19,7 +20,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Sharding
 
-from fexpr import terminal
+from fexpr import mirror, terminal
 from fexpr.errors import RESUMABLE, UserError
 
 T = TypeVar("T")
@@ -67,6 +68,18 @@ def together() -> Iterator[None]:
                        f"({str(e).splitlines()[0]}): the same commands go on from the last checkpoint")
         sys.stdout.flush()
         os._exit(RESUMABLE)
+
+
+@contextlib.contextmanager
+def run_directory(place: Path | str) -> Iterator[Path]:
+    """`mirror.opened` in the writer; elsewhere a path that nothing is written to.
+
+    Raises:
+      UserError: what `mirror.opened` raises, in every process.
+    """
+    with contextlib.ExitStack() as stack:
+        yield on_writer(lambda: stack.enter_context(mirror.opened(place))) or Path(place)
+        on_writer(stack.close)  # the others must not leave while the last files are pushed
 
 
 def is_writer() -> bool:

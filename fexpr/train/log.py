@@ -6,12 +6,14 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from fexpr import run
+from fexpr import mirror, run
 from fexpr.errors import UserError
 
 
 class History:
     """`metrics.jsonl`: one JSON object an epoch. A resumed run keeps the rows that stand before its checkpoint and goes on from there.
+
+    At an address it is renewed every few seconds, and must be before a checkpoint that it leads up to (`Checkpoints.save`).
 
     Args:
       keep: whether a row that is there stays.
@@ -19,16 +21,20 @@ class History:
     """
 
     def __init__(self, run_dir: Path, keep: Callable[[dict[str, float]], bool], chunk: int | None = None):
-        self._path = run.history_file(run_dir, chunk)
+        self.path = run.history_file(run_dir, chunk)
         rows = [row for row in run.read_history(run_dir) if keep(row)]
-        run.write_text(self._path, "".join(json.dumps(row) + "\n" for row in rows))
+        run.write_text(self.path, "".join(json.dumps(row) + "\n" for row in rows))
         if chunk is None:
-            for file in run.history_file(run_dir, None).parent.glob(run.HISTORY_OF_CHUNK.format("*")):
-                file.unlink()
+            for file in self.path.parent.glob(run.HISTORY_OF_CHUNK.format("*")):
+                mirror.remove(file)
 
     def add(self, row: dict[str, float]) -> None:
-        with open(self._path, "a", encoding="utf-8") as f:
+        with open(self.path, "a", encoding="utf-8") as f:
             f.write(json.dumps(row) + "\n")
+        mirror.push_soon(self.path)
+
+    def close(self) -> None:
+        mirror.push(self.path)
 
 
 class Writers:

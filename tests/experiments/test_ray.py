@@ -119,7 +119,7 @@ def test_needs_that_cannot_be_read(text):
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    ((f"--config={ROOT}/configs/lab_circles.py:debug", "--engine=ray"), "--engine=ray: experiment='lab_circles' is one process"),
+    ((f"--config={ROOT}/configs/lab_circles.py:debug", "--engine=ray"), "--engine=ray: experiment='lab_circles' is of one process"),
     ((*TINY, "--engine=ray", "--address=localhost:1"), "--address=localhost:1: no Ray cluster answers there"),
 ])
 def test_mistakes(tmp_path, cache, arguments, message):

@@ -87,3 +87,14 @@ def test_without_a_cluster_it_says_so(tmp_path, monkeypatch):
         slurm.submit(["--config=c.py"], tmp_path, 0, "", dry_run=False)
     with pytest.raises(UserError, match="No closing quotation"):
         slurm.submit(["--config=c.py"], tmp_path, 0, "--time='1", dry_run=True)
+
+
+def test_an_address_goes_to_the_tasks_as_it_stands(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(sys, "argv", ["launch.py"])
+    monkeypatch.chdir(tmp_path)
+    slurm.submit(["--config=c.py", "--workdir=s3://bucket/runs/x"], "s3://bucket/runs/x", 2, "", dry_run=True)
+    script = capsys.readouterr().out
+    assert script.count("--workdir=s3://bucket/runs/x") == 2
+    assert "--job-name=fexpr-x" in script
+    assert f"--output={tmp_path}/slurm-%A_%a.txt" in script
+    assert not list(tmp_path.iterdir())

@@ -19,6 +19,7 @@ import fexpr
 from fexpr import run, terminal
 from fexpr.errors import UserError
 from fexpr.models.pretrained import files, layouts
+from fexpr.stores import place
 from fexpr.terminal import say
 
 
@@ -40,7 +41,7 @@ def inspect(path: Path) -> None:
     _list(weights.arrays)
 
 
-def export(run_dir: Path, path: Path, layout: str, trial: int) -> None:
+def export(run_dir: Path | str, path: Path, layout: str, trial: int) -> None:
     """Writes a run's network, of its own selection, whole or not at all.
 
     Raises:
@@ -79,7 +80,7 @@ def parser() -> argparse.ArgumentParser:
     one = commands.add_parser("inspect", help="what a file of weights, or a run directory, holds")
     one.add_argument("path", metavar="FILE", type=Path)
     two = commands.add_parser("export", help="a run's network as safetensors")
-    two.add_argument("run", metavar="RUN", type=Path)
+    two.add_argument("run", metavar="RUN", type=place)
     two.add_argument("path", metavar="FILE", type=Path)
     two.add_argument("--layout", choices=("fexpr", "pytorch"), default="fexpr")
     two.add_argument("--trial", type=int, default=0, help="fold x seed, numbered as in predictions.npz")
