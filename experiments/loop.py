@@ -15,8 +15,8 @@ from ml_collections import ConfigDict
 
 from fexpr import run
 from fexpr.errors import Preempted, UserError
-from fexpr.terminal import progress, say, terminated
-from fexpr.train import checkpoint, hosts
+from fexpr.terminal import event, progress, say, terminated
+from fexpr.train import checkpoint, hosts, resources
 from fexpr.train.log import History, Writers
 from fexpr.train.step import NEVER, State
 from fexpr.train.trials import Engine
@@ -58,12 +58,14 @@ class Loop:
         if position:
             say(f"resumed    from epoch {epoch} of {self.epochs}" + (f" and {part / parts:.0%} of the next" if part else "")
                 + (f", chunk {chunk + 1}" if chunk else ""))
+            event("resumed", epoch=epoch, part=part, chunk=chunk)
         written = self.points if hosts.is_writer() else ()
         self.histories = [History(p.workdir, lambda row: (row.get("chunk", 0), row["epoch"]) <= (chunk, epoch)) for p in written]
         self.writers = [Writers(p.workdir, p.config.log.tensorboard, p.config.log.wandb, p.config.to_dict()) for p in written]
         with progress("compiling", 1) as advance:
             chunks = self.engine.plan.chunks
             advance()
+        event("compiled", **resources.of_program(self.engine))
         done = []
         with progress("training", chunks * self.epochs * parts, position) as advance:
             for i in range(chunks):
@@ -95,7 +97,8 @@ class Loop:
             note = None  # that of the epoch before stays
             if scalars:
                 self._stop_if_all_failed(failed, epoch + 1)
-                note, spent = self._record(chunk, epoch + 1, scalars, spent), 0.0
+                used = resources.of_epoch(engine, spent, whole=epoch * parts >= start)
+                note, spent = self._record(chunk, epoch + 1, scalars, spent, used), 0.0
             advance(note=note)
             if scalars and not scalars["active"].any():
                 advance(total - at - 1)
@@ -106,8 +109,11 @@ class Loop:
                 saving = time.monotonic()
                 self.checkpoints.save(chunk * total + at + 1, engine.to_host(state))
                 saved, cost = time.monotonic(), time.monotonic() - saving
+                here = dict(zip(("epoch", "part"), divmod(at + 1, parts), strict=True)) | {"chunk": chunk}
+                event("checkpoint saved", **here, seconds=round(cost, 3))
                 if stop.any():  # the clock is the writer's, the signal anyone's
                     self.checkpoints.wait()
+                    event("preempted", **here)
                     done = f"epoch {epoch + 1}" if scalars else f"{(part + 1) / parts:.0%} of epoch {epoch + 1}"
                     raise Preempted(f"stopped by SIGTERM after {done}, which is saved")
         return _kept(engine.to_host(state))
@@ -127,7 +133,7 @@ class Loop:
         average = given if jax.tree.leaves(host.average) else host.average
         return self.engine.to_devices(host._replace(variables=given, best_variables=given, average=average))
 
-    def _record(self, chunk: int, epoch: int, scalars: dict[str, np.ndarray], seconds: float) -> str:
+    def _record(self, chunk: int, epoch: int, scalars: dict[str, np.ndarray], seconds: float, used: dict[str, float]) -> str:
         """One line of metrics.jsonl for every point that has trials in this chunk; returns the note for the bar."""
         first, share = chunk * self.engine.plan.size, len(self.engine.specs) // len(self.points)
         owner = (first + np.arange(len(scalars["ran"]))) // share
@@ -137,7 +143,7 @@ class Loop:
             row = {"epoch": epoch} | {name: float(np.mean(scalars[name][mine], dtype=np.float64)) for name in ("train_loss", "val_loss")}
             if self.config.train.monitor != "loss":
                 row[f"val_{self.config.train.monitor}"] = float(np.mean(scalars["val_score"][mine], dtype=np.float64))
-            row["seconds"] = round(seconds, 4)
+            row |= {"seconds": round(seconds, 4)} | used
             if share > 1:
                 row["trials"] = int(mine.sum())
             if chunk:
@@ -149,6 +155,7 @@ class Loop:
 
     def _stop_if_all_failed(self, failed_step: np.ndarray, epoch: int) -> None:
         if (failed_step != NEVER).all():
+            event("diverged", epoch=epoch, step=int(failed_step.max()))
             rates = sorted({p.config.optimizer.learning_rate for p in self.points})
             raise UserError(
                 f"training diverged: loss or gradient is not finite at epoch {epoch}, optimiser step {failed_step.max()}",

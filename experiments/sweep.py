@@ -20,6 +20,7 @@ from fexpr.errors import UserError
 from fexpr.evaluate.sweep import print_sweep, write_sweep_report
 from fexpr.terminal import say
 from fexpr.train import hosts
+from fexpr.train.trials import Engine
 
 
 def sweep(config: ConfigDict, workdir: Path, sweeps: Sequence[str], dry_run: bool = False, only: int | None = None) -> None:
@@ -124,15 +125,15 @@ def _run(group: list[Point], workdir: Path) -> None:
         name = hashlib.sha256(" ".join(p.workdir.name for p in waiting).encode()).hexdigest()[:12]  # its checkpoints fit these points alone
         program.train(waiting, dataset, folds, engine, workdir / "programs" / name, start)
         seconds = (time.monotonic() - began) / len(waiting)
-        hosts.on_writer(lambda: _finish(waiting, infos, seconds, workdir / "programs" / name))
+        hosts.on_writer(lambda: _finish(waiting, infos, seconds, workdir / "programs" / name, engine))
     hosts.on_writer(lambda: [results.report(p.config, dataset, p.workdir, quiet=True) for p in group
                              if p in waiting or not (p.workdir / run.REPORT).exists()])
 
 
-def _finish(points: list[Point], infos: list[dict], seconds: float, program_dir: Path) -> None:
+def _finish(points: list[Point], infos: list[dict], seconds: float, program_dir: Path, engine: Engine) -> None:
     shutil.rmtree(program_dir)
     for point, info in zip(points, infos, strict=True):
-        pipeline.finish(point, info, seconds)
+        pipeline.finish(point, info, seconds, engine)
 
 
 def _product(points: list[Point], folds: Sequence[Fold]) -> str:
