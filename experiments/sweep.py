@@ -12,7 +12,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from configs import base
-from experiments import OF_TRIALS, pipeline, program, results, run_dir, transfer
+from experiments import OF_TRIALS, forecast, pipeline, program, results, run_dir, transfer
 from experiments.loop import Point
 from fexpr import run
 from fexpr.data.splits import Fold
@@ -28,7 +28,7 @@ def sweep(config: ConfigDict, workdir: Path, sweeps: Sequence[str], dry_run: boo
 
     Args:
       sweeps: 'FIELD=V1,V2,...' each (values that hold commas: separated by ';'); every combination is a point.
-      dry_run: only say what would be compiled: programs, trials, memory.
+      dry_run: only say what would be compiled: programs, trials, memory, and what it would take, by a few steps that are thrown away.
       only: train this program alone, counted from 0, and make no table: the others are somebody else's.
 
     Raises:
@@ -151,6 +151,7 @@ def _show(group: list[Point]) -> None:
     say(f"trials     {_product(group, folds)} = {plan.trials}")
     say(f"memory     {plan.bytes_needed / 2**30:.2f} GiB a device for {pipeline.number_of(plan.size, 'trial')} at a time, "
         f"{pipeline.number_of(plan.chunks, 'chunk')}; {plan.bytes_limit / 2**30:.2f} GiB may be used")
+    forecast.show(group[0].config, engine)
 
 
 def _row(point: Point, settings: dict) -> dict:
