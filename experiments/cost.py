@@ -52,17 +52,21 @@ class Machine:
     """What it is to run on.
 
     Attributes:
-      devices: of all hosts together. hosts: each with its own disk and memory, one process a host.
+      devices: of all hosts together. per_host: of a host, which has a disk and a process of its own; 0: all are of one.
       cores: that CPU devices share; more devices than cores are no faster. 0: devices are accelerators.
       inside, between: bytes a second between devices of a host, and of a host's network.
     """
 
     devices: int
-    hosts: int = 1
+    per_host: int = 0
     cores: int = 0
     inside: float = LINKS["nvlink"]
     between: float = LINKS["infiniband"]
     latency: float = LATENCY
+
+    def hosts(self, devices: int) -> int:
+        """Of so many of them."""
+        return math.ceil(devices / self.per_host) if self.per_host else 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,11 +104,10 @@ class Cost:
 def predict(work: Work, measured: Measured, machine: Machine) -> Cost:
     """What `work` costs on `machine`, by constants of a machine of the same kind of device."""
     used, chunks, load, even = _layout(work, measured, machine.devices)
-    hosts = min(machine.hosts, used)
-    reduce = all_reduce_seconds(work, used, hosts, machine) if work.spread else 0.0
+    hosts = machine.hosts(used)
+    reduce = all_reduce_seconds(work, used, machine) if work.spread else 0.0
     # what was measured on several devices has their all-reduce in it, and the cores that they shared
-    at_home = dataclasses.replace(machine, devices=measured.devices, hosts=1)
-    within = all_reduce_seconds(work, measured.devices, 1, at_home) if work.spread else 0.0
+    within = all_reduce_seconds(work, measured.devices, machine) if work.spread else 0.0
     cores = 1 if machine.cores and work.spread else machine.cores  # a CPU device that has a batch to itself computes with all cores
     home, here = (max(1.0, n / cores) if cores else 1.0 for n in (measured.devices, used))
     fixed, per_unit = max(0.0, measured.fixed - within) / home, measured.per_unit / home
@@ -152,12 +155,12 @@ def reduced_bytes(work: Work, devices: int) -> float:
     return 2 * (devices - 1) / devices * work.reduced
 
 
-def all_reduce_seconds(work: Work, devices: int, hosts: int, machine: Machine) -> float:
+def all_reduce_seconds(work: Work, devices: int, machine: Machine) -> float:
     """Of one step: bytes over the slowest link of the ring, and a tree's hops there and back."""
     if devices == 1:
         return 0.0
-    return reduced_bytes(work, devices) / (machine.between if hosts > 1 else machine.inside) \
-        + 2 * math.ceil(math.log2(devices)) * machine.latency
+    bandwidth = machine.between if machine.hosts(devices) > 1 else machine.inside
+    return reduced_bytes(work, devices) / bandwidth + 2 * math.ceil(math.log2(devices)) * machine.latency
 
 
 def efficiency(one: Cost, many: Cost, devices: int) -> float:
@@ -167,6 +170,6 @@ def efficiency(one: Cost, many: Cost, devices: int) -> float:
 
 def table(work: Work, measured: Measured, machines: Sequence[Machine]) -> list[tuple[Machine, Cost, float]]:
     """A prediction and its efficiency for each machine; one device of the first's kind is what they are compared with."""
-    one = predict(work, measured, dataclasses.replace(machines[0], devices=1, hosts=1))
+    one = predict(work, measured, dataclasses.replace(machines[0], devices=1))
     costs = [predict(work, measured, machine) for machine in machines]
     return [(m, cost, efficiency(one, cost, m.devices)) for m, cost in zip(machines, costs, strict=True)]

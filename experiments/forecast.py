@@ -35,15 +35,15 @@ def work_of(engine: Engine, epochs: int, checkpoint_seconds: float) -> cost.Work
 def here() -> cost.Machine:
     """The devices of this program."""
     cpu = jax.default_backend() == "cpu"
-    return cost.Machine(jax.device_count(), jax.process_count(), cores() if cpu else 0,
+    return cost.Machine(jax.device_count(), jax.local_device_count(), cores() if cpu else 0,
                         cost.LINKS["memory" if cpu else "nvlink"], cost.LINKS["ethernet" if cpu else "infiniband"])
 
 
 def others() -> list[cost.Machine]:
     """The same kind of devices in other numbers: of a CPU on this machine, accelerators eight to a host."""
     if jax.default_backend() == "cpu":
-        return [cost.Machine(n, 1, cores(), cost.LINKS["memory"]) for n in DEVICES]
-    return [cost.Machine(n, -(-n // HOST_DEVICES)) for n in DEVICES]
+        return [cost.Machine(n, 0, cores(), cost.LINKS["memory"]) for n in DEVICES]
+    return [cost.Machine(n, HOST_DEVICES) for n in DEVICES]
 
 
 def cores() -> int:

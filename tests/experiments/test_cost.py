@@ -12,7 +12,7 @@ from experiments.cost import LINKS, Machine, Work, predict, table
 from fexpr.data import records
 from fexpr.train.calibrate import Measured, measured
 from fexpr.train.streaming import StreamedEngine
-from fexpr.train.trials import make_mesh
+from fexpr.train.trials import Engine, make_mesh
 from tests.train import toy
 from tests.train.test_streaming import Norm
 
@@ -23,8 +23,8 @@ GPU = Measured(devices=1, load=240, fixed=2e-3, per_unit=1e-4, evaluation=2.0, c
 ROWS = GPU._replace(load=128, per_unit=1e-4)
 
 
-def on(devices, hosts=1, **changes):
-    return Machine(devices, hosts, **changes)
+def on(devices, per_host=0, **changes):
+    return Machine(devices, per_host, **changes)
 
 
 @pytest.mark.parametrize("devices", [1, 2, 4, 8, 10, 24, 240])
@@ -90,7 +90,7 @@ def test_images_from_the_disk():
     bound = predict(work, ROWS._replace(read=1e8), on(1))
     assert bound.limit == "input"
     assert bound.epoch == pytest.approx(100 + ROWS.dispatch)
-    assert predict(work, ROWS._replace(read=1e8), on(2, 2)).epoch == pytest.approx(50 + ROWS.dispatch)  # each host reads half
+    assert predict(work, ROWS._replace(read=1e8), on(2, 1)).epoch == pytest.approx(50 + ROWS.dispatch)  # each host reads half
     assert predict(work, ROWS._replace(read=1e12), on(1)).limit == "compute"
 
 
@@ -103,7 +103,7 @@ def test_one_device_is_the_measure():
 def test_bytes_are_those_of_the_compiled_program():
     """What an optimiser step sums over two devices stands in the program of the epoch, inside its loop; so does the memory."""
     mesh = make_mesh(1, 8, jax.devices()[:2])
-    engine = type(toy.engine([toy.spec()]))(toy.recipe(model=Norm("data")), *toy.task(), toy.CLASSES, [toy.spec()], mesh)
+    engine = Engine(toy.recipe(model=Norm("data")), *toy.task(), toy.CLASSES, [toy.spec()], mesh)
     work = forecast.work_of(engine, 6, 20.0)
     sums = re.findall(r"= \(?((?:[a-z0-9]+\[[0-9,]*\](?:\{[0-9,]*\})?(?:, )?)+)\)? all-reduce", engine._epoch.as_text())
     shapes = [shape for text in sums for shape in re.findall(r"f32\[([0-9,]*)\]", text)]
