@@ -13,7 +13,8 @@
   --engine=slurm            submits the run, or every program of the sweep, as SLURM jobs that come back when preempted;
                             --slurm='--gpus-per-node=8 --time=04:00:00' passes options to sbatch, with --nodes=2 one program spans two
   --program=N               of a sweep trains this program alone, from 0; the whole command then makes the table
-  --dry_run                 says what would be compiled, with how many trials and how much memory, or submitted, and stops
+  --dry_run                 says what would be compiled, with how many trials, memory and time, also on other numbers of devices (a few
+                            steps are run and thrown away), or what would be submitted, and stops
 
 Short on purpose: everything it calls can be imported in a notebook.
 """
@@ -35,7 +36,7 @@ from fexpr.errors import UserError
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment's config file.")
 _SWEEP = flags.DEFINE_multi_string("sweep", [], "FIELD=V1,V2,...: a run for every value.")
-_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Show programs, trials and memory; train nothing.")
+_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Show programs, trials, memory and time; train nothing.")
 _ENGINE = flags.DEFINE_enum("engine", "local", ["local", "ray", "slurm"], "Where the programs run.")
 _ADDRESS = flags.DEFINE_string("address", None, "Of a Ray cluster; default: one that is started on this machine.")
 _RAY = flags.DEFINE_string("ray", "", "What a Ray task is given.")

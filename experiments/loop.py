@@ -15,8 +15,8 @@ from ml_collections import ConfigDict
 
 from fexpr import run
 from fexpr.errors import Preempted, UserError
-from fexpr.terminal import progress, say, terminated
-from fexpr.train import checkpoint, hosts
+from fexpr.terminal import event, progress, say, terminated
+from fexpr.train import checkpoint, hosts, resources
 from fexpr.train.log import History, Writers
 from fexpr.train.step import NEVER, State
 from fexpr.train.trials import Engine
@@ -64,6 +64,7 @@ class Loop:
             with progress("compiling", 1) as advance:
                 chunks = range(self.engine.plan.chunks) if only is None else (only,)
                 advance()
+            event("compiled", **resources.of_program(self.engine))
             self.checkpoints = {i: self._kept_of(i, self.engine.plan.size) for i in chunks}
             for kept in self.checkpoints.values():
                 stack.callback(kept.close)
@@ -116,6 +117,7 @@ class Loop:
         epoch, within = divmod(starts[chunk], self._units) if chunk is not None else (0, 0)
         say(f"resumed    from epoch {epoch} of {self.epochs}" + (f" and {within / self._units:.0%} of the next" if within else "")
             + (f", {sum(done.values())} of {len(done)} chunks done" if any(done.values()) else ""))
+        event("resumed", epoch=epoch, part=within, chunk=chunk, done=[i for i in done if done[i]])
 
     def _open_writers(self, only: int | None, starts: dict[int, int]) -> None:
         def keep(row):
@@ -145,7 +147,8 @@ class Loop:
             if scalars:
                 epoch += 1
                 self._stop_if_all_failed(failed, epoch)
-                note, spent = self._record(chunk, epoch, scalars, spent), 0.0
+                used = resources.of_epoch(engine, spent, whole=(epoch - 1) * self._units >= start)
+                note, spent = self._record(chunk, epoch, scalars, spent, used), 0.0
                 self.watch(chunk, epoch, note)
             advance((upto - part) / engine.parts, note=note)
             part = 0 if scalars else upto
@@ -161,8 +164,11 @@ class Loop:
                 if position != saved_at:
                     kept.save(position, engine.to_host(state), [h.path for h in self.histories])
                 saved, saved_at, cost = time.monotonic(), position, time.monotonic() - saving
+                here = {"epoch": epoch, "part": min(part, engine.resumable), "chunk": chunk}
+                event("checkpoint saved", **here, seconds=round(cost, 3))
                 if stop.any():
                     kept.wait()
+                    event("preempted", **here)
                     done = f"epoch {epoch}" if not part else f"{min(part, engine.resumable) / engine.parts:.0%} of epoch {epoch + 1}"
                     raise Preempted(f"stopped by SIGTERM after {done}, which is saved")
         return _kept(engine.to_host(state))
@@ -182,7 +188,7 @@ class Loop:
         average = given if jax.tree.leaves(host.average) else host.average
         return self.engine.to_devices(host._replace(variables=given, best_variables=given, average=average))
 
-    def _record(self, chunk: int, epoch: int, scalars: dict[str, np.ndarray], seconds: float) -> str:
+    def _record(self, chunk: int, epoch: int, scalars: dict[str, np.ndarray], seconds: float, used: dict[str, float]) -> str:
         """One line of metrics.jsonl for every point that has trials in this chunk; returns the note for the bar."""
         first, share = chunk * self.engine.plan.size, len(self.engine.specs) // len(self.points)
         owner = (first + np.arange(len(scalars["ran"]))) // share
@@ -192,7 +198,7 @@ class Loop:
             row = {"epoch": epoch} | {name: float(np.mean(scalars[name][mine], dtype=np.float64)) for name in ("train_loss", "val_loss")}
             if self.config.train.monitor != "loss":
                 row[f"val_{self.config.train.monitor}"] = float(np.mean(scalars["val_score"][mine], dtype=np.float64))
-            row["seconds"] = round(seconds, 4)
+            row |= {"seconds": round(seconds, 4)} | used
             if share > 1:
                 row["trials"] = int(mine.sum())
             if chunk:
@@ -204,6 +210,7 @@ class Loop:
 
     def _stop_if_all_failed(self, failed_step: np.ndarray, epoch: int) -> None:
         if (failed_step != NEVER).all():
+            event("diverged", epoch=epoch, step=int(failed_step.max()))
             rates = sorted({p.config.optimizer.learning_rate for p in self.points})
             raise UserError(
                 f"training diverged: loss or gradient is not finite at epoch {epoch}, optimiser step {failed_step.max()}",

@@ -11,7 +11,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from configs import base
-from experiments import OF_TRIALS, pipeline, program, results, run_dir, transfer
+from experiments import OF_TRIALS, forecast, pipeline, program, results, run_dir, transfer
 from experiments.loop import Point
 from fexpr import mirror, run
 from fexpr.data.dataset import Dataset
@@ -28,7 +28,7 @@ def sweep(config: ConfigDict, workdir: Path, sweeps: Sequence[str], dry_run: boo
 
     Args:
       sweeps: 'FIELD=V1,V2,...' each (values that hold commas: separated by ';'); every combination is a point.
-      dry_run: only say what would be compiled: programs, trials, memory.
+      dry_run: only say what would be compiled: programs, trials, memory, and what it would take, by a few steps that are thrown away.
       only: train this program alone, counted from 0, and make no table: the others are somebody else's.
 
     Raises:
@@ -135,7 +135,7 @@ def train_points(points: Sequence[Point], dataset: Dataset, folds: Sequence[Fold
     infos = open_points(points, dataset, folds, engine, start)
     say(f"trials     {_product(points, folds)} = {len(engine.specs)}")
     program.train(points, dataset, folds, engine, folder, start, watch=watch)
-    hosts.on_writer(lambda: finish_points(points, infos, (time.monotonic() - began) / len(points), folder))
+    hosts.on_writer(lambda: finish_points(points, infos, (time.monotonic() - began) / len(points), folder, engine))
 
 
 def open_points(points: Sequence[Point], dataset: Dataset, folds: Sequence[Fold], engine: Engine,
@@ -145,12 +145,12 @@ def open_points(points: Sequence[Point], dataset: Dataset, folds: Sequence[Fold]
     return hosts.on_writer(lambda: [run_dir.open_run(p.config, p.workdir, **facts) for p in points])
 
 
-def finish_points(points: Sequence[Point], infos: Sequence[dict], seconds: float, folder: Path) -> None:
+def finish_points(points: Sequence[Point], infos: Sequence[dict], seconds: float, folder: Path, engine: Engine | None = None) -> None:
     """Removes what only training needed, and says how long each point took."""
     if all(folder != point.workdir for point in points):
         mirror.remove(folder)
     for point, info in zip(points, infos, strict=True):
-        pipeline.finish(point, info, seconds)
+        pipeline.finish(point, info, seconds, engine)
 
 
 def report_points(points: Sequence[Point], anew: Sequence[Point], dataset: Dataset) -> None:
@@ -175,6 +175,7 @@ def _show(group: list[Point]) -> None:
     say(f"trials     {_product(group, folds)} = {plan.trials}")
     say(f"memory     {plan.bytes_needed / 2**30:.2f} GiB a device for {pipeline.number_of(plan.size, 'trial')} at a time, "
         f"{pipeline.number_of(plan.chunks, 'chunk')}; {plan.bytes_limit / 2**30:.2f} GiB may be used")
+    forecast.show(group[0].config, engine)
 
 
 def _row(point: Point, settings: dict) -> dict:

@@ -22,7 +22,7 @@ from fexpr import stores
 from fexpr.errors import UserError
 from fexpr.stores import is_address
 
-CONFIG, METRICS, LOG, CHECKPOINTS = "config.json", "metrics.json", "log.txt", "checkpoints"  # as in run.py, which takes them from here
+CONFIG, METRICS, LOG, CHECKPOINTS = "config.json", "metrics.json", "log.jsonl", "checkpoints"  # as in run.py, which takes them from here
 OURS = {CONFIG, METRICS, "comparison.json"}  # one of them is in what fexpr leaves
 WHOLE = "_CHECKPOINT_METADATA"
 UNREAD = re.compile(r"(.*/)?(tensorboard|figures|profile|wandb)/")  # drawn anew, or never read here: pushed at the end, never fetched

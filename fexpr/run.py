@@ -1,7 +1,7 @@
 """The run directory and the cache: names, formats, atomic writes. What users script against (DESIGN.md, contracts).
 
 A run directory holds `config.json`, `metrics.jsonl`, `predictions.npz`, `metrics.json`, `report.html`, `figures/`,
-`checkpoints/` and `log.txt`. Every file is written under a temporary name and renamed, so that a kill at any instant
+`checkpoints/` and `log.jsonl`. Every file is written under a temporary name and renamed, so that a kill at any instant
 leaves either the old file or the new one, never half of one. Of a run directory at an address it is pushed there then (mirror.py).
 """
 

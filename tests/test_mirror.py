@@ -61,13 +61,13 @@ def test_files_are_pushed_when_they_are_finished_and_the_rest_at_the_end():
         assert folder.name == "x"
         assert mirror.shown(folder / "a.json") == f"{ADDRESS}/a.json"
         run.write_json(folder / "a.json", {"at": folder / "b"})
-        (folder / "log.txt").write_text("said")
+        (folder / "log.jsonl").write_text("said")
         with pytest.raises(ZeroDivisionError), run.atomic_path(folder / "never") as partial:
             partial.write_text(str(1 / 0))
         assert there() == ["a.json"]
         (folder / ".hidden").write_text("")
         run.write_json(folder / "config.json", {})
-    assert there() == ["a.json", "config.json", "log.txt"]
+    assert there() == ["a.json", "config.json", "log.jsonl"]
     assert not folder.parent.exists()
     with mirror.opened(ADDRESS) as folder:  # nothing that is here already is pushed again
         before = fsspec.filesystem("memory").modified("/bucket/runs/x/a.json")
@@ -93,12 +93,12 @@ def test_what_is_open_twice_is_written_by_both():
 def test_an_interrupted_block_leaves_its_log():
     def interrupted():
         with mirror.opened(ADDRESS) as folder:
-            (folder / "log.txt").write_text("said")
+            (folder / "log.jsonl").write_text("said")
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
-    assert there() == ["log.txt"]
+    assert there() == ["log.jsonl"]
 
 
 def test_a_history_is_pushed_now_and_then(monkeypatch):
@@ -252,7 +252,8 @@ def test_status_of_an_address(capsys):
 def config(monkeypatch):
     """Of a run that takes no time, but for its page, which is not drawn."""
     made = mlp_fer2013.get_config("debug")
-    made.update_from_flattened_dict({"log.tensorboard": False, "evaluate.resamples": 10, "train.epochs": 6, "train.batch_size": 0, "log.checkpoint_seconds": 0.0})
+    made.update_from_flattened_dict({"log.tensorboard": False, "evaluate.resamples": 10, "train.epochs": 6, "train.batch_size": 0,
+                                     "log.checkpoint_seconds": 0.0})
     made.data.name, made.split.protocol = "toy", "holdout"
     made.model = {"name": "logistic"}
     monkeypatch.setattr(results, "write_page", lambda folder, *_: folder / run.REPORT)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import time
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -63,13 +64,14 @@ def make_mesh(trials: int, batch_size: int, devices: Sequence[jax.Device] | None
 
 
 class Plan(NamedTuple):
-    """How the trials are laid out: `size` at a time, `chunks` times; memory of one device in bytes."""
+    """How the trials are laid out: `size` at a time, `chunks` times; memory of one device in bytes, and what compiling took."""
 
     trials: int
     size: int
     chunks: int
     bytes_needed: int
     bytes_limit: int
+    compile_seconds: float
 
 
 class Engine:
@@ -105,9 +107,16 @@ class Engine:
         self._data = jax.tree.map(lambda x: hosts.place(x, everywhere), Data(self._kept_there(images), labels, soft))
         self._start = start  # on the host: only `init` needs it
         self._chunk = None
-        self.resumable = -(-self.trials.train_rows.shape[1] // self.recipe.batch_size)
+        self.resumable = self.steps
         self._passes, self._each = passes(self.recipe, self.trials.eval_rows.shape[1])
         self.parts = self.resumable + self._passes
+
+    waited = None  # seconds of the current epoch without images to compute with, where they are streamed
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of an epoch, of the trial with the most training rows: the others' last ones change nothing."""
+        return -(-self.trials.train_rows.shape[1] // self.recipe.batch_size)
 
     def _kept_there(self, images: np.ndarray) -> np.ndarray:
         """The images that lie on the devices all the time."""
@@ -116,7 +125,7 @@ class Engine:
     @functools.cached_property
     def plan(self) -> Plan:
         """Compiles the program, for fewer trials at a time if it would not fit. Takes as long as compiling does."""
-        share, limit = self.mesh.shape["trial"], int(hosts.gathered([memory_limit()]).min())
+        share, limit, began = self.mesh.shape["trial"], int(hosts.gathered([memory_limit()]).min()), time.monotonic()
         size = -(-min(self._wanted or len(self.specs), len(self.specs)) // share) * share
         program = self._compiled(size)
         if bytes_of(program) > limit and size > share:
@@ -124,7 +133,7 @@ class Engine:
             program = self._compiled(size)
         self._advance = program
         self._init = self._jit(step.init)
-        return Plan(len(self.specs), size, -(-len(self.specs) // size), bytes_of(program), limit)
+        return Plan(len(self.specs), size, -(-len(self.specs) // size), bytes_of(program), limit, time.monotonic() - began)
 
     def load(self, chunk: int) -> None:
         """Makes the trials of this chunk (0 .. plan.chunks - 1) those that `init` and `epoch` are about."""

@@ -12,9 +12,9 @@ from fexpr.errors import UserError
 NOW = 1_700_000_000.0
 
 
-def write(folder, epochs=10, done=0, finished=False, age=5.0, chunk=0):
+def write(folder, epochs=10, done=0, finished=False, age=5.0, chunk=0, **more):
     run.write_json(folder / run.CONFIG, {"config": {"train": {"epochs": epochs}}})
-    rows = [{"epoch": e, "train_loss": 1 / e, "val_loss": 2 / e, "seconds": 30.0} | ({"chunk": chunk} if chunk else {})
+    rows = [{"epoch": e, "train_loss": 1 / e, "val_loss": 2 / e, "seconds": 30.0} | ({"chunk": chunk} if chunk else {}) | more
             for e in range(1, done + 1)]
     if rows:
         run.write_text(folder / run.HISTORY, "".join(json.dumps(row) + "\n" for row in rows))
@@ -43,7 +43,7 @@ def test_states(tmp_path, made, state, epoch, left):
 
 def test_a_sweep_at_a_glance(tmp_path, capsys):
     write(tmp_path / "sweep" / "a", done=10, finished=True)
-    write(tmp_path / "sweep" / "b", done=2)
+    write(tmp_path / "sweep" / "b", done=2, step_seconds=0.0843, input_wait=6.0, host_bytes=821 * 2**20)
     write(tmp_path / "svm", finished=True)
     run.write_json(tmp_path / "svm" / run.CONFIG, {"config": {}})
     assert [folder.name for folder in find(tmp_path)] == ["svm", "a", "b"]
@@ -51,6 +51,8 @@ def test_a_sweep_at_a_glance(tmp_path, capsys):
     out = capsys.readouterr().out
     for text in ("sweep/a", "finished", "10 of 10", "uf1 0.500 (0.400–0.600)", "2 finished  1 silent"):
         assert text in out
+    row = next(line for line in out.splitlines() if line.startswith("sweep/b"))
+    assert "84.3 ms   20%  821 MiB" in row
     assert main([str(tmp_path / "none")]) == 2
     (empty := tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="holds no runs"):

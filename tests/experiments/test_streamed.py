@@ -47,6 +47,9 @@ def test_as_with_all_images_in_memory(tmp_path, monkeypatch, capsys):
     gone_on = fitted(tmp_path / "stopped", True)
     assert "of the next" in capsys.readouterr().out
     np.testing.assert_array_equal(gone_on["logits"], streamed["logits"])
+    first, second = run.read_history(tmp_path / "stopped")
+    assert {"step_seconds", "input_wait"} <= first.keys()
+    assert "step_seconds" not in second  # this process did not see it begin
 
 
 @pytest.mark.parametrize(("name", "frames", "words"), [
