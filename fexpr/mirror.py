@@ -52,7 +52,7 @@ def opened(place: Path | str, only: Sequence[str] = (), noted: Sequence[str] = (
         return
     address = str(place).rstrip("/")
     with stores.temporary(address.rpartition("/")[2]) as folder, _named(address, folder):
-        store = stores.Store(address)
+        store = stores.Store(str(place))
         names = store.names()
         if only:
             if not names:
