@@ -33,8 +33,8 @@ class Status:
 
     Attributes:
       state: 'finished', 'training', 'silent' (nothing written for long: stopped or killed; its command goes on with it), or 'starting'.
-      epoch, epochs: the last finished, over all chunks, and how many there are in all the chunks begun. age: seconds since it wrote.
-      left: seconds to the end of the chunk at the pace so far; None where unknown. row: the last of metrics.jsonl.
+      epoch, epochs: those finished and those that there are, of all the chunks begun. age: seconds since it wrote.
+      left: seconds to the end of these chunks at the pace so far; None where unknown. row: the last of metrics.jsonl.
       step: seconds of an optimiser step, and wait: share of the time without images, medians; None where unknown.
       result: metric and estimate of the configured selection on test rows; None before the report.
     """
@@ -68,8 +68,9 @@ def status(folder: Path, now: float) -> Status:
     """`now`: seconds since the epoch of time, as file dates."""
     config, history = run.read_json(folder / run.CONFIG)["config"], run.read_history(folder)
     row, epochs = (history or [{}])[-1], config["train"]["epochs"] if config else 0  # fused runs have no config, and train nothing
-    chunk, epoch = row.get("chunk", 0), row.get("epoch", 0)
-    age = now - (folder / (run.HISTORY if history else run.CONFIG)).stat().st_mtime
+    last = {row.get("chunk", 0): row["epoch"] for row in history}
+    done = sum(last.values()), len(last) * epochs
+    age = now - max(file.stat().st_mtime for file in (run.history_files(folder) if history else [folder / run.CONFIG]))
     pace, step = (_median(r.get(key) for r in history) for key in ("seconds", "step_seconds"))
     wait = _median(r["input_wait"] / r["seconds"] for r in history if "input_wait" in r and r["seconds"])
     result = None
@@ -78,11 +79,13 @@ def status(folder: Path, now: float) -> Status:
         name = metrics["headline"]["metrics"][0]
         result = name, metrics["test"][name]
     if (folder / run.PREDICTIONS).exists():
-        return Status(folder, "finished", chunk * epochs + epoch, (chunk + 1) * epochs, age, None, step, wait, row, result)
+        return Status(folder, "finished", *done, age, None, step, wait, row, result)
     quiet = age > max(SILENT_SECONDS, SILENT_EPOCHS * (pace or 0))
     state = "silent" if quiet else "training" if history else "starting"
-    left = (epochs - epoch) * pace if pace is not None and not quiet else None
-    return Status(folder, state, chunk * epochs + epoch, (chunk + 1) * epochs, age, left, step, wait, row, result)
+    side_by_side = history and run.history_files(folder)[-1].name != run.HISTORY  # else those before the last are done
+    behind = min(last.values(), default=0) if side_by_side else row.get("epoch", 0)
+    left = (epochs - behind) * pace if pace is not None and not quiet else None
+    return Status(folder, state, *done, age, left, step, wait, row, result)
 
 
 def _median(values: Iterable[float | None]) -> float | None:
@@ -128,7 +131,8 @@ def print_status(root: Path, found: Sequence[Status]) -> None:
 
 def show(where: Path | str) -> None:
     """Prints the status of everything at or below a folder or an address. Errors as of `find`."""
-    with mirror.opened(where, only=(run.CONFIG, run.HISTORY, run.METRICS), noted=(run.PREDICTIONS,)) as folder:
+    files = (run.CONFIG, run.HISTORY, run.HISTORY_OF_CHUNK.format("*"), run.METRICS)
+    with mirror.opened(where, only=files, noted=(run.PREDICTIONS,)) as folder:
         print_status(folder, [status(found, time.time()) for found in find(folder)])
 
 

@@ -15,6 +15,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,10 @@ def opened(place: Path | str, only: Sequence[str] = (), noted: Sequence[str] = (
     different files.
 
     Args:
-      only: names of files to read; nothing else is fetched then, and nothing pushed. The address may then be a single file.
-      below: names of files and folders right in it or further down, which alone are fetched of a run directory that is written to.
+      only: names of files to read, or patterns of them (metrics.*); nothing else is fetched then, and nothing pushed. The address may
+        then be a single file.
       noted: names of files of which it matters only that they are there: they come empty. Goes with `only`.
+      below: files and folders in it, by path, that alone are fetched, of a run directory that is written to.
 
     Raises:
       UserError: the address cannot be read or written; with `only`, nothing is there. Of what the block raises as a UserError, the
@@ -57,7 +59,7 @@ def opened(place: Path | str, only: Sequence[str] = (), noted: Sequence[str] = (
         if only:
             if not names:
                 raise UserError(f"cannot open {address}", ["not found"], fix="check the address")
-            _fetch(store, names, folder, lambda name: not name or name.rpartition("/")[2] in only)
+            _fetch(store, names, folder, lambda name: not name or any(fnmatch(name.rpartition("/")[2], text) for text in only))
             for name in (name for name in names if name.rpartition("/")[2] in noted):
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 (folder / name).touch()

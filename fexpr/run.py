@@ -123,14 +123,20 @@ def history_file(run_dir: Path | str, chunk: int | None) -> Path:
     return Path(run_dir) / (HISTORY if chunk is None else HISTORY_OF_CHUNK.format(chunk))
 
 
+def history_files(run_dir: Path | str) -> list[Path]:
+    """Those that are there: of all chunks, then of single ones."""
+    own = history_file(run_dir, None)
+    return [own] * own.exists() + sorted(Path(run_dir).glob(HISTORY_OF_CHUNK.format("*")))
+
+
 def read_history(run_dir: Path | str) -> list[dict[str, float]]:
     """The rows of metrics.jsonl and of its chunks' files, by chunk and epoch, without a last line that a kill cut short.
 
     A row that stands in both is a chunk's that was being put together; no files: no rows.
     """
     rows = {}
-    for path in (Path(run_dir) / HISTORY, *sorted(Path(run_dir).glob(HISTORY_OF_CHUNK.format("*")))):
-        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+    for path in history_files(run_dir):
+        for line in path.read_text(encoding="utf-8").splitlines():
             try:
                 row = json.loads(line)
             except json.JSONDecodeError:

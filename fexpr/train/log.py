@@ -25,7 +25,7 @@ class History:
         rows = [row for row in run.read_history(run_dir) if keep(row)]
         run.write_text(self.path, "".join(json.dumps(row) + "\n" for row in rows))
         if chunk is None:
-            for file in self.path.parent.glob(run.HISTORY_OF_CHUNK.format("*")):
+            for file in run.history_files(run_dir)[1:]:
                 mirror.remove(file)
 
     def add(self, row: dict[str, float]) -> None:

@@ -32,13 +32,24 @@ def write(folder, epochs=10, done=0, finished=False, age=5.0, chunk=0, **more):
     ({"done": 4, "age": 140}, "training", 4, 180.0),  # less than five epochs of half a minute
     ({"done": 4, "age": 160}, "silent", 4, None),
     ({"age": 130}, "silent", 0, None),
-    ({"done": 4, "chunk": 2}, "training", 24, 180.0),
+    ({"done": 4, "chunk": 2}, "training", 4, 180.0),
     ({"done": 10, "finished": True, "age": 9999}, "finished", 10, None),
 ])
 def test_states(tmp_path, made, state, epoch, left):
     found = status(write(tmp_path / "run", **made), NOW)
     assert (found.state, found.epoch, found.left) == (state, epoch, left)
     assert (found.result is not None) == (state == "finished")
+
+
+def test_chunks_side_by_side(tmp_path):
+    """Of Ray tasks: each writes its own rows; the slowest says what is left."""
+    folder = write(tmp_path, done=10, seconds=2.0)
+    for chunk, epochs in ((1, 3), (2, 7)):
+        rows = [{"epoch": e, "train_loss": 1.0, "val_loss": 1.0, "seconds": 2.0, "chunk": chunk} for e in range(1, epochs + 1)]
+        run.write_text(run.history_file(folder, chunk), "".join(json.dumps(row) + "\n" for row in rows))
+        os.utime(run.history_file(folder, chunk), (NOW - chunk, NOW - chunk))
+    found = status(folder, NOW)
+    assert (found.epoch, found.epochs, found.age, found.left) == (20, 30, 1.0, 14.0)
 
 
 def test_a_sweep_at_a_glance(tmp_path, capsys):
