@@ -54,7 +54,10 @@ def cores() -> int:
 
 def show(config: ConfigDict, engine: Engine) -> None:
     """Prints predicted time and bytes of this program, and a table for other numbers of devices."""
-    work, constants = work_of(engine, config.train.epochs, config.log.checkpoint_seconds), measured(engine)
+    work = work_of(engine, config.train.epochs, config.log.checkpoint_seconds)
+    with terminal.progress("timing a few steps", 1) as advance:
+        constants = measured(engine)
+        advance()
     predicted = cost.predict(work, constants, here())
     for line in in_words(work, predicted):
         terminal.say(line)
@@ -95,4 +98,4 @@ def short(seconds: float) -> str:
 
 
 def _size(size: float) -> str:
-    return memory(size) if size >= 2**20 else f"{size / 2**10:.1f} KiB"
+    return memory(size) if size >= 2**20 else f"{size / 2**10:.1f} KiB" if size >= 2**10 else f"{size:.0f} B"
