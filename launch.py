@@ -8,10 +8,13 @@
                             that differ in values only; a table of results sorted by validation
   --hosts=auto              this is one of several processes that train one program together: SLURM, Open MPI, TPU pods are found;
                             elsewhere --hosts=ADDRESS:PORT,RANK,COUNT, in each process its own RANK
+  --engine=ray              the programs, or the chunks of a cross-validation, as Ray tasks on this machine, or on the cluster at
+                            --address=HOST:PORT ('auto': the one that runs here); --ray='gpus=1 cpus=4 memory=8GiB retries=3' a task
   --engine=slurm            submits the run, or every program of the sweep, as SLURM jobs that come back when preempted;
                             --slurm='--gpus-per-node=8 --time=04:00:00' passes options to sbatch, with --nodes=2 one program spans two
   --program=N               of a sweep trains this program alone, from 0; the whole command then makes the table
-  --dry_run                 says what would be compiled, with how many trials and how much memory, or submitted, and stops
+  --dry_run                 says what would be compiled, with how many trials, memory and time, also on other numbers of devices (a few
+                            steps are run and thrown away), or what would be submitted, and stops
 
 Short on purpose: everything it calls can be imported in a notebook.
 """
@@ -28,13 +31,15 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from configs import base
-from fexpr import run, terminal
+from fexpr import terminal
 from fexpr.errors import UserError
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment's config file.")
 _SWEEP = flags.DEFINE_multi_string("sweep", [], "FIELD=V1,V2,...: a run for every value.")
-_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Show programs, trials and memory; train nothing.")
-_ENGINE = flags.DEFINE_enum("engine", "local", ["local", "slurm"], "Where the programs run.")
+_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Show programs, trials, memory and time; train nothing.")
+_ENGINE = flags.DEFINE_enum("engine", "local", ["local", "ray", "slurm"], "Where the programs run.")
+_ADDRESS = flags.DEFINE_string("address", None, "Of a Ray cluster; default: one that is started on this machine.")
+_RAY = flags.DEFINE_string("ray", "", "What a Ray task is given.")
 _SLURM = flags.DEFINE_string("slurm", "", "Options of sbatch.")
 _PROGRAM = flags.DEFINE_integer("program", None, "Of a sweep, train this program alone.")
 _HOSTS = flags.DEFINE_string("hosts", "", "auto, or ADDRESS:PORT,RANK,COUNT: one of several processes of one program.")
@@ -42,20 +47,18 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "The run directory, or its addre
 
 
 def main(_):
-    import jax  # after the flags: --help and mistakes answer at once
-
+    # imported after the flags: --help and mistakes answer at once
     from experiments import EXPERIMENTS, LABORATORIES, OF_TRIALS
     from experiments.run_dir import start_log
     from experiments.slurm import submit
     from experiments.sweep import programs, sweep
     from fexpr.data.prepare import resolve_source
     from fexpr.train import hosts
-    from fexpr.train.trials import use_every_core
+    from fexpr.train.trials import keep_compiled, use_every_core
 
     config = _CONFIG.value
     base.validate(config)
-    jax.config.update("jax_compilation_cache_dir", str(run.cache_dir() / "compiled"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    keep_compiled()
     if config.experiment not in LABORATORIES:
         config.data.source = resolve_source(config.data)
     if config.experiment != "fit" or config.sweep or _SWEEP.value:
@@ -65,16 +68,22 @@ def main(_):
         count = len(programs(config, Path(place), sweeps)[1]) if sweeps else 0
         submit(sys.argv[1:], place, count, _SLURM.value, _DRY_RUN.value)
         return
+    of_ray = _ENGINE.value == "ray"
+    if (of_ray or _HOSTS.value) and config.experiment not in OF_TRIALS:
+        raise UserError(f"{'--engine=ray' if of_ray else '--hosts'}: experiment={config.experiment!r} is of one process",
+                        fix=f"it is for {' and '.join(OF_TRIALS)}")
     if _HOSTS.value:
-        if config.experiment not in OF_TRIALS:
-            raise UserError(f"--hosts: experiment={config.experiment!r} is of one process", fix=f"it is for {' and '.join(OF_TRIALS)}")
         hosts.join(_HOSTS.value)
     if _DRY_RUN.value:
         with hosts.together():
             sweep(config, Path(place), sweeps, True, _PROGRAM.value)
         return
     with hosts.together(), hosts.run_directory(place) as workdir:
-        if sweeps:
+        if of_ray:
+            from experiments.ray_engine import run_all  # Ray is an extra
+
+            run_all(config, workdir, sweeps, _ADDRESS.value, _RAY.value)
+        elif sweeps:
             sweep(config, workdir, sweeps, only=_PROGRAM.value)
         else:
             hosts.on_writer(lambda: start_log(workdir))

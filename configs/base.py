@@ -142,7 +142,7 @@ def get_config(variant: str = "") -> ConfigDict:
 
     config.log = log = ConfigDict()
     log.checkpoint_seconds = 20.0  # between two checkpoints, times the seconds that one holds training up, if more than 1; 0 = every epoch
-    log.profile = False  # trace the second epoch that runs with jax.profiler, into profile/ (TensorBoard, XProf, Perfetto)
+    log.profile = False  # trace two seconds of training (or an epoch that is shorter) with jax.profiler, into profile/ (TensorBoard, XProf)
     log.variables = True  # keep the weights of every trial, at the last and the best epoch
     log.tensorboard = True
     log.wandb = ""  # '', 'online', 'offline'

@@ -173,7 +173,7 @@ def stage(config: ConfigDict, name: str, workdir: Path, dataset: Dataset, folds:
         say(f"\nstage      {name}: {kept:,} training frames over {len(folds)} folds")
         if not point.finished:
             program.train([point], dataset, folds, engine, folder, start, carried)
-            pipeline.finish(point, info, time.monotonic() - began)
+            pipeline.finish(point, info, time.monotonic() - began, engine)
         results.report(own, dataset, folder, quiet=True)
     else:
         say(f"\nstage      {name}: finished already")

@@ -21,7 +21,8 @@ from fexpr.data.digits import Digits, load, moved
 from fexpr.evaluate import plots
 from fexpr.terminal import say
 from fexpr.train import checkpoint, trials
-from fexpr.train.step import Data, predict
+from fexpr.train.step import Data
+from fexpr.train.views import predict
 
 NETWORKS = {
     "dense": {"name": "mlp", "hidden": (190, 128, 64, 64), "batch_norm": False, "dropout": 0.0},
@@ -80,7 +81,7 @@ def _trained(config: ConfigDict, workdir: Path, data: Digits):
     say(f"model      {workdir.name}, {facts['model']['parameters']:,} parameters   {len(engine.specs)} trials, one program")
     if not point.finished:
         program.train([point], data.dataset, data.folds, engine, workdir)
-        pipeline.finish(point, info, time.monotonic() - began)
+        pipeline.finish(point, info, time.monotonic() - began, engine)
     if not (workdir / run.REPORT).exists():
         results.report(config, data.dataset, workdir, quiet=True)
     recipe, variables = dataclasses.replace(engine.recipe, data_devices=1), checkpoint.load_variables(workdir, config.train.selection)

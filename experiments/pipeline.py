@@ -14,8 +14,8 @@ from experiments.loop import Point
 from fexpr import models, run
 from fexpr.data.dataset import Dataset
 from fexpr.data.splits import Fold
-from fexpr.terminal import BANNER, say
-from fexpr.train import hosts, trials
+from fexpr.terminal import BANNER, event, say
+from fexpr.train import hosts, resources, trials
 
 
 def prepare(config: ConfigDict) -> tuple[Dataset, list[Fold]]:
@@ -52,13 +52,15 @@ def run_point(config: ConfigDict, workdir: Path, dataset: Dataset, folds: Sequen
     say(f"devices    {facts['devices']['count']} x {facts['devices']['kind']}" + f" in {processes} processes" * (processes > 1))
     if not finished:
         program.train([point], dataset, folds, engine, workdir, start)
-        hosts.on_writer(lambda: finish(point, info, time.monotonic() - began))
+        hosts.on_writer(lambda: finish(point, info, time.monotonic() - began, engine))
     hosts.on_writer(lambda: results.report(config, dataset, workdir))
 
 
-def finish(point: Point, info: dict, seconds: float) -> None:
-    """Adds to config.json what is known only after training: how long this process took for it."""
-    run.write_json(point.workdir / run.CONFIG, info | {"wall_seconds": round(seconds, 1)})
+def finish(point: Point, info: dict, seconds: float, engine: trials.Engine | None) -> None:
+    """Adds to config.json what is known only after training: how long it took, and what of the machine, if it was this one's `engine`."""
+    used = {"wall_seconds": round(seconds, 1)} | ({"resources": resources.of_program(engine)} if engine else {})
+    run.write_json(point.workdir / run.CONFIG, info | used)
+    event("finished", run=str(point.workdir), **used)
 
 
 def describe(config: ConfigDict, dataset: Dataset, folds: Sequence[Fold], engine: trials.Engine,

@@ -7,7 +7,7 @@ makes many, every other run has one. The program's own checkpoints lie in `progr
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +32,13 @@ VALUES = ("seed", "optimizer.learning_rate", "optimizer.weight_decay", "train.la
           "train.class_weights_max")  # fields that are arrays in the program: trials that differ in them need no other
 
 
-def make_engine(points: Sequence[Point], dataset: Dataset, folds: Sequence[Fold], start: Start | None = None) -> trials.Engine:
+def make_engine(points: Sequence[Point], dataset: Dataset, folds: Sequence[Fold], start: Start | None = None,
+                chunk: int | None = None) -> trials.Engine:
     """The engine for every fold x repeat of every point; point by point, repeat by repeat, fold by fold.
 
     Args:
       start: what all trials begin with (transfer.begin).
+      chunk: trials at a time, in the place of the config's.
 
     Raises:
       UserError: unknown model or argument, loss that does not fit the labels, batch that does not fit the devices; a layer to be frozen
@@ -78,7 +80,8 @@ def make_engine(points: Sequence[Point], dataset: Dataset, folds: Sequence[Fold]
     ]
     soft = dataset.extras["soft"] if recipe.targets == "soft" else None
     make = StreamedEngine if streamed else trials.Engine
-    engine = make(recipe, images, dataset.labels, classes, specs, mesh, scale, c.train.trial_axis, c.train.chunk, soft,
+    engine = make(recipe, images, dataset.labels, classes, specs, mesh, scale, c.train.trial_axis,
+                  c.train.chunk if chunk is None else chunk, soft,
                   start.variables if start else None)
     _check_names(c, engine)
     return engine
@@ -131,20 +134,27 @@ def _batch_size(c: ConfigDict, folds: Sequence[Fold], mesh: jax.sharding.Mesh) -
 
 
 def train(points: Sequence[Point], dataset: Dataset, folds: Sequence[Fold], engine: trials.Engine, program_dir: Path,
-          start: Start | None = None, carried: Any = None) -> None:
+          start: Start | None = None, carried: Any = None, watch: Callable | None = None) -> None:
     """Trains to the end, or on to the end; every point gets its variables (`last`, `best_val`), then its predictions.npz.
 
     What is saved is the whole network, also where its trunk was frozen and `start` holds it.
 
     Args:
       carried: variables by trial that training begins with, in the place of the engine's own; a tree of arrays [T, ...] like the model's.
+      watch: as of Loop.
 
     Raises:
       UserError: every trial's loss is not finite (says at which epoch and step), or the disk is full.
       Preempted: SIGTERM came; the state is saved.
     """
-    state = Loop(points, engine, program_dir, carried).run()
+    state = Loop(points, engine, program_dir, carried, watch).run()
     hosts.on_writer(lambda: _save(points, dataset, folds, engine, state, program_dir, start))
+
+
+def gather(points: Sequence[Point], dataset: Dataset, folds: Sequence[Fold], engine: trials.Engine, program_dir: Path,
+           start: Start | None, size: int) -> None:
+    """What `train` leaves, out of chunks of so many trials that were trained one by one (Loop.run_chunk)."""
+    _save(points, dataset, folds, engine, Loop(points, engine, program_dir).gathered(size), program_dir, start)
 
 
 def _save(points: Sequence[Point], dataset: Dataset, folds: Sequence[Fold], engine: trials.Engine, state: State, program_dir: Path,

@@ -10,6 +10,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+import jax
 from ml_collections import ConfigDict
 
 import fexpr
@@ -19,6 +20,7 @@ from fexpr.errors import UserError
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "opencv-contrib-python-headless")
 CHANGEABLE = ("log", "evaluate")  # sections that do not touch what was trained
+LOGS = (run.LOG, "log.txt")  # may stand in a folder that a run begins in; the second is what the first was called
 
 
 def open_run(config: ConfigDict, workdir: Path, data: dict, model: dict, devices: dict, init: dict | None = None) -> dict:
@@ -28,16 +30,18 @@ def open_run(config: ConfigDict, workdir: Path, data: dict, model: dict, devices
       UserError: the folder holds a run of another config or other data (the difference is listed), or cannot be written.
     """
     path = workdir / run.CONFIG
+    again = path.exists()
     content = {
         "format": run.FORMAT_VERSION, "config": json.loads(config.to_json()), "data": data, "model": model, "devices": devices,
         "versions": {"fexpr": fexpr.__version__, "python": platform.python_version(), **{p: metadata.version(p) for p in PACKAGES}},
         "command": shlex.join(["python", *sys.argv]),
     } | ({"init": init} if init else {})
-    if path.exists():
+    if again:
         content = _same_run(content, run.read_json(path), workdir)
-    elif workdir.is_dir() and any(p for p in workdir.iterdir() if p.name != run.LOG and not p.name.startswith(".")):
+    elif workdir.is_dir() and any(p for p in workdir.iterdir() if p.name not in LOGS and not p.name.startswith(".")):
         raise UserError(f"{workdir} is not empty and holds no run of fexpr", fix="choose another --workdir")
     run.write_json(path, content)
+    terminal.event("opened", run=str(workdir), again=again, devices=devices, data=data.get("source"), model=model.get("name"))
     return content
 
 
@@ -51,7 +55,7 @@ def start_log(workdir: Path) -> None:
         workdir.mkdir(parents=True, exist_ok=True)
         if not os.access(workdir, os.W_OK):
             raise PermissionError(13, "Permission denied")
-        terminal.log_to(workdir / run.LOG)
+        terminal.log_to(workdir / run.LOG, jax.process_index() if jax.process_count() > 1 else None)
     except OSError as e:
         raise UserError(f"cannot write to the run directory {workdir}: {e.strerror or e}", fix="choose another --workdir") from e
     mirror.push(workdir / run.LOG)  # so that an address that cannot be written to is known before anything is done

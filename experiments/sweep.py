@@ -5,20 +5,22 @@ from __future__ import annotations
 import hashlib
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
 from configs import base
-from experiments import OF_TRIALS, pipeline, program, results, run_dir, transfer
+from experiments import OF_TRIALS, forecast, pipeline, program, results, run_dir, transfer
 from experiments.loop import Point
 from fexpr import mirror, run
+from fexpr.data.dataset import Dataset
 from fexpr.data.splits import Fold
 from fexpr.errors import UserError
 from fexpr.evaluate.sweep import print_sweep, write_sweep_report
 from fexpr.terminal import say
 from fexpr.train import hosts
+from fexpr.train.trials import Engine
 
 
 def sweep(config: ConfigDict, workdir: Path, sweeps: Sequence[str], dry_run: bool = False, only: int | None = None) -> None:
@@ -26,7 +28,7 @@ def sweep(config: ConfigDict, workdir: Path, sweeps: Sequence[str], dry_run: boo
 
     Args:
       sweeps: 'FIELD=V1,V2,...' each (values that hold commas: separated by ';'); every combination is a point.
-      dry_run: only say what would be compiled: programs, trials, memory.
+      dry_run: only say what would be compiled: programs, trials, memory, and what it would take, by a few steps that are thrown away.
       only: train this program alone, counted from 0, and make no table: the others are somebody else's.
 
     Raises:
@@ -47,7 +49,7 @@ def sweep(config: ConfigDict, workdir: Path, sweeps: Sequence[str], dry_run: boo
         else:
             _run(group, workdir)
     if not dry_run and only is None:
-        hosts.on_writer(lambda: _report(points, config.train.monitor, workdir))
+        hosts.on_writer(lambda: make_table(points, config.train.monitor, workdir))
 
 
 def programs(config: ConfigDict, workdir: Path, sweeps: Sequence[str]) -> tuple[list[tuple[Point, dict]],
@@ -60,7 +62,8 @@ def programs(config: ConfigDict, workdir: Path, sweeps: Sequence[str]) -> tuple[
     return points, list(by_program([point for point, _ in points]))
 
 
-def _report(points: Sequence[tuple[Point, dict]], monitor: str, workdir: Path) -> None:
+def make_table(points: Sequence[tuple[Point, dict]], monitor: str, workdir: Path) -> None:
+    """The sweep's table, sorted by validation, and its page, out of finished runs."""
     rows = [_row(point, settings) for point, settings in points]
     page = write_sweep_report(workdir, rows, monitor, run.read_json(points[0][0].workdir / run.METRICS)["source"])
     say()
@@ -111,30 +114,53 @@ def by_program(points: Sequence[Point]) -> Iterator[list[Point]]:
 
 def _run(group: list[Point], workdir: Path) -> None:
     """Trains the points of one program that are not finished, and reports those that have no report."""
-    began = time.monotonic()
     dataset, folds = pipeline.prepare(group[0].config)
     waiting = [group[i] for i in hosts.told([i for i, p in enumerate(group) if not p.finished])]
     if waiting:
         start = transfer.begin(group[0].config, dataset, folds)
-        engine = program.make_engine(waiting, dataset, folds, start)
-        facts = pipeline.describe(group[0].config, dataset, folds, engine, start)
-        infos = hosts.on_writer(lambda: [run_dir.open_run(p.config, p.workdir, **facts) for p in waiting])
-        say(f"trials     {_product(waiting, folds)} = {len(engine.specs)}")
-        name = hashlib.sha256(" ".join(p.workdir.name for p in waiting).encode()).hexdigest()[:12]  # its checkpoints fit these points alone
-        program.train(waiting, dataset, folds, engine, workdir / "programs" / name, start)
-        seconds = (time.monotonic() - began) / len(waiting)
-        hosts.on_writer(lambda: _finish(waiting, infos, seconds, workdir / "programs" / name))
-    hosts.on_writer(lambda: [results.report(p.config, dataset, p.workdir, quiet=True) for p in group
-                             if p in waiting or not (p.workdir / run.REPORT).exists()])
+        train_points(waiting, dataset, folds, start, program_dir(workdir, waiting))
+    hosts.on_writer(lambda: report_points(group, waiting, dataset))
 
 
-def _finish(points: list[Point], infos: list[dict], seconds: float, program_dir: Path) -> None:
-    mirror.remove(program_dir)
+def program_dir(workdir: Path, waiting: Sequence[Point]) -> Path:
+    """Where the checkpoints of a sweep's program lie, which fit these points alone."""
+    return workdir / "programs" / hashlib.sha256(" ".join(p.workdir.name for p in waiting).encode()).hexdigest()[:12]
+
+
+def train_points(points: Sequence[Point], dataset: Dataset, folds: Sequence[Fold], start: transfer.Start | None, folder: Path,
+                 watch: Callable | None = None) -> None:
+    """Opens the run directories of a program's points and trains them to the end; its checkpoints lie in `folder`."""
+    began = time.monotonic()
+    engine = program.make_engine(points, dataset, folds, start)
+    infos = open_points(points, dataset, folds, engine, start)
+    say(f"trials     {_product(points, folds)} = {len(engine.specs)}")
+    program.train(points, dataset, folds, engine, folder, start, watch=watch)
+    hosts.on_writer(lambda: finish_points(points, infos, (time.monotonic() - began) / len(points), folder, engine))
+
+
+def open_points(points: Sequence[Point], dataset: Dataset, folds: Sequence[Fold], engine: Engine,
+                start: transfer.Start | None) -> list[dict]:
+    """What config.json holds of each; errors as of run_dir.open_run."""
+    facts = pipeline.describe(points[0].config, dataset, folds, engine, start)
+    return hosts.on_writer(lambda: [run_dir.open_run(p.config, p.workdir, **facts) for p in points])
+
+
+def finish_points(points: Sequence[Point], infos: Sequence[dict], seconds: float, folder: Path, engine: Engine | None = None) -> None:
+    """Removes what only training needed, and says how long each point took."""
+    if all(folder != point.workdir for point in points):
+        mirror.remove(folder)
     for point, info in zip(points, infos, strict=True):
-        pipeline.finish(point, info, seconds)
+        pipeline.finish(point, info, seconds, engine)
 
 
-def _product(points: list[Point], folds: Sequence[Fold]) -> str:
+def report_points(points: Sequence[Point], anew: Sequence[Point], dataset: Dataset) -> None:
+    """The reports of those trained anew, and of those that have none."""
+    for point in points:
+        if point in anew or not (point.workdir / run.REPORT).exists():
+            results.report(point.config, dataset, point.workdir, quiet=True)
+
+
+def _product(points: Sequence[Point], folds: Sequence[Fold]) -> str:
     seeds = points[0].config.split.seeds
     return " x ".join(pipeline.number_of(n, what) for n, what in ((len(points), "point"), (len(folds), "fold"), (seeds, "seed")))
 
@@ -149,6 +175,7 @@ def _show(group: list[Point]) -> None:
     say(f"trials     {_product(group, folds)} = {plan.trials}")
     say(f"memory     {plan.bytes_needed / 2**30:.2f} GiB a device for {pipeline.number_of(plan.size, 'trial')} at a time, "
         f"{pipeline.number_of(plan.chunks, 'chunk')}; {plan.bytes_limit / 2**30:.2f} GiB may be used")
+    forecast.show(group[0].config, engine)
 
 
 def _row(point: Point, settings: dict) -> dict:

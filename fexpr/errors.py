@@ -24,6 +24,9 @@ class UserError(Exception):
         self.title, self.problems, self.fix = title, tuple(problems), fix
         super().__init__(self.text())
 
+    def __reduce__(self):
+        return UserError, (self.title, self.problems, self.fix)  # whole, also out of another process
+
     def text(self, limit: int = 50) -> str:
         """The whole message; more than `limit` problems are counted rather than listed."""
         lines = [self.title, *(f"  - {p}" for p in self.problems[:limit])]

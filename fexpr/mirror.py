@@ -15,6 +15,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +23,16 @@ from fexpr import stores
 from fexpr.errors import UserError
 from fexpr.stores import is_address
 
-CONFIG, METRICS, LOG, CHECKPOINTS = "config.json", "metrics.json", "log.txt", "checkpoints"  # as in run.py, which takes them from here
+CONFIG, METRICS, LOG, CHECKPOINTS = "config.json", "metrics.json", "log.jsonl", "checkpoints"  # as in run.py, which takes them from here
 OURS = {CONFIG, METRICS, "comparison.json"}  # one of them is in what fexpr leaves
 WHOLE = "_CHECKPOINT_METADATA"
 UNREAD = re.compile(r"(.*/)?(tensorboard|figures|profile|wandb)/")  # drawn anew, or never read here: pushed at the end, never fetched
-CHECKPOINT = re.compile(rf"(?:.*/)?{CHECKPOINTS}/(?:resume/)?[^/]+(?=/)")  # the folder of the checkpoint that a file belongs to
+CHECKPOINT = re.compile(rf"(?:.*/)?{CHECKPOINTS}/(?:resume/[^/]+/)?[^/]+(?=/)")  # the folder of the checkpoint that a file belongs to
 SOON = 5.0  # seconds from one push of a growing file to the next
 
 
 @contextlib.contextmanager
-def opened(place: Path | str, only: Sequence[str] = (), noted: Sequence[str] = ()) -> Iterator[Path]:
+def opened(place: Path | str, only: Sequence[str] = (), noted: Sequence[str] = (), below: Sequence[str] = ()) -> Iterator[Path]:
     """Yields a run directory as a folder of this machine: a path is itself, what lies at an address is fetched.
 
     What is finished in the folder is pushed to its address at once; the rest (log, TensorBoard) when the block ends, well or not. The
@@ -39,8 +40,10 @@ def opened(place: Path | str, only: Sequence[str] = (), noted: Sequence[str] = (
     different files.
 
     Args:
-      only: names of files to read; nothing else is fetched then, and nothing pushed. The address may then be a single file.
+      only: names of files to read, or patterns of them (metrics.*); nothing else is fetched then, and nothing pushed. The address may
+        then be a single file.
       noted: names of files of which it matters only that they are there: they come empty. Goes with `only`.
+      below: files and folders in it, by path, that alone are fetched, of a run directory that is written to.
 
     Raises:
       UserError: the address cannot be read or written; with `only`, nothing is there. Of what the block raises as a UserError, the
@@ -56,7 +59,7 @@ def opened(place: Path | str, only: Sequence[str] = (), noted: Sequence[str] = (
         if only:
             if not names:
                 raise UserError(f"cannot open {address}", ["not found"], fix="check the address")
-            _fetch(store, names, folder, lambda name: not name or name.rpartition("/")[2] in only)
+            _fetch(store, names, folder, lambda name: not name or any(fnmatch(name.rpartition("/")[2], text) for text in only))
             for name in (name for name in names if name.rpartition("/")[2] in noted):
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 (folder / name).touch()
@@ -64,7 +67,8 @@ def opened(place: Path | str, only: Sequence[str] = (), noted: Sequence[str] = (
             return
         _refuse_others(address, names)
         folder.mkdir()
-        _fetch(store, names, folder, lambda name: not UNREAD.match(name))
+        _fetch(store, names, folder, lambda name: not UNREAD.match(name)
+               and (not below or any(name == part or name.startswith(f"{part}/") for part in below)))
         with _Mirror(store, folder) as mirror:
             yield folder
             mirror.push_rest()
@@ -245,7 +249,7 @@ def _fetch(store: stores.Store, names: dict[str, float | None], target: Path, wa
 def _refuse_others(address: str, names: dict[str, float | None]) -> None:
     """Before all of somebody's bucket is fetched."""
     last = {name.rpartition("/")[2] for name in names}
-    if not OURS & last and any(name != LOG and not UNREAD.match(name) for name in names):
+    if not OURS & last and any(name != LOG and not name.startswith(".") and not UNREAD.match(name) for name in names):
         raise UserError(f"{address} is not empty and holds no run of fexpr", fix="choose another address")
 
 

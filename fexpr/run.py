@@ -1,7 +1,7 @@
 """The run directory and the cache: names, formats, atomic writes. What users script against (DESIGN.md, contracts).
 
 A run directory holds `config.json`, `metrics.jsonl`, `predictions.npz`, `metrics.json`, `report.html`, `figures/`,
-`checkpoints/` and `log.txt`. Every file is written under a temporary name and renamed, so that a kill at any instant
+`checkpoints/` and `log.jsonl`. Every file is written under a temporary name and renamed, so that a kill at any instant
 leaves either the old file or the new one, never half of one. Of a run directory at an address it is pushed there then (mirror.py).
 """
 
@@ -27,6 +27,7 @@ READABLE = (1,)  # formats that can be restored; tests/fixtures holds a run of e
 
 CONFIG = mirror.CONFIG
 HISTORY = "metrics.jsonl"
+HISTORY_OF_CHUNK = "metrics.chunk_{}.jsonl"  # while chunks are trained side by side
 PREDICTIONS = "predictions.npz"
 ATTENTION = "attention.npz"  # of networks that weigh the frames of a clip
 METRICS = mirror.METRICS
@@ -117,16 +118,31 @@ def damaged(path: Path | str, why: str) -> UserError:
     return UserError(f"{path} is damaged: {why}", fix="copy it again from where it is whole, or train into another run directory")
 
 
+def history_file(run_dir: Path | str, chunk: int | None) -> Path:
+    """Where the rows of all chunks stand, or those of one that is trained beside others."""
+    return Path(run_dir) / (HISTORY if chunk is None else HISTORY_OF_CHUNK.format(chunk))
+
+
+def history_files(run_dir: Path | str) -> list[Path]:
+    """Those that are there: of all chunks, then of single ones."""
+    own = history_file(run_dir, None)
+    return [own] * own.exists() + sorted(Path(run_dir).glob(HISTORY_OF_CHUNK.format("*")))
+
+
 def read_history(run_dir: Path | str) -> list[dict[str, float]]:
-    """The rows of metrics.jsonl, without a last line that a kill cut short. Empty where there is no file."""
-    path = Path(run_dir) / HISTORY
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return rows
+    """The rows of metrics.jsonl and of its chunks' files, by chunk and epoch, without a last line that a kill cut short.
+
+    A row that stands in both is a chunk's that was being put together; no files: no rows.
+    """
+    rows = {}
+    for path in history_files(run_dir):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:
+                break
+            rows[row.get("chunk", 0), row["epoch"]] = row
+    return [rows[key] for key in sorted(rows)]
 
 
 def _plain(value: object) -> object:

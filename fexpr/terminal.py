@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
+import json
 import logging
 import os
 import signal
@@ -17,6 +19,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from fexpr.errors import RESUMABLE, Preempted, UserError
 
+LOGGER = logging.getLogger("fexpr")
+LOGGER.addHandler(logging.NullHandler())  # what no log takes is not printed either
 BANNER = "bold white on red"  # what must not be missed
 
 console = Console(highlight=False, soft_wrap=True)
@@ -58,14 +62,47 @@ def quiet() -> None:
             cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
 
 
-def log_to(path: Path) -> None:
-    """Sends what libraries log and warn to the file `path`, appended."""
+class _Json(logging.Formatter):
+    """A record as one line of JSON: time with its zone, level, logger, message; an event's own fields; what was raised."""
+
+    def __init__(self, process: int | None):
+        super().__init__()
+        self._process = {} if process is None else {"process": process}
+
+    def format(self, record: logging.LogRecord) -> str:
+        time = datetime.datetime.fromtimestamp(record.created).astimezone().isoformat(timespec="milliseconds")
+        line = {"time": time, "level": record.levelname, "logger": record.name, "message": record.getMessage()}
+        line |= self._process | getattr(record, "fields", {})
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
+def log_to(path: Path, process: int | None = None) -> None:
+    """Sends what libraries log and warn, and `event`s, to the file `path` and no longer to one before; appended, a JSON object a line.
+
+    Args:
+      process: its number, where there are several.
+    """
     root = logging.getLogger()
+    for before in [h for h in root.handlers if isinstance(h.formatter, _Json)]:
+        root.removeHandler(before)
+        before.close()
     handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    if path.stat().st_size:
+        with open(path, "rb") as file:
+            file.seek(-1, os.SEEK_END)
+            if file.read() != b"\n":
+                handler.stream.write("\n")  # a kill cut the last line short
+    handler.setFormatter(_Json(process))
     root.addHandler(handler)
     root.setLevel(logging.INFO)
     logging.captureWarnings(True)
+
+
+def event(name: str, **fields: object) -> None:
+    """Logs a turn in the life of a run, by the logger `fexpr`: its name is the message, its numbers are fields of their own."""
+    LOGGER.info(name, extra={"fields": fields})
 
 
 def error(text: str) -> None:
@@ -89,13 +126,17 @@ def terminated() -> Iterator[Callable[[], bool]]:
 
 def exit_code(command: Callable[[], None]) -> int:
     """Runs a command: 0, or 2 where the user has something to mend, which is said in one message without a traceback; RESUMABLE where
-    it was stopped and can go on."""
+    it was stopped and can go on. What is raised stands in the log too."""
     try:
         command()
     except UserError as e:
+        LOGGER.error(e.text())
         error(e.text())
         return 2
     except Preempted as e:
         error(f"{e}: the same command goes on from there")
         return RESUMABLE
+    except Exception:
+        LOGGER.exception("failed")
+        raise
     return 0

@@ -63,7 +63,7 @@ def test_killed_in_the_second_chunk_it_ends_bit_identical(finished, shared_cache
     assert not (tmp_path / "run" / run.PREDICTIONS).exists()
     done = launch(tmp_path, shared_cache, *arguments)
     assert done.returncode == 0, done.stderr
-    assert "chunk 2" in done.stdout
+    assert "1 of 2 chunks done" in done.stdout
     assert (tmp_path / "run" / run.PREDICTIONS).read_bytes() == (reference / run.PREDICTIONS).read_bytes()
     assert len(run.read_history(tmp_path / "run")) == 12
 
@@ -87,6 +87,8 @@ def test_a_sweep_groups_points_into_programs_and_continues(shared_cache, tmp_pat
     assert "program    2 of 2" in dry.stdout
     assert dry.stdout.count("trials     2 points x 1 fold x 1 seed = 2") == 2
     assert "GiB a device" in dry.stdout
+    assert dry.stdout.count("time       about ") == dry.stdout.count("moved      an epoch and host: ") == 2
+    assert dry.stdout.count("  1,000  ") == 2  # devices, in the table of what others would take
     assert not (tmp_path / "sweep").exists()
 
     first = launch(tmp_path, shared_cache, *aucnn, "--sweep=seed=0")

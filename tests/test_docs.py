@@ -64,7 +64,7 @@ def test_every_command_is_one_that_its_program_takes(words, monkeypatch):
         config_flags.DEFINE_config_file("config", None, "", flag_values=given)
         flags.DEFINE_multi_string("sweep", [], "", flag_values=given)
         flags.DEFINE_bool("dry_run", False, "", flag_values=given)
-        for name in ("workdir", "hosts", "engine", "slurm"):
+        for name in ("workdir", "hosts", "engine", "slurm", "address", "ray"):
             flags.DEFINE_string(name, None, "", flag_values=given)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of how ml_collections loads a file
@@ -81,7 +81,7 @@ def runs():
         (words,) = parameters.values
         if words[0] == "launch.py" and "--help" not in words:
             kept = [re.sub(r"(configs/\w+\.py)(:\w+)?", r"\1:debug", word).replace("=configs/", f"={ROOT}/configs/") for word in words[1:]
-                    if not re.match(r"--(workdir|hosts|engine|slurm|config\.init|config\.data\.source)", word)]
+                    if not re.match(r"--(workdir|hosts|engine|slurm|address|ray|config\.init|config\.data\.source)", word)]
             found[" ".join(kept)] = kept
     return [pytest.param(words, id=name.replace(f"{ROOT}/", "")) for name, words in found.items()]
 

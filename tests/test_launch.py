@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from experiments import run_dir
 from fexpr import run
 from tests.launching import FAST, ROOT, command, environment, launch
 
@@ -47,7 +48,14 @@ def test_the_run_directory_keeps_its_contract(finished):
     assert config["config"]["train"]["epochs"] == 12
     history = run.read_history(workdir)
     assert [row["epoch"] for row in history] == list(range(1, 13))
-    assert {"train_loss", "val_loss", "seconds"} <= history[0].keys()
+    assert {"train_loss", "val_loss", "seconds", "step_seconds", "host_bytes"} <= history[0].keys()
+    assert not {"input_wait", "device_bytes"} & history[0].keys()  # nothing streams; a CPU does not count what its devices take
+    assert config["resources"].keys() == {"trials", "size", "chunks", "bytes_needed", "bytes_limit", "compile_seconds", "host_bytes"}
+    log = [json.loads(line) for line in (workdir / run.LOG).read_text(encoding="utf-8").splitlines()]
+    ours = [line for line in log if line["logger"] == "fexpr"]
+    assert [line["message"] for line in ours] == ["opened", "compiled", *["checkpoint saved"] * 11, "finished"]
+    assert [line["epoch"] for line in ours[2:-1]] == list(range(1, 12))
+    assert ours[-1]["wall_seconds"] == config["wall_seconds"]
     assert set(found["selection"]) == {"last", "best_val", "oracle"}
     assert set(found["split"]) == {"val", "test"}
     assert found["logits"].shape == found["labels"].shape == (len(found["ids"]), len(found["class_names"]))
@@ -109,7 +117,7 @@ def test_killed_at_several_moments_it_ends_bit_identical(finished, shared_cache,
     """In an epoch, in the middle of a save, just after one: really killed, resumed by the same command."""
     _, reference, _ = finished
     workdir = tmp_path / "run"
-    resume = workdir / run.CHECKPOINTS / "resume"
+    resume = workdir / run.CHECKPOINTS / "resume" / "trials_0-0"
     arguments = (AUCNN, *FAST, f"--workdir={workdir}")
 
     def lines():
@@ -121,7 +129,7 @@ def test_killed_at_several_moments_it_ends_bit_identical(finished, shared_cache,
     moments = [
         lambda: lines() >= 1,
         lambda: lines() >= 3 and any("tmp" in p.name for p in resume.glob("*")),
-        lambda: bool(steps()) and steps()[-1] >= 7,
+        lambda: lines() >= 7 and bool(steps()),
     ]
     survived = []
     for moment in moments:
@@ -204,10 +212,11 @@ def test_an_unwritable_workdir(tmp_path, shared_cache):
 def test_somebody_elses_folder_is_left_alone(tmp_path, shared_cache):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.tex").write_text("x")
+    (tmp_path / "thesis" / "log.txt").write_text("of a run by an older version, which would be no hindrance")
     done = launch(tmp_path, shared_cache, AUCNN, "--workdir=thesis")
     assert done.returncode == 2
     assert "not empty and holds no run" in done.stderr
-    assert [p.name for p in (tmp_path / "thesis").iterdir() if p.name != run.LOG] == ["chapter.tex"]
+    assert [p.name for p in (tmp_path / "thesis").iterdir() if p.name not in run_dir.LOGS] == ["chapter.tex"]
 
 
 def test_divergence_says_where(tmp_path, shared_cache):

@@ -61,13 +61,13 @@ def test_files_are_pushed_when_they_are_finished_and_the_rest_at_the_end():
         assert folder.name == "x"
         assert mirror.shown(folder / "a.json") == f"{ADDRESS}/a.json"
         run.write_json(folder / "a.json", {"at": folder / "b"})
-        (folder / "log.txt").write_text("said")
+        (folder / "log.jsonl").write_text("said")
         with pytest.raises(ZeroDivisionError), run.atomic_path(folder / "never") as partial:
             partial.write_text(str(1 / 0))
         assert there() == ["a.json"]
         (folder / ".hidden").write_text("")
         run.write_json(folder / "config.json", {})
-    assert there() == ["a.json", "config.json", "log.txt"]
+    assert there() == ["a.json", "config.json", "log.jsonl"]
     assert not folder.parent.exists()
     with mirror.opened(ADDRESS) as folder:  # nothing that is here already is pushed again
         before = fsspec.filesystem("memory").modified("/bucket/runs/x/a.json")
@@ -93,12 +93,12 @@ def test_what_is_open_twice_is_written_by_both():
 def test_an_interrupted_block_leaves_its_log():
     def interrupted():
         with mirror.opened(ADDRESS) as folder:
-            (folder / "log.txt").write_text("said")
+            (folder / "log.jsonl").write_text("said")
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
-    assert there() == ["log.txt"]
+    assert there() == ["log.jsonl"]
 
 
 def test_a_history_is_pushed_now_and_then(monkeypatch):
@@ -115,7 +115,7 @@ def test_a_history_is_pushed_now_and_then(monkeypatch):
 
 
 def saved(folder, *steps):
-    checkpoints = checkpoint.Checkpoints(folder)
+    checkpoints = checkpoint.Checkpoints(folder, range(1))
     for step in steps:
         checkpoints.save(step, STATE)
     checkpoints.wait()
@@ -127,26 +127,26 @@ def test_checkpoints_are_there_when_they_are_whole(monkeypatch):
     monkeypatch.setattr(stores.Store, "put", lambda store, files: (order.append(list(files)), put(store, files)))
     with mirror.opened(ADDRESS) as folder:
         (folder / "metrics.jsonl").write_text("{}")
-        checkpoints = checkpoint.Checkpoints(folder)
+        checkpoints = checkpoint.Checkpoints(folder, range(1))
         checkpoints.save(1, STATE, [folder / "metrics.jsonl"])
         checkpoints.wait()
         assert order[0] == ["metrics.jsonl"]
-        assert order[2:] == [[f"checkpoints/resume/1/{mirror.WHOLE}"]]
+        assert order[2:] == [[f"checkpoints/resume/trials_0-0/1/{mirror.WHOLE}"]]
         checkpoints.save(2, STATE)
         checkpoints.save(3, STATE)
         checkpoints.wait()
         checkpoints.close()
         write(ADDRESS, "config.json")
-        kept = {name.split("/")[2] for name in there() if name.startswith("checkpoints")}
+        kept = {name.split("/")[3] for name in there() if name.startswith("checkpoints")}
         assert kept == {"2", "3"}
-        write(ADDRESS, "checkpoints/resume/9/manifest.ocdbt")  # half of one, of a process that was killed
+        write(ADDRESS, "checkpoints/resume/trials_0-0/9/manifest.ocdbt")  # half of one, of a process that was killed
     with mirror.opened(ADDRESS) as folder:
-        checkpoints = checkpoint.Checkpoints(folder)
+        checkpoints = checkpoint.Checkpoints(folder, range(1))
         assert checkpoints.latest() == 3
         np.testing.assert_array_equal(checkpoints.restore(3, STATE)["w"], STATE["w"])
         checkpoints.save(9, STATE)
         checkpoints.close()
-        assert f"checkpoints/resume/9/{mirror.WHOLE}" in there()
+        assert f"checkpoints/resume/trials_0-0/9/{mirror.WHOLE}" in there()
         mirror.remove(folder / "checkpoints" / "resume")
         assert not (folder / "checkpoints" / "resume").exists()
         checkpoint.save_variables(folder, "last", STATE)
@@ -168,7 +168,7 @@ def test_what_goes_wrong_in_the_background_is_raised_by_the_next_save(monkeypatc
 
     with pytest.raises(UserError, match=rf"cannot write {ADDRESS}\n  - the disk is full\n.* goes on from what is there"):
         training()
-    assert {name.split("/")[2] for name in there()} == {"1"}
+    assert {name.split("/")[3] for name in there()} == {"1"}
     assert not list((cache_dir() / "mirrors").iterdir())
 
 
@@ -252,7 +252,8 @@ def test_status_of_an_address(capsys):
 def config(monkeypatch):
     """Of a run that takes no time, but for its page, which is not drawn."""
     made = mlp_fer2013.get_config("debug")
-    made.update_from_flattened_dict({"log.tensorboard": False, "evaluate.resamples": 10, "train.epochs": 6, "log.checkpoint_seconds": 0.0})
+    made.update_from_flattened_dict({"log.tensorboard": False, "evaluate.resamples": 10, "train.epochs": 6, "train.batch_size": 0,
+                                     "log.checkpoint_seconds": 0.0})
     made.data.name, made.split.protocol = "toy", "holdout"
     made.model = {"name": "logistic"}
     monkeypatch.setattr(results, "write_page", lambda folder, *_: folder / run.REPORT)
@@ -265,7 +266,7 @@ def test_a_run_whose_upload_fails_and_that_is_told_to_stop_goes_on(config, memor
     put = MemoryFileSystem.put_file
 
     def fails(files, local, remote, **options):
-        if "resume/4/" in remote:
+        if "resume/trials_0-0/8/" in remote:  # two positions an epoch: one step, and its end
             raise OSError("the line is dead")
         put(files, local, remote, **options)
 
@@ -273,7 +274,7 @@ def test_a_run_whose_upload_fails_and_that_is_told_to_stop_goes_on(config, memor
         patch.setattr(MemoryFileSystem, "put_file", fails)
         with pytest.raises(UserError, match="the line is dead"), hosts.run_directory(ADDRESS) as folder:
             fit(config, folder)
-    assert {name.split("/")[2] for name in there() if name.startswith("checkpoints")} == {"2", "3"}
+    assert {name.split("/")[3] for name in there() if name.startswith("checkpoints")} == {"4", "6"}
     assert len(memory.cat_file("/bucket/runs/x/metrics.jsonl").splitlines()) >= 3
     write_line = History.add
 

@@ -23,8 +23,8 @@ def write_page(
     """Writes `figures/*.png` and `report.html`; learning curves come from the folder's metrics.jsonl, if it has one.
 
     `config` is the content of config.json. It may hold, and the report then shows: `config`, `versions`, `devices` {kind, count}, `data`
-    {name, source, rows, groups, group_name, parts: {part: {rows, groups}}}, `model` {name, parameters}, `command`, `wall_seconds`, `notes`
-    [text].
+    {name, source, rows, groups, group_name, parts: {part: {rows, groups}}}, `model` {name, parameters}, `command`, `wall_seconds`,
+    `resources` {bytes_needed, size, chunks, compile_seconds, host_bytes, maybe device_bytes}, `notes` [text].
 
     Args:
       run_dir: where to write. metrics: what `evaluate` returned for `predictions`, the arrays of predictions.npz.
@@ -118,4 +118,20 @@ def _facts(config: dict, metrics: dict, predictions: dict) -> list[tuple[str, st
         facts.append(("devices", f"{devices.get('count', 1)} × {devices.get('kind', 'unknown')}"))
     if "wall_seconds" in config:
         facts.append(("wall time", duration(config["wall_seconds"])))
+    if "resources" in config:
+        facts.append(("resources", _used(config["resources"])))
     return facts
+
+
+def _used(r: dict) -> str:
+    """`resources` of config.json in words."""
+    size = min(r["trials"], r["size"])  # without padding
+    trials = f"{size} trial{'s' * (size > 1)} at a time" + (f" in {r['chunks']} chunks" if r["chunks"] > 1 else "")
+    peak = f", {memory(r['device_bytes'])} at its peak" if "device_bytes" in r else ""
+    needed = f"{memory(r['bytes_needed'])} a device by the compiler’s account{peak}"
+    return f"compiled in {duration(r['compile_seconds'])}; {trials}; {needed}; {memory(r['host_bytes'])} of the process"
+
+
+def memory(size: float) -> str:
+    """Bytes, for people: '312 MiB', '4.2 GiB'."""
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"

@@ -1,7 +1,8 @@
 """Checkpoints of a run directory, and the only file that imports Orbax.
 
-`checkpoints/resume/` holds the whole state of an unfinished run, by step; `checkpoints/last` and `checkpoints/best_val` hold the
-variables (params, batch_stats) of a finished one, with a leading axis of trials. All are host arrays of the real trials: they restore
+`checkpoints/resume/trials_<first>-<last>/` holds the whole state of these trials of an unfinished run, by position, and under `done` what
+is left of it once they are trained; `checkpoints/last` and `checkpoints/best_val` hold the variables (params, batch_stats) of a finished
+run, with a leading axis of trials. All are host arrays of the real trials: they restore
 on any number and kind of devices, and of processes: one writes and reads for all. Orbax writes under a temporary name and renames, so a
 kill leaves the previous checkpoint whole. Of a run directory at an address each goes there when it is whole here (mirror.py).
 """
@@ -22,24 +23,29 @@ from fexpr.errors import UserError
 from fexpr.train import hosts
 
 RESUME = "resume"
+DONE = "done"
 
 
 class Checkpoints:
-    """Saves and restores the state of an unfinished run. Saving happens in the background; one save at a time."""
+    """Saves and restores the state of one chunk of an unfinished run. Saving happens in the background; one save at a time."""
 
-    def __init__(self, run_dir: Path):
-        self._folder = Path(run_dir).absolute() / run.CHECKPOINTS / RESUME
-        self._manager = None
+    def __init__(self, run_dir: Path, trials: range):
+        self._folder = Path(run_dir).absolute() / run.CHECKPOINTS / RESUME / f"trials_{trials[0]}-{trials[-1]}"
+        self._opened = None
         self._pushing: concurrent.futures.Future | None = None
-        hosts.on_writer(self._open)
 
-    def _open(self) -> None:
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._manager = ocp.CheckpointManager(self._folder, options=ocp.CheckpointManagerOptions(
-                max_to_keep=2, cleanup_tmp_directories=True, create=False, multiprocessing_options=_alone()))
-        except OSError as e:
-            raise UserError(f"cannot write {self._folder}: {e.strerror or e}", fix="check the folder's permissions and free space") from e
+    @property
+    def _manager(self) -> ocp.CheckpointManager:
+        """The writer's; opened when it is first needed, for there may be many chunks."""
+        if not self._opened:
+            try:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                self._opened = ocp.CheckpointManager(self._folder, options=ocp.CheckpointManagerOptions(
+                    max_to_keep=2, cleanup_tmp_directories=True, create=False, multiprocessing_options=_alone()))
+            except OSError as e:
+                raise UserError(f"cannot write {self._folder}: {e.strerror or e}",
+                                fix="check the folder's permissions and free space") from e
+        return self._opened
 
     def save(self, step: int, state: Any, after: Sequence[Path] = ()) -> None:
         """`state`: a tree of NumPy arrays. Waits for the save before this one; returns before its own is on disk, and at its address.
@@ -48,12 +54,14 @@ class Checkpoints:
           after: files of the run that must be at its address before the checkpoint is.
 
         Raises:
-          UserError: the one before could not be brought to its address.
+          UserError: the folder cannot be written to, or the one before could not be brought to its address.
         """
-        if self._manager:
-            self._pushed()
-            self._manager.save(step, args=ocp.args.PyTreeSave(state))
-            self._pushing = mirror.later(self._folder, lambda: self._push(step, after))
+        hosts.on_writer(lambda: self._save(step, state, after))
+
+    def _save(self, step: int, state: Any, after: Sequence[Path]) -> None:
+        self._pushed()
+        self._manager.save(step, args=ocp.args.PyTreeSave(state))
+        self._pushing = mirror.later(self._folder, lambda: self._push(step, after))
 
     def _push(self, step: int, after: Sequence[Path]) -> None:
         self._manager.wait_until_finished()
@@ -69,7 +77,8 @@ class Checkpoints:
 
     def latest(self) -> int | None:
         """The step of the newest whole checkpoint, or None."""
-        return hosts.told(self._manager.latest_step() if self._manager else None)
+        steps = [int(p.name) for p in self._folder.glob("*") if p.name.isdigit()] if hosts.is_writer() else []
+        return hosts.told(max(steps, default=None))
 
     def restore(self, step: int, like: Any) -> Any:
         """The state saved at `step`, as NumPy arrays. `like`: the tree of shapes and types expected.
@@ -82,36 +91,44 @@ class Checkpoints:
 
         return hosts.told_arrays(lambda: _restored(read, like, self._folder / str(step)), like)
 
-    def save_tree(self, name: str, tree: Any) -> None:
-        """Writes `tree` under checkpoints/<name>, whole or not at all; returns when it is on disk."""
-        if self._manager:
-            with _checkpointer() as writer:
-                writer.save(self._folder.parent / name, tree, force=True)
-            mirror.push(self._folder.parent / name)
+    def save_done(self, state: Any) -> None:
+        """Writes what is left of the chunk once it is trained, whole or not at all, in the place of its checkpoints."""
+        hosts.on_writer(lambda: self._save_done(state))
 
-    def restore_tree(self, name: str, like: Any) -> Any:
-        """What `save_tree` wrote."""
-        folder = self._folder.parent / name
+    def _save_done(self, state: Any) -> None:
+        with _checkpointer() as writer:
+            writer.save(self._folder / DONE, state, force=True)
+        self._pushed()
+        mirror.push(self._folder / DONE)
+        for step in self._manager.all_steps():
+            self._manager.delete(step)
+        mirror.forget_others(self._folder)
 
+    def done(self) -> bool:
+        """Whether the chunk is trained."""
+        return hosts.told((self._folder / DONE).is_dir() if hosts.is_writer() else None)
+
+    def restore_done(self, like: Any) -> Any:
+        """What `save_done` wrote. Arguments and errors as of `restore`."""
         def read():
             with _checkpointer() as reader:
-                return _restored(lambda a: reader.restore(folder, item=like, restore_args=a), like, folder)
+                return _restored(lambda a: reader.restore(self._folder / DONE, item=like, restore_args=a), like, self._folder / DONE)
 
         return hosts.told_arrays(read, like)
 
     def wait(self) -> None:
         """Until everything saved is on disk, and at its address. Errors as of `save`."""
-        if self._manager:
-            self._manager.wait_until_finished()
+        if self._opened:
+            self._opened.wait_until_finished()
             self._pushed()
 
     def close(self) -> None:
         """Waits, too. Errors as of `save`."""
-        if self._manager:
+        if self._opened:
             try:
                 self._pushed()
             finally:
-                self._manager.close()
+                self._opened.close()
 
 
 def _alone() -> ocp.options.MultiprocessingOptions:

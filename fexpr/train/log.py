@@ -14,11 +14,19 @@ class History:
     """`metrics.jsonl`: one JSON object an epoch. A resumed run keeps the rows that stand before its checkpoint and goes on from there.
 
     At an address it is renewed every few seconds, and must be before a checkpoint that it leads up to (`Checkpoints.save`).
+
+    Args:
+      keep: whether a row that is there stays.
+      chunk: write into a file of this chunk's own, as others train at the same time; who opens the history of all puts them together.
     """
 
-    def __init__(self, run_dir: Path, keep: Callable[[dict[str, float]], bool]):
-        self.path = Path(run_dir) / run.HISTORY
-        run.write_text(self.path, "".join(json.dumps(row) + "\n" for row in run.read_history(run_dir) if keep(row)))
+    def __init__(self, run_dir: Path, keep: Callable[[dict[str, float]], bool], chunk: int | None = None):
+        self.path = run.history_file(run_dir, chunk)
+        rows = [row for row in run.read_history(run_dir) if keep(row)]
+        run.write_text(self.path, "".join(json.dumps(row) + "\n" for row in rows))
+        if chunk is None:
+            for file in run.history_files(run_dir)[1:]:
+                mirror.remove(file)
 
     def add(self, row: dict[str, float]) -> None:
         with open(self.path, "a", encoding="utf-8") as f:

@@ -20,7 +20,7 @@ from fexpr.train import optim
 from fexpr.train.augment import mixup
 from fexpr.train.losses import LOSSES
 from fexpr.train.monitors import MONITORS
-from fexpr.train.views import normalized, predict
+from fexpr.train.views import normalized, predict_pass
 
 NEVER = -1
 
@@ -153,13 +153,37 @@ def init(recipe: Recipe, data: Data, trial: Trial) -> State:
     )
 
 
-def epoch(recipe: Recipe, data: Data, trial: Trial, state: State) -> tuple[State, dict[str, jax.Array]]:
-    """Trains for one epoch, looks at validation and test rows, updates the three choices and early stopping.
+def advance(recipe: Recipe, data: Data, trial: Trial, state: State, said: jax.Array, bounds: jax.Array) -> tuple:
+    """Goes on with an epoch: some of its optimiser steps, some of the forward passes over validation and test rows, and with the last
+    of these its conclusion. How much is done at once changes nothing but when the devices can be asked to stop.
 
-    A trial that is not active passes through unchanged. Returns the state and this epoch's scalars.
+    A trial that is not active passes through unchanged.
+
+    Args:
+      said: float32 [passes, rows, K], what the passes so far have said.
+      bounds: int32 [4], the steps from (incl.) and to (excl.), the passes from and to.
+
+    Returns:
+      The state, `said`, and the epoch's scalars, which mean nothing before the last pass.
     """
-    state = train(recipe, data, trial, state, batches(recipe, data, trial, state.epoch))
-    return conclude(recipe, data, trial, state, predict(recipe, data, trial, evaluated(state)))
+    first, last, begin, end = bounds
+    steps = batches(recipe, data, trial, state.epoch)
+
+    def one_step(i, state):
+        return _train_step(recipe, data, trial, state, jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, i, keepdims=False), steps))[0]
+
+    state = jax.lax.fori_loop(first, last, one_step, state)
+    variables = evaluated(state)
+    said = jax.lax.fori_loop(begin, end, lambda i, said: said.at[i].set(predict_pass(recipe, data, trial, variables, i)), said)
+
+    def concluded(state, said):
+        return conclude(recipe, data, trial, state, said.reshape(-1, said.shape[-1])[: len(trial.eval_rows)])
+
+    def not_yet(state, said):
+        return state, jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(concluded, state, said)[1])
+
+    state, scalars = jax.lax.cond(end == len(said), concluded, not_yet, state, said)
+    return state, said, scalars
 
 
 def batches(recipe: Recipe, data: Data, trial: Trial, epoch_number: jax.Array) -> Batch:
@@ -177,7 +201,7 @@ def batches(recipe: Recipe, data: Data, trial: Trial, epoch_number: jax.Array) -
 
 
 def train(recipe: Recipe, data: Data, trial: Trial, state: State, steps: Batch) -> State:
-    """The optimiser steps on these batches [S, ...], all of an epoch or the next few of it."""
+    """The optimiser steps on these batches [S, ...], whose images came with them."""
     return jax.lax.scan(partial(_train_step, recipe, data, trial), state, steps)[0]
 
 

@@ -38,15 +38,15 @@ class StreamedEngine(Engine):
       part_bytes: of images in a part, 0 = PART_BYTES; a part has at least one step.
 
     Attributes:
-      waited: seconds of the current epoch in which no images were there to compute with.
+      waited: seconds of the current epoch for which this process stood still because no images were there. Its devices may have had the
+        part before to compute meanwhile, so they stood still for no longer than that.
     """
 
     def __init__(self, *args: Any, part_bytes: int = 0, **kwargs: Any):
         super().__init__(*args, **kwargs)
         batch, devices = self.recipe.batch_size, self.mesh.shape["data"]
-        steps = -(-self.trials.train_rows.shape[1] // batch)
-        self._steps = min(steps, max(1, (part_bytes or PART_BYTES) // (batch * int(np.prod(self._images.shape[1:])))))
-        self.parts = -(-steps // self._steps)
+        self._steps = min(self.steps, max(1, (part_bytes or PART_BYTES) // (batch * int(np.prod(self._images.shape[1:])))))
+        self.resumable = self.parts = -(-self.steps // self._steps)
         evaluated_rows = min(self._steps * batch, self.trials.eval_rows.shape[1])
         self._eval_rows = -(-evaluated_rows // devices) * devices
         self._arriving, self._at, self._busy, self.waited = iter(()), 0, None, 0.0
@@ -58,23 +58,24 @@ class StreamedEngine(Engine):
     @functools.cached_property
     def plan(self) -> Plan:
         """Compiles the program of a part's steps."""
-        spread, images = NamedSharding(self.mesh, P("trial")), P(None, "data")
+        spread, images, began = NamedSharding(self.mesh, P("trial")), P(None, "data"), time.monotonic()
         trial, state = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=spread),
                                     (self._abstract_trial(1), self._abstract_state(1)))
-        self._init = self._jit(step.init, donate=False)
+        self._init = self._jit(step.init)
         self._order = jax.jit(partial(_order, self.recipe, self.parts, self._steps), out_shardings=NamedSharding(self.mesh, P()))
         self._say, self._conclude = self._program(_say, P("data"), donate=False), self._program(step.conclude, P(), donate=True)
         given = (jax.eval_shape(self._order, self._data, trial, state.epoch), jax.ShapeDtypeStruct((), np.int32), jax.ShapeDtypeStruct(
             (self._steps, self.recipe.batch_size, *self._images.shape[1:]), np.uint8, sharding=NamedSharding(self.mesh, images)))
         self._train = self._program(_train, (P(), P(), images), donate=True).lower(self._data, trial, state, given).compile()
-        return Plan(len(self.specs), 1, len(self.specs), bytes_of(self._train), int(hosts.gathered([memory_limit()]).min()))
+        seconds = time.monotonic() - began
+        return Plan(len(self.specs), 1, len(self.specs), bytes_of(self._train), int(hosts.gathered([memory_limit()]).min()), seconds)
 
-    def epoch(self, state: State) -> tuple[State, dict[str, jax.Array]]:
-        for i in range(self.parts):
-            state, scalars = self.part(state, i)
+    def advance(self, state: State, first: int, last: int) -> tuple[State, dict[str, jax.Array] | None]:
+        for i in range(first, last):
+            state, scalars = self._part(state, i)
         return state, scalars
 
-    def part(self, state: State, part: int) -> tuple[State, dict[str, jax.Array] | None]:
+    def _part(self, state: State, part: int) -> tuple[State, dict[str, jax.Array] | None]:
         if part == 0 or part != self._at:  # an epoch begins, or is gone on with
             self._batches = self._order(self._data, self._trial, state.epoch)
             self._arriving, self._busy, self.waited = self._read(np.asarray(self._batches.rows)[part:]), None, 0.0

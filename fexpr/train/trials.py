@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import time
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -19,10 +20,12 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from fexpr import run
 from fexpr.errors import UserError
 from fexpr.train import hosts, step
 from fexpr.train.losses import class_weights
 from fexpr.train.step import Data, Recipe, State, Trial
+from fexpr.train.views import passes
 
 # 'standardize': mean and deviation of each channel over the trial's training rows; 'pixel': of each pixel; 'unit': 0 to 1;
 # 'symmetric': -1 to 1; 'none': as they are
@@ -61,13 +64,14 @@ def make_mesh(trials: int, batch_size: int, devices: Sequence[jax.Device] | None
 
 
 class Plan(NamedTuple):
-    """How the trials are laid out: `size` at a time, `chunks` times; memory of one device in bytes."""
+    """How the trials are laid out: `size` at a time, `chunks` times; memory of one device in bytes, and what compiling took."""
 
     trials: int
     size: int
     chunks: int
     bytes_needed: int
     bytes_limit: int
+    compile_seconds: float
 
 
 class Engine:
@@ -82,9 +86,13 @@ class Engine:
       normalize: one of NORMALIZATIONS.
       trial_axis: 'vmap' (all trials of a device at once), 'map' (one after the other: for networks that fill a device alone), or
         'auto': 'map' on CPU, where plain products are faster than batched ones, else 'vmap'.
-      chunk: trials at a time; 0 = as many as fit, by the compiled program's own account of its memory.
+      chunk: trials at a time; 0, or more than fit = as many as fit, by the compiled program's own account of its memory.
       soft: float32 [N,K], for a recipe whose targets are 'soft'.
       start: variables that every trial begins with, all of the model's or some: a tree of NumPy arrays.
+
+    Attributes:
+      parts: what an epoch is made of: its optimiser steps, then forward passes over validation and test rows.
+      resumable: the first so many parts change the state, which can be saved after each of them; the others are made again then.
     """
 
     def __init__(self, recipe: Recipe, images: np.ndarray, labels: np.ndarray, classes: int, specs: Sequence[TrialSpec], mesh: Mesh,
@@ -99,8 +107,16 @@ class Engine:
         self._data = jax.tree.map(lambda x: hosts.place(x, everywhere), Data(self._kept_there(images), labels, soft))
         self._start = start  # on the host: only `init` needs it
         self._chunk = None
+        self.resumable = self.steps
+        self._passes, self._each = passes(self.recipe, self.trials.eval_rows.shape[1])
+        self.parts = self.resumable + self._passes
 
-    parts = 1  # of an epoch: after each the state can be saved
+    waited = None  # seconds of the current epoch without images to compute with, where they are streamed
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of an epoch, of the trial with the most training rows: the others' last ones change nothing."""
+        return -(-self.trials.train_rows.shape[1] // self.recipe.batch_size)
 
     def _kept_there(self, images: np.ndarray) -> np.ndarray:
         """The images that lie on the devices all the time."""
@@ -109,21 +125,24 @@ class Engine:
     @functools.cached_property
     def plan(self) -> Plan:
         """Compiles the program, for fewer trials at a time if it would not fit. Takes as long as compiling does."""
-        share, limit = self.mesh.shape["trial"], int(hosts.gathered([memory_limit()]).min())
+        share, limit, began = self.mesh.shape["trial"], int(hosts.gathered([memory_limit()]).min()), time.monotonic()
         size = -(-min(self._wanted or len(self.specs), len(self.specs)) // share) * share
-        program = self._compiled_epoch(size)
-        if not self._wanted and bytes_of(program) > limit and size > share:
+        program = self._compiled(size)
+        if bytes_of(program) > limit and size > share:
             size = max(share, int(size * limit / bytes_of(program)) // share * share)
-            program = self._compiled_epoch(size)
-        self._epoch = program
-        self._init = self._jit(step.init, donate=False)
-        return Plan(len(self.specs), size, -(-len(self.specs) // size), bytes_of(program), limit)
+            program = self._compiled(size)
+        self._advance = program
+        self._init = self._jit(step.init)
+        return Plan(len(self.specs), size, -(-len(self.specs) // size), bytes_of(program), limit, time.monotonic() - began)
 
     def load(self, chunk: int) -> None:
         """Makes the trials of this chunk (0 .. plan.chunks - 1) those that `init` and `epoch` are about."""
-        start = chunk * self.plan.size
-        self._chunk = range(start, min(start + self.plan.size, len(self.specs)))
-        self._trial = self._put(jax.tree.map(lambda x: x[start : start + self.plan.size], self.trials))
+        self._chunk = self.trials_of(chunk, self.plan.size)
+        self._trial = self._put(jax.tree.map(lambda x: x[self._chunk.start : self._chunk.stop], self.trials))
+
+    def trials_of(self, chunk: int, size: int) -> range:
+        """The numbers of a chunk's trials, of chunks of this size."""
+        return range(chunk * size, min((chunk + 1) * size, len(self.specs)))
 
     def init(self) -> State:
         """Fresh states of the chunk, on the devices."""
@@ -132,11 +151,22 @@ class Engine:
 
     def epoch(self, state: State) -> tuple[State, dict[str, jax.Array]]:
         """One epoch of every trial of the chunk. `state` is donated. The scalars come back as arrays, not yet waited for."""
-        return self._epoch(self._data, self._trial, state)
+        return self.advance(state, 0, self.parts)
 
-    def part(self, state: State, part: int) -> tuple[State, dict[str, jax.Array] | None]:
-        """The next part of an epoch, 0 .. parts - 1, as `epoch`; scalars come with the last one alone."""
-        return self.epoch(state)
+    def advance(self, state: State, first: int, last: int) -> tuple[State, dict[str, jax.Array] | None]:
+        """The parts first .. last - 1 of an epoch, as `epoch`; scalars come with the last part alone.
+
+        Parts are taken in their order; a restored state goes on at no later one than `resumable`.
+        """
+        steps = self.resumable
+        if first <= steps:
+            self._said = hosts.place(np.zeros((self.plan.size, *self._said_shape()), np.float32), NamedSharding(self.mesh, P("trial")))
+        bounds = np.array([min(first, steps), min(last, steps), max(first - steps, 0), max(last - steps, 0)], np.int32)
+        state, self._said, scalars = self._advance(self._data, self._trial, state, self._said, bounds)
+        return state, scalars if last == self.parts else None
+
+    def _said_shape(self) -> tuple[int, int, int]:
+        return self._passes, self._each * self.mesh.shape["data"], self.trials.class_weights.shape[1]
 
     def to_host(self, tree: Any) -> Any:
         """NumPy arrays of the chunk's real trials, whatever the devices: what checkpoints and predictions are made from."""
@@ -146,9 +176,9 @@ class Engine:
         """The inverse of `to_host`, onto this engine's devices (which may be others than those the state came from)."""
         return self._put(state)
 
-    def abstract(self) -> State:
-        """Shapes and types of `to_host(init())` without computing it."""
-        return self._abstract_state(len(self._chunk))
+    def abstract(self, trials: int | None = None) -> State:
+        """Shapes and types of `to_host(init())` of so many trials (those of the chunk) without computing it."""
+        return self._abstract_state(trials or len(self._chunk))
 
     def abstract_params(self) -> Any:
         """Shapes of one trial's parameters; nothing is compiled."""
@@ -162,11 +192,13 @@ class Engine:
     def _abstract_trial(self, size: int) -> Trial:
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype), self.trials)
 
-    def _compiled_epoch(self, size: int) -> jax.stages.Compiled:
+    def _compiled(self, size: int) -> jax.stages.Compiled:
         spread = NamedSharding(self.mesh, P("trial"))
+        said = jax.ShapeDtypeStruct((size, *self._said_shape()), np.float32)
         shapes = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=spread),
-                              (self._abstract_trial(size), self._abstract_state(size)))
-        return self._jit(step.epoch, donate=True).lower(self._data, *shapes).compile()
+                              (self._abstract_trial(size), self._abstract_state(size), said))
+        bounds = jax.ShapeDtypeStruct((4,), np.int32)
+        return self._jit(step.advance, 3, (P(),), donated=(2, 3)).lower(self._data, *shapes, bounds).compile()
 
     def _put(self, tree: Any) -> Any:
         """Pads the trials to the program's size by repeating the last (its copies are computed and thrown away), over the mesh."""
@@ -176,17 +208,19 @@ class Engine:
 
         return jax.tree.map(put, tree)
 
-    def _jit(self, one: Any, donate: bool) -> Any:
+    def _jit(self, one: Any, by_trial: int = 1, shared: tuple = (), donated: tuple = ()) -> Any:
+        """`one(recipe, data, *by trial, *shared)` for all trials of the mesh."""
         one = partial(one, self.recipe)
 
         def many(data, *rest):
+            mine, others = rest[:by_trial], rest[by_trial:]
             if self._trial_axis == "map":
-                return jax.lax.map(lambda per_trial: one(data, *per_trial), rest)
-            return jax.vmap(lambda *per_trial: one(data, *per_trial))(*rest)
+                return jax.lax.map(lambda per_trial: one(data, *per_trial, *others), mine)
+            return jax.vmap(lambda *per_trial: one(data, *per_trial, *others))(*mine)
 
-        arguments = (P(), P("trial"), P("trial")) if donate else (P(), P("trial"))
+        arguments = (P(), *[P("trial")] * by_trial, *shared)
         program = jax.shard_map(many, mesh=self.mesh, in_specs=arguments, out_specs=P("trial"), check_vma=False)
-        return jax.jit(program, donate_argnums=(2,) if donate else ())
+        return jax.jit(program, donate_argnums=donated)
 
 
 def use_every_core() -> None:
@@ -197,6 +231,12 @@ def use_every_core() -> None:
     """
     if "host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
+
+
+def keep_compiled() -> None:
+    """Compiled programs are kept in the cache folder: a second run of the same shapes compiles nothing."""
+    jax.config.update("jax_compilation_cache_dir", str(run.cache_dir() / "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 def memory_limit() -> int:

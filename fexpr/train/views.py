@@ -50,31 +50,42 @@ def predict_views(
     return mean_prediction(said)
 
 
-def predict(recipe: Recipe, data: Data, trial: Trial, variables: Any) -> jax.Array:
-    """Logits of the trial's eval_rows, float32 [m, K], in forward passes of `eval_batch` rows, shared out over the axis `data`."""
-    m, d = len(trial.eval_rows), recipe.data_devices
-    per_pass = min(recipe.eval_batch, -(-m // d))
-    passes = -(-m // (d * per_pass))
-    rows = jnp.pad(trial.eval_rows, (0, passes * d * per_pass - m)).reshape(d, passes, per_pass)
+def passes(recipe: Recipe, rows: int) -> tuple[int, int]:
+    """How many forward passes this many rows take, and how many rows each device sees in one."""
+    each = min(recipe.eval_batch, -(-rows // recipe.data_devices))
+    return -(-rows // (recipe.data_devices * each)), each
+
+
+def predict_pass(recipe: Recipe, data: Data, trial: Trial, variables: Any, number: jax.Array) -> jax.Array:
+    """Logits of the trial's eval_rows of one forward pass, 0 .. passes - 1, of all devices on `data`: float32 [devices x rows, K]."""
+    d, (count, each) = recipe.data_devices, passes(recipe, len(trial.eval_rows))
+    rows = jnp.pad(trial.eval_rows, (0, count * d * each - len(trial.eval_rows))).reshape(count, d, each)[number]
     rows = rows[jax.lax.axis_index("data")] if d > 1 else rows[0]
-    return _said(recipe, trial, variables, rows, lambda rows_B: data.images[rows_B])[:m]
+    return _said(recipe, trial, variables, rows[None], lambda rows_B: data.images[rows_B])
+
+
+def predict(recipe: Recipe, data: Data, trial: Trial, variables: Any) -> jax.Array:
+    """Logits of all of the trial's eval_rows, float32 [m, K]."""
+    m = len(trial.eval_rows)
+    said = jax.lax.map(lambda i: predict_pass(recipe, data, trial, variables, i), jnp.arange(passes(recipe, m)[0]))
+    return said.reshape(-1, said.shape[-1])[:m]
 
 
 def predict_images(recipe: Recipe, trial: Trial, variables: Any, images: jax.Array) -> jax.Array:
     """Logits of images that are not in the data: of a device's share uint8 [R, H, W, C], float32 [R x devices, K] of all shares."""
-    passes = -(-len(images) // recipe.eval_batch)
-    padded = jnp.pad(images, ((0, passes * recipe.eval_batch - len(images)), (0, 0), (0, 0), (0, 0)))
-    logits = _said(recipe, trial, variables, padded.reshape(passes, -1, *images.shape[1:]), lambda images_B: images_B)
-    return logits.reshape(recipe.data_devices, passes * recipe.eval_batch, -1)[:, : len(images)].reshape(-1, logits.shape[-1])
+    count = -(-len(images) // recipe.eval_batch)
+    padded = jnp.pad(images, ((0, count * recipe.eval_batch - len(images)), (0, 0), (0, 0), (0, 0)))
+    logits = _said(recipe, trial, variables, padded.reshape(count, -1, *images.shape[1:]), lambda images_B: images_B)
+    return logits.reshape(recipe.data_devices, count * recipe.eval_batch, -1)[:, : len(images)].reshape(-1, logits.shape[-1])
 
 
-def _said(recipe: Recipe, trial: Trial, variables: Any, passes: jax.Array, images_of: Callable[[jax.Array], jax.Array]) -> jax.Array:
+def _said(recipe: Recipe, trial: Trial, variables: Any, given: jax.Array, images_of: Callable[[jax.Array], jax.Array]) -> jax.Array:
     """Logits of passes [P, B, ...], those of all devices one after the other: float32 [devices x P x B, K]."""
     def forward(what):
         images = images_of(what).astype(jnp.float32)
         return predict_views(recipe.model, variables, images, trial.mean, trial.std, recipe.precision, recipe.tta)
 
-    logits = jax.lax.map(forward, passes) if len(passes) > 1 else forward(passes[0])[None]
+    logits = jax.lax.map(forward, given) if len(given) > 1 else forward(given[0])[None]
     if recipe.data_devices > 1:
         logits = jax.lax.all_gather(logits, "data")
     return logits.reshape(-1, logits.shape[-1])

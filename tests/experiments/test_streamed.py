@@ -31,7 +31,7 @@ def test_as_with_all_images_in_memory(tmp_path, monkeypatch, capsys):
     np.testing.assert_array_equal(resident["ids"], streamed["ids"])
     np.testing.assert_allclose(resident["logits"], streamed["logits"], rtol=0, atol=1e-5)
 
-    part, calls = streaming.StreamedEngine.part, []
+    part, calls = streaming.StreamedEngine._part, []
 
     def stopped(engine, state, i):
         calls.append(i)
@@ -39,7 +39,7 @@ def test_as_with_all_images_in_memory(tmp_path, monkeypatch, capsys):
             os.kill(os.getpid(), signal.SIGTERM)
         return part(engine, state, i)
 
-    monkeypatch.setattr(streaming.StreamedEngine, "part", stopped)
+    monkeypatch.setattr(streaming.StreamedEngine, "_part", stopped)
     with pytest.raises(Preempted, match=r"stopped by SIGTERM after \d+% of epoch 2, which is saved"):
         fitted(tmp_path / "stopped", True)
     assert calls[-1] == 0  # the first part of the second epoch
@@ -47,6 +47,9 @@ def test_as_with_all_images_in_memory(tmp_path, monkeypatch, capsys):
     gone_on = fitted(tmp_path / "stopped", True)
     assert "of the next" in capsys.readouterr().out
     np.testing.assert_array_equal(gone_on["logits"], streamed["logits"])
+    first, second = run.read_history(tmp_path / "stopped")
+    assert {"step_seconds", "input_wait"} <= first.keys()
+    assert "step_seconds" not in second  # this process did not see it begin
 
 
 @pytest.mark.parametrize(("name", "frames", "words"), [

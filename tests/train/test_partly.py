@@ -62,7 +62,7 @@ def test_over_devices_and_resumed_it_is_the_same_trial(frozen, tmp_path):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), spread.variables, frozen.variables)
     engine = toy.engine(SPECS, devices=2, frozen=FIRST, clip_norm=0.0)
     half = engine.to_host(engine.epoch(engine.init())[0])
-    saved = checkpoint.Checkpoints(tmp_path)
+    saved = checkpoint.Checkpoints(tmp_path, range(len(SPECS)))
     saved.save(1, half)
     saved.wait()
     state = engine.to_devices(saved.restore(1, engine.abstract()))

@@ -1,0 +1,127 @@
+"""The Ray engine through launch.py: the predictions of the local engine, whatever dies, fails or is interrupted on the way."""
+
+import signal
+import subprocess
+import time
+import warnings
+
+import pytest
+
+from experiments import ray_engine
+from fexpr import run
+from fexpr.errors import UserError
+from tests.launching import ROOT, command, environment, launch
+
+EPOCHS = 150
+TINY = (f"--config={ROOT}/configs/aucnn_samm.py:debug", "--config.model.name=logistic", "--config.data.synthetic_clips=20",
+        "--config.evaluate.resamples=10", "--config.log.tensorboard=False", "--config.log.checkpoint_seconds=0")
+FOLDS = (*TINY, "--config.experiment=cross_validate", "--config.split.protocol=group_k_fold", "--config.split.folds=4",
+         f"--config.train.epochs={EPOCHS}")
+SWEEP = (*TINY, "--sweep=train.batch_size=8,16")
+MEMORY = "--ray=memory=100MiB"
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    """A head without cores and two nodes with one each: really three raylets, with object stores of their own."""
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from ray.cluster_utils import Cluster
+
+        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+        made.nodes_of_ours = [made.add_node(num_cpus=1) for _ in range(2)]
+        made.wait_for_nodes()
+        yield made
+        made.shutdown()
+
+
+def rows(workdir):
+    return [sum(1 for row in run.read_history(workdir) if row.get("chunk", 0) == chunk) for chunk in (0, 1)]
+
+
+def wait_for(condition, process, deadline=180):
+    end = time.monotonic() + deadline
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.02)
+
+
+def test_folds_over_nodes_one_of_which_dies(tmp_path, cache, cluster):
+    workdir = tmp_path / "run"
+    arguments = (*FOLDS, f"--workdir={workdir}", "--engine=ray", f"--address={cluster.address}", MEMORY)
+
+    def begin():
+        return subprocess.Popen(command(*arguments), cwd=tmp_path, env=environment(cache), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                text=True)
+
+    process = begin()
+    wait_for(lambda: min(rows(workdir)) >= 3, process)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, "interrupted: the same command goes on" in err) == (130, True), err
+    before = rows(workdir)
+    assert max(before) < EPOCHS
+
+    process = begin()
+    wait_for(lambda: min(rows(workdir)) >= max(before) + 3, process)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        cluster.remove_node(cluster.nodes_of_ours[0], allow_graceful=False)  # as a machine that loses its power
+        cluster.add_node(num_cpus=1)
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    assert "try 2" in out
+    done = launch(tmp_path, cache, *FOLDS, f"--workdir={tmp_path / 'local'}")
+    assert done.returncode == 0, done.stderr
+    assert (workdir / run.PREDICTIONS).read_bytes() == (tmp_path / "local" / run.PREDICTIONS).read_bytes()
+    assert rows(workdir) == [EPOCHS, EPOCHS]
+    assert not list(workdir.glob("*chunk*"))  # put together
+    assert not (workdir / run.CHECKPOINTS / "resume").exists()
+
+
+def test_a_sweep_some_of_whose_programs_fail(tmp_path, cache):
+    arguments = (*SWEEP, "--sweep=optimizer.learning_rate=1e-3,1e-2", "--config.train.epochs=3")
+    assert launch(tmp_path, cache, *arguments, f"--workdir={tmp_path / 'local'}").returncode == 0
+    ray = (*arguments, f"--workdir={tmp_path / 'ray'}", "--engine=ray", MEMORY)
+    (broken := tmp_path / "ray" / "batch_size=16,learning_rate=0.001").mkdir(parents=True)
+    (broken / "holiday.txt").write_text("somebody else's")
+    done = launch(tmp_path, cache, *ray)
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False), done.stderr
+    assert "1 of 2 tasks failed" in done.stderr
+    assert "is not empty and holds no run of fexpr" in done.stderr
+    (broken / "holiday.txt").unlink()
+    done = launch(tmp_path, cache, *ray)
+    assert done.returncode == 0, done.stderr
+    assert "batch_size=8" not in done.stdout.partition("ROC-AUC")[0].partition("cluster")[2]  # finished before
+    for found in (tmp_path / "local").glob("batch_size=*"):
+        assert (found / run.PREDICTIONS).read_bytes() == (tmp_path / "ray" / found.name / run.PREDICTIONS).read_bytes()
+    assert len(run.read_json(tmp_path / "ray" / "sweep.json")["points"]) == 4
+    done = launch(tmp_path, cache, *ray)  # nothing is left to train
+    assert (done.returncode, "cluster" in done.stdout) == (0, False), done.stderr
+
+
+@pytest.mark.parametrize(("text", "expected"), [
+    ("", (1, 0, ray_engine.PROCESS + 200, 3)), ("gpus=0.5 cpus=4", (4, 0.5, ray_engine.PROCESS + 200, 3)),
+    ("memory=8GiB retries=0", (1, 0, 8 * 2**30, 0)), ("memory=512MiB", (1, 0, 512 * 2**20, 3)),
+])
+def test_what_a_task_needs(text, expected):
+    need = ray_engine.needs(text, False, 100)
+    assert (need.cpus, need.gpus, need.memory, need.retries) == expected
+    assert ray_engine.needs("cpus=2", True, 0).gpus == 1
+
+
+@pytest.mark.parametrize("text", ["gpu=1", "gpus=one", "memory=8", "cpus=2GiB", "gpus"])
+def test_needs_that_cannot_be_read(text):
+    with pytest.raises(UserError, match="is not understood"):
+        ray_engine.needs(text, False, 0)
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    ((f"--config={ROOT}/configs/lab_circles.py:debug", "--engine=ray"), "--engine=ray: experiment='lab_circles' is of one process"),
+    ((*TINY, "--engine=ray", "--address=localhost:1"), "--address=localhost:1: no Ray cluster answers there"),
+])
+def test_mistakes(tmp_path, cache, arguments, message):
+    done = launch(tmp_path, cache, *arguments)
+    assert (done.returncode, message in done.stderr, "Traceback" in done.stderr) == (2, True, False), done.stderr

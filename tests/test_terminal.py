@@ -1,0 +1,53 @@
+"""The log file: a JSON object a line, whoever writes it."""
+
+import datetime
+import json
+import logging
+import warnings
+
+import pytest
+
+from fexpr import terminal
+from fexpr.errors import UserError
+
+
+@pytest.fixture
+def lines(tmp_path):
+    """Reads the log that is written from here on; it begins with a line that a kill cut short."""
+    path, root = tmp_path / "log.jsonl", logging.getLogger()
+    before = list(root.handlers), root.level
+    path.write_text('{"time": "2026-')
+    terminal.log_to(path, process=0)
+    yield lambda: [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()[1:]]
+    for handler in set(root.handlers) - set(before[0]):
+        root.removeHandler(handler)
+        handler.close()
+    root.setLevel(before[1])
+    logging.captureWarnings(False)
+
+
+def test_a_record_is_one_line(lines):
+    terminal.event("checkpoint saved", epoch=3, seconds=0.5)
+    logging.getLogger("library").info("two\nlines, %d words", 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        warnings.warn("careful", UserWarning)
+    ours, library, warned = lines()
+    assert datetime.datetime.fromisoformat(ours.pop("time")).tzinfo
+    assert ours == {"level": "INFO", "logger": "fexpr", "message": "checkpoint saved", "process": 0, "epoch": 3, "seconds": 0.5}
+    assert (library["logger"], library["message"]) == ("library", "two\nlines, 4 words")
+    assert warned["level"] == "WARNING"
+    assert "careful" in warned["message"]
+
+
+def test_what_ends_a_command_stands_in_the_log(lines, capsys):
+    def command(error):
+        raise error
+
+    assert terminal.exit_code(lambda: command(UserError("no such file", fix="give another"))) == 2
+    with pytest.raises(ZeroDivisionError):
+        terminal.exit_code(lambda: command(ZeroDivisionError("by zero")))
+    mended, failed = lines()
+    assert mended["message"] == "no such file\nWhat to do: give another"
+    assert failed["exception"].endswith("ZeroDivisionError: by zero")
+    assert "Traceback" not in capsys.readouterr().err
