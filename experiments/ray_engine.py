@@ -40,7 +40,7 @@ try:
 except ImportError as e:
     raise UserError("--engine=ray needs Ray, which is not installed", fix="pip install ray, or leave --engine away") from e
 
-PASSED_ON = ("FEXPR_CACHE_DIR", "XLA_FLAGS", "WANDB_API_KEY")  # of the environment, where they are set
+PASSED_ON = re.compile("FEXPR_|XLA_|AWS_|GOOGLE_|WANDB_")  # of the environment
 GIB = 2**30
 PROCESS = 1 * GIB  # of a worker: Python, JAX and their libraries
 WHOLE = " [all]"  # name of the task that puts chunks together
@@ -91,7 +91,8 @@ def run_all(config: ConfigDict, workdir: Path, sweeps: Sequence[str], address: s
     if waiting:
         with _cluster(address):
             _train(waiting, workdir, bool(sweeps), asked)
-        mirror.pull(workdir)
+        for point in (point for group in groups for point in group):
+            mirror.pull(point.workdir)  # what the workers have brought to its address, if it has one
     if sweeps:
         sweep.make_table(settings, config.train.monitor, workdir)
     else:
@@ -101,7 +102,7 @@ def run_all(config: ConfigDict, workdir: Path, sweeps: Sequence[str], address: s
 @contextlib.contextmanager
 def _cluster(address: str | None) -> Iterator[None]:
     _check_answers(address)
-    environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    environment = {name: value for name, value in os.environ.items() if PASSED_ON.match(name)}
     local = {} if address or os.environ.get("RAY_ADDRESS") else {"include_dashboard": False}
     try:
         ray.init(address, log_to_driver=False, logging_level="ERROR", **local,

