@@ -54,7 +54,7 @@ def main(_):
     from experiments.sweep import programs, sweep
     from fexpr.data.prepare import resolve_source
     from fexpr.train import hosts
-    from fexpr.train.trials import keep_compiled, use_every_core
+    from fexpr.train.devices import keep_compiled, use_every_core
 
     config = _CONFIG.value
     base.validate(config)

@@ -48,12 +48,12 @@ def fexpr_pass(arguments: argparse.Namespace):
     import jax
 
     from fexpr import models
-    from fexpr.train import trials
+    from fexpr.train import devices, trials
     from fexpr.train.augment import Augment
     from fexpr.train.step import Recipe
 
     if arguments.folds > 1 and arguments.device == "cpu":
-        trials.use_every_core()  # as launch.py does where there are several trials
+        devices.use_every_core()  # as launch.py does where there are several trials
     images, labels, train = data(arguments.steps, channels_of(arguments.network))
     mesh = trials.make_mesh(arguments.folds, BATCH)
     variant = {"variant": "saliency"} if arguments.network == "deep_emotion" else {}

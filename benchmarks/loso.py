@@ -53,12 +53,12 @@ def fexpr_pass(arguments: argparse.Namespace):
     import jax
 
     from fexpr import models
-    from fexpr.train import trials
+    from fexpr.train import devices, trials
     from fexpr.train.augment import Augment
     from fexpr.train.step import Recipe
 
     if arguments.device == "cpu":
-        trials.use_every_core()
+        devices.use_every_core()
     images, labels, subjects = data()
     recipe = Recipe(models.build("htnet", num_classes=CLASSES, **MODEL), Augment("flow"), loss="cross_entropy", targets="class",
                     batch_size=arguments.batch, epochs=arguments.epochs, optimizer="adam")

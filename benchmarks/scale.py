@@ -69,13 +69,10 @@ def make_engine(arguments: argparse.Namespace):
 
 def work(arguments: argparse.Namespace) -> None:
     """One process of a job: constants, prediction and epochs as one line of JSON."""
-    import jax
-
     from experiments import cost, forecast
-    from fexpr import run
-    from fexpr.train import calibrate, hosts, resources
+    from fexpr.train import calibrate, devices, hosts, resources
 
-    jax.config.update("jax_compilation_cache_dir", str(run.cache_dir() / "compiled"))
+    devices.keep_compiled()
     if arguments.hosts:
         hosts.join(arguments.hosts)
     engine = make_engine(arguments)

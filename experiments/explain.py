@@ -31,6 +31,7 @@ from fexpr.evaluate import inside
 from fexpr.models import layers
 from fexpr.recognizer import Network, Recognizer, in_batches
 from fexpr.stores import place
+from fexpr.train import devices
 
 PATCH, STRIDE = 8, 4  # pixels, of the patch that hides a part of the image
 COPIES, NOISE = 24, 0.15  # of SmoothGrad: noisy images, and their noise's deviation as a share of the image's range
@@ -290,5 +291,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 if __name__ == "__main__":
     terminal.quiet()
-    jax.config.update("jax_compilation_cache_dir", str(run.cache_dir() / "compiled"))
+    devices.keep_compiled()
     sys.exit(main())

@@ -20,7 +20,7 @@ from experiments import labs, run_dir
 from fexpr import models, run
 from fexpr.evaluate import plots
 from fexpr.terminal import say
-from fexpr.train import trials
+from fexpr.train import devices
 
 NETWORKS = {
     "logistic regression": {"name": "logistic"},
@@ -44,7 +44,7 @@ def circles(config: ConfigDict, workdir: Path) -> None:
     folds = list(StratifiedKFold(config.split.folds, shuffle=True, random_state=config.split.seed).split(points, labels))
     source = "scikit-learn make_circles(1000, noise=0.1, random_state=1)"
     info = run_dir.open_run(config, workdir, data={"name": "circles", "source": source, "rows": len(points), "folds": len(folds)},
-                            model={"name": ", ".join(NETWORKS)}, devices=trials.devices())
+                            model={"name": ", ".join(NETWORKS)}, devices=devices.facts())
     say(f"data       {source}: 1,000 points, 2 classes")
     say(f"split      {len(folds)} stratified folds: train {len(folds[0][0])}, test {len(folds[0][1])}")
     say(f"devices    {info['devices']['count']} x {info['devices']['kind']}")

@@ -20,7 +20,7 @@ from fexpr import run
 from fexpr.data.digits import Digits, load, moved
 from fexpr.evaluate import plots
 from fexpr.terminal import say
-from fexpr.train import checkpoint, trials
+from fexpr.train import checkpoint, devices
 from fexpr.train.step import Data
 from fexpr.train.views import predict
 
@@ -44,7 +44,7 @@ def digits(config: ConfigDict, workdir: Path) -> None:
     data = load(config)
     dataset, folds = data.dataset, data.folds
     run_dir.open_run(config, workdir, data=pipeline.describe_data(config, dataset, folds), model={"name": " and ".join(NETWORKS)},
-                     devices=trials.devices())
+                     devices=devices.facts())
     say(f"data       {dataset.source}: {len(dataset):,} images, 10 classes; tested {data.movement}")
     say(f"split      {len(folds)} fold{'s' * (len(folds) > 1)}: train {len(folds[0].train):,}, val {len(folds[0].val):,}, "
         f"test {len(folds[0].test):,} images")

@@ -15,7 +15,7 @@ from fexpr import models, run
 from fexpr.data.dataset import Dataset
 from fexpr.data.splits import Fold
 from fexpr.terminal import BANNER, event, say
-from fexpr.train import hosts, resources, trials
+from fexpr.train import devices, hosts, resources, trials
 
 
 def prepare(config: ConfigDict) -> tuple[Dataset, list[Fold]]:
@@ -70,7 +70,7 @@ def describe(config: ConfigDict, dataset: Dataset, folds: Sequence[Fold], engine
     if start and start.trunk:
         parameters += models.count_parameters(start.trunk["params"])
     model = {"name": config.model.name, "parameters": parameters} | ({"trained": trained} if trained != parameters else {})
-    return {"data": describe_data(config, dataset, folds), "model": model, "devices": trials.devices(),
+    return {"data": describe_data(config, dataset, folds), "model": model, "devices": devices.facts(),
             "init": start.facts if start else None}
 
 

@@ -23,7 +23,7 @@ from fexpr import mirror, run, terminal
 from fexpr.data.dataset import Dataset
 from fexpr.data.splits import Fold
 from fexpr.errors import UserError
-from fexpr.train import trials
+from fexpr.train import devices
 
 TOKEN = ".ray.json"  # in the run directory: written by launch.py, looked for by the workers
 
@@ -151,5 +151,5 @@ def _use_devices(fraction: float) -> None:
     """Before JAX is used; a worker may get several tasks of one kind."""
     if fraction < 1:
         os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{0.9 * fraction:.3f}"
-    trials.keep_compiled()
-    trials.use_every_core(int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1)))
+    devices.keep_compiled()
+    devices.use_every_core(int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1)))

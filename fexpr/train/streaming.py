@@ -19,9 +19,9 @@ import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from fexpr.train import hosts, step
+from fexpr.train import devices, hosts, step
 from fexpr.train.step import Batch, Data, Recipe, State, Trial, evaluated
-from fexpr.train.trials import Engine, Plan, bytes_of, memory_limit
+from fexpr.train.trials import Engine, Plan, bytes_of
 from fexpr.train.views import predict_images
 
 PART_BYTES = 32 * 2**20  # of images in a part
@@ -44,11 +44,11 @@ class StreamedEngine(Engine):
 
     def __init__(self, *args: Any, part_bytes: int = 0, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        batch, devices = self.recipe.batch_size, self.mesh.shape["data"]
+        batch, share = self.recipe.batch_size, self.mesh.shape["data"]
         self._steps = min(self.steps, max(1, (part_bytes or PART_BYTES) // (batch * int(np.prod(self._images.shape[1:])))))
         self.resumable = self.parts = -(-self.steps // self._steps)
         evaluated_rows = min(self._steps * batch, self.trials.eval_rows.shape[1])
-        self._eval_rows = -(-evaluated_rows // devices) * devices
+        self._eval_rows = -(-evaluated_rows // share) * share
         self._arriving, self._at, self._busy, self.waited = iter(()), 0, None, 0.0
 
     def _kept_there(self, images: Any) -> np.ndarray:
@@ -67,8 +67,8 @@ class StreamedEngine(Engine):
         given = (jax.eval_shape(self._order, self._data, trial, state.epoch), jax.ShapeDtypeStruct((), np.int32), jax.ShapeDtypeStruct(
             (self._steps, self.recipe.batch_size, *self._images.shape[1:]), np.uint8, sharding=NamedSharding(self.mesh, images)))
         self._train = self._program(_train, (P(), P(), images), donate=True).lower(self._data, trial, state, given).compile()
-        seconds = time.monotonic() - began
-        return Plan(len(self.specs), 1, len(self.specs), bytes_of(self._train), int(hosts.gathered([memory_limit()]).min()), seconds)
+        seconds, limit = time.monotonic() - began, int(hosts.gathered([devices.memory_limit()]).min())
+        return Plan(len(self.specs), 1, len(self.specs), bytes_of(self._train), limit, seconds)
 
     def advance(self, state: State, first: int, last: int) -> tuple[State, dict[str, jax.Array] | None]:
         for i in range(first, last):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -20,9 +19,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from fexpr import run
 from fexpr.errors import UserError
-from fexpr.train import hosts, step
+from fexpr.train import devices, hosts, step
 from fexpr.train.losses import class_weights
 from fexpr.train.step import Data, Recipe, State, Trial
 from fexpr.train.views import passes
@@ -49,18 +47,18 @@ class TrialSpec:
     weight_maximum: float = 20.0
 
 
-def make_mesh(trials: int, batch_size: int, devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make_mesh(trials: int, batch_size: int, there: Sequence[jax.Device] | None = None) -> Mesh:
     """One trial: all devices share its batch. Several: all devices share the trials.
 
     Raises:
       UserError: one trial, and the batch does not divide over the devices.
     """
-    devices = list(jax.devices() if devices is None else devices)
-    shape = (1, len(devices)) if trials == 1 else (len(devices), 1)
-    if trials == 1 and batch_size % len(devices):
-        raise UserError(f"train.batch_size={batch_size} does not divide over {len(devices)} devices",
-                        fix=f"choose a multiple of {len(devices)}")
-    return Mesh(np.array(devices).reshape(shape), ("trial", "data"))
+    there = list(jax.devices() if there is None else there)
+    shape = (1, len(there)) if trials == 1 else (len(there), 1)
+    if trials == 1 and batch_size % len(there):
+        raise UserError(f"train.batch_size={batch_size} does not divide over {len(there)} devices",
+                        fix=f"choose a multiple of {len(there)}")
+    return Mesh(np.array(there).reshape(shape), ("trial", "data"))
 
 
 class Plan(NamedTuple):
@@ -125,7 +123,7 @@ class Engine:
     @functools.cached_property
     def plan(self) -> Plan:
         """Compiles the program, for fewer trials at a time if it would not fit. Takes as long as compiling does."""
-        share, limit, began = self.mesh.shape["trial"], int(hosts.gathered([memory_limit()]).min()), time.monotonic()
+        share, limit, began = self.mesh.shape["trial"], int(hosts.gathered([devices.memory_limit()]).min()), time.monotonic()
         size = -(-min(self._wanted or len(self.specs), len(self.specs)) // share) * share
         program = self._compiled(size)
         if bytes_of(program) > limit and size > share:
@@ -223,31 +221,6 @@ class Engine:
         return jax.jit(program, donate_argnums=donated)
 
 
-def use_every_core(cores: int = 0) -> None:
-    """Makes each CPU core, or so many, a device of its own, for many trials; call before JAX is used. Accelerators are not affected.
-
-    Trials then run side by side on the cores, 2.5 times (HTNet) to 4.8 times (STSTNet) as fast on two cores as vmapped over one
-    device. XLA_FLAGS with a number of host devices goes before.
-    """
-    if "host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        jax.config.update("jax_num_cpu_devices", cores or there)
-
-
-def keep_compiled() -> None:
-    """Compiled programs are kept in the cache folder: a second run of the same shapes compiles nothing."""
-    jax.config.update("jax_compilation_cache_dir", str(run.cache_dir() / "compiled"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-
-
-def memory_limit() -> int:
-    """Bytes that one device may use: what an accelerator reports, less a tenth; of a CPU's memory 70 %, shared by its devices."""
-    stats = jax.local_devices()[0].memory_stats()
-    if stats and "bytes_limit" in stats:
-        return int(0.9 * stats["bytes_limit"])
-    return int(0.7 * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / jax.local_device_count())
-
-
 def bytes_of(program: jax.stages.Compiled) -> int:
     """Peak memory of one device by the compiler's own account: arguments, results that do not reuse them, and temporaries."""
     m = program.memory_analysis()
@@ -306,9 +279,3 @@ def statistics(images: np.ndarray, rows: np.ndarray, normalize: str) -> tuple[np
         mean, square = count @ grey / total, count @ grey**2 / total
     std = np.sqrt(np.maximum(square - mean**2, 0))
     return mean.astype(np.float32), np.maximum(std, 1.0).astype(np.float32)  # what is constant stays finite
-
-
-def devices() -> dict[str, str | int]:
-    """Kind and number of the devices, and of the processes that they belong to, for the record."""
-    return {"kind": jax.devices()[0].device_kind, "count": jax.device_count(), "platform": jax.default_backend(),
-            "processes": jax.process_count()}

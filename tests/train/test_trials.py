@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from fexpr.errors import UserError
-from fexpr.train import trials
+from fexpr.train import devices
 from fexpr.train.trials import make_mesh
 from tests.train import toy
 
@@ -129,7 +129,7 @@ def test_state_goes_to_the_host_and_back_to_other_devices():
 def test_trials_that_do_not_fit_are_chunked(monkeypatch):
     whole = toy.engine(SPECS).plan
     assert (whole.size, whole.chunks) == (3, 1)
-    monkeypatch.setattr(trials, "memory_limit", lambda: int(whole.bytes_needed * 0.8))
+    monkeypatch.setattr(devices, "memory_limit", lambda: int(whole.bytes_needed * 0.8))
     parts = toy.engine(SPECS).plan
     assert (parts.size, parts.chunks) == (2, 2)
     assert parts.bytes_needed < whole.bytes_needed
