@@ -133,6 +133,7 @@ def _opened(task: Task) -> Iterator[tuple[list[Point], Path]]:
     Raises:
       UserError: the run directory is not the one that launch.py sees.
     """
+    _use_devices(task.fraction)  # before anything asks JAX
     below = [TOKEN, *(p.workdir.as_posix() for p in task.points), task.folder.as_posix()] if task.of_sweep else []
     with mirror.opened(task.root, below=below) as root:
         token = root / TOKEN
@@ -142,7 +143,6 @@ def _opened(task: Task) -> Iterator[tuple[list[Point], Path]]:
         sys.argv = list(task.command)
         terminal.console.quiet = True
         run_dir.start_log(root)
-        _use_devices(task.fraction)
         yield [Point(p.config, root / p.workdir) for p in task.points], root / task.folder
 
 

@@ -53,8 +53,8 @@ def test_the_run_directory_keeps_its_contract(finished):
     assert config["resources"].keys() == {"trials", "size", "chunks", "bytes_needed", "bytes_limit", "compile_seconds", "host_bytes"}
     log = [json.loads(line) for line in (workdir / run.LOG).read_text(encoding="utf-8").splitlines()]
     ours = [line for line in log if line["logger"] == "fexpr"]
-    assert [line["message"] for line in ours] == ["opened", "compiled", *["checkpoint saved"] * 11, "finished"]
-    assert [line["epoch"] for line in ours[2:-1]] == list(range(1, 12))
+    assert [line["message"] for line in ours] == ["opened", "compiled", *["checkpoint saved"] * (len(ours) - 3), "finished"]
+    assert [line["epoch"] for line in ours[2:-1] if line["part"] == 0] == list(range(1, 12))
     assert ours[-1]["wall_seconds"] == config["wall_seconds"]
     assert set(found["selection"]) == {"last", "best_val", "oracle"}
     assert set(found["split"]) == {"val", "test"}

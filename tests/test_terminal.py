@@ -17,6 +17,7 @@ def lines(tmp_path):
     path, root = tmp_path / "log.jsonl", logging.getLogger()
     before = list(root.handlers), root.level
     path.write_text('{"time": "2026-')
+    logging.captureWarnings(False)  # another test's log may have left it on, to be shown where that test ran
     terminal.log_to(path, process=0)
     yield lambda: [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()[1:]]
     for handler in set(root.handlers) - set(before[0]):

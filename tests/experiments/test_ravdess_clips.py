@@ -71,7 +71,9 @@ def of_frames(monkeypatch):
 
 @pytest.mark.usefixtures("cache")
 def test_clips_begin_with_a_network_of_frames(of_frames, tmp_path):
-    config = settings(init__from_run="runs/stn_affectnet")
+    folder = tmp_path / "frames"
+    run.write_arrays(folder / run.PREDICTIONS, {"trial_fold": np.zeros(1, np.int32)})
+    config = settings(init__from_run=str(folder))
     theirs = config.copy_and_resolve_references()
     theirs.model = {"name": "deep_emotion", "variant": "saliency", "regularised": False}
     theirs.data.name, theirs.data.clip_frames = "affectnet", 0
@@ -88,8 +90,6 @@ def test_clips_begin_with_a_network_of_frames(of_frames, tmp_path):
 
     theirs.data.name = "ravdess"  # the same actors, as frames: they must not test here
     of_frames(theirs, dataset.source)
-    folder = tmp_path / "frames"
-    run.write_arrays(folder / run.PREDICTIONS, {"trial_fold": np.zeros(1, np.int32)})
     with pytest.raises(UserError, match="actors here were in the training or validation rows"):
         transfer.begin(settings(init__from_run=str(folder)), dataset, folds)
 

@@ -12,7 +12,7 @@ from fexpr import run
 from fexpr.errors import UserError
 from tests.launching import ROOT, command, environment, launch
 
-EPOCHS = 150
+EPOCHS = 100
 TINY = (f"--config={ROOT}/configs/aucnn_samm.py:debug", "--config.model.name=logistic", "--config.data.synthetic_clips=20",
         "--config.evaluate.resamples=10", "--config.log.tensorboard=False", "--config.log.checkpoint_seconds=0")
 FOLDS = (*TINY, "--config.experiment=cross_validate", "--config.split.protocol=group_k_fold", "--config.split.folds=4",
@@ -84,22 +84,18 @@ def test_folds_over_nodes_one_of_which_dies(tmp_path, cache, cluster):
 def test_a_sweep_some_of_whose_programs_fail(tmp_path, cache):
     arguments = (*SWEEP, "--sweep=optimizer.learning_rate=1e-3,1e-2", "--config.train.epochs=3")
     assert launch(tmp_path, cache, *arguments, f"--workdir={tmp_path / 'local'}").returncode == 0
-    ray = (*arguments, f"--workdir={tmp_path / 'ray'}", "--engine=ray", MEMORY)
     (broken := tmp_path / "ray" / "batch_size=16,learning_rate=0.001").mkdir(parents=True)
     (broken / "holiday.txt").write_text("somebody else's")
-    done = launch(tmp_path, cache, *ray)
+    done = launch(tmp_path, cache, *arguments, f"--workdir={tmp_path / 'ray'}", "--engine=ray", MEMORY)
     assert (done.returncode, "Traceback" in done.stderr) == (2, False), done.stderr
     assert "1 of 2 tasks failed" in done.stderr
     assert "is not empty and holds no run of fexpr" in done.stderr
     (broken / "holiday.txt").unlink()
-    done = launch(tmp_path, cache, *ray)
-    assert done.returncode == 0, done.stderr
-    assert "batch_size=8" not in done.stdout.partition("ROC-AUC")[0].partition("cluster")[2]  # finished before
+    done = launch(tmp_path, cache, *arguments, f"--workdir={tmp_path / 'ray'}")  # goes on without Ray
+    assert (done.returncode, done.stdout.count("trials  ")) == (0, 1), done.stderr  # one program had been finished
     for found in (tmp_path / "local").glob("batch_size=*"):
         assert (found / run.PREDICTIONS).read_bytes() == (tmp_path / "ray" / found.name / run.PREDICTIONS).read_bytes()
     assert len(run.read_json(tmp_path / "ray" / "sweep.json")["points"]) == 4
-    done = launch(tmp_path, cache, *ray)  # nothing is left to train
-    assert (done.returncode, "cluster" in done.stdout) == (0, False), done.stderr
 
 
 @pytest.mark.parametrize(("text", "expected"), [

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from configs import base, mlp_fer2013
-from experiments import results
+from experiments import loop, results
 from experiments.fit import fit
 from fexpr import run
 from fexpr.errors import Preempted, UserError
@@ -26,6 +26,7 @@ def fitted(folder, streamed):
 def test_as_with_all_images_in_memory(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(streaming, "PART_BYTES", 48 * 48 * 64)  # one step, or two
     monkeypatch.setattr(results, "write_page", lambda *_: "no page")  # it takes longer than training
+    monkeypatch.setattr(loop, "STRETCH", 0.0)  # one part at a time
     resident = fitted(tmp_path / "resident", False)
     streamed = fitted(tmp_path / "streamed", True)
     np.testing.assert_array_equal(resident["ids"], streamed["ids"])
