@@ -103,7 +103,8 @@ def run_all(config: ConfigDict, workdir: Path, sweeps: Sequence[str], address: s
 def _cluster(address: str | None) -> Iterator[None]:
     _check_answers(address)
     environment = {name: value for name, value in os.environ.items() if PASSED_ON.match(name)}
-    local = {} if address or os.environ.get("RAY_ADDRESS") else {"include_dashboard": False}
+    address = address or os.environ.get("RAY_ADDRESS") or "local"  # without a word, Ray would join whatever cluster it finds
+    local = {"include_dashboard": False} if address == "local" else {}
     try:
         ray.init(address, log_to_driver=False, logging_level="ERROR", **local,
                  runtime_env={"py_modules": [fexpr, experiments, configs], "env_vars": environment})
@@ -147,7 +148,7 @@ def _train(waiting: Sequence[Sequence[Point]], workdir: Path, of_sweep: bool, as
     board = ray.remote(ray_tasks.Board).options(num_cpus=0, scheduling_strategy=_here()).remote()
     remote = {name: ray.remote(getattr(ray_tasks, name)).options(**options) for name in ("train", "plan", "train_chunk")}
     remote["gather"] = ray.remote(ray_tasks.gather).options(**{**options, "num_gpus": 0})
-    began, refs = time.monotonic(), {}
+    began, refs = time.time(), {}  # as other nodes count it
     try:
         planned = []
         for group, (dataset, folds, start, trials, _) in zip(waiting, prepared, strict=True):
@@ -166,7 +167,7 @@ def _train(waiting: Sequence[Sequence[Point]], workdir: Path, of_sweep: bool, as
             chunks = {ray_tasks.chunk_name(task, i): remote["train_chunk"].remote(task, i, *given, board)
                       for i in range(-(-trials // task.size))}
             refs |= chunks
-            refs[task.name + WHOLE] = remote["gather"].remote(task, time.monotonic() - began, *given, *chunks.values())
+            refs[task.name + WHOLE] = remote["gather"].remote(task, began, *given, *chunks.values())
         failed = _wait(refs, board, waiting[0][0].config.train.epochs)
     except (KeyboardInterrupt, Preempted):
         _cancel(refs)

@@ -11,6 +11,7 @@ import functools
 import os
 import socket
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -97,14 +98,14 @@ def train_chunk(task: Task, chunk: int, dataset: Dataset, folds: Sequence[Fold],
         Loop(points, engine, folder, watch=functools.partial(_watch, board, name)).run_chunk(chunk)
 
 
-def gather(task: Task, seconds: float, dataset: Dataset, folds: Sequence[Fold], start: Start | None, *chunks: None) -> None:
-    """Puts the chunks together, once all are trained, and reports the points of a sweep. `seconds`: since the program was begun."""
+def gather(task: Task, began: float, dataset: Dataset, folds: Sequence[Fold], start: Start | None, *chunks: None) -> None:
+    """Puts the chunks together, once all are trained, and reports the points of a sweep. `began`: when the program was, by time.time()."""
     del chunks  # to be waited for
     with _opened(task) as (points, folder):
         engine = program.make_engine(points, dataset, folds, start, task.size)
         infos = sweep.open_points(points, dataset, folds, engine, start)
         program.gather(points, dataset, folds, engine, folder, start, task.size)
-        sweep.finish_points(points, infos, seconds / len(points), folder)
+        sweep.finish_points(points, infos, (time.time() - began) / len(points), folder)
         _report(task, points, dataset)
 
 
