@@ -12,7 +12,7 @@ from fexpr import run
 from fexpr.errors import UserError
 from tests.launching import ROOT, command, environment, launch
 
-EPOCHS = 100
+EPOCHS = 400
 TINY = (f"--config={ROOT}/configs/aucnn_samm.py:debug", "--config.model.name=logistic", "--config.data.synthetic_clips=20",
         "--config.evaluate.resamples=10", "--config.log.tensorboard=False", "--config.log.checkpoint_seconds=0")
 FOLDS = (*TINY, "--config.experiment=cross_validate", "--config.split.protocol=group_k_fold", "--config.split.folds=4",

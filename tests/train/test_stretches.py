@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from configs import aucnn_samm
+from configs import mlp_fer2013
 from experiments import loop, results
 from experiments.fit import fit
 from fexpr import run
@@ -51,37 +51,38 @@ def test_one_trial_over_devices_goes_on_with_evaluation_on_others():
 
 
 def fitted(folder):
-    config = aucnn_samm.get_config("debug")
+    config = mlp_fer2013.get_config("debug")
     config.model = {"name": "logistic"}
-    config.data.synthetic_clips, config.train.epochs, config.train.batch_size, config.evaluate.resamples = 20, 3, 4, 10
-    config.train.eval_batch = 1  # several passes, on any number of devices
+    config.data.synthetic_clips, config.train.epochs, config.train.batch_size, config.evaluate.resamples = 150, 3, 32, 10
+    config.train.eval_batch = 4  # several passes, on any number of devices
     config.log.tensorboard, config.log.checkpoint_seconds = False, 1e9
     fit(config, folder)
     return run.read_arrays(folder / run.PREDICTIONS)
 
 
-@pytest.mark.parametrize(("at", "said"), [("step", r"[1-9]\d?% of epoch 2"), ("evaluation", r"[1-9]\d?% of epoch 2"), ("end", "epoch 1")])
-def test_a_signal_inside_an_epoch(tmp_path, monkeypatch, capsys, at, said):
+def test_a_signal_inside_an_epoch(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(results, "write_page", lambda *_: "no page")  # it takes longer than training
     whole = fitted(tmp_path / "whole")
     monkeypatch.setattr(loop, "STRETCH", 0.0)  # one part at a time
-    advance, epochs = Engine.advance, []
+    advance = Engine.advance
+    for at, said in (("step", r"[1-9]\d?% of epoch 2"), ("evaluation", r"[1-9]\d?% of epoch 2"), ("end", "epoch 1")):
+        epochs = []
 
-    def stopped(engine, state, first, last):
-        state, scalars = advance(engine, state, first, last)
-        if scalars:
-            epochs.append(1)
-        here = {"step": 1, "evaluation": engine.resumable + 1, "end": engine.parts}[at]
-        if len(epochs) == 1 and last == here:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return state, scalars
+        def stopped(engine, state, first, last, at=at, epochs=epochs):
+            state, scalars = advance(engine, state, first, last)
+            if scalars:
+                epochs.append(1)
+            here = {"step": 1, "evaluation": engine.resumable + 1, "end": engine.parts}[at]
+            if len(epochs) == 1 and last == here:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return state, scalars
 
-    monkeypatch.setattr(Engine, "advance", stopped)
-    with pytest.raises(Preempted, match=f"stopped by SIGTERM after {said}, which is saved"):
-        fitted(tmp_path / "stopped")
-    monkeypatch.setattr(Engine, "advance", advance)
-    capsys.readouterr()
-    gone_on = fitted(tmp_path / "stopped")
-    assert "resumed    from epoch 1 of 3" in capsys.readouterr().out
-    for name in whole:
-        np.testing.assert_array_equal(gone_on[name], whole[name], err_msg=name)
+        with monkeypatch.context() as patch:
+            patch.setattr(Engine, "advance", stopped)
+            with pytest.raises(Preempted, match=f"stopped by SIGTERM after {said}, which is saved"):
+                fitted(tmp_path / at)
+        capsys.readouterr()
+        gone_on = fitted(tmp_path / at)
+        assert "resumed    from epoch 1 of 3" in capsys.readouterr().out
+        for name in whole:
+            np.testing.assert_array_equal(gone_on[name], whole[name], err_msg=name)
