@@ -1,10 +1,12 @@
 """The Ray engine through launch.py: the predictions of the local engine, whatever dies, fails or is interrupted on the way."""
 
+import os
 import signal
 import subprocess
 import time
 import warnings
 
+import psutil
 import pytest
 
 from experiments import ray_engine
@@ -12,7 +14,7 @@ from fexpr import run
 from fexpr.errors import UserError
 from tests.launching import ROOT, command, environment, launch
 
-EPOCHS = 400
+EPOCHS = 200
 TINY = (f"--config={ROOT}/configs/aucnn_samm.py:debug", "--config.model.name=logistic", "--config.data.synthetic_clips=20",
         "--config.evaluate.resamples=10", "--config.log.tensorboard=False", "--config.log.checkpoint_seconds=0")
 FOLDS = (*TINY, "--config.experiment=cross_validate", "--config.split.protocol=group_k_fold", "--config.split.folds=4",
@@ -34,6 +36,16 @@ def cluster(monkeypatch):
         made.wait_for_nodes()
         yield made
         made.shutdown()
+
+
+def raylet_of(node):
+    (raylet,) = node.all_processes["raylet"]
+    return raylet.process.pid
+
+
+def trains(node):
+    """Whether a chunk is being trained on it: a worker is called after its task."""
+    return any("ray::train_chunk" in " ".join(worker.cmdline()) for worker in psutil.Process(raylet_of(node)).children())
 
 
 def rows(workdir):
@@ -68,7 +80,9 @@ def test_folds_over_nodes_one_of_which_dies(tmp_path, cache, cluster):
     wait_for(lambda: min(rows(workdir)) >= max(before) + 3, process)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        cluster.remove_node(cluster.nodes_of_ours[0], allow_graceful=False)  # as a machine that loses its power
+        node = next(node for node in cluster.nodes_of_ours if trains(node))
+        os.kill(raylet_of(node), signal.SIGKILL)  # at once, as a machine that loses its power; removing a node takes a second
+        cluster.remove_node(node, allow_graceful=False)
         cluster.add_node(num_cpus=1)
     out, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
