@@ -2,8 +2,8 @@
 
 Pixels are standardised by each fold's training rows, and may be rotated onto their leading principal components. Of several C the one with
 the best accuracy on the validation rows is kept. Both problems are convex: a seed changes nothing, and no epoch is chosen, so every row is
-written once, under the selection `last`. What stands for logits are decision values: margins, whose softmax is a probability in name
-only until a temperature is fitted to validation rows.
+written once, under the selection `last`. What stands for logits are margins, coupled over the pairs of classes where the machine sets one
+against one other: nothing of it was fitted to be a probability until a temperature is, to validation rows.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from fexpr.train.losses import class_weights
 
 ARGUMENTS = {"linear": ("C", "components", "max_iter"), "rbf": ("C", "components", "gamma")}  # of config.model, beside name and kernel
 GAMMA_WORDS = ("scale", "auto")  # scikit-learn's 1 / (features x variance) and 1 / features
+LEAST = 1e-7  # probability that a pair leaves its loser, as in libsvm
 CACHE = 1000  # MiB of kernel rows that libsvm keeps
 
 
@@ -170,20 +171,45 @@ def make_machine(model: ConfigDict, C: float, weights: dict[int, float]) -> Line
     if model.kernel == "linear":
         return LinearSVC(C=C, class_weight=weights, dual=True, max_iter=model.max_iter, random_state=0)
     gamma = model.gamma if model.gamma in GAMMA_WORDS else float(model.gamma)
-    return SVC(C=C, kernel="rbf", gamma=gamma, class_weight=weights, cache_size=CACHE, decision_function_shape="ovr")
+    return SVC(C=C, kernel="rbf", gamma=gamma, class_weight=weights, cache_size=CACHE, decision_function_shape="ovo")
 
 
 def decisions(machine: LinearSVC | SVC, rows: np.ndarray, classes: int) -> np.ndarray:
-    """Decision values float64 [R, classes], one class against the rest; the largest is the answer.
+    """What stands for logits, float64 [R, classes]; the largest is the answer.
 
-    Of the RBF kernel, whose machines set one class against one other, these are votes with the margins as tie-break (scikit-learn's
-    decision_function_shape='ovr'). A class without training rows stands 1 below the row's least.
+    Of the linear machine its decision values, one class against the rest. Of the RBF kernel, whose machines set one class against one
+    other, the logarithms of `coupled` probabilities: scikit-learn's own values are votes, which move in whole steps, and no temperature
+    makes a probability of a step. A class without training rows stands 1 below the row's least.
     """
     values = machine.decision_function(rows)
     values = np.column_stack([-values, values]) if values.ndim == 1 else values
+    if isinstance(machine, SVC) and len(machine.classes_) > 2:
+        values = np.log(coupled(values, len(machine.classes_)))
     every = np.repeat(values.min(1, keepdims=True) - 1, classes, 1)
     every[:, machine.classes_] = values
     return every
+
+
+def coupled(margins: np.ndarray, classes: int) -> np.ndarray:
+    """Probabilities float64 [R, K] that agree best with what each pair of classes says of itself (Wu, Lin and Weng 2004, section 4).
+
+    A margin is taken for half the log odds of its pair's first class, r = sigmoid(2 x margin) (Friedman, Hastie and Tibshirani 2000). The p
+    minimise the sum over pairs of (r_ji p_i - r_ij p_j)^2 and add up to 1; none is negative.
+
+    Args:
+      margins: [R, K (K - 1) / 2], of the pairs (0, 1), (0, 2), ... (1, 2), ..., above 0 where the first class wins, as of scikit-learn's
+        decision_function_shape='ovo'.
+    """
+    first, second = np.triu_indices(classes, 1)
+    odds = np.zeros((len(margins), classes, classes))
+    odds[:, first, second], odds[:, second, first] = margins, -margins
+    wins = np.clip(1 / (1 + np.exp(-2 * odds)), LEAST, 1 - LEAST)  # [R, i, j]: of i over j; 1/2 over itself
+    system = np.ones((len(margins), classes + 1, classes + 1))  # the quadratic form, bordered by the sum and its multiplier
+    system[:, :-1, :-1] = -wins * wins.transpose(0, 2, 1)
+    system[:, range(classes), range(classes)] = (wins**2).sum(1) - 0.25
+    system[:, -1, -1] = 0
+    p = np.linalg.solve(system, np.eye(classes + 1)[:, -1:])[:, :-1, 0]
+    return np.maximum(p, LEAST)  # rounding may leave less
 
 
 def pixels_of(dataset: Dataset, rows: np.ndarray) -> np.ndarray:

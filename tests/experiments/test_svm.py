@@ -4,6 +4,8 @@ import importlib
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from ml_collections import ConfigDict
 from sklearn.decomposition import PCA
 from sklearn.pipeline import make_pipeline
@@ -55,8 +57,8 @@ def fold_rows(found, fold, side):
 
 @pytest.mark.parametrize(("module", "model", "peer"), [
     (svm_linear_fer2013, {"C": (1e-3,)}, lambda: LinearSVC(C=1e-3, dual=False, tol=1e-8, max_iter=10_000)),
-    (svm_rbf_fer2013, {"C": (3.0,), "components": 5}, lambda: SVC(C=3.0, decision_function_shape="ovr")),
-    (svm_rbf_fer2013, {"C": (1,), "components": 0, "gamma": "0.01"}, lambda: SVC(C=1.0, gamma=0.01, decision_function_shape="ovr")),
+    (svm_rbf_fer2013, {"C": (3.0,), "components": 5}, lambda: SVC(C=3.0, decision_function_shape="ovo")),
+    (svm_rbf_fer2013, {"C": (1,), "components": 0, "gamma": "0.01"}, lambda: SVC(C=1.0, gamma=0.01, decision_function_shape="ovo")),
 ])
 def test_decision_values_are_those_of_scikit_learn(module, model, peer, tmp_path):
     config, dataset = config_of(module, **model), toy()
@@ -71,7 +73,37 @@ def test_decision_values_are_those_of_scikit_learn(module, model, peer, tmp_path
                                                                    dataset.labels[train])
         for side, index in rows.items():
             expected = peers.decision_function(dataset.images[index].reshape(len(index), -1).astype(float))
+            expected = np.log(experiment.coupled(expected, 3)) if isinstance(peers[-1], SVC) else expected
             np.testing.assert_allclose(found["logits"][fold_rows(found, fold, side)], expected, rtol=2e-3, atol=2e-3)
+
+
+@given(st.lists(st.floats(-8, 8), min_size=2, max_size=7))
+def test_pairs_that_agree_are_coupled_to_their_own_probabilities(logits):
+    p = np.exp(logits) / np.sum(np.exp(logits))
+    first, second = np.triu_indices(len(p), 1)
+    margins = np.log(p[first] / p[second]) / 2
+    np.testing.assert_allclose(experiment.coupled(margins[None], len(p))[0], p, rtol=1e-5, atol=2e-7)
+
+
+@given(st.integers(0, 1000), st.sampled_from([0.1, 1.0, 30.0]))
+def test_pairs_that_do_not_agree_are_coupled_as_well_as_can_be(seed, spread):
+    """No other probabilities have a smaller sum of squares, and swapping two classes swaps theirs."""
+    rng = np.random.default_rng(seed)
+    first, second = np.triu_indices(4, 1)
+    square = np.zeros((4, 4))
+    square[first, second] = rng.normal(0, spread, 6)
+    square -= square.T
+
+    def loss(p):
+        wins = 1 / (1 + np.exp(-2 * square))
+        return sum((wins[j, i] * p[i] - wins[i, j] * p[j]) ** 2 for i, j in zip(first, second, strict=True))
+
+    p = experiment.coupled(square[first, second][None], 4)[0]
+    assert p.min() > 0
+    assert p.sum() == pytest.approx(1, abs=1e-6)
+    assert all(loss(p) <= loss(other) + 1e-6 for other in rng.dirichlet(np.ones(4), 200))
+    order = rng.permutation(4)
+    np.testing.assert_allclose(experiment.coupled(square[np.ix_(order, order)][first, second][None], 4)[0], p[order], atol=1e-6)
 
 
 def test_the_run_directory_is_complete_and_a_finished_run_is_not_refitted(linear, tmp_path, capsys, monkeypatch):
