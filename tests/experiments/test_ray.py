@@ -52,7 +52,7 @@ def rows(workdir):
     return [sum(1 for row in run.read_history(workdir) if row.get("chunk", 0) == chunk) for chunk in (0, 1)]
 
 
-def wait_for(condition, process, deadline=180):
+def wait_for(condition, process, deadline=600):
     end = time.monotonic() + deadline
     while not condition():
         assert process.poll() is None, process.communicate()
@@ -60,18 +60,20 @@ def wait_for(condition, process, deadline=180):
         time.sleep(0.02)
 
 
-def test_folds_over_nodes_one_of_which_dies(tmp_path, cache, cluster):
+def test_folds_over_nodes_one_of_which_dies(tmp_path, cache, cluster, request):
     workdir = tmp_path / "run"
     arguments = (*FOLDS, f"--workdir={workdir}", "--engine=ray", f"--address={cluster.address}", MEMORY)
 
     def begin():
-        return subprocess.Popen(command(*arguments), cwd=tmp_path, env=environment(cache), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                text=True)
+        process = subprocess.Popen(command(*arguments), cwd=tmp_path, env=environment(cache), stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, text=True)
+        request.addfinalizer(lambda: (process.kill(), process.communicate()))  # a test that fails leaves nothing running
+        return process
 
     process = begin()
     wait_for(lambda: min(rows(workdir)) >= 3, process)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=300)
     assert (process.returncode, "interrupted: the same command goes on" in err) == (130, True), err
     before = rows(workdir)
     assert max(before) < EPOCHS
@@ -84,7 +86,7 @@ def test_folds_over_nodes_one_of_which_dies(tmp_path, cache, cluster):
         os.kill(raylet_of(node), signal.SIGKILL)  # at once, as a machine that loses its power; removing a node takes a second
         cluster.remove_node(node, allow_graceful=False)
         cluster.add_node(num_cpus=1)
-    out, err = process.communicate(timeout=240)
+    out, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     assert "try 2" in out
     done = launch(tmp_path, cache, *FOLDS, f"--workdir={tmp_path / 'local'}")
