@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from ml_collections import ConfigDict
+from scipy.special import expit
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -183,7 +184,7 @@ def decisions(machine: LinearSVC | SVC, rows: np.ndarray, classes: int) -> np.nd
     """
     values = machine.decision_function(rows)
     values = np.column_stack([-values, values]) if values.ndim == 1 else values
-    if isinstance(machine, SVC) and len(machine.classes_) > 2:
+    if isinstance(machine, SVC) and len(machine.classes_) > 2:  # of two, the softmax is the pair's probability already
         values = np.log(coupled(values, len(machine.classes_)))
     every = np.repeat(values.min(1, keepdims=True) - 1, classes, 1)
     every[:, machine.classes_] = values
@@ -198,12 +199,12 @@ def coupled(margins: np.ndarray, classes: int) -> np.ndarray:
 
     Args:
       margins: [R, K (K - 1) / 2], of the pairs (0, 1), (0, 2), ... (1, 2), ..., above 0 where the first class wins, as of scikit-learn's
-        decision_function_shape='ovo'.
+        decision_function_shape='ovo'. classes: K, at least 2.
     """
     first, second = np.triu_indices(classes, 1)
     odds = np.zeros((len(margins), classes, classes))
     odds[:, first, second], odds[:, second, first] = margins, -margins
-    wins = np.clip(1 / (1 + np.exp(-2 * odds)), LEAST, 1 - LEAST)  # [R, i, j]: of i over j; 1/2 over itself
+    wins = np.clip(expit(2 * odds), LEAST, 1 - LEAST)  # [R, i, j]: of i over j; 1/2 over itself
     system = np.ones((len(margins), classes + 1, classes + 1))  # the quadratic form, bordered by the sum and its multiplier
     system[:, :-1, :-1] = -wins * wins.transpose(0, 2, 1)
     system[:, range(classes), range(classes)] = (wins**2).sum(1) - 0.25
