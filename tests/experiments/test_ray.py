@@ -66,7 +66,8 @@ def test_folds_over_nodes_one_of_which_dies(tmp_path, cache, cluster, request):
 
     def begin():
         process = subprocess.Popen(command(*arguments), cwd=tmp_path, env=environment(cache), stdout=subprocess.PIPE,
-                                   stderr=subprocess.PIPE, text=True)
+                                   stderr=subprocess.PIPE, text=True,
+                                   preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # tests run behind an & ignore it
         request.addfinalizer(lambda: (process.kill(), process.communicate()))  # a test that fails leaves nothing running
         return process
 
