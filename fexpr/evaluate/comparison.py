@@ -46,18 +46,19 @@ def write_comparison(folder: Path | str, rows: Sequence[dict]) -> Path:
 
 def draw(path: Path, rows: Sequence[dict], synthetic: bool) -> None:
     """Accuracies with their intervals, a line each; what was published beside them, as open marks."""
-    with plots.canvas(path, "accuracy on the test rows", (plots.WIDTH, 1.3 + 0.38 * len(rows)), synthetic) as figure:
+    accuracies = [(y, row["test"]["accuracy"]) for y, row in enumerate(rows)]
+    measured = [(y, a["value"]) for y, a in accuracies if a["value"] is not None]
+    published = [(y, row["published"]["accuracy"]) for y, row in enumerate(rows) if row["published"]]
+    with plots.canvas(path, "Accuracy on the test rows", (plots.WIDTH, 1.3 + 0.38 * len(rows)), synthetic) as figure:
         ax = figure.subplots()
-        for y, row in enumerate(rows):
-            accuracy, published = row["test"]["accuracy"], row["published"]
-            if accuracy["low"] is not None:
-                ax.plot([accuracy["low"], accuracy["high"]], [y, y], color=plots.BLUE, lw=2)
-            if accuracy["value"] is not None:
-                ax.plot(accuracy["value"], y, "o", color=plots.BLUE, label="measured here" if y == 0 else None)
-            if published:
-                ax.plot(published["accuracy"], y, "D", mfc="white", mec=plots.ORANGE, label="published" if y == 0 else None)
-        ax.set(yticks=range(len(rows)), yticklabels=[row["name"] for row in rows], xlabel="accuracy")
-        ax.invert_yaxis()
+        for y, a in accuracies:
+            if a["low"] is not None:
+                ax.plot([a["low"], a["high"]], [y, y], color=plots.BLUE, lw=2)
+        for marks, style in ((measured, {"marker": "o", "c": plots.BLUE, "label": "measured here"}),
+                             (published, {"marker": "D", "c": "white", "edgecolors": plots.ORANGE, "zorder": 3, "label": "published"})):
+            if marks:
+                ax.scatter([x for _, x in marks], [y for y, _ in marks], **style)
+        ax.set(yticks=range(len(rows)), yticklabels=[row["name"] for row in rows], ylim=(len(rows) - 0.5, -0.5), xlabel="accuracy")
         ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
 
 

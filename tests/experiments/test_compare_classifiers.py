@@ -1,5 +1,7 @@
 """The comparison of classifiers: members with what they share and what they keep, the table beside published figures."""
 
+import contextlib
+
 import pytest
 
 import experiments
@@ -7,7 +9,7 @@ from configs import base
 from experiments.compare_classifiers import compare_classifiers
 from fexpr import run
 from fexpr.errors import UserError
-from fexpr.evaluate import comparison
+from fexpr.evaluate import comparison, plots
 
 
 def m(value):
@@ -61,6 +63,24 @@ def test_the_table_stands_beside_what_was_published(trained, tmp_path, capsys):
     page = (tmp_path / comparison.COMPARISON_HTML).read_text()
     assert 'href="mlp_fer2013/report.html"' in page
     assert "data:image/png" in page
+
+
+def test_the_legend_names_published_figures_whichever_member_has_them(monkeypatch, tmp_path):
+    drawn, canvas = [], plots.canvas
+
+    @contextlib.contextmanager
+    def kept(*args):
+        with canvas(*args) as figure:
+            drawn.append(figure)
+            yield figure
+
+    monkeypatch.setattr(plots, "canvas", kept)
+    rows = [{"name": name, "published": published, "test": {"accuracy": m(0.4)}}
+            for name, published in (("svm", None), ("mlp", {"accuracy": 0.39, "on": "PrivateTest"}))]
+    for given in (rows, rows[::-1], rows[:1]):
+        comparison.draw(tmp_path / "figure.png", given, False)
+    legends = [[text.get_text() for text in figure.axes[0].get_legend().get_texts()] for figure in drawn]
+    assert legends == [["measured here", "published"]] * 2 + [["measured here"]]
 
 
 def test_members_that_cannot_be_are_listed_at_once(tmp_path):
