@@ -14,6 +14,8 @@ def get_config(variant: str = ""):
     config.train.normalize = "pixel"
     config.optimizer.name, config.optimizer.learning_rate = "adam", 1e-3
     config.optimizer.schedule = "plateau"
+    config.augment.flip, config.augment.shift = 0.5, 2  # without them the best epoch is an overfitted one, and no temperature mends that
+    config.train.tta = "flip"  # the mirror image's answer, too: 0.492 of the validation rows right instead of 0.474
     if variant != "debug":
         config.train.epochs, config.train.patience = 60, 15
     return config
