@@ -13,6 +13,6 @@ def get_config(variant: str = ""):
     config = base.fer2013(variant)
     config.experiment = "svm"
     components = 16 if variant == "debug" else 200  # 89 % of the variance
-    config.model = {"name": "svm", "kernel": "rbf", "C": (1.0, 3.0, 10.0), "gamma": "scale", "components": components}
+    config.model = {"name": "svm", "kernel": "rbf", "C": (3.0, 10.0, 30.0), "gamma": "scale", "components": components}
     config.train.selection = "last"
     return config
