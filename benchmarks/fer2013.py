@@ -50,7 +50,7 @@ def fexpr_pass(arguments: argparse.Namespace):
     from fexpr import models
     from fexpr.train import devices, trials
     from fexpr.train.augment import Augment
-    from fexpr.train.step import Recipe
+    from fexpr.train.state import Recipe
 
     if arguments.folds > 1 and arguments.device == "cpu":
         devices.use_every_core()  # as launch.py does where there are several trials

@@ -55,7 +55,7 @@ def fexpr_pass(arguments: argparse.Namespace):
     from fexpr import models
     from fexpr.train import devices, trials
     from fexpr.train.augment import Augment
-    from fexpr.train.step import Recipe
+    from fexpr.train.state import Recipe
 
     if arguments.device == "cpu":
         devices.use_every_core()

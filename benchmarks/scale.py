@@ -44,7 +44,7 @@ def make_engine(arguments: argparse.Namespace):
     from fexpr.data import records
     from fexpr.train import trials
     from fexpr.train.augment import Augment
-    from fexpr.train.step import Recipe
+    from fexpr.train.state import Recipe
     from fexpr.train.streaming import StreamedEngine
 
     if arguments.work == "trials":

@@ -38,7 +38,7 @@ def make_pass(arguments: argparse.Namespace):
     from fexpr.data import records
     from fexpr.train import trials
     from fexpr.train.augment import Augment
-    from fexpr.train.step import Recipe
+    from fexpr.train.state import Recipe
     from fexpr.train.streaming import StreamedEngine
 
     images, labels = data(arguments.rows + arguments.rows // 8)

@@ -21,7 +21,7 @@ from fexpr.data.digits import Digits, load, moved
 from fexpr.evaluate import plots
 from fexpr.terminal import say
 from fexpr.train import checkpoint, devices
-from fexpr.train.step import Data
+from fexpr.train.state import Data
 from fexpr.train.views import predict
 
 NETWORKS = {

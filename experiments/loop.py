@@ -18,7 +18,7 @@ from fexpr.errors import Preempted, UserError
 from fexpr.terminal import event, progress, say, terminated
 from fexpr.train import checkpoint, hosts, resources
 from fexpr.train.log import History, Writers
-from fexpr.train.step import NEVER, State
+from fexpr.train.state import NEVER, State
 from fexpr.train.trials import Engine
 
 STRETCH = 2.0  # seconds that the devices compute without being asked

@@ -25,7 +25,7 @@ from fexpr.errors import UserError
 from fexpr.models.transfer import StandingStill
 from fexpr.train import checkpoint, hosts, optim, trials
 from fexpr.train.augment import Augment
-from fexpr.train.step import Recipe, State, evaluated
+from fexpr.train.state import Recipe, State, evaluated
 from fexpr.train.streaming import StreamedEngine
 
 VALUES = ("seed", "optimizer.learning_rate", "optimizer.weight_decay", "train.label_smoothing", "train.class_weights",

@@ -15,7 +15,7 @@ from fexpr.evaluate import evaluate, video
 from fexpr.evaluate.headline import print_headline
 from fexpr.evaluate.report import write_page
 from fexpr.terminal import say
-from fexpr.train.step import NEVER, State
+from fexpr.train.state import NEVER, State
 from fexpr.train.trials import Engine
 
 SELECTIONS = ("last", "best_val", "oracle")

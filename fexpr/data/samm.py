@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from fexpr.data import action_units, clips, prepare, synthetic, synthetic_face, workbook
+from fexpr.data import action_units, clips, prepare, synthetic, synthetic_face, synthetic_portrait, workbook
 from fexpr.data.dataset import Dataset
 from fexpr.data.prepare import resolve_source
 from fexpr.run import cache_dir
@@ -36,7 +36,7 @@ def load(config: ConfigDict) -> Dataset:
 
 def synthetic_release(subjects: int, count: int, seed: int) -> Path:
     """The folder of the synthetic release with `count` clips, drawn on first use, and anew when the code that draws it has changed."""
-    code = b"".join(Path(module.__file__).read_bytes() for module in (synthetic, synthetic_face, workbook))
+    code = b"".join(Path(module.__file__).read_bytes() for module in (synthetic, synthetic_face, synthetic_portrait, workbook))
     name = "-".join(map(str, (SAMM.name, subjects, count, seed, hashlib.sha256(code).hexdigest()[:8])))
     folder = cache_dir() / "synthetic" / name / SAMM.name
     with prepare.alone(folder.parent):

@@ -20,7 +20,8 @@ import numpy as np
 import pandas as pd
 
 from fexpr import terminal
-from fexpr.data.synthetic_face import HEIGHT, WIDTH, Face, Portrait, Unit, folds, lid_closure, motion, random_face
+from fexpr.data.synthetic_face import HEIGHT, WIDTH, Face, Unit, folds, lid_closure, motion, random_face
+from fexpr.data.synthetic_portrait import Portrait
 from fexpr.data.workbook import write_samm_workbook
 from fexpr.errors import UserError
 from fexpr.run import atomic_path

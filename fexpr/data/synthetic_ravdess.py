@@ -20,9 +20,10 @@ import pandas as pd
 from ml_collections import ConfigDict
 
 from fexpr import run, terminal
-from fexpr.data import faces, prepare, synthetic_face
+from fexpr.data import faces, prepare, synthetic_face, synthetic_portrait
 from fexpr.data.ravdess_names import EMOTIONS, ClipName
-from fexpr.data.synthetic_face import Portrait, Unit, folds, lid_closure, motion, random_face
+from fexpr.data.synthetic_face import Unit, folds, lid_closure, motion, random_face
+from fexpr.data.synthetic_portrait import Portrait
 
 SIDE = 48
 GAIN = 2.5  # of an action unit's motion over that of a micro-expression (synthetic_face.AMPLITUDE)
@@ -60,7 +61,8 @@ def release(config: ConfigDict, frames: bool = False) -> Path:
       config: `config.data`; its synthetic_subjects (at most 24), synthetic_clips, synthetic_frames and synthetic_seed are read.
       frames: with drawn frames, or the tables of action units alone.
     """
-    code = hashlib.sha256(b"".join(Path(m.__file__).read_bytes() for m in (synthetic_face, faces)) + Path(__file__).read_bytes())
+    files = (__file__, *(module.__file__ for module in (synthetic_face, synthetic_portrait, faces)))
+    code = hashlib.sha256(b"".join(Path(file).read_bytes() for file in files))
     plan = (min(config.synthetic_subjects, 24), config.synthetic_clips, config.synthetic_frames, config.synthetic_seed)
     name = "-".join(map(str, ("ravdess" if frames else "ravdess_aus", *plan, code.hexdigest()[:8])))
     folder = run.cache_dir() / "synthetic" / name / "ravdess"

@@ -16,7 +16,7 @@ from fexpr.recognizer.network import Network
 from fexpr.terminal import progress
 from fexpr.train import trials
 from fexpr.train.augment import Augment
-from fexpr.train.step import NEVER, Recipe, evaluated
+from fexpr.train.state import NEVER, Recipe, evaluated
 
 if TYPE_CHECKING:
     from fexpr.recognizer.recognizer import Recognizer

@@ -18,7 +18,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from fexpr.train import hosts, step
-from fexpr.train.step import Data, Trial, evaluated
+from fexpr.train.state import Data, Trial, evaluated
 from fexpr.train.streaming import StreamedEngine
 from fexpr.train.trials import Engine
 from fexpr.train.views import predict

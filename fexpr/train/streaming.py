@@ -20,7 +20,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from fexpr.train import devices, hosts, step
-from fexpr.train.step import Batch, Data, Recipe, State, Trial, evaluated
+from fexpr.train.state import Batch, Data, Recipe, State, Trial, evaluated
 from fexpr.train.trials import Engine, Plan, bytes_of
 from fexpr.train.views import predict_images
 

@@ -22,7 +22,7 @@ from jax.sharding import PartitionSpec as P
 from fexpr.errors import UserError
 from fexpr.train import devices, hosts, step
 from fexpr.train.losses import class_weights
-from fexpr.train.step import Data, Recipe, State, Trial
+from fexpr.train.state import Data, Recipe, State, Trial
 from fexpr.train.views import passes
 
 # 'standardize': mean and deviation of each channel over the trial's training rows; 'pixel': of each pixel; 'unit': 0 to 1;

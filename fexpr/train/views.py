@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-if TYPE_CHECKING:
-    from fexpr.train.step import Data, Recipe, Trial
+from fexpr.train.state import Data, Recipe, Trial
 
 CROP_SHIFT = 3  # pixels: the four corner crops of 42 pixels of a 48-pixel face, as shifts with a repeated border
 VIEWS = ("none", "flip", "flip_crop")

@@ -13,7 +13,8 @@ from sklearn.model_selection import GroupKFold
 
 from fexpr import facs
 from fexpr.data import faces, flow, synthetic
-from fexpr.data.synthetic_face import AMPLITUDE, MOTION, Face, Portrait, Unit, folds, lid_closure, motion, random_face
+from fexpr.data.synthetic_face import AMPLITUDE, MOTION, Face, Unit, folds, lid_closure, motion, random_face
+from fexpr.data.synthetic_portrait import Portrait
 from fexpr.data.workbook import frame_problems, read_samm_workbook
 from fexpr.errors import UserError
 

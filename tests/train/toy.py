@@ -6,7 +6,7 @@ import numpy as np
 import optax
 
 from fexpr.train.augment import Augment
-from fexpr.train.step import Recipe
+from fexpr.train.state import Recipe
 from fexpr.train.trials import Engine, TrialSpec, make_mesh
 
 ROWS, CLASSES = 96, 3

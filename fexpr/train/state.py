@@ -1,0 +1,129 @@
+"""What the training of ONE trial is given, and what changes meanwhile: tuples of arrays, whose shapes are those of one trial.
+
+`Recipe` is compiled into a program; `Data` and `Trial` are its arguments; `State` is what it hands on from step to step.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+
+from fexpr.train import optim
+
+NEVER = -1
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """Everything that is compiled into the program: two trials of one program share it.
+
+    `targets`: 'presence' (label > 0), 'intensity' (the label), 'class' (ids), or 'soft' (Data.soft). `patience`: epochs without a
+    better validation monitor before a trial stops (0 = never stops early). `warmup`: share of all steps. `eval_batch`: rows a forward
+    pass. `precision`: of activations; parameters, sums and losses stay float32. `ema`: decay of the running mean of the variables,
+    which then stands for the model wherever it is asked (0 = none). `tta`: views of a validation or test row (views.py). `frozen`: regex
+    of paths of parameters that keep their first values; `rates`: learning rates of named ones (optim.py).
+    """
+
+    model: nn.Module
+    augment: Callable[[jax.Array, jax.Array, jax.Array, int], jax.Array]
+    loss: str = "bce"
+    targets: str = "presence"
+    monitor: str = "loss"
+    batch_size: int = 16
+    eval_batch: int = 256
+    epochs: int = 50
+    patience: int = 0
+    optimizer: str = "adamw"
+    schedule: str = "constant"
+    warmup: float = 0.0
+    clip_norm: float = 0.0
+    plateau_patience: int = 5
+    plateau_factor: float = 0.5
+    tolerance: float = 0.0
+    gamma: float = 0.0
+    mixup: float = 0.0
+    precision: str = "float32"
+    ema: float = 0.0
+    tta: str = "none"
+    frozen: str = ""
+    rates: tuple[optim.Rate, ...] = ()
+    data_devices: int = 1
+
+
+class Data(NamedTuple):
+    """On every device once, never copied for a trial: images uint8 [N,H,W,C] or float32 [N,1,1,F], labels float32 [N,K] or int32 [N].
+
+    Images that are streamed are not here ([0,H,W,C]) but come with their batches (streaming.py).
+
+    `soft` float32 [N,K]: shares of the annotators' votes, where the recipe's targets are 'soft'. `start`: variables that every trial
+    begins with, all of the model's or some; only `init` looks at them.
+    """
+
+    images: jax.Array
+    labels: jax.Array
+    soft: jax.Array | None = None
+    start: Any = None
+
+
+class Trial(NamedTuple):
+    """One fold x seed x hyper-parameter point. Row tables are padded with row 0; the mask says which entries count."""
+
+    key: jax.Array  # uint32 [2], made of the trial's seed and fold: the whole source of its random numbers
+    train_rows: jax.Array  # int32 [n]
+    train_mask: jax.Array  # bool [n]
+    eval_rows: jax.Array  # int32 [m], validation and test rows
+    val_mask: jax.Array  # bool [m]
+    test_mask: jax.Array  # bool [m]
+    class_weights: jax.Array  # float32 [K], from the training rows
+    mean: jax.Array  # float32 [C] or [H,W,C], in 0..255, from the training rows
+    std: jax.Array  # the same shape
+    learning_rate: jax.Array
+    weight_decay: jax.Array
+    label_smoothing: jax.Array
+
+
+class Batch(NamedTuple):
+    """Rows of one optimiser step, or of several along a leading axis. Where the mesh axis `data` has several devices all see the same
+    rows and masks; `images` are a device's own share of them."""
+
+    rows: jax.Array  # int32 [B], into the data
+    mask: jax.Array  # bool [B]
+    keys: jax.Array  # [2]: of the augmentation, of the dropout
+    images: jax.Array | None = None  # uint8 [B / devices, H, W, C] where they are not in Data
+
+
+class Choice(NamedTuple):
+    """The epoch that a way of selecting has chosen so far, and what the model said then. Epochs count from 1."""
+
+    epoch: jax.Array  # int32
+    score: jax.Array  # float32, the monitor: higher is better
+    logits: jax.Array  # float32 [m, K], for eval_rows
+
+
+class State(NamedTuple):
+    """All that changes while a trial trains, hence all that a checkpoint holds."""
+
+    variables: Any  # params and, for models with batch norm, batch_stats
+    average: Any  # their running mean, () without one
+    opt_state: Any
+    rate: jax.Array  # float32, what the plateaus so far have left of the learning rate
+    waited: jax.Array  # int32, epochs since the best validation score or the last plateau
+    step: jax.Array  # int32, optimiser steps taken
+    epoch: jax.Array  # int32, epochs finished
+    active: jax.Array  # bool; False once stopped early or failed
+    stale: jax.Array  # int32, epochs since the best validation score
+    failed_step: jax.Array  # int32, the first step whose loss or gradient was not finite; -1 = none
+    sums: jax.Array  # float32 [3] of this epoch so far: row losses, rows, largest entry of a gradient
+    best_variables: Any  # at the best_val choice
+    last: Choice
+    best_val: Choice
+    oracle: Choice
+
+
+def evaluated(state: State) -> Any:
+    """The variables that predict: the running mean where there is one."""
+    return state.average or state.variables
