@@ -49,11 +49,11 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "The run directory, or its addre
 def main(_):
     # imported after the flags: --help and mistakes answer at once
     from experiments import EXPERIMENTS, LABORATORIES, OF_TRIALS
-    from experiments.run_dir import start_log
-    from experiments.slurm import submit
-    from experiments.sweep import programs, sweep
-    from fexpr.data.prepare import resolve_source
-    from fexpr.train import hosts
+    from fexpr.data.preparation.prepare import resolve_source
+    from fexpr.runs.launchers.slurm import submit
+    from fexpr.runs.opening import start_log
+    from fexpr.runs.sweep import programs, sweep
+    from fexpr.train import distributed
     from fexpr.train.devices import keep_compiled, use_every_core
 
     config = _CONFIG.value
@@ -73,20 +73,20 @@ def main(_):
         raise UserError(f"{'--engine=ray' if of_ray else '--hosts'}: experiment={config.experiment!r} is of one process",
                         fix=f"it is for {' and '.join(OF_TRIALS)}")
     if _HOSTS.value:
-        hosts.join(_HOSTS.value)
+        distributed.join(_HOSTS.value)
     if _DRY_RUN.value:
-        with hosts.together():
+        with distributed.together():
             sweep(config, Path(place), sweeps, True, _PROGRAM.value)
         return
-    with hosts.together(), hosts.run_directory(place) as workdir:
+    with distributed.together(), distributed.run_directory(place) as workdir:
         if of_ray:
-            from experiments.ray_engine import run_all  # Ray is an extra
+            from fexpr.runs.launchers.ray_cluster import run_all  # Ray is an extra
 
             run_all(config, workdir, sweeps, _ADDRESS.value, _RAY.value)
         elif sweeps:
             sweep(config, workdir, sweeps, only=_PROGRAM.value)
         else:
-            hosts.on_writer(lambda: start_log(workdir))
+            distributed.on_writer(lambda: start_log(workdir))
             EXPERIMENTS[config.experiment](config, workdir)
 
 

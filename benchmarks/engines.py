@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np  # noqa: E402
 
-from fexpr import run  # noqa: E402
+from fexpr.storage import run  # noqa: E402
 
 SMALL = ("--config.model.name=logistic", "--config.evaluate.resamples=10", "--config.log.tensorboard=False")
 CONFIG = f"--config={ROOT}/configs/aucnn_samm.py:debug"

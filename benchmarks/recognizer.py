@@ -89,7 +89,8 @@ def onnxruntime_pass(arguments: argparse.Namespace):
     """A function that predicts all images once more."""
     import onnxruntime
 
-    from fexpr import Recognizer, export
+    from fexpr import Recognizer
+    from fexpr.recognizer import export
 
     with tempfile.TemporaryDirectory() as folder:
         export.write_onnx(Recognizer.restore(arguments.run_dir, trial=0), Path(folder) / "model.onnx")

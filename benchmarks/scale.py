@@ -69,24 +69,24 @@ def make_engine(arguments: argparse.Namespace):
 
 def work(arguments: argparse.Namespace) -> None:
     """One process of a job: constants, prediction and epochs as one line of JSON."""
-    from experiments import cost, forecast
-    from fexpr.train import calibrate, devices, hosts, resources
+    from fexpr.runs import cost_model, forecast, step_timing
+    from fexpr.train import devices, distributed, resources
 
     devices.keep_compiled()
     if arguments.hosts:
-        hosts.join(arguments.hosts)
+        distributed.join(arguments.hosts)
     engine = make_engine(arguments)
-    task, constants = forecast.work_of(engine, EPOCHS, 1e9), calibrate.measured(engine)
+    task, constants = forecast.work_of(engine, EPOCHS, 1e9), step_timing.measured(engine)
     engine.load(0)
     state, seconds, waited = engine.init(), [], []
     for _ in range(arguments.repeats + 1):
         began = time.monotonic()
         state, scalars = engine.epoch(state)
         engine.to_host((scalars, state.failed_step))
-        hosts.gathered([0.0, 0.0, 0.0])
+        distributed.gathered([0.0, 0.0, 0.0])
         seconds.append(time.monotonic() - began)
         waited.append(engine.waited)
-    predicted = cost.predict(task, constants, forecast.here())
+    predicted = cost_model.predict(task, constants, forecast.here())
     print(json.dumps({
         "work": dataclasses.asdict(task), "constants": constants._asdict(), "machine": dataclasses.asdict(forecast.here()),
         "seconds": seconds, "waited": waited, "predicted": predicted.epoch, "moved": predicted.moved, "peaks": resources.peaks(),
@@ -113,8 +113,8 @@ def run_job(arguments: argparse.Namespace, kind: str, devices: int, processes: i
 
 
 def check(arguments: argparse.Namespace) -> None:
-    from experiments.cost import Machine, Work, predict
-    from fexpr.train.calibrate import Measured
+    from fexpr.runs.cost_model import Machine, Work, predict
+    from fexpr.runs.step_timing import Measured
 
     kinds, rows = JOBS if arguments.work == "all" else (arguments.work,), []
     about = f"{datetime.date.today()}, {platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start"
@@ -143,9 +143,9 @@ def check(arguments: argparse.Namespace) -> None:
 
 def gpus() -> None:
     """The three real workloads by assumed constants: nothing of this was measured on a GPU."""
-    from experiments.cost import Machine, Work, table
-    from fexpr.evaluate.report import duration
-    from fexpr.train.calibrate import Measured
+    from fexpr.evaluate.report.run_report import duration
+    from fexpr.runs.cost_model import Machine, Work, table
+    from fexpr.runs.step_timing import Measured
 
     gib, rest = 2**30, {"devices": 1, "evaluation": 0.0, "compile": 60.0, "dispatch": 2e-3, "fetch": 5e9}
     # parameters and GFLOP a row are those of the networks here; assumed: 1 TFLOP/s for small ones in float32, 50 for the VGG in bfloat16,

@@ -34,8 +34,8 @@ def main() -> None:
     import jax
 
     from fexpr.models import build
-    from fexpr.models.pretrained import files, layouts
     from fexpr.models.vggface import prepared
+    from fexpr.models.weights import files, layouts
 
     model = build(f"vggface_{arguments.network}", num_classes=CLASSES)
     if arguments.network == "vgg16":

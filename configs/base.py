@@ -212,11 +212,11 @@ def _constraints(c: ConfigDict):
         return name, value, text, right
 
     from experiments import EXPERIMENTS, LABORATORIES, OF_TRIALS, STUDIES
-    from experiments.program import rates
     from fexpr.data import LOADERS
-    from fexpr.data.splits import PROTOCOLS
-    from fexpr.evaluate import video
+    from fexpr.data.splits.protocols import PROTOCOLS
+    from fexpr.evaluate import clip_rules
     from fexpr.models import MODELS
+    from fexpr.runs.build import rates
 
     multilabel = c.train.loss != "cross_entropy"
     yield one_of("experiment", c.experiment, tuple(EXPERIMENTS))
@@ -266,7 +266,7 @@ def _constraints(c: ConfigDict):
         yield one_of("data.name, with data.clip_frames", c.data.name, ("ravdess",))
         yield number("augment.mixup", c.augment.mixup, "0 with data.clip_frames, as clips may be short", not c.augment.mixup)
     yield one_of("filter.weights", c.filter.weights, ("restart", "carry"))
-    yield one_of("evaluate.clips", c.evaluate.clips, tuple(video.RULES))
+    yield one_of("evaluate.clips", c.evaluate.clips, tuple(clip_rules.RULES))
     yield one_of("data.features", c.data.features, ("both", "intensities", "presences"))
     yield one_of("data.per_actor", c.data.per_actor, ("none", "center", "standardize"))
     yield one_of("split.val", c.split.val, ("training", "PublicTest"))

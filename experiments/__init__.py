@@ -5,8 +5,8 @@ from experiments.cross_validate import cross_validate
 from experiments.filter_frames import filter_frames
 from experiments.fit import fit
 from experiments.iterate_filtering import iterate_filtering
-from experiments.labs_circles import circles
-from experiments.labs_digits import digits
+from experiments.laboratories.circles import circles
+from experiments.laboratories.moved_digits import digits
 from experiments.svm import svm
 
 STUDIES = {"filter_frames": filter_frames, "iterate_filtering": iterate_filtering}  # stages in a folder, each a run directory

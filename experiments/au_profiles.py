@@ -17,12 +17,14 @@ import numpy as np
 from rich.table import Table
 
 from configs import base
+from experiments import frame_filters
 from fexpr import terminal
-from fexpr.data import LOADERS, au_gaussians
+from fexpr.data import LOADERS
 from fexpr.data.dataset import Dataset
-from fexpr.evaluate import frame_filters, metrics
+from fexpr.data.releases import au_gaussians
+from fexpr.evaluate import metrics
 from fexpr.evaluate.bootstrap import bootstrap, interval
-from fexpr.evaluate.headline import in_words, print_table
+from fexpr.evaluate.report.headline import in_words, print_table
 from fexpr.terminal import say
 
 

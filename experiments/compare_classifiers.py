@@ -11,10 +11,10 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from configs import base
-from experiments import run_dir
-from fexpr import mirror, run
 from fexpr.errors import UserError
-from fexpr.evaluate.comparison import print_comparison, write_comparison
+from fexpr.evaluate.report.comparison import print_comparison, write_comparison
+from fexpr.runs import opening
+from fexpr.storage import mirror, run
 from fexpr.terminal import say
 
 SHARED = ("seed", "data", "split", "evaluate", "log")  # what the members take from the comparison's config
@@ -32,7 +32,7 @@ def compare_classifiers(config: ConfigDict, workdir: Path) -> None:
     rows = []
     for i, (name, member, published) in enumerate(members, 1):
         say(f"\nmember     {i} of {len(members)}: {name}")
-        run_dir.start_log(workdir / name)
+        opening.start_log(workdir / name)
         EXPERIMENTS[member.experiment](member, workdir / name)
         rows.append(_row(name, workdir / name, published))
     page = write_comparison(workdir, rows)

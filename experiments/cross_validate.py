@@ -6,8 +6,8 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from experiments import pipeline
 from fexpr.errors import UserError
+from fexpr.runs import pipeline
 
 
 def cross_validate(config: ConfigDict, workdir: Path) -> None:

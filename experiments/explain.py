@@ -23,14 +23,15 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
-from experiments import rows
-from fexpr import mirror, run, terminal
+from fexpr import terminal
 from fexpr.data.dataset import Dataset
 from fexpr.errors import UserError
-from fexpr.evaluate import inside
+from fexpr.evaluate.report import explanation_page
 from fexpr.models import layers
 from fexpr.recognizer import Network, Recognizer, in_batches
-from fexpr.stores import place
+from fexpr.runs import load_data
+from fexpr.storage import mirror, run
+from fexpr.storage.addresses import place
 from fexpr.train import devices
 
 PATCH, STRIDE = 8, 4  # pixels, of the patch that hides a part of the image
@@ -185,7 +186,8 @@ def explain(args: argparse.Namespace, command: str) -> Path:
     if recognizer.network.tta != "none":
         notes.append("The run averages several views of an image: probabilities and occlusion do so here, gradients and convolutions are "
                      "those of the image as it is.")
-    return inside.write_inside(args.out or args.run_dir / inside.FOLDER, explained, f"Inside {model}", command, facts, notes,
+    folder = args.out or args.run_dir / explanation_page.FOLDER
+    return explanation_page.write_inside(folder, explained, f"Inside {model}", command, facts, notes,
                                dataset.synthetic)
 
 
@@ -204,7 +206,7 @@ def load(run_dir: Path, content: dict, root: str | None = None) -> Dataset:
     config, source = ConfigDict(content["config"]["data"]), content["data"]["source"]
     config.root = root or config.root
     try:
-        dataset = rows.data(config)
+        dataset = load_data.data(config)
     except UserError as e:
         raise UserError(f"the data of {run_dir} cannot be read: {e.title}", e.problems,
                         fix=f"--root=DIR says where the releases lie now; {e.fix}" if e.fix else "") from e
@@ -266,7 +268,8 @@ def surest(recognizer: Recognizer, dataset: Dataset, found: dict[str, np.ndarray
     return chosen
 
 
-def look(recognizer: Recognizer, dataset: Dataset, found: dict[str, np.ndarray], choice: Choice, names: Sequence[str]) -> inside.Explained:
+def look(recognizer: Recognizer, dataset: Dataset, found: dict[str, np.ndarray], choice: Choice,
+         names: Sequence[str]) -> explanation_page.Explained:  # fmt: skip
     """All maps of one image."""
     image, id_, name = dataset.images[choice.row], str(dataset.ids[choice.row]), recognizer.class_names[choice.class_id]
     scores, label = recognizer.probabilities(image[None])[0], dataset.labels[choice.row]
@@ -279,7 +282,7 @@ def look(recognizer: Recognizer, dataset: Dataset, found: dict[str, np.ndarray],
         facts += [("true", dataset.class_names[label]), ("decided", dataset.class_names[scores.argmax()])]
     facts.append((f"probability of {name}", f"{scores[choice.class_id]:.3f}"))
     slope, smooth = gradients(recognizer.network, image, choice.class_id)
-    return inside.Explained(id_, image, dataset.kind, facts, name, slope, smooth, occlusion(recognizer, image, choice.class_id),
+    return explanation_page.Explained(id_, image, dataset.kind, facts, name, slope, smooth, occlusion(recognizer, image, choice.class_id),
                             feature_maps(recognizer.network, image, names))
 
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from experiments import filtering, pipeline
+from experiments import filtering
 from experiments.study_report import FilterRow, StageRow, describe_filter, describe_stage, write_study
-from fexpr import mirror
 from fexpr.errors import UserError
+from fexpr.runs import pipeline
+from fexpr.storage import mirror
 from fexpr.terminal import say
 
 

@@ -18,17 +18,17 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments import pipeline, program, results, run_dir, transfer
-from experiments.loop import Point
-from fexpr import run
-from fexpr.data import au_gaussians
-from fexpr.data.affectnet import CLASSES, RAVDESS_IN_AFFECTNET
+from experiments import frame_filters as filters
 from fexpr.data.dataset import Dataset
-from fexpr.data.ravdess_names import EMOTIONS
-from fexpr.data.splits import Fold
+from fexpr.data.releases import au_gaussians
+from fexpr.data.releases.affectnet import CLASSES, RAVDESS_IN_AFFECTNET
+from fexpr.data.releases.ravdess_names import EMOTIONS
+from fexpr.data.splits.protocols import Fold
 from fexpr.errors import UserError
-from fexpr.evaluate import frame_filters as filters
 from fexpr.recognizer import Network, Recognizer, in_batches
+from fexpr.runs import build, initialize, opening, pipeline, results
+from fexpr.runs.loop import Point
+from fexpr.storage import run
 from fexpr.terminal import progress, say
 from fexpr.train import checkpoint
 
@@ -167,12 +167,12 @@ def stage(config: ConfigDict, name: str, workdir: Path, dataset: Dataset, folds:
     kept = sum(len(f.train) for f in folds)
     if not point.finished or not (folder / run.METRICS).exists():
         folder.mkdir(parents=True, exist_ok=True)
-        start = transfer.begin(own, dataset, folds)
-        engine = program.make_engine([point], dataset, folds, start)
-        info = run_dir.open_run(own, folder, **pipeline.describe(own, dataset, folds, engine, start))
+        start = initialize.begin(own, dataset, folds)
+        engine = build.make_engine([point], dataset, folds, start)
+        info = opening.open_run(own, folder, **pipeline.describe(own, dataset, folds, engine, start))
         say(f"\nstage      {name}: {kept:,} training frames over {len(folds)} folds")
         if not point.finished:
-            program.train([point], dataset, folds, engine, folder, start, carried)
+            build.train([point], dataset, folds, engine, folder, start, carried)
             pipeline.finish(point, info, time.monotonic() - began, engine)
         results.report(own, dataset, folder, quiet=True)
     else:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from experiments import pipeline
+from fexpr.runs import pipeline
 
 
 def fit(config: ConfigDict, workdir: Path) -> None:

@@ -19,12 +19,13 @@ from pathlib import Path
 
 import numpy as np
 
-from fexpr import mirror, run, terminal
+from fexpr import terminal
 from fexpr.errors import UserError
-from fexpr.evaluate import evaluate, fusion, video
-from fexpr.evaluate.headline import print_headline
-from fexpr.evaluate.report import write_page
-from fexpr.stores import place
+from fexpr.evaluate import clip_rules, evaluate, fusion
+from fexpr.evaluate.report.headline import print_headline
+from fexpr.evaluate.report.run_report import write_page
+from fexpr.storage import mirror, run
+from fexpr.storage.addresses import place
 from fexpr.terminal import say
 
 
@@ -85,7 +86,7 @@ def _fuse(args: argparse.Namespace, runs: dict[str, Path], out: Path, command: s
 def _of_clips(folder: Path, content: dict) -> dict[str, np.ndarray]:
     """The arrays of predictions.npz; of frames, what the run's own rule makes of their clips."""
     found = run.read_arrays(folder / run.PREDICTIONS)
-    return video.decide(found, content["config"]["evaluate"]["clips"]) if "video" in found else found
+    return clip_rules.decide(found, content["config"]["evaluate"]["clips"]) if "video" in found else found
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from experiments import filtering, pipeline
+from experiments import filtering
 from experiments.study_report import FilterRow, describe_filter, describe_stage, write_study
-from fexpr import mirror
+from fexpr.runs import pipeline
+from fexpr.storage import mirror
 from fexpr.terminal import say
 
 

@@ -10,14 +10,15 @@ from ml_collections import ConfigDict
 from rich.table import Table
 
 from experiments import filtering
-from fexpr import run
 from fexpr.data.dataset import SYNTHETIC, Dataset
-from fexpr.data.splits import Fold
-from fexpr.data.synthetic_ravdess import EXPRESSIVE
-from fexpr.evaluate import frame_plots, video
-from fexpr.evaluate.headline import in_words, print_table
-from fexpr.evaluate.page import image, render
+from fexpr.data.splits.protocols import Fold
+from fexpr.data.synthetic.ravdess_clips import EXPRESSIVE
+from fexpr.evaluate import clip_rules
+from fexpr.evaluate.report import frame_plots
+from fexpr.evaluate.report.headline import in_words, print_table
+from fexpr.evaluate.report.page import image, render
 from fexpr.recognizer import Recognizer
+from fexpr.storage import run
 from fexpr.terminal import console, say
 
 StageRow = dict
@@ -56,7 +57,7 @@ def _filtered_test(config: ConfigDict, folder: Path, dataset: Dataset, folds: Se
     for t, (fold, mask) in enumerate(zip(folds, tests, strict=True)):
         dropped = dataset.ids[fold.test[~mask]]
         kept &= ~((found["trial"] == t) & (found["split"] == "test") & np.isin(found["ids"], dropped))
-    return video.compare(found, selection, config.evaluate.resamples, kept=kept)
+    return clip_rules.compare(found, selection, config.evaluate.resamples, kept=kept)
 
 
 def describe_filter(name: str, dataset: Dataset, folds: Sequence[Fold], masks: Sequence[tuple[np.ndarray, np.ndarray]]) -> FilterRow:
@@ -121,7 +122,7 @@ def write_study(config: ConfigDict, workdir: Path, dataset: Dataset, folds: Sequ
     page = workdir / "study.html"
     run.write_text(page, render(
         "study.html.j2", title=title, subtitle=f"study {workdir.resolve().name}", synthetic=synthetic, study=content,
-        shown=video.SHOWN, figures=[(image(file), caption) for file, caption in drawn]))
+        shown=clip_rules.SHOWN, figures=[(image(file), caption) for file, caption in drawn]))
     _print(content)
     return page
 

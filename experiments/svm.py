@@ -25,11 +25,11 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
 
-from experiments import pipeline, results, run_dir
-from fexpr import run
 from fexpr.data.dataset import Dataset
-from fexpr.data.splits import Fold
+from fexpr.data.splits.protocols import Fold
 from fexpr.errors import UserError
+from fexpr.runs import opening, pipeline, results
+from fexpr.storage import run
 from fexpr.terminal import progress, say
 from fexpr.train.losses import class_weights
 
@@ -83,7 +83,7 @@ def svm(config: ConfigDict, workdir: Path) -> None:
         "data": pipeline.describe_data(config, dataset, folds), "model": {"name": f"{kernel} svm"},
         "devices": {"kind": "CPU core, scikit-learn", "count": 1, "platform": "cpu"},
     }
-    info = run_dir.open_run(config, workdir, **info)
+    info = opening.open_run(config, workdir, **info)
     onto = f" on {config.model.components} principal components" if config.model.components else ""
     say(f"model      {kernel} SVM{onto}, C of {', '.join(f'{C:g}' for C in grid)}   class weights {config.train.class_weights:g}")
     if config.split.seeds > 1:

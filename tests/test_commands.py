@@ -10,24 +10,26 @@ import pytest
 from scipy.special import softmax
 
 from configs import aus_mlp_ravdess, cnn_simple_fer2013, htnet_samm, ststnet_megc2019
-from experiments import au_profiles, explain, fuse, status
+from experiments import au_profiles, explain, fuse
 from experiments.cross_validate import cross_validate
 from experiments.fit import fit
-from fexpr import export, run
-from fexpr.data import LOADERS, synthetic_ravdess
+from fexpr import weights
+from fexpr.data import LOADERS
 from fexpr.data import __main__ as data_main
-from fexpr.data.synthetic import write_samm
+from fexpr.data.synthetic import ravdess_clips
+from fexpr.data.synthetic.samm_clips import write_samm
 from fexpr.evaluate import __main__ as evaluate_main
-from fexpr.models.pretrained import __main__ as pretrained_main
 from fexpr.recognizer import __main__ as recognizer_main
-from fexpr.recognizer import video
+from fexpr.recognizer import export, video
+from fexpr.runs import status
+from fexpr.storage import run
 from tests.data import ravdess_gaussians
 from tests.recognizer.runs import Camera, trained
 from tests.recognizer.test_video import film
 from tests.test_docs import commands
 
 MAINS = {"fexpr.evaluate": evaluate_main.main, "fexpr.data": data_main.main, "fexpr.recognizer": recognizer_main.main,
-         "fexpr.export": export.main, "fexpr.models.pretrained": pretrained_main.main, "experiments.explain": explain.main,
+         "fexpr.export": export.main, "fexpr.weights": weights.main, "experiments.explain": explain.main,
          "experiments.fuse": fuse.main, "experiments.status": status.main, "experiments.au_profiles": au_profiles.main}
 FOLDS = {"split.protocol": "group_k_fold", "split.folds": 2, "split.seeds": 1, "train.epochs": 1}
 RUNS = {
@@ -58,7 +60,7 @@ def desk(tmp_path, monkeypatch):
     theirs.insert(0, "group", found["groups"][rows])
     theirs.to_csv("theirs.csv", index=False)
     shutil.copy("runs/cnn_simple_fer2013/predictions.npz", "predictions.npz")
-    assert pretrained_main.main(["export", "runs/cnn_simple_fer2013", "w.safetensors"]) == 0
+    assert weights.main(["export", "runs/cnn_simple_fer2013", "w.safetensors"]) == 0
     (tmp_path / "w.safetensors").rename("weights.h5")  # the name is the reader's; what a file is, its first bytes say
     for name in ("anna.png", "photos/ben.png", "test/happy/0.jpg", "onset.png", "apex.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -67,7 +69,7 @@ def desk(tmp_path, monkeypatch):
     files = cv2.VideoCapture
     monkeypatch.setattr(video.cv2, "VideoCapture", lambda source: Camera(portrait) if isinstance(source, int) else files(source))
     write_samm(tmp_path / "releases" / "samm", subjects=12, clips=60)
-    synthetic_ravdess.write(tmp_path / "releases" / "ravdess", actors=2, clips=16, frames=5, draw=False)
+    ravdess_clips.write(tmp_path / "releases" / "ravdess", actors=2, clips=16, frames=5, draw=False)
     ravdess_gaussians.write(tmp_path / "au_gaussians_affectnet")
     monkeypatch.setenv("FEXPR_DATA_DIR", str(tmp_path / "releases"))
     return tmp_path

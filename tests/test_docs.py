@@ -14,21 +14,23 @@ from absl import flags
 from ml_collections import config_flags
 
 from configs import base
-from experiments import au_profiles, explain, fuse, status, sweep
-from fexpr import export, run
+from experiments import au_profiles, explain, fuse
+from fexpr import weights
 from fexpr.data import LOADERS
 from fexpr.data import __main__ as data_main
 from fexpr.evaluate import __main__ as evaluate_main
 from fexpr.models import MODELS
-from fexpr.models.pretrained import __main__ as pretrained_main
 from fexpr.recognizer import __main__ as recognizer_main
+from fexpr.recognizer import export
+from fexpr.runs import status, sweep
+from fexpr.storage import run
 from tests.launching import ROOT, launch
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PARSERS = {"fexpr.evaluate": evaluate_main.parser, "fexpr.data": data_main.parser, "fexpr.recognizer": recognizer_main.parser,
            "fexpr.export": export.parser, "experiments.explain": explain.parser, "experiments.fuse": fuse.parser,
            "experiments.au_profiles": au_profiles.parser, "experiments.status": status.parser,
-           "fexpr.models.pretrained": pretrained_main.parser}
+           "fexpr.weights": weights.parser}
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 QUOTED = re.compile(r"(?<!`)`(python [^`]+)`(?!`)")
 PLACEHOLDERS = ("<", "…", "...")

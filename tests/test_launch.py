@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import run_dir
-from fexpr import run
+from fexpr.runs import opening
+from fexpr.storage import run
 from tests.launching import FAST, ROOT, command, environment, launch
 
 AUCNN = f"--config={ROOT}/configs/aucnn_samm.py:debug"
@@ -216,7 +216,7 @@ def test_somebody_elses_folder_is_left_alone(tmp_path, shared_cache):
     done = launch(tmp_path, shared_cache, AUCNN, "--workdir=thesis")
     assert done.returncode == 2
     assert "not empty and holds no run" in done.stderr
-    assert [p.name for p in (tmp_path / "thesis").iterdir() if p.name not in run_dir.LOGS] == ["chapter.tex"]
+    assert [p.name for p in (tmp_path / "thesis").iterdir() if p.name not in opening.LOGS] == ["chapter.tex"]
 
 
 def test_divergence_says_where(tmp_path, shared_cache):

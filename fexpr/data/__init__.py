@@ -1,6 +1,6 @@
 """The data room: every release becomes a `Dataset`. NumPy, no JAX."""
 
-from fexpr.data import affectnet, casme2, fer2013, megc2019, ravdess, ravdess_aus, samm
+from fexpr.data.releases import affectnet, casme2, fer2013, megc2019, ravdess, ravdess_aus, samm
 
 LOADERS = {
     "samm": samm.load, "casme2": casme2.load, "megc2019": megc2019.load, "fer2013": fer2013.load, "ravdess": ravdess.load,

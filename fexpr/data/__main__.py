@@ -11,8 +11,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fexpr import terminal
-from fexpr.data import LOADERS, prepare
+from fexpr.data import LOADERS
 from fexpr.data.dataset import Dataset
+from fexpr.data.preparation import prepare
 from fexpr.errors import UserError
 from fexpr.terminal import say
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from array_record.python import array_record_data_source, array_record_module
 
-from fexpr import run
 from fexpr.errors import UserError
+from fexpr.storage import run
 
 IMAGES, ABOUT = "images.array_record", "about.json"
 

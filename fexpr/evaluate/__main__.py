@@ -15,16 +15,17 @@ from pathlib import Path
 import numpy as np
 
 import fexpr
-from fexpr import mirror, run, terminal
+from fexpr import terminal
 from fexpr.errors import UserError
-from fexpr.evaluate import evaluate, video
+from fexpr.evaluate import clip_rules, evaluate
 from fexpr.evaluate.bootstrap import RESAMPLES
 from fexpr.evaluate.external import LAYOUTS, notes, read_predictions
-from fexpr.evaluate.headline import print_headline
 from fexpr.evaluate.paired import Candidate, compare
-from fexpr.evaluate.paired_report import print_paired, unique_names, write_paired
-from fexpr.evaluate.report import write_page
-from fexpr.stores import is_address, place
+from fexpr.evaluate.report.headline import print_headline
+from fexpr.evaluate.report.paired_report import print_paired, unique_names, write_paired
+from fexpr.evaluate.report.run_report import write_page
+from fexpr.storage import mirror, run
+from fexpr.storage.addresses import is_address, place
 
 READ = (run.CONFIG, run.PREDICTIONS, run.METRICS)  # of a run at an address
 
@@ -133,7 +134,7 @@ def _clips(path: Path, predictions: dict[str, np.ndarray]) -> dict[str, np.ndarr
     if "video" not in predictions:
         return predictions
     rule = run.read_json(path / run.METRICS)["clips"]["rule"] if (path / run.METRICS).is_file() else "sum"
-    return video.decide(predictions, rule)
+    return clip_rules.decide(predictions, rule)
 
 
 def _selection(args: argparse.Namespace, path: Path, predictions: dict[str, np.ndarray]) -> str:

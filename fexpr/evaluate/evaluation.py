@@ -10,12 +10,12 @@ import numpy as np
 from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 from fexpr.evaluate import tables
-from fexpr.evaluate.answers import Answer, baseline_answers, model_answer, trial_thresholds
-from fexpr.evaluate.before_after import before_after
 from fexpr.evaluate.bootstrap import RESAMPLES
+from fexpr.evaluate.calibration_report import before_after
 from fexpr.evaluate.kaggle import kaggle
 from fexpr.evaluate.measure import Measured, measure
 from fexpr.evaluate.predictions import SELECTIONS, checked, rows_of, trials_of
+from fexpr.evaluate.scored_rows import Answer, baseline_answers, model_answer, trial_thresholds
 from fexpr.evaluate.thresholds import RULE
 
 HEADLINE = {"multilabel": ("macro_f1", "uar", "exact_match"), "multiclass": ("uf1", "uar", "accuracy")}

@@ -12,8 +12,8 @@ from collections.abc import Callable
 import numpy as np
 
 from fexpr.evaluate import calibration, metrics, selective
-from fexpr.evaluate.answers import Answer
 from fexpr.evaluate.bootstrap import bootstrap, interval
+from fexpr.evaluate.scored_rows import Answer
 
 Statistic = Callable[[np.ndarray], dict[str, np.ndarray]]  # weights [B, R] -> name -> [B, …]
 FIXED_THRESHOLDS = (0.5, 0.12)  # 0.12: the notebook that this project began with

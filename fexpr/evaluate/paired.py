@@ -14,12 +14,12 @@ from scipy.stats import binomtest  # comes with scikit-learn
 from threadpoolctl import threadpool_limits
 
 from fexpr.errors import UserError
-from fexpr.evaluate.answers import Answer, model_answer, trial_thresholds
-from fexpr.evaluate.before_after import by_bin
 from fexpr.evaluate.bootstrap import RESAMPLES
+from fexpr.evaluate.calibration_report import by_bin
 from fexpr.evaluate.evaluation import HEADLINE
 from fexpr.evaluate.measure import measure
 from fexpr.evaluate.predictions import checked, rows_of
+from fexpr.evaluate.scored_rows import Answer, model_answer, trial_thresholds
 
 SHOWN = 5  # ids that a problem names
 

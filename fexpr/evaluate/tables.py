@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from fexpr.evaluate import metrics
-from fexpr.evaluate.answers import Answer
 from fexpr.evaluate.measure import CLASS_METRICS, Measured
 from fexpr.evaluate.predictions import rows_of
+from fexpr.evaluate.scored_rows import Answer
 from fexpr.evaluate.thresholds import FAILED
 
 

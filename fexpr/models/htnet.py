@@ -20,7 +20,7 @@ class HTNet(nn.Module):
     Patches are embedded on a map of S/patch_size squared tokens. Level i (0 first) cuts the map into 2^(L-1-i) squared blocks and
     runs `block_repeats[i]` transformer blocks of width dim * 2^i with heads * 2^i heads inside each; between levels a 3x3
     convolution doubles the width, and a max-pool halves the map, so that every level has the same number of tokens in a block.
-    Values and parameter counts are those of the published code (weights interchange: models/pretrained/); initial values follow
+    Values and parameter counts are those of the published code (weights interchange: models/weights/); initial values follow
     PyTorch's defaults, the position bias is drawn from a standard normal, as there.
 
     With image 28, patch 7 and three levels (the published configuration) a block holds ONE token. Attention over one token is

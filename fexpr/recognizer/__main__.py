@@ -15,8 +15,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # C++ chatter of XLA; must b
 
 import pandas as pd
 
-from fexpr import run, terminal
+from fexpr import terminal
 from fexpr.errors import UserError
+from fexpr.storage import run
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 FORMATS = {".csv": "csv", ".jsonl": "jsonl"}
@@ -117,20 +118,20 @@ def describe(recognizer: Any) -> None:
 
 def pictures(recognizer: Any, args: argparse.Namespace) -> Iterator[pd.DataFrame]:
     """The rows of pictures, a batch at a time."""
-    from fexpr.recognizer import draw, faces, images
+    from fexpr.recognizer import draw, face_finder, images
 
     flow = recognizer.kind == "flow"
     fit = "exact" if flow else "face" if args.align in (None, "detect") else "resize"
     if fit == "face":
-        faces.need_detector()
+        face_finder.need_detector()
     paths = _files(args.images)
     with terminal.progress("pictures", len(paths), on=terminal.errors) as advance:
         for start in range(0, len(paths), recognizer.batch):
             some, boxes = paths[start : start + recognizer.batch], []
 
             def find(pixels, size, boxes=boxes):
-                boxes.append(faces.box_of(pixels))
-                return None if boxes[-1] is None else faces.cut(pixels, boxes[-1], size)
+                boxes.append(face_finder.box_of(pixels))
+                return None if boxes[-1] is None else face_finder.cut(pixels, boxes[-1], size)
 
             names, pixels, found = images.gathered(some, recognizer.picture, flow, "HWC", None, None, fit, find)
             table = recognizer.tabulate(names, pixels, found)

@@ -9,8 +9,8 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from fexpr import mirror, run, stores
 from fexpr.errors import UserError
+from fexpr.storage import addresses, mirror, run
 
 KINDS = "a folder, a .zip, or a .tar (.gz, .bz2, .xz)"
 
@@ -27,7 +27,7 @@ def opened(place: Path | str) -> Iterator[Path]:
       UserError: it cannot be fetched or unpacked, or the archive holds no run directory, or several.
     """
     with tempfile.TemporaryDirectory(prefix="fexpr-run-") as temporary:
-        path = mirror.fetch(place, Path(temporary) / "fetched") if stores.is_address(place) else Path(place).expanduser()
+        path = mirror.fetch(place, Path(temporary) / "fetched") if addresses.is_address(place) else Path(place).expanduser()
         yield _unpacked(path, Path(temporary) / "unpacked", str(place)) if path.is_file() else path
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from fexpr import models
 from fexpr.errors import UserError
-from fexpr.models.transfer import StandingStill
+from fexpr.models.backbone import StandingStill
 from fexpr.recognizer.network import Network
 from fexpr.terminal import progress
 from fexpr.train import trials

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from fexpr import run
 from fexpr.errors import UserError
+from fexpr.storage import run
 
 SHOWN = 3  # classes with a bar
 LEAST = 320  # pixels: smaller pictures are enlarged, or there is no room for words

@@ -100,7 +100,7 @@ class Recognizer:
         """
         if self.kind == "clip":
             raise UserError("the run decides whole clips, it takes neither pictures nor videos",
-                            fix="give Recognizer.predict an array of clips, as fexpr.data.clip_rows makes them")
+                            fix="give Recognizer.predict an array of clips, as fexpr.data.preparation.clip_frames makes them")
         data = self.content["config"]["data"]
         read = data["name"] == "ravdess" and data.get("map") == "saliency"  # from a folder, perhaps: nobody knows whose maps these are
         return (*self.shape[:2], 1) if data.get("map") in ("spectral", "saliency") and not read else self.shape
@@ -174,22 +174,22 @@ class Recognizer:
 
     def pair(self, onset: Any, apex: Any, align: str = "detect", landmarks: Any = None) -> np.ndarray:
         """The flow map uint8 [H, W, 3] that `predict_pair` reads. Arguments and errors as there."""
-        from fexpr.recognizer import faces
+        from fexpr.recognizer import face_finder
 
         if self.kind != "flow":
             raise UserError(f"the run was trained on images of kind {self.kind!r}, not on flow between two frames", fix="use predict")
-        return faces.pair(_frame(onset, "onset"), _frame(apex, "apex"), self.shape, self.content["config"]["data"], align, landmarks)
+        return face_finder.pair(_frame(onset, "onset"), _frame(apex, "apex"), self.shape, self.content["config"]["data"], align, landmarks)
 
     def tabulate(self, names: list[str], pixels: np.ndarray, found: np.ndarray | None = None) -> pd.DataFrame:
         """The table of pixels uint8 [N, *picture]; `found` bool [N]: False for rows without a face."""
-        from fexpr.recognizer import table
+        from fexpr.recognizer import prediction_table
 
         if self.kind != "clip" and self.picture != self.shape:
-            from fexpr.recognizer import faces
+            from fexpr.recognizer import face_finder
 
-            pixels = faces.with_maps(pixels)
+            pixels = face_finder.with_maps(pixels)
         calibrated = self.temperatures is not None
-        made = table.table(names, self.members_probabilities(pixels, calibrated), self.class_names, self._decision_thresholds(),
+        made = prediction_table.table(names, self.members_probabilities(pixels, calibrated), self.class_names, self._decision_thresholds(),
                            np.ones(len(pixels), bool) if found is None else found)
         made.attrs = {"calibrated": calibrated}
         return made
@@ -246,10 +246,10 @@ class Recognizer:
         return np.full(len(self.class_names), 0.5) if self.thresholds is None else self.thresholds
 
     def _finder(self) -> images.Finder:
-        from fexpr.recognizer import faces
+        from fexpr.recognizer import face_finder
 
-        faces.need_detector()
-        return faces.find
+        face_finder.need_detector()
+        return face_finder.find
 
     def _check(self, images: np.ndarray) -> None:
         problems = []

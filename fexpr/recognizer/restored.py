@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from fexpr import models, run
+from fexpr import models
 from fexpr.errors import UserError
 from fexpr.recognizer.network import Network
+from fexpr.storage import run
 from fexpr.train import checkpoint
 
 

@@ -12,10 +12,10 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from fexpr.data import pairs
-from fexpr.data.prepare import BadInput
+from fexpr.data.preparation import pairs
+from fexpr.data.preparation.prepare import BadInput
 from fexpr.errors import UserError
-from fexpr.recognizer import faces
+from fexpr.recognizer import face_finder
 
 if TYPE_CHECKING:
     from fexpr.recognizer.recognizer import Recognizer
@@ -128,7 +128,7 @@ def batches(recognizer: Recognizer, video: Video, every: int | None = None, inte
     if problems:
         raise UserError("the video cannot be read so", problems)
     if align == "detect":
-        faces.need_detector()
+        face_finder.need_detector()
     prepared = _pairs(recognizer, video, every or gap, gap, align) if flow else _faces(recognizer, video, every or 1, align)
     waiting: list[tuple[str, Frame, np.ndarray | None]] = []
     for one in prepared:
@@ -143,7 +143,7 @@ def batches(recognizer: Recognizer, video: Video, every: int | None = None, inte
 def _faces(recognizer: Recognizer, video: Video, every: int, align: str) -> Iterator[tuple[str, Frame, np.ndarray | None]]:
     """Names, frames and what the network is to see of them, None where there is no face."""
     height, width, channels = recognizer.picture
-    box, looked = None, -faces.HOLD
+    box, looked = None, -face_finder.HOLD
     for frame in video:
         if frame.number % every:
             continue
@@ -151,9 +151,9 @@ def _faces(recognizer: Recognizer, video: Video, every: int, align: str) -> Iter
         if align == "none":
             image = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
         else:
-            if box is None or frame.number - looked >= faces.HOLD:
-                box, looked = faces.box_of(frame.pixels), frame.number
-            frame.box, image = box, None if box is None else faces.cut(pixels, box, height)
+            if box is None or frame.number - looked >= face_finder.HOLD:
+                box, looked = face_finder.box_of(frame.pixels), frame.number
+            frame.box, image = box, None if box is None else face_finder.cut(pixels, box, height)
         yield str(frame.number), frame, None if image is None else image.reshape(recognizer.picture)
 
 

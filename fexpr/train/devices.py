@@ -6,7 +6,7 @@ import os
 
 import jax
 
-from fexpr import run
+from fexpr.storage import run
 
 
 def use_every_core(cores: int = 0) -> None:

@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from fexpr import mirror, run
 from fexpr.errors import UserError
+from fexpr.storage import mirror, run
 
 
 class History:

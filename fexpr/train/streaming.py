@@ -19,7 +19,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from fexpr.train import devices, hosts, step
+from fexpr.train import devices, distributed, step
 from fexpr.train.state import Batch, Data, Recipe, State, Trial, evaluated
 from fexpr.train.trials import Engine, Plan, bytes_of
 from fexpr.train.views import predict_images
@@ -67,7 +67,7 @@ class StreamedEngine(Engine):
         given = (jax.eval_shape(self._order, self._data, trial, state.epoch), jax.ShapeDtypeStruct((), np.int32), jax.ShapeDtypeStruct(
             (self._steps, self.recipe.batch_size, *self._images.shape[1:]), np.uint8, sharding=NamedSharding(self.mesh, images)))
         self._train = self._program(_train, (P(), P(), images), donate=True).lower(self._data, trial, state, given).compile()
-        seconds, limit = time.monotonic() - began, int(hosts.gathered([devices.memory_limit()]).min())
+        seconds, limit = time.monotonic() - began, int(distributed.gathered([devices.memory_limit()]).min())
         return Plan(len(self.specs), 1, len(self.specs), bytes_of(self._train), limit, seconds)
 
     def advance(self, state: State, first: int, last: int) -> tuple[State, dict[str, jax.Array] | None]:
@@ -87,7 +87,7 @@ class StreamedEngine(Engine):
             return state, None
         logits = [np.asarray(self._say(self._data, self._trial, state, images).addressable_data(0))[0] for images in self._arriving]
         said = np.concatenate(logits)[: self.trials.eval_rows.shape[1]]
-        return self._conclude(self._data, self._trial, state, hosts.place(said, NamedSharding(self.mesh, P())))
+        return self._conclude(self._data, self._trial, state, distributed.place(said, NamedSharding(self.mesh, P())))
 
     def _read(self, train_rows: np.ndarray) -> Iterator[jax.Array]:
         """The images of these batches [parts, steps, B], then those of the rows that are evaluated, each on its way to the devices while
@@ -105,7 +105,7 @@ class StreamedEngine(Engine):
             mine = next(reader)
             self.waited += time.monotonic() - began
             axes = P(None, "data") if item.ndim == 2 else P("data")
-            placed = hosts.place_share(mine, (*item.shape, *self._images.shape[1:]), NamedSharding(self.mesh, axes))
+            placed = distributed.place_share(mine, (*item.shape, *self._images.shape[1:]), NamedSharding(self.mesh, axes))
             if waiting is not None:
                 yield waiting
             waiting = placed

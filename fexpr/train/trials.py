@@ -20,7 +20,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from fexpr.errors import UserError
-from fexpr.train import devices, hosts, step
+from fexpr.train import devices, distributed, step
 from fexpr.train.losses import class_weights
 from fexpr.train.state import Data, Recipe, State, Trial
 from fexpr.train.views import passes
@@ -102,7 +102,7 @@ class Engine:
         self._trial_axis, self._wanted = ("map" if on_cpu else "vmap") if trial_axis == "auto" else trial_axis, chunk
         self.trials = stack(specs, images, labels, classes, normalize)
         everywhere = NamedSharding(mesh, P())
-        self._data = jax.tree.map(lambda x: hosts.place(x, everywhere), Data(self._kept_there(images), labels, soft))
+        self._data = jax.tree.map(lambda x: distributed.place(x, everywhere), Data(self._kept_there(images), labels, soft))
         self._start = start  # on the host: only `init` needs it
         self._chunk = None
         self.resumable = self.steps
@@ -123,7 +123,7 @@ class Engine:
     @functools.cached_property
     def plan(self) -> Plan:
         """Compiles the program, for fewer trials at a time if it would not fit. Takes as long as compiling does."""
-        share, limit, began = self.mesh.shape["trial"], int(hosts.gathered([devices.memory_limit()]).min()), time.monotonic()
+        share, limit, began = self.mesh.shape["trial"], int(distributed.gathered([devices.memory_limit()]).min()), time.monotonic()
         size = -(-min(self._wanted or len(self.specs), len(self.specs)) // share) * share
         program = self._compiled(size)
         if bytes_of(program) > limit and size > share:
@@ -144,7 +144,7 @@ class Engine:
 
     def init(self) -> State:
         """Fresh states of the chunk, on the devices."""
-        start = jax.tree.map(lambda x: hosts.place(np.asarray(x), NamedSharding(self.mesh, P())), self._start)
+        start = jax.tree.map(lambda x: distributed.place(np.asarray(x), NamedSharding(self.mesh, P())), self._start)
         return self._init(self._data._replace(start=start), self._trial)
 
     def epoch(self, state: State) -> tuple[State, dict[str, jax.Array]]:
@@ -158,7 +158,7 @@ class Engine:
         """
         steps = self.resumable
         if first <= steps:
-            self._said = hosts.place(np.zeros((self.plan.size, *self._said_shape()), np.float32), NamedSharding(self.mesh, P("trial")))
+            self._said = distributed.place(np.zeros((self.plan.size, *self._said_shape()), np.float32), NamedSharding(self.mesh, P("trial")))
         bounds = np.array([min(first, steps), min(last, steps), max(first - steps, 0), max(last - steps, 0)], np.int32)
         state, self._said, scalars = self._advance(self._data, self._trial, state, self._said, bounds)
         return state, scalars if last == self.parts else None
@@ -168,7 +168,7 @@ class Engine:
 
     def to_host(self, tree: Any) -> Any:
         """NumPy arrays of the chunk's real trials, whatever the devices: what checkpoints and predictions are made from."""
-        return jax.tree.map(lambda x: np.asarray(x)[: len(self._chunk)], hosts.to_host(tree))
+        return jax.tree.map(lambda x: np.asarray(x)[: len(self._chunk)], distributed.to_host(tree))
 
     def to_devices(self, state: State) -> State:
         """The inverse of `to_host`, onto this engine's devices (which may be others than those the state came from)."""
@@ -202,7 +202,7 @@ class Engine:
         """Pads the trials to the program's size by repeating the last (its copies are computed and thrown away), over the mesh."""
         def put(x):
             padding = np.repeat(x[-1:], self.plan.size - len(x), 0)
-            return hosts.place(np.concatenate([x, padding]), NamedSharding(self.mesh, P("trial")))
+            return distributed.place(np.concatenate([x, padding]), NamedSharding(self.mesh, P("trial")))
 
         return jax.tree.map(put, tree)
 

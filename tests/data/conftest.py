@@ -2,7 +2,7 @@
 
 import pytest
 
-from fexpr.data import flow
+from fexpr.data.preparation import flow
 
 
 @pytest.fixture

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from fexpr.data.au_gaussians import COVARIANCE, MEANS, OF_RAVDESS
-from fexpr.data.ravdess_aus import INTENSITIES
+from fexpr.data.releases.au_gaussians import COVARIANCE, MEANS, OF_RAVDESS
+from fexpr.data.releases.ravdess_aus import INTENSITIES
 
 NAMES = tuple(dict.fromkeys(OF_RAVDESS.values()))
 

@@ -10,8 +10,10 @@ import pandas as pd
 import pytest
 from ml_collections import ConfigDict
 
-from fexpr.data import LOADERS, faces, workbook
+from fexpr.data import LOADERS
 from fexpr.data.dataset import Dataset
+from fexpr.data.preparation import alignment
+from fexpr.data.releases import workbook
 from fexpr.errors import UserError
 
 # subject, clip, onset, apex, offset, code
@@ -65,7 +67,7 @@ def ramp(size: int = 28) -> np.ndarray:
 
 
 def write_landmarks(path: Path, key: str, points: dict[str, np.ndarray]) -> None:
-    lines = [",".join([key, *faces.COLUMNS]), *(",".join([name, *map(str, p.ravel())]) for name, p in points.items())]
+    lines = [",".join([key, *alignment.COLUMNS]), *(",".join([name, *map(str, p.ravel())]) for name, p in points.items())]
     path.write_text("\n".join(lines) + "\n")
 
 
@@ -76,7 +78,7 @@ def write_release(root: Path, layout: str = "normalised", clips=CLIPS) -> Path:
         write_frames(folder / "SAMM_Normalized_TM", clips, prefix="sub")
     elif layout == "frames":
         write_frames(folder / "SAMM", clips, side=288, suffix=".jpg")
-        points = (faces.TEMPLATE * 1.1 + 20).astype(np.float32)
+        points = (alignment.TEMPLATE * 1.1 + 20).astype(np.float32)
         write_landmarks(folder / "landmarks.csv", "clip", {clip[1]: points for clip in clips})
     else:
         write_maps(folder / "flow", clips)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import sklearn.metrics as sk
 
-from fexpr import run
 from fexpr.evaluate import evaluate
 from fexpr.evaluate.bootstrap import resample_weights
+from fexpr.storage import run
 from tests.evaluate.predictions import multiclass, multilabel
 
 SEEDS = (3, 7, 11)

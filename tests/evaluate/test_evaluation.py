@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import sklearn.metrics as sk
 
-from fexpr import run
 from fexpr.errors import UserError
 from fexpr.evaluate import evaluate
 from fexpr.evaluate.calibration import probabilities
 from fexpr.evaluate.thresholds import fit_thresholds
+from fexpr.storage import run
 from tests.evaluate.predictions import multiclass, multilabel
 
 M_KEYS = {

@@ -7,11 +7,11 @@ import sys
 import numpy as np
 import pytest
 
-from fexpr import run
 from fexpr.errors import UserError
 from fexpr.evaluate import calibration, evaluate
 from fexpr.evaluate.__main__ import main
 from fexpr.evaluate.external import read_predictions
+from fexpr.storage import run
 from tests.evaluate.predictions import FER_CLASSES, multilabel, pictures
 
 

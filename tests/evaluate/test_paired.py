@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from fexpr import run
 from fexpr.errors import UserError
 from fexpr.evaluate import evaluate
 from fexpr.evaluate.__main__ import main
 from fexpr.evaluate.paired import Candidate, compare
-from fexpr.evaluate.paired_report import unique_names
+from fexpr.evaluate.report.paired_report import unique_names
+from fexpr.storage import run
 from tests.evaluate.predictions import multiclass, multilabel
 
 

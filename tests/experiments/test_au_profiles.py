@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from experiments import au_profiles
-from fexpr.data import synthetic_ravdess
+from experiments.frame_filters import Gaussians
 from fexpr.data.dataset import Dataset
-from fexpr.data.ravdess_names import EMOTIONS
-from fexpr.evaluate.frame_filters import Gaussians
+from fexpr.data.releases.ravdess_names import EMOTIONS
+from fexpr.data.synthetic import ravdess_clips
 from tests.data import ravdess_gaussians
 
 
@@ -39,7 +39,7 @@ def test_clips_at_their_own_gaussian_are_named_by_it():
 
 
 def test_the_command_prints_a_row_for_each_emotion(tmp_path, capsys):
-    synthetic_ravdess.write(tmp_path / "ravdess", actors=2, clips=16, frames=5, draw=False)
+    ravdess_clips.write(tmp_path / "ravdess", actors=2, clips=16, frames=5, draw=False)
     ravdess_gaussians.write(tmp_path / "theirs")
     given = [str(tmp_path / "theirs"), f"--root={tmp_path}", "--resamples=20"]
     assert au_profiles.main(given) == 0

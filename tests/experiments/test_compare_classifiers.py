@@ -7,9 +7,9 @@ import pytest
 import experiments
 from configs import base
 from experiments.compare_classifiers import compare_classifiers
-from fexpr import run
 from fexpr.errors import UserError
-from fexpr.evaluate import comparison, plots
+from fexpr.evaluate.report import comparison, plots
+from fexpr.storage import run
 
 
 def m(value):

@@ -10,13 +10,14 @@ import pytest
 
 from configs import base
 from experiments import explain
-from fexpr import models, run
+from fexpr import models
 from fexpr.data import LOADERS
 from fexpr.data.dataset import Dataset
 from fexpr.errors import UserError
-from fexpr.evaluate import inside
+from fexpr.evaluate.report import explanation_page
 from fexpr.models.convolution import conv2d, max_pool
 from fexpr.recognizer import Network, Recognizer
+from fexpr.storage import run
 from fexpr.train import checkpoint
 
 CLASSES = ("angry", "happy", "sad")
@@ -119,9 +120,9 @@ def test_convolutions_in_the_order_of_the_network(model, shape, names):
 def test_the_strongest_channels_come_first():
     output = np.zeros((2, 2, 20))
     output[..., 7], output[..., 3], output[0, 0, 11] = -3.0, 2.0, 7.0
-    chosen = inside.strongest(output)
+    chosen = explanation_page.strongest(output)
     assert chosen.tolist()[:5] == [7, 3, 11, 0, 1]
-    assert len(chosen) == inside.CHANNELS_SHOWN == 16
+    assert len(chosen) == explanation_page.CHANNELS_SHOWN == 16
 
 
 def toy(multilabel, source="toy@1"):

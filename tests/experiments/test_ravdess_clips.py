@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 
 from configs import base, stn_ravdess_clips
-from experiments import cross_validate, explain, pipeline, rows, transfer
-from fexpr import Recognizer, run
+from experiments import cross_validate, explain
+from fexpr import Recognizer
 from fexpr.errors import UserError
 from fexpr.models import build
 from fexpr.recognizer import Network
+from fexpr.runs import initialize, load_data, pipeline
+from fexpr.storage import run
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +43,7 @@ def test_clips_are_decided_as_a_whole(tmp_path):
     assert (tmp_path / "run" / run.FIGURES / "attention.png").exists()
     assert "% of the weight" in (tmp_path / "run" / run.REPORT).read_text()
 
-    dataset, _ = rows.load(settings(model__variant="baseline", data__map="none"))
+    dataset, _ = load_data.load(settings(model__variant="baseline", data__map="none"))
     recognizer = Recognizer.restore(tmp_path / "run", trial=0)
     mine = tested & (found["trial"] == 0)
     images = dataset.images[[dataset.ids.tolist().index(id_) for id_ in found["ids"][mine]]]
@@ -63,7 +65,7 @@ def of_frames(monkeypatch):
         content = {"config": config.to_dict(), "data": {"name": config.data.name, "source": trained_on}}
         restored = types.SimpleNamespace(content=content, selection="best_val",
                                          network=Network(model, "float32", "none", variables, grey, grey))
-        monkeypatch.setattr(transfer.Recognizer, "restore", lambda *_, **__: restored)
+        monkeypatch.setattr(initialize.Recognizer, "restore", lambda *_, **__: restored)
         return variables
 
     return finished
@@ -79,24 +81,24 @@ def test_clips_begin_with_a_network_of_frames(of_frames, tmp_path):
     theirs.data.name, theirs.data.clip_frames = "affectnet", 0
     variables = of_frames(theirs, "affectnet@0")
     dataset, folds = pipeline.prepare(config)
-    begun = transfer.begin(config, dataset, folds)
+    begun = initialize.begin(config, dataset, folds)
     jax.tree.map(np.testing.assert_array_equal, begun.variables, jax.device_get(variables))
     assert all("attend" in name for name in begun.facts["anew"])
     assert len(begun.facts["anew"]) == 3
 
     config.model = {"name": "deep_emotion_clips", "variant": "baseline", "regularised": False, "attention": 32}
     with pytest.raises(UserError, match="localization"):
-        transfer.begin(config, dataset, folds)
+        initialize.begin(config, dataset, folds)
 
     theirs.data.name = "ravdess"  # the same actors, as frames: they must not test here
     of_frames(theirs, dataset.source)
     with pytest.raises(UserError, match="actors here were in the training or validation rows"):
-        transfer.begin(settings(init__from_run=str(folder)), dataset, folds)
+        initialize.begin(settings(init__from_run=str(folder)), dataset, folds)
 
 
 @pytest.mark.usefixtures("cache")
 def test_a_short_clip_is_learned_from_as_it_is():
-    dataset, _ = rows.load(settings(data__clip_frames=9))  # drawn clips have five frames
+    dataset, _ = load_data.load(settings(data__clip_frames=9))  # drawn clips have five frames
     assert dataset.images.shape[-1] == 18
     assert (dataset.extras["frame"] >= 0).sum(axis=1).tolist() == [5] * 24
     assert not dataset.images[..., 10:].any()

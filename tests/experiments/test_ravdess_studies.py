@@ -11,15 +11,15 @@ import pytest
 from configs import aus_mlp_ravdess, stn_ravdess_iterative
 from experiments import cross_validate, filtering, fuse, iterate_filtering
 from experiments.study_report import describe_filter, every_frame
-from fexpr import run
-from fexpr.data.affectnet import CLASSES
 from fexpr.data.dataset import Dataset
-from fexpr.data.ravdess_names import EMOTIONS
-from fexpr.data.splits import Fold
+from fexpr.data.releases.affectnet import CLASSES
+from fexpr.data.releases.ravdess_names import EMOTIONS
+from fexpr.data.splits.protocols import Fold
 from fexpr.errors import UserError
 from fexpr.evaluate import __main__ as evaluate_main
 from fexpr.models.deep_emotion import DeepEmotion
 from fexpr.recognizer import Network, Recognizer
+from fexpr.storage import run
 from fexpr.train import checkpoint
 
 

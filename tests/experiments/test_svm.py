@@ -13,10 +13,11 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
 
 from configs import base, svm_linear_fer2013, svm_rbf_fer2013
-from fexpr import data, run
+from fexpr import data
 from fexpr.data.dataset import Dataset
-from fexpr.data.splits import make_folds
+from fexpr.data.splits.protocols import make_folds
 from fexpr.errors import UserError
+from fexpr.storage import run
 
 experiment = importlib.import_module("experiments.svm")  # `experiments.svm` itself is the function of that name
 CLASSES = ("angry", "happy", "sad")

@@ -10,7 +10,7 @@ import pytest
 from fexpr.errors import UserError
 from fexpr.models import build, count_parameters
 from fexpr.models.deep_emotion import CHANNELS, DeepEmotion
-from fexpr.models.deep_emotion_weights import deep_emotion_from_torch, deep_emotion_to_torch
+from fexpr.models.weights.deep_emotion_layout import deep_emotion_from_torch, deep_emotion_to_torch
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 

@@ -11,7 +11,7 @@ import pytest
 from fexpr.errors import UserError
 from fexpr.models import count_parameters
 from fexpr.models.htnet import Attention, HTNet
-from fexpr.models.pretrained import htnet_from_torch, htnet_to_torch
+from fexpr.models.weights import htnet_from_torch, htnet_to_torch
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 TINY = {"htnet_tiny_2level": HTNet(5, dim=8, heads=2, num_hierarchies=2, block_repeats=2, dropout=0.5),

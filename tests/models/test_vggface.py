@@ -10,8 +10,8 @@ import pytest
 from fexpr.errors import UserError
 from fexpr.models import build, count_parameters
 from fexpr.models.convolution import strided_conv2d
-from fexpr.models.pretrained import files, layouts
 from fexpr.models.vggface import prepared
+from fexpr.models.weights import files, layouts
 from tests.models import keras_faces as reference
 
 MEANS = {"vggface_vgg16": (93.5940, 104.7624, 129.1863), "vggface_resnet50": (91.4953, 103.8827, 131.0912)}

@@ -7,7 +7,7 @@ import pytest
 from configs import aucnn_samm, mlp_fer2013, ststnet_megc2019
 from experiments.cross_validate import cross_validate
 from experiments.fit import fit
-from fexpr.data import fer2013
+from fexpr.data.releases import fer2013
 from tests.recognizer.runs import toy, trained
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import results
-from fexpr import run
 from fexpr.data import LOADERS
 from fexpr.data.dataset import Dataset
+from fexpr.runs import results
+from fexpr.storage import run
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 

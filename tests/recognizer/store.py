@@ -17,7 +17,7 @@ import numpy as np
 
 from configs import ststnet_megc2019
 from experiments.cross_validate import cross_validate
-from fexpr import run
+from fexpr.storage import run
 from tests.recognizer.runs import toy, trained
 
 FIELDS = {"data.image_size": 12, "train.epochs": 2, "split.seeds": 1, "split.protocol": "group_k_fold", "split.folds": 3}

@@ -9,9 +9,10 @@ import fsspec
 import numpy as np
 import pytest
 
-from fexpr import Recognizer, run
+from fexpr import Recognizer
 from fexpr.errors import UserError
 from fexpr.recognizer import archive
+from fexpr.storage import run
 from tests.recognizer.runs import FIXTURES, stored
 
 

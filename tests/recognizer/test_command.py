@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from fexpr import terminal
-from fexpr.data import flow
+from fexpr.data.preparation import flow
 from fexpr.recognizer import Recognizer, draw, video
 from fexpr.recognizer import __main__ as command
 from tests.data.samm_release import texture

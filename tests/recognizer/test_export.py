@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from scipy.special import expit, softmax
 
-from fexpr import Recognizer, export, run
-from fexpr.models.pretrained import files
+from fexpr import Recognizer
+from fexpr.models.weights import files
+from fexpr.recognizer import export
+from fexpr.storage import run
 from tests.launching import environment
 from tests.recognizer.runs import FIXTURES, stored
 

@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 from scipy.special import softmax
 
-from fexpr import export, models
-from fexpr.data import face_images
+from fexpr import models
+from fexpr.data.preparation import face_images
 from fexpr.errors import UserError
-from fexpr.recognizer import Network, Recognizer, images
-from fexpr.recognizer import faces as frames
+from fexpr.recognizer import Network, Recognizer, export, images
+from fexpr.recognizer import face_finder as frames
 
 
 def gathered(given, shape=(4, 6, 1), flow=False, layout="HWC", colours=None, values=None, fit="exact", find=None):

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy.special import expit, softmax
 
-from fexpr import run
 from fexpr.errors import UserError
 from fexpr.recognizer import BATCH, Recognizer, network
+from fexpr.storage import run
 from fexpr.train import checkpoint
 from tests.recognizer.runs import rows_of
 

@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
-from fexpr.data import faces as data_faces
-from fexpr.data import flow, regions
+from fexpr.data.preparation import alignment as data_faces
+from fexpr.data.preparation import flow, regions
 from fexpr.errors import UserError
 from fexpr.recognizer import Recognizer, video
-from fexpr.recognizer import faces as frames
+from fexpr.recognizer import face_finder as frames
 from tests.data.samm_release import texture
 from tests.recognizer.runs import FIXTURES
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from configs import mlp_fer2013
-from experiments import loop, results
 from experiments.fit import fit
-from fexpr import run
 from fexpr.errors import Preempted
+from fexpr.runs import loop, results
+from fexpr.storage import run
 from fexpr.train.trials import Engine
 from tests.train import toy
 

@@ -1,0 +1,1 @@
+"""The thesis's laboratories: experiments that bring their own data."""

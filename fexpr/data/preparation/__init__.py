@@ -1,0 +1,1 @@
+"""From files to arrays, once: the cache and its locks, faces and landmarks, optical flow, OpenFace's tables."""

@@ -1,0 +1,218 @@
+"""What all releases share: where the data lies, what identifies it, and work that is done once and kept in the cache.
+
+A set that is being prepared lives in `<cache>/prepared/<name>-<fingerprint>/`: finished items in a folder of the loader's
+choice, then all rows in `records/`, and where they are streamed the images in `images/`. All appear under their names only when whole,
+so a killed preparation goes on where it stopped, and a finished one is only read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import TypeVar
+
+import cv2
+import numpy as np
+from ml_collections import ConfigDict
+
+from fexpr.errors import UserError
+from fexpr.storage import run
+from fexpr.terminal import progress
+
+T = TypeVar("T")
+SOURCES = ("auto", "release", "synthetic")
+# data sets made of whichever of these releases are there
+COMPOSITES = {"megc2019": ("samm", "casme2", "smic"), "ravdess_aus": ("ravdess",)}
+# of releases that share a folder, what shows that one is there
+SIGNS = {"ravdess": ("frames", "Actor_*"), "ravdess_aus": ("average_action_units.csv",)}
+RECORDS, IMAGES = "records", "images"  # folders of a prepared set: its rows; its images a record each, where they are streamed
+ASK_FOR_SYNTHETIC = "for a trial run on invented data add --config.data.source=synthetic"
+
+
+class BadInput(Exception):
+    """One item of a release cannot be used; `gather` collects them. The text names the file and what is wrong with it."""
+
+
+def data_root(config: ConfigDict) -> tuple[Path, str]:
+    """The folder that holds the releases, and who named it: 'config.data.root', '$FEXPR_DATA_DIR', or '' for the default."""
+    if config.root:
+        return Path(config.root).expanduser(), "config.data.root"
+    if os.environ.get("FEXPR_DATA_DIR"):
+        return Path(os.environ["FEXPR_DATA_DIR"]).expanduser(), "$FEXPR_DATA_DIR"
+    return Path("~/fexpr_data").expanduser(), ""
+
+
+def resolve_source(config: ConfigDict) -> str:
+    """'release' or 'synthetic': what `config.source` comes down to on this machine. Looks for the folder, reads nothing.
+
+    Raises:
+      UserError: unknown source; the release was asked for, or a root was given, and `<root>/<name>` is not there (of a
+        composite: none of its releases is).
+    """
+    if config.source not in SOURCES:
+        raise UserError(f"config.data.source is {config.source!r}", fix=f"set it to one of {', '.join(SOURCES)}")
+    if config.source == "synthetic":
+        return "synthetic"
+    root, giver = data_root(config)
+    names = COMPOSITES.get(config.name, (config.name,))
+    if any((root / name).is_dir() for name in names):
+        return "release"
+    if config.source == "auto" and not giver:
+        return "synthetic"
+    problems = [f"looked for the folder {' or '.join(str(root / name) for name in names)}", f"{root} {contents(root)}"]
+    if giver:
+        problems.append(f"the root was given by {giver}")
+    if root.name in names:
+        problems.append(f"the root is the folder above the release: perhaps {root.parent}")
+    fix = f"put the release there (docs/data.md), or set config.data.root or $FEXPR_DATA_DIR; {ASK_FOR_SYNTHETIC}"
+    raise UserError(f"the release {config.name} is not there", problems, fix)
+
+
+def contents(folder: Path) -> str:
+    """'holds a, b', 'holds nothing', 'does not exist': for messages about what was not found."""
+    if not folder.is_dir():
+        return "does not exist"
+    names = sorted(p.name for p in folder.iterdir())
+    return "holds " + (", ".join(names[:10] + ["…"] * (len(names) > 10)) or "nothing")
+
+
+def fingerprint(root: Path, files: Iterable[Path], settings: Mapping[str, object]) -> str:
+    """SHA-256 (hex) of settings and of every file's name below `root` and content: the same for every copy of a release."""
+    files = sorted(files)
+    with ThreadPoolExecutor(_workers()) as pool:
+        contents = list(pool.map(_digest, files))
+    named = [(path.relative_to(root).as_posix(), content) for path, content in zip(files, contents, strict=True)]
+    return hashlib.sha256(json.dumps([settings, named], sort_keys=True).encode()).hexdigest()
+
+
+def _digest(path: Path) -> str:
+    try:
+        with open(path, "rb") as f:
+            return hashlib.file_digest(f, "sha256").hexdigest()
+    except OSError as e:
+        raise UserError(f"cannot read {path}: {e.strerror or e}", fix="check the file and its permissions") from e
+
+
+def prepared(name: str, mark: str, rows: Callable[[Path], Iterable[Mapping[str, object]]]) -> dict[str, np.ndarray]:
+    """The prepared set `name` with fingerprint `mark`: read if it is there, else made from `rows(folder)` first.
+
+    Args:
+      name: of the release.
+      mark: `fingerprint` of all that the rows are made from.
+      rows: yields the rows (see `builder.write`); may keep finished items in sub-folders of `folder` (see `stored`) until the
+        set is whole.
+
+    Returns:
+      Column name -> array [N, ...].
+    """
+    from fexpr.data.preparation import builder  # TFDS takes half a second to import
+
+    return builder.read(prepared_folder(name, mark, rows))
+
+
+def prepared_folder(name: str, mark: str, rows: Callable[[Path], Iterable[Mapping[str, object]]]) -> Path:
+    """The folder of that set's rows, which are written first if it is not there; arguments as of `prepared`."""
+    from fexpr.data.preparation import builder
+
+    folder = run.cache_dir() / "prepared" / f"{name}-{mark[:16]}"
+    records = folder / RECORDS
+    with alone(folder):
+        if not builder.exists(records):
+            remove(folder.glob(f".{records.name}.*"))  # what a killed process left
+            builder.write(records, name, rows(folder))
+        remove(path for path in folder.iterdir() if path.name not in (RECORDS, IMAGES))
+    return records
+
+
+def remove(folders: Iterable[Path]) -> None:
+    for folder in list(folders):
+        shutil.rmtree(folder)
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Makes other processes that want to write `folder` wait until this one is done, or dead."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = open(folder.with_name(f"{folder.name}.lock"), "w")  # noqa: SIM115
+    except OSError as e:
+        reason = f"cannot write into the cache {folder.parent}: {e.strerror or e}"
+        raise UserError(reason, fix="set $FEXPR_CACHE_DIR to a folder of yours") from e
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def gather(jobs: Mapping[str, Callable[[], T]], description: str, title: str, fix: str) -> dict[str, T]:
+    """Does all jobs in threads (OpenCV works outside Python's lock) under a progress bar; name -> result, in the order of `jobs`.
+
+    Raises:
+      UserError: lists every job that raised `BadInput`, under `title`. Anything else that a job raises stops the work at once.
+    """
+    results, problems = {}, {}
+    pool = ThreadPoolExecutor(_workers())
+    try:
+        futures = {pool.submit(job): name for name, job in jobs.items()}
+        with progress(description, len(jobs)) as advance:
+            for future in as_completed(futures):
+                name = futures[future]
+                try:
+                    results[name] = future.result()
+                except BadInput as e:
+                    problems[name] = str(e)
+                advance()
+    finally:
+        pool.shutdown(cancel_futures=True)
+    if problems:
+        raise UserError(title, [f"{name}: {problems[name]}" for name in jobs if name in problems], fix)
+    return {name: results[name] for name in jobs}
+
+
+def _workers() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def stored(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
+    """The image `make()` (uint8 RGB [H, W, 3]), kept at `path` as a PNG: made once, however often the work is interrupted."""
+    if path.exists():
+        return read_image(path, cv2.IMREAD_COLOR_RGB)
+    image = make()
+    _, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))  # cv2.imwrite says nothing when the disk is full
+    with run.atomic_path(path) as partial:
+        partial.write_bytes(data.tobytes())
+    return image
+
+
+def read_image(path: Path, mode: int) -> np.ndarray:
+    """Decodes an image file; `mode` is one of OpenCV's IMREAD_ values.
+
+    Raises:
+      BadInput: the file cannot be read, is cut off, or is no image.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as e:
+        raise BadInput(f"{path}: {e.strerror or e}") from e
+    try:
+        return decode_image(data, mode)
+    except BadInput as e:
+        raise BadInput(f"{path} {e}") from e
+
+
+def decode_image(data: bytes, mode: int) -> np.ndarray:
+    """Decodes the bytes of an image file; `mode` is one of OpenCV's IMREAD_ values.
+
+    Raises:
+      BadInput: they are cut off, or no image ('is not an image, …': the caller says what).
+    """
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), mode) if data else None
+    if image is None:
+        raise BadInput(f"is not an image, or is cut off ({len(data)} bytes)")
+    return image

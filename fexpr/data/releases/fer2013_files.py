@@ -1,0 +1,148 @@
+"""How FER2013 lies on the disk: its CSV, plain or packed, or folders of images, loose or in an archive. All become the same columns."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import gzip
+import lzma
+import os
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from fexpr.data.preparation.prepare import BadInput, contents
+from fexpr.data.releases.fer2013_rows import IMAGES, PARTS, Faces, Rows, is_junk, letters, read_csv
+from fexpr.errors import UserError
+from fexpr.terminal import progress
+
+CSVS = ("fer2013.csv", "fer2013.csv.gz", "icml_face_data.csv", "icml_face_data.csv.gz")  # the preferred first
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2")
+FERPLUS = "ferplus"  # folders and archives so called are not FER2013's own
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """What is read.
+
+    Attributes:
+      path: the CSV, the archive, or the folder that holds the folders of images.
+      files: everything that the rows depend on.
+      unused: other layouts that are there too.
+    """
+
+    path: Path
+    files: list[Path]
+    unused: list[str]
+
+
+def find_layout(folder: Path) -> Layout:
+    """The CSV where there is one, else folders of images, else an archive; nothing is opened.
+
+    Raises:
+      UserError: there is none of them.
+    """
+    tables, images, archives = [], [], []
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and not name.lower().startswith(FERPLUS))
+        top = place == str(folder)
+        for path in (Path(place, name) for name in sorted(names)):
+            if path.name.lower() in CSVS:
+                tables.append(path)
+            elif top and path.name.lower().endswith(ARCHIVES) and not path.name.lower().startswith(FERPLUS):
+                archives.append(path)
+            elif not top and not is_junk(path) and (path.suffix.lower() in IMAGES or letters(path.parts[-3]) in PARTS):
+                images.append(path)
+    tables.sort(key=lambda path: (CSVS.index(path.name.lower()), len(path.parts)))
+    found = [*((path, [path]) for path in tables), *([(folder, images)] if images else []), *((path, [path]) for path in archives)]
+    if not found:
+        expected = f"expected {CSVS[0]}, {CSVS[2]}, either also as .gz, folders train/<class>/ and test/<class>/, or an archive of them"
+        raise UserError(f"{folder} holds no FER2013", [expected, f"it {contents(folder)}"], "lay it out as docs/data.md shows")
+    (path, files), *others = found
+    return Layout(path, files, ["folders of images" if other == folder else other.relative_to(folder).as_posix() for other, _ in others])
+
+
+def read(layout: Layout, skipped: set[str]) -> Faces:
+    """Reads every image, under a progress bar: the rows of a CSV in its order, images of folders sorted by part and id.
+
+    Args:
+      skipped: ids that the user leaves out, faulty or not.
+
+    Raises:
+      UserError: the file is damaged; or, all at once, everything that is wrong with its rows or images.
+    """
+    rows, name = Rows(layout.path, skipped), layout.path.name.lower()
+    if layout.path.is_dir():
+        with progress("reading FER2013", len(layout.files)) as advance:
+            for path in layout.files:
+                rows.add_image(path.relative_to(layout.path).as_posix(), path.read_bytes)
+                advance()
+        return rows.faces()
+    with _opened(layout.path) as (file, tick):
+        if name in CSVS:
+            read_csv(_unpacked(file, name), rows, tick)
+            return rows.faces()
+        for member, content in _members(file, name):
+            tick()
+            if PurePosixPath(member).name.lower() in CSVS:
+                rows = Rows(f"{layout.path}: {member}", skipped)
+                read_csv(_unpacked(content(), member), rows, tick)
+                return rows.faces()
+            rows.add_image(member, partial(_read_member, content))
+    return rows.faces()
+
+
+def _unpacked(stream: BinaryIO, name: str) -> BinaryIO:
+    return gzip.GzipFile(fileobj=stream) if name.lower().endswith(".gz") else stream
+
+
+def _read_member(content: Callable[[], BinaryIO]) -> bytes:
+    try:
+        return content().read()
+    except (zipfile.BadZipFile, zlib.error) as e:
+        raise BadInput(str(e)) from e
+
+
+def _members(file: BinaryIO, name: str) -> Iterator[tuple[str, Callable[[], BinaryIO]]]:
+    """Names and contents of an archive's files, a zip's CSV first; nothing is unpacked to the disk. Tar files are read once, in order."""
+    if name.endswith(".zip"):
+        with zipfile.ZipFile(file) as archive:
+            members = [member for member in archive.infolist() if not member.is_dir()]
+            for member in sorted(members, key=lambda m: PurePosixPath(m.filename).name.lower() not in CSVS):
+                if member.flag_bits & 1:
+                    raise zipfile.BadZipFile("it has a password, which must be taken off first")
+                yield member.filename, partial(archive.open, member)
+        return
+    with tarfile.open(fileobj=file, mode="r|*") as archive:
+        for member in archive:
+            if member.issym() or member.islnk():
+                raise tarfile.ReadError(f"{member.name} is a link; pack the files themselves")
+            if member.isfile():
+                yield member.name.removeprefix("./"), partial(archive.extractfile, member)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[tuple[BinaryIO, Callable[[], None]]]:
+    """The open file, and a function that moves the bar to where it has been read to.
+
+    Raises:
+      UserError: the file cannot be read, or turns out to be damaged.
+    """
+    damage = (OSError, EOFError, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, NotImplementedError)
+    try:
+        with open(path, "rb") as file, progress(f"reading {path.name} (MB)", max(path.stat().st_size // 10**6, 1)) as advance:
+            done = 0
+
+            def tick() -> None:
+                nonlocal done
+                if file.tell() // 10**6 > done:
+                    advance(file.tell() // 10**6 - done)
+                    done = file.tell() // 10**6
+
+            yield file, tick
+    except damage as e:
+        raise UserError(f"{path} is damaged, or cannot be read: {e}", fix="fetch it again") from e

@@ -1,0 +1,154 @@
+"""RAVDESS on the disk: folders of cropped frames with their table, or the release's videos; nothing is decoded here but videos' faces."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from fexpr.data.preparation import alignment, prepare
+from fexpr.data.preparation.face_images import SIDE
+from fexpr.data.preparation.prepare import BadInput
+from fexpr.data.releases.ravdess_names import SHAPE, ClipName, parse
+from fexpr.errors import UserError
+
+FRAMES, TABLE, VIDEOS = "frames", "frames.csv", "Actor_*/*.mp4"
+COLUMNS = ("path", "emotion", "actor", "video_name", "frame_i")
+LOOKS = 5  # frames of a video in which its face is looked for; one box serves all its frames, so that the face's own motion stays
+FIX = "docs/data.md shows the layout; clips to leave out on purpose go into config.data.skip_clips"
+
+
+@dataclasses.dataclass(frozen=True)
+class Clips:
+    """What is there.
+
+    Attributes:
+      folder: the release.
+      names: the clips that are used, ascending.
+      frames: clip -> numbers and files of its frames, ascending; empty where clips are videos.
+      videos: clip -> file; empty where clips are folders of frames.
+      unused: how many clips were of another modality or channel.
+    """
+
+    folder: Path
+    names: list[ClipName]
+    frames: dict[str, list[tuple[int, Path]]]
+    videos: dict[str, Path]
+    unused: int
+
+    @property
+    def files(self) -> list[Path]:
+        return [*self.videos.values(), *(path for frames in self.frames.values() for _, path in frames)]
+
+
+def survey(folder: Path, layout: str, skipped: set[str]) -> Clips:
+    """Finds clips and frames, and checks file names against frames.csv where it is there.
+
+    Args:
+      layout: 'auto' (frames where there are any, else videos), 'frames', 'videos'.
+      skipped: clips that the user leaves out.
+
+    Raises:
+      UserError: nothing of that layout is there; names that are none; a table that names other frames, emotions or actors: all of them.
+    """
+    if layout not in ("auto", "frames", "videos"):
+        raise UserError(f"config.data.layout is {layout!r}", fix="for RAVDESS set it to auto, frames or videos")
+    by_frames = layout == "frames" or (layout == "auto" and (folder / FRAMES).is_dir())
+    found = {p.name: p for p in folder.glob(f"{FRAMES}/*") if p.is_dir()} if by_frames else {p.stem: p for p in folder.glob(VIDEOS)}
+    if not found:
+        what = f"{FRAMES}/<clip>/<frame>.png" if by_frames else f"{FRAMES}/<clip>/<frame>.png or Actor_*/<clip>.mp4"
+        raise UserError(f"{folder} holds no {what}", [f"it {prepare.contents(folder)}", f"a clip is {SHAPE}"], FIX)
+    problems = [f"config.data.skip_clips names {name}, which is not there" for name in sorted(skipped - set(found))]
+    clips = {}
+    for name in sorted(set(found) - skipped):
+        try:
+            clips[name] = parse(name)
+        except BadInput as e:
+            problems.append(f"{found[name].relative_to(folder)}: {e}")
+    used = sorted(name for name, clip in clips.items() if clip.used)
+    frames = {name: _frames(found[name], problems) for name in used} if by_frames else {}
+    if by_frames and (folder / TABLE).is_file():
+        problems += _against_table(folder, {name: clips[name] for name in used}, frames, skipped)
+    if problems or not used:
+        raise UserError(f"RAVDESS in {folder} cannot be used", problems or ["no clip is 01-01-… (audio-video, speech)"], FIX)
+    videos = {} if by_frames else {name: found[name] for name in used}
+    return Clips(folder, [clips[name] for name in used], frames, videos, len(clips) - len(used))
+
+
+def _frames(folder: Path, problems: list[str]) -> list[tuple[int, Path]]:
+    found = []
+    for path in folder.iterdir():
+        if path.suffix.lower() in (".png", ".jpg", ".jpeg"):
+            if path.stem.isdecimal():
+                found.append((int(path.stem), path))
+            else:
+                problems.append(f"{folder.name}/{path.name}: expected a frame's number")
+    if not found:
+        problems.append(f"{folder.name}: no frame in it")
+    return sorted(found)
+
+
+def _against_table(folder: Path, clips: dict[str, ClipName], frames: dict[str, list[tuple[int, Path]]], skipped: set[str]) -> list[str]:
+    path = folder / TABLE
+    try:
+        table = pd.read_csv(path, sep=";", skipinitialspace=True, dtype=str, encoding="utf-8-sig").fillna("")
+    except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as e:
+        return [f"{path}: {e}"]
+    missing = [f"{path}: no column {name}" for name in COLUMNS if name not in table]
+    if missing:
+        return [*missing, f"found: {', '.join(map(str, table))}; expected {';'.join(COLUMNS)}"]
+    there = {f"{name}/{file.name}" for name, files in frames.items() for _, file in files}
+    listed, problems = set(), []
+    for line, row in enumerate(table.itertuples(index=False), 2):
+        clip = clips.get(row.video_name)
+        if row.video_name in skipped or (clip is None and not (folder / FRAMES / row.video_name).is_dir()):
+            if row.video_name not in skipped:
+                problems.append(f"{path.name} line {line}: {row.video_name!r} is no clip of {FRAMES}/")
+            continue
+        if clip is None:
+            continue  # of another modality or channel
+        key = "/".join(Path(row.path).parts[-2:])
+        said = {"emotion": (row.emotion, clip.label), "actor": (row.actor, clip.actor)}
+        bad = [f"{name} is {found}, the file name says {value}" for name, (found, value) in said.items() if found != str(value)]
+        bad += [f"path {row.path!r} is not in the folder {row.video_name}"] if key.partition("/")[0] != row.video_name else []
+        bad += [f"{row.path} is not there"] if key not in there else []
+        bad += ["this frame stands there twice"] if key in listed else []
+        listed.add(key)
+        problems += [f"{path.name} line {line}: {text}" for text in bad]
+    return problems + [f"{name}: {TABLE} does not list it" for name in sorted(there - listed)]
+
+
+def decode(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The face in every frame of a video, uint8 [F, 48, 48]: one square box for all frames, the median of those found in a few.
+
+    And the transform [2, 3] that has cut it out, from pixels of the video to those of the face.
+
+    Raises:
+      BadInput: it cannot be decoded, or no face is found.
+    """
+    video, frames = cv2.VideoCapture(str(path)), []
+    while True:
+        there, frame = video.read()
+        if not there:
+            break
+        frames.append(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY))
+    video.release()
+    if not frames:
+        raise BadInput(f"{path}: no frame can be decoded from it")
+    looks = {int(i) for i in np.linspace(0, len(frames) - 1, LOOKS)}
+    boxes = [box for box in map(alignment.detect, [frames[i] for i in sorted(looks)]) if box is not None]
+    if not boxes:
+        raise BadInput(f"{path}: no face is found in {len(looks)} of its {len(frames)} frames")
+    transform = alignment.square(tuple(np.median(boxes, axis=0)), SIDE)
+    return np.stack([alignment.align(frame, transform, SIDE) for frame in frames]), transform
+
+
+def need_detector() -> None:
+    """Raises UserError where scikit-image, whose cascade finds the faces, is not installed."""
+    if importlib.util.find_spec("skimage") is None:
+        raise UserError("faces in RAVDESS' videos are found with scikit-image, which is not installed",
+                        fix="pip install scikit-image, or give cropped frames (docs/data.md)")

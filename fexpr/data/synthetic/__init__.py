@@ -1,0 +1,1 @@
+"""Drawn releases for machines without data, one generator a release."""

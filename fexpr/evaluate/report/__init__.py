@@ -1,0 +1,1 @@
+"""From numbers to pages: words, figures, pages, model card, their templates."""

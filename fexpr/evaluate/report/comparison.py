@@ -1,0 +1,93 @@
+"""Classifiers side by side, with what was published of them: comparison.json, comparison.html, a figure, a table on the terminal."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from fexpr import terminal
+from fexpr.evaluate.report import headline, plots
+from fexpr.evaluate.report.page import image, render
+from fexpr.evaluate.report.run_report import duration
+from fexpr.storage import run
+
+COMPARISON_JSON, COMPARISON_HTML = "comparison.json", "comparison.html"
+UNDEFINED = {"value": None, "low": None, "high": None}
+
+
+def write_comparison(folder: Path | str, rows: Sequence[dict]) -> Path:
+    """Writes the three files into `folder`.
+
+    Args:
+      rows: dicts with `name`, `run_dir`, `published` ({`accuracy`, `on`} or None), `test` (`accuracy`, `macro_f1`, `ece` as in
+        metrics.json), `ece_after` (the ECE after temperature scaling, or None), `parts` {test part: accuracy}, `kaggle`
+        (metrics.json's), `parameters`, `seconds`, `source`.
+
+    Returns:
+      The path of comparison.html.
+
+    Raises:
+      UserError: the folder cannot be written to.
+    """
+    folder, synthetic = Path(folder), any(row["source"] == "synthetic" for row in rows)
+    run.write_json(folder / COMPARISON_JSON, {"rows": rows})
+    figure = folder / run.FIGURES / "comparison.png"
+    draw(figure, rows, synthetic)
+    reports = [Path(os.path.relpath(Path(row["run_dir"]) / run.REPORT, folder)).as_posix() for row in rows]
+    run.write_text(folder / COMPARISON_HTML, render(
+        "comparison.html.j2", rows=rows, reports=reports, parts=parts(rows), synthetic=synthetic, title=f"{len(rows)} classifiers",
+        subtitle=folder.resolve().name, source=rows[0]["source"], figure=image(figure), duration=duration, undefined=UNDEFINED, rank=rank,
+    ))
+    return folder / COMPARISON_HTML
+
+
+def draw(path: Path, rows: Sequence[dict], synthetic: bool) -> None:
+    """Accuracies with their intervals, a line each; what was published beside them, as open marks."""
+    accuracies = [(y, row["test"]["accuracy"]) for y, row in enumerate(rows)]
+    measured = [(y, a["value"]) for y, a in accuracies if a["value"] is not None]
+    published = [(y, row["published"]["accuracy"]) for y, row in enumerate(rows) if row["published"]]
+    with plots.canvas(path, "Accuracy on the test rows", (plots.WIDTH, 1.3 + 0.38 * len(rows)), synthetic) as figure:
+        ax = figure.subplots()
+        for y, a in accuracies:
+            if a["low"] is not None:
+                ax.plot([a["low"], a["high"]], [y, y], color=plots.BLUE, lw=2)
+        for marks, style in ((measured, {"marker": "o", "c": plots.BLUE, "label": "measured here"}),
+                             (published, {"marker": "D", "c": "white", "edgecolors": plots.ORANGE, "zorder": 3, "label": "published"})):
+            if marks:
+                ax.scatter([x for _, x in marks], [y for y, _ in marks], **style)
+        ax.set(yticks=range(len(rows)), yticklabels=[row["name"] for row in rows], ylim=(len(rows) - 0.5, -0.5), xlabel="accuracy")
+        ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+
+
+def print_comparison(rows: Sequence[dict], console: Console | None = None) -> None:
+    """The same table on the terminal."""
+    table = Table(box=None, pad_edge=False, header_style="")
+    for heading in ("", "published", "accuracy", *parts(rows), "macro F1", "parameters", "train time", "ECE before", "after", "Kaggle"):
+        table.add_column(heading, justify="left" if heading == "" else "right", no_wrap=True)
+    for row in rows:
+        published = row["published"]
+        measured = [row["test"]["accuracy"], *(row["parts"].get(part, UNDEFINED) for part in parts(rows)), row["test"]["macro_f1"]]
+        table.add_row(
+            row["name"], f"{published['accuracy']:.3f} {published['on']}" if published else "–", *map(headline.in_words, measured),
+            f"{row['parameters']:,}", duration(row["seconds"]) if row["seconds"] else "–",
+            *map(headline.in_words, (row["test"]["ece"], row["ece_after"] or UNDEFINED)), rank(row),
+        )
+    headline.print_table(table, console or terminal.console)
+
+
+def parts(rows: Sequence[dict]) -> list[str]:
+    """The test parts that any row tells apart."""
+    return sorted({part for row in rows for part in row["parts"]})
+
+
+def rank(row: dict) -> str:
+    """The place among the published scores of the competition, with the part where it was reached if that was not its own."""
+    words = []
+    for part, entry in row["kaggle"].items():
+        place = f"{entry['rank']}" if entry["rank"] else "> 10"
+        words.append(place if entry["decided_here"] else f"({place} on {part})")
+    return " ".join(words) or "–"

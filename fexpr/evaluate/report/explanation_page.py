@@ -1,0 +1,134 @@
+"""The page that looks inside a network: which pixels a class depends on, and what the convolutions answer, laid over the image."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fexpr.evaluate.report import plots
+from fexpr.evaluate.report.page import image, render
+from fexpr.storage import run
+
+FOLDER, PAGE = "inside", "inside.html"
+CHANNELS_SHOWN = 16  # of a layer
+ACROSS = 8  # channels in a row
+COLOURS = "RdBu_r"  # red above zero, blue below; a value's size is also how much it covers of the image
+
+
+@dataclasses.dataclass(frozen=True)
+class Explained:
+    """One image and what was found out about it.
+
+    Attributes:
+      id: the row's. image: uint8 [H, W, C]. kind: 'face' or 'flow', as in the data set. facts: (name, value) pairs in words.
+      class_name: the class that the maps are about.
+      gradient: float [H, W], |d logit / d grey level|. smooth: the same, SmoothGrad.
+      occlusion: float [H, W], how far the probability drops where a patch hides the pixel; below zero it rises.
+      features: name of a convolution -> its output float [h, w, D], before the activation.
+    """
+
+    id: str
+    image: np.ndarray
+    kind: str
+    facts: Sequence[tuple[str, str]]
+    class_name: str
+    gradient: np.ndarray
+    smooth: np.ndarray
+    occlusion: np.ndarray
+    features: dict[str, np.ndarray]
+
+    @property
+    def grey(self) -> np.ndarray:
+        """[H, W] in 0..255: a face as the mean of its channels (without its map), of a flow map the strain, dark where there is much."""
+        if self.kind == "flow":
+            return 255.0 - self.image[..., 2]
+        return (self.image[..., :1] if self.image.shape[2] == 2 else self.image).mean(axis=2)
+
+
+def write_inside(folder: Path | str, explained: Sequence[Explained], title: str, subtitle: str, facts: Sequence[tuple[str, str]],
+                 notes: Sequence[str], synthetic: bool) -> Path:
+    """Writes the figures as PNG files and the self-contained page inside.html; other files in the folder are left alone.
+
+    Args:
+      facts: name and value of what stands at the head of the page. notes: what holds for all maps, a sentence or several each.
+
+    Returns:
+      The path of the page.
+
+    Raises:
+      UserError: the folder cannot be written to.
+    """
+    folder, sections = Path(folder), []
+    for number, one in enumerate(explained, 1):
+        name = f"{number}_{_file_name(one.id)}"
+        maps = folder / f"{name}_maps.png"
+        draw_maps(maps, one, synthetic)
+        layers = []
+        for layer, output in one.features.items():
+            path = folder / f"{name}_{_file_name(layer)}.png"
+            shown = draw_features(path, f"{layer} of {one.id}", one.grey, output, synthetic)
+            layers.append((image(path), layer, shown, output.shape))
+        sections.append((one, image(maps), layers))
+    run.write_text(folder / PAGE, render("inside.html.j2", title=title, subtitle=subtitle, facts=facts, notes=notes, synthetic=synthetic,
+                                         sections=sections))
+    return folder / PAGE
+
+
+def strongest(output: np.ndarray) -> np.ndarray:
+    """The channels of an output [h, w, D] to be shown, those of the highest mean |value| first; of equal ones the lower number."""
+    return np.argsort(-np.abs(output).mean(axis=(0, 1)), kind="stable")[:CHANNELS_SHOWN]
+
+
+def draw_maps(path: Path, one: Explained, synthetic: bool) -> None:
+    """The image, and over it gradient, SmoothGrad and occlusion of the class. Every map has its own scale."""
+    drop, rise = one.occlusion.max(), -one.occlusion.min()
+    panels = [
+        ("strain of the flow map" if one.kind == "flow" else "image", None),
+        (f"gradient: |d logit / d grey level|\nat most {one.gradient.max():.2g}", one.gradient),
+        (f"SmoothGrad\nat most {one.smooth.max():.2g}", one.smooth),
+        (f"occlusion: probability {'falls' if drop >= rise else 'rises'}\nby at most {max(drop, rise):.2g}", one.occlusion),
+    ]
+    with plots.canvas(path, f"{one.class_name}: what it depends on", (plots.WIDTH, 3.0), synthetic) as figure:
+        for ax, (words, values) in zip(figure.subplots(1, len(panels)), panels, strict=True):
+            _overlay(ax, one.grey, values, 0, 0)
+            ax.text(0.5, -0.04, words, fontsize=8, ha="center", va="top", color="#222222", transform=ax.transAxes)
+            ax.axis("off")
+
+
+def draw_features(path: Path, title: str, grey: np.ndarray, output: np.ndarray, synthetic: bool) -> list[int]:
+    """The strongest channels of a convolution's output [h, w, D] over the image, all on one scale. Returns which, in order.
+
+    All lie in one axes: one for each would take a second for twenty.
+    """
+    chosen = strongest(output)
+    high, wide = grey.shape
+    down, right = 1.22 * high, 1.06 * wide  # from one to the next, with room for its number
+    rows, columns = -(-len(chosen) // ACROSS), min(ACROSS, len(chosen))
+    inch = plots.WIDTH / (ACROSS * right)  # of a pixel
+    with plots.canvas(path, title, (plots.WIDTH, 0.4 + rows * down * inch), synthetic) as figure:
+        ax = figure.subplots()
+        for i, channel in enumerate(chosen):
+            x, y = i % ACROSS * right, i // ACROSS * down
+            _overlay(ax, grey, output[..., channel], x, y, np.abs(output).max())
+            ax.text(x + wide / 2, y + 1.03 * high, f"channel {channel}", fontsize=6.5, ha="center", va="top", color="#222222")
+        ax.set(xlim=(0, max(columns, ACROSS) * right), ylim=(rows * down, 0), aspect="equal")
+        ax.axis("off")
+    return chosen.tolist()
+
+
+def _overlay(ax, grey: np.ndarray, values: np.ndarray | None, x: float, y: float, limit: float | None = None) -> None:
+    """A picture [H, W] with its corner at (x, y), and values [h, w] stretched over it: colour from -limit to limit, opacity by size."""
+    high, wide = grey.shape
+    box = (x, x + wide, y + high, y)
+    ax.imshow(grey, cmap="gray", vmin=0, vmax=255, extent=box, interpolation="nearest")
+    if values is not None and values.any():
+        limit = limit or np.abs(values).max()
+        ax.imshow(values, cmap=COLOURS, vmin=-limit, vmax=limit, alpha=np.abs(values) / limit, extent=box, interpolation="nearest")
+
+
+def _file_name(text: str) -> str:
+    return re.sub(r"[^\w.-]+", "_", text)

@@ -1,0 +1,41 @@
+"""What the pages share: the template environment, numbers in cells, figures inlined. A page is one file that opens anywhere."""
+
+from __future__ import annotations
+
+import base64
+import struct
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+from fexpr.evaluate.report import plots
+
+CSS_PIXELS_PER_INCH = 110  # figures are shown larger than on paper, from a file that is sharp on a dense screen too
+
+
+def render(template: str, **context: object) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )
+    environment.filters |= {"number": number, "thousands": lambda n: f"{n:,}"}
+    return environment.get_template(template).render(context)
+
+
+def number(estimate: dict, interval: bool = True) -> Markup:
+    """A value with its interval behind it, small."""
+    if estimate["value"] is None:
+        return Markup('<span class="none">–</span>')
+    text = Markup("{:.3f}").format(estimate["value"])
+    if interval and estimate["low"] is not None:
+        text += Markup(" <small>{:.3f}–{:.3f}</small>").format(estimate["low"], estimate["high"])
+    return text
+
+
+def image(path: Path) -> Markup:
+    """An <img> that holds the file itself; its alternative text is left to the caption."""
+    data = path.read_bytes()
+    (width,) = struct.unpack(">I", data[16:20])  # of the IHDR chunk
+    source = "data:image/png;base64," + base64.b64encode(data).decode()
+    return Markup('<img src="{}" width="{}" alt="">').format(source, round(width / plots.DPI * CSS_PIXELS_PER_INCH))

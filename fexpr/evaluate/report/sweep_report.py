@@ -1,0 +1,114 @@
+"""A sweep's points side by side, ordered by validation and never by test: sweep.json, sweep.html, a table on the terminal."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from fexpr import terminal
+from fexpr.evaluate import calibration
+from fexpr.evaluate.report import headline, plots
+from fexpr.evaluate.report.page import image, render
+from fexpr.evaluate.report.run_report import duration
+from fexpr.storage import run
+
+SWEEP_JSON, SWEEP_HTML = "sweep.json", "sweep.html"
+METRIC_OF_MONITOR = {"loss": "nll"}  # the other monitors have the names of their metrics
+LOWER_IS_BETTER = ("nll", "brier", "hamming", *calibration.ERRORS)
+
+
+def ranked(points: Sequence[dict], monitor: str) -> dict:
+    """What sweep.json holds, but for the source.
+
+    Args:
+      points: dicts with `name`, `settings` {field: value}, `run_dir`, `val` and `test` (the M of metrics.json; {} where there is
+        none), `seconds`, `failed` (how many trials turned NaN).
+      monitor: what the points are ordered by on their validation rows: `config.train.monitor`, or a key of M.
+
+    Returns:
+      `metric`, `lower_is_better`, and `points`: the given dicts with `rank`, from 1 by validation. A point without a validation
+      figure has the rank None and stands at the end.
+    """
+    metric = METRIC_OF_MONITOR.get(monitor, monitor)
+    sign = 1 if metric in LOWER_IS_BETTER else -1
+    has = [p for p in points if value_of(p["val"], metric) is not None]
+    order = sorted(has, key=lambda p: sign * value_of(p["val"], metric))
+    rest = [p for p in points if value_of(p["val"], metric) is None]
+    placed = [{**p, "rank": i} for i, p in enumerate(order, 1)] + [{**p, "rank": None} for p in rest]
+    return {"metric": metric, "lower_is_better": sign == 1, "points": placed}
+
+
+def write_sweep_report(folder: Path | str, points: Sequence[dict], monitor: str, source: str) -> Path:
+    """Writes sweep.json, sweep.html and its figure into `folder`; points and monitor as in `ranked`, source as in `evaluate`.
+
+    Returns:
+      The path of sweep.html.
+
+    Raises:
+      UserError: the folder cannot be written to.
+    """
+    folder, sweep = Path(folder), ranked(points, monitor) | {"source": source}
+    run.write_json(folder / SWEEP_JSON, sweep)
+    metric, synthetic = sweep["metric"], source == "synthetic"
+    pairs = [(p["rank"], value_of(p["val"], metric), value_of(p["test"], metric)) for p in sweep["points"]]
+    pairs = [(rank, val, test) for rank, val, test in pairs if val is not None and test is not None]
+    figure = folder / run.FIGURES / "sweep.png"
+    if pairs:
+        plots.sweep_scatter(figure, pairs, words(metric), sweep["lower_is_better"], synthetic)
+    run.write_text(folder / SWEEP_HTML, render(
+        "sweep.html.j2", sweep=sweep, synthetic=synthetic, title=f"sweep of {len(points)} points", subtitle=folder.resolve().name,
+        fields=fields(points), words=words(metric), figure=image(figure) if pairs else "",
+        best=sweep["points"][0], favourite=_by_test(sweep),
+        reports=[_report_of(p, folder) for p in sweep["points"]], total=duration(sum(p["seconds"] for p in points)), duration=duration,
+        undefined={"value": None},
+    ))
+    return folder / SWEEP_HTML
+
+
+def print_sweep(points: Sequence[dict], monitor: str, console: Console | None = None) -> None:
+    """The same table, on the terminal: the best by validation in bold, failed points in red, test figures dimmed."""
+    sweep = ranked(points, monitor)
+    metric, names = sweep["metric"], fields(points)
+    table = Table(box=None, pad_edge=False, header_style="")
+    for heading in ("", *(name.rsplit(".", 1)[-1] for name in names), f"val {words(metric)}", "test", "seconds", "failed"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for p in sweep["points"]:
+        settings = (str(p["settings"].get(name, "")) for name in names)
+        val, test = (headline.in_words(p[part].get(metric, {"value": None})) for part in ("val", "test"))
+        style = "bold" if p["rank"] == 1 else "red" if p["rank"] is None else None
+        table.add_row(str(p["rank"] or "–"), *settings, val, f"[dim]{test}[/dim]", f"{p['seconds']:.0f}",
+                      str(int(p["failed"])) if p["failed"] else "", style=style)
+    console = console or terminal.console
+    headline.print_table(table, console)
+    console.print("ordered by validation; test figures are only to look at: choosing by them would be choosing on test rows", style="dim")
+
+
+def fields(points: Sequence[dict]) -> list[str]:
+    """The settings of all points, in the order they first appear."""
+    return list(dict.fromkeys(name for p in points for name in p["settings"]))
+
+
+def value_of(m: dict, metric: str) -> float | None:
+    return m.get(metric, {"value": None})["value"]
+
+
+def words(metric: str) -> str:
+    every = {key: name for part in headline.METRICS_IN_WORDS.values() for key, name in part.items()}
+    return {**every, **headline.HEADLINE_IN_WORDS}.get(metric, metric).removesuffix(" ↓")
+
+
+def _by_test(sweep: dict) -> dict | None:
+    """The point that a choice on test rows would have taken."""
+    metric, sign = sweep["metric"], -1 if sweep["lower_is_better"] else 1
+    defined = [p for p in sweep["points"] if p["rank"] and value_of(p["test"], metric) is not None]
+    return max(defined, key=lambda p: sign * value_of(p["test"], metric), default=None)
+
+
+def _report_of(point: dict, folder: Path) -> str:
+    """Where the point's own report lies, seen from the sweep's folder; '' where it has none."""
+    report = Path(point["run_dir"]) / run.REPORT
+    return Path(os.path.relpath(report, folder)).as_posix() if report.exists() else ""

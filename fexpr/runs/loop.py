@@ -1,0 +1,224 @@
+"""Training through chunks, epochs and their parts: one progress bar, histories, checkpoints, and going on where it stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from fexpr.storage import run
+from fexpr.errors import Preempted, UserError
+from fexpr.terminal import event, progress, say, terminated
+from fexpr.train import checkpoint, distributed, resources
+from fexpr.train.log import History, Writers
+from fexpr.train.state import NEVER, State
+from fexpr.train.trials import Engine
+
+STRETCH = 2.0  # seconds that the devices compute without being asked
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """A config and where its run goes."""
+
+    config: ConfigDict
+    workdir: Path
+
+    @property
+    def finished(self) -> bool:
+        return (self.workdir / run.PREDICTIONS).exists()
+
+
+class Loop:
+    """Chunk after chunk, epoch after epoch, with one progress bar, history and checkpoints.
+
+    Args:
+      carried: variables by trial that training begins with, in the place of the engine's own.
+      watch: called with chunk, epochs done, and a note, after every epoch.
+    """
+
+    def __init__(self, points: Sequence[Point], engine: Engine, program_dir: Path, carried: Any = None,
+                 watch: Callable[[int, float, str], None] | None = None):
+        self.points, self.engine, self.config = points, engine, points[0].config
+        self.carried, self.watch = carried, watch or (lambda *_: None)
+        self.epochs, self.program_dir = self.config.train.epochs, program_dir
+
+    def run(self) -> State:
+        """The final state of all trials, on the host, without what only training needs."""
+        return self._run(None)
+
+    def run_chunk(self, chunk: int) -> None:
+        """Trains one chunk alone to its end, which stays on disk: the others are somebody else's, and `run` finds them all trained."""
+        self._run(chunk)
+
+    def _run(self, only: int | None) -> State | None:
+        with contextlib.ExitStack() as stack:
+            self.terminated = stack.enter_context(terminated())
+            with progress("compiling", 1) as advance:
+                chunks = range(self.engine.plan.chunks) if only is None else (only,)
+                advance()
+            event("compiled", **resources.of_program(self.engine))
+            self.checkpoints = {i: self._kept_of(i, self.engine.plan.size) for i in chunks}
+            for kept in self.checkpoints.values():
+                stack.callback(kept.close)
+            keep = self.engine.plan.chunks > 1
+            done = {i: keep and kept.done() for i, kept in self.checkpoints.items()}
+            starts = {i: self.epochs * self._units if done[i] else kept.latest() or 0 for i, kept in self.checkpoints.items()}
+            self._say_resumed(done, starts)
+            self._open_writers(only, starts)
+            states = []
+            with progress("training", len(chunks) * self.epochs, self._in_epochs(sum(starts.values()))) as advance:
+                for i, kept in self.checkpoints.items():
+                    self.engine.load(i)
+                    if done[i]:
+                        states.append(kept.restore_done(_kept(self.engine.abstract())))
+                        continue
+                    states.append(self._train_chunk(i, starts[i], advance))
+                    if keep:
+                        kept.save_done(states[-1])
+            for log in (*self.histories, *self.writers):
+                log.close()
+        return jax.tree.map(lambda *parts: np.concatenate(parts), *states) if only is None else None
+
+    def gathered(self, size: int) -> State:
+        """What `run` returns, of chunks of so many trials that have all been trained, one by one. Compiles nothing.
+
+        Puts the chunks' histories together.
+        """
+        trials = range(0, len(self.engine.specs), size)
+        parts = [self._kept_of(i, size).restore_done(_kept(self.engine.abstract(len(self.engine.trials_of(i, size)))))
+                 for i in range(len(trials))]
+        for point in self.points:
+            History(point.workdir, lambda row: True)
+        return jax.tree.map(lambda *parts: np.concatenate(parts), *parts)
+
+    def _kept_of(self, chunk: int, size: int) -> checkpoint.Checkpoints:
+        return checkpoint.Checkpoints(self.program_dir, self.engine.trials_of(chunk, size))
+
+    @property
+    def _units(self) -> int:
+        """Positions in an epoch at which a state can be saved; a chunk's positions count from its first epoch's beginning."""
+        return self.engine.resumable + 1
+
+    def _in_epochs(self, position: int) -> float:
+        return position / self._units
+
+    def _say_resumed(self, done: dict[int, bool], starts: dict[int, int]) -> None:
+        chunk = next((i for i, start in starts.items() if start and not done[i]), None)
+        if chunk is None and not any(done.values()):
+            return
+        epoch, within = divmod(starts[chunk], self._units) if chunk is not None else (0, 0)
+        say(f"resumed    from epoch {epoch} of {self.epochs}" + (f" and {within / self._units:.0%} of the next" if within else "")
+            + (f", {sum(done.values())} of {len(done)} chunks done" if any(done.values()) else ""))
+        event("resumed", epoch=epoch, part=within, chunk=chunk, done=[i for i in done if done[i]])
+
+    def _open_writers(self, only: int | None, starts: dict[int, int]) -> None:
+        def keep(row):
+            return row.get("chunk", 0) in starts and row["epoch"] <= starts[row.get("chunk", 0)] // self._units
+
+        written = self.points if distributed.is_writer() else ()
+        self.histories = [History(p.workdir, keep, only) for p in written]
+        self.writers = [Writers(p.workdir, p.config.log.tensorboard, p.config.log.wandb, p.config.to_dict()) for p in written]
+
+    def _train_chunk(self, chunk: int, start: int, advance: Any) -> State:
+        """Trains on from the position where it stands.
+
+        The devices are given as much at a time as takes them a moment, so that a signal is heard soon, also where an epoch takes an hour.
+        """
+        engine, kept = self.engine, self.checkpoints[chunk]
+        state = engine.to_devices(kept.restore(start, engine.abstract())) if start else self._fresh(chunk)
+        (epoch, part), many = divmod(start, self._units), 1
+        saved, saved_at, cost, spent, dispatches = time.monotonic(), start, 0.0, 0.0, 0
+        while epoch < self.epochs:
+            began, upto = time.monotonic(), min(part + many, engine.parts)
+            with self._traced(dispatches == 1):  # the first is not like the others: caches are cold
+                state, scalars = engine.advance(state, part, upto)
+                scalars, failed = engine.to_host((scalars, state.failed_step)) if scalars else jax.block_until_ready((None, state.step))
+            pace = (time.monotonic() - began) / (upto - part)
+            dispatches, spent = dispatches + 1, spent + time.monotonic() - began
+            note = None  # that of the epoch before stays
+            if scalars:
+                epoch += 1
+                self._stop_if_all_failed(failed, epoch)
+                used = resources.of_epoch(engine, spent, whole=(epoch - 1) * self._units >= start)
+                note, spent = self._record(chunk, epoch, scalars, spent, used), 0.0
+                self.watch(chunk, epoch, note)
+            advance((upto - part) / engine.parts, note=note)
+            part = 0 if scalars else upto
+            if scalars and not scalars["active"].any():
+                advance(self.epochs - epoch)
+                break
+            wait = self.config.log.checkpoint_seconds * max(1.0, cost)
+            due, stop, pace = distributed.gathered([time.monotonic() - saved >= wait, self.terminated(), pace]).T
+            many = max(1, int(STRETCH / max(pace[0], 1e-9)))  # the clock is the writer's, the signal anyone's
+            position = epoch * self._units + min(part, engine.resumable)
+            if (due[0] or stop.any()) and epoch < self.epochs:
+                saving = time.monotonic()
+                if position != saved_at:
+                    kept.save(position, engine.to_host(state), [h.path for h in self.histories])
+                saved, saved_at, cost = time.monotonic(), position, time.monotonic() - saving
+                here = {"epoch": epoch, "part": min(part, engine.resumable), "chunk": chunk}
+                event("checkpoint saved", **here, seconds=round(cost, 3))
+                if stop.any():
+                    kept.wait()
+                    event("preempted", **here)
+                    done = f"epoch {epoch}" if not part else f"{min(part, engine.resumable) / engine.parts:.0%} of epoch {epoch + 1}"
+                    raise Preempted(f"stopped by SIGTERM after {done}, which is saved")
+        return _kept(engine.to_host(state))
+
+    def _traced(self, wanted: bool) -> contextlib.AbstractContextManager:
+        on = wanted and self.config.log.profile and distributed.is_writer()
+        return jax.profiler.trace(str(self.points[0].workdir / "profile")) if on else contextlib.nullcontext()
+
+    def _fresh(self, chunk: int) -> State:
+        """The chunk's states before the first step."""
+        state = self.engine.init()
+        if self.carried is None:
+            return state
+        first = chunk * self.engine.plan.size
+        given = jax.tree.map(lambda x: x[first : first + self.engine.plan.size], self.carried)
+        host = self.engine.to_host(state)
+        average = given if jax.tree.leaves(host.average) else host.average
+        return self.engine.to_devices(host._replace(variables=given, best_variables=given, average=average))
+
+    def _record(self, chunk: int, epoch: int, scalars: dict[str, np.ndarray], seconds: float, used: dict[str, float]) -> str:
+        """One line of metrics.jsonl for every point that has trials in this chunk; returns the note for the bar."""
+        first, share = chunk * self.engine.plan.size, len(self.engine.specs) // len(self.points)
+        owner = (first + np.arange(len(scalars["ran"]))) // share
+        row = {}
+        for i in np.unique(owner[scalars["ran"]]):
+            mine = scalars["ran"] & (owner == i)
+            row = {"epoch": epoch} | {name: float(np.mean(scalars[name][mine], dtype=np.float64)) for name in ("train_loss", "val_loss")}
+            if self.config.train.monitor != "loss":
+                row[f"val_{self.config.train.monitor}"] = float(np.mean(scalars["val_score"][mine], dtype=np.float64))
+            row |= {"seconds": round(seconds, 4)} | used
+            if share > 1:
+                row["trials"] = int(mine.sum())
+            if chunk:
+                row["chunk"] = chunk
+            if self.histories:
+                self.histories[i].add(row)
+                self.writers[i].add(row)
+        return f"loss {row['train_loss']:.4f}  val {row['val_loss']:.4f}" if row else ""
+
+    def _stop_if_all_failed(self, failed_step: np.ndarray, epoch: int) -> None:
+        if (failed_step != NEVER).all():
+            event("diverged", epoch=epoch, step=int(failed_step.max()))
+            rates = sorted({p.config.optimizer.learning_rate for p in self.points})
+            raise UserError(
+                f"training diverged: loss or gradient is not finite at epoch {epoch}, optimiser step {failed_step.max()}",
+                fix=f"lower optimizer.learning_rate (now {', '.join(f'{r:g}' for r in rates)}) or set optimizer.clip_norm=1.0, "
+                "in a new --workdir",
+            )
+
+
+def _kept(state: Any) -> Any:
+    """The state without the optimiser's: what is needed once training is over."""
+    return state._replace(opt_state=())

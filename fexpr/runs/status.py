@@ -1,0 +1,154 @@
+"""python -m experiments.status runs: how far the runs below a folder are, while they go on and after.
+
+Reads files only, of an address a few small ones. A run is finished when its predictions are there; until then its
+last line of metrics.jsonl says how far it is, and how long ago.
+Its last epochs say what it takes: `step` is the median of an epoch's seconds over its optimiser steps, `wait` the share of the time without
+images (where they are streamed), `memory` the peak of its fullest device, of the whole process where devices do not count it (a CPU).
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.table import Table
+
+from fexpr import terminal
+from fexpr.storage import mirror, run
+from fexpr.errors import UserError
+from fexpr.evaluate.report.headline import in_words, print_table
+from fexpr.evaluate.report.run_report import duration, memory
+from fexpr.storage.addresses import place
+
+SILENT_EPOCHS, SILENT_SECONDS = 5, 120  # nothing written for longer than both: nobody seems to be training
+
+
+@dataclasses.dataclass(frozen=True)
+class Status:
+    """One run directory.
+
+    Attributes:
+      state: 'finished', 'training', 'silent' (nothing written for long: stopped or killed; its command goes on with it), or 'starting'.
+      epoch, epochs: those finished and those that there are, of all the chunks begun. age: seconds since it wrote.
+      left: seconds to the end of these chunks at the pace so far; None where unknown. row: the last of metrics.jsonl.
+      step: seconds of an optimiser step, and wait: share of the time without images, medians; None where unknown.
+      result: metric and estimate of the configured selection on test rows; None before the report.
+    """
+
+    folder: Path
+    state: str
+    epoch: int
+    epochs: int
+    age: float
+    left: float | None
+    step: float | None
+    wait: float | None
+    row: dict
+    result: tuple[str, dict] | None
+
+
+def find(folder: Path) -> list[Path]:
+    """Run directories at or below `folder`, by name.
+
+    Raises:
+      UserError: it holds none.
+    """
+    found = sorted(path.parent for path in folder.rglob(run.CONFIG))
+    if not found:
+        state = "holds no runs" if folder.is_dir() else "does not exist"
+        raise UserError(f"{folder} {state}", fix="give a run, a sweep, or a folder of them")
+    return found
+
+
+def status(folder: Path, now: float) -> Status:
+    """`now`: seconds since the epoch of time, as file dates."""
+    config, history = run.read_json(folder / run.CONFIG)["config"], run.read_history(folder)
+    row, epochs = (history or [{}])[-1], config["train"]["epochs"] if config else 0  # fused runs have no config, and train nothing
+    last = {row.get("chunk", 0): row["epoch"] for row in history}
+    done = sum(last.values()), len(last) * epochs
+    age = now - max(file.stat().st_mtime for file in (run.history_files(folder) if history else [folder / run.CONFIG]))
+    pace, step = (_median(r.get(key) for r in history) for key in ("seconds", "step_seconds"))
+    wait = _median(r["input_wait"] / r["seconds"] for r in history if "input_wait" in r and r["seconds"])
+    result = None
+    if (folder / run.METRICS).exists() and (folder / run.PREDICTIONS).exists():  # a laboratory has no predictions of its own
+        metrics = run.read_json(folder / run.METRICS)
+        name = metrics["headline"]["metrics"][0]
+        result = name, metrics["test"][name]
+    if (folder / run.PREDICTIONS).exists():
+        return Status(folder, "finished", *done, age, None, step, wait, row, result)
+    quiet = age > max(SILENT_SECONDS, SILENT_EPOCHS * (pace or 0))
+    state = "silent" if quiet else "training" if history else "starting"
+    side_by_side = history and run.history_files(folder)[-1].name != run.HISTORY  # else those before the last are done
+    behind = min(last.values(), default=0) if side_by_side else row.get("epoch", 0)
+    left = (epochs - behind) * pace if pace is not None and not quiet else None
+    return Status(folder, state, *done, age, left, step, wait, row, result)
+
+
+def _median(values: Iterable[float | None]) -> float | None:
+    """Of the last twenty that are there."""
+    last = [v for v in values if v is not None][-20:]
+    return float(np.median(last)) if last else None
+
+
+def _resources(s: Status, streams: bool) -> list[str]:
+    """A step's time, the share of waiting where any run streams, and memory."""
+    step = None if s.step is None else f"{s.step:.2f} s" if s.step >= 1 else f"{1000 * s.step:.3g} ms"
+    wait = [s.wait if s.wait is None else f"{s.wait:.0%}"] * streams
+    peak = s.row.get("device_bytes", s.row.get("host_bytes"))
+    return [cell or "–" for cell in (step, *wait, peak and memory(peak))]
+
+
+def _short(seconds: float) -> str:
+    """'57 s', '12 min', '3 h', '4 d': the largest unit that is full."""
+    size, unit = next(((n, u) for n, u in ((86400, "d"), (3600, "h"), (60, "min")) if seconds >= n), (1, "s"))
+    return f"{int(seconds // size)} {unit}"
+
+
+def print_status(root: Path, found: Sequence[Status]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="")
+    streams = any(s.wait is not None for s in found)
+    for heading in ("", "", "epoch", "left", "ago", "loss", "val", "step", *["wait"] * streams, "memory", "result on test rows"):
+        table.add_column(heading, justify="left" if heading in ("", "result on test rows") else "right", no_wrap=True)
+    styles = {"finished": "green", "training": "bold", "silent": "yellow", "starting": "bold"}
+    for s in found:
+        name = s.folder.relative_to(root).as_posix() if s.folder != root else root.name
+        losses = [f"{s.row[key]:.3f}" if s.row.get(key) is not None else "–" for key in ("train_loss", "val_loss")]
+        table.add_row(
+            name, s.state, f"{s.epoch} of {s.epochs}" if s.row else "–", duration(s.left) if s.left is not None else "–",
+            _short(s.age), *losses, *_resources(s, streams),
+            f"{s.result[0]} {in_words(s.result[1])}" if s.result else "–", style=styles[s.state],
+        )
+    print_table(table, terminal.console)
+    counts = {state: sum(s.state == state for s in found) for state in styles}
+    terminal.say("  ".join(f"{n} {state}" for state, n in counts.items() if n))
+    if counts["silent"]:
+        terminal.say("silent runs have stopped, or their epochs take long: the same command goes on with them", style="yellow")
+
+
+def show(where: Path | str) -> None:
+    """Prints the status of everything at or below a folder or an address. Errors as of `find`."""
+    files = (run.CONFIG, run.HISTORY, run.HISTORY_OF_CHUNK.format("*"), run.METRICS)
+    with mirror.opened(where, only=files, noted=(run.PREDICTIONS,)) as folder:
+        print_status(folder, [status(found, time.time()) for found in find(folder)])
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(prog="python -m experiments.status", description="How far the runs at or below a folder are: epochs, time "
+                                "left, losses, results. Also while they train.")
+    p.add_argument("folder", type=place, nargs="?", default=Path("runs"), help="a run, a sweep, or a folder of them, or the address of one "
+                   "(default: runs)")
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+    return terminal.exit_code(lambda: show(args.folder))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,199 @@
+"""Many points in one go: those that differ in values only train as trials of one program, the others as further programs."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from configs import base
+from experiments import OF_TRIALS
+from fexpr.runs import build, forecast, initialize, opening, pipeline, results
+from fexpr.runs.loop import Point
+from fexpr.storage import mirror, run
+from fexpr.data.dataset import Dataset
+from fexpr.data.splits.protocols import Fold
+from fexpr.errors import UserError
+from fexpr.evaluate.report.sweep_report import print_sweep, write_sweep_report
+from fexpr.terminal import say
+from fexpr.train import distributed
+from fexpr.train.trials import Engine
+
+
+def sweep(config: ConfigDict, workdir: Path, sweeps: Sequence[str], dry_run: bool = False, only: int | None = None) -> None:
+    """A run directory for each point under `workdir`, then one table, sorted by validation; finished points are not run again.
+
+    Args:
+      sweeps: 'FIELD=V1,V2,...' each (values that hold commas: separated by ';'); every combination is a point.
+      dry_run: only say what would be compiled: programs, trials, memory, and what it would take, by a few steps that are thrown away.
+      only: train this program alone, counted from 0, and make no table: the others are somebody else's.
+
+    Raises:
+      UserError: unknown field, value of another type, a point whose config cannot be used; no such program.
+    """
+    points, groups = programs(config, workdir, sweeps)
+    if only is not None and not 0 <= only < len(groups):
+        raise UserError(f"--program={only}: the sweep has programs 0 to {len(groups) - 1}")
+    if not dry_run:
+        distributed.on_writer(lambda: opening.start_log(workdir))
+    say(f"sweep      {len(points)} points: " + ("  ".join(sweeps) or "the config as it is"))
+    for i, group in enumerate(groups):
+        if only not in (None, i):
+            continue
+        say(f"\nprogram    {i + 1} of {len(groups)}: {len(group)} points: " + "  ".join(p.workdir.name for p in group))
+        if dry_run:
+            _show(group)
+        else:
+            _run(group, workdir)
+    if not dry_run and only is None:
+        distributed.on_writer(lambda: make_table(points, config.train.monitor, workdir))
+
+
+def programs(config: ConfigDict, workdir: Path, sweeps: Sequence[str]) -> tuple[list[tuple[Point, dict]],
+                                                                                list[list[Point]]]:  # fmt: skip
+    """The points with their settings, and the same points by program. Errors as of `sweep`."""
+    if config.experiment not in OF_TRIALS:
+        raise UserError(f"experiment={config.experiment!r} is no set of trials: --sweep and --dry_run do not apply to it",
+                        fix=f"they work with {' and '.join(OF_TRIALS)}")
+    points = make_points(config, workdir, [parse(config, text) for text in sweeps])
+    return points, list(by_program([point for point, _ in points]))
+
+
+def make_table(points: Sequence[tuple[Point, dict]], monitor: str, workdir: Path) -> None:
+    """The sweep's table, sorted by validation, and its page, out of finished runs."""
+    rows = [_row(point, settings) for point, settings in points]
+    page = write_sweep_report(workdir, rows, monitor, run.read_json(points[0][0].workdir / run.METRICS)["source"])
+    say()
+    print_sweep(rows, monitor)
+    say(f"\nreport     {mirror.shown(page)}")
+
+
+def parse(config: ConfigDict, text: str) -> tuple[str, list]:
+    """'optimizer.learning_rate=1e-4,3e-4' -> ('optimizer.learning_rate', [0.0001, 0.0003]), by the type of the config's own value."""
+    field, equals, values = text.partition("=")
+    try:
+        now = _get(config, field)
+    except (KeyError, AttributeError) as e:
+        raise UserError(f"--sweep={text}: the config has no field {field!r}", fix="python launch.py --help lists the fields") from e
+    if not equals or not values or isinstance(now, (ConfigDict, tuple)):
+        raise UserError(f"--sweep={text}: expected FIELD=V1,V2,...", fix="e.g. --sweep=optimizer.learning_rate=1e-4,3e-4")
+    convert = (lambda v: {"true": True, "false": False}[v.lower()]) if isinstance(now, bool) else type(now)
+    try:
+        return field, [convert(v.strip()) for v in values.split(";" if ";" in values else ",")]
+    except (ValueError, KeyError) as e:
+        raise UserError(f"--sweep={text}: {field} holds a {type(now).__name__}: {e}", fix=f"give values such as {now}") from e
+
+
+def make_points(config: ConfigDict, workdir: Path, axes: Sequence[tuple[str, list]]) -> list[tuple[Point, dict]]:
+    """Every combination as a point in a folder of its own, with the settings that make it."""
+    points = []
+    for values in itertools.product(*(values for _, values in axes)):
+        settings = dict(zip((field for field, _ in axes), values, strict=True))
+        own = config.copy_and_resolve_references()
+        own.sweep = ()
+        own.update_from_flattened_dict(settings)
+        base.validate(own)
+        name = ",".join(f"{field.rpartition('.')[2]}={value}" for field, value in settings.items()).replace("/", "_") or "point"
+        points.append((Point(own, workdir / name), settings))
+    return points
+
+
+def by_program(points: Sequence[Point]) -> Iterator[list[Point]]:
+    """Groups points that differ in nothing but `program.VALUES`, in order of first appearance."""
+    groups: dict[str, list[Point]] = {}
+    for point in points:
+        rest = point.config.copy_and_resolve_references()
+        for field in build.VALUES:
+            _set(rest, field, type(_get(rest, field))(0))
+        groups.setdefault(rest.to_json(), []).append(point)
+    yield from groups.values()
+
+
+def _run(group: list[Point], workdir: Path) -> None:
+    """Trains the points of one program that are not finished, and reports those that have no report."""
+    dataset, folds = pipeline.prepare(group[0].config)
+    waiting = [group[i] for i in distributed.told([i for i, p in enumerate(group) if not p.finished])]
+    if waiting:
+        start = initialize.begin(group[0].config, dataset, folds)
+        train_points(waiting, dataset, folds, start, program_dir(workdir, waiting))
+    distributed.on_writer(lambda: report_points(group, waiting, dataset))
+
+
+def program_dir(workdir: Path, waiting: Sequence[Point]) -> Path:
+    """Where the checkpoints of a sweep's program lie, which fit these points alone."""
+    return workdir / "programs" / hashlib.sha256(" ".join(p.workdir.name for p in waiting).encode()).hexdigest()[:12]
+
+
+def train_points(points: Sequence[Point], dataset: Dataset, folds: Sequence[Fold], start: initialize.Start | None, folder: Path,
+                 watch: Callable | None = None) -> None:
+    """Opens the run directories of a program's points and trains them to the end; its checkpoints lie in `folder`."""
+    began = time.monotonic()
+    engine = build.make_engine(points, dataset, folds, start)
+    infos = open_points(points, dataset, folds, engine, start)
+    say(f"trials     {_product(points, folds)} = {len(engine.specs)}")
+    build.train(points, dataset, folds, engine, folder, start, watch=watch)
+    distributed.on_writer(lambda: finish_points(points, infos, (time.monotonic() - began) / len(points), folder, engine))
+
+
+def open_points(points: Sequence[Point], dataset: Dataset, folds: Sequence[Fold], engine: Engine,
+                start: initialize.Start | None) -> list[dict]:
+    """What config.json holds of each; errors as of run_dir.open_run."""
+    facts = pipeline.describe(points[0].config, dataset, folds, engine, start)
+    return distributed.on_writer(lambda: [opening.open_run(p.config, p.workdir, **facts) for p in points])
+
+
+def finish_points(points: Sequence[Point], infos: Sequence[dict], seconds: float, folder: Path, engine: Engine | None = None) -> None:
+    """Removes what only training needed, and says how long each point took."""
+    if all(folder != point.workdir for point in points):
+        mirror.remove(folder)
+    for point, info in zip(points, infos, strict=True):
+        pipeline.finish(point, info, seconds, engine)
+
+
+def report_points(points: Sequence[Point], anew: Sequence[Point], dataset: Dataset) -> None:
+    """The reports of those trained anew, and of those that have none."""
+    for point in points:
+        if point in anew or not (point.workdir / run.REPORT).exists():
+            results.report(point.config, dataset, point.workdir, quiet=True)
+
+
+def _product(points: Sequence[Point], folds: Sequence[Fold]) -> str:
+    seeds = points[0].config.split.seeds
+    return " x ".join(pipeline.number_of(n, what) for n, what in ((len(points), "point"), (len(folds), "fold"), (seeds, "seed")))
+
+
+def _show(group: list[Point]) -> None:
+    dataset, folds = pipeline.prepare(group[0].config)
+    start = initialize.begin(group[0].config, dataset, folds, dry_run=True)
+    engine = build.make_engine(group, dataset, folds, start)
+    model = pipeline.describe(group[0].config, dataset, folds, engine, start)["model"]
+    plan = engine.plan
+    say(f"model      {pipeline.in_words(model)}")
+    say(f"trials     {_product(group, folds)} = {plan.trials}")
+    say(f"memory     {plan.bytes_needed / 2**30:.2f} GiB a device for {pipeline.number_of(plan.size, 'trial')} at a time, "
+        f"{pipeline.number_of(plan.chunks, 'chunk')}; {plan.bytes_limit / 2**30:.2f} GiB may be used")
+    forecast.show(group[0].config, engine)
+
+
+def _row(point: Point, settings: dict) -> dict:
+    metrics = run.read_json(point.workdir / run.METRICS)
+    failed = run.read_arrays(point.workdir / run.PREDICTIONS)["failed"]
+    return {
+        "name": point.workdir.name, "settings": settings, "run_dir": point.workdir, "val": metrics["val"], "test": metrics["test"],
+        "failed": int(failed.sum()), "seconds": run.read_json(point.workdir / run.CONFIG).get("wall_seconds"),
+    }
+
+
+def _get(config: ConfigDict, field: str) -> object:
+    for part in field.split("."):
+        config = config[part]
+    return config
+
+
+def _set(config: ConfigDict, field: str, value: object) -> None:
+    section, _, name = field.rpartition(".")
+    (_get(config, section) if section else config)[name] = value

@@ -1,0 +1,1 @@
+"""What lies on disks and in buckets: run directories (names, atomic writes), caches, addresses and their mirrors."""
