@@ -67,6 +67,8 @@ def fexpr_pass(arguments: argparse.Namespace):
              for i, test in enumerate(subjects[: arguments.folds])]
     engine = trials.Engine(recipe, images, labels, CLASSES, specs, trials.make_mesh(len(specs), arguments.batch))
 
+    engine.compile()
+
     def run() -> None:
         for chunk in range(engine.plan.chunks):
             engine.load(chunk)

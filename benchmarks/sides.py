@@ -35,6 +35,7 @@ def epochs_of(engine: Any) -> Callable[[], None]:
     def run() -> None:
         nonlocal state
         if state is None:
+            engine.compile()
             engine.load(0)
             state = engine.init()
         state, _ = engine.epoch(state)

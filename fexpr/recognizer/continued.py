@@ -60,9 +60,9 @@ def continue_training(recognizer: Recognizer, images: np.ndarray, labels: np.nda
         np.asarray(train), np.asarray(val), np.zeros(0, int), seed=seed, weight_decay=o["weight_decay"],
         learning_rate=o["learning_rate"] / 10 if learning_rate is None else learning_rate, label_smoothing=c["label_smoothing"],
         weight_strength=c["class_weights"], weight_maximum=c["class_weights_max"],
+        scaling=(np.asarray(network.mean), np.asarray(network.std)),
     )
     engine = trials.Engine(recipe, images, labels, len(recognizer.class_names), [spec], mesh, c["normalize"])
-    engine.trials = engine.trials._replace(mean=np.asarray(network.mean)[None], std=np.asarray(network.std)[None])
     variables, history = _trained(engine, jax.tree.map(lambda x: np.asarray(x)[None], network.variables), epochs)
     further = Network(network.model, network.precision, network.tta, *jax.device_put((variables, network.mean, network.std)))
     return dataclasses.replace(recognizer, networks=(further,), temperatures=None, thresholds=None), history
@@ -71,6 +71,7 @@ def continue_training(recognizer: Recognizer, images: np.ndarray, labels: np.nda
 def _trained(engine: trials.Engine, variables: dict, epochs: int) -> tuple[dict, pd.DataFrame]:
     """The variables after `epochs` from `variables` [1, ...], and the history."""
     with progress("compiling", 1) as advance:
+        engine.compile()
         engine.load(0)
         advance()
     fresh = engine.to_host(engine.init())

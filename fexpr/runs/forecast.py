@@ -22,7 +22,7 @@ HOST_DEVICES = 8  # accelerators of a host where there are many
 
 def work_of(engine: Engine, epochs: int, checkpoint_seconds: float) -> cost_model.Work:
     """What the engine's program has to do. Compiles it, if it is not yet."""
-    plan, sizes, share = engine.plan, resources.sizes(engine), engine.plan.size // engine.mesh.shape["trial"]
+    plan, sizes, share = engine.compile(), resources.sizes(engine), engine.size // engine.mesh.shape["trial"]
     each = (plan.bytes_needed - sizes.resident) / share
     return cost_model.Work(
         trials=plan.trials, epochs=epochs, steps=engine.steps, batch=engine.recipe.batch_size,

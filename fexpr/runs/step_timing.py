@@ -53,7 +53,7 @@ class Measured(NamedTuple):
 
 def measured(engine: Engine) -> Measured:
     """Compiles the program, if it is not yet, and samples of it; runs these. Takes about twice as long as compiling."""
-    plan, share, rows = engine.plan, engine.mesh.shape["trial"], engine.recipe.batch_size
+    plan, share, rows = engine.compile(), engine.mesh.shape["trial"], engine.recipe.batch_size
     began = time.monotonic()
     engine.load(0)
     state = jax.block_until_ready(engine.init())
@@ -63,7 +63,7 @@ def measured(engine: Engine) -> Measured:
     fetch = sum(x.nbytes for x in jax.tree.leaves(host)) / max(time.monotonic() - began, 1e-6)
 
     spread = len(engine.specs) == 1 or isinstance(engine, StreamedEngine)  # the batch, over the axis `data`
-    mapped = engine._trial_axis == "map" and not spread
+    mapped = engine.mapped and not spread
     at_once = share if mapped else plan.size  # trials of the sample: one a device, or all
     full, load = _step_seconds(engine, host, at_once, rows), rows / engine.mesh.shape["data"] if spread else at_once / share
     least, least_load = full, load
@@ -86,10 +86,11 @@ def _step_seconds(engine: Engine, state: Any, size: int, batch: int) -> float:
     steps, recipe = min(engine.steps, STEPS), dataclasses.replace(engine.recipe, batch_size=batch)
     data, trial = _few(engine, size, steps * batch, 1)
 
-    def train(_, data, trial, state):
+    def train(_, data, by_trial):
+        trial, state = by_trial
         return step.train(recipe, data, trial, state, step.batches(recipe, data, trial, state.epoch))
 
-    return _seconds(engine._jit(train, 2, donated=(2,)), data, trial, _put(engine, state, size)) / steps
+    return _seconds(engine.over_trials(train, by_trial=2, donate=(2,)), data, trial, _put(engine, state, size)) / steps
 
 
 def _evaluation_seconds(engine: Engine, state: Any, size: int) -> float:
@@ -97,10 +98,11 @@ def _evaluation_seconds(engine: Engine, state: Any, size: int) -> float:
     rows, pass_rows = engine.trials.eval_rows.shape[1], engine.recipe.eval_batch * engine.mesh.shape["data"]
     data, trial = _few(engine, size, 1, min(rows, pass_rows))
 
-    def evaluate(recipe, data, trial, state):
+    def evaluate(recipe, data, by_trial):
+        trial, state = by_trial
         return state, predict(recipe, data, trial, evaluated(state))
 
-    program = engine._jit(evaluate, 2, donated=(2,))
+    program = engine.over_trials(evaluate, by_trial=2, donate=(2,))
     return _seconds(lambda *given: program(*given)[0], data, trial, _put(engine, state, size)) * -(-rows // pass_rows)
 
 
@@ -110,13 +112,13 @@ def _few(engine: Engine, size: int, train: int, evaluate: int) -> tuple[Data, Tr
     trial = trial._replace(
         train_rows=trial.train_rows[:, :train], train_mask=trial.train_mask[:, :train], eval_rows=trial.eval_rows[:, :evaluate],
         val_mask=trial.val_mask[:, :evaluate], test_mask=trial.test_mask[:, :evaluate])
-    data = engine._data
+    data = engine.data
     if isinstance(engine, StreamedEngine):
         rows = np.concatenate([trial.train_rows[0], trial.eval_rows[0]])
         places = np.arange(len(rows), dtype=np.int32)[None]
         trial = jax.tree.map(lambda x: x[:1], trial)._replace(
             train_rows=places[:, : trial.train_rows.shape[1]], eval_rows=places[:, trial.train_rows.shape[1] :])
-        kept = data._replace(images=engine._images[rows], labels=_here(data.labels)[rows],
+        kept = data._replace(images=engine.images[rows], labels=_here(data.labels)[rows],
                              soft=None if data.soft is None else _here(data.soft)[rows])
         data = jax.tree.map(lambda x: distributed.place(x, NamedSharding(engine.mesh, P())), kept)
     return data, _put(engine, trial, size)
@@ -151,15 +153,15 @@ def _read_rate(engine: Engine) -> float:
     if not isinstance(engine, StreamedEngine):
         return 0.0
     rows, batch = engine.trials.train_rows[0], engine.recipe.batch_size
-    steps = min(engine._steps, len(rows) // batch) or 1
+    steps = min(engine.part_steps, len(rows) // batch) or 1
     parts = min(3, max(1, len(rows) // (steps * batch)))
     drawn = np.resize(np.random.default_rng(0).permutation(rows), (parts, steps, batch))
     for _ in range(2):  # the first time loads the reader, and the file into the system's cache
-        began, arriving = time.monotonic(), engine._read(drawn)
+        began, arriving = time.monotonic(), engine.read(drawn)
         for _ in range(parts):
             jax.block_until_ready(next(arriving))
         seconds = time.monotonic() - began
-    return drawn.size / jax.process_count() * int(np.prod(engine._images.shape[1:])) / seconds
+    return drawn.size / jax.process_count() * int(np.prod(engine.images.shape[1:])) / seconds
 
 
 def _here(x: jax.Array) -> np.ndarray:

@@ -171,7 +171,7 @@ def _show(group: list[Point]) -> None:
     start = initialize.begin(group[0].config, dataset, folds, dry_run=True)
     engine = build.make_engine(group, dataset, folds, start)
     model = pipeline.describe(group[0].config, dataset, folds, engine, start)["model"]
-    plan = engine.plan
+    plan = engine.compile()
     say(f"model      {pipeline.in_words(model)}")
     say(f"trials     {_product(group, folds)} = {plan.trials}")
     say(f"memory     {plan.bytes_needed / 2**30:.2f} GiB a device for {pipeline.number_of(plan.size, 'trial')} at a time, "

@@ -12,7 +12,6 @@ import jax
 import numpy as np
 
 from fexpr.train import optim
-from fexpr.train.streaming import StreamedEngine
 from fexpr.train.trials import Engine
 
 
@@ -49,14 +48,9 @@ class Sizes(NamedTuple):
 
 def sizes(engine: Engine) -> Sizes:
     """Of an engine's arrays; nothing is compiled."""
-    state = engine._abstract_state(1)
+    state = engine.abstract(1)
     trained, statistics = optim.parted(state.variables["params"], engine.recipe.frozen)[0], dict(state.variables, params=())
-    streamed = part = 0
-    if isinstance(engine, StreamedEngine):
-        row, evaluated = int(np.prod(engine._images.shape[1:])), engine.trials.eval_rows.shape[1]
-        part = engine._steps * engine.recipe.batch_size * row
-        streamed = engine.parts * part + -(-evaluated // engine._eval_rows) * engine._eval_rows * row
-    return Sizes(_bytes(state), _bytes(engine._data), _bytes(trained) + 2 * _bytes(statistics), streamed, part)
+    return Sizes(_bytes(state), _bytes(engine.data), _bytes(trained) + 2 * _bytes(statistics), *engine.streamed_bytes())
 
 
 def _bytes(tree: Any) -> int:

@@ -36,37 +36,33 @@ def init(recipe: Recipe, data: Data, trial: Trial) -> State:
     )
 
 
-def advance(recipe: Recipe, data: Data, trial: Trial, state: State, said: jax.Array, bounds: jax.Array) -> tuple:
+def advance(recipe: Recipe, data: Data, bounds: jax.Array, by_trial: tuple[Trial, State, jax.Array]) -> tuple:
     """Goes on with an epoch: some of its optimiser steps, some of the forward passes over validation and test rows, and with the last
     of these its conclusion. How much is done at once changes nothing but when the devices can be asked to stop.
 
     A trial that is not active passes through unchanged.
 
     Args:
-      said: float32 [passes, rows, K], what the passes so far have said.
       bounds: int32 [4], the steps from (incl.) and to (excl.), the passes from and to.
+      by_trial: the trial, its state, and float32 [passes, rows, K], the logits of the passes so far.
 
     Returns:
-      The state, `said`, and the epoch's scalars, which mean nothing before the last pass.
+      The state, the logits, and the epoch's scalars, which mean nothing before the last pass.
     """
+    trial, state, logits = by_trial
     first, last, begin, end = bounds
-    steps = batches(recipe, data, trial, state.epoch)
-
-    def one_step(i, state):
-        return _train_step(recipe, data, trial, state, jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, i, keepdims=False), steps))[0]
-
-    state = jax.lax.fori_loop(first, last, one_step, state)
+    state = jax.lax.fori_loop(first, last, partial(_train_step, recipe, data, trial, batches(recipe, data, trial, state.epoch)), state)
     variables = evaluated(state)
-    said = jax.lax.fori_loop(begin, end, lambda i, said: said.at[i].set(predict_pass(recipe, data, trial, variables, i)), said)
+    logits = jax.lax.fori_loop(begin, end, lambda i, kept: kept.at[i].set(predict_pass(recipe, data, trial, variables, i)), logits)
 
-    def concluded(state, said):
-        return conclude(recipe, data, trial, state, said.reshape(-1, said.shape[-1])[: len(trial.eval_rows)])
+    def concluded(state, logits):
+        return conclude(recipe, data, trial, state, logits.reshape(-1, logits.shape[-1])[: len(trial.eval_rows)])
 
-    def not_yet(state, said):
-        return state, jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(concluded, state, said)[1])
+    def not_yet(state, logits):
+        return state, jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(concluded, state, logits)[1])
 
-    state, scalars = jax.lax.cond(end == len(said), concluded, not_yet, state, said)
-    return state, said, scalars
+    state, scalars = jax.lax.cond(end == len(logits), concluded, not_yet, state, logits)
+    return state, logits, scalars
 
 
 def batches(recipe: Recipe, data: Data, trial: Trial, epoch_number: jax.Array) -> Batch:
@@ -85,7 +81,7 @@ def batches(recipe: Recipe, data: Data, trial: Trial, epoch_number: jax.Array) -
 
 def train(recipe: Recipe, data: Data, trial: Trial, state: State, steps: Batch) -> State:
     """The optimiser steps on these batches [S, ...], whose images came with them."""
-    return jax.lax.scan(partial(_train_step, recipe, data, trial), state, steps)[0]
+    return jax.lax.fori_loop(0, len(steps.rows), partial(_train_step, recipe, data, trial, steps), state)
 
 
 def conclude(recipe: Recipe, data: Data, trial: Trial, state: State, logits: jax.Array) -> tuple[State, dict[str, jax.Array]]:
@@ -123,8 +119,9 @@ def conclude(recipe: Recipe, data: Data, trial: Trial, state: State, logits: jax
                   "val_score": val_score, "ran": state.active, "active": kept.active}
 
 
-def _train_step(recipe, data, trial, state, batch):
-    """One optimiser step. One without a row, or of a stopped trial, changes nothing."""
+def _train_step(recipe, data, trial, batches, i, state):
+    """The optimiser step on batch `i`. One without a row, or of a stopped trial, changes nothing."""
+    batch = jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, i, keepdims=False), batches)
     rows, mask, (augment_key, dropout_key), images = batch
     d = recipe.data_devices
     places = jnp.arange(len(rows), dtype=jnp.int32)
@@ -174,7 +171,7 @@ def _train_step(recipe, data, trial, state, batch):
     # a step not taken counts no rows in the epoch's mean
     sums = jnp.stack([state.sums[0] + loss * count, state.sums[1] + count, jnp.maximum(state.sums[2], optax.tree.norm(grads, ord=jnp.inf))])
     return state._replace(variables=variables, average=average, opt_state=opt_state, step=step, failed_step=failed,
-                          sums=jnp.where(go, sums, state.sums)), None
+                          sums=jnp.where(go, sums, state.sums))
 
 
 def _targets(recipe, data, rows):

@@ -7,7 +7,6 @@ a part, whatever the number of devices or processes.
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -44,29 +43,36 @@ class StreamedEngine(Engine):
 
     def __init__(self, *args: Any, part_bytes: int = 0, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        batch, share = self.recipe.batch_size, self.mesh.shape["data"]
-        self._steps = min(self.steps, max(1, (part_bytes or PART_BYTES) // (batch * int(np.prod(self._images.shape[1:])))))
-        self.resumable = self.parts = -(-self.steps // self._steps)
-        evaluated_rows = min(self._steps * batch, self.trials.eval_rows.shape[1])
+        batch, share, self.size = self.recipe.batch_size, self.mesh.shape["data"], 1
+        self.part_steps = min(self.steps, max(1, (part_bytes or PART_BYTES) // (batch * int(np.prod(self.images.shape[1:])))))
+        self.resumable = self.parts = -(-self.steps // self.part_steps)
+        evaluated_rows = min(self.part_steps * batch, self.trials.eval_rows.shape[1])
         self._eval_rows = -(-evaluated_rows // share) * share
         self._arriving, self._at, self._busy, self.waited = iter(()), 0, None, 0.0
 
-    def _kept_there(self, images: Any) -> np.ndarray:
-        self._images = images
-        return np.zeros((0, *images.shape[1:]), np.uint8)
+    def resident_images(self) -> np.ndarray:
+        return np.zeros((0, *self.images.shape[1:]), np.uint8)
 
-    @functools.cached_property
-    def plan(self) -> Plan:
-        """Compiles the program of a part's steps."""
+    def streamed_bytes(self) -> tuple[int, int]:
+        row, evaluated_rows = int(np.prod(self.images.shape[1:])), self.trials.eval_rows.shape[1]
+        part = self.part_steps * self.recipe.batch_size * row
+        return self.parts * part + -(-evaluated_rows // self._eval_rows) * self._eval_rows * row, part
+
+    def compile(self) -> Plan:
+        """Compiles the program of a part's steps. A second call does nothing."""
+        if self._plan is None:
+            self._plan = self._compile()
+        return self._plan
+
+    def _compile(self) -> Plan:
         spread, images, began = NamedSharding(self.mesh, P("trial")), P(None, "data"), time.monotonic()
         trial, state = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=spread),
-                                    (self._abstract_trial(1), self._abstract_state(1)))
-        self._init = self._jit(step.init)
-        self._order = jax.jit(partial(_order, self.recipe, self.parts, self._steps), out_shardings=NamedSharding(self.mesh, P()))
+                                    (self.abstract_trials(1), self.abstract(1)))
+        self._order = jax.jit(partial(_order, self.recipe, self.parts, self.part_steps), out_shardings=NamedSharding(self.mesh, P()))
         self._say, self._conclude = self._program(_say, P("data"), donate=False), self._program(step.conclude, P(), donate=True)
-        given = (jax.eval_shape(self._order, self._data, trial, state.epoch), jax.ShapeDtypeStruct((), np.int32), jax.ShapeDtypeStruct(
-            (self._steps, self.recipe.batch_size, *self._images.shape[1:]), np.uint8, sharding=NamedSharding(self.mesh, images)))
-        self._train = self._program(_train, (P(), P(), images), donate=True).lower(self._data, trial, state, given).compile()
+        given = (jax.eval_shape(self._order, self.data, trial, state.epoch), jax.ShapeDtypeStruct((), np.int32), jax.ShapeDtypeStruct(
+            (self.part_steps, self.recipe.batch_size, *self.images.shape[1:]), np.uint8, sharding=NamedSharding(self.mesh, images)))
+        self._train = self._program(_train, (P(), P(), images), donate=True).lower(self.data, trial, state, given).compile()
         seconds, limit = time.monotonic() - began, int(distributed.gathered([devices.memory_limit()]).min())
         return Plan(len(self.specs), 1, len(self.specs), bytes_of(self._train), limit, seconds)
 
@@ -77,19 +83,19 @@ class StreamedEngine(Engine):
 
     def _part(self, state: State, part: int) -> tuple[State, dict[str, jax.Array] | None]:
         if part == 0 or part != self._at:  # an epoch begins, or is gone on with
-            self._batches = self._order(self._data, self._trial, state.epoch)
-            self._arriving, self._busy, self.waited = self._read(np.asarray(self._batches.rows)[part:]), None, 0.0
+            self._batches = self._order(self.data, self._trial, state.epoch)
+            self._arriving, self._busy, self.waited = self.read(np.asarray(self._batches.rows)[part:]), None, 0.0
         images = next(self._arriving)
         jax.block_until_ready(self._busy)  # no more than one part ahead of the devices
-        state, self._busy = self._train(self._data, self._trial, state, (self._batches, np.int32(part), images))
+        state, self._busy = self._train(self.data, self._trial, state, (self._batches, np.int32(part), images))
         self._at = part + 1
         if self._at < self.parts:
             return state, None
-        logits = [np.asarray(self._say(self._data, self._trial, state, images).addressable_data(0))[0] for images in self._arriving]
+        logits = [np.asarray(self._say(self.data, self._trial, state, images).addressable_data(0))[0] for images in self._arriving]
         said = np.concatenate(logits)[: self.trials.eval_rows.shape[1]]
-        return self._conclude(self._data, self._trial, state, distributed.place(said, NamedSharding(self.mesh, P())))
+        return self._conclude(self.data, self._trial, state, distributed.place(said, NamedSharding(self.mesh, P())))
 
-    def _read(self, train_rows: np.ndarray) -> Iterator[jax.Array]:
+    def read(self, train_rows: np.ndarray) -> Iterator[jax.Array]:
         """The images of these batches [parts, steps, B], then those of the rows that are evaluated, each on its way to the devices while
         the one before it is given out."""
         import grain  # two seconds, for those alone who stream
@@ -105,7 +111,7 @@ class StreamedEngine(Engine):
             mine = next(reader)
             self.waited += time.monotonic() - began
             axes = P(None, "data") if item.ndim == 2 else P("data")
-            placed = distributed.place_share(mine, (*item.shape, *self._images.shape[1:]), NamedSharding(self.mesh, axes))
+            placed = distributed.place_share(mine, (*item.shape, *self.images.shape[1:]), NamedSharding(self.mesh, axes))
             if waiting is not None:
                 yield waiting
             waiting = placed
@@ -114,7 +120,7 @@ class StreamedEngine(Engine):
     def _share_of(self, rows: np.ndarray) -> np.ndarray:
         """Reads this process's images of rows [..., R]: the R divide over the processes in their order."""
         mine = np.split(rows, jax.process_count(), axis=-1)[jax.process_index()]
-        return self._images[mine.reshape(-1)].reshape(*mine.shape, *self._images.shape[1:])
+        return self.images[mine.reshape(-1)].reshape(*mine.shape, *self.images.shape[1:])
 
     def _program(self, one: Callable, spec: Any, donate: bool) -> Any:
         """`one(recipe, data, trial, state, x)` of the one trial of a chunk; x is laid out by `spec`."""

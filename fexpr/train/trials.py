@@ -8,9 +8,8 @@ between trials; with one trial and several devices, the axis `data` takes them a
 from __future__ import annotations
 
 import dataclasses
-import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -33,7 +32,10 @@ NORMALIZATIONS = ("standardize", "pixel", "unit", "symmetric", "none")
 
 @dataclasses.dataclass(frozen=True)
 class TrialSpec:
-    """A trial as the experiments describe it: row numbers into the data set, its fold and seed, its hyper-parameters."""
+    """A trial as the experiments describe it: row numbers into the data set, its fold and seed, its hyper-parameters.
+
+    `scaling`: mean and deviation that images are normalised by; None: those of the training rows.
+    """
 
     train: np.ndarray
     val: np.ndarray
@@ -45,6 +47,7 @@ class TrialSpec:
     label_smoothing: float = 0.0
     weight_strength: float = 0.0
     weight_maximum: float = 20.0
+    scaling: tuple[np.ndarray, np.ndarray] | None = None
 
 
 def make_mesh(trials: int, batch_size: int, there: Sequence[jax.Device] | None = None) -> Mesh:
@@ -75,7 +78,7 @@ class Plan(NamedTuple):
 class Engine:
     """Trains a set of trials, all at once or, where they do not fit, chunk after chunk with one and the same program.
 
-    Results have a leading axis of trials, padding removed.
+    Results have a leading axis of trials, padding removed. `load` a chunk, then `init`; `compile` before the first epoch.
 
     Args:
       recipe: what is compiled in; its `data_devices` is set here from the mesh.
@@ -89,6 +92,8 @@ class Engine:
       start: variables that every trial begins with, all of the model's or some: a tree of NumPy arrays.
 
     Attributes:
+      size: trials at a time; `compile` may lower it. mapped: whether the trials of a device are computed one after the other.
+      data: what lies on the devices. trials: tables of all trials, on the host.
       parts: what an epoch is made of: its optimiser steps, then forward passes over validation and test rows.
       resumable: the first so many parts change the state, which can be saved after each of them; the others are made again then.
     """
@@ -97,14 +102,15 @@ class Engine:
                  normalize: str = "standardize", trial_axis: str = "auto", chunk: int = 0, soft: np.ndarray | None = None,
                  start: Any = None):
         self.recipe = dataclasses.replace(recipe, data_devices=mesh.shape["data"])
-        self.mesh, self.specs = mesh, tuple(specs)
+        self.mesh, self.specs, self.images = mesh, tuple(specs), images
         on_cpu = mesh.devices.flat[0].platform == "cpu"
-        self._trial_axis, self._wanted = ("map" if on_cpu else "vmap") if trial_axis == "auto" else trial_axis, chunk
+        self.mapped = trial_axis == "map" or (trial_axis == "auto" and on_cpu)
         self.trials = stack(specs, images, labels, classes, normalize)
         everywhere = NamedSharding(mesh, P())
-        self._data = jax.tree.map(lambda x: distributed.place(x, everywhere), Data(self._kept_there(images), labels, soft))
+        self.data = jax.tree.map(lambda x: distributed.place(x, everywhere), Data(self.resident_images(), labels, soft))
+        self.size = self._padded(min(chunk or len(specs), len(specs)))
         self._start = start  # on the host: only `init` needs it
-        self._chunk = None
+        self._init, self._chunk, self._plan, self.program = self.over_trials(step.init), None, None, None
         self.resumable = self.steps
         self._passes, self._each = passes(self.recipe, self.trials.eval_rows.shape[1])
         self.parts = self.resumable + self._passes
@@ -116,26 +122,42 @@ class Engine:
         """Optimiser steps of an epoch, of the trial with the most training rows: the others' last ones change nothing."""
         return -(-self.trials.train_rows.shape[1] // self.recipe.batch_size)
 
-    def _kept_there(self, images: np.ndarray) -> np.ndarray:
+    def resident_images(self) -> np.ndarray:
         """The images that lie on the devices all the time."""
-        return images
+        return self.images
 
-    @functools.cached_property
+    def streamed_bytes(self) -> tuple[int, int]:
+        """Bytes of images that an epoch of a trial reads from the disk, and those of a part of it; 0 where none are."""
+        return 0, 0
+
+    @property
     def plan(self) -> Plan:
-        """Compiles the program, for fewer trials at a time if it would not fit. Takes as long as compiling does."""
-        share, limit, began = self.mesh.shape["trial"], int(distributed.gathered([devices.memory_limit()]).min()), time.monotonic()
-        size = -(-min(self._wanted or len(self.specs), len(self.specs)) // share) * share
-        program = self._compiled(size)
-        if bytes_of(program) > limit and size > share:
-            size = max(share, int(size * limit / bytes_of(program)) // share * share)
-            program = self._compiled(size)
-        self._advance = program
-        self._init = self._jit(step.init)
-        return Plan(len(self.specs), size, -(-len(self.specs) // size), bytes_of(program), limit, time.monotonic() - began)
+        """How the trials are laid out; known once the program is compiled."""
+        if self._plan is None:
+            raise RuntimeError("Engine.compile() has not been called")
+        return self._plan
+
+    def compile(self) -> Plan:
+        """Compiles the program of an epoch, for fewer trials at a time if it would not fit. What was loaded before must be loaded again.
+
+        A second call does nothing.
+        """
+        if self._plan is None:
+            limit, began = int(distributed.gathered([devices.memory_limit()]).min()), time.monotonic()
+            epoch, share = self.over_trials(step.advance, by_trial=3, shared=1, donate=(3, 4)), self.mesh.shape["trial"]
+            for fitted in (False, True):
+                bounds = jax.ShapeDtypeStruct((4,), np.int32)
+                self.program = epoch.lower(self.data, bounds, *self._abstract_epoch()).compile()
+                needed = bytes_of(self.program)
+                if fitted or needed <= limit or self.size <= share:
+                    break
+                self.size, self._chunk = max(share, int(self.size * limit / needed) // share * share), None
+            self._plan = Plan(len(self.specs), self.size, -(-len(self.specs) // self.size), needed, limit, time.monotonic() - began)
+        return self._plan
 
     def load(self, chunk: int) -> None:
-        """Makes the trials of this chunk (0 .. plan.chunks - 1) those that `init` and `epoch` are about."""
-        self._chunk = self.trials_of(chunk, self.plan.size)
+        """Makes the trials of this chunk (of `size` trials, from 0) those that `init` and `epoch` are about."""
+        self._chunk = self.trials_of(chunk, self.size)
         self._trial = self._put(jax.tree.map(lambda x: x[self._chunk.start : self._chunk.stop], self.trials))
 
     def trials_of(self, chunk: int, size: int) -> range:
@@ -143,9 +165,9 @@ class Engine:
         return range(chunk * size, min((chunk + 1) * size, len(self.specs)))
 
     def init(self) -> State:
-        """Fresh states of the chunk, on the devices."""
+        """Fresh states of the chunk, on the devices. Needs no compiled epoch."""
         start = jax.tree.map(lambda x: distributed.place(np.asarray(x), NamedSharding(self.mesh, P())), self._start)
-        return self._init(self._data._replace(start=start), self._trial)
+        return self._init(self.data._replace(start=start), self._trial)
 
     def epoch(self, state: State) -> tuple[State, dict[str, jax.Array]]:
         """One epoch of every trial of the chunk. `state` is donated. The scalars come back as arrays, not yet waited for."""
@@ -158,12 +180,13 @@ class Engine:
         """
         steps = self.resumable
         if first <= steps:
-            self._said = distributed.place(np.zeros((self.plan.size, *self._said_shape()), np.float32), NamedSharding(self.mesh, P("trial")))
+            empty = np.zeros((self.plan.size, *self._logits_shape()), np.float32)
+            self._eval_logits = distributed.place(empty, NamedSharding(self.mesh, P("trial")))
         bounds = np.array([min(first, steps), min(last, steps), max(first - steps, 0), max(last - steps, 0)], np.int32)
-        state, self._said, scalars = self._advance(self._data, self._trial, state, self._said, bounds)
+        state, self._eval_logits, scalars = self.program(self.data, bounds, self._trial, state, self._eval_logits)
         return state, scalars if last == self.parts else None
 
-    def _said_shape(self) -> tuple[int, int, int]:
+    def _logits_shape(self) -> tuple[int, int, int]:
         return self._passes, self._each * self.mesh.shape["data"], self.trials.class_weights.shape[1]
 
     def to_host(self, tree: Any) -> Any:
@@ -176,49 +199,54 @@ class Engine:
 
     def abstract(self, trials: int | None = None) -> State:
         """Shapes and types of `to_host(init())` of so many trials (those of the chunk) without computing it."""
-        return self._abstract_state(trials or len(self._chunk))
+        size = trials or len(self._chunk)
+        shapes = jax.eval_shape(jax.vmap(partial(step.init, dataclasses.replace(self.recipe, data_devices=1)), in_axes=(None, 0)),
+                                self.data, self.abstract_trials(1))
+        return jax.tree.map(lambda s: jax.ShapeDtypeStruct((size, *s.shape[1:]), s.dtype), shapes)
 
     def abstract_params(self) -> Any:
         """Shapes of one trial's parameters; nothing is compiled."""
-        return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape[1:], s.dtype), self._abstract_state(1).variables["params"])
+        return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape[1:], s.dtype), self.abstract(1).variables["params"])
 
-    def _abstract_state(self, size: int) -> State:
-        shapes = jax.eval_shape(jax.vmap(partial(step.init, dataclasses.replace(self.recipe, data_devices=1)), in_axes=(None, 0)),
-                                self._data, self._abstract_trial(1))
-        return jax.tree.map(lambda s: jax.ShapeDtypeStruct((size, *s.shape[1:]), s.dtype), shapes)
-
-    def _abstract_trial(self, size: int) -> Trial:
+    def abstract_trials(self, size: int) -> Trial:
+        """Shapes and types of the tables of so many trials."""
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype), self.trials)
 
-    def _compiled(self, size: int) -> jax.stages.Compiled:
-        spread = NamedSharding(self.mesh, P("trial"))
-        said = jax.ShapeDtypeStruct((size, *self._said_shape()), np.float32)
-        shapes = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=spread),
-                              (self._abstract_trial(size), self._abstract_state(size), said))
-        bounds = jax.ShapeDtypeStruct((4,), np.int32)
-        return self._jit(step.advance, 3, (P(),), donated=(2, 3)).lower(self._data, *shapes, bounds).compile()
+    def _abstract_epoch(self) -> tuple[Trial, State, jax.ShapeDtypeStruct]:
+        """What the program of an epoch takes by trial, laid out over the mesh."""
+        spread, logits = NamedSharding(self.mesh, P("trial")), jax.ShapeDtypeStruct((self.size, *self._logits_shape()), np.float32)
+        return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=spread),
+                            (self.abstract_trials(self.size), self.abstract(self.size), logits))
+
+    def _padded(self, trials: int) -> int:
+        share = self.mesh.shape["trial"]
+        return -(-trials // share) * share
 
     def _put(self, tree: Any) -> Any:
         """Pads the trials to the program's size by repeating the last (its copies are computed and thrown away), over the mesh."""
         def put(x):
-            padding = np.repeat(x[-1:], self.plan.size - len(x), 0)
+            padding = np.repeat(x[-1:], self.size - len(x), 0)
             return distributed.place(np.concatenate([x, padding]), NamedSharding(self.mesh, P("trial")))
 
         return jax.tree.map(put, tree)
 
-    def _jit(self, one: Any, by_trial: int = 1, shared: tuple = (), donated: tuple = ()) -> Any:
-        """`one(recipe, data, *by trial, *shared)` for all trials of the mesh."""
-        one = partial(one, self.recipe)
+    def over_trials(self, one: Callable, by_trial: int = 1, shared: int = 0, donate: tuple[int, ...] = ()) -> Any:
+        """The jitted program (data, *shared, *by trial) that does `one(recipe, data, *shared, by trial)` for all trials of the mesh.
 
-        def many(data, *rest):
-            mine, others = rest[:by_trial], rest[by_trial:]
-            if self._trial_axis == "map":
-                return jax.lax.map(lambda per_trial: one(data, *per_trial, *others), mine)
-            return jax.vmap(lambda *per_trial: one(data, *per_trial, *others))(*mine)
+        Several arguments by trial come to `one` as a tuple. This alone lays trials out over devices.
 
-        arguments = (P(), *[P("trial")] * by_trial, *shared)
-        program = jax.shard_map(many, mesh=self.mesh, in_specs=arguments, out_specs=P("trial"), check_vma=False)
-        return jax.jit(program, donate_argnums=donated)
+        Args:
+          by_trial: number of arguments with a leading axis of trials. shared: number of those that are the same for all.
+          donate: places of arguments whose memory the results may take.
+        """
+        def all_trials(data, *arguments):
+            trials = arguments[shared:] if by_trial > 1 else arguments[shared]
+            one_trial = partial(one, self.recipe, data, *arguments[:shared])
+            return jax.lax.map(one_trial, trials) if self.mapped else jax.vmap(one_trial)(trials)
+
+        specs = (*[P()] * (1 + shared), *[P("trial")] * by_trial)
+        program = jax.shard_map(all_trials, mesh=self.mesh, in_specs=specs, out_specs=P("trial"), check_vma=False)
+        return jax.jit(program, donate_argnums=donate)
 
 
 def bytes_of(program: jax.stages.Compiled) -> int:
@@ -233,7 +261,7 @@ def stack(specs: Sequence[TrialSpec], images: np.ndarray, labels: np.ndarray, cl
     m = max(len(s.val) + len(s.test) for s in specs)
 
     def one(s: TrialSpec) -> Trial:
-        mean, std = statistics(images, s.train, normalize)
+        mean, std = s.scaling or statistics(images, s.train, normalize)
         return Trial(
             key=np.asarray(jax.random.key_data(jax.random.fold_in(jax.random.key(s.seed), s.fold))),
             train_rows=_pad(s.train, n), train_mask=np.arange(n) < len(s.train),

@@ -105,7 +105,7 @@ def test_bytes_are_those_of_the_compiled_program():
     mesh = make_mesh(1, 8, jax.devices()[:2])
     engine = Engine(toy.recipe(model=Norm("data")), *toy.task(), toy.CLASSES, [toy.spec()], mesh)
     work = forecast.work_of(engine, 6, 20.0)
-    sums = re.findall(r"= \(?((?:[a-z0-9]+\[[0-9,]*\](?:\{[0-9,]*\})?(?:, )?)+)\)? all-reduce", engine._advance.as_text())
+    sums = re.findall(r"= \(?((?:[a-z0-9]+\[[0-9,]*\](?:\{[0-9,]*\})?(?:, )?)+)\)? all-reduce", engine.program.as_text())
     shapes = [shape for text in sums for shape in re.findall(r"f32\[([0-9,]*)\]", text)]
     summed = 4 * sum(int(np.prod([int(n) for n in shape.split(",") if n])) for shape in shapes)
     assert 0 <= summed - work.reduced <= 64  # and some counts, a few numbers

@@ -39,7 +39,7 @@ def engine(images, specs=None, devices=1, steps=2, model=None, **changes):
     recipe = toy.recipe(model=model or toy.TinyNet(), augment=Augment("flow", 0.5, 1, 2.0), **changes)
     arguments = (recipe, images, toy.task()[1], toy.CLASSES, specs or [toy.spec(train=37)], mesh)
     made = Engine(*arguments, chunk=1) if isinstance(images, np.ndarray) else StreamedEngine(*arguments, part_bytes=steps * 8 * 6 * 6 * 3)
-    made.plan  # noqa: B018
+    made.compile()
     made.load(0)
     return made
 

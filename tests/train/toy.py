@@ -39,10 +39,12 @@ def recipe(**changes):
     return Recipe(**defaults | changes)
 
 
-def engine(specs, devices=1, data=None, normalize="standardize", trial_axis="vmap", chunk=0, soft=None, **changes):
+def engine(specs, devices=1, data=None, normalize="standardize", trial_axis="vmap", chunk=0, soft=None, compiled=True, **changes):
     images, labels = task() if data is None else data
     mesh = make_mesh(len(specs), 8, jax.devices()[:devices])
     made = Engine(recipe(**changes), images, labels, CLASSES, specs, mesh, normalize, trial_axis, chunk, soft)
+    if compiled:
+        made.compile()
     made.load(0)
     return made
 
