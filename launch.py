@@ -48,10 +48,11 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "The run directory, or its addre
 
 def main(_):
     # imported after the flags: --help and mistakes answer at once
-    from experiments import EXPERIMENTS, LABORATORIES, OF_TRIALS
+    from experiments import EXPERIMENTS
     from fexpr.data.preparation.prepare import resolve_source
     from fexpr.runs.launchers.slurm import submit
     from fexpr.runs.opening import start_log
+    from fexpr.runs.spec import LABORATORIES, OF_TRIALS
     from fexpr.runs.sweep import programs, sweep
     from fexpr.train import distributed
     from fexpr.train.devices import keep_compiled, use_every_core
@@ -82,7 +83,7 @@ def main(_):
         if of_ray:
             from fexpr.runs.launchers.ray_cluster import run_all  # Ray is an extra
 
-            run_all(config, workdir, sweeps, _ADDRESS.value, _RAY.value)
+            run_all(config, workdir, sweeps, _ADDRESS.value, _RAY.value, EXPERIMENTS[config.experiment])
         elif sweeps:
             sweep(config, workdir, sweeps, only=_PROGRAM.value)
         else:

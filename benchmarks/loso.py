@@ -35,7 +35,7 @@ def data() -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
     """Maps uint8 [N,28,28,3], classes int32 [N], and the rows of every subject."""
     if os.environ.get("FEXPR_DATA_DIR"):
         from configs import base
-        from fexpr.data import LOADERS
+        from fexpr.data.loaders import LOADERS
 
         config = base.get_config().data
         config.name = "megc2019"

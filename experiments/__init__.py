@@ -1,4 +1,9 @@
-"""What a person runs: plain functions (config, workdir) -> None that compose the rooms data, models, train and evaluate."""
+"""What a person runs: plain functions (config, workdir) -> None, one file a study."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ml_collections import ConfigDict
 
 from experiments.compare_classifiers import compare_classifiers
 from experiments.cross_validate import cross_validate
@@ -9,8 +14,7 @@ from experiments.laboratories.circles import circles
 from experiments.laboratories.moved_digits import digits
 from experiments.svm import svm
 
-STUDIES = {"filter_frames": filter_frames, "iterate_filtering": iterate_filtering}  # stages in a folder, each a run directory
-LABORATORIES = {"lab_circles": circles, "lab_digits": digits}  # bring their own data
-EXPERIMENTS = {"fit": fit, "cross_validate": cross_validate, "svm": svm, "compare_classifiers": compare_classifiers,
-               **STUDIES, **LABORATORIES}
-OF_TRIALS = ("fit", "cross_validate")  # whose runs are trials of one program: what --sweep and --dry_run are for
+EXPERIMENTS: dict[str, Callable[[ConfigDict, Path], None]] = {
+    "fit": fit, "cross_validate": cross_validate, "svm": svm, "compare_classifiers": compare_classifiers, "filter_frames": filter_frames,
+    "iterate_filtering": iterate_filtering, "lab_circles": circles, "lab_digits": digits,
+}

@@ -11,12 +11,16 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from configs import base
+from experiments.cross_validate import cross_validate
+from experiments.fit import fit
+from experiments.svm import svm
 from fexpr.errors import UserError
 from fexpr.evaluate.report.comparison import print_comparison, write_comparison
 from fexpr.runs import opening
 from fexpr.storage import mirror, run
 from fexpr.terminal import say
 
+MEMBERS = {"fit": fit, "cross_validate": cross_validate, "svm": svm}  # experiments that a member may be
 SHARED = ("seed", "data", "split", "evaluate", "log")  # what the members take from the comparison's config
 
 
@@ -26,14 +30,12 @@ def compare_classifiers(config: ConfigDict, workdir: Path) -> None:
     Raises:
       UserError: no members, one that is no config, a figure that cannot be read; whatever a member's experiment raises.
     """
-    from experiments import EXPERIMENTS  # which holds this function too
-
     members = _members(config)
     rows = []
     for i, (name, member, published) in enumerate(members, 1):
         say(f"\nmember     {i} of {len(members)}: {name}")
         opening.start_log(workdir / name)
-        EXPERIMENTS[member.experiment](member, workdir / name)
+        MEMBERS[member.experiment](member, workdir / name)
         rows.append(_row(name, workdir / name, published))
     page = write_comparison(workdir, rows)
     say()
@@ -50,6 +52,8 @@ def _members(config: ConfigDict) -> list[tuple[str, ConfigDict, dict | None]]:
         accuracy, _, tested_on = figure.partition(" ")
         try:
             member = importlib.import_module(f"configs.{name}").get_config(variant)
+            if member.experiment not in MEMBERS:
+                raise ValueError(f"experiment={member.experiment!r} is none of {', '.join(MEMBERS)}")
             published = {"accuracy": float(accuracy), "on": tested_on} if figure else None
         except (ImportError, AttributeError, ValueError) as e:
             problems.append(f"{text!r}: {e}")

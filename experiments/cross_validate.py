@@ -7,7 +7,10 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from fexpr.errors import UserError
-from fexpr.runs import pipeline
+from fexpr.runs import describe, results
+from fexpr.runs.spec import RunSpec
+from fexpr.runs.train_run import train
+from fexpr.train import distributed
 
 
 def cross_validate(config: ConfigDict, workdir: Path) -> None:
@@ -16,7 +19,8 @@ def cross_validate(config: ConfigDict, workdir: Path) -> None:
     Raises:
       UserError: whatever the user can mend, in data, config or run directory.
     """
-    dataset, folds = pipeline.prepare(config)
+    dataset, folds = describe.prepare(config)
     if len(folds) < 2:
         raise UserError(f"split.protocol={config.split.protocol!r} makes one fold", fix="choose another protocol, or experiment='fit'")
-    pipeline.run_point(config, workdir, dataset, folds)
+    train([RunSpec(config, workdir)], dataset, folds, workdir)
+    distributed.on_writer(lambda: results.report(config, dataset, workdir))

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from experiments import filtering
 from experiments.study_report import FilterRow, StageRow, describe_filter, describe_stage, write_study
 from fexpr.errors import UserError
-from fexpr.runs import pipeline
+from fexpr.runs import describe
 from fexpr.storage import mirror
 from fexpr.terminal import say
 
@@ -25,7 +25,7 @@ def filter_frames(config: ConfigDict, workdir: Path) -> None:
     Raises:
       UserError: whatever the user can mend, in data, config or run directories.
     """
-    dataset, folds = pipeline.prepare(config)
+    dataset, folds = describe.prepare(config)
     filtering.check(config, dataset, folds)
     given = filtering.gaussians(config, dataset)
     judged = filtering.stage(config, filtering.ALL, workdir, dataset, folds)

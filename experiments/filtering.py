@@ -7,7 +7,6 @@ model a look at every frame (`frames.npz`). A finished stage is never trained ag
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -26,8 +25,9 @@ from fexpr.data.releases.ravdess_names import EMOTIONS
 from fexpr.data.splits.protocols import Fold
 from fexpr.errors import UserError
 from fexpr.recognizer import Network, Recognizer, in_batches
-from fexpr.runs import build, initialize, opening, pipeline, results
-from fexpr.runs.loop import Point
+from fexpr.runs import results
+from fexpr.runs.spec import RunSpec
+from fexpr.runs.train_run import train
 from fexpr.storage import run
 from fexpr.terminal import progress, say
 from fexpr.train import checkpoint
@@ -160,20 +160,14 @@ def stage(config: ConfigDict, name: str, workdir: Path, dataset: Dataset, folds:
     Returns:
       Posteriors [T, N, K].
     """
-    began, folder = time.monotonic(), workdir / name.replace("=", "_")
+    folder = workdir / name.replace("=", "_")
     own = config.copy_and_resolve_references()
     own.experiment, own.filter.stages = "cross_validate", (name,)  # which is what a stage is, and reported as
-    point = Point(own, folder)
-    kept = sum(len(f.train) for f in folds)
-    if not point.finished or not (folder / run.METRICS).exists():
+    spec = RunSpec(own, folder)
+    if not spec.finished or not (folder / run.METRICS).exists():
         folder.mkdir(parents=True, exist_ok=True)
-        start = initialize.begin(own, dataset, folds)
-        engine = build.make_engine([point], dataset, folds, start)
-        info = opening.open_run(own, folder, **pipeline.describe(own, dataset, folds, engine, start))
-        say(f"\nstage      {name}: {kept:,} training frames over {len(folds)} folds")
-        if not point.finished:
-            build.train([point], dataset, folds, engine, folder, start, carried)
-            pipeline.finish(point, info, time.monotonic() - began, engine)
+        say(f"\nstage      {name}: {sum(len(f.train) for f in folds):,} training frames over {len(folds)} folds")
+        train([spec], dataset, folds, folder, variables=carried)
         results.report(own, dataset, folder, quiet=True)
     else:
         say(f"\nstage      {name}: finished already")

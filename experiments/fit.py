@@ -6,7 +6,10 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from fexpr.runs import pipeline
+from fexpr.runs import describe, results
+from fexpr.runs.spec import RunSpec
+from fexpr.runs.train_run import train
+from fexpr.train import distributed
 
 
 def fit(config: ConfigDict, workdir: Path) -> None:
@@ -15,5 +18,6 @@ def fit(config: ConfigDict, workdir: Path) -> None:
     Raises:
       UserError: whatever the user can mend, in data, config or run directory.
     """
-    dataset, folds = pipeline.prepare(config)
-    pipeline.run_point(config, workdir, dataset, folds)
+    dataset, folds = describe.prepare(config)
+    train([RunSpec(config, workdir)], dataset, folds, workdir)
+    distributed.on_writer(lambda: results.report(config, dataset, workdir))

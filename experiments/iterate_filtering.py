@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from experiments import filtering
 from experiments.study_report import FilterRow, describe_filter, describe_stage, write_study
-from fexpr.runs import pipeline
+from fexpr.runs import describe
 from fexpr.storage import mirror
 from fexpr.terminal import say
 
@@ -22,7 +22,7 @@ def iterate_filtering(config: ConfigDict, workdir: Path) -> None:
     Raises:
       UserError: whatever the user can mend, in data, config or run directories.
     """
-    dataset, folds = pipeline.prepare(config)
+    dataset, folds = describe.prepare(config)
     filtering.check(config, dataset, folds)
     given = filtering.gaussians(config, dataset)
     before = filtering.ALL

@@ -28,7 +28,8 @@ from sklearn.svm import SVC, LinearSVC
 from fexpr.data.dataset import Dataset
 from fexpr.data.splits.protocols import Fold
 from fexpr.errors import UserError
-from fexpr.runs import opening, pipeline, results
+from fexpr.runs import describe, opening, results
+from fexpr.runs.spec import RunSpec
 from fexpr.storage import run
 from fexpr.terminal import progress, say
 from fexpr.train.losses import class_weights
@@ -74,16 +75,16 @@ def svm(config: ConfigDict, workdir: Path) -> None:
       UserError: whatever the user can mend, in data, config or run directory.
     """
     check(config)
-    dataset, folds = pipeline.prepare(config)
+    dataset, folds = describe.prepare(config)
     if dataset.multilabel:
         raise UserError(f"experiment='svm' names one class a row, {config.data.name} has several", fix="choose one-of-K data")
     kernel, grid = config.model.kernel, costs(config)
     began = time.monotonic()
     info = {
-        "data": pipeline.describe_data(config, dataset, folds), "model": {"name": f"{kernel} svm"},
+        "data": describe.describe_data(config, dataset, folds), "model": {"name": f"{kernel} svm"},
         "devices": {"kind": "CPU core, scikit-learn", "count": 1, "platform": "cpu"},
     }
-    info = opening.open_run(config, workdir, **info)
+    info = opening.open_run(RunSpec(config, workdir), **info)
     onto = f" on {config.model.components} principal components" if config.model.components else ""
     say(f"model      {kernel} SVM{onto}, C of {', '.join(f'{C:g}' for C in grid)}   class weights {config.train.class_weights:g}")
     if config.split.seeds > 1:

@@ -14,8 +14,8 @@ from experiments import au_profiles, explain, fuse
 from experiments.cross_validate import cross_validate
 from experiments.fit import fit
 from fexpr import weights
-from fexpr.data import LOADERS
 from fexpr.data import __main__ as data_main
+from fexpr.data.loaders import LOADERS
 from fexpr.data.synthetic import ravdess_clips
 from fexpr.data.synthetic.samm_clips import write_samm
 from fexpr.evaluate import __main__ as evaluate_main

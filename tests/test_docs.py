@@ -16,8 +16,8 @@ from ml_collections import config_flags
 from configs import base
 from experiments import au_profiles, explain, fuse
 from fexpr import weights
-from fexpr.data import LOADERS
 from fexpr.data import __main__ as data_main
+from fexpr.data.loaders import LOADERS
 from fexpr.evaluate import __main__ as evaluate_main
 from fexpr.models import MODELS
 from fexpr.recognizer import __main__ as recognizer_main

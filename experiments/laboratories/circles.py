@@ -20,6 +20,7 @@ from experiments.laboratories import lab_report
 from fexpr import models
 from fexpr.evaluate.report import plots
 from fexpr.runs import opening
+from fexpr.runs.spec import RunSpec
 from fexpr.storage import run
 from fexpr.terminal import say
 from fexpr.train import devices
@@ -45,7 +46,7 @@ def circles(config: ConfigDict, workdir: Path) -> None:
     points, labels = points.astype(np.float32), labels.astype(np.int32)
     folds = list(StratifiedKFold(config.split.folds, shuffle=True, random_state=config.split.seed).split(points, labels))
     source = "scikit-learn make_circles(1000, noise=0.1, random_state=1)"
-    info = opening.open_run(config, workdir, data={"name": "circles", "source": source, "rows": len(points), "folds": len(folds)},
+    info = opening.open_run(RunSpec(config, workdir), data={"name": "circles", "source": source, "rows": len(points), "folds": len(folds)},
                             model={"name": ", ".join(NETWORKS)}, devices=devices.facts())
     say(f"data       {source}: 1,000 points, 2 classes")
     say(f"split      {len(folds)} stratified folds: train {len(folds[0][0])}, test {len(folds[0][1])}")

@@ -6,7 +6,6 @@ Which digits they are (fexpr/data/releases/digits.py) is said on the terminal, i
 from __future__ import annotations
 
 import dataclasses
-import time
 from functools import partial
 from pathlib import Path
 
@@ -17,8 +16,10 @@ from ml_collections import ConfigDict
 from experiments.laboratories import lab_report
 from fexpr.data.releases.digits import Digits, load, moved
 from fexpr.evaluate.report import plots
-from fexpr.runs import build, opening, pipeline, results
-from fexpr.runs.loop import Point
+from fexpr.models import count_parameters
+from fexpr.runs import describe, opening, results
+from fexpr.runs.spec import RunSpec
+from fexpr.runs.train_run import train
 from fexpr.storage import run
 from fexpr.terminal import say
 from fexpr.train import checkpoint, devices
@@ -44,7 +45,7 @@ def digits(config: ConfigDict, workdir: Path) -> None:
     """
     data = load(config)
     dataset, folds = data.dataset, data.folds
-    opening.open_run(config, workdir, data=pipeline.describe_data(config, dataset, folds), model={"name": " and ".join(NETWORKS)},
+    opening.open_run(RunSpec(config, workdir), data=describe.describe_data(config, dataset, folds), model={"name": " and ".join(NETWORKS)},
                      devices=devices.facts())
     say(f"data       {dataset.source}: {len(dataset):,} images, 10 classes; tested {data.movement}")
     say(f"split      {len(folds)} fold{'s' * (len(folds) > 1)}: train {len(folds[0].train):,}, val {len(folds[0].val):,}, "
@@ -75,14 +76,8 @@ def digits(config: ConfigDict, workdir: Path) -> None:
 def _trained(config: ConfigDict, workdir: Path, data: Digits):
     """A finished run directory of one network, every fold a trial of one program: its parameters, and a function from images
     [N,H,W,1] to the answers of every trial to its own validation and test rows, int [T, m]."""
-    began, point = time.monotonic(), Point(config, workdir)
-    engine = build.make_engine([point], data.dataset, data.folds)
-    facts = pipeline.describe(config, data.dataset, data.folds, engine)
-    info = opening.open_run(config, workdir, **facts)
-    say(f"model      {workdir.name}, {facts['model']['parameters']:,} parameters   {len(engine.specs)} trials, one program")
-    if not point.finished:
-        build.train([point], data.dataset, data.folds, engine, workdir)
-        pipeline.finish(point, info, time.monotonic() - began, engine)
+    say(f"network    {workdir.name}")
+    engine = train([RunSpec(config, workdir)], data.dataset, data.folds, workdir)
     if not (workdir / run.REPORT).exists():
         results.report(config, data.dataset, workdir, quiet=True)
     recipe, variables = dataclasses.replace(engine.recipe, data_devices=1), checkpoint.load_variables(workdir, config.train.selection)
@@ -92,7 +87,7 @@ def _trained(config: ConfigDict, workdir: Path, data: Digits):
         one = partial(predict, recipe, Data(images, data.dataset.labels))
         return jax.lax.map(lambda trial: one(*trial), (engine.trials, variables)).argmax(-1)
 
-    return facts["model"]["parameters"], said
+    return count_parameters(engine.abstract_params()), said
 
 
 def _accuracy(data: Digits, said: np.ndarray, labels: np.ndarray) -> dict:

@@ -11,8 +11,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fexpr import terminal
-from fexpr.data import LOADERS
+from fexpr.data import section
 from fexpr.data.dataset import Dataset
+from fexpr.data.loaders import LOADERS
 from fexpr.data.preparation import prepare
 from fexpr.errors import UserError
 from fexpr.terminal import say
@@ -80,9 +81,7 @@ def describe(dataset: Dataset) -> None:
 
 
 def _config(args: argparse.Namespace) -> ConfigDict:
-    from configs import base  # an entry point, like launch.py: what it starts from are the configs
-
-    config = base.get_config().data
+    config = section.defaults()
     config.root, config.source = args.root, "release"
     for text in args.set:
         field, _, value = text.partition("=")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import TYPE_CHECKING
-
 import jax
 import numpy as np
 import pandas as pd
@@ -13,17 +10,15 @@ from fexpr import models
 from fexpr.errors import UserError
 from fexpr.models.backbone import StandingStill
 from fexpr.recognizer.network import Network
+from fexpr.recognizer.protocol import Reader
 from fexpr.terminal import progress
 from fexpr.train import trials
 from fexpr.train.augment import Augment
 from fexpr.train.state import NEVER, Recipe, evaluated
 
-if TYPE_CHECKING:
-    from fexpr.recognizer.recognizer import Recognizer
 
-
-def continue_training(recognizer: Recognizer, images: np.ndarray, labels: np.ndarray, train: np.ndarray, val: np.ndarray, *,
-                      epochs: int = 2, learning_rate: float | None = None, seed: int = 0) -> tuple[Recognizer, pd.DataFrame]:
+def continue_training(recognizer: Reader, images: np.ndarray, labels: np.ndarray, train: np.ndarray, val: np.ndarray, *,
+                      epochs: int = 2, learning_rate: float | None = None, seed: int = 0) -> tuple[Network, pd.DataFrame]:
     """Trains a single trial's network further with the run's own loss, augmentation, batch size, normalisation and frozen layers, from a
     fresh optimiser at a constant rate, the same for all layers. All devices share the batch.
 
@@ -33,7 +28,7 @@ def continue_training(recognizer: Recognizer, images: np.ndarray, labels: np.nda
       learning_rate: default: a tenth of the run's.
 
     Returns:
-      A recogniser with the network after the last epoch, without temperature and thresholds, which were those of another network; and
+      The network after the last epoch, and
       the history: a row an epoch, `train_loss`, `val_loss`, `val_score` (the run's monitor, higher is better).
 
     Raises:
@@ -64,8 +59,7 @@ def continue_training(recognizer: Recognizer, images: np.ndarray, labels: np.nda
     )
     engine = trials.Engine(recipe, images, labels, len(recognizer.class_names), [spec], mesh, c["normalize"])
     variables, history = _trained(engine, jax.tree.map(lambda x: np.asarray(x)[None], network.variables), epochs)
-    further = Network(network.model, network.precision, network.tta, *jax.device_put((variables, network.mean, network.std)))
-    return dataclasses.replace(recognizer, networks=(further,), temperatures=None, thresholds=None), history
+    return Network(network.model, network.precision, network.tta, *jax.device_put((variables, network.mean, network.std))), history
 
 
 def _trained(engine: trials.Engine, variables: dict, epochs: int) -> tuple[dict, pd.DataFrame]:
@@ -89,7 +83,7 @@ def _trained(engine: trials.Engine, variables: dict, epochs: int) -> tuple[dict,
     return jax.tree.map(lambda x: x[0], evaluated(state)), history
 
 
-def _check(recognizer: Recognizer, images: np.ndarray, labels: np.ndarray, train: np.ndarray, val: np.ndarray) -> None:
+def _check(recognizer: Reader, images: np.ndarray, labels: np.ndarray, train: np.ndarray, val: np.ndarray) -> None:
     k, n = len(recognizer.class_names), len(images)
     problems = []
     if not isinstance(images, np.ndarray) or images.shape[1:] != recognizer.shape or images.dtype != recognizer.dtype:

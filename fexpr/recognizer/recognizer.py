@@ -167,10 +167,15 @@ class Recognizer:
 
     def continue_training(self, images: np.ndarray, labels: np.ndarray, train: np.ndarray, val: np.ndarray,
                           **options: Any) -> tuple[Recognizer, pd.DataFrame]:  # fmt: skip
-        """Trains the network further; see `continued.continue_training`. Returns a new recogniser and the history."""
+        """Trains the network further; see `continued.continue_training`.
+
+        Returns:
+          A recogniser with the new network, without temperature and thresholds, which were those of another one; and the history.
+        """
         from fexpr.recognizer import continued
 
-        return continued.continue_training(self, images, labels, train, val, **options)
+        further, history = continued.continue_training(self, images, labels, train, val, **options)
+        return dataclasses.replace(self, networks=(further,), temperatures=None, thresholds=None), history
 
     def pair(self, onset: Any, apex: Any, align: str = "detect", landmarks: Any = None) -> np.ndarray:
         """The flow map uint8 [H, W, 3] that `predict_pair` reads. Arguments and errors as there."""

@@ -6,7 +6,6 @@ import dataclasses
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -16,9 +15,7 @@ from fexpr.data.preparation import pairs
 from fexpr.data.preparation.prepare import BadInput
 from fexpr.errors import UserError
 from fexpr.recognizer import face_finder
-
-if TYPE_CHECKING:
-    from fexpr.recognizer.recognizer import Recognizer
+from fexpr.recognizer.protocol import Reader
 
 INTERVAL = 0.2  # seconds between onset and apex when neither is given: micro-expressions last up to half a second
 ALIGNMENTS = ("detect", "none")
@@ -92,14 +89,14 @@ def grey_frames(path: Path | str, numbers: Sequence[int | None]) -> list[np.ndar
     raise UserError(f"{path}: onset and apex must both be frames of the video", wrong)
 
 
-def tables(recognizer: Recognizer, path: Path | str | int, *, every: int | None = None, interval: float = INTERVAL,
+def tables(recognizer: Reader, path: Path | str | int, *, every: int | None = None, interval: float = INTERVAL,
            align: str = "detect") -> Iterator[pd.DataFrame]:  # fmt: skip
     """The rows of a video, some at a time; see `batches`."""
     for _, rows in batches(recognizer, Video(path), every, interval, align):
         yield rows
 
 
-def batches(recognizer: Recognizer, video: Video, every: int | None = None, interval: float = INTERVAL,
+def batches(recognizer: Reader, video: Video, every: int | None = None, interval: float = INTERVAL,
             align: str = "detect") -> Iterator[tuple[list[Frame], pd.DataFrame]]:  # fmt: skip
     """Frames with their rows (`table.table`, and `seconds` in front), `recognizer.batch` at a time; no more are held in memory.
 
@@ -140,7 +137,7 @@ def batches(recognizer: Recognizer, video: Video, every: int | None = None, inte
         yield _tabulated(recognizer, waiting)
 
 
-def _faces(recognizer: Recognizer, video: Video, every: int, align: str) -> Iterator[tuple[str, Frame, np.ndarray | None]]:
+def _faces(recognizer: Reader, video: Video, every: int, align: str) -> Iterator[tuple[str, Frame, np.ndarray | None]]:
     """Names, frames and what the network is to see of them, None where there is no face."""
     height, width, channels = recognizer.picture
     box, looked = None, -face_finder.HOLD
@@ -157,7 +154,7 @@ def _faces(recognizer: Recognizer, video: Video, every: int, align: str) -> Iter
         yield str(frame.number), frame, None if image is None else image.reshape(recognizer.picture)
 
 
-def _pairs(recognizer: Recognizer, video: Video, every: int, gap: int, align: str) -> Iterator[tuple[str, Frame, np.ndarray | None]]:
+def _pairs(recognizer: Reader, video: Video, every: int, gap: int, align: str) -> Iterator[tuple[str, Frame, np.ndarray | None]]:
     held: deque[tuple[int, np.ndarray]] = deque(maxlen=gap + 1)
     for frame in video:
         grey = cv2.cvtColor(frame.pixels, cv2.COLOR_RGB2GRAY)
@@ -172,7 +169,7 @@ def _pairs(recognizer: Recognizer, video: Video, every: int, gap: int, align: st
         yield f"{number} -> {frame.number}", frame, image
 
 
-def _tabulated(recognizer: Recognizer, waiting: list[tuple[str, Frame, np.ndarray | None]]) -> tuple[list[Frame], pd.DataFrame]:
+def _tabulated(recognizer: Reader, waiting: list[tuple[str, Frame, np.ndarray | None]]) -> tuple[list[Frame], pd.DataFrame]:
     names, frames, seen = zip(*waiting, strict=True)
     pixels = np.stack([np.zeros(recognizer.picture, np.uint8) if image is None else image for image in seen])
     rows = recognizer.tabulate(list(names), pixels, np.array([image is not None for image in seen]))

@@ -8,7 +8,7 @@ import jax
 from ml_collections import ConfigDict
 from rich.table import Table
 
-from fexpr.runs import cost_model, pipeline
+from fexpr.runs import cost_model, describe
 from fexpr import terminal
 from fexpr.evaluate.report.headline import print_table
 from fexpr.evaluate.report.run_report import duration, memory
@@ -73,11 +73,11 @@ def in_words(work: cost_model.Work, predicted: cost_model.Cost) -> tuple[str, st
     rest = ", ".join(f"{duration(predicted.seconds[name])} {words}" for name, words in (
         ("compile", "compiling"), ("input", "waiting for images"), ("checkpoints", "for checkpoints"))
                      if predicted.seconds.get(name, 0) > 0.01 * predicted.total)
-    steps = f"{pipeline.number_of(work.steps, 'step')} of {short(predicted.step)}"
+    steps = f"{describe.number_of(work.steps, 'step')} of {short(predicted.step)}"
     moved = ", ".join(f"{_size(predicted.moved[name])} {words}" for name, words in (
         ("all-reduce", "summed over the devices"), ("images", "of images read"), ("scalars", "of scalars fetched"),
         ("checkpoints", "of checkpoints")) if predicted.moved[name])
-    epochs = f"{chunks}{pipeline.number_of(work.epochs, 'epoch')} of {short(predicted.epoch)} ({steps})"
+    epochs = f"{chunks}{describe.number_of(work.epochs, 'epoch')} of {short(predicted.epoch)} ({steps})"
     return (f"time       about {duration(predicted.total)}: {epochs}" + (f", {rest}" if rest else ""),
             f"moved      an epoch and host: {moved}")
 

@@ -15,8 +15,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
-from configs import base
-from fexpr.runs import features, load_data
+from fexpr.runs import features, load_data, schema
 from fexpr import models
 from fexpr.storage import run
 from fexpr.data.dataset import Dataset
@@ -36,7 +35,7 @@ RELEASE = "https://github.com/rcmalli/keras-vggface/releases/download/v2.0/"
 
 
 @dataclasses.dataclass(frozen=True)
-class Start:
+class Initialization:
     """What the trials of a program begin with.
 
     Attributes:
@@ -59,7 +58,7 @@ class Start:
         return optim.joined(variables, jax.tree.map(lambda x: np.broadcast_to(x, (trials, *np.shape(x))), self.trunk))
 
 
-def begin(config: ConfigDict, dataset: Dataset, folds: Sequence[Fold], dry_run: bool = False) -> Start | None:
+def load_initialization(config: ConfigDict, dataset: Dataset, folds: Sequence[Fold], dry_run: bool = False) -> Initialization | None:
     """Reads what `config.init` names, and says so; None where it names nothing. A dry run computes no features.
 
     Raises:
@@ -78,7 +77,7 @@ def begin(config: ConfigDict, dataset: Dataset, folds: Sequence[Fold], dry_run: 
     elif c.from_file:
         variables, facts = _from_file(config, model, like)
     if not c.features:
-        return Start(variables, facts)
+        return Initialization(variables, facts)
     trunk_of, end = split(model, image)
     if not variables:
         say("start      the trunk has random weights: features of it serve to try the program out, and nothing else")
@@ -89,7 +88,7 @@ def begin(config: ConfigDict, dataset: Dataset, folds: Sequence[Fold], dry_run: 
     trunk["input"] = {"mean": mean, "std": std}
     found = features.compute(partial(_look, trunk_of, config.train.precision, mean, std), model, end.name, trunk, whole, dataset,
                              config.train.precision, config.train.eval_batch, dry_run)
-    return Start(given, facts | {"features": found.shape[-1]}, end, found[:, None, None], trunk)
+    return Initialization(given, facts | {"features": found.shape[-1]}, end, found[:, None, None], trunk)
 
 
 def _sides(variables: Any, end: str) -> tuple[Any, Any]:
@@ -178,7 +177,7 @@ def _refuse_seen(source: str, content: dict, their_fold: int, config: ConfigDict
 
 def _completed(config: dict) -> ConfigDict:
     """A run's config with fields that its fexpr did not have yet at their defaults."""
-    whole = base.get_config().to_dict()
+    whole = schema.get_config().to_dict()
     for name, value in config.items():
         whole[name] = {**whole.get(name, {}), **value} if isinstance(value, dict) else value
     return ConfigDict(whole)

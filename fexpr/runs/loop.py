@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,11 +10,11 @@ from typing import Any
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from fexpr.storage import run
 from fexpr.errors import Preempted, UserError
-from fexpr.terminal import event, progress, say, terminated
+from fexpr.runs.spec import RunSpec
+from fexpr.terminal import event, progress, say
 from fexpr.train import checkpoint, distributed, resources
 from fexpr.train.log import History, Writers
 from fexpr.train.state import NEVER, State
@@ -24,30 +23,20 @@ from fexpr.train.trials import Engine
 STRETCH = 2.0  # seconds that the devices compute without being asked
 
 
-@dataclasses.dataclass(frozen=True)
-class Point:
-    """A config and where its run goes."""
-
-    config: ConfigDict
-    workdir: Path
-
-    @property
-    def finished(self) -> bool:
-        return (self.workdir / run.PREDICTIONS).exists()
-
-
 class Loop:
     """Chunk after chunk, epoch after epoch, with one progress bar, history and checkpoints.
 
     Args:
+      engine: compiled. stop: whether to save and stop, as SIGTERM asks for.
       carried: variables by trial that training begins with, in the place of the engine's own.
       watch: called with chunk, epochs done, and a note, after every epoch.
     """
 
-    def __init__(self, points: Sequence[Point], engine: Engine, program_dir: Path, carried: Any = None,
+    def __init__(self, points: Sequence[RunSpec], engine: Engine, program_dir: Path,
+                 stop: Callable[[], bool] = lambda: False, carried: Any = None,
                  watch: Callable[[int, float, str], None] | None = None):
         self.points, self.engine, self.config = points, engine, points[0].config
-        self.carried, self.watch = carried, watch or (lambda *_: None)
+        self.terminated, self.carried, self.watch = stop, carried, watch or (lambda *_: None)
         self.epochs, self.program_dir = self.config.train.epochs, program_dir
 
     def run(self) -> State:
@@ -60,10 +49,7 @@ class Loop:
 
     def _run(self, only: int | None) -> State | None:
         with contextlib.ExitStack() as stack:
-            self.terminated = stack.enter_context(terminated())
-            with progress("compiling", 1) as advance:
-                chunks = range(self.engine.plan.chunks) if only is None else (only,)
-                advance()
+            chunks = range(self.engine.plan.chunks) if only is None else (only,)
             event("compiled", **resources.of_program(self.engine))
             self.checkpoints = {i: self._kept_of(i, self.engine.plan.size) for i in chunks}
             for kept in self.checkpoints.values():

@@ -11,31 +11,32 @@ from importlib import metadata
 from pathlib import Path
 
 import jax
-from ml_collections import ConfigDict
 
 import fexpr
-from configs import base
 from fexpr import terminal
 from fexpr.storage import mirror, run
 from fexpr.errors import UserError
+from fexpr.runs import schema
+from fexpr.runs.spec import RunSpec
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "opencv-contrib-python-headless")
 CHANGEABLE = ("log", "evaluate")  # sections that do not touch what was trained
 LOGS = (run.LOG, "log.txt")  # may stand in a folder that a run begins in; the second is what the first was called
 
 
-def open_run(config: ConfigDict, workdir: Path, data: dict, model: dict, devices: dict, init: dict | None = None) -> dict:
+def open_run(spec: RunSpec, data: dict, model: dict, devices: dict, init: dict | None = None) -> dict:
     """Writes config.json, or checks it against the one that is there. Returns its content.
 
     Raises:
       UserError: the folder holds a run of another config or other data (the difference is listed), or cannot be written.
     """
+    config, workdir = spec.config, spec.workdir
     path = workdir / run.CONFIG
     again = path.exists()
     content = {
         "format": run.FORMAT_VERSION, "config": json.loads(config.to_json()), "data": data, "model": model, "devices": devices,
         "versions": {"fexpr": fexpr.__version__, "python": platform.python_version(), **{p: metadata.version(p) for p in PACKAGES}},
-        "command": shlex.join(["python", *sys.argv]),
+        "command": shlex.join(["python", *(sys.argv if spec.command is None else spec.command)]),
     } | ({"init": init} if init else {})
     if again:
         content = _same_run(content, run.read_json(path), workdir)
@@ -69,7 +70,7 @@ def _same_run(new: dict, old: dict, workdir: Path) -> dict:
                         fix="choose another --workdir")
     fixed = lambda content: {k: v for k, v in _flat(content["config"]).items() if k.split(".")[0] not in CHANGEABLE}
     # a field that the run's fexpr did not have yet stands at its default
-    a, b = fixed({"config": json.loads(base.get_config().to_json())}) | fixed(old), fixed(new)
+    a, b = fixed({"config": json.loads(schema.get_config().to_json())}) | fixed(old), fixed(new)
     changed = [f"{k}: the run has {repr(a[k]) if k in a else 'no such field'}, this command {repr(b[k]) if k in b else 'none'}"
                for k in sorted({*a, *b}) if a.get(k) != b.get(k) and k != "data.root"]
     if old["data"]["source"] != new["data"]["source"]:

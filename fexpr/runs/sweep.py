@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from configs import base
-from experiments import OF_TRIALS
-from fexpr.runs import build, forecast, initialize, opening, pipeline, results
-from fexpr.runs.loop import Point
-from fexpr.storage import mirror, run
 from fexpr.data.dataset import Dataset
-from fexpr.data.splits.protocols import Fold
 from fexpr.errors import UserError
 from fexpr.evaluate.report.sweep_report import print_sweep, write_sweep_report
+from fexpr.runs import describe, forecast, opening, results, schema
+from fexpr.runs.build import build_engine
+from fexpr.runs.initialize import load_initialization
+from fexpr.runs.spec import OF_TRIALS, VALUES, RunSpec
+from fexpr.runs.train_run import train
+from fexpr.storage import mirror, run
 from fexpr.terminal import say
 from fexpr.train import distributed
-from fexpr.train.trials import Engine
 
 
 def sweep(config: ConfigDict, workdir: Path, sweeps: Sequence[str], dry_run: bool = False, only: int | None = None) -> None:
@@ -53,8 +51,8 @@ def sweep(config: ConfigDict, workdir: Path, sweeps: Sequence[str], dry_run: boo
         distributed.on_writer(lambda: make_table(points, config.train.monitor, workdir))
 
 
-def programs(config: ConfigDict, workdir: Path, sweeps: Sequence[str]) -> tuple[list[tuple[Point, dict]],
-                                                                                list[list[Point]]]:  # fmt: skip
+def programs(config: ConfigDict, workdir: Path, sweeps: Sequence[str]) -> tuple[list[tuple[RunSpec, dict]],
+                                                                                list[list[RunSpec]]]:  # fmt: skip
     """The points with their settings, and the same points by program. Errors as of `sweep`."""
     if config.experiment not in OF_TRIALS:
         raise UserError(f"experiment={config.experiment!r} is no set of trials: --sweep and --dry_run do not apply to it",
@@ -63,7 +61,7 @@ def programs(config: ConfigDict, workdir: Path, sweeps: Sequence[str]) -> tuple[
     return points, list(by_program([point for point, _ in points]))
 
 
-def make_table(points: Sequence[tuple[Point, dict]], monitor: str, workdir: Path) -> None:
+def make_table(points: Sequence[tuple[RunSpec, dict]], monitor: str, workdir: Path) -> None:
     """The sweep's table, sorted by validation, and its page, out of finished runs."""
     rows = [_row(point, settings) for point, settings in points]
     page = write_sweep_report(workdir, rows, monitor, run.read_json(points[0][0].workdir / run.METRICS)["source"])
@@ -88,7 +86,7 @@ def parse(config: ConfigDict, text: str) -> tuple[str, list]:
         raise UserError(f"--sweep={text}: {field} holds a {type(now).__name__}: {e}", fix=f"give values such as {now}") from e
 
 
-def make_points(config: ConfigDict, workdir: Path, axes: Sequence[tuple[str, list]]) -> list[tuple[Point, dict]]:
+def make_points(config: ConfigDict, workdir: Path, axes: Sequence[tuple[str, list]]) -> list[tuple[RunSpec, dict]]:
     """Every combination as a point in a folder of its own, with the settings that make it."""
     points = []
     for values in itertools.product(*(values for _, values in axes)):
@@ -96,90 +94,58 @@ def make_points(config: ConfigDict, workdir: Path, axes: Sequence[tuple[str, lis
         own = config.copy_and_resolve_references()
         own.sweep = ()
         own.update_from_flattened_dict(settings)
-        base.validate(own)
+        schema.validate(own)
         name = ",".join(f"{field.rpartition('.')[2]}={value}" for field, value in settings.items()).replace("/", "_") or "point"
-        points.append((Point(own, workdir / name), settings))
+        points.append((RunSpec(own, workdir / name), settings))
     return points
 
 
-def by_program(points: Sequence[Point]) -> Iterator[list[Point]]:
-    """Groups points that differ in nothing but `program.VALUES`, in order of first appearance."""
-    groups: dict[str, list[Point]] = {}
+def by_program(points: Sequence[RunSpec]) -> Iterator[list[RunSpec]]:
+    """Groups points that differ in nothing but `VALUES`, in order of first appearance."""
+    groups: dict[str, list[RunSpec]] = {}
     for point in points:
         rest = point.config.copy_and_resolve_references()
-        for field in build.VALUES:
+        for field in VALUES:
             _set(rest, field, type(_get(rest, field))(0))
         groups.setdefault(rest.to_json(), []).append(point)
     yield from groups.values()
 
 
-def _run(group: list[Point], workdir: Path) -> None:
+def _run(group: list[RunSpec], workdir: Path) -> None:
     """Trains the points of one program that are not finished, and reports those that have no report."""
-    dataset, folds = pipeline.prepare(group[0].config)
+    dataset, folds = describe.prepare(group[0].config)
     waiting = [group[i] for i in distributed.told([i for i, p in enumerate(group) if not p.finished])]
     if waiting:
-        start = initialize.begin(group[0].config, dataset, folds)
-        train_points(waiting, dataset, folds, start, program_dir(workdir, waiting))
+        train(waiting, dataset, folds, program_dir(workdir, waiting))
     distributed.on_writer(lambda: report_points(group, waiting, dataset))
 
 
-def program_dir(workdir: Path, waiting: Sequence[Point]) -> Path:
+def program_dir(workdir: Path, waiting: Sequence[RunSpec]) -> Path:
     """Where the checkpoints of a sweep's program lie, which fit these points alone."""
     return workdir / "programs" / hashlib.sha256(" ".join(p.workdir.name for p in waiting).encode()).hexdigest()[:12]
 
 
-def train_points(points: Sequence[Point], dataset: Dataset, folds: Sequence[Fold], start: initialize.Start | None, folder: Path,
-                 watch: Callable | None = None) -> None:
-    """Opens the run directories of a program's points and trains them to the end; its checkpoints lie in `folder`."""
-    began = time.monotonic()
-    engine = build.make_engine(points, dataset, folds, start)
-    infos = open_points(points, dataset, folds, engine, start)
-    say(f"trials     {_product(points, folds)} = {len(engine.specs)}")
-    build.train(points, dataset, folds, engine, folder, start, watch=watch)
-    distributed.on_writer(lambda: finish_points(points, infos, (time.monotonic() - began) / len(points), folder, engine))
-
-
-def open_points(points: Sequence[Point], dataset: Dataset, folds: Sequence[Fold], engine: Engine,
-                start: initialize.Start | None) -> list[dict]:
-    """What config.json holds of each; errors as of run_dir.open_run."""
-    facts = pipeline.describe(points[0].config, dataset, folds, engine, start)
-    return distributed.on_writer(lambda: [opening.open_run(p.config, p.workdir, **facts) for p in points])
-
-
-def finish_points(points: Sequence[Point], infos: Sequence[dict], seconds: float, folder: Path, engine: Engine | None = None) -> None:
-    """Removes what only training needed, and says how long each point took."""
-    if all(folder != point.workdir for point in points):
-        mirror.remove(folder)
-    for point, info in zip(points, infos, strict=True):
-        pipeline.finish(point, info, seconds, engine)
-
-
-def report_points(points: Sequence[Point], anew: Sequence[Point], dataset: Dataset) -> None:
+def report_points(points: Sequence[RunSpec], anew: Sequence[RunSpec], dataset: Dataset) -> None:
     """The reports of those trained anew, and of those that have none."""
     for point in points:
         if point in anew or not (point.workdir / run.REPORT).exists():
             results.report(point.config, dataset, point.workdir, quiet=True)
 
 
-def _product(points: Sequence[Point], folds: Sequence[Fold]) -> str:
-    seeds = points[0].config.split.seeds
-    return " x ".join(pipeline.number_of(n, what) for n, what in ((len(points), "point"), (len(folds), "fold"), (seeds, "seed")))
-
-
-def _show(group: list[Point]) -> None:
-    dataset, folds = pipeline.prepare(group[0].config)
-    start = initialize.begin(group[0].config, dataset, folds, dry_run=True)
-    engine = build.make_engine(group, dataset, folds, start)
-    model = pipeline.describe(group[0].config, dataset, folds, engine, start)["model"]
+def _show(group: list[RunSpec]) -> None:
+    dataset, folds = describe.prepare(group[0].config)
+    start = load_initialization(group[0].config, dataset, folds, dry_run=True)
+    engine = build_engine(group, dataset, folds, start)
+    model = describe.describe_model(group[0].config, engine, start)
     plan = engine.compile()
-    say(f"model      {pipeline.in_words(model)}")
-    say(f"trials     {_product(group, folds)} = {plan.trials}")
-    say(f"memory     {plan.bytes_needed / 2**30:.2f} GiB a device for {pipeline.number_of(plan.size, 'trial')} at a time, "
-        f"{pipeline.number_of(plan.chunks, 'chunk')}; {plan.bytes_limit / 2**30:.2f} GiB may be used")
+    say(f"model      {describe.in_words(model)}")
+    say(f"trials     {describe.product(group, folds)} = {plan.trials}")
+    say(f"memory     {plan.bytes_needed / 2**30:.2f} GiB a device for {describe.number_of(plan.size, 'trial')} at a time, "
+        f"{describe.number_of(plan.chunks, 'chunk')}; {plan.bytes_limit / 2**30:.2f} GiB may be used")
     forecast.show(group[0].config, engine)
 
 
-def _row(point: Point, settings: dict) -> dict:
+def _row(point: RunSpec, settings: dict) -> dict:
     metrics = run.read_json(point.workdir / run.METRICS)
     failed = run.read_arrays(point.workdir / run.PREDICTIONS)["failed"]
     return {

@@ -57,6 +57,22 @@ class Rate(NamedTuple):
     start: float = 0.0
 
 
+def parse_rates(text: str) -> tuple[Rate, ...]:
+    """'conv5_=0.1,conv4_=0.05@0.5' -> learning rates of named layers (`Rate`).
+
+    Raises:
+      ValueError: not of this form.
+    """
+    found = []
+    for part in filter(None, text.split(",")):
+        pattern, _, numbers = part.rpartition("=")
+        factor, _, begin = numbers.partition("@")
+        found.append(Rate(pattern.strip(), float(factor), float(begin or 0)))
+        if not pattern or found[-1].factor < 0 or not 0 <= found[-1].start < 1:
+            raise ValueError(part)
+    return tuple(found)
+
+
 def _rated(rates: tuple[Rate, ...], total: jax.Array) -> optax.GradientTransformation:
     """Scales updates by the first of `rates` that matches a parameter's path ('conv5_1/kernel'); others stay as they are."""
 

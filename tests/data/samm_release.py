@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from ml_collections import ConfigDict
 
-from fexpr.data import LOADERS
 from fexpr.data.dataset import Dataset
+from fexpr.data.loaders import LOADERS
 from fexpr.data.preparation import alignment
 from fexpr.data.releases import workbook
 from fexpr.errors import UserError

@@ -4,9 +4,8 @@ import contextlib
 
 import pytest
 
-import experiments
 from configs import base
-from experiments.compare_classifiers import compare_classifiers
+from experiments.compare_classifiers import MEMBERS, compare_classifiers
 from fexpr.errors import UserError
 from fexpr.evaluate.report import comparison, plots
 from fexpr.storage import run
@@ -32,7 +31,7 @@ def trained(monkeypatch):
             "calibration": {"temperature": {"ece": m(0.02)}},
         })
 
-    monkeypatch.setitem(experiments.EXPERIMENTS, "fit", fit)
+    monkeypatch.setitem(MEMBERS, "fit", fit)
     return seen
 
 

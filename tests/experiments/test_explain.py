@@ -11,8 +11,8 @@ import pytest
 from configs import base
 from experiments import explain
 from fexpr import models
-from fexpr.data import LOADERS
 from fexpr.data.dataset import Dataset
+from fexpr.data.loaders import LOADERS
 from fexpr.errors import UserError
 from fexpr.evaluate.report import explanation_page
 from fexpr.models.convolution import conv2d, max_pool

@@ -12,7 +12,7 @@ from fexpr import Recognizer
 from fexpr.errors import UserError
 from fexpr.models import build
 from fexpr.recognizer import Network
-from fexpr.runs import initialize, load_data, pipeline
+from fexpr.runs import describe, initialize, load_data
 from fexpr.storage import run
 
 
@@ -80,20 +80,20 @@ def test_clips_begin_with_a_network_of_frames(of_frames, tmp_path):
     theirs.model = {"name": "deep_emotion", "variant": "saliency", "regularised": False}
     theirs.data.name, theirs.data.clip_frames = "affectnet", 0
     variables = of_frames(theirs, "affectnet@0")
-    dataset, folds = pipeline.prepare(config)
-    begun = initialize.begin(config, dataset, folds)
+    dataset, folds = describe.prepare(config)
+    begun = initialize.load_initialization(config, dataset, folds)
     jax.tree.map(np.testing.assert_array_equal, begun.variables, jax.device_get(variables))
     assert all("attend" in name for name in begun.facts["anew"])
     assert len(begun.facts["anew"]) == 3
 
     config.model = {"name": "deep_emotion_clips", "variant": "baseline", "regularised": False, "attention": 32}
     with pytest.raises(UserError, match="localization"):
-        initialize.begin(config, dataset, folds)
+        initialize.load_initialization(config, dataset, folds)
 
     theirs.data.name = "ravdess"  # the same actors, as frames: they must not test here
     of_frames(theirs, dataset.source)
     with pytest.raises(UserError, match="actors here were in the training or validation rows"):
-        initialize.begin(settings(init__from_run=str(folder)), dataset, folds)
+        initialize.load_initialization(settings(init__from_run=str(folder)), dataset, folds)
 
 
 @pytest.mark.usefixtures("cache")

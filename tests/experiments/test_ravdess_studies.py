@@ -177,7 +177,7 @@ def test_a_filter_that_leaves_an_emotion_nothing_is_left_out_and_the_others_go_o
     config.filter.stages = ("threshold=1", "percentile=40")
     trained, written = {}, {}
     module = sys.modules["experiments.filter_frames"]  # the package has a function of that name
-    monkeypatch.setattr(module.pipeline, "prepare", lambda _: (dataset, [fold, fold]))
+    monkeypatch.setattr(module.describe, "prepare", lambda _: (dataset, [fold, fold]))
 
     def stage(config, name, workdir, dataset, folds):
         trained[name] = folds

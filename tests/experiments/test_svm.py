@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
 
 from configs import base, svm_linear_fer2013, svm_rbf_fer2013
-from fexpr import data
+from fexpr.data import loaders
 from fexpr.data.dataset import Dataset
 from fexpr.data.splits.protocols import make_folds
 from fexpr.errors import UserError
@@ -44,7 +44,7 @@ def config_of(module, **model):
 
 @pytest.fixture(autouse=True)
 def loader(monkeypatch):
-    monkeypatch.setitem(data.LOADERS, "toy", lambda _: toy())
+    monkeypatch.setitem(loaders.LOADERS, "toy", lambda _: toy())
 
 
 @pytest.fixture
@@ -215,7 +215,7 @@ def test_selection_and_labels_must_fit(linear, tmp_path, monkeypatch):
     linear.train.selection = "last"
     units = toy()
     units = Dataset(units.images, np.eye(3, dtype=np.float32)[units.labels], units.groups, units.ids, CLASSES, "toy@1")
-    monkeypatch.setitem(data.LOADERS, "toy", lambda _: units)
+    monkeypatch.setitem(loaders.LOADERS, "toy", lambda _: units)
     with pytest.raises(UserError, match="names one class a row"):
         experiment.svm(linear, tmp_path / "run")
 

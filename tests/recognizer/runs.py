@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fexpr.data import LOADERS
 from fexpr.data.dataset import Dataset
+from fexpr.data.loaders import LOADERS
 from fexpr.runs import results
 from fexpr.storage import run
 

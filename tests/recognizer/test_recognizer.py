@@ -94,7 +94,7 @@ def test_nothing_but_the_run_directory_is_needed(faces, tmp_path, monkeypatch):
     folder, dataset, _ = faces
     expected = Recognizer.restore(folder).logits(dataset.images[:3])
     shutil.copytree(folder, tmp_path / "elsewhere")
-    monkeypatch.setattr("fexpr.data.LOADERS", {})
+    monkeypatch.setattr("fexpr.data.loaders.LOADERS", {})
     np.testing.assert_array_equal(Recognizer.restore(str(tmp_path / "elsewhere")).logits(dataset.images[:3]), expected)
 
 

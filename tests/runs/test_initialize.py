@@ -8,7 +8,9 @@ import pytest
 
 from configs import base, cnn_simple_fer2013, resnet50_fer2013, vgg16_fer2013
 from experiments import fit
-from fexpr.runs import initialize, load_data, pipeline, results
+from fexpr.runs.spec import RunSpec
+from fexpr.runs.train_run import train
+from fexpr.runs import describe, initialize, load_data, results
 from fexpr import Recognizer
 from fexpr.storage import run
 from fexpr.errors import UserError
@@ -68,7 +70,7 @@ def test_a_run_goes_on_where_another_ended(source, tmp_path, capsys):
 def test_an_export_begins_what_the_run_begins(source, tmp_path, capsys):
     assert main(["export", str(source), str(tmp_path / "w.safetensors")]) == 0
     data = load_data.load(settings())
-    one, two = (initialize.begin(settings(**start), *data).variables for start in (
+    one, two = (initialize.load_initialization(settings(**start), *data).variables for start in (
         {"init__from_run": str(source)}, {"init__from_file": str(tmp_path / "w.safetensors")}))
     jax.tree.map(np.testing.assert_array_equal, one, two)
     assert main(["export", str(source), str(tmp_path / "w.pth")]) == 2
@@ -101,26 +103,26 @@ def test_features_are_computed_once_and_the_run_is_that_of_the_whole_network(sou
     before, after = weights(source, "best_val"), weights(tmp_path / "one")
     jax.tree.map(np.testing.assert_array_equal, before["params"]["conv_1"], after["params"]["conv_1"])
     assert not np.array_equal(before["params"]["head"]["kernel"], after["params"]["head"]["kernel"])
-    dataset, (fold,) = pipeline.prepare(settings())
+    dataset, (fold,) = describe.prepare(settings())
     restored = Recognizer.restore(tmp_path / "one")
     assert restored.selection == "best_val"
     np.testing.assert_allclose(restored.logits(dataset.images[fold.test]), logits(tmp_path / "one", "best_val"), atol=2e-5)
-    again = initialize.begin(settings(**changes, seed=1), dataset, [fold])
+    again = initialize.load_initialization(settings(**changes, seed=1), dataset, [fold])
     assert "features   160 x 9216, out of the cache" in capsys.readouterr().out
-    other = initialize.begin(settings(init__features=True), dataset, [fold])  # random weights: another trunk, other features
+    other = initialize.load_initialization(settings(init__features=True), dataset, [fold])  # random weights: another trunk, other features
     assert not np.allclose(again.features, other.features)
 
 
 def test_rows_that_the_first_network_saw_must_not_test_the_second(source):
     config = settings(init__from_run=str(source))
-    dataset, (fold,) = pipeline.prepare(config)
-    initialize.begin(config, dataset, [fold])
+    dataset, (fold,) = describe.prepare(config)
+    initialize.load_initialization(config, dataset, [fold])
     leaking = dataclasses.replace(fold, groups=dataset.groups, train=fold.train[2:], test=np.concatenate([fold.test, fold.train[:2]]))
     with pytest.raises(UserError, match=r"2 of \d+ test images here were in the training or validation rows") as error:
-        initialize.begin(config, dataset, [leaking])
+        initialize.load_initialization(config, dataset, [leaking])
     assert dataset.ids[fold.train[0]] in error.value.text()
     with pytest.raises(UserError, match="1 of"):
-        initialize.begin(config, dataset, [dataclasses.replace(fold, groups=dataset.groups, test=fold.val[:1], val=fold.val[1:])])
+        initialize.load_initialization(config, dataset, [dataclasses.replace(fold, groups=dataset.groups, test=fold.val[:1], val=fold.val[1:])])
 
 
 def test_runs_of_other_networks_and_scalings_are_refused(source):
@@ -129,7 +131,7 @@ def test_runs_of_other_networks_and_scalings_are_refused(source):
                              ({"init__trial": 3}, "has no trial 3")):
         config = settings(init__from_run=str(source), **changes)
         with pytest.raises(UserError) as error:
-            initialize.begin(config, *pipeline.prepare(config))
+            initialize.load_initialization(config, *describe.prepare(config))
         assert message in error.value.text()
 
 
@@ -171,7 +173,7 @@ def test_settings_that_contradict_each_other_are_all_named(source):
         base.validate(config)
     for changes in ({"optimizer__freeze": "^conv5_"}, {"optimizer__rates": "conv5=0.1"}, {"optimizer__freeze": "."}):
         with pytest.raises(UserError, match="layers are named that cannot be meant"):
-            pipeline.run_point(settings(**changes), source.parent / "never", *pipeline.prepare(settings()))
+            train([RunSpec(settings(**changes), source.parent / "never")], *describe.prepare(settings()), source.parent / "never")
 
 
 def test_classes_left_out_and_shares_of_the_training_rows():

@@ -14,7 +14,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from configs import mlp_fer2013
 from experiments.fit import fit
 from fexpr import Recognizer
-from fexpr.data import LOADERS
+from fexpr.data.loaders import LOADERS
 from fexpr.errors import Preempted, UserError
 from fexpr.runs import initialize, load_data, results, status, sweep
 from fexpr.storage import addresses, mirror, run
@@ -304,7 +304,7 @@ def test_a_run_whose_upload_fails_and_that_is_told_to_stop_goes_on(config, memor
         np.testing.assert_array_equal(here[name], local[name], err_msg=name)
     assert Recognizer.restore(ADDRESS).content["data"]["name"] == "toy"
     config.init.from_run = ADDRESS
-    assert initialize.begin(config, *load_data.load(config)).facts["from_run"] == ADDRESS
+    assert initialize.load_initialization(config, *load_data.load(config)).facts["from_run"] == ADDRESS
 
 
 def test_a_sweep(config):

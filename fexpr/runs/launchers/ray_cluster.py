@@ -15,17 +15,16 @@ import socket
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
-import configs
-import experiments
 import fexpr
-from fexpr.runs import initialize, opening, pipeline, sweep
+from fexpr.runs import describe, opening, sweep
+from fexpr.runs.initialize import load_initialization
 from fexpr.runs.launchers import ray_table
-from fexpr.runs.loop import Point
+from fexpr.runs.spec import RunSpec
 from fexpr.storage import mirror, run
 from fexpr.errors import Preempted, UserError
 from fexpr.terminal import say, terminated
@@ -74,16 +73,20 @@ def needs(text: str, gpus_there: bool, data_bytes: int) -> Needs:
     return Needs(int(found.get("cpus", 1)), found["gpus"], int(found["memory"]), int(found.get("retries", 3)))
 
 
-def run_all(config: ConfigDict, workdir: Path, sweeps: Sequence[str], address: str | None, asked: str) -> None:
+def run_all(config: ConfigDict, workdir: Path, sweeps: Sequence[str], address: str | None, asked: str,
+            experiment: Callable[[ConfigDict, Path], None]) -> None:
     """Trains the run, or every point of the sweep, on the cluster at `address` (None: one started on this machine); makes the report
     or the table at the end.
+
+    Args:
+      experiment: of the config; once all is trained it only reports.
 
     Raises:
       UserError: no such cluster; tasks that failed, each with its reason, once all others are done.
       Preempted: SIGTERM came.
     """
     opening.start_log(workdir)
-    points = [Point(config, workdir)]
+    points = [RunSpec(config, workdir)]
     groups, settings = [points], []
     if sweeps:
         settings, groups = sweep.programs(config, workdir, sweeps)
@@ -97,7 +100,7 @@ def run_all(config: ConfigDict, workdir: Path, sweeps: Sequence[str], address: s
     if sweeps:
         sweep.make_table(settings, config.train.monitor, workdir)
     else:
-        experiments.EXPERIMENTS[config.experiment](config, workdir)  # finished: it only reports
+        experiment(config, workdir)
 
 
 @contextlib.contextmanager
@@ -108,13 +111,13 @@ def _cluster(address: str | None) -> Iterator[None]:
     local = {"include_dashboard": False} if address == "local" else {}
     try:
         ray.init(address, log_to_driver=False, logging_level="ERROR", **local,
-                 runtime_env={"py_modules": [fexpr, experiments, configs], "env_vars": environment})
+                 runtime_env={"py_modules": [fexpr], "env_vars": environment})
     except (ConnectionError, RuntimeError, ValueError) as e:
         raise _no_cluster(address, e) from e
     try:
         there = ray.cluster_resources()
         nodes = sum(node["Alive"] for node in ray.nodes())
-        say(f"cluster    {pipeline.number_of(nodes, 'node')}, {there.get('CPU', 0):.0f} cores, {there.get('GPU', 0):.0f} GPUs")
+        say(f"cluster    {describe.number_of(nodes, 'node')}, {there.get('CPU', 0):.0f} cores, {there.get('GPU', 0):.0f} GPUs")
         yield
     finally:
         ray.shutdown()
@@ -135,7 +138,7 @@ def _no_cluster(address: str | None, why: Exception) -> UserError:
                      fix="start one with `ray start --head`, name it as HOST:PORT, or leave --address away")
 
 
-def _train(waiting: Sequence[Sequence[Point]], workdir: Path, of_sweep: bool, asked: str) -> None:
+def _train(waiting: Sequence[Sequence[RunSpec]], workdir: Path, of_sweep: bool, asked: str) -> None:
     token, root = uuid.uuid4().hex, mirror.shown(workdir.absolute())
     run.write_json(workdir / ray_tasks.TOKEN, token)
     data = _Data()
@@ -144,7 +147,7 @@ def _train(waiting: Sequence[Sequence[Point]], workdir: Path, of_sweep: bool, as
     options = {"num_cpus": need.cpus, "num_gpus": need.gpus, "memory": need.memory, "max_retries": need.retries,
                "retry_exceptions": [Preempted]}
     slots = _slots(need)
-    say(f"tasks      {pipeline.number_of(need.cpus, 'core')}, {need.gpus:g} GPUs, {need.memory / GIB:.1f} GiB each: {slots} at a time; "
+    say(f"tasks      {describe.number_of(need.cpus, 'core')}, {need.gpus:g} GPUs, {need.memory / GIB:.1f} GiB each: {slots} at a time; "
         f"begun again up to {need.retries} times")
     board = ray.remote(ray_tasks.Board).options(num_cpus=0, scheduling_strategy=_here()).remote()
     remote = {name: ray.remote(getattr(ray_tasks, name)).options(**options) for name in ("train", "plan", "train_chunk")}
@@ -154,11 +157,11 @@ def _train(waiting: Sequence[Sequence[Point]], workdir: Path, of_sweep: bool, as
         planned = []
         for group, (dataset, folds, start, trials, _) in zip(waiting, prepared, strict=True):
             folder = sweep.program_dir(Path(), group) if of_sweep else Path()
-            own = [Point(p.config, p.workdir.relative_to(workdir)) for p in group]
+            own = [RunSpec(p.config, p.workdir.relative_to(workdir), tuple(sys.argv)) for p in group]
             name = group[0].workdir.name + (f" and {len(group) - 1} more" if len(group) > 1 else "")
             trials *= len(group)
             size = _share(group[0].config, trials, max(1, slots // len(waiting)))
-            task = ray_tasks.Task(name, own, folder, root, token, tuple(sys.argv), min(1.0, need.gpus or 1.0), size)
+            task = ray_tasks.Task(name, own, folder, root, token, min(1.0, need.gpus or 1.0), size)
             if size:
                 planned.append((task, trials, (dataset, folds, start), remote["plan"].remote(task, dataset, folds, start)))
             else:
@@ -192,8 +195,8 @@ class _Data:
         key = repr([config.data.to_json(), config.split.to_json(), config.init.to_json(), config.seed if config.init.features else 0,
                     config.model.to_json() if config.init.from_run or config.init.from_file or config.init.features else ""])
         if key not in self._known:
-            dataset, folds = pipeline.prepare(config)
-            start = initialize.begin(config, dataset, folds)
+            dataset, folds = describe.prepare(config)
+            start = load_initialization(config, dataset, folds)
             size = 0 if dataset.streamed else dataset.images.nbytes
             self._known[key] = ray.put(dataset), ray.put(folds), ray.put(start), len(folds) * config.split.seeds, size
         return self._known[key]

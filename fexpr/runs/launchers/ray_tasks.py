@@ -10,16 +10,17 @@ import dataclasses
 import functools
 import os
 import socket
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import ray
 
-from fexpr.runs import build, opening, sweep
-from fexpr.runs.loop import Loop, Point
-from fexpr.runs.initialize import Start
+from fexpr.runs import opening, sweep, train_run
+from fexpr.runs.build import build_engine
+from fexpr.runs.loop import Loop
+from fexpr.runs.spec import RunSpec
+from fexpr.runs.initialize import Initialization
 from fexpr import terminal
 from fexpr.storage import mirror, run
 from fexpr.data.dataset import Dataset
@@ -35,18 +36,17 @@ class Task:
     """A program as a worker gets it.
 
     Attributes:
-      name: for the table. points, folder: as of sweep.train_points, their folders as seen from `root`.
+      name: for the table. points, folder: the runs and the program's folder, as seen from `root`.
       root: the run directory, or the sweep's, or its address. token: what the file TOKEN in it holds.
-      command: sys.argv of launch.py. fraction: of a GPU, 1 if it is whole.
+      fraction: of a GPU, 1 if it is whole.
       size: trials of a chunk, where the program is shared out; 0 = it is not.
     """
 
     name: str
-    points: Sequence[Point]
+    points: Sequence[RunSpec]
     folder: Path
     root: str
     token: str
-    command: Sequence[str]
     fraction: float = 1.0
     size: int = 0
 
@@ -72,41 +72,44 @@ class Board:
         return self._said
 
 
-def train(task: Task, dataset: Dataset, folds: Sequence[Fold], start: Start | None, board: ray.actor.ActorHandle) -> None:
+def train(task: Task, dataset: Dataset, folds: Sequence[Fold], start: Initialization | None, board: ray.actor.ActorHandle) -> None:
     """The whole program: trains what is not finished, and reports it."""
     _begin(task.name, board)
     with _opened(task) as (points, folder):
         if not all(p.finished for p in points):
-            sweep.train_points(points, dataset, folds, start, folder, functools.partial(_watch, board, task.name))
+            train_run.train(points, dataset, folds, folder, start=start, watch=functools.partial(_watch, board, task.name))
         _report(task, points, dataset)
 
 
-def plan(task: Task, dataset: Dataset, folds: Sequence[Fold], start: Start | None) -> int:
+def plan(task: Task, dataset: Dataset, folds: Sequence[Fold], start: Initialization | None) -> int:
     """Opens the run directories; how many trials, at most `task.size`, this worker's devices hold at a time."""
     with _opened(task) as (points, _):
-        engine = build.make_engine(points, dataset, folds, start, task.size)
-        sweep.open_points(points, dataset, folds, engine, start)
-        return engine.plan.size
+        engine = build_engine(points, dataset, folds, start, task.size)
+        train_run.open_runs(points, dataset, folds, engine, start)
+        return engine.compile().size
 
 
-def train_chunk(task: Task, chunk: int, dataset: Dataset, folds: Sequence[Fold], start: Start | None,
+def train_chunk(task: Task, chunk: int, dataset: Dataset, folds: Sequence[Fold], start: Initialization | None,
                 board: ray.actor.ActorHandle) -> None:
     """One chunk of a program that has been planned."""
     name = chunk_name(task, chunk)
     _begin(name, board)
     with _opened(task) as (points, folder):
-        engine = build.make_engine(points, dataset, folds, start, task.size)
-        Loop(points, engine, folder, watch=functools.partial(_watch, board, name)).run_chunk(chunk)
+        engine = build_engine(points, dataset, folds, start, task.size)
+        with terminal.terminated() as stop:
+            engine.compile()
+            Loop(points, engine, folder, stop, watch=functools.partial(_watch, board, name)).run_chunk(chunk)
 
 
-def gather(task: Task, began: float, dataset: Dataset, folds: Sequence[Fold], start: Start | None, *chunks: None) -> None:
+def gather(task: Task, began: float, dataset: Dataset, folds: Sequence[Fold], start: Initialization | None, *chunks: None) -> None:
     """Puts the chunks together, once all are trained, and reports the points of a sweep. `began`: when the program was, by time.time()."""
     del chunks  # to be waited for
     with _opened(task) as (points, folder):
-        engine = build.make_engine(points, dataset, folds, start, task.size)
-        infos = sweep.open_points(points, dataset, folds, engine, start)
-        build.gather(points, dataset, folds, engine, folder, start, task.size)
-        sweep.finish_points(points, infos, (time.time() - began) / len(points), folder)
+        engine = build_engine(points, dataset, folds, start, task.size)
+        infos = train_run.open_runs(points, dataset, folds, engine, start)
+        state = Loop(points, engine, folder).gathered(task.size)
+        train_run.save(points, dataset, folds, engine, state, folder, start)
+        train_run.finish_runs(points, infos, (time.time() - began) / len(points), folder)
         _report(task, points, dataset)
 
 
@@ -114,7 +117,7 @@ def chunk_name(task: Task, chunk: int) -> str:
     return f"{task.name} [{chunk}]"
 
 
-def _report(task: Task, points: Sequence[Point], dataset: Dataset) -> None:
+def _report(task: Task, points: Sequence[RunSpec], dataset: Dataset) -> None:
     if task.of_sweep:  # a run of its own is reported by launch.py, on the terminal too
         sweep.report_points(points, points, dataset)
 
@@ -128,7 +131,7 @@ def _begin(name: str, board: ray.actor.ActorHandle) -> None:
 
 
 @contextlib.contextmanager
-def _opened(task: Task) -> Iterator[tuple[list[Point], Path]]:
+def _opened(task: Task) -> Iterator[tuple[list[RunSpec], Path]]:
     """The points and the program's folder on this node, in a process as launch.py would have made it: its log, its cache of programs,
     as many devices as it was given cores.
 
@@ -142,10 +145,9 @@ def _opened(task: Task) -> Iterator[tuple[list[Point], Path]]:
         if not token.exists() or run.read_json(token) != task.token:
             raise UserError(f"the node {socket.gethostname()} does not see the run directory {task.root}",
                             fix="give a --workdir on a file system that all nodes share, or in a bucket (docs/recipes.md)")
-        sys.argv = list(task.command)
         terminal.console.quiet = True
         opening.start_log(root)
-        yield [Point(p.config, root / p.workdir) for p in task.points], root / task.folder
+        yield [dataclasses.replace(p, workdir=root / p.workdir) for p in task.points], root / task.folder
 
 
 @functools.cache

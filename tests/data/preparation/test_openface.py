@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from configs import base
-from fexpr.data import LOADERS
+from fexpr.data.loaders import LOADERS
 from fexpr.data.preparation import openface
 from fexpr.data.preparation.prepare import BadInput
 from fexpr.data.releases.ravdess_aus import INTENSITIES

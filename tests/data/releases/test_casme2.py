@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from fexpr.data import LOADERS
+from fexpr.data.loaders import LOADERS
 from fexpr.errors import UserError
 from tests.data import casme2_release, samm_release
 

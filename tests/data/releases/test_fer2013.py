@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from sklearn.linear_model import RidgeClassifier
 
 from configs import base
-from fexpr.data import LOADERS
+from fexpr.data.loaders import LOADERS
 from fexpr.data.releases import fer2013
 from fexpr.data.releases.fer2013_rows import CLASSES, OFFICIAL
 from fexpr.data.synthetic import fer_faces

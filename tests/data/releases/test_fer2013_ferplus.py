@@ -8,7 +8,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import base
-from fexpr.data import LOADERS
+from fexpr.data.loaders import LOADERS
 from fexpr.data.releases import ferplus
 from fexpr.data.synthetic import fer_faces
 from fexpr.errors import UserError

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from fexpr.data import LOADERS
+from fexpr.data.loaders import LOADERS
 from fexpr.data.preparation import alignment, regions
 from fexpr.data.releases import megc2019
 from fexpr.data.splits.protocols import make_folds

@@ -9,8 +9,8 @@ import pytest
 from sklearn.model_selection import KFold
 
 from configs import base
-from fexpr.data import LOADERS
 from fexpr.data import __main__ as data_main
+from fexpr.data.loaders import LOADERS
 from fexpr.data.preparation import alignment
 from fexpr.data.preparation.face_images import spectral_residual
 from fexpr.data.preparation.prepare import BadInput

@@ -1,22 +1,20 @@
-"""What every experiment does: load and split the data, open the run directory, say what is going on, train, report."""
+"""What a run is about, in words for the terminal and as facts for config.json: data, folds, model, trials, devices."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from fexpr.runs import build, initialize, load_data, opening, results
-from fexpr.runs.loop import Point
 from fexpr import models
-from fexpr.storage import run
 from fexpr.data.dataset import Dataset
 from fexpr.data.splits.protocols import Fold
-from fexpr.terminal import BANNER, event, say
-from fexpr.train import devices, distributed, resources, trials
+from fexpr.runs import build, load_data
+from fexpr.runs.initialize import Initialization
+from fexpr.runs.spec import RunSpec
+from fexpr.terminal import BANNER, say
+from fexpr.train import devices, trials
 
 
 def prepare(config: ConfigDict) -> tuple[Dataset, list[Fold]]:
@@ -37,42 +35,33 @@ def prepare(config: ConfigDict) -> tuple[Dataset, list[Fold]]:
     return dataset, folds
 
 
-def run_point(config: ConfigDict, workdir: Path, dataset: Dataset, folds: Sequence[Fold]) -> None:
-    """One run directory from beginning to end, or from wherever it stands to its end."""
-    began = time.monotonic()
-    point = Point(config, workdir)
-    finished = distributed.told(point.finished)
-    start = None if finished else initialize.begin(config, dataset, folds)
-    engine = build.make_engine([point], dataset, folds, start)
-    facts = describe(config, dataset, folds, engine, start)
-    info = distributed.on_writer(lambda: opening.open_run(config, workdir, **facts))
-    say(f"model      {in_words(facts['model'])}   loss {config.train.loss}")
+def say_program(specs: Sequence[RunSpec], folds: Sequence[Fold], engine: trials.Engine, start: Initialization | None) -> None:
+    """Model, trials and devices on the terminal."""
+    config, facts = specs[0].config, devices.facts()
+    say(f"model      {in_words(describe_model(config, engine, start))}   loss {config.train.loss}")
     if len(engine.specs) > 1:
-        say(f"trials     {number_of(len(folds), 'fold')} x {number_of(config.split.seeds, 'seed')} = {len(engine.specs)}, one program")
-    processes = facts["devices"]["processes"]
-    say(f"devices    {facts['devices']['count']} x {facts['devices']['kind']}" + f" in {processes} processes" * (processes > 1))
-    if not finished:
-        build.train([point], dataset, folds, engine, workdir, start)
-        distributed.on_writer(lambda: finish(point, info, time.monotonic() - began, engine))
-    distributed.on_writer(lambda: results.report(config, dataset, workdir))
+        say(f"trials     {product(specs, folds)} = {len(engine.specs)}, one program")
+    say(f"devices    {facts['count']} x {facts['kind']}" + f" in {facts['processes']} processes" * (facts["processes"] > 1))
 
 
-def finish(point: Point, info: dict, seconds: float, engine: trials.Engine | None) -> None:
-    """Adds to config.json what is known only after training: how long it took, and what of the machine, if it was this one's `engine`."""
-    used = {"wall_seconds": round(seconds, 1)} | ({"resources": resources.of_program(engine)} if engine else {})
-    run.write_json(point.workdir / run.CONFIG, info | used)
-    event("finished", run=str(point.workdir), **used)
+def product(specs: Sequence[RunSpec], folds: Sequence[Fold]) -> str:
+    """'2 points x 5 folds x 1 seed'; of a single run without the points."""
+    counts = ((len(specs), "point"), (len(folds), "fold"), (specs[0].config.split.seeds, "seed"))
+    return " x ".join(number_of(n, what) for n, what in counts[len(specs) == 1 :])
 
 
-def describe(config: ConfigDict, dataset: Dataset, folds: Sequence[Fold], engine: trials.Engine,
-             start: initialize.Start | None = None) -> dict:
+def describe(config: ConfigDict, dataset: Dataset, folds: Sequence[Fold], engine: trials.Engine, start: Initialization | None) -> dict:
     """What config.json says of data, model and devices, and of what the run begins with."""
+    return {"data": describe_data(config, dataset, folds), "model": describe_model(config, engine, start), "devices": devices.facts(),
+            "init": start.facts if start else None}
+
+
+def describe_model(config: ConfigDict, engine: trials.Engine, start: Initialization | None) -> dict:
+    """Its name and size, and what of it is trained."""
     trained, parameters = build.trained_parameters(config, engine), models.count_parameters(engine.abstract_params())
     if start and start.trunk:
         parameters += models.count_parameters(start.trunk["params"])
-    model = {"name": config.model.name, "parameters": parameters} | ({"trained": trained} if trained != parameters else {})
-    return {"data": describe_data(config, dataset, folds), "model": model, "devices": devices.facts(),
-            "init": start.facts if start else None}
+    return {"name": config.model.name, "parameters": parameters} | ({"trained": trained} if trained != parameters else {})
 
 
 def in_words(model: dict) -> str:

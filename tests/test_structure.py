@@ -1,0 +1,103 @@
+"""The house as docs/design.md draws it: no circle of files, no import against the arrows, few calls from launch.py to the gradient."""
+
+import ast
+import traceback
+import warnings
+from collections import Counter
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+from absl import flags
+
+import launch
+from experiments import EXPERIMENTS
+from fexpr.runs import opening, spec
+from fexpr.train import devices, step
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("benchmarks", "configs", "experiments", "fexpr")
+FILES = [ROOT / "launch.py", *(path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py")))]
+
+
+# of one thing each, in two rooms: the thin module of a command and what it starts; a network, a benchmark of it
+TWINS = {"export.py", "status.py", "streaming.py", "vggface.py", "fer2013.py", "recognizer.py"}
+
+
+def module(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+NAMES = {module(path): path for path in FILES}
+
+
+def imported(path: Path) -> set[str]:
+    """The modules of the house that a file imports anywhere: at its top, inside functions, for type checkers alone."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            whole = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in NAMES else node.module for name in whole}
+    return found & set(NAMES)
+
+
+GRAPH = {name: imported(path) - {name} for name, path in NAMES.items()}
+
+
+def test_no_circle_of_files():
+    """Imports inside functions count too."""
+    try:
+        tuple(TopologicalSorter(GRAPH).static_order())
+    except CycleError as e:
+        pytest.fail(" -> ".join(e.args[1]))
+
+
+def test_a_circle_would_be_found():
+    with pytest.raises(CycleError):
+        tuple(TopologicalSorter({**GRAPH, "fexpr.errors": {"fexpr.runs.sweep"}}).static_order())
+
+
+def test_configs_import_fexpr_alone():
+    outside = {name: found for name, path in NAMES.items() if name.startswith("configs.")
+               if (found := {i for i in GRAPH[name] if not i.startswith(("configs", "fexpr"))})}
+    assert not outside
+
+
+def test_no_file_name_stands_twice():
+    names = Counter(path.name for path in FILES if path.name not in ("__init__.py", "__main__.py"))
+    twice = {name for name, count in names.items() if count > 1}
+    assert twice <= TWINS
+
+
+def test_the_names_of_the_experiments():
+    assert set(EXPERIMENTS) == set(spec.EXPERIMENTS)
+
+
+def test_few_calls_from_launch_to_the_gradient(tmp_path, monkeypatch):
+    """At most six calls over five files, counted in the traceback of a step that raises where it takes the gradient."""
+    class Reached(Exception):
+        pass
+
+    def gradient(*_, **__):
+        raise Reached
+
+    monkeypatch.setattr(step.jax, "value_and_grad", gradient)
+    monkeypatch.setattr(devices, "keep_compiled", lambda: None)
+    monkeypatch.setattr(opening, "start_log", lambda _: None)
+    try:
+        warnings.simplefilter("ignore", DeprecationWarning)  # of how ml_collections loads a file; the next test has its own filters
+        launch.parse(["launch.py", f"--config={ROOT / 'configs' / 'mlp_fer2013.py'}:debug", f"--workdir={tmp_path}",
+                      "--config.data.synthetic_clips=150"])
+        with pytest.raises(Reached) as caught:
+            launch.main([])
+    finally:
+        flags.FLAGS.unparse_flags()
+    paths = [(Path(frame.filename), frame.name) for frame in traceback.extract_tb(caught.tb)]
+    ours = [(path.relative_to(ROOT).as_posix(), name) for path, name in paths if path in FILES]
+    assert ours[0] == ("launch.py", "main")
+    assert ours[-1] == ("fexpr/train/step.py", "_train_step")
+    assert len(ours) - 1 <= 6, ours
+    assert len({file for file, _ in ours}) <= 5, ours
