@@ -76,10 +76,10 @@ def main(_):
     if _HOSTS.value:
         distributed.join(_HOSTS.value)
     if _DRY_RUN.value:
-        with distributed.together():
+        with distributed.exit_if_peer_lost():
             sweep(config, Path(place), sweeps, True, _PROGRAM.value)
         return
-    with distributed.together(), distributed.run_directory(place) as workdir:
+    with distributed.exit_if_peer_lost(), distributed.run_directory(place) as workdir:
         if of_ray:
             from fexpr.runs.launchers.ray_cluster import run_all  # Ray is an extra
 
@@ -87,7 +87,7 @@ def main(_):
         elif sweeps:
             sweep(config, workdir, sweeps, only=_PROGRAM.value)
         else:
-            distributed.on_writer(lambda: start_log(workdir))
+            distributed.run_on_main_process(lambda: start_log(workdir))
             EXPERIMENTS[config.experiment](config, workdir)
 
 

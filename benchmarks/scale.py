@@ -83,9 +83,9 @@ def work(arguments: argparse.Namespace) -> None:
         began = time.monotonic()
         state, scalars = engine.epoch(state)
         engine.to_host((scalars, state.failed_step))
-        distributed.gathered([0.0, 0.0, 0.0])
+        distributed.all_gather_scalars([0.0, 0.0, 0.0])
         seconds.append(time.monotonic() - began)
-        waited.append(engine.waited)
+        waited.append(engine.input_wait_seconds)
     predicted = cost_model.predict(task, constants, forecast.here())
     print(json.dumps({
         "work": dataclasses.asdict(task), "constants": constants._asdict(), "machine": dataclasses.asdict(forecast.here()),

@@ -58,7 +58,7 @@ def make_pass(arguments: argparse.Namespace):
     def run() -> None:
         epoch()
         if arguments.side == "streamed":
-            print(f"waited {engine.waited:.2f} s for images, {engine.parts} parts", file=sys.stderr)
+            print(f"waited {engine.input_wait_seconds:.2f} s for images, {engine.dispatches_per_epoch} parts", file=sys.stderr)
 
     return run, f"jax {jax.__version__}, {jax.device_count()} x {jax.devices()[0].device_kind}"
 

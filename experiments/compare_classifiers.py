@@ -40,7 +40,7 @@ def compare_classifiers(config: ConfigDict, workdir: Path) -> None:
     page = write_comparison(workdir, rows)
     say()
     print_comparison(rows)
-    say(f"\nreport     {mirror.shown(page)}")
+    say(f"\nreport     {mirror.display_path(page)}")
 
 
 def _members(config: ConfigDict) -> list[tuple[str, ConfigDict, dict | None]]:

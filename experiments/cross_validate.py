@@ -23,4 +23,4 @@ def cross_validate(config: ConfigDict, workdir: Path) -> None:
     if len(folds) < 2:
         raise UserError(f"split.protocol={config.split.protocol!r} makes one fold", fix="choose another protocol, or experiment='fit'")
     train([RunSpec(config, workdir)], dataset, folds, workdir)
-    distributed.on_writer(lambda: results.report(config, dataset, workdir))
+    distributed.run_on_main_process(lambda: results.report(config, dataset, workdir))

@@ -47,7 +47,7 @@ NOTES = (
 )
 
 
-class Choice(NamedTuple):
+class ExplainTarget(NamedTuple):
     """An image to be explained: its row, the class, and why it was chosen."""
 
     row: int
@@ -178,7 +178,8 @@ def explain(args: argparse.Namespace, command: str) -> Path:
             explained.append(look(recognizer, dataset, found, choice, names))
             advance()
     model, source = content["model"]["name"], content["data"]["source"]
-    facts = [("run", mirror.shown(args.run_dir)), ("source", source), ("model", model), ("weights", recognizer.selection.replace("_", " "))]
+    facts = [("run", mirror.display_path(args.run_dir)), ("source", source), ("model", model),
+             ("weights", recognizer.selection.replace("_", " "))]
     if recognizer.trials > 1:
         fold, seed = found["fold_names"][found["trial_fold"][args.trial]], found["trial_seed"][args.trial]
         facts.append(("trial", f"{args.trial} (of 0 to {recognizer.trials - 1}): fold {fold}, seed {seed}"))
@@ -194,7 +195,7 @@ def explain(args: argparse.Namespace, command: str) -> Path:
 def explain_there(args: argparse.Namespace, command: str) -> str:
     """The same, wherever the run lies; the page's path or address."""
     with mirror.opened(args.run_dir) as folder:
-        return mirror.shown(explain(argparse.Namespace(**{**vars(args), "run_dir": folder}), command))
+        return mirror.display_path(explain(argparse.Namespace(**{**vars(args), "run_dir": folder}), command))
 
 
 def load(run_dir: Path, content: dict, root: str | None = None) -> Dataset:
@@ -237,14 +238,14 @@ def check(args: argparse.Namespace, recognizer: Recognizer, dataset: Dataset, na
         raise UserError(f"this cannot be explained of {args.run_dir}", problems)
 
 
-def given(recognizer: Recognizer, dataset: Dataset, ids: Sequence[str], class_id: int | None) -> list[Choice]:
+def given(recognizer: Recognizer, dataset: Dataset, ids: Sequence[str], class_id: int | None) -> list[ExplainTarget]:
     """The rows of these ids, with the class that the network decides on where none is given."""
     rows, why = [dataset.ids.tolist().index(id_) for id_ in dict.fromkeys(ids)], "named on the command line"
     decided = recognizer.logits(dataset.images[rows]).argmax(axis=1)
-    return [Choice(row, int(k) if class_id is None else class_id, why) for row, k in zip(rows, decided, strict=True)]
+    return [ExplainTarget(row, int(k) if class_id is None else class_id, why) for row, k in zip(rows, decided, strict=True)]
 
 
-def surest(recognizer: Recognizer, dataset: Dataset, found: dict[str, np.ndarray], class_id: int | None) -> list[Choice]:
+def surest(recognizer: Recognizer, dataset: Dataset, found: dict[str, np.ndarray], class_id: int | None) -> list[ExplainTarget]:
     """The test row of the trial that the network was surest of and right, and the one where it was wrong.
 
     With a class: of the rows where it is there the one that was given the highest probability of it, and of those where it is not.
@@ -264,11 +265,11 @@ def surest(recognizer: Recognizer, dataset: Dataset, found: dict[str, np.ndarray
         rows = np.flatnonzero(there == side)
         if len(rows):
             best = rows[confidence[rows].argmax()]
-            chosen.append(Choice(place.index(found["ids"][test[best]]), int(classes[best]), why))
+            chosen.append(ExplainTarget(place.index(found["ids"][test[best]]), int(classes[best]), why))
     return chosen
 
 
-def look(recognizer: Recognizer, dataset: Dataset, found: dict[str, np.ndarray], choice: Choice,
+def look(recognizer: Recognizer, dataset: Dataset, found: dict[str, np.ndarray], choice: ExplainTarget,
          names: Sequence[str]) -> explanation_page.Explained:  # fmt: skip
     """All maps of one image."""
     image, id_, name = dataset.images[choice.row], str(dataset.ids[choice.row]), recognizer.class_names[choice.class_id]

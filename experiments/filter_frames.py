@@ -45,4 +45,4 @@ def filter_frames(config: ConfigDict, workdir: Path) -> None:
         own = filtering.stage(config, name, workdir, dataset, less)
         rows.append(describe_stage(config, name, workdir, dataset, folds, less, own))
     page = write_study(config, workdir, dataset, folds, rows, judged, keeps, left_out)
-    say(f"\nreport     {mirror.shown(page)}")
+    say(f"\nreport     {mirror.display_path(page)}")

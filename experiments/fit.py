@@ -20,4 +20,4 @@ def fit(config: ConfigDict, workdir: Path) -> None:
     """
     dataset, folds = describe.prepare(config)
     train([RunSpec(config, workdir)], dataset, folds, workdir)
-    distributed.on_writer(lambda: results.report(config, dataset, workdir))
+    distributed.run_on_main_process(lambda: results.report(config, dataset, workdir))

@@ -80,7 +80,7 @@ def _fuse(args: argparse.Namespace, runs: dict[str, Path], out: Path, command: s
     for name, count in Counter(chosen.values()).most_common():
         say(f"chosen     {name} in {count} of {len(chosen)} folds")
     print_headline(metrics)
-    say(f"\nreport     {mirror.shown(page)}")
+    say(f"\nreport     {mirror.display_path(page)}")
 
 
 def _of_clips(folder: Path, content: dict) -> dict[str, np.ndarray]:

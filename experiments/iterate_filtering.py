@@ -41,4 +41,4 @@ def iterate_filtering(config: ConfigDict, workdir: Path) -> None:
         rows.append(describe_stage(config, label, workdir, dataset, folds, less, judged))
         before = label
     page = write_study(config, workdir, dataset, folds, rows, first, keeps)
-    say(f"\nreport     {mirror.shown(page)}")
+    say(f"\nreport     {mirror.display_path(page)}")

@@ -47,4 +47,4 @@ def finish(workdir: Path, title: str, metrics: dict, headings: Sequence[str], ro
     terminal.say()
     print_table(table, terminal.console)
     terminal.say(verdict)
-    terminal.say(f"\nreport     {mirror.shown(workdir / run.REPORT)}")
+    terminal.say(f"\nreport     {mirror.display_path(workdir / run.REPORT)}")

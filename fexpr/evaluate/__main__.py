@@ -67,7 +67,7 @@ def answer(args: argparse.Namespace, command: str) -> str:
         name = f"{one.stem}_report" if one else "comparison"
         out = args.out or (Path(name) if is_address(args.predictions[0]) else local.predictions[0].resolve().with_name(name))
         out = _checked(args, stack.enter_context(mirror.opened(out)))
-        return mirror.shown((report if one else comparison)(local, out, command))
+        return mirror.display_path((report if one else comparison)(local, out, command))
 
 
 def report(args: argparse.Namespace, out: Path, command: str) -> Path:

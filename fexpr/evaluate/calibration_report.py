@@ -9,13 +9,13 @@ import numpy as np
 from fexpr.evaluate import calibration, recalibration, selective
 from fexpr.evaluate.measure import measure_confidence
 from fexpr.evaluate.predictions import rows_of
-from fexpr.evaluate.scored_rows import Answer, decide
+from fexpr.evaluate.scored_rows import ScoredRows, decide
 
 NONE = "none"  # the model's own probabilities
 SORTED_BY = (NONE, "temperature")  # selective prediction is shown with these
 
 
-def before_after(predictions: dict, selection: str, test: Answer, resamples: int, seed: int) -> dict[str, dict]:
+def calibration_report(predictions: dict, selection: str, test: ScoredRows, resamples: int, seed: int) -> dict[str, dict]:
     """The entries `calibration` and `selective` of metrics.json, both empty for multi-label tasks.
 
     `calibration`: 'none' and the name of each map -> its metrics as in M; `reliability` by bin (`count`: mean over seeds);
@@ -51,7 +51,7 @@ def _unavailable(predictions: dict, selection: str) -> str:
     return f"{len(without)} of {len(trials)} trials have no validation rows to fit a map on" if len(without) else ""
 
 
-def _mapped(predictions: dict, selection: str, test: Answer, name: str) -> tuple[Answer, dict[str, list]]:
+def _mapped(predictions: dict, selection: str, test: ScoredRows, name: str) -> tuple[ScoredRows, dict[str, list]]:
     """The test rows after the map of their own trial, and the parameters of the maps by trial."""
     trial, failed = predictions["trial"][rows_of(predictions, selection, "test")], test.failed()
     logits, parameters = np.full_like(test.logits, np.nan), [None] * len(predictions["failed"])
@@ -65,7 +65,7 @@ def _mapped(predictions: dict, selection: str, test: Answer, name: str) -> tuple
     return answer, {key: [p and p[key] for p in parameters] for key in keys}
 
 
-def by_bin(answer: Answer) -> dict[str, dict | float | None]:
+def by_bin(answer: ScoredRows) -> dict[str, dict | float | None]:
     """`reliability` and `ece_if_perfect` of a one-of-K answer; None where a failed trial owes probabilities."""
     if answer.failed().any():
         return {"reliability": None, "ece_if_perfect": None}
@@ -79,7 +79,7 @@ def by_bin(answer: Answer) -> dict[str, dict | float | None]:
     }
 
 
-def _curve(answer: Answer) -> dict[str, list] | None:
+def _curve(answer: ScoredRows) -> dict[str, list] | None:
     if answer.failed().any():
         return None
     right = (answer.presence & answer.decisions).any(axis=1)

@@ -15,7 +15,7 @@ from fexpr.evaluate.measure import measure
 from fexpr.evaluate.predictions import checked
 from fexpr.evaluate.recalibration import fit_temperature, fit_trial
 from fexpr.evaluate.report.headline import in_words, print_table
-from fexpr.evaluate.scored_rows import model_answer
+from fexpr.evaluate.scored_rows import model_rows
 from fexpr.terminal import console, say
 
 RULES = {
@@ -115,7 +115,7 @@ def compare(predictions: dict[str, np.ndarray], selection: str, resamples: int, 
     rows = predictions | {key: predictions[key][mine] for key in (*PER_FRAME, "ids", "logits", "video") if key in predictions}
     for rule in RULES:
         clips = checked(decide(rows, rule, None if kept is None else kept[mine]), selection)
-        answer = model_answer(clips, selection, "test", None)
+        answer = model_rows(clips, selection, "test", None)
         measured = measure(answer, np.ones(answer.presence.shape[1], bool), resamples, seed)
         table[rule] = {name: measured.of(name) for name in SHOWN}
     return table

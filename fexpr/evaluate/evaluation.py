@@ -11,11 +11,11 @@ from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 from fexpr.evaluate import tables
 from fexpr.evaluate.bootstrap import RESAMPLES
-from fexpr.evaluate.calibration_report import before_after
+from fexpr.evaluate.calibration_report import calibration_report
 from fexpr.evaluate.kaggle import kaggle
 from fexpr.evaluate.measure import Measured, measure
 from fexpr.evaluate.predictions import SELECTIONS, checked, rows_of, trials_of
-from fexpr.evaluate.scored_rows import Answer, baseline_answers, model_answer, trial_thresholds
+from fexpr.evaluate.scored_rows import ScoredRows, baseline_rows, model_rows, trial_thresholds
 from fexpr.evaluate.thresholds import RULE
 
 HEADLINE = {"multilabel": ("macro_f1", "uar", "exact_match"), "multiclass": ("uf1", "uar", "accuracy")}
@@ -39,7 +39,7 @@ def evaluate(
     the result) and `seed_std` stand beside it, and the interval resamples subjects, the same ones for all seeds. Rows of a failed
     trial count as wrong (answers.py). `per_group` and `confusion` are means over seeds.
 
-    One-of-K tasks also have `calibration` and `selective` (before_after.py), and on FER2013 `kaggle` (kaggle.py). `datasets` names
+    One-of-K tasks also have `calibration` and `selective` (calibration_report.py), and on FER2013 `kaggle` (kaggle.py). `datasets` names
     what the rows of each split come from. Where every group is a single row, `per_group` is empty: it would repeat the predictions.
 
     Args:
@@ -63,18 +63,18 @@ def evaluate(
     multilabel = np.asarray(predictions["labels"]).ndim == 2
     task = "multilabel" if multilabel else "multiclass"
     thresholds = {name: trial_thresholds(predictions, name) for name in SELECTIONS if (predictions["selection"] == name).any()}
-    answers = {name: model_answer(predictions, name, "test", thresholds[name][0]) for name in thresholds}
+    answers = {name: model_rows(predictions, name, "test", thresholds[name][0]) for name in thresholds}
     test = answers[selection]
     enough = predictions["train_positives"].min(axis=0) >= min_train_positives if multilabel else np.ones_like(test.presence[0])
 
-    def measured_of(answer: Answer) -> Measured:
+    def measured_of(answer: ScoredRows) -> Measured:
         return measure(answer, enough, resamples, seed)
 
     measured = {name: measured_of(a) for name, a in answers.items()}
-    baselines = {name: measured_of(a) for name, a in baseline_answers(predictions, selection, test).items()}
+    baselines = {name: measured_of(a) for name, a in baseline_rows(predictions, selection, test).items()}
     val = {}
     if len(rows_of(predictions, selection, "val")):
-        val = measured_of(model_answer(predictions, selection, "val", thresholds[selection][0])).summary()
+        val = measured_of(model_rows(predictions, selection, "val", thresholds[selection][0])).summary()
     per_dataset = {"full": {name: m.summary() for name, m in measured.items()}}
     sets = predictions["dataset"][rows_of(predictions, selection, "test")] if "dataset" in predictions else np.array([])
     parts = np.unique(sets).tolist()
@@ -99,7 +99,7 @@ def evaluate(
         "per_class": tables.per_class(predictions, test, measured[selection], baselines[constant], enough, thresholds[selection]),
         "per_dataset": per_dataset if len(parts) > 1 else {},
         "per_group": [] if alone else tables.per_group(test, sets),
-        **before_after(predictions, selection, test, resamples, seed),
+        **calibration_report(predictions, selection, test, resamples, seed),
         "kaggle": kaggle(of_part or {(parts or ["the test rows"])[0]: measured[selection].summary()}, source, predictions["class_names"]),
         "confusion": tables.confusion(test, predictions["class_names"]),
         "undefined": tables.undefined(predictions["class_names"], test),

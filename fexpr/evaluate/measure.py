@@ -1,4 +1,4 @@
-"""An `Answer` measured: every metric on the pool of each seed, their mean, and its bootstrap over groups.
+"""An `ScoredRows` measured: every metric on the pool of each seed, their mean, and its bootstrap over groups.
 
 A resample draws groups once for all seeds, so that its interval tells how the mean over seeds would vary with other subjects. How it
 varies with other seeds is said beside it: the value of each seed, and their standard deviation.
@@ -13,7 +13,7 @@ import numpy as np
 
 from fexpr.evaluate import calibration, metrics, selective
 from fexpr.evaluate.bootstrap import bootstrap, interval
-from fexpr.evaluate.scored_rows import Answer
+from fexpr.evaluate.scored_rows import ScoredRows
 
 Statistic = Callable[[np.ndarray], dict[str, np.ndarray]]  # weights [B, R] -> name -> [B, …]
 FIXED_THRESHOLDS = (0.5, 0.12)  # 0.12: the notebook that this project began with
@@ -72,7 +72,7 @@ def _plain(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def measure(answer: Answer, enough: np.ndarray, resamples: int, seed: int) -> Measured:
+def measure(answer: ScoredRows, enough: np.ndarray, resamples: int, seed: int) -> Measured:
     """Measures on the pool of each seed. `enough` bool [K]: the classes that may be averaged by macro figures if they occur."""
     defined = answer.presence.any(axis=0)
     headline = defined & enough
@@ -84,11 +84,11 @@ def measure(answer: Answer, enough: np.ndarray, resamples: int, seed: int) -> Me
     return Measured(point, samples, classes, len(np.unique(answer.groups)))
 
 
-def measure_confidence(answer: Answer, resamples: int, seed: int, sorting: bool) -> Measured:
+def measure_confidence(answer: ScoredRows, resamples: int, seed: int, sorting: bool) -> Measured:
     """Of a one-of-K answer only what a calibration map may change: accuracy and the measures of calibration; with `sorting` also
     those of selective prediction. The resamples are those of `measure`."""
 
-    def statistic(pool: Answer) -> Statistic:
+    def statistic(pool: ScoredRows) -> Statistic:
         right, probability = (pool.presence == pool.decisions).all(axis=1), _probability_statistics(pool)
         sorted_out = selective.measures(pool.scores.max(axis=1), right) if sorting else lambda weights: {}
         return lambda w: {"accuracy": metrics.weighted_mean(right, w), **probability(w), **sorted_out(w)}
@@ -96,7 +96,7 @@ def measure_confidence(answer: Answer, resamples: int, seed: int, sorting: bool)
     return Measured(*resampled(answer, statistic, resamples, seed), {}, len(np.unique(answer.groups)))
 
 
-def resampled(answer: Answer, statistic: Callable[[Answer], Statistic], resamples: int, seed: int) -> tuple[dict, dict]:
+def resampled(answer: ScoredRows, statistic: Callable[[ScoredRows], Statistic], resamples: int, seed: int) -> tuple[dict, dict]:
     """`statistic(pool)` of each seed's pool: its values [S, …], and bootstrap samples [B, …] of their mean."""
     pools = [(rows, statistic(answer.at(rows))) for rows in answer.pools()]
 
@@ -110,7 +110,7 @@ def resampled(answer: Answer, statistic: Callable[[Answer], Statistic], resample
     return point, bootstrap(means, answer.groups, resamples, seed)
 
 
-def _statistic(answer: Answer, headline: np.ndarray, defined: np.ndarray) -> Statistic:
+def _statistic(answer: ScoredRows, headline: np.ndarray, defined: np.ndarray) -> Statistic:
     """All metrics of one pool: name -> [B], and class_<name> -> [B, K]. What does not depend on the weights is made once."""
     cells, ranked = metrics.confusion_cells(answer.presence, answer.decisions), _ranking(answer)
     whole = (_multilabel_statistics if answer.multilabel else _multiclass_statistics)(answer, headline, defined)
@@ -131,13 +131,13 @@ def _statistic(answer: Answer, headline: np.ndarray, defined: np.ndarray) -> Sta
     return statistic
 
 
-def _ranking(answer: Answer) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
+def _ranking(answer: ScoredRows) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
     if answer.failed().any():
         return lambda weights: np.full((2, len(weights), answer.presence.shape[1]), np.nan)
     return metrics.ranking(answer.presence, answer.scores)
 
 
-def _multilabel_statistics(answer: Answer, headline: np.ndarray, defined: np.ndarray) -> Callable[..., dict[str, np.ndarray]]:
+def _multilabel_statistics(answer: ScoredRows, headline: np.ndarray, defined: np.ndarray) -> Callable[..., dict[str, np.ndarray]]:
     cells_at = {t: metrics.confusion_cells(answer.presence, answer.decided_at(t)) for t in FIXED_THRESHOLDS}
 
     def statistics(counts, averages, per_class, weights) -> dict[str, np.ndarray]:
@@ -154,7 +154,7 @@ def _multilabel_statistics(answer: Answer, headline: np.ndarray, defined: np.nda
     return statistics
 
 
-def _multiclass_statistics(answer: Answer, headline: np.ndarray, defined: np.ndarray) -> Callable[..., dict[str, np.ndarray]]:
+def _multiclass_statistics(answer: ScoredRows, headline: np.ndarray, defined: np.ndarray) -> Callable[..., dict[str, np.ndarray]]:
     top2 = metrics.in_top(answer.presence, answer.scores, 2)
     names_one = answer.logits is None  # a predictor that names one class has no second
 
@@ -172,7 +172,7 @@ def _multiclass_statistics(answer: Answer, headline: np.ndarray, defined: np.nda
     return statistics
 
 
-def _probability_statistics(answer: Answer) -> Statistic:
+def _probability_statistics(answer: ScoredRows) -> Statistic:
     if answer.logits is None or answer.failed().any():
         names = ("nll", "brier", "ece") if answer.multilabel else ("nll", "brier", *calibration.ERRORS)
         return lambda weights: {name: np.full(len(weights), np.nan) for name in names}

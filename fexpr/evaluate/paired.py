@@ -19,7 +19,7 @@ from fexpr.evaluate.calibration_report import by_bin
 from fexpr.evaluate.evaluation import HEADLINE
 from fexpr.evaluate.measure import measure
 from fexpr.evaluate.predictions import checked, rows_of
-from fexpr.evaluate.scored_rows import Answer, model_answer, trial_thresholds
+from fexpr.evaluate.scored_rows import ScoredRows, model_rows, trial_thresholds
 
 SHOWN = 5  # ids that a problem names
 
@@ -82,7 +82,7 @@ class Tested:
     """A candidate on the common rows: what it says there, their ids, how many test rows of its own were left out."""
 
     candidate: Candidate
-    answer: Answer
+    answer: ScoredRows
     ids: np.ndarray
     left_out: int
 
@@ -103,7 +103,7 @@ def _tested(candidate: Candidate, predictions: dict, rows: np.ndarray, common: n
     ids = predictions["ids"][rows]
     at = np.flatnonzero(np.isin(ids, common))
     thresholds, _ = trial_thresholds(predictions, candidate.selection)
-    answer = model_answer(predictions, candidate.selection, "test", thresholds).at(at)
+    answer = model_rows(predictions, candidate.selection, "test", thresholds).at(at)
     return Tested(candidate, answer, ids[at], len(np.unique(ids)) - len(common))
 
 

@@ -21,7 +21,7 @@ from fexpr.evaluate.thresholds import FAILED, FIXED, fit_thresholds
 
 
 @dataclasses.dataclass(frozen=True)
-class Answer:
+class ScoredRows:
     """What a model, or a baseline, said about R rows.
 
     Attributes:
@@ -42,10 +42,10 @@ class Answer:
     seeds: np.ndarray
     multilabel: bool
 
-    def at(self, rows: np.ndarray | slice) -> Answer:
+    def at(self, rows: np.ndarray | slice) -> ScoredRows:
         """The same for some of the rows."""
         arrays = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return Answer(**{name: a[rows] if isinstance(a, np.ndarray) else a for name, a in arrays.items()})
+        return ScoredRows(**{name: a[rows] if isinstance(a, np.ndarray) else a for name, a in arrays.items()})
 
     def pools(self) -> list[slice]:
         """The rows of each seed."""
@@ -91,7 +91,7 @@ def trial_thresholds(predictions: dict, selection: str) -> tuple[np.ndarray | No
     return values, origin
 
 
-def model_answer(predictions: dict, selection: str, split: str, thresholds: np.ndarray | None) -> Answer:
+def model_rows(predictions: dict, selection: str, split: str, thresholds: np.ndarray | None) -> ScoredRows:
     rows = rows_of(predictions, selection, split)
     logits, labels = predictions["logits"][rows].astype(np.float64), predictions["labels"][rows]
     multilabel, failed = labels.ndim == 2, np.isnan(logits).any(axis=1, keepdims=True)
@@ -99,10 +99,10 @@ def model_answer(predictions: dict, selection: str, split: str, thresholds: np.n
     decisions = decide(finite, None if thresholds is None else thresholds[predictions["trial"][rows]])
     decisions = np.where(failed, ~presence & multilabel, decisions)
     scores = np.where(failed, np.nan, finite if multilabel else calibration.probabilities(finite, False))
-    return Answer(presence, decisions, scores, logits, predictions["groups"][rows], seed_of(predictions, rows), multilabel)
+    return ScoredRows(presence, decisions, scores, logits, predictions["groups"][rows], seed_of(predictions, rows), multilabel)
 
 
-def baseline_answers(predictions: dict, selection: str, test: Answer) -> dict[str, Answer]:
+def baseline_rows(predictions: dict, selection: str, test: ScoredRows) -> dict[str, ScoredRows]:
     """Predictors that see only the training labels of the row's trial. `prevalence` answers with the training prevalence, half a
     row added to each count so that what was never seen is not impossible, and decides present above one half (or the most
     frequent class). Over pooled leave-one-out trials its ROC-AUC falls below 0.5: a subject rich in a class leaves few behind."""

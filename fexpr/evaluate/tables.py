@@ -7,11 +7,11 @@ import numpy as np
 from fexpr.evaluate import metrics
 from fexpr.evaluate.measure import CLASS_METRICS, Measured
 from fexpr.evaluate.predictions import rows_of
-from fexpr.evaluate.scored_rows import Answer
+from fexpr.evaluate.scored_rows import ScoredRows
 from fexpr.evaluate.thresholds import FAILED
 
 
-def per_class(predictions: dict, test: Answer, measured: Measured, constant: Measured, enough: np.ndarray,
+def per_class(predictions: dict, test: ScoredRows, measured: Measured, constant: Measured, enough: np.ndarray,
               thresholds: tuple[np.ndarray | None, np.ndarray | None]) -> list[dict]:
     """One dict a class. `positives` are those of one seed's pool, `train_positives` the fewest over trials."""
     train, first = predictions["train_positives"].min(axis=0), test.at(test.pools()[0])
@@ -45,7 +45,7 @@ def _most_frequent(values: np.ndarray) -> str:
     return str(names[top]) if len(names) == 1 else f"{names[top]} in {counts[top]} of {len(values)} trials"
 
 
-def per_group(test: Answer, datasets: np.ndarray) -> list[dict]:
+def per_group(test: ScoredRows, datasets: np.ndarray) -> list[dict]:
     """One dict a subject (or actor), sorted by data set and name: `rows` it has in one seed's pool, and means over seeds.
 
     One-of-K: rows `correct`, `accuracy`. Multi-label: `exact_match`, and `micro_f1` over all its decisions (None where it shows
@@ -76,7 +76,7 @@ def per_group(test: Answer, datasets: np.ndarray) -> list[dict]:
     return sorted(table, key=lambda row: (row["dataset"] or "", row["group"]))
 
 
-def confusion(test: Answer, names: np.ndarray) -> dict:
+def confusion(test: ScoredRows, names: np.ndarray) -> dict:
     """Counts pooled over folds, mean over seeds. One-of-K: `counts` [true][said], and `unanswered` rows (of failed trials) by true
     class. Multi-label: `tp`, `fp`, `fn`, `tn` of each class."""
     seeds, classes = len(test.pools()), names.tolist()
@@ -88,7 +88,7 @@ def confusion(test: Answer, names: np.ndarray) -> dict:
     return {"classes": classes, "counts": counts.tolist(), "unanswered": unanswered.tolist()}
 
 
-def undefined(class_names: np.ndarray, test: Answer) -> list[dict]:
+def undefined(class_names: np.ndarray, test: ScoredRows) -> list[dict]:
     pool = test.at(test.pools()[0])
     rows = len(pool.presence)
     why = {

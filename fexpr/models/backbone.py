@@ -17,7 +17,7 @@ PARTS = ("top", "head")  # the end of a network: the first of these that it has
 
 
 @dataclasses.dataclass(frozen=True)
-class StandingStill:
+class FrozenBatchNorm:
     """A model for training whose batch norms named by a regex neither use nor follow the batch's statistics (as Keras' frozen layers).
 
     Attributes:
@@ -42,11 +42,11 @@ class StandingStill:
 
 
 @dataclasses.dataclass(frozen=True)
-class End:
+class Head:
     """The last part of a network alone, as a model: features float32 [B, ...] -> logits float32 [B, K]. Parameters have the whole's names.
 
     Attributes:
-      part: the module, out of `split`. name: 'top' or 'head'.
+      part: the module, out of `split_backbone_and_head`. name: 'top' or 'head'.
     """
 
     part: nn.Module
@@ -63,7 +63,9 @@ class End:
         return named if self.name == "top" else {name: value for name, value in named.items() if name not in ("train", "mask")}
 
 
-def split(model: nn.Module, image: jax.ShapeDtypeStruct) -> tuple[Callable[[Mapping[str, Any], jax.Array], jax.Array], End]:
+def split_backbone_and_head(
+    model: nn.Module, image: jax.ShapeDtypeStruct
+) -> tuple[Callable[[Mapping[str, Any], jax.Array], jax.Array], Head]:
     """The trunk as (variables, images) -> features [B, D], what the end sees in evaluation, and the end.
 
     Args:
@@ -84,7 +86,7 @@ def split(model: nn.Module, image: jax.ShapeDtypeStruct) -> tuple[Callable[[Mapp
     name = next((name for name in PARTS if name in ends), None)
     if name is None:
         raise ValueError(f"{type(model).__name__} has no part called {' or '.join(PARTS)}")
-    return partial(_features, model, name), End(ends[name], name)
+    return partial(_features, model, name), Head(ends[name], name)
 
 
 def _features(model: nn.Module, name: str, variables: Mapping[str, Any], images: jax.Array) -> jax.Array:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from fexpr import models
 from fexpr.errors import UserError
-from fexpr.models.backbone import StandingStill
+from fexpr.models.backbone import FrozenBatchNorm
 from fexpr.recognizer.network import Network
 from fexpr.recognizer.protocol import Reader
 from fexpr.terminal import progress
@@ -46,7 +46,7 @@ def continue_training(recognizer: Reader, images: np.ndarray, labels: np.ndarray
     pictures = {name: value for name, value in config["augment"].items() if name != "mixup"}
     model, frozen = models.build(num_classes=len(recognizer.class_names), **arguments), o.get("freeze", "")
     recipe = Recipe(
-        StandingStill(model, frozen) if frozen else model, Augment(recognizer.kind, **pictures), loss=c["loss"],
+        FrozenBatchNorm(model, frozen) if frozen else model, Augment(recognizer.kind, **pictures), loss=c["loss"],
         targets="class" if not recognizer.multilabel else c["targets"], monitor=c["monitor"], batch_size=batch, epochs=epochs,
         optimizer=o["name"], clip_norm=o["clip_norm"], gamma=c["focal_gamma"] if c["loss"] == "focal" else 0.0,
         precision=c["precision"], tta=c["tta"], frozen=frozen,

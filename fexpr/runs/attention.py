@@ -13,10 +13,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fexpr import models
-from fexpr.storage import run
 from fexpr.data.dataset import Dataset
 from fexpr.data.splits.protocols import Fold
 from fexpr.recognizer import Network, in_batches
+from fexpr.storage import run
 
 
 def write(config: ConfigDict, workdir: Path, dataset: Dataset, folds: Sequence[Fold], variables: Any) -> None:

@@ -9,17 +9,18 @@ import jax
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
-from fexpr.runs.spec import RunSpec
-from fexpr.runs.initialize import Initialization
 from fexpr import models
 from fexpr.data.dataset import Dataset
 from fexpr.data.splits.protocols import Fold, validation_turn
 from fexpr.errors import UserError
-from fexpr.models.backbone import StandingStill
+from fexpr.models.backbone import FrozenBatchNorm
+from fexpr.runs.initialize import Initialization
+from fexpr.runs.spec import RunSpec
 from fexpr.train import optim, trials
 from fexpr.train.augment import Augment
 from fexpr.train.state import Recipe
 from fexpr.train.streaming import StreamedEngine
+
 
 def build_engine(specs: Sequence[RunSpec], dataset: Dataset, folds: Sequence[Fold], start: Initialization | None = None,
                 chunk: int | None = None) -> trials.Engine:
@@ -47,7 +48,7 @@ def build_engine(specs: Sequence[RunSpec], dataset: Dataset, folds: Sequence[Fol
     model = models.build(c.model.name, num_classes=classes, **arguments)
     model, images, scale = (start.end, start.features, "none") if start and start.end else (model, dataset.images, c.train.normalize)
     if c.optimizer.freeze:
-        model = StandingStill(model, c.optimizer.freeze)
+        model = FrozenBatchNorm(model, c.optimizer.freeze)
     recipe = Recipe(
         model=model, augment=Augment(dataset.kind, **pictures),
         loss=c.train.loss, targets=_targets(c, dataset), monitor=c.train.monitor, batch_size=_batch_size(c, folds, mesh),
@@ -79,7 +80,7 @@ def build_engine(specs: Sequence[RunSpec], dataset: Dataset, folds: Sequence[Fol
 
 def trained_parameters(config: ConfigDict, engine: trials.Engine) -> int:
     """How many numbers a trial trains."""
-    return models.count_parameters(optim.parted(engine.abstract_params(), config.optimizer.freeze)[0])
+    return models.count_parameters(optim.partition_params(engine.abstract_params(), config.optimizer.freeze)[0])
 
 
 def _check_names(c: ConfigDict, engine: trials.Engine) -> None:

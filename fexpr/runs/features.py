@@ -14,8 +14,8 @@ from flax.traverse_util import flatten_dict
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from fexpr.storage import run
 from fexpr.data.dataset import Dataset
+from fexpr.storage import run
 from fexpr.terminal import progress, say
 
 PART = 1024  # images a file: what a killed run does not compute again

@@ -8,12 +8,12 @@ import jax
 from ml_collections import ConfigDict
 from rich.table import Table
 
-from fexpr.runs import cost_model, describe
 from fexpr import terminal
 from fexpr.evaluate.report.headline import print_table
 from fexpr.evaluate.report.run_report import duration, memory
-from fexpr.train import resources
+from fexpr.runs import cost_model, describe
 from fexpr.runs.step_timing import Measured, measured
+from fexpr.train import resources
 from fexpr.train.trials import Engine
 
 DEVICES = (1, 2, 4, 8, 10, 100, 1000)
@@ -26,7 +26,7 @@ def work_of(engine: Engine, epochs: int, checkpoint_seconds: float) -> cost_mode
     each = (plan.bytes_needed - sizes.resident) / share
     return cost_model.Work(
         trials=plan.trials, epochs=epochs, steps=engine.steps, batch=engine.recipe.batch_size,
-        parts=engine.parts if sizes.streamed else 1,  # an epoch that takes long is cut, at seconds each: too few to count
+        parts=engine.dispatches_per_epoch if sizes.streamed else 1,  # an epoch that takes long is cut, at seconds each: too few to count
         spread=sizes.streamed > 0 or plan.trials == 1, streamed=sizes.streamed, part=sizes.part, reduced=sizes.reduced, state=sizes.state,
         resident=sizes.resident, needed=plan.bytes_needed, interval=checkpoint_seconds,
         fit=share if plan.chunks > 1 else max(share, int((plan.bytes_limit - sizes.resident) / each)),

@@ -15,16 +15,16 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
-from fexpr.runs import features, load_data, schema
 from fexpr import models
-from fexpr.storage import run
 from fexpr.data.dataset import Dataset
 from fexpr.data.preparation.prepare import data_root
 from fexpr.data.splits.protocols import Fold
 from fexpr.errors import UserError
+from fexpr.models.backbone import Head, split_backbone_and_head
 from fexpr.models.weights import files, fitting, layouts
-from fexpr.models.backbone import End, split
 from fexpr.recognizer import Recognizer, archive
+from fexpr.runs import features, load_data, schema
+from fexpr.storage import run
 from fexpr.terminal import say
 from fexpr.train import optim, trials
 from fexpr.train.views import normalized
@@ -47,7 +47,7 @@ class Initialization:
 
     variables: dict[str, Any]
     facts: dict[str, Any]
-    end: End | None = None
+    end: Head | None = None
     features: np.ndarray | None = None
     trunk: dict[str, Any] | None = None
 
@@ -55,7 +55,7 @@ class Initialization:
         """The variables [T, ...] of the whole network out of those that were trained."""
         if self.trunk is None:
             return variables
-        return optim.joined(variables, jax.tree.map(lambda x: np.broadcast_to(x, (trials, *np.shape(x))), self.trunk))
+        return optim.merge_params(variables, jax.tree.map(lambda x: np.broadcast_to(x, (trials, *np.shape(x))), self.trunk))
 
 
 def load_initialization(config: ConfigDict, dataset: Dataset, folds: Sequence[Fold], dry_run: bool = False) -> Initialization | None:
@@ -78,10 +78,11 @@ def load_initialization(config: ConfigDict, dataset: Dataset, folds: Sequence[Fo
         variables, facts = _from_file(config, model, like)
     if not c.features:
         return Initialization(variables, facts)
-    trunk_of, end = split(model, image)
+    trunk_of, end = split_backbone_and_head(model, image)
     if not variables:
         say("start      the trunk has random weights: features of it serve to try the program out, and nothing else")
-    whole = jax.tree.map(np.asarray, optim.joined(model.init(jax.random.key(config.seed), jnp.zeros(image.shape), train=False), variables))
+    random = model.init(jax.random.key(config.seed), jnp.zeros(image.shape), train=False)
+    whole = jax.tree.map(np.asarray, optim.merge_params(random, variables))
     trunk, _ = _sides(whole, end.name)
     _, given = _sides(variables, end.name)
     mean, std = scaling or trials.statistics(dataset.images, np.arange(1), config.train.normalize)

@@ -7,8 +7,8 @@ import dataclasses
 import numpy as np
 from ml_collections import ConfigDict
 
-from fexpr.data.loaders import LOADERS
 from fexpr.data.dataset import Dataset
+from fexpr.data.loaders import LOADERS
 from fexpr.data.records import chosen
 from fexpr.data.splits.protocols import Fold, make_folds
 from fexpr.errors import UserError

@@ -11,7 +11,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from fexpr.storage import run
 from fexpr.errors import Preempted, UserError
 from fexpr.runs.spec import RunSpec
 from fexpr.terminal import event, progress, say
@@ -109,7 +108,7 @@ class Loop:
         def keep(row):
             return row.get("chunk", 0) in starts and row["epoch"] <= starts[row.get("chunk", 0)] // self._units
 
-        written = self.points if distributed.is_writer() else ()
+        written = self.points if distributed.is_main_process() else ()
         self.histories = [History(p.workdir, keep, only) for p in written]
         self.writers = [Writers(p.workdir, p.config.log.tensorboard, p.config.log.wandb, p.config.to_dict()) for p in written]
 
@@ -123,7 +122,7 @@ class Loop:
         (epoch, part), many = divmod(start, self._units), 1
         saved, saved_at, cost, spent, dispatches = time.monotonic(), start, 0.0, 0.0, 0
         while epoch < self.epochs:
-            began, upto = time.monotonic(), min(part + many, engine.parts)
+            began, upto = time.monotonic(), min(part + many, engine.dispatches_per_epoch)
             with self._traced(dispatches == 1):  # the first is not like the others: caches are cold
                 state, scalars = engine.advance(state, part, upto)
                 scalars, failed = engine.to_host((scalars, state.failed_step)) if scalars else jax.block_until_ready((None, state.step))
@@ -136,13 +135,13 @@ class Loop:
                 used = resources.of_epoch(engine, spent, whole=(epoch - 1) * self._units >= start)
                 note, spent = self._record(chunk, epoch, scalars, spent, used), 0.0
                 self.watch(chunk, epoch, note)
-            advance((upto - part) / engine.parts, note=note)
+            advance((upto - part) / engine.dispatches_per_epoch, note=note)
             part = 0 if scalars else upto
             if scalars and not scalars["active"].any():
                 advance(self.epochs - epoch)
                 break
             wait = self.config.log.checkpoint_seconds * max(1.0, cost)
-            due, stop, pace = distributed.gathered([time.monotonic() - saved >= wait, self.terminated(), pace]).T
+            due, stop, pace = distributed.all_gather_scalars([time.monotonic() - saved >= wait, self.terminated(), pace]).T
             many = max(1, int(STRETCH / max(pace[0], 1e-9)))  # the clock is the writer's, the signal anyone's
             position = epoch * self._units + min(part, engine.resumable)
             if (due[0] or stop.any()) and epoch < self.epochs:
@@ -155,12 +154,13 @@ class Loop:
                 if stop.any():
                     kept.wait()
                     event("preempted", **here)
-                    done = f"epoch {epoch}" if not part else f"{min(part, engine.resumable) / engine.parts:.0%} of epoch {epoch + 1}"
+                    share = min(part, engine.resumable) / engine.dispatches_per_epoch
+                    done = f"epoch {epoch}" if not part else f"{share:.0%} of epoch {epoch + 1}"
                     raise Preempted(f"stopped by SIGTERM after {done}, which is saved")
         return _kept(engine.to_host(state))
 
     def _traced(self, wanted: bool) -> contextlib.AbstractContextManager:
-        on = wanted and self.config.log.profile and distributed.is_writer()
+        on = wanted and self.config.log.profile and distributed.is_main_process()
         return jax.profiler.trace(str(self.points[0].workdir / "profile")) if on else contextlib.nullcontext()
 
     def _fresh(self, chunk: int) -> State:

@@ -14,10 +14,10 @@ import jax
 
 import fexpr
 from fexpr import terminal
-from fexpr.storage import mirror, run
 from fexpr.errors import UserError
 from fexpr.runs import schema
 from fexpr.runs.spec import RunSpec
+from fexpr.storage import mirror, run
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "opencv-contrib-python-headless")
 CHANGEABLE = ("log", "evaluate")  # sections that do not touch what was trained

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from fexpr.storage import mirror, run
 from fexpr.data.dataset import Dataset, Pictures
 from fexpr.data.splits.protocols import Fold
 from fexpr.evaluate import clip_rules, evaluate
 from fexpr.evaluate.report.headline import print_headline
 from fexpr.evaluate.report.run_report import write_page
+from fexpr.storage import mirror, run
 from fexpr.terminal import say
 from fexpr.train.state import NEVER, State
 from fexpr.train.trials import Engine
@@ -94,5 +94,5 @@ def report(config: ConfigDict, dataset: Dataset, workdir: Path, quiet: bool = Fa
         print_headline(metrics)
         if clips:
             clip_rules.print_rules(clips["clips"])
-        say(f"\nreport     {mirror.shown(page)}")
+        say(f"\nreport     {mirror.display_path(page)}")
     return metrics

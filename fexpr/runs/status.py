@@ -19,10 +19,10 @@ import numpy as np
 from rich.table import Table
 
 from fexpr import terminal
-from fexpr.storage import mirror, run
 from fexpr.errors import UserError
 from fexpr.evaluate.report.headline import in_words, print_table
 from fexpr.evaluate.report.run_report import duration, memory
+from fexpr.storage import mirror, run
 from fexpr.storage.addresses import place
 
 SILENT_EPOCHS, SILENT_SECONDS = 5, 120  # nothing written for longer than both: nobody seems to be training

@@ -120,7 +120,7 @@ def _few(engine: Engine, size: int, train: int, evaluate: int) -> tuple[Data, Tr
             train_rows=places[:, : trial.train_rows.shape[1]], eval_rows=places[:, trial.train_rows.shape[1] :])
         kept = data._replace(images=engine.images[rows], labels=_here(data.labels)[rows],
                              soft=None if data.soft is None else _here(data.soft)[rows])
-        data = jax.tree.map(lambda x: distributed.place(x, NamedSharding(engine.mesh, P())), kept)
+        data = jax.tree.map(lambda x: distributed.to_global_array(x, NamedSharding(engine.mesh, P())), kept)
     return data, _put(engine, trial, size)
 
 
@@ -132,7 +132,7 @@ def _seconds(program: Callable, data: Data, trial: Trial, state: Any) -> float:
         began = time.monotonic()
         state = jax.block_until_ready(program(data, trial, state))
         took.append(time.monotonic() - began)
-        if distributed.told(took[-1] > QUICK):
+        if distributed.broadcast_from_main(took[-1] > QUICK):
             break
     return float(np.median(took))
 
@@ -143,7 +143,7 @@ def _dispatch_seconds(engine: Engine, state: Any) -> float:
     for _ in range(PASSES):
         began = time.monotonic()
         engine.to_host((state.step, state.epoch, state.active, state.stale, state.rate, state.failed_step))
-        distributed.gathered([0.0, 0.0])
+        distributed.all_gather_scalars([0.0, 0.0])
         took.append(time.monotonic() - began)
     return float(np.median(took))
 
@@ -173,6 +173,6 @@ def _put(engine: Engine, tree: Any, size: int) -> Any:
     """The first `size` trials, filled up by the last, over the mesh."""
     def put(x):
         x = x[:size]
-        return distributed.place(np.concatenate([x, np.repeat(x[-1:], size - len(x), 0)]), NamedSharding(engine.mesh, P("trial")))
+        return distributed.to_global_array(np.concatenate([x, np.repeat(x[-1:], size - len(x), 0)]), NamedSharding(engine.mesh, P("trial")))
 
     return jax.tree.map(put, tree)

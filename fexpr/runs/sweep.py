@@ -37,7 +37,7 @@ def sweep(config: ConfigDict, workdir: Path, sweeps: Sequence[str], dry_run: boo
     if only is not None and not 0 <= only < len(groups):
         raise UserError(f"--program={only}: the sweep has programs 0 to {len(groups) - 1}")
     if not dry_run:
-        distributed.on_writer(lambda: opening.start_log(workdir))
+        distributed.run_on_main_process(lambda: opening.start_log(workdir))
     say(f"sweep      {len(points)} points: " + ("  ".join(sweeps) or "the config as it is"))
     for i, group in enumerate(groups):
         if only not in (None, i):
@@ -48,7 +48,7 @@ def sweep(config: ConfigDict, workdir: Path, sweeps: Sequence[str], dry_run: boo
         else:
             _run(group, workdir)
     if not dry_run and only is None:
-        distributed.on_writer(lambda: make_table(points, config.train.monitor, workdir))
+        distributed.run_on_main_process(lambda: make_table(points, config.train.monitor, workdir))
 
 
 def programs(config: ConfigDict, workdir: Path, sweeps: Sequence[str]) -> tuple[list[tuple[RunSpec, dict]],
@@ -67,7 +67,7 @@ def make_table(points: Sequence[tuple[RunSpec, dict]], monitor: str, workdir: Pa
     page = write_sweep_report(workdir, rows, monitor, run.read_json(points[0][0].workdir / run.METRICS)["source"])
     say()
     print_sweep(rows, monitor)
-    say(f"\nreport     {mirror.shown(page)}")
+    say(f"\nreport     {mirror.display_path(page)}")
 
 
 def parse(config: ConfigDict, text: str) -> tuple[str, list]:
@@ -114,10 +114,10 @@ def by_program(points: Sequence[RunSpec]) -> Iterator[list[RunSpec]]:
 def _run(group: list[RunSpec], workdir: Path) -> None:
     """Trains the points of one program that are not finished, and reports those that have no report."""
     dataset, folds = describe.prepare(group[0].config)
-    waiting = [group[i] for i in distributed.told([i for i, p in enumerate(group) if not p.finished])]
+    waiting = [group[i] for i in distributed.broadcast_from_main([i for i, p in enumerate(group) if not p.finished])]
     if waiting:
         train(waiting, dataset, folds, program_dir(workdir, waiting))
-    distributed.on_writer(lambda: report_points(group, waiting, dataset))
+    distributed.run_on_main_process(lambda: report_points(group, waiting, dataset))
 
 
 def program_dir(workdir: Path, waiting: Sequence[RunSpec]) -> Path:

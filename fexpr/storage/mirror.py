@@ -132,7 +132,7 @@ def later(path: Path | str, do: Callable[[], None]) -> concurrent.futures.Future
     return mirror.workers.submit(do) if mirror else None
 
 
-def shown(path: Path | str) -> str:
+def display_path(path: Path | str) -> str:
     """What to call a path in messages and reports: its address, where it has one."""
     mirror = _of(path)
     return mirror.address_of(Path(path)) if mirror else str(path)

@@ -75,7 +75,8 @@ def write_text(path: Path | str, text: str) -> None:
 
 
 def write_json(path: Path | str, value: object) -> None:
-    """Strict JSON: NaN and infinities are written as null, NumPy scalars and arrays as plain numbers and lists, paths as `mirror.shown`."""
+    """Strict JSON: NaN and infinities are written as null, NumPy scalars and arrays as plain numbers and lists, paths as
+    `mirror.display_path`."""
     write_text(path, json.dumps(_plain(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -157,5 +158,5 @@ def _plain(value: object) -> object:
     if isinstance(value, float) and not np.isfinite(value):
         return None
     if isinstance(value, Path):
-        return mirror.shown(value)
+        return mirror.display_path(value)
     return value

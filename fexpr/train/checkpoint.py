@@ -56,7 +56,7 @@ class Checkpoints:
         Raises:
           UserError: the folder cannot be written to, or the one before could not be brought to its address.
         """
-        distributed.on_writer(lambda: self._save(step, state, after))
+        distributed.run_on_main_process(lambda: self._save(step, state, after))
 
     def _save(self, step: int, state: Any, after: Sequence[Path]) -> None:
         self._pushed()
@@ -77,8 +77,8 @@ class Checkpoints:
 
     def latest(self) -> int | None:
         """The step of the newest whole checkpoint, or None."""
-        steps = [int(p.name) for p in self._folder.glob("*") if p.name.isdigit()] if distributed.is_writer() else []
-        return distributed.told(max(steps, default=None))
+        steps = [int(p.name) for p in self._folder.glob("*") if p.name.isdigit()] if distributed.is_main_process() else []
+        return distributed.broadcast_from_main(max(steps, default=None))
 
     def restore(self, step: int, like: Any) -> Any:
         """The state saved at `step`, as NumPy arrays. `like`: the tree of shapes and types expected.
@@ -89,11 +89,11 @@ class Checkpoints:
         def read(arguments):
             return self._manager.restore(step, args=ocp.args.PyTreeRestore(like, restore_args=arguments))
 
-        return distributed.told_arrays(lambda: _restored(read, like, self._folder / str(step)), like)
+        return distributed.broadcast_arrays(lambda: _restored(read, like, self._folder / str(step)), like)
 
     def save_done(self, state: Any) -> None:
         """Writes what is left of the chunk once it is trained, whole or not at all, in the place of its checkpoints."""
-        distributed.on_writer(lambda: self._save_done(state))
+        distributed.run_on_main_process(lambda: self._save_done(state))
 
     def _save_done(self, state: Any) -> None:
         with _checkpointer() as writer:
@@ -106,7 +106,7 @@ class Checkpoints:
 
     def done(self) -> bool:
         """Whether the chunk is trained."""
-        return distributed.told((self._folder / DONE).is_dir() if distributed.is_writer() else None)
+        return distributed.broadcast_from_main((self._folder / DONE).is_dir() if distributed.is_main_process() else None)
 
     def restore_done(self, like: Any) -> Any:
         """What `save_done` wrote. Arguments and errors as of `restore`."""
@@ -114,7 +114,7 @@ class Checkpoints:
             with _checkpointer() as reader:
                 return _restored(lambda a: reader.restore(self._folder / DONE, item=like, restore_args=a), like, self._folder / DONE)
 
-        return distributed.told_arrays(read, like)
+        return distributed.broadcast_arrays(read, like)
 
     def wait(self) -> None:
         """Until everything saved is on disk, and at its address. Errors as of `save`."""

@@ -1,7 +1,8 @@
 """Several processes as one program (SPMD): each runs the same code on the same config; the mesh spans the devices of all of them.
 
 All processes read the data and compute; one, the writer, owns the terminal and the run directory. What the others must know of it they
-are told through `told` and `on_writer`, so that no file system needs to be shared. With a single process all of this is free.
+are told through `broadcast_from_main` and `run_on_main_process`, so that no file system needs to be shared. With a
+single process all of this is free.
 """
 
 from __future__ import annotations
@@ -51,11 +52,11 @@ def join(text: str) -> None:
     except (RuntimeError, ValueError) as e:
         raise UserError(f"--hosts={text}: {str(e).splitlines()[0]}",
                         fix="start it through srun or mpirun, or say who is who: --hosts=ADDRESS:PORT,RANK,COUNT") from e
-    terminal.console.quiet = not is_writer()
+    terminal.console.quiet = not is_main_process()
 
 
 @contextlib.contextmanager
-def together() -> Iterator[None]:
+def exit_if_peer_lost() -> Iterator[None]:
     """What is done in the block takes every process: where one is gone, the others end too, with RESUMABLE.
 
     They end at once. An orderly shutdown would wait for the one that is gone, and abort.
@@ -79,22 +80,22 @@ def run_directory(place: Path | str) -> Iterator[Path]:
       UserError: what `mirror.opened` raises, in every process.
     """
     with contextlib.ExitStack() as stack:
-        yield on_writer(lambda: stack.enter_context(mirror.opened(place))) or Path(place)
-        on_writer(stack.close)  # the others must not leave while the last files are pushed
+        yield run_on_main_process(lambda: stack.enter_context(mirror.opened(place))) or Path(place)
+        run_on_main_process(stack.close)  # the others must not leave while the last files are pushed
 
 
-def is_writer() -> bool:
+def is_main_process() -> bool:
     return jax.process_index() == 0
 
 
-def place(x: np.ndarray, sharding: Sharding) -> jax.Array:
+def to_global_array(x: np.ndarray, sharding: Sharding) -> jax.Array:
     """An array that every process holds, onto the devices of all of them."""
     if jax.process_count() == 1:
         return jax.device_put(x, sharding)
     return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
 
 
-def place_share(x: np.ndarray, shape: tuple[int, ...], sharding: Sharding) -> jax.Array:
+def to_global_array_of_shares(x: np.ndarray, shape: tuple[int, ...], sharding: Sharding) -> jax.Array:
     """An array of this shape, of which every process holds its own share, onto the devices of all of them."""
     return jax.make_array_from_process_local_data(sharding, x, shape)
 
@@ -106,37 +107,37 @@ def to_host(tree: Any) -> Any:
     return multihost_utils.process_allgather(tree, tiled=True)
 
 
-def gathered(values: list[float]) -> np.ndarray:
+def all_gather_scalars(values: list[float]) -> np.ndarray:
     """What each process has to say, float64 [processes, n]."""
     if jax.process_count() == 1:
         return np.array([values], np.float64)
     return np.asarray(multihost_utils.process_allgather(np.array(values, np.float32))).astype(np.float64)
 
 
-def told(value: T) -> T:
+def broadcast_from_main(value: T) -> T:
     """The writer's value, in every process: anything that JSON holds."""
     if jax.process_count() == 1:
         return value
-    text = np.frombuffer(json.dumps(value if is_writer() else None).encode(), np.uint8)
+    text = np.frombuffer(json.dumps(value if is_main_process() else None).encode(), np.uint8)
     size = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
-    text = np.asarray(multihost_utils.broadcast_one_to_all(text if is_writer() else np.zeros(size, np.uint8)))
+    text = np.asarray(multihost_utils.broadcast_one_to_all(text if is_main_process() else np.zeros(size, np.uint8)))
     return json.loads(text.tobytes().decode())
 
 
-def told_arrays(read: Callable[[], Any], like: Any) -> Any:
+def broadcast_arrays(read: Callable[[], Any], like: Any) -> Any:
     """The arrays that `read()` gives in the writer, in every process; `like`: the tree of their shapes and types.
 
     Raises:
       UserError: what `read` raised, in every process.
     """
-    tree = on_writer(read)
+    tree = run_on_main_process(read)
     if jax.process_count() == 1:
         return tree
     empty = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), like)
-    return jax.tree.map(np.asarray, multihost_utils.broadcast_one_to_all(tree if is_writer() else empty))
+    return jax.tree.map(np.asarray, multihost_utils.broadcast_one_to_all(tree if is_main_process() else empty))
 
 
-def on_writer(do: Callable[[], T]) -> T | None:
+def run_on_main_process(do: Callable[[], T]) -> T | None:
     """Runs `do` in the writer while the others wait; its result there, None elsewhere.
 
     Raises:
@@ -145,12 +146,12 @@ def on_writer(do: Callable[[], T]) -> T | None:
     if jax.process_count() == 1:
         return do()
     result, failure = None, None
-    if is_writer():
+    if is_main_process():
         try:
             result = do()
         except UserError as e:
             failure = e
-    said = told(failure and [failure.title, failure.problems, failure.fix])
+    said = broadcast_from_main(failure and [failure.title, failure.problems, failure.fix])
     if said:
         raise failure or UserError(*said)
     return result

@@ -46,7 +46,7 @@ def optimizer(
         "sgd": (decay, optax.trace(decay=0.9, nesterov=True)),
     }[name]
     clip = (optax.clip_by_global_norm(clip_norm),) if clip_norm else ()
-    return optax.chain(*clip, *chain, scale, *((_rated(rates, total),) if rates else ()))
+    return optax.chain(*clip, *chain, scale, *((scale_updates_by_path(rates, total),) if rates else ()))
 
 
 class Rate(NamedTuple):
@@ -73,7 +73,7 @@ def parse_rates(text: str) -> tuple[Rate, ...]:
     return tuple(found)
 
 
-def _rated(rates: tuple[Rate, ...], total: jax.Array) -> optax.GradientTransformation:
+def scale_updates_by_path(rates: tuple[Rate, ...], total: jax.Array) -> optax.GradientTransformation:
     """Scales updates by the first of `rates` that matches a parameter's path ('conv5_1/kernel'); others stay as they are."""
 
     def scale(path: str, update: jax.Array, done: jax.Array) -> jax.Array:
@@ -89,8 +89,9 @@ def _rated(rates: tuple[Rate, ...], total: jax.Array) -> optax.GradientTransform
     return optax.GradientTransformation(lambda _: jnp.int32(0), updated)
 
 
-def parted(params: Any, frozen: str) -> tuple[Any, Any]:
-    """Parameters that are trained, and those whose path matches the regex `frozen` ('' = none): two trees of which `joined` makes one."""
+def partition_params(params: Any, frozen: str) -> tuple[Any, Any]:
+    """Parameters that are trained, and those whose path matches the regex `frozen` ('' = none): two trees that
+    `merge_params` makes one of."""
     if not frozen:
         return params, {}
     flat = flatten_dict(params, sep="/")
@@ -98,7 +99,7 @@ def parted(params: Any, frozen: str) -> tuple[Any, Any]:
     return tuple(unflatten_dict(side, sep="/") for side in sides)
 
 
-def joined(trained: Any, others: Any) -> Any:
+def merge_params(trained: Any, others: Any) -> Any:
     """One tree of two; where both have an array, that of `others`."""
     return unflatten_dict({**flatten_dict(trained), **flatten_dict(others)}) if others else trained
 
@@ -136,7 +137,7 @@ def lbfgs_step(
     return (loss, auxiliary), grads, optax.apply_updates(params, updates), state
 
 
-def averaged(average: Any, new: Any, step: jax.Array, decay: float) -> Any:
+def ema_update(average: Any, new: Any, step: jax.Array, decay: float) -> Any:
     """Exponential moving average of the variables; its decay grows to `decay` as min(decay, (1 + t) / (10 + t)), TensorFlow's rule."""
     if not decay:
         return average

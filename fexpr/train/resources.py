@@ -25,7 +25,7 @@ def of_epoch(engine: Engine, seconds: float, whole: bool) -> dict[str, float | i
       seconds: of the epoch. whole: False where this process did not see it begin; a step's seconds cannot be told then.
     """
     row = {"step_seconds": float(f"{seconds / engine.steps:.4g}")} if whole else {}
-    return row | ({} if engine.waited is None else {"input_wait": round(engine.waited, 4)}) | peaks()
+    return row | ({} if engine.input_wait_seconds is None else {"input_wait": round(engine.input_wait_seconds, 4)}) | peaks()
 
 
 def of_program(engine: Engine) -> dict[str, float | int]:
@@ -49,7 +49,7 @@ class Sizes(NamedTuple):
 def sizes(engine: Engine) -> Sizes:
     """Of an engine's arrays; nothing is compiled."""
     state = engine.abstract(1)
-    trained, statistics = optim.parted(state.variables["params"], engine.recipe.frozen)[0], dict(state.variables, params=())
+    trained, statistics = optim.partition_params(state.variables["params"], engine.recipe.frozen)[0], dict(state.variables, params=())
     return Sizes(_bytes(state), _bytes(engine.data), _bytes(trained) + 2 * _bytes(statistics), *engine.streamed_bytes())
 
 

@@ -96,7 +96,7 @@ class Batch(NamedTuple):
     images: jax.Array | None = None  # uint8 [B / devices, H, W, C] where they are not in Data
 
 
-class Choice(NamedTuple):
+class SelectedEpoch(NamedTuple):
     """The epoch that a way of selecting has chosen so far, and what the model said then. Epochs count from 1."""
 
     epoch: jax.Array  # int32
@@ -119,9 +119,9 @@ class State(NamedTuple):
     failed_step: jax.Array  # int32, the first step whose loss or gradient was not finite; -1 = none
     sums: jax.Array  # float32 [3] of this epoch so far: row losses, rows, largest entry of a gradient
     best_variables: Any  # at the best_val choice
-    last: Choice
-    best_val: Choice
-    oracle: Choice
+    last: SelectedEpoch
+    best_val: SelectedEpoch
+    oracle: SelectedEpoch
 
 
 def evaluated(state: State) -> Any:

@@ -16,7 +16,7 @@ from fexpr.train import optim
 from fexpr.train.augment import mixup
 from fexpr.train.losses import LOSSES
 from fexpr.train.monitors import MONITORS
-from fexpr.train.state import NEVER, Batch, Choice, Data, Recipe, State, Trial, evaluated
+from fexpr.train.state import NEVER, Batch, Data, Recipe, SelectedEpoch, State, Trial, evaluated
 from fexpr.train.views import normalized, predict_pass
 
 
@@ -24,10 +24,10 @@ def init(recipe: Recipe, data: Data, trial: Trial) -> State:
     """A fresh state; what `data.start` does not give depends on the trial's fold and seed alone."""
     image = jnp.zeros((1, *data.images.shape[1:]), jnp.float32)
     variables = recipe.model.init(jax.random.fold_in(_key(trial), 0), image, train=False)
-    variables = optim.joined(variables, data.start)
-    trained, _ = optim.parted(variables["params"], recipe.frozen)
+    variables = optim.merge_params(variables, data.start)
+    trained, _ = optim.partition_params(variables["params"], recipe.frozen)
     classes = trial.class_weights.shape[0]
-    nothing = Choice(jnp.int32(0), jnp.float32(-jnp.inf), jnp.zeros((*trial.eval_rows.shape, classes), jnp.float32))
+    nothing = SelectedEpoch(jnp.int32(0), jnp.float32(-jnp.inf), jnp.zeros((*trial.eval_rows.shape, classes), jnp.float32))
     return State(
         variables=variables, average=variables if recipe.ema else (), opt_state=_optimizer(recipe, trial).init(trained),
         rate=jnp.float32(1), waited=jnp.int32(0), step=jnp.int32(0), epoch=jnp.int32(0), active=jnp.bool_(True), stale=jnp.int32(0),
@@ -108,9 +108,9 @@ def conclude(recipe: Recipe, data: Data, trial: Trial, state: State, logits: jax
         epoch=now, stale=stale, active=here & ~stopped, waited=jnp.where(plateau, 0, waited),
         rate=jnp.where(plateau, state.rate * recipe.plateau_factor, state.rate),
         best_variables=_where(better_val, evaluated(state), state.best_variables),
-        last=_where(here, Choice(now, val_score, logits), state.last),
-        best_val=_where(better_val, Choice(now, val_score, logits), state.best_val),
-        oracle=_where(better_test, Choice(now, test_score, logits), state.oracle),
+        last=_where(here, SelectedEpoch(now, val_score, logits), state.last),
+        best_val=_where(better_val, SelectedEpoch(now, val_score, logits), state.best_val),
+        oracle=_where(better_test, SelectedEpoch(now, test_score, logits), state.oracle),
     )
     n_val = jnp.maximum(trial.val_mask.sum().astype(jnp.float32), 1.0)
     kept = _where(state.active, new, state)._replace(sums=jnp.zeros_like(state.sums))
@@ -142,10 +142,10 @@ def _train_step(recipe, data, trial, batches, i, state):
     targets = _targets(recipe, data, rows)
     mutable = [name for name in state.variables if name != "params"]
 
-    params, frozen = optim.parted(state.variables["params"], recipe.frozen)
+    params, frozen = optim.partition_params(state.variables["params"], recipe.frozen)
 
     def loss_of(params):
-        variables = {**state.variables, "params": optim.joined(params, frozen)}
+        variables = {**state.variables, "params": optim.merge_params(params, frozen)}
         logits, updated = recipe.model.apply(variables, images, train=True, mask=mask, rngs={"dropout": dropout_key}, mutable=mutable)
         logits = logits.astype(jnp.float32)
         losses = _row_losses(recipe, trial, logits, targets, train=True)
@@ -164,8 +164,8 @@ def _train_step(recipe, data, trial, batches, i, state):
     finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(grads))
     due = state.active & (count > 0) & (state.failed_step == NEVER)
     go = due & finite
-    new = {**updated, "params": optim.joined(new_params, frozen)}
-    changed = (new, optim.averaged(state.average, new, state.step, recipe.ema), opt_state, state.step + 1)
+    new = {**updated, "params": optim.merge_params(new_params, frozen)}
+    changed = (new, optim.ema_update(state.average, new, state.step, recipe.ema), opt_state, state.step + 1)
     variables, average, opt_state, step = _where(go, changed, (state.variables, state.average, state.opt_state, state.step))
     failed = jnp.where(due & ~finite, state.step, state.failed_step)
     # a step not taken counts no rows in the epoch's mean

@@ -37,18 +37,18 @@ class StreamedEngine(Engine):
       part_bytes: of images in a part, 0 = PART_BYTES; a part has at least one step.
 
     Attributes:
-      waited: seconds of the current epoch for which this process stood still because no images were there. Its devices may have had the
-        part before to compute meanwhile, so they stood still for no longer than that.
+      input_wait_seconds: seconds of the current epoch for which this process stood still because no images were there. Its devices
+        may have had the part before to compute meanwhile, so they stood still for no longer than that.
     """
 
     def __init__(self, *args: Any, part_bytes: int = 0, **kwargs: Any):
         super().__init__(*args, **kwargs)
         batch, share, self.size = self.recipe.batch_size, self.mesh.shape["data"], 1
         self.part_steps = min(self.steps, max(1, (part_bytes or PART_BYTES) // (batch * int(np.prod(self.images.shape[1:])))))
-        self.resumable = self.parts = -(-self.steps // self.part_steps)
+        self.resumable = self.dispatches_per_epoch = -(-self.steps // self.part_steps)
         evaluated_rows = min(self.part_steps * batch, self.trials.eval_rows.shape[1])
         self._eval_rows = -(-evaluated_rows // share) * share
-        self._arriving, self._at, self._busy, self.waited = iter(()), 0, None, 0.0
+        self._arriving, self._at, self._busy, self.input_wait_seconds = iter(()), 0, None, 0.0
 
     def resident_images(self) -> np.ndarray:
         return np.zeros((0, *self.images.shape[1:]), np.uint8)
@@ -56,7 +56,7 @@ class StreamedEngine(Engine):
     def streamed_bytes(self) -> tuple[int, int]:
         row, evaluated_rows = int(np.prod(self.images.shape[1:])), self.trials.eval_rows.shape[1]
         part = self.part_steps * self.recipe.batch_size * row
-        return self.parts * part + -(-evaluated_rows // self._eval_rows) * self._eval_rows * row, part
+        return self.dispatches_per_epoch * part + -(-evaluated_rows // self._eval_rows) * self._eval_rows * row, part
 
     def compile(self) -> Plan:
         """Compiles the program of a part's steps. A second call does nothing."""
@@ -68,12 +68,13 @@ class StreamedEngine(Engine):
         spread, images, began = NamedSharding(self.mesh, P("trial")), P(None, "data"), time.monotonic()
         trial, state = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=spread),
                                     (self.abstract_trials(1), self.abstract(1)))
-        self._order = jax.jit(partial(_order, self.recipe, self.parts, self.part_steps), out_shardings=NamedSharding(self.mesh, P()))
+        order = partial(_order, self.recipe, self.dispatches_per_epoch, self.part_steps)
+        self._order = jax.jit(order, out_shardings=NamedSharding(self.mesh, P()))
         self._say, self._conclude = self._program(_say, P("data"), donate=False), self._program(step.conclude, P(), donate=True)
         given = (jax.eval_shape(self._order, self.data, trial, state.epoch), jax.ShapeDtypeStruct((), np.int32), jax.ShapeDtypeStruct(
             (self.part_steps, self.recipe.batch_size, *self.images.shape[1:]), np.uint8, sharding=NamedSharding(self.mesh, images)))
         self._train = self._program(_train, (P(), P(), images), donate=True).lower(self.data, trial, state, given).compile()
-        seconds, limit = time.monotonic() - began, int(distributed.gathered([devices.memory_limit()]).min())
+        seconds, limit = time.monotonic() - began, int(distributed.all_gather_scalars([devices.memory_limit()]).min())
         return Plan(len(self.specs), 1, len(self.specs), bytes_of(self._train), limit, seconds)
 
     def advance(self, state: State, first: int, last: int) -> tuple[State, dict[str, jax.Array] | None]:
@@ -84,16 +85,16 @@ class StreamedEngine(Engine):
     def _part(self, state: State, part: int) -> tuple[State, dict[str, jax.Array] | None]:
         if part == 0 or part != self._at:  # an epoch begins, or is gone on with
             self._batches = self._order(self.data, self._trial, state.epoch)
-            self._arriving, self._busy, self.waited = self.read(np.asarray(self._batches.rows)[part:]), None, 0.0
+            self._arriving, self._busy, self.input_wait_seconds = self.read(np.asarray(self._batches.rows)[part:]), None, 0.0
         images = next(self._arriving)
         jax.block_until_ready(self._busy)  # no more than one part ahead of the devices
         state, self._busy = self._train(self.data, self._trial, state, (self._batches, np.int32(part), images))
         self._at = part + 1
-        if self._at < self.parts:
+        if self._at < self.dispatches_per_epoch:
             return state, None
         logits = [np.asarray(self._say(self.data, self._trial, state, images).addressable_data(0))[0] for images in self._arriving]
         said = np.concatenate(logits)[: self.trials.eval_rows.shape[1]]
-        return self._conclude(self.data, self._trial, state, distributed.place(said, NamedSharding(self.mesh, P())))
+        return self._conclude(self.data, self._trial, state, distributed.to_global_array(said, NamedSharding(self.mesh, P())))
 
     def read(self, train_rows: np.ndarray) -> Iterator[jax.Array]:
         """The images of these batches [parts, steps, B], then those of the rows that are evaluated, each on its way to the devices while
@@ -109,9 +110,9 @@ class StreamedEngine(Engine):
         for item in items:
             began = time.monotonic()
             mine = next(reader)
-            self.waited += time.monotonic() - began
+            self.input_wait_seconds += time.monotonic() - began
             axes = P(None, "data") if item.ndim == 2 else P("data")
-            placed = distributed.place_share(mine, (*item.shape, *self.images.shape[1:]), NamedSharding(self.mesh, axes))
+            placed = distributed.to_global_array_of_shares(mine, (*item.shape, *self.images.shape[1:]), NamedSharding(self.mesh, axes))
             if waiting is not None:
                 yield waiting
             waiting = placed

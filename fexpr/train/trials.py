@@ -94,7 +94,7 @@ class Engine:
     Attributes:
       size: trials at a time; `compile` may lower it. mapped: whether the trials of a device are computed one after the other.
       data: what lies on the devices. trials: tables of all trials, on the host.
-      parts: what an epoch is made of: its optimiser steps, then forward passes over validation and test rows.
+      dispatches_per_epoch: what an epoch is made of: its optimiser steps, then forward passes over validation and test rows.
       resumable: the first so many parts change the state, which can be saved after each of them; the others are made again then.
     """
 
@@ -107,15 +107,15 @@ class Engine:
         self.mapped = trial_axis == "map" or (trial_axis == "auto" and on_cpu)
         self.trials = stack(specs, images, labels, classes, normalize)
         everywhere = NamedSharding(mesh, P())
-        self.data = jax.tree.map(lambda x: distributed.place(x, everywhere), Data(self.resident_images(), labels, soft))
+        self.data = jax.tree.map(lambda x: distributed.to_global_array(x, everywhere), Data(self.resident_images(), labels, soft))
         self.size = self._padded(min(chunk or len(specs), len(specs)))
         self._start = start  # on the host: only `init` needs it
         self._init, self._chunk, self._plan, self.program = self.over_trials(step.init), None, None, None
         self.resumable = self.steps
         self._passes, self._each = passes(self.recipe, self.trials.eval_rows.shape[1])
-        self.parts = self.resumable + self._passes
+        self.dispatches_per_epoch = self.resumable + self._passes
 
-    waited = None  # seconds of the current epoch without images to compute with, where they are streamed
+    input_wait_seconds = None  # seconds of the current epoch without images to compute with, where they are streamed
 
     @property
     def steps(self) -> int:
@@ -143,7 +143,7 @@ class Engine:
         A second call does nothing.
         """
         if self._plan is None:
-            limit, began = int(distributed.gathered([devices.memory_limit()]).min()), time.monotonic()
+            limit, began = int(distributed.all_gather_scalars([devices.memory_limit()]).min()), time.monotonic()
             epoch, share = self.over_trials(step.advance, by_trial=3, shared=1, donate=(3, 4)), self.mesh.shape["trial"]
             for fitted in (False, True):
                 bounds = jax.ShapeDtypeStruct((4,), np.int32)
@@ -166,12 +166,12 @@ class Engine:
 
     def init(self) -> State:
         """Fresh states of the chunk, on the devices. Needs no compiled epoch."""
-        start = jax.tree.map(lambda x: distributed.place(np.asarray(x), NamedSharding(self.mesh, P())), self._start)
+        start = jax.tree.map(lambda x: distributed.to_global_array(np.asarray(x), NamedSharding(self.mesh, P())), self._start)
         return self._init(self.data._replace(start=start), self._trial)
 
     def epoch(self, state: State) -> tuple[State, dict[str, jax.Array]]:
         """One epoch of every trial of the chunk. `state` is donated. The scalars come back as arrays, not yet waited for."""
-        return self.advance(state, 0, self.parts)
+        return self.advance(state, 0, self.dispatches_per_epoch)
 
     def advance(self, state: State, first: int, last: int) -> tuple[State, dict[str, jax.Array] | None]:
         """The parts first .. last - 1 of an epoch, as `epoch`; scalars come with the last part alone.
@@ -181,10 +181,10 @@ class Engine:
         steps = self.resumable
         if first <= steps:
             empty = np.zeros((self.plan.size, *self._logits_shape()), np.float32)
-            self._eval_logits = distributed.place(empty, NamedSharding(self.mesh, P("trial")))
+            self._eval_logits = distributed.to_global_array(empty, NamedSharding(self.mesh, P("trial")))
         bounds = np.array([min(first, steps), min(last, steps), max(first - steps, 0), max(last - steps, 0)], np.int32)
         state, self._eval_logits, scalars = self.program(self.data, bounds, self._trial, state, self._eval_logits)
-        return state, scalars if last == self.parts else None
+        return state, scalars if last == self.dispatches_per_epoch else None
 
     def _logits_shape(self) -> tuple[int, int, int]:
         return self._passes, self._each * self.mesh.shape["data"], self.trials.class_weights.shape[1]
@@ -226,7 +226,7 @@ class Engine:
         """Pads the trials to the program's size by repeating the last (its copies are computed and thrown away), over the mesh."""
         def put(x):
             padding = np.repeat(x[-1:], self.size - len(x), 0)
-            return distributed.place(np.concatenate([x, padding]), NamedSharding(self.mesh, P("trial")))
+            return distributed.to_global_array(np.concatenate([x, padding]), NamedSharding(self.mesh, P("trial")))
 
         return jax.tree.map(put, tree)
 

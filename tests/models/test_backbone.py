@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fexpr.models import build
-from fexpr.models.backbone import StandingStill, split
+from fexpr.models.backbone import FrozenBatchNorm, split_backbone_and_head
 
 IMAGES = np.random.default_rng(0).normal(0, 1, (4, 16, 16, 1)).astype(np.float32)
 NETWORKS = {
@@ -20,7 +20,7 @@ NETWORKS = {
 def test_trunk_and_end_make_the_whole(name):
     model = build(name, num_classes=3, **NETWORKS[name])
     variables = model.init(jax.random.key(1), IMAGES)
-    trunk, end = split(model, jax.ShapeDtypeStruct((1, 16, 16, 1), jnp.float32))
+    trunk, end = split_backbone_and_head(model, jax.ShapeDtypeStruct((1, 16, 16, 1), jnp.float32))
     features = trunk(variables, IMAGES)
     part = {"params": {end.name: variables["params"][end.name]}}
     assert jax.tree.structure(end.init(jax.random.key(0), features, train=False)) == jax.tree.structure(part)
@@ -30,10 +30,10 @@ def test_trunk_and_end_make_the_whole(name):
 def test_named_batch_norms_stand_still_and_others_do_not():
     model = build("vgg_fer", num_classes=3, widths=(3, 4), convolutions=1, hidden=(), dropout=0.0)
     variables = jax.tree.map(lambda x: x + 0.1, model.init(jax.random.key(1), IMAGES))
-    logits, updated = StandingStill(model, "^norm_").apply(variables, IMAGES, train=True, mutable=["batch_stats"])
+    logits, updated = FrozenBatchNorm(model, "^norm_").apply(variables, IMAGES, train=True, mutable=["batch_stats"])
     np.testing.assert_allclose(logits, model.apply(variables, IMAGES), rtol=1e-6)
     jax.tree.map(np.testing.assert_array_equal, dict(updated["batch_stats"]), dict(variables["batch_stats"]))
-    _, updated = StandingStill(model, "^norm_0/").apply(variables, IMAGES, train=True, mutable=["batch_stats"])
+    _, updated = FrozenBatchNorm(model, "^norm_0/").apply(variables, IMAGES, train=True, mutable=["batch_stats"])
     before, after = variables["batch_stats"], updated["batch_stats"]
     moved = {name: not np.array_equal(before[name]["mean"], after[name]["mean"]) for name in before}
     assert moved == {"norm_0": False, "norm_1": True}

@@ -7,9 +7,9 @@ import jax
 import numpy as np
 import pytest
 
+from fexpr.data import records
 from fexpr.runs import forecast
 from fexpr.runs.cost_model import LINKS, Machine, Work, predict, table
-from fexpr.data import records
 from fexpr.runs.step_timing import Measured, measured
 from fexpr.train.streaming import StreamedEngine
 from fexpr.train.trials import Engine, make_mesh

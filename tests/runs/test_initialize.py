@@ -8,14 +8,14 @@ import pytest
 
 from configs import base, cnn_simple_fer2013, resnet50_fer2013, vgg16_fer2013
 from experiments import fit
+from fexpr import Recognizer
+from fexpr.errors import UserError
+from fexpr.runs import describe, initialize, load_data, results
 from fexpr.runs.spec import RunSpec
 from fexpr.runs.train_run import train
-from fexpr.runs import describe, initialize, load_data, results
-from fexpr import Recognizer
 from fexpr.storage import run
-from fexpr.errors import UserError
-from fexpr.weights import main
 from fexpr.train import checkpoint
+from fexpr.weights import main
 
 
 def settings(**changes):
@@ -122,7 +122,8 @@ def test_rows_that_the_first_network_saw_must_not_test_the_second(source):
         initialize.load_initialization(config, dataset, [leaking])
     assert dataset.ids[fold.train[0]] in error.value.text()
     with pytest.raises(UserError, match="1 of"):
-        initialize.load_initialization(config, dataset, [dataclasses.replace(fold, groups=dataset.groups, test=fold.val[:1], val=fold.val[1:])])
+        swapped = dataclasses.replace(fold, groups=dataset.groups, test=fold.val[:1], val=fold.val[1:])
+        initialize.load_initialization(config, dataset, [swapped])
 
 
 def test_runs_of_other_networks_and_scalings_are_refused(source):

@@ -9,9 +9,9 @@ import warnings
 import psutil
 import pytest
 
+from fexpr.errors import UserError
 from fexpr.runs.launchers import ray_cluster
 from fexpr.storage import run
-from fexpr.errors import UserError
 from tests.launching import ROOT, command, environment, launch
 
 EPOCHS = 200

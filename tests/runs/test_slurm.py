@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
+from fexpr.errors import UserError
 from fexpr.runs.launchers import slurm
 from fexpr.storage import run
-from fexpr.errors import UserError
 from tests.launching import ROOT, command, environment
 
 SWEEP = (f"--config={ROOT}/configs/aucnn_samm.py:debug", "--config.model.name=logistic", "--config.train.epochs=2",

@@ -5,9 +5,9 @@ import os
 
 import pytest
 
+from fexpr.errors import UserError
 from fexpr.runs.status import find, main, status
 from fexpr.storage import run
-from fexpr.errors import UserError
 
 NOW = 1_700_000_000.0
 

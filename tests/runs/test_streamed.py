@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from configs import base, mlp_fer2013
-from fexpr.runs import loop, results
 from experiments.fit import fit
-from fexpr.storage import run
 from fexpr.errors import Preempted, UserError
+from fexpr.runs import loop, results
+from fexpr.storage import run
 from fexpr.train import streaming
 
 
@@ -36,7 +36,7 @@ def test_as_with_all_images_in_memory(tmp_path, monkeypatch, capsys):
 
     def stopped(engine, state, i):
         calls.append(i)
-        if len(calls) == engine.parts + 1:
+        if len(calls) == engine.dispatches_per_epoch + 1:
             os.kill(os.getpid(), signal.SIGTERM)
         return part(engine, state, i)
 

@@ -52,7 +52,7 @@ def test_a_path_is_itself(tmp_path):
         for do in (mirror.push, mirror.push_soon, mirror.pull, mirror.forget_others):
             do(folder / "a.txt")
         assert mirror.later(folder, None) is None
-        assert mirror.shown(folder) == str(folder)
+        assert mirror.display_path(folder) == str(folder)
         mirror.remove(folder / "a.txt")
     assert not list(folder.iterdir())
 
@@ -60,7 +60,7 @@ def test_a_path_is_itself(tmp_path):
 def test_files_are_pushed_when_they_are_finished_and_the_rest_at_the_end():
     with mirror.opened(ADDRESS) as folder:
         assert folder.name == "x"
-        assert mirror.shown(folder / "a.json") == f"{ADDRESS}/a.json"
+        assert mirror.display_path(folder / "a.json") == f"{ADDRESS}/a.json"
         run.write_json(folder / "a.json", {"at": folder / "b"})
         (folder / "log.jsonl").write_text("said")
         with pytest.raises(ZeroDivisionError), run.atomic_path(folder / "never") as partial:

@@ -63,7 +63,7 @@ def assert_same(a, b, **tolerance):
 ])
 def test_as_with_all_images_on_the_device(kept, changes):
     resident, streamed = engine(toy.task()[0], **changes), engine(kept, **changes)
-    assert (resident.resumable, streamed.parts) == (5, 3)  # five steps, two a part
+    assert (resident.resumable, streamed.dispatches_per_epoch) == (5, 3)  # five steps, two a part
     for a, b in zip(trained(resident), trained(streamed), strict=True):
         assert_same(a, b)
     np.testing.assert_array_equal(resident.trials.mean, streamed.trials.mean)
@@ -77,7 +77,7 @@ def test_on_two_devices(kept):
 
 def test_where_an_epoch_is_cut_does_not_matter(kept):
     engines = [engine(kept, steps=steps) for steps in (1, 3, 100)]
-    assert [e.parts for e in engines] == [5, 2, 1]
+    assert [e.dispatches_per_epoch for e in engines] == [5, 2, 1]
     one, *others = [trained(e)[0] for e in engines]
     for other in others:
         assert_same(one, other)

@@ -27,7 +27,7 @@ def assert_identical(a, b):
 ])
 def test_where_an_epoch_is_cut_does_not_matter(changes):
     engine = toy.engine(SPECS, **changes)
-    steps, parts = engine.resumable, engine.parts
+    steps, parts = engine.resumable, engine.dispatches_per_epoch
     assert (steps, parts > steps) == (5, True)
     whole, rows = engine.epoch(engine.epoch(engine.init())[0])
     whole, rows = engine.to_host((whole, rows))
@@ -45,7 +45,7 @@ def test_one_trial_over_devices_goes_on_with_evaluation_on_others():
     assert two.resumable == four.resumable
     state, _ = two.advance(two.init(), 0, two.resumable)
     saved = two.to_host(state)
-    after = [e.to_host(e.advance(e.to_devices(saved), e.resumable, e.parts)[0]) for e in (two, four)]
+    after = [e.to_host(e.advance(e.to_devices(saved), e.resumable, e.dispatches_per_epoch)[0]) for e in (two, four)]
     np.testing.assert_allclose(after[0].last.logits, after[1].last.logits, rtol=1e-5, atol=1e-6)
     assert after[0].epoch == 1
 
@@ -72,7 +72,7 @@ def test_a_signal_inside_an_epoch(tmp_path, monkeypatch, capsys):
             state, scalars = advance(engine, state, first, last)
             if scalars:
                 epochs.append(1)
-            here = {"step": 1, "evaluation": engine.resumable + 1, "end": engine.parts}[at]
+            here = {"step": 1, "evaluation": engine.resumable + 1, "end": engine.dispatches_per_epoch}[at]
             if len(epochs) == 1 and last == here:
                 os.kill(os.getpid(), signal.SIGTERM)
             return state, scalars

@@ -90,7 +90,7 @@ def stored_strip(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
         whole[..., : images.shape[-1]] = images
         return whole.reshape(-1, SIDE, 3)
 
-    return prepare.stored(path, strip).reshape(-1, SIDE, SIDE, 3)
+    return prepare.cached_png(path, strip).reshape(-1, SIDE, SIDE, 3)
 
 
 def prepared(name: str, mark: str, make: Callable[[Path], Iterable[Stack]], streamed: bool = False) -> tuple[list[str], records.Images]:
@@ -102,7 +102,7 @@ def prepared(name: str, mark: str, make: Callable[[Path], Iterable[Stack]], stre
     folder = prepare.prepared_folder(name, mark, lambda kept: _rows(make(kept)))
     if streamed:
         single = folder.with_name(prepare.IMAGES)
-        with prepare.alone(folder.parent):
+        with prepare.exclusive_lock(folder.parent):
             if not single.is_dir():
                 prepare.remove(folder.parent.glob(f".{single.name}.*"))  # what a killed process left
                 records.write(single, _stacks(folder))

@@ -33,7 +33,7 @@ COMPOSITES = {"megc2019": ("samm", "casme2", "smic"), "ravdess_aus": ("ravdess",
 # of releases that share a folder, what shows that one is there
 SIGNS = {"ravdess": ("frames", "Actor_*"), "ravdess_aus": ("average_action_units.csv",)}
 RECORDS, IMAGES = "records", "images"  # folders of a prepared set: its rows; its images a record each, where they are streamed
-ASK_FOR_SYNTHETIC = "for a trial run on invented data add --config.data.source=synthetic"
+ASK_FOR_SYNTHETIC = "for a trial run on is_synthetic data add --config.data.source=synthetic"
 
 
 class BadInput(Exception):
@@ -106,7 +106,7 @@ def prepared(name: str, mark: str, rows: Callable[[Path], Iterable[Mapping[str, 
     Args:
       name: of the release.
       mark: `fingerprint` of all that the rows are made from.
-      rows: yields the rows (see `builder.write`); may keep finished items in sub-folders of `folder` (see `stored`) until the
+      rows: yields the rows (see `builder.write`); may keep finished items in sub-folders of `folder` (see `cached_png`) until the
         set is whole.
 
     Returns:
@@ -123,7 +123,7 @@ def prepared_folder(name: str, mark: str, rows: Callable[[Path], Iterable[Mappin
 
     folder = run.cache_dir() / "prepared" / f"{name}-{mark[:16]}"
     records = folder / RECORDS
-    with alone(folder):
+    with exclusive_lock(folder):
         if not builder.exists(records):
             remove(folder.glob(f".{records.name}.*"))  # what a killed process left
             builder.write(records, name, rows(folder))
@@ -137,7 +137,7 @@ def remove(folders: Iterable[Path]) -> None:
 
 
 @contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def exclusive_lock(folder: Path) -> Iterator[None]:
     """Makes other processes that want to write `folder` wait until this one is done, or dead."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -179,7 +179,7 @@ def _workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def stored(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
+def cached_png(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
     """The image `make()` (uint8 RGB [H, W, 3]), kept at `path` as a PNG: made once, however often the work is interrupted."""
     if path.exists():
         return read_image(path, cv2.IMREAD_COLOR_RGB)

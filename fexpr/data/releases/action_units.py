@@ -16,12 +16,12 @@ from fexpr.errors import UserError
 from fexpr.terminal import say
 
 
-def dataset(database: Database, release: Release, config: ConfigDict, invented: bool) -> Dataset:
+def dataset(database: Database, release: Release, config: ConfigDict, is_synthetic: bool) -> Dataset:
     """One row a clip, labelled with the action units of its FACS code.
 
     Args:
       config: `config.data`; the policy, the vocabulary and the image size are read.
-      invented: whether the release is synthetic.
+      is_synthetic: whether the release is synthetic.
 
     Returns:
       images uint8 [N, S, S, 3] (u, v, optical strain), labels float32 [N, K] (intensity), groups (subject), ids (clip), class
@@ -41,7 +41,7 @@ def dataset(database: Database, release: Release, config: ConfigDict, invented: 
         extras["landmarks"] = columns["landmarks"]
     return Dataset(
         columns["image"], facs.label_matrix(intensities, numbers), columns["group"], columns["id"], facs.names(numbers),
-        source=SYNTHETIC if invented else f"{database.name}@{mark[:12]}", extras=extras, kind="flow",
+        source=SYNTHETIC if is_synthetic else f"{database.name}@{mark[:12]}", extras=extras, kind="flow",
     )  # fmt: skip
 
 

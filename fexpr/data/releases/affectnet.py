@@ -62,8 +62,8 @@ def load(config: ConfigDict) -> Dataset:
     """
     if config.classes not in KINDS:
         raise UserError(f"config.data.classes is {config.classes!r}", fix=f"set it to one of {', '.join(KINDS)}")
-    how, invented = computed_map(config.map), prepare.resolve_source(config) == "synthetic"
-    folder = synthetic_release(config.synthetic_clips, config.synthetic_seed) if invented else prepare.data_root(config)[0] / NAME
+    how, is_synthetic = computed_map(config.map), prepare.resolve_source(config) == "synthetic"
+    folder = synthetic_release(config.synthetic_clips, config.synthetic_seed) if is_synthetic else prepare.data_root(config)[0] / NAME
     rows = survey(folder, parse_skipped(config.skip_clips))
     said = [[r.id, r.part, r.box, r.expression, r.valence] for r in rows]
     mark = prepare.fingerprint(folder, sorted({r.path for r in rows}), {"version": VERSION, "map": how, "rows": said})
@@ -75,7 +75,7 @@ def load(config: ConfigDict) -> Dataset:
         say(f"{NAME}: left out: " + ", ".join(f"{n:,} {name}" for name, n in dropped.most_common()))
     ids = np.array([r.id for r in rows])[kept]
     parts = np.array([r.part for r in rows])[kept]
-    return Dataset(chosen(images, kept), labels[kept], ids, ids, names, SYNTHETIC if invented else f"{NAME}@{mark[:12]}", split=parts,
+    return Dataset(chosen(images, kept), labels[kept], ids, ids, names, SYNTHETIC if is_synthetic else f"{NAME}@{mark[:12]}", split=parts,
                    extras={"dataset": parts}, kind="face")
 
 
@@ -210,7 +210,7 @@ def synthetic_release(count: int, seed: int) -> Path:
     """The folder of a synthetic AffectNet of `count` drawn faces (nine in ten Training; none shows contempt), drawn on first use."""
     code = hashlib.sha256(Path(fer_faces.__file__).read_bytes() + Path(__file__).read_bytes()).hexdigest()
     folder = cache_dir() / "synthetic" / f"{NAME}-{count}-{seed}-{code[:8]}" / NAME
-    with prepare.alone(folder.parent):
+    with prepare.exclusive_lock(folder.parent):
         if not folder.exists():
             prepare.remove(folder.parent.glob(f".{NAME}.*"))
             write_synthetic(folder, count, seed)

@@ -32,6 +32,6 @@ def load(config: ConfigDict) -> Dataset:
     skipped = flow_clips.parse_skipped(config.skip_clips)
     if resolve_source(config) == "synthetic":
         folder = samm.synthetic_release(config.synthetic_subjects, config.synthetic_clips, config.synthetic_seed + 1)
-        return action_units.dataset(samm.SAMM, flow_clips.survey(samm.SAMM, folder, config, skipped), config, invented=True)
+        return action_units.dataset(samm.SAMM, flow_clips.survey(samm.SAMM, folder, config, skipped), config, is_synthetic=True)
     release = flow_clips.survey(CASME2, prepare.data_root(config)[0] / CASME2.name, config, skipped)
-    return action_units.dataset(CASME2, release, config, invented=False)
+    return action_units.dataset(CASME2, release, config, is_synthetic=False)

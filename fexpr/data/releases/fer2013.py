@@ -46,14 +46,14 @@ def load(config: ConfigDict) -> Dataset:
     """
     if config.labels not in LABELS:
         raise UserError(f"config.data.labels is {config.labels!r}", fix=f"set it to one of {', '.join(LABELS)}")
-    invented = prepare.resolve_source(config) == "synthetic"
-    if invented:
+    is_synthetic = prepare.resolve_source(config) == "synthetic"
+    if is_synthetic:
         folder = synthetic_release(config.synthetic_clips, config.synthetic_seed)
     else:
         folder = prepare.data_root(config)[0] / NAME
     faces, mark = _prepare(folder, parse_skipped(config.skip_clips))
     parts = np.array([id_.partition("_")[0] for id_ in faces.ids])
-    if not invented:
+    if not is_synthetic:
         _compare_counts(faces.labels, parts)
         _count_copies(faces.images, parts)
     ids, names, soft = np.array(faces.ids), CLASSES, {}
@@ -61,7 +61,7 @@ def load(config: ConfigDict) -> Dataset:
         votes = ferplus.read(folder, faces)
         faces, parts, ids = Faces(faces.images[votes.kept], votes.labels, [], True), parts[votes.kept], ids[votes.kept]
         names, soft, mark = ferplus.CLASSES, {"soft": votes.soft}, prepare.fingerprint(folder, [votes.path], {"images": mark})
-    source = SYNTHETIC if invented else f"{'+'.join(dict.fromkeys((NAME, config.labels)))}@{mark[:12]}"
+    source = SYNTHETIC if is_synthetic else f"{'+'.join(dict.fromkeys((NAME, config.labels)))}@{mark[:12]}"
     images = faces.images
     if computed_map(config.map) != "none":
         images = np.stack([with_map(face, "spectral", None) for face in images[..., 0]])
@@ -72,7 +72,7 @@ def synthetic_release(count: int, seed: int) -> Path:
     """The folder of the synthetic FER2013 of `count` images, drawn on first use, and anew when the code that draws it has changed."""
     code = hashlib.sha256(Path(fer_faces.__file__).read_bytes()).hexdigest()
     folder = cache_dir() / "synthetic" / f"{NAME}-{count}-{seed}-{code[:8]}" / NAME
-    with prepare.alone(folder.parent):
+    with prepare.exclusive_lock(folder.parent):
         if not folder.exists():
             prepare.remove(folder.parent.glob(f".{NAME}.*"))  # what a killed process left
             fer_faces.write_synthetic(folder, "csv", count, seed)

@@ -254,7 +254,7 @@ def _rows(release: Release, folder: Path, size: int) -> Iterator[dict[str, objec
         jobs = {}
         for clip, paths in release.files.items():
             make = partial(_make_map, paths, release.align, release.landmarks.get(clip), size)
-            jobs[clip] = partial(prepare.stored, folder / MAPS / f"{clip}.png", make)
+            jobs[clip] = partial(prepare.cached_png, folder / MAPS / f"{clip}.png", make)
         doing, title, fix = "optical flow", "some frames cannot be used", f"replace these files, or {SKIP}"
     images = prepare.gather(jobs, doing, f"{release.folder}: {title}", fix)
     for row in release.table.to_dict("records"):

@@ -57,22 +57,22 @@ def load(config: ConfigDict) -> Dataset:
         raise UserError(f"config.data.regions is {config.regions!r}", fix=f"set it to one of {', '.join(REGIONS)}")
     if config.regions == "landmarks" and config.image_size % 4:
         raise UserError(f"config.data.image_size is {config.image_size}", fix="regions of landmarks need a size divisible by 4")
-    invented = resolve_source(config) == "synthetic"
-    releases = _synthetic(config) if invented else _on_disk(config)
+    is_synthetic = resolve_source(config) == "synthetic"
+    releases = _synthetic(config) if is_synthetic else _on_disk(config)
     parts = {name: flow_clips.flow_maps(name, release, config.image_size) for name, release in releases.items()}
     tables = pd.concat([release.table.assign(dataset=name) for name, release in releases.items()])
     images, landmarks = (np.concatenate([columns[key] for columns, _ in parts.values()]) for key in ("image", "landmarks"))
     dataset = tables["dataset"].to_numpy(str)
     if config.regions == "landmarks":
         images = regions.join_regions(images, _filled(landmarks, dataset))
-    if not invented:
+    if not is_synthetic:
         _compare_counts(tables)
     files = [release.files[clip][-1].relative_to(release.folder).as_posix() for release in releases.values() for clip in release.files]
     mark = hashlib.sha256("".join(mark for _, mark in parts.values()).encode()).hexdigest()
     return Dataset(
         images, np.array([CLASSES.index(emotion) for emotion in tables["emotion"]], np.int32),
         (tables["dataset"] + "/" + tables["subject"]).to_numpy(str), (tables["dataset"] + "/" + tables["id"]).to_numpy(str), CLASSES,
-        source=SYNTHETIC if invented else f"{'+'.join(parts)}@{mark[:12]}", kind="flow",
+        source=SYNTHETIC if is_synthetic else f"{'+'.join(parts)}@{mark[:12]}", kind="flow",
         extras={"dataset": dataset, "file": np.array(files), **({"landmarks": landmarks} if np.isfinite(landmarks).any() else {})},
     )  # fmt: skip
 

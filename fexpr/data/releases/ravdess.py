@@ -41,8 +41,8 @@ def load(config: ConfigDict) -> Dataset:
     Raises:
       UserError: nothing is there, or something is faulty: all problems at once.
     """
-    invented = prepare.resolve_source(config) == "synthetic"
-    folder = ravdess_clips.release(config, frames=True) if invented else prepare.data_root(config)[0] / "ravdess"
+    is_synthetic = prepare.resolve_source(config) == "synthetic"
+    folder = ravdess_clips.release(config, frames=True) if is_synthetic else prepare.data_root(config)[0] / "ravdess"
     clips = survey(folder, config.layout, parse_skipped(config.skip_clips))
     if clips.unused:
         say(f"ravdess: {clips.unused:,} clips are not 01-01-… (audio-video, speech) and are left out")
@@ -66,7 +66,7 @@ def load(config: ConfigDict) -> Dataset:
     extras = {"video": video, "frame": frame} | _action_units(folder / OPENFACE, video, frame, list(clip)) | _truth(folder, ids)
     frames = Dataset(
         images, np.array([clip[v].label for v in video], np.int32), np.array([clip[v].group for v in video]), np.array(ids), EMOTIONS,
-        SYNTHETIC if invented else f"ravdess@{mark[:12]}", extras=extras, kind="face",
+        SYNTHETIC if is_synthetic else f"ravdess@{mark[:12]}", extras=extras, kind="face",
     )
     count = config.get("clip_frames", 0)  # runs of older versions lack the field
     return as_clips(frames, count) if count else frames

@@ -38,8 +38,8 @@ def load(config: ConfigDict) -> Dataset:
     """
     if config.features not in FEATURES:
         raise UserError(f"config.data.features is {config.features!r}", fix=f"set it to one of {', '.join(FEATURES)}")
-    invented = prepare.resolve_source(config) == "synthetic"
-    folder = ravdess_clips.release(config) if invented else prepare.data_root(config)[0] / "ravdess"
+    is_synthetic = prepare.resolve_source(config) == "synthetic"
+    folder = ravdess_clips.release(config) if is_synthetic else prepare.data_root(config)[0] / "ravdess"
     table, clips = read(folder / TABLE, parse_skipped(config.skip_clips))
     actors = np.array([c.group for c in clips])
     features = per_actor(table[list(FEATURES[config.features])].to_numpy(np.float64), actors, config.per_actor).astype(np.float32)
@@ -47,7 +47,7 @@ def load(config: ConfigDict) -> Dataset:
     mark = prepare.fingerprint(folder, [folder / TABLE], settings)
     return Dataset(
         features[:, None, None, :], np.array([c.label for c in clips], np.int32), actors, np.array([str(c) for c in clips]),
-        EMOTIONS, SYNTHETIC if invented else f"ravdess@{mark[:12]}", kind="features",
+        EMOTIONS, SYNTHETIC if is_synthetic else f"ravdess@{mark[:12]}", kind="features",
     )
 
 

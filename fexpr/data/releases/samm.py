@@ -29,11 +29,11 @@ def load(config: ConfigDict) -> Dataset:
     Raises:
       UserError: anything wrong with config, workbook or files; all problems of a kind at once, before any flow is computed.
     """
-    invented = resolve_source(config) == "synthetic"
+    is_synthetic = resolve_source(config) == "synthetic"
     counts = (config.synthetic_subjects, config.synthetic_clips, config.synthetic_seed)
-    folder = synthetic_release(*counts) if invented else prepare.data_root(config)[0] / SAMM.name
+    folder = synthetic_release(*counts) if is_synthetic else prepare.data_root(config)[0] / SAMM.name
     release = flow_clips.survey(SAMM, folder, config, flow_clips.parse_skipped(config.skip_clips))
-    return action_units.dataset(SAMM, release, config, invented)
+    return action_units.dataset(SAMM, release, config, is_synthetic)
 
 
 def synthetic_release(subjects: int, count: int, seed: int) -> Path:
@@ -41,7 +41,7 @@ def synthetic_release(subjects: int, count: int, seed: int) -> Path:
     code = b"".join(Path(module.__file__).read_bytes() for module in (samm_clips, drawn_face, drawn_portrait, workbook))
     name = "-".join(map(str, (SAMM.name, subjects, count, seed, hashlib.sha256(code).hexdigest()[:8])))
     folder = cache_dir() / "synthetic" / name / SAMM.name
-    with prepare.alone(folder.parent):
+    with prepare.exclusive_lock(folder.parent):
         if not folder.exists():
             prepare.remove(folder.parent.glob(f".{SAMM.name}.*"))  # what a killed process left
             samm_clips.write_samm(folder, subjects, count, seed)

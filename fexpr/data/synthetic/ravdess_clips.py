@@ -69,7 +69,7 @@ def release(config: ConfigDict, frames: bool = False) -> Path:
     plan = (min(config.synthetic_subjects, 24), config.synthetic_clips, config.synthetic_frames, config.synthetic_seed)
     name = "-".join(map(str, ("ravdess" if frames else "ravdess_aus", *plan, code.hexdigest()[:8])))
     folder = run.cache_dir() / "synthetic" / name / "ravdess"
-    with prepare.alone(folder.parent):
+    with prepare.exclusive_lock(folder.parent):
         if not folder.exists():
             prepare.remove(folder.parent.glob(".ravdess.*"))  # what a killed process left
             write(folder, *plan, draw=frames)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from fexpr.evaluate.report.confidence_plots import Picture
-from fexpr.evaluate.scored_rows import Answer
+from fexpr.evaluate.scored_rows import ScoredRows
 
 CLIPS_SHOWN = 6
 ACROSS = 8  # pictures in a row of a grid
@@ -15,7 +15,7 @@ MISTAKES_SHOWN = 3 * ACROSS
 CLASSES_SHOWN = 10
 
 
-def right_and_wrong(answer: Answer, ids: np.ndarray, names: list[str]) -> tuple[list[str], int, list[str]]:
+def right_and_wrong(answer: ScoredRows, ids: np.ndarray, names: list[str]) -> tuple[list[str], int, list[str]]:
     """Ids to draw, how many of them are right ones, and captions. Among equally right clips, those that show more come first."""
     wrong = (answer.presence != answer.decisions).sum(axis=1)
     if not answer.multilabel:
@@ -36,7 +36,7 @@ def right_and_wrong(answer: Answer, ids: np.ndarray, names: list[str]) -> tuple[
     return [str(ids[r]) for r in rows], len(best), [caption(r) for r in rows]
 
 
-def mistakes(answer: Answer, ids: np.ndarray, names: list[str], images: Mapping[str, np.ndarray]) -> list[tuple[str, list[Picture]]]:
+def mistakes(answer: ScoredRows, ids: np.ndarray, names: list[str], images: Mapping[str, np.ndarray]) -> list[tuple[str, list[Picture]]]:
     """Rows of a grid: the mistakes of a one-of-K answer that were made with the highest confidence, highest first."""
     wrong = np.flatnonzero((answer.presence != answer.decisions).any(axis=1) & ~answer.failed())
     order = wrong[np.lexsort((ids[wrong], -answer.scores[wrong].max(axis=1)))][:MISTAKES_SHOWN]
@@ -44,7 +44,8 @@ def mistakes(answer: Answer, ids: np.ndarray, names: list[str], images: Mapping[
     return [("", pictures[i : i + ACROSS]) for i in range(0, len(pictures), ACROSS)]
 
 
-def worst_by_class(answer: Answer, ids: np.ndarray, names: list[str], images: Mapping[str, np.ndarray]) -> list[tuple[str, list[Picture]]]:
+def worst_by_class(answer: ScoredRows, ids: np.ndarray, names: list[str],
+                   images: Mapping[str, np.ndarray]) -> list[tuple[str, list[Picture]]]:  # fmt: skip
     """Rows of a grid, one a class that has test rows (the CLASSES_SHOWN most frequent): its rows with the lowest probability."""
     frequent = np.argsort(-answer.presence.sum(axis=0), kind="stable")[:CLASSES_SHOWN]
     table = []
@@ -56,7 +57,7 @@ def worst_by_class(answer: Answer, ids: np.ndarray, names: list[str], images: Ma
     return table
 
 
-def _picture(answer: Answer, row: int, ids: np.ndarray, names: list[str], images: Mapping[str, np.ndarray]) -> Picture:
+def _picture(answer: ScoredRows, row: int, ids: np.ndarray, names: list[str], images: Mapping[str, np.ndarray]) -> Picture:
     """Captioned with truth and decision, and the probability that each was given."""
     true, said = answer.presence[row].argmax(), answer.decisions[row].argmax()
     p = answer.scores[row]

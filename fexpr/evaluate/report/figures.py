@@ -10,7 +10,7 @@ import numpy as np
 
 from fexpr.evaluate.predictions import rows_of
 from fexpr.evaluate.report import confidence_plots, examples, frame_plots, headline, plots
-from fexpr.evaluate.scored_rows import model_answer, presence_of
+from fexpr.evaluate.scored_rows import model_rows, presence_of
 from fexpr.storage import run
 
 
@@ -131,7 +131,7 @@ def _examples(path, metrics: dict, predictions: dict, names: list[str], images: 
     """Faces of a one-of-K task: the most confident mistakes and each class's worst rows; else the most right and most wrong clips."""
     multilabel = metrics["task"] == "multilabel"
     thresholds = np.array(metrics["thresholds"]["per_trial"]) if multilabel else None
-    answer = model_answer(predictions, metrics["selection"], "test", thresholds)
+    answer = model_rows(predictions, metrics["selection"], "test", thresholds)
     ids = predictions["ids"][rows_of(predictions, metrics["selection"], "test")]
     first = np.sort(np.unique(ids[answer.pools()[0]], return_index=True)[1])  # a clip once, as the first seed's first fold says
     answer, ids = answer.at(first), ids[first]

@@ -21,12 +21,12 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 import fexpr
+from fexpr.errors import Preempted, UserError
 from fexpr.runs import describe, opening, sweep
 from fexpr.runs.initialize import load_initialization
 from fexpr.runs.launchers import ray_table
 from fexpr.runs.spec import RunSpec
 from fexpr.storage import mirror, run
-from fexpr.errors import Preempted, UserError
 from fexpr.terminal import say, terminated
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing of a run is anybody else's business
@@ -139,7 +139,7 @@ def _no_cluster(address: str | None, why: Exception) -> UserError:
 
 
 def _train(waiting: Sequence[Sequence[RunSpec]], workdir: Path, of_sweep: bool, asked: str) -> None:
-    token, root = uuid.uuid4().hex, mirror.shown(workdir.absolute())
+    token, root = uuid.uuid4().hex, mirror.display_path(workdir.absolute())
     run.write_json(workdir / ray_tasks.TOKEN, token)
     data = _Data()
     prepared = [data.of(group[0].config) for group in waiting]

@@ -16,16 +16,16 @@ from pathlib import Path
 
 import ray
 
-from fexpr.runs import opening, sweep, train_run
-from fexpr.runs.build import build_engine
-from fexpr.runs.loop import Loop
-from fexpr.runs.spec import RunSpec
-from fexpr.runs.initialize import Initialization
 from fexpr import terminal
-from fexpr.storage import mirror, run
 from fexpr.data.dataset import Dataset
 from fexpr.data.splits.protocols import Fold
 from fexpr.errors import UserError
+from fexpr.runs import opening, sweep, train_run
+from fexpr.runs.build import build_engine
+from fexpr.runs.initialize import Initialization
+from fexpr.runs.loop import Loop
+from fexpr.runs.spec import RunSpec
+from fexpr.storage import mirror, run
 from fexpr.train import devices
 
 TOKEN = ".ray.json"  # in the run directory: written by launch.py, looked for by the workers

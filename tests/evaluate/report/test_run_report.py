@@ -15,7 +15,7 @@ from fexpr.evaluate import clip_rules, evaluate
 from fexpr.evaluate.report import examples, headline
 from fexpr.evaluate.report.headline import print_headline, verdict
 from fexpr.evaluate.report.run_report import write_page
-from fexpr.evaluate.scored_rows import model_answer
+from fexpr.evaluate.scored_rows import model_rows
 from fexpr.storage import run
 from tests.evaluate.predictions import FER_CLASSES, multiclass, multilabel, pictures
 
@@ -226,7 +226,7 @@ def test_report_on_pictures(tmp_path):
 
 def test_grids_show_the_most_confident_mistakes_and_the_worst_of_each_class():
     predictions = pictures()
-    answer = model_answer(predictions | {"trial_seed": np.zeros(1, int)}, "last", "test", None)
+    answer = model_rows(predictions | {"trial_seed": np.zeros(1, int)}, "last", "test", None)
     rows = (predictions["selection"] == "last") & (predictions["split"] == "test")
     ids, labels = predictions["ids"][rows], predictions["labels"][rows]
     images = {i: np.zeros((1, 1, 1), np.uint8) for i in ids.tolist()}

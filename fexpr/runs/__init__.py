@@ -1,0 +1,1 @@
+"""A run from config to finished directory: data, engine, training loop, results; sweeps, status, launchers."""

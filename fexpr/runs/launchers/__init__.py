@@ -1,0 +1,1 @@
+"""Where the programs of a run are trained: Ray tasks, SLURM jobs."""

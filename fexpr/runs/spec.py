@@ -1,0 +1,31 @@
+"""What is to be run: a config and the directory that its run goes to; and the names of the experiments."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from fexpr.storage import run
+
+OF_TRIALS = ("fit", "cross_validate")  # whose runs are trials of one program: what --sweep and --dry_run are for
+STUDIES = ("filter_frames", "iterate_filtering")  # stages in a folder, each a run directory
+LABORATORIES = ("lab_circles", "lab_digits")  # bring their own data
+EXPERIMENTS = (*OF_TRIALS, "svm", "compare_classifiers", *STUDIES, *LABORATORIES)  # the keys of experiments.EXPERIMENTS
+VALUES = ("seed", "optimizer.learning_rate", "optimizer.weight_decay", "train.label_smoothing", "train.class_weights",
+          "train.class_weights_max")  # fields that are arrays in the program: trials that differ in them need no other
+
+
+@dataclasses.dataclass(frozen=True)
+class RunSpec:
+    """A config and where its run goes. `command`: words of the command line that config.json names; None: this process's own."""
+
+    config: ConfigDict
+    workdir: Path
+    command: Sequence[str] | None = None
+
+    @property
+    def finished(self) -> bool:
+        return (self.workdir / run.PREDICTIONS).exists()

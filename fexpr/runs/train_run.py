@@ -1,0 +1,103 @@
+"""The runs of one program, from their configs to finished run directories without reports: engine, training, what is saved.
+
+Every run has one program; the runs of a sweep that differ in values only share one. A program's own checkpoints lie in a folder, of a
+single run its run directory.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from fexpr.data.dataset import Dataset
+from fexpr.data.splits.protocols import Fold
+from fexpr.runs import attention, describe, opening, results
+from fexpr.runs.build import build_engine
+from fexpr.runs.initialize import Initialization, load_initialization
+from fexpr.runs.loop import Loop
+from fexpr.runs.spec import RunSpec
+from fexpr.storage import mirror, run
+from fexpr.terminal import event, progress, terminated
+from fexpr.train import checkpoint, distributed, resources
+from fexpr.train.state import State, evaluated
+from fexpr.train.trials import Engine
+
+
+def train(specs: Sequence[RunSpec], dataset: Dataset, folds: Sequence[Fold], folder: Path, *,
+          start: Initialization | None = None, variables: Any = None, watch: Callable | None = None) -> Engine:
+    """Trains these runs to the end, or on to the end; nothing where all are finished, but that they are of these configs and data.
+
+    Every run gets its variables (`last`, `best_val`), then its predictions.npz. What is saved is the whole network, also where its trunk
+    was frozen. Few calls lie between here and the gradient: `Engine.compile` traces `step.advance`, which takes it.
+
+    Args:
+      folder: where the program's checkpoints lie while it is trained.
+      start: what all trials begin with; None: what `config.init` names, if anything.
+      variables: by trial, that training begins with, in the place of the engine's own; a tree of arrays [T, ...] like the model's.
+      watch: as of Loop.
+
+    Returns:
+      The engine; compiled, unless all runs were finished.
+
+    Raises:
+      UserError: whatever the user can mend: config, run directory, a full disk; every trial's loss is not finite.
+      Preempted: SIGTERM came; the state is saved.
+    """
+    began = time.monotonic()
+    finished = distributed.broadcast_from_main(all(spec.finished for spec in specs))
+    if start is None and not finished:
+        start = load_initialization(specs[0].config, dataset, folds)
+    engine = build_engine(specs, dataset, folds, start)
+    infos = open_runs(specs, dataset, folds, engine, start)
+    describe.say_program(specs, folds, engine, start)
+    if not finished:
+        with terminated() as stop:
+            with progress("compiling", 1) as advance:
+                engine.compile()
+                advance()
+            state = Loop(specs, engine, folder, stop, variables, watch).run()
+        distributed.run_on_main_process(lambda: save(specs, dataset, folds, engine, state, folder, start))
+        distributed.run_on_main_process(lambda: finish_runs(specs, infos, (time.monotonic() - began) / len(specs), folder, engine))
+    return engine
+
+
+def open_runs(specs: Sequence[RunSpec], dataset: Dataset, folds: Sequence[Fold], engine: Engine,
+              start: Initialization | None) -> list[dict]:
+    """What config.json holds of each; errors as of opening.open_run."""
+    facts = describe.describe(specs[0].config, dataset, folds, engine, start)
+    return distributed.run_on_main_process(lambda: [opening.open_run(spec, **facts) for spec in specs])
+
+
+def save(specs: Sequence[RunSpec], dataset: Dataset, folds: Sequence[Fold], engine: Engine, state: State, folder: Path,
+         start: Initialization | None) -> None:
+    """Leaves the variables and predictions.npz of every run, out of the final state of all trials."""
+    share = len(engine.specs) // len(specs)
+    for i, spec in enumerate(specs):
+        mine = slice(i * share, (i + 1) * share)
+        part = jax.tree.map(lambda x, mine=mine: x[mine], state)
+        # with what an image is normalised by, so that a checkpoint is all that predicting needs
+        scaling = {"input": {"mean": engine.trials.mean[mine], "std": engine.trials.std[mine]}}
+        kept = {"last": {**evaluated(part), **scaling}, "best_val": {**part.best_variables, **scaling}}
+        kept = {name: start.whole(variables, share) for name, variables in kept.items()} if start else kept
+        if spec.config.log.variables:
+            for name, variables in kept.items():
+                checkpoint.save_variables(spec.workdir, name, variables)
+        attention.write(spec.config, spec.workdir, dataset, folds, kept[spec.config.train.selection])
+        found = results.predictions(dataset, folds, engine, mine, part)
+        run.write_arrays(spec.workdir / run.PREDICTIONS, found)  # last of a run: its presence says that training is done
+    mirror.remove(folder / run.CHECKPOINTS / checkpoint.RESUME)  # nothing is left to resume
+
+
+def finish_runs(specs: Sequence[RunSpec], infos: Sequence[dict], seconds: float, folder: Path, engine: Engine | None = None) -> None:
+    """Removes what only training needed, and adds to each config.json what is known only after it: how long each run took, and what of
+    the machine, if it was this one's `engine`."""
+    if all(folder != spec.workdir for spec in specs):
+        mirror.remove(folder)
+    used = {"wall_seconds": round(seconds, 1)} | ({"resources": resources.of_program(engine)} if engine else {})
+    for spec, info in zip(specs, infos, strict=True):
+        run.write_json(spec.workdir / run.CONFIG, info | used)
+        event("finished", run=str(spec.workdir), **used)
