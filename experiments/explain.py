@@ -31,7 +31,7 @@ from fexpr.models import layers
 from fexpr.recognizer import Network, Recognizer, in_batches
 from fexpr.runs import load_data
 from fexpr.storage import mirror, run
-from fexpr.storage.addresses import place
+from fexpr.storage.addresses import path_or_url
 from fexpr.train import devices
 
 PATCH, STRIDE = 8, 4  # pixels, of the patch that hides a part of the image
@@ -146,7 +146,7 @@ def parser() -> argparse.ArgumentParser:
         "  python -m experiments.explain runs/cnn_simple_fer2013 --image Training_7 --image PublicTest_28710 --class happy\n"
         "  python -m experiments.explain runs/htnet_samm --class AU12",
     )
-    p.add_argument("run_dir", type=place, help="run directory of a finished run of fit or cross_validate, or its address")
+    p.add_argument("run_dir", type=path_or_url, help="run directory of a finished run of fit or cross_validate, or its address")
     p.add_argument("--image", action="append", default=[], metavar="ID", help="id of a row of the data, may be given several times; "
                    "default: of the test rows the one that the network was surest of and right, and the one where it was wrong")
     p.add_argument("--class", dest="class_name", metavar="NAME", help="class whose score is explained; default: the one that the network "

@@ -151,11 +151,11 @@ def filtered(text: str, fold: Fold, mask: np.ndarray, dataset: Dataset) -> Fold:
     return Fold(fold.name, fold.train[mask], fold.val, fold.test, dataset.groups)
 
 
-def stage(config: ConfigDict, name: str, workdir: Path, dataset: Dataset, folds: Sequence[Fold], carried: Any = None) -> np.ndarray:
+def stage(config: ConfigDict, name: str, workdir: Path, dataset: Dataset, folds: Sequence[Fold], initial_variables: Any = None) -> np.ndarray:
     """Trains, reports and judges one stage under `workdir`/`name`, as far as it is not finished.
 
     Args:
-      carried: variables by trial to begin with (`weights`), in the place of what config.init gives.
+      initial_variables: variables by trial to begin with (`weights`), in the place of what config.init gives.
 
     Returns:
       Posteriors [T, N, K].
@@ -167,7 +167,7 @@ def stage(config: ConfigDict, name: str, workdir: Path, dataset: Dataset, folds:
     if not spec.finished or not (folder / run.METRICS).exists():
         folder.mkdir(parents=True, exist_ok=True)
         say(f"\nstage      {name}: {sum(len(f.train) for f in folds):,} training frames over {len(folds)} folds")
-        train([spec], dataset, folds, folder, variables=carried)
+        train([spec], dataset, folds, folder, variables=initial_variables)
         results.report(own, dataset, folder, quiet=True)
     else:
         say(f"\nstage      {name}: finished already")

@@ -25,15 +25,15 @@ from fexpr.evaluate import clip_rules, evaluate, fusion
 from fexpr.evaluate.report.headline import print_headline
 from fexpr.evaluate.report.run_report import write_page
 from fexpr.storage import mirror, run
-from fexpr.storage.addresses import place
+from fexpr.storage.addresses import path_or_url
 from fexpr.terminal import say
 
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="python -m experiments.fuse", description=__doc__,
                                 formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("runs", nargs="+", type=place, metavar="RUN", help="run directories of finished runs, or their addresses")
-    p.add_argument("--out", required=True, type=place, metavar="DIR", help="where predictions.npz, metrics.json and the report go")
+    p.add_argument("runs", nargs="+", type=path_or_url, metavar="RUN", help="run directories of finished runs, or their addresses")
+    p.add_argument("--out", required=True, type=path_or_url, metavar="DIR", help="where predictions.npz, metrics.json and the report go")
     p.add_argument("--rule", choices=fusion.RULES, default="mean", help="of posteriors, arithmetic or geometric (default: mean)")
     p.add_argument("--choose", choices=fusion.CHOICES, default="", help="take, in each fold, the one run that is best by this on the "
                    "fold's validation rows, instead of fusing the runs")

@@ -34,10 +34,10 @@ def iterate_filtering(config: ConfigDict, workdir: Path) -> None:
     for number, name in enumerate(config.filter.stages, 1):
         masks = [filtering.masks(name, dataset, fold, judged[i], given) for i, fold in enumerate(folds)]
         less = [filtering.filtered(name, fold, mask, dataset) for fold, (mask, _) in zip(folds, masks, strict=True)]
-        carried = filtering.weights(workdir / before.replace("=", "_"), len(folds)) if config.filter.weights == "carry" else None
+        initial_variables = filtering.weights(workdir / before.replace("=", "_"), len(folds)) if config.filter.weights == "carry" else None
         label = f"{number}_{name}"  # a filter may come twice
         keeps.append(describe_filter(label, dataset, folds, masks))
-        judged = filtering.stage(config, label, workdir, dataset, less, carried)
+        judged = filtering.stage(config, label, workdir, dataset, less, initial_variables)
         rows.append(describe_stage(config, label, workdir, dataset, folds, less, judged))
         before = label
     page = write_study(config, workdir, dataset, folds, rows, first, keeps)

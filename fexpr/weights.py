@@ -20,7 +20,7 @@ from fexpr import terminal
 from fexpr.errors import UserError
 from fexpr.models.weights import files, layouts
 from fexpr.storage import run
-from fexpr.storage.addresses import place
+from fexpr.storage.addresses import path_or_url
 from fexpr.terminal import say
 
 
@@ -81,7 +81,7 @@ def parser() -> argparse.ArgumentParser:
     one = commands.add_parser("inspect", help="what a file of weights, or a run directory, holds")
     one.add_argument("path", metavar="FILE", type=Path)
     two = commands.add_parser("export", help="a run's network as safetensors")
-    two.add_argument("run", metavar="RUN", type=place)
+    two.add_argument("run", metavar="RUN", type=path_or_url)
     two.add_argument("path", metavar="FILE", type=Path)
     two.add_argument("--layout", choices=("fexpr", "pytorch"), default="fexpr")
     two.add_argument("--trial", type=int, default=0, help="fold x seed, numbered as in predictions.npz")

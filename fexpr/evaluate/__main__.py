@@ -25,7 +25,7 @@ from fexpr.evaluate.report.headline import print_headline
 from fexpr.evaluate.report.paired_report import print_paired, unique_names, write_paired
 from fexpr.evaluate.report.run_report import write_page
 from fexpr.storage import mirror, run
-from fexpr.storage.addresses import is_address, place
+from fexpr.storage.addresses import is_address, path_or_url
 
 READ = (run.CONFIG, run.PREDICTIONS, run.METRICS)  # of a run at an address
 
@@ -42,9 +42,11 @@ def parser() -> argparse.ArgumentParser:
         "  python -m fexpr.evaluate predictions.npz --labels angry,disgust,fear,happy,sad,surprise,neutral --out report\n"
         "  python -m fexpr.evaluate runs/ststnet_megc2019 runs/htnet_megc2019",
     )
-    p.add_argument("predictions", type=place, nargs="+", help="an .npz, a CSV or a run directory, or the address of one; several: compared")
-    p.add_argument("--val", type=place, metavar="FILE", help="validation predictions, laid out alike, to fit the calibration maps on")
-    p.add_argument("--out", type=place, metavar="DIR", help="where to write (default: <name>_report, or comparison, beside the first; "
+    p.add_argument("predictions", type=path_or_url, nargs="+",
+                   help="an .npz, a CSV or a run directory, or the address of one; several: compared")
+    p.add_argument("--val", type=path_or_url, metavar="FILE", help="validation predictions, laid out alike, to fit the calibration maps on")
+    p.add_argument("--out", type=path_or_url, metavar="DIR",
+                   help="where to write (default: <name>_report, or comparison, beside the first; "
                    "here, if that is an address)")
     p.add_argument("--labels", metavar="NAMES", help="class names in the order of the columns, separated by commas")
     p.add_argument("--selection", choices=("last", "best_val"), help="of a run: the epoch (default: its own; of an .npz best_val)")

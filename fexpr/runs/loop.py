@@ -27,16 +27,16 @@ class Loop:
 
     Args:
       engine: compiled. stop: whether to save and stop, as SIGTERM asks for.
-      carried: variables by trial that training begins with, in the place of the engine's own.
+      initial_variables: variables by trial that training begins with, in the place of the engine's own.
       watch: called with chunk, epochs done, and a note, after every epoch.
     """
 
-    def __init__(self, points: Sequence[RunSpec], engine: Engine, program_dir: Path,
-                 stop: Callable[[], bool] = lambda: False, carried: Any = None,
+    def __init__(self, specs: Sequence[RunSpec], engine: Engine, folder: Path,
+                 stop: Callable[[], bool] = lambda: False, initial_variables: Any = None,
                  watch: Callable[[int, float, str], None] | None = None):
-        self.points, self.engine, self.config = points, engine, points[0].config
-        self.terminated, self.carried, self.watch = stop, carried, watch or (lambda *_: None)
-        self.epochs, self.program_dir = self.config.train.epochs, program_dir
+        self.specs, self.engine, self.config = specs, engine, specs[0].config
+        self.terminated, self.initial_variables, self.watch = stop, initial_variables, watch or (lambda *_: None)
+        self.epochs, self.folder = self.config.train.epochs, folder
 
     def run(self) -> State:
         """The final state of all trials, on the host, without what only training needs."""
@@ -80,12 +80,12 @@ class Loop:
         trials = range(0, len(self.engine.specs), size)
         parts = [self._kept_of(i, size).restore_done(_kept(self.engine.abstract(len(self.engine.trials_of(i, size)))))
                  for i in range(len(trials))]
-        for point in self.points:
+        for point in self.specs:
             History(point.workdir, lambda row: True)
         return jax.tree.map(lambda *parts: np.concatenate(parts), *parts)
 
     def _kept_of(self, chunk: int, size: int) -> checkpoint.Checkpoints:
-        return checkpoint.Checkpoints(self.program_dir, self.engine.trials_of(chunk, size))
+        return checkpoint.Checkpoints(self.folder, self.engine.trials_of(chunk, size))
 
     @property
     def _units(self) -> int:
@@ -108,7 +108,7 @@ class Loop:
         def keep(row):
             return row.get("chunk", 0) in starts and row["epoch"] <= starts[row.get("chunk", 0)] // self._units
 
-        written = self.points if distributed.is_main_process() else ()
+        written = self.specs if distributed.is_main_process() else ()
         self.histories = [History(p.workdir, keep, only) for p in written]
         self.writers = [Writers(p.workdir, p.config.log.tensorboard, p.config.log.wandb, p.config.to_dict()) for p in written]
 
@@ -161,22 +161,22 @@ class Loop:
 
     def _traced(self, wanted: bool) -> contextlib.AbstractContextManager:
         on = wanted and self.config.log.profile and distributed.is_main_process()
-        return jax.profiler.trace(str(self.points[0].workdir / "profile")) if on else contextlib.nullcontext()
+        return jax.profiler.trace(str(self.specs[0].workdir / "profile")) if on else contextlib.nullcontext()
 
     def _fresh(self, chunk: int) -> State:
         """The chunk's states before the first step."""
         state = self.engine.init()
-        if self.carried is None:
+        if self.initial_variables is None:
             return state
         first = chunk * self.engine.plan.size
-        given = jax.tree.map(lambda x: x[first : first + self.engine.plan.size], self.carried)
+        given = jax.tree.map(lambda x: x[first : first + self.engine.plan.size], self.initial_variables)
         host = self.engine.to_host(state)
         average = given if jax.tree.leaves(host.average) else host.average
         return self.engine.to_devices(host._replace(variables=given, best_variables=given, average=average))
 
     def _record(self, chunk: int, epoch: int, scalars: dict[str, np.ndarray], seconds: float, used: dict[str, float]) -> str:
-        """One line of metrics.jsonl for every point that has trials in this chunk; returns the note for the bar."""
-        first, share = chunk * self.engine.plan.size, len(self.engine.specs) // len(self.points)
+        """One line of metrics.jsonl for every run that has trials in this chunk; returns the note for the bar."""
+        first, share = chunk * self.engine.plan.size, len(self.engine.specs) // len(self.specs)
         owner = (first + np.arange(len(scalars["ran"]))) // share
         row = {}
         for i in np.unique(owner[scalars["ran"]]):
@@ -197,7 +197,7 @@ class Loop:
     def _stop_if_all_failed(self, failed_step: np.ndarray, epoch: int) -> None:
         if (failed_step != NEVER).all():
             event("diverged", epoch=epoch, step=int(failed_step.max()))
-            rates = sorted({p.config.optimizer.learning_rate for p in self.points})
+            rates = sorted({p.config.optimizer.learning_rate for p in self.specs})
             raise UserError(
                 f"training diverged: loss or gradient is not finite at epoch {epoch}, optimiser step {failed_step.max()}",
                 fix=f"lower optimizer.learning_rate (now {', '.join(f'{r:g}' for r in rates)}) or set optimizer.clip_norm=1.0, "

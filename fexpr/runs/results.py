@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from fexpr.data.dataset import Dataset, Pictures
 from fexpr.data.splits.protocols import Fold
 from fexpr.evaluate import clip_rules, evaluate
+from fexpr.evaluate.predictions import SELECTIONS
 from fexpr.evaluate.report.headline import print_headline
 from fexpr.evaluate.report.run_report import write_page
 from fexpr.storage import mirror, run
@@ -18,11 +19,9 @@ from fexpr.terminal import say
 from fexpr.train.state import NEVER, State
 from fexpr.train.trials import Engine
 
-SELECTIONS = ("last", "best_val", "oracle")
-
 
 def predictions(dataset: Dataset, folds: Sequence[Fold], engine: Engine, which: slice, state: State) -> dict[str, np.ndarray]:
-    """The arrays of predictions.npz (DESIGN.md, contracts): every validation and test row of every trial under every selection.
+    """The arrays of predictions.npz (docs/design.md): every validation and test row of every trial under every selection.
 
     Args:
       which: the trials of the engine that are meant; `state` holds just these, on the host.
@@ -49,7 +48,7 @@ def predictions(dataset: Dataset, folds: Sequence[Fold], engine: Engine, which: 
 
 def contract(dataset: Dataset, folds: Sequence[Fold], trial_fold: Sequence[int], trial_seed: Sequence[int], train: Sequence[np.ndarray],
              parts: Sequence[tuple]) -> dict[str, np.ndarray]:
-    """The arrays of predictions.npz (DESIGN.md, contracts), none of them failed.
+    """The arrays of predictions.npz (docs/design.md), none of them failed.
 
     Args:
       trial_fold, trial_seed, train: fold, seed and training rows of each trial.

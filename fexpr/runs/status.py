@@ -23,7 +23,7 @@ from fexpr.errors import UserError
 from fexpr.evaluate.report.headline import in_words, print_table
 from fexpr.evaluate.report.run_report import duration, memory
 from fexpr.storage import mirror, run
-from fexpr.storage.addresses import place
+from fexpr.storage.addresses import path_or_url
 
 SILENT_EPOCHS, SILENT_SECONDS = 5, 120  # nothing written for longer than both: nobody seems to be training
 
@@ -140,7 +140,8 @@ def show(where: Path | str) -> None:
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="python -m experiments.status", description="How far the runs at or below a folder are: epochs, time "
                                 "left, losses, results. Also while they train.")
-    p.add_argument("folder", type=place, nargs="?", default=Path("runs"), help="a run, a sweep, or a folder of them, or the address of one "
+    p.add_argument("folder", type=path_or_url, nargs="?", default=Path("runs"),
+                   help="a run, a sweep, or a folder of them, or the address of one "
                    "(default: runs)")
     return p
 

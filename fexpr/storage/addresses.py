@@ -26,7 +26,7 @@ def is_address(place: Path | str) -> bool:
     return isinstance(place, str) and "://" in place
 
 
-def place(text: str) -> Path | str:
+def path_or_url(text: str) -> Path | str:
     """What a command line names: an address as it stands, else a path."""
     return text if is_address(text) else Path(text)
 
@@ -46,7 +46,7 @@ class Store:
         self.address, self.failed = address.rstrip("/"), False
         if "://" not in self.address:
             raise UserError(f"{address} names nothing", fix="name one, as s3://bucket/runs/first")
-        with self._said("open"):
+        with self._wrap_errors("open"):
             import fsspec  # a quarter of a second, for addresses alone
 
             self._files, root = fsspec.core.url_to_fs(self.address)
@@ -55,7 +55,7 @@ class Store:
     def names(self, below: str = "") -> dict[str, float | None]:
         """Every file below a name, and when it was changed, in seconds of the epoch, as far as that is known; empty where there is none."""
         root = self._path(below)
-        with self._said("open"):
+        with self._wrap_errors("open"):
             self._files.invalidate_cache()
             if self.address.partition("://")[0] in WEB and not self._files.isdir(root):
                 return {"": None} if self._files.isfile(root) else {}
@@ -75,7 +75,7 @@ class Store:
           Gone: one is not there any more.
         """
         local = {name: target / name if name else target for name in names}
-        with self._said("read"):
+        with self._wrap_errors("read"):
             for folder in {path.parent for path in local.values()}:
                 folder.mkdir(parents=True, exist_ok=True)
             if names:
@@ -85,12 +85,12 @@ class Store:
                 os.utime(local[name], (modified, modified))
 
     def put(self, files: Mapping[str, Path]) -> None:
-        with self._said("write"):
+        with self._wrap_errors("write"):
             if files:
                 self._files.put([os.fspath(path) for path in files.values()], [self._path(name) for name in files])
 
     def delete(self, names: Sequence[str]) -> None:
-        with self._said("write"), contextlib.suppress(FileNotFoundError):
+        with self._wrap_errors("write"), contextlib.suppress(FileNotFoundError):
             if names:
                 self._files.rm([self._path(name) for name in names])
 
@@ -98,7 +98,7 @@ class Store:
         return f"{self._root}/{name}" if name and name != "." else self._root
 
     @contextlib.contextmanager
-    def _said(self, doing: str) -> Iterator[None]:
+    def _wrap_errors(self, doing: str) -> Iterator[None]:
         try:
             yield
         except Exception as e:  # every file system has exceptions of its own, and few are OSErrors

@@ -1,4 +1,4 @@
-"""The run directory and the cache: names, formats, atomic writes. What users script against (DESIGN.md, contracts).
+"""The run directory and the cache: names, formats, atomic writes. What users script against (docs/design.md).
 
 A run directory holds `config.json`, `metrics.jsonl`, `predictions.npz`, `metrics.json`, `report.html`, `figures/`,
 `checkpoints/` and `log.jsonl`. Every file is written under a temporary name and renamed, so that a kill at any instant

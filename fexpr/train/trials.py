@@ -256,7 +256,7 @@ def bytes_of(program: jax.stages.Compiled) -> int:
 
 
 def stack(specs: Sequence[TrialSpec], images: np.ndarray, labels: np.ndarray, classes: int, normalize: str) -> Trial:
-    """Index tables, masks, and the statistics of each trial's own training rows (DESIGN.md rule 2), as NumPy arrays [T, ...]."""
+    """Index tables, masks, and the statistics of each trial's own training rows (docs/design.md, rule 2), as NumPy arrays [T, ...]."""
     n = max(len(s.train) for s in specs)
     m = max(len(s.val) + len(s.test) for s in specs)
 

@@ -121,8 +121,8 @@ def test_rows_that_the_first_network_saw_must_not_test_the_second(source):
     with pytest.raises(UserError, match=r"2 of \d+ test images here were in the training or validation rows") as error:
         initialize.load_initialization(config, dataset, [leaking])
     assert dataset.ids[fold.train[0]] in error.value.text()
+    swapped = dataclasses.replace(fold, groups=dataset.groups, test=fold.val[:1], val=fold.val[1:])
     with pytest.raises(UserError, match="1 of"):
-        swapped = dataclasses.replace(fold, groups=dataset.groups, test=fold.val[:1], val=fold.val[1:])
         initialize.load_initialization(config, dataset, [swapped])
 
 

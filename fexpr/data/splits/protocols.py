@@ -29,7 +29,7 @@ class Fold:
     """Row numbers of one split: `train` to fit, `val` (taken from the training groups) to select, `test` to report.
 
     Raises:
-      ValueError: a row or a group stands on two sides (DESIGN.md rule 4), or a side is empty.
+      ValueError: a row or a group stands on two sides (docs/design.md, rule 4), or a side is empty.
     """
 
     name: str
