@@ -38,7 +38,7 @@ def describe() -> str:
     lines = ["Configs:"]
     for path in sorted(Path(__file__).parent.glob("*.py")):
         source = path.read_text(encoding="utf-8")
-        if "def get_config(" in source:
+        if path.stem != "base" and "def get_config(" in source:
             text = ast.get_docstring(ast.parse(source)) or ""
             lines.append(f"  {'configs/' + path.name:<34}{text.partition(chr(10))[0]}")
     return "\n".join([*lines, "", describe_fields()])

@@ -151,7 +151,8 @@ def filtered(text: str, fold: Fold, mask: np.ndarray, dataset: Dataset) -> Fold:
     return Fold(fold.name, fold.train[mask], fold.val, fold.test, dataset.groups)
 
 
-def stage(config: ConfigDict, name: str, workdir: Path, dataset: Dataset, folds: Sequence[Fold], initial_variables: Any = None) -> np.ndarray:
+def stage(config: ConfigDict, name: str, workdir: Path, dataset: Dataset, folds: Sequence[Fold],
+          initial_variables: Any = None) -> np.ndarray:  # fmt: skip
     """Trains, reports and judges one stage under `workdir`/`name`, as far as it is not finished.
 
     Args:

@@ -1,6 +1,6 @@
 """From saved predictions to metrics.json: every figure with its interval, beside the predictors that never look at the image.
 
-One structure serves both kinds of task (answers.py). The rows that all folds of one seed test are one pool, as MEGC2019 asks: counts
+One structure serves both kinds of task (scored_rows.py). The rows that all folds of one seed test are one pool, as MEGC2019 asks: counts
 are added up over folds before any ratio is taken. A figure is the mean over seeds of its value on each seed's pool.
 """
 
@@ -37,7 +37,7 @@ def evaluate(
 
     With several seeds `value` is the mean over seeds of the value on each seed's pool, `seeds` (in the order of the key `seeds` of
     the result) and `seed_std` stand beside it, and the interval resamples subjects, the same ones for all seeds. Rows of a failed
-    trial count as wrong (answers.py). `per_group` and `confusion` are means over seeds.
+    trial count as wrong (scored_rows.py). `per_group` and `confusion` are means over seeds.
 
     One-of-K tasks also have `calibration` and `selective` (calibration_report.py), and on FER2013 `kaggle` (kaggle.py). `datasets` names
     what the rows of each split come from. Where every group is a single row, `per_group` is empty: it would repeat the predictions.

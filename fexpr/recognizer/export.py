@@ -13,7 +13,6 @@ import dataclasses
 import importlib.util
 import logging
 import os
-import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -223,8 +222,3 @@ def main(argv: Sequence[str] | None = None) -> int:
             terminal.say(f"{name:<22} {content}")
 
     return terminal.exit_code(work)
-
-
-if __name__ == "__main__":
-    terminal.quiet()
-    sys.exit(main())

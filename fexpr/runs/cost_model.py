@@ -1,6 +1,6 @@
 """A model of what a protocol costs: wall time, memory of a device, bytes moved; on other numbers of devices too. docs/scale.md explains it.
 
-Nothing here runs anything: `Work` is what a program has to do, `Measured` what a few of its steps took on one machine (calibrate.py),
+Nothing here runs anything: `Work` is what a program has to do, `Measured` what a few of its steps took on one machine (step_timing.py),
 `Machine` what it is to run on. Seconds and bytes throughout.
 """
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -149,7 +148,3 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     return terminal.exit_code(lambda: show(args.folder))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -218,7 +218,7 @@ def synthetic_release(count: int, seed: int) -> Path:
 
 
 def write_synthetic(folder: Path, count: int, seed: int = 0) -> None:
-    """Draws FER2013's seven expressions (synthetic_fer.py) in AffectNet's folder layout, with valences to match."""
+    """Draws FER2013's seven expressions (fer_faces.py) in AffectNet's folder layout, with valences to match."""
     ids = np.array([6, 5, 4, 1, 2, 3, 0])  # of FER2013's angry, disgust, fear, happy, sad, surprise, neutral
     typical = np.array([0.0, 0.7, -0.6, 0.1, -0.5, -0.6, -0.5])  # by AffectNet's id
     labels, _ = fer_faces.plan(count, seed)

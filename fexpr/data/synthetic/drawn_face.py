@@ -1,4 +1,4 @@
-"""A drawn face's measures and how action units move it; synthetic_portrait.py paints it, the synthetic releases are made of it.
+"""A drawn face's measures and how action units move it; drawn_portrait.py paints it, the synthetic releases are made of it.
 
 Everything is said in face units: the origin lies between the eyes, x runs to the image's right, y runs down, and 92 units
 separate the eyes, as pixels do on an aligned 224x224 face. A `Face` places them in the frame. Subject's left is image right.

@@ -1,4 +1,4 @@
-"""The picture of a drawn face (synthetic_face.py): a height field under one lamp, with painted lips, brows, hair and skin texture.
+"""The picture of a drawn face (drawn_face.py): a height field under one lamp, with painted lips, brows, hair and skin texture.
 
 It is rendered once per subject, with shut lids; a frame is that image warped by a field of displacement, darkened where skin folds, with
 the eyeballs painted where the lids are open.

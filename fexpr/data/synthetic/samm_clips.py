@@ -2,7 +2,7 @@
 
 It is there to exercise the whole raw path, not to stand for real results. It is honest in that subjects differ in face, look,
 place, noise and way of moving, heads drift, some clips hold a blink, coders leave out or misjudge things, and rare action
-units stay rare; it is learnable in that the motion from onset to apex follows from the coded action units (synthetic_face.py).
+units stay rare; it is learnable in that the motion from onset to apex follows from the coded action units (drawn_face.py).
 """
 
 from __future__ import annotations
