@@ -26,7 +26,7 @@ class DeepEmotion(nn.Module):
     is the second channel of the images: a saliency map ('saliency'), or a mask of facial landmarks, soft or dilated ('landmarks':
     the same network under another name). It is scaled to -1 … 1 like the image. The first affine map is the identity.
 
-    Outputs are those of the published PyTorch code in evaluation, to float32 rounding (weights interchange: weights/deep_emotion_layout.py).
+    Outputs are those of the published PyTorch code in evaluation, to float32 rounding (weights: weights/deep_emotion_layout.py).
     In training that code has `F.dropout(x, self.training)`, that is a rate of one: everything dropped. Here the rate is the 0.5 that was
     meant. PyTorch's initial values. 66,928 parameters with 8 classes, 66,877 with 7, 66,673 with 3; 23,120 fewer in the baseline.
 

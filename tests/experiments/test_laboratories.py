@@ -13,7 +13,7 @@ from configs import lab_circles, lab_digits
 from experiments.laboratories import circles, lab_report, moved_digits
 from fexpr import models
 from fexpr.data.releases import digits
-from fexpr.runs import results
+from fexpr.runs import results, train_run
 from fexpr.storage import run
 
 
@@ -104,7 +104,7 @@ def test_digits_leaves_its_files_and_says_which_data(few, config, tmp_path, caps
         assert (workdir / name / run.REPORT).exists()
     assert metrics["networks"]["dense"]["accuracy"]["mean"] > metrics["networks"]["dense"]["by_shift"]["4"]["mean"]
 
-    monkeypatch.setattr(moved_digits.program, "train", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(train_run, "Loop", lambda *_: pytest.fail("trained again"))
     moved_digits.digits(config, workdir)
     assert run.read_json(workdir / run.METRICS) == metrics
 
