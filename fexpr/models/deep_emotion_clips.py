@@ -72,10 +72,10 @@ class DeepEmotionClips(DeepEmotion):
         count = images.shape[-1] // channels
         frames = rearrange(images, "b h w (f c) -> (b f) h w c", c=channels)
         face = frames[..., 0]
-        there = (face != face[:, :1, :1]).any((1, 2))
-        seen = there if mask is None else there & repeat(mask, "b -> (b f)", f=count)
+        valid = (face != face[:, :1, :1]).any((1, 2))
+        seen = valid if mask is None else valid & repeat(mask, "b -> (b f)", f=count)
         _, hidden = self.features(frames, train, seen)
         scores = self.attend_score(jnp.tanh(self.attend(hidden)).astype(jnp.float32))
-        there, scores, hidden = (rearrange(x, "(b f) ... -> b f ...", f=count) for x in (there, scores[:, 0], hidden))
-        there |= ~there.any(axis=1, keepdims=True)  # padding of a batch may be blank, and must stay finite
-        return hidden, jax.nn.softmax(jnp.where(there, scores, -jnp.inf), axis=1)
+        valid, scores, hidden = (rearrange(x, "(b f) ... -> b f ...", f=count) for x in (valid, scores[:, 0], hidden))
+        valid |= ~valid.any(axis=1, keepdims=True)  # padding of a batch may be blank, and must stay finite
+        return hidden, jax.nn.softmax(jnp.where(valid, scores, -jnp.inf), axis=1)

@@ -132,7 +132,7 @@ def print_status(root: Path, found: Sequence[Status]) -> None:
 def show(where: Path | str) -> None:
     """Prints the status of everything at or below a folder or an address. Errors as of `find`."""
     files = (run.CONFIG, run.HISTORY, run.HISTORY_OF_CHUNK.format("*"), run.METRICS)
-    with mirror.opened(where, only=files, noted=(run.PREDICTIONS,)) as folder:
+    with mirror.opened(where, only=files, names_only=(run.PREDICTIONS,)) as folder:
         print_status(folder, [status(found, time.time()) for found in find(folder)])
 
 

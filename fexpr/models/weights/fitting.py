@@ -24,13 +24,13 @@ class Layout:
 
     Attributes:
       name: path here -> name there; None: the file cannot hold it.
-      there, here: array in our layout -> in the file's, and back; given the path.
+      to_file, from_file: array in our layout -> in the file's, and back; given the path.
       aside: regex of names there that the model needs nothing of (PyTorch's batch counter, the top of another task).
     """
 
     name: Callable[[Path], str | None]
-    there: Callable[[Path, np.ndarray], np.ndarray] = lambda path, array: array
-    here: Callable[[Path, np.ndarray], np.ndarray] = lambda path, array: array
+    to_file: Callable[[Path, np.ndarray], np.ndarray] = lambda path, array: array
+    from_file: Callable[[Path, np.ndarray], np.ndarray] = lambda path, array: array
     aside: str = r"$^"
 
 
@@ -74,7 +74,7 @@ def fitted(arrays: Mapping[str, np.ndarray], like: Mapping[str, Any], layout: La
     """
     leaves = {path: tuple(leaf.shape) for path, leaf in flatten_dict(like).items()}
     names = {path: layout.name(path) for path in leaves}
-    expected = {path: layout.there(path, np.broadcast_to(np.float32(0), shape)).shape for path, shape in leaves.items()}
+    expected = {path: layout.to_file(path, np.broadcast_to(np.float32(0), shape)).shape for path, shape in leaves.items()}
     fresh = {} if whole else _fresh(arrays, names, expected, anew)
     tree, missing, wrong = {}, [], []
     for path in leaves:
@@ -94,7 +94,7 @@ def fitted(arrays: Mapping[str, np.ndarray], like: Mapping[str, Any], layout: La
         if problem:
             wrong.append(f"{name}: {problem}")
         else:
-            tree[path] = np.ascontiguousarray(layout.here(path, array))
+            tree[path] = np.ascontiguousarray(layout.from_file(path, array))
     wanted = set(names.values())
     unknown = [name for name in arrays if name not in wanted]
     aside = [name for name in unknown if re.search(layout.aside, name)]

@@ -30,7 +30,7 @@ _MODULES = (
 
 def htnet_to_torch(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """The parameters of an HTNet under the names and in the layouts of its PyTorch release (a `.pth` state dict)."""
-    return {name(path): np.ascontiguousarray(there(path, np.asarray(array))) for path, array in flatten_dict(params).items()}
+    return {name(path): np.ascontiguousarray(to_torch_layout(path, np.asarray(array))) for path, array in flatten_dict(params).items()}
 
 
 def htnet_from_torch(state: Mapping[str, np.ndarray], like: Mapping[str, Any]) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def name(path: tuple[str, ...]) -> str:
     raise ValueError(f"{'/'.join(path)} is no parameter of HTNet")
 
 
-def there(path: tuple[str, ...], array: np.ndarray) -> np.ndarray:
+def to_torch_layout(path: tuple[str, ...], array: np.ndarray) -> np.ndarray:
     """HWIO -> OIHW; [I, O] -> [O, I], as a 1x1 convolution but for the classifier; norms [C] -> [1, C, 1, 1]."""
     if _is_norm(path):
         return array.reshape(1, -1, 1, 1)
@@ -75,7 +75,7 @@ def there(path: tuple[str, ...], array: np.ndarray) -> np.ndarray:
     return array
 
 
-def here(path: tuple[str, ...], array: np.ndarray) -> np.ndarray:
+def from_torch_layout(path: tuple[str, ...], array: np.ndarray) -> np.ndarray:
     """The inverse of `there`. A convolution with a 1x1 kernel that is a dense layer here has two axes here."""
     if _is_norm(path):
         return array.reshape(-1)
@@ -88,4 +88,5 @@ def _is_norm(path: tuple[str, ...]) -> bool:
     return path[-2].endswith("_norm")
 
 
-LAYOUT = Layout(lambda path: name(path[1:]), lambda path, array: there(path[1:], array), lambda path, array: here(path[1:], array))
+LAYOUT = Layout(lambda path: name(path[1:]), lambda path, array: to_torch_layout(path[1:], array),
+                lambda path, array: from_torch_layout(path[1:], array))

@@ -63,7 +63,7 @@ def to_torch(model: nn.Module, variables: Mapping[str, Any]) -> dict[str, np.nda
         raise UserError(f"{type(model).__name__} has no layout for PyTorch", fix="HTNet and DeepEmotion have; fexpr's own fits all")
     layout = TORCH[type(model)]
     leaves = flatten_dict(variables).items()
-    return {layout.name(path): np.ascontiguousarray(layout.there(path, np.asarray(array))) for path, array in leaves}
+    return {layout.name(path): np.ascontiguousarray(layout.to_file(path, np.asarray(array))) for path, array in leaves}
 
 
 def _layout(weights: Weights, model: nn.Module, like: Mapping[str, Any], anew: str) -> Layout:

@@ -139,8 +139,8 @@ def _opened(task: Task) -> Iterator[tuple[list[RunSpec], Path]]:
       UserError: the run directory is not the one that launch.py sees.
     """
     _use_devices(task.fraction)  # before anything asks JAX
-    below = [TOKEN, *(p.workdir.as_posix() for p in task.points), task.folder.as_posix()] if task.of_sweep else []
-    with mirror.opened(task.root, below=below) as root:
+    subpaths = [TOKEN, *(p.workdir.as_posix() for p in task.points), task.folder.as_posix()] if task.of_sweep else []
+    with mirror.opened(task.root, subpaths=subpaths) as root:
         token = root / TOKEN
         if not token.exists() or run.read_json(token) != task.token:
             raise UserError(f"the node {socket.gethostname()} does not see the run directory {task.root}",
