@@ -37,6 +37,8 @@ def predictions(dataset: Dataset, folds: Sequence[Fold], engine: Engine, which: 
     parts = []
     for name in SELECTIONS:
         choice = getattr(state, name)
+        if name == "best_val" and not tables.val_mask[which].any():
+            continue  # nothing validated
         for t, all_rows, val, test in zip(range(len(specs)), tables.eval_rows[which], tables.val_mask[which], tables.test_mask[which],
                                           strict=True):
             for side, mask in (("val", val), ("test", test)):

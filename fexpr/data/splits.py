@@ -28,8 +28,11 @@ Tests = Iterable[tuple[str, np.ndarray]]  # name and test rows of every fold
 class Fold:
     """Row numbers of one split: `train` to fit, `val` (taken from the training groups) to select, `test` to report.
 
+    Args:
+      groups: of every row of the data set. final: nothing is selected, `val` may be empty.
+
     Raises:
-      ValueError: a row or a group stands on two sides (DESIGN.md rule 4), or a side is empty.
+      ValueError: a row or a group is on two sides, or a side is empty.
     """
 
     name: str
@@ -37,11 +40,12 @@ class Fold:
     val: np.ndarray
     test: np.ndarray
     groups: dataclasses.InitVar[np.ndarray]
+    final: dataclasses.InitVar[bool] = False
 
-    def __post_init__(self, groups: np.ndarray):
+    def __post_init__(self, groups: np.ndarray, final: bool):
         sides = {"train": self.train, "val": self.val, "test": self.test}
         for side, rows in sides.items():
-            if len(rows) == 0:
+            if len(rows) == 0 and not (final and side == "val"):
                 raise ValueError(f"fold {self.name}: no {side} rows")
             if len(np.unique(rows)) != len(rows):
                 raise ValueError(f"fold {self.name}: a row stands twice in {side}")
@@ -275,7 +279,8 @@ def _from_file(config: ConfigDict, dataset: Dataset) -> list[Fold]:
 
 
 def _official(config: ConfigDict, dataset: Dataset) -> list[Fold]:
-    return [Fold("official", *official_rows(config, dataset.split, _classes(dataset.labels)), dataset.groups)]
+    rows = official_rows(config, dataset.split, _classes(dataset.labels))
+    return [Fold("official", *rows, dataset.groups, final=config.val == "none")]
 
 
 PROTOCOLS = {

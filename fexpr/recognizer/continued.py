@@ -48,7 +48,7 @@ def continue_training(recognizer: Recognizer, images: np.ndarray, labels: np.nda
     arguments = dict(config["model"])
     if devices > 1 and "axis_name" in models.arguments_of(arguments["name"]):
         arguments["axis_name"] = "data"
-    pictures = {name: value for name, value in config["augment"].items() if name != "mixup"}
+    pictures = {name: value for name, value in config["augment"].items() if not name.startswith("mixup")}
     model, frozen = models.build(num_classes=len(recognizer.class_names), **arguments), o.get("freeze", "")
     recipe = Recipe(
         StandingStill(model, frozen) if frozen else model, Augment(recognizer.kind, **pictures), loss=c["loss"],
@@ -64,7 +64,7 @@ def continue_training(recognizer: Recognizer, images: np.ndarray, labels: np.nda
     engine = trials.Engine(recipe, images, labels, len(recognizer.class_names), [spec], mesh, c["normalize"])
     engine.trials = engine.trials._replace(mean=np.asarray(network.mean)[None], std=np.asarray(network.std)[None])
     variables, history = _trained(engine, jax.tree.map(lambda x: np.asarray(x)[None], network.variables), epochs)
-    further = Network(network.model, network.precision, network.tta, *jax.device_put((variables, network.mean, network.std)))
+    further = dataclasses.replace(network, variables=jax.device_put(variables))
     return dataclasses.replace(recognizer, networks=(further,), temperatures=None, thresholds=None), history
 
 

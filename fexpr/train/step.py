@@ -17,12 +17,14 @@ from fexpr.train.augment import mixup
 from fexpr.train.losses import LOSSES
 from fexpr.train.monitors import MONITORS
 from fexpr.train.state import NEVER, Batch, Choice, Data, Recipe, State, Trial, evaluated
-from fexpr.train.views import normalized, predict_pass
+from fexpr.train.views import input_shape, normalized, predict_pass
+
+FLIPS = 2**32 - 1  # the trial's key is folded with 0 (initial weights), with epochs from 1 on, and with this
 
 
 def init(recipe: Recipe, data: Data, trial: Trial) -> State:
     """A fresh state; what `data.start` does not give depends on the trial's fold and seed alone."""
-    image = jnp.zeros((1, *data.images.shape[1:]), jnp.float32)
+    image = jnp.zeros((1, *input_shape(data.images.shape[1:], recipe.crop)), jnp.float32)
     variables = recipe.model.init(jax.random.fold_in(_key(trial), 0), image, train=False)
     variables = optim.joined(variables, data.start)
     trained, _ = optim.parted(variables["params"], recipe.frozen)
@@ -36,7 +38,13 @@ def init(recipe: Recipe, data: Data, trial: Trial) -> State:
     )
 
 
-def advance(recipe: Recipe, data: Data, trial: Trial, state: State, said: jax.Array, bounds: jax.Array) -> tuple:
+def is_early(recipe: Recipe, epoch: jax.Array) -> jax.Array:
+    """Whether trials that have finished so many epochs (int32 [T]) train on images of `early_size` now. They go on in step: one answer
+    for all, a real branch of the program even where trials are vmapped."""
+    return jnp.max(epoch) < round(recipe.early_share * recipe.epochs)
+
+
+def advance(recipe: Recipe, data: Data, trial: Trial, state: State, said: jax.Array, bounds: jax.Array, early: jax.Array) -> tuple:
     """Goes on with an epoch: some of its optimiser steps, some of the forward passes over validation and test rows, and with the last
     of these its conclusion. How much is done at once changes nothing but when the devices can be asked to stop.
 
@@ -45,6 +53,7 @@ def advance(recipe: Recipe, data: Data, trial: Trial, state: State, said: jax.Ar
     Args:
       said: float32 [passes, rows, K], what the passes so far have said.
       bounds: int32 [4], the steps from (incl.) and to (excl.), the passes from and to.
+      early: bool [], see `is_early`; without effect where the recipe has no early_size.
 
     Returns:
       The state, `said`, and the epoch's scalars, which mean nothing before the last pass.
@@ -52,10 +61,17 @@ def advance(recipe: Recipe, data: Data, trial: Trial, state: State, said: jax.Ar
     first, last, begin, end = bounds
     steps = batches(recipe, data, trial, state.epoch)
 
-    def one_step(i, state):
-        return _train_step(recipe, data, trial, state, jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, i, keepdims=False), steps))[0]
+    def train_at(size, state):
+        def one_step(i, state):
+            batch = jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, i, keepdims=False), steps)
+            return _train_step(recipe, data, trial, state, batch, size)[0]
 
-    state = jax.lax.fori_loop(first, last, one_step, state)
+        return jax.lax.fori_loop(first, last, one_step, state)
+
+    if recipe.early_size:
+        state = jax.lax.cond(early, partial(train_at, recipe.early_size), partial(train_at, 0), state)
+    else:
+        state = train_at(0, state)
     variables = evaluated(state)
     said = jax.lax.fori_loop(begin, end, lambda i, said: said.at[i].set(predict_pass(recipe, data, trial, variables, i)), said)
 
@@ -123,8 +139,8 @@ def conclude(recipe: Recipe, data: Data, trial: Trial, state: State, logits: jax
                   "val_score": val_score, "ran": state.active, "active": kept.active}
 
 
-def _train_step(recipe, data, trial, state, batch):
-    """One optimiser step. One without a row, or of a stopped trial, changes nothing."""
+def _train_step(recipe, data, trial, state, batch, size=0):
+    """One optimiser step, on images of this size if it is not 0. One without a row, or of a stopped trial, changes nothing."""
     rows, mask, (augment_key, dropout_key), images = batch
     d = recipe.data_devices
     places = jnp.arange(len(rows), dtype=jnp.int32)
@@ -138,9 +154,13 @@ def _train_step(recipe, data, trial, state, batch):
     count = total(mask.sum().astype(jnp.float32))
     # random numbers go by a row's place in the whole batch: the same on any number of devices
     images = (data.images[rows] if images is None else images).astype(jnp.float32)
-    images = recipe.augment(augment_key, images, places, recipe.batch_size)
+    in_turn = (_mirrored(trial, rows, state.epoch),) if getattr(recipe.augment, "alternate", False) else ()
+    images = recipe.augment(augment_key, images, places, recipe.batch_size, *in_turn)
+    if size:
+        images = jax.image.resize(images, (len(images), size, size, images.shape[-1]), "linear")
     if recipe.mixup:
-        images, partner, share = mixup(augment_key, images, mask, recipe.mixup, places, recipe.batch_size)
+        mixing = jnp.where(state.epoch < round(recipe.mixup_until * recipe.epochs), recipe.mixup_p, 0.0)
+        images, partner, share = mixup(augment_key, images, mask, recipe.mixup, places, recipe.batch_size, mixing)
     images = normalized(images, trial.mean, trial.std, recipe.precision)
     targets = _targets(recipe, data, rows)
     mutable = [name for name in state.variables if name != "params"]
@@ -175,6 +195,12 @@ def _train_step(recipe, data, trial, state, batch):
     sums = jnp.stack([state.sums[0] + loss * count, state.sums[1] + count, jnp.maximum(state.sums[2], optax.tree.norm(grads, ord=jnp.inf))])
     return state._replace(variables=variables, average=average, opt_state=opt_state, step=step, failed_step=failed,
                           sums=jnp.where(go, sums, state.sums)), None
+
+
+def _mirrored(trial, rows, epoch):
+    """Whose turn it is to be mirrored, bool [B]: of each row at random in the first epoch, then in every other epoch."""
+    draws = jax.vmap(lambda row: jax.random.bits(jax.random.fold_in(jax.random.fold_in(_key(trial), FLIPS), row)))(rows)
+    return (draws & 1).astype(jnp.int32) != epoch % 2
 
 
 def _targets(recipe, data, rows):

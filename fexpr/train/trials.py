@@ -125,10 +125,10 @@ class Engine:
         """Compiles the program, for fewer trials at a time if it would not fit. Takes as long as compiling does."""
         share, limit, began = self.mesh.shape["trial"], int(hosts.gathered([devices.memory_limit()]).min()), time.monotonic()
         size = -(-min(self._wanted or len(self.specs), len(self.specs)) // share) * share
-        program = self._compiled(size)
+        program = self.lowered(size).compile()
         if bytes_of(program) > limit and size > share:
             size = max(share, int(size * limit / bytes_of(program)) // share * share)
-            program = self._compiled(size)
+            program = self.lowered(size).compile()
         self._advance = program
         self._init = self._jit(step.init)
         return Plan(len(self.specs), size, -(-len(self.specs) // size), bytes_of(program), limit, time.monotonic() - began)
@@ -190,13 +190,16 @@ class Engine:
     def _abstract_trial(self, size: int) -> Trial:
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype), self.trials)
 
-    def _compiled(self, size: int) -> jax.stages.Compiled:
+    def lowered(self, size: int, platforms: Sequence[str] | None = None) -> jax.stages.Lowered:
+        """The program of an epoch's parts for so many trials, not yet compiled: for this engine's devices, or for named platforms
+        ('cpu', 'cuda', 'tpu'), which need not be at hand."""
         spread = NamedSharding(self.mesh, P("trial"))
         said = jax.ShapeDtypeStruct((size, *self._said_shape()), np.float32)
         shapes = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=spread),
                               (self._abstract_trial(size), self._abstract_state(size), said))
         bounds = jax.ShapeDtypeStruct((4,), np.int32)
-        return self._jit(step.advance, 3, (P(),), donated=(2, 3)).lower(self._data, *shapes, bounds).compile()
+        return self._jit(step.advance, 3, (P(),), donated=(2, 3), common=step.is_early).trace(self._data, *shapes, bounds).lower(
+            lowering_platforms=platforms and tuple(platforms))
 
     def _put(self, tree: Any) -> Any:
         """Pads the trials to the program's size by repeating the last (its copies are computed and thrown away), over the mesh."""
@@ -206,12 +209,15 @@ class Engine:
 
         return jax.tree.map(put, tree)
 
-    def _jit(self, one: Any, by_trial: int = 1, shared: tuple = (), donated: tuple = ()) -> Any:
-        """`one(recipe, data, *by trial, *shared)` for all trials of the mesh."""
+    def _jit(self, one: Any, by_trial: int = 1, shared: tuple = (), donated: tuple = (), common: Any = None) -> Any:
+        """`one(recipe, data, *by trial, *shared)` for all trials of the mesh; with `common(recipe, epochs of the device's trials)` as a
+        last argument that they share."""
         one = partial(one, self.recipe)
 
         def many(data, *rest):
             mine, others = rest[:by_trial], rest[by_trial:]
+            if common:
+                others += (common(self.recipe, mine[1].epoch),)
             if self._trial_axis == "map":
                 return jax.lax.map(lambda per_trial: one(data, *per_trial, *others), mine)
             return jax.vmap(lambda *per_trial: one(data, *per_trial, *others))(*mine)
