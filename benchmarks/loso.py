@@ -52,29 +52,13 @@ def fexpr_pass(arguments: argparse.Namespace):
     """A function that trains all folds once."""
     import jax
 
-    from fexpr import models
-    from fexpr.train import devices, trials
-    from fexpr.train.augment import Augment
-    from fexpr.train.state import Recipe
+    from benchmarks import fexpr_loso
+    from fexpr.train import devices
 
     if arguments.device == "cpu":
         devices.use_every_core()
     images, labels, subjects = data()
-    recipe = Recipe(models.build("htnet", num_classes=CLASSES, **MODEL), Augment("flow"), loss="cross_entropy", targets="class",
-                    batch_size=arguments.batch, epochs=arguments.epochs, optimizer="adam")
-    rows = np.arange(len(images))
-    specs = [trials.TrialSpec(np.setdiff1d(rows, test), rows[:0], test, fold=i, learning_rate=RATE)
-             for i, test in enumerate(subjects[: arguments.folds])]
-    engine = trials.Engine(recipe, images, labels, CLASSES, specs, trials.make_mesh(len(specs), arguments.batch))
-
-    def run() -> None:
-        for chunk in range(engine.plan.chunks):
-            engine.load(chunk)
-            state = engine.init()
-            for _ in range(arguments.epochs):
-                state, _ = engine.epoch(state)
-            jax.block_until_ready(state)
-
+    run = fexpr_loso.fexpr_side("htnet", images, labels, subjects[: arguments.folds], [0], arguments.epochs, arguments.batch, RATE)
     return run, f"jax {jax.__version__}, {jax.device_count()} x {jax.devices()[0].device_kind}"
 
 
