@@ -12,7 +12,6 @@ import pandas as pd
 from fexpr import models
 from fexpr.errors import UserError
 from fexpr.models.transfer import StandingStill
-from fexpr.recognizer.network import Network
 from fexpr.terminal import progress
 from fexpr.train import trials
 from fexpr.train.augment import Augment
