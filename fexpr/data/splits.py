@@ -28,6 +28,8 @@ Tests = Iterable[tuple[str, np.ndarray]]  # name and test rows of every fold
 class Fold:
     """Row numbers of one split: `train` to fit, `val` (taken from the training groups) to select, `test` to report.
 
+    `left_out` counts the rows that data.duplicates left out of `train` and `val` (duplicates.leave_out).
+
     Raises:
       ValueError: a row or a group stands on two sides (DESIGN.md rule 4), or a side is empty.
     """
@@ -37,6 +39,7 @@ class Fold:
     val: np.ndarray
     test: np.ndarray
     groups: dataclasses.InitVar[np.ndarray]
+    left_out: dict[str, dict[str, int]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self, groups: np.ndarray):
         sides = {"train": self.train, "val": self.val, "test": self.test}
