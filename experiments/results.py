@@ -29,7 +29,8 @@ def predictions(dataset: Dataset, folds: Sequence[Fold], engine: Engine, which: 
       which: the trials of the engine that are meant; `state` holds just these, on the host.
 
     Returns:
-      The contract's arrays, with `dataset` [R] of composites and `copy` [R] where copies are counted (`_copies`). By trial: `trial_fold`, `trial_seed` int32 [T], `epoch` int32 [T,3]
+      The contract's arrays, with `dataset` [R] of composites and `copy` [R] where copies are
+      counted (`_copies`). By trial: `trial_fold`, `trial_seed` int32 [T], `epoch` int32 [T,3]
       (as in SELECTIONS), `failed` bool [T] (turned NaN: its logits are NaN), `train_positives` float32 [T,K], `train_rows` int32 [T].
       And `fold_names` [F].
     """
@@ -67,12 +68,17 @@ def contract(dataset: Dataset, folds: Sequence[Fold], trial_fold: Sequence[int],
     }
     arrays |= {name: dataset.extras[name][rows] for name in ("dataset", "video") if name in dataset.extras}
     if duplicates.are_sought(dataset):
-        arrays["copy"] = _copies(dataset, [folds[fold] for fold in trial_fold], rows, trial, split == "test")
+        of_trials = [folds[fold] for fold in trial_fold]
+        arrays["copy"] = _copies(dataset, of_trials, rows, trial, split == "test")
     return arrays
 
 
-def _copies(dataset: Dataset, folds: Sequence[Fold], rows: np.ndarray, trial: np.ndarray, tested: np.ndarray) -> np.ndarray:
-    """The kind of copy, str [R] of duplicates.KINDS or '', that each test row has among the training and validation rows of its trial.
+def _copies(
+    dataset: Dataset, folds: Sequence[Fold], rows: np.ndarray, trial: np.ndarray,
+    tested: np.ndarray,
+) -> np.ndarray:  # fmt: skip
+    """The kind of copy that each test row has among the training and validation rows of its trial:
+    str [R], of duplicates.KINDS or ''.
 
     Args:
       folds: of each trial. rows, trial: int [R]; tested: bool [R], the other rows get ''.

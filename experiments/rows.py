@@ -15,15 +15,16 @@ from fexpr.errors import UserError
 
 
 def load(config: ConfigDict) -> tuple[Dataset, list[Fold]]:
-    """The data set, without the classes that `data.leave_out` names, and its folds, with `split.train_share` of their training rows
-    and without the copies that `data.duplicates` drops.
+    """The data set, without the classes that `data.leave_out` names, and its folds, without the
+    copies that `data.duplicates` drops and with `split.train_share` of their training rows.
 
     Raises:
       UserError: whatever the user can mend, in release or config.
     """
     dataset = data(config.data)
     folds = make_folds(config.split, dataset)
-    if (rule := config.data.get("duplicates", "keep")) != "keep":  # runs of older versions lack the field
+    rule = config.data.get("duplicates", "keep")  # runs of older versions lack the field
+    if rule != "keep":
         copies = duplicates.copies_of(dataset)
         folds = [duplicates.leave_out(fold, copies, rule, dataset.groups) for fold in folds]
     if config.split.train_share < 1:

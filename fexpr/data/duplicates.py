@@ -23,7 +23,11 @@ from fexpr.errors import UserError
 from fexpr.terminal import progress
 
 KINDS = ("exact", "near", "mirrored")  # the closest first
-RULES = {"keep": (), "drop_exact": KINDS[:1], "drop_near": KINDS}  # what config.data.duplicates drops
+RULES = {
+    "keep": (),
+    "drop_exact": KINDS[:1],
+    "drop_near": KINDS,
+}  # what config.data.duplicates drops
 RELEASES = ("fer2013", "affectnet")  # whose rows are single faces, with an official split
 VERSION = 1  # of the search: raise it when it finds other copies
 MAX_BITS = 12  # of the 64 of two hashes, that may differ
@@ -131,8 +135,10 @@ def leave_out(fold: Fold, copies: Copies, rule: str, groups: np.ndarray) -> Fold
         dropped = np.isin(kinds, RULES[rule])
         sides[side], left_out[side] = rows[~dropped], count_kinds(kinds[dropped])
         if not len(sides[side]):
-            raise UserError(f"data.duplicates={rule} leaves no {side} rows of fold {fold.name}",
-                            fix="set data.duplicates=keep, or split the release otherwise")  # fmt: skip
+            raise UserError(
+                f"data.duplicates={rule} leaves no {side} rows of fold {fold.name}",
+                fix="set data.duplicates=keep, or split the release otherwise",
+            )
     return dataclasses.replace(fold, **sides, left_out=left_out, groups=groups)
 
 

@@ -28,7 +28,8 @@ Tests = Iterable[tuple[str, np.ndarray]]  # name and test rows of every fold
 class Fold:
     """Row numbers of one split: `train` to fit, `val` (taken from the training groups) to select, `test` to report.
 
-    `left_out` counts the rows that data.duplicates left out of `train` and `val` (duplicates.leave_out).
+    `left_out` counts the rows that data.duplicates took out of `train` and `val`, by side and kind
+    (duplicates.leave_out).
 
     Raises:
       ValueError: a row or a group stands on two sides (DESIGN.md rule 4), or a side is empty.

@@ -49,7 +49,8 @@ def evaluate(
         `labels` float [R, K] (multi-label) or int [R]; `logits` [R, K]; `class_names` [K]; `train_positives` [T, K] and
         `train_rows` [T], counted in the training rows of each trial; `trial_fold` and `trial_seed` int [T], `fold_names` [F],
         `failed` bool [T] (not needed with a single trial); where rows come from several data sets, or named parts of one, `dataset`
-        str [R]; `copy` str [R] (copies.py) where it is known; where `train_positives` were not counted in training rows, `counts_from` says in which ('validation', 'test').
+        str [R]; where it is known, `copy` str [R] (copies.py); where `train_positives` were not counted in training rows,
+        `counts_from` says in which ('validation', 'test').
       selection: the configured one, 'last' or 'best_val'.
       source: the data source, `<release>@<fingerprint>` or `synthetic`.
       group_name: what a group is, in the singular; by default 'subject', or 'image' where every group is a single row.

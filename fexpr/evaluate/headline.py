@@ -172,26 +172,29 @@ def calibration(metrics: dict) -> str:
 
 
 def copies(metrics: dict) -> str:
-    """What is left without the test rows that also occur in the training rows; '' where there are none, or nothing is known."""
+    """Accuracy with and without the test rows that also occur in training or validation rows; ''
+    where there are none, or nothing is known."""
     found = metrics["copies"]
-    parts = [f"{in_words(found[name]['accuracy'])} without {words}" for name, words in COPIES_IN_WORDS.items() if name in found]
+    parts = [f"{in_words(found[name]['accuracy'])} without {words}"
+             for name, words in COPIES_IN_WORDS.items() if name in found]
     if not parts:
         return ""
     n = found["rows"]
-    counts = dict(exact=f"{n['exact']:,}", rest=f"{n['near'] + n['mirrored']:,}")
+    counts = {"exact": f"{n['exact']:,}", "rest": f"{n['near'] + n['mirrored']:,}"}
     return (f"Accuracy is {in_words(metrics['test']['accuracy'])} on all {n['all']:,} test rows, "
             f"{', '.join(parts).format(**counts)}.")
 
 
 def copies_in_rows(metrics: dict) -> list[tuple[str, int, dict]]:
-    """(words, number of rows, M) of the report's table of copies: all test rows, and what is left of them."""
+    """(words, number of rows, M) of the report's table of copies: all test rows and parts of them."""
     found = metrics["copies"]
     n = found["rows"]
     any_copy = n["exact"] + n["near"] + n["mirrored"]
     table = {"without_exact": ("without exact copies", n["all"] - n["exact"]),
              "without_near": ("without near and mirrored copies either", n["all"] - any_copy),
              "only": ("copies alone", any_copy)}
-    return [("all", n["all"], metrics["test"])] + [(*table[name], found[name]) for name in table if name in found]
+    parts = [(*table[name], found[name]) for name in table if name in found]
+    return [("all", n["all"], metrics["test"]), *parts]
 
 
 def parameters(entry: dict) -> str:

@@ -12,8 +12,17 @@ SELECTIONS = ("last", "best_val", "oracle")
 def marked(share=0.4, **options):
     """Predictions with copies among the test rows, the same under every selection."""
     p = predictions.multiclass(selections=SELECTIONS, **options)
-    kind = dict(zip(np.unique(p["ids"]), np.random.default_rng(1).choice(
-        ["", "exact", "near", "mirrored"], len(np.unique(p["ids"])), p=[1 - share, share / 2, share / 4, share / 4]), strict=True))
+    kind = dict(
+        zip(
+            np.unique(p["ids"]),
+            np.random.default_rng(1).choice(
+                ["", "exact", "near", "mirrored"],
+                len(np.unique(p["ids"])),
+                p=[1 - share, share / 2, share / 4, share / 4],
+            ),
+            strict=True,
+        )
+    )
     p["copy"] = np.array([kind[i] for i in p["ids"]])
     return p
 
@@ -24,8 +33,15 @@ def test_figures_are_those_of_the_rows_that_are_left(seeds):
     found = evaluate(p, "last", "toy@1", resamples=50)["copies"]
     mine = (p["selection"] == "last") & (p["split"] == "test")
     right, kind = (p["logits"].argmax(1) == p["labels"])[mine], p["copy"][mine]
-    assert found["rows"] == {"all": len(kind) // len(seeds), **{k: (kind == k).sum() // len(seeds) for k in ("exact", "near", "mirrored")}}
-    for name, rows in (("without_exact", kind != "exact"), ("without_near", kind == ""), ("only", kind != "")):
+    assert found["rows"] == {
+        "all": len(kind) // len(seeds),
+        **{k: (kind == k).sum() // len(seeds) for k in ("exact", "near", "mirrored")},
+    }
+    for name, rows in (
+        ("without_exact", kind != "exact"),
+        ("without_near", kind == ""),
+        ("only", kind != ""),
+    ):
         accuracy = found[name]["accuracy"]
         assert accuracy["value"] == pytest.approx(right[rows].mean())
         assert accuracy["low"] <= accuracy["value"] <= accuracy["high"]
