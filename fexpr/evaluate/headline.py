@@ -42,7 +42,7 @@ CALIBRATION_IN_WORDS = {  # columns of the table of maps
     "classwise_ece": "class-wise ECE ↓", "mce": "MCE ↓",
 }
 COPIES_IN_WORDS = {
-    "without_exact": "the {exact} that training or validation rows hold as exact copies",
+    "without_exact": "the {exact} of which training or validation rows hold an exact copy,",
     "without_near": "the {rest} near or mirrored copies either",
 }
 SHORT = {
@@ -182,7 +182,7 @@ def copies(metrics: dict) -> str:
     n = found["rows"]
     counts = {"exact": f"{n['exact']:,}", "rest": f"{n['near'] + n['mirrored']:,}"}
     return (f"Accuracy is {in_words(metrics['test']['accuracy'])} on all {n['all']:,} test rows, "
-            f"{', '.join(parts).format(**counts)}.")
+            f"{' and '.join(parts).format(**counts)}.")
 
 
 def copies_in_rows(metrics: dict) -> list[tuple[str, int, dict]]:
