@@ -52,6 +52,7 @@ def get_config(variant: str = "") -> ConfigDict:
     data.per_actor = "none"  # of ravdess_aus: 'center' or 'standardize' them by all clips of an actor (no labels, but needs several clips)
     data.streamed = False  # of ravdess, affectnet: images stay on the disk and are read as they are needed, for sets beyond memory
     data.skip_clips = ""  # clips left out on purpose, comma-separated: '032_3_1,028_4_1'
+    data.duplicates = "keep"  # training copies of held-out faces: 'keep', 'drop_exact', 'drop_near'
     data.leave_out = ""  # classes whose rows are left out, as 'surprise,disgust'
     data.synthetic_subjects = 24  # of the built-in synthetic release
     data.synthetic_clips = 160
@@ -222,7 +223,7 @@ def _constraints(c: ConfigDict):
 
     from experiments import EXPERIMENTS, LABORATORIES, OF_TRIALS, STUDIES
     from experiments.program import rates
-    from fexpr.data import LOADERS
+    from fexpr.data import LOADERS, duplicates
     from fexpr.data.splits import PROTOCOLS
     from fexpr.evaluate import video
     from fexpr.models import MODELS
@@ -269,6 +270,13 @@ def _constraints(c: ConfigDict):
     yield one_of("train.precision", c.train.precision, ("float32", "bfloat16"))
     yield one_of("train.tta", c.train.tta, ("none",) if multilabel else ("none", "flip", "flip_crop"))
     yield one_of("data.labels", c.data.labels, ("fer2013", "ferplus"))
+    yield one_of("data.duplicates", c.data.duplicates, tuple(duplicates.RULES))
+    if c.data.duplicates != "keep":
+        yield one_of("data.name, with data.duplicates", c.data.name, duplicates.RELEASES)
+        text = "False with data.duplicates, as all images are compared"
+        yield number("data.streamed", c.data.streamed, text, not c.data.streamed)
+        text = "0 with data.duplicates, as validation rows are fixed"
+        yield number("split.inner", c.split.inner, text, not c.split.inner)
     yield one_of("data.classes", c.data.classes, ("8", "7", "polarity"))
     yield one_of("data.map", c.data.map, ("none", "saliency", "spectral", "landmarks"))
     if c.data.streamed:

@@ -28,6 +28,9 @@ Tests = Iterable[tuple[str, np.ndarray]]  # name and test rows of every fold
 class Fold:
     """Row numbers of one split: `train` to fit, `val` (taken from the training groups) to select, `test` to report.
 
+    `left_out` counts the rows that data.duplicates took out of `train` and `val`, by side and kind
+    (duplicates.leave_out).
+
     Args:
       groups: of every row of the data set. final: nothing is selected, `val` may be empty.
 
@@ -40,12 +43,13 @@ class Fold:
     val: np.ndarray
     test: np.ndarray
     groups: dataclasses.InitVar[np.ndarray]
-    final: dataclasses.InitVar[bool] = False
+    final: bool = False
+    left_out: dict[str, dict[str, int]] = dataclasses.field(default_factory=dict)
 
-    def __post_init__(self, groups: np.ndarray, final: bool):
+    def __post_init__(self, groups: np.ndarray):
         sides = {"train": self.train, "val": self.val, "test": self.test}
         for side, rows in sides.items():
-            if len(rows) == 0 and not (final and side == "val"):
+            if len(rows) == 0 and not (self.final and side == "val"):
                 raise ValueError(f"fold {self.name}: no {side} rows")
             if len(np.unique(rows)) != len(rows):
                 raise ValueError(f"fold {self.name}: a row stands twice in {side}")
