@@ -75,19 +75,22 @@ def torch_pass(arguments: argparse.Namespace):
     images, labels, train = data(arguments.steps, channels_of(arguments.network))
     device = "cuda" if arguments.device == "gpu" else "cpu"
     folds = [Training(arguments.network, images, labels, train, BATCH, device, arguments.torch_data, arguments.workers,
-                      arguments.precision, arguments.torch_format == "channels_last") for _ in range(arguments.folds)]
+                      arguments.precision, arguments.torch_format == "channels_last", arguments.torch_compile)
+             for _ in range(arguments.folds)]
 
     def run() -> None:
         for fold in folds:
             fold.epoch()
 
     feeding = f"DataLoader, {arguments.workers} workers" if arguments.torch_data == "loader" else "batches from a tensor"
-    return run, f"torch {torch.__version__}, {torch.get_num_threads()} threads, {device}, {feeding}, {arguments.torch_format}"
+    how = f"{feeding}, {arguments.torch_format}{', compiled' * arguments.torch_compile}"
+    return run, f"torch {torch.__version__}, {torch.get_num_threads()} threads, {device}, {how}"
 
 
 def compare(arguments: argparse.Namespace, network: str) -> None:
     passed = [f"--{name.replace('_', '-')}={getattr(arguments, name)}"
               for name in ("steps", "folds", "precision", "device", "torch_data", "torch_format", "workers")]
+    passed += ["--torch-compile"] * arguments.torch_compile
     ours, peer = (sides.Side(name, [__file__, f"--side={name}", f"--network={network}", *passed]) for name in ("fexpr", "torch"))
     train = arguments.steps * BATCH or TRAIN
     what = f"{arguments.folds} x {NETWORKS[network]}, {train} images an epoch, batch {BATCH}, {arguments.precision}"
@@ -103,6 +106,7 @@ if __name__ == "__main__":
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
     parser.add_argument("--torch-data", choices=("loader", "tensor"), default="loader", help="how PyTorch is fed: see torch_fer2013.py")
     parser.add_argument("--torch-format", choices=("contiguous", "channels_last"), default="contiguous", help="PyTorch's memory format")
+    parser.add_argument("--torch-compile", action="store_true", help="PyTorch's training step through torch.compile")
     parser.add_argument("--workers", type=int, default=min(8, os.cpu_count()), help="of PyTorch's DataLoader")
     parser.add_argument("--repeats", type=int, default=3, help="warm passes of each side")
     parser.add_argument("--side", choices=("fexpr", "torch"), help=argparse.SUPPRESS)

@@ -16,7 +16,6 @@ releases under $FEXPR_DATA_DIR, else random ones of the same shape and number: t
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -25,58 +24,22 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 from benchmarks import sides  # noqa: E402
+from benchmarks.loso_task import CLASSES, MODEL, RATE, data  # noqa: E402
 
-MODEL = {"patch_size": 7, "dim": 64, "heads": 4, "num_hierarchies": 2, "block_repeats": 2}
-CLASSES, RATE = 3, 1e-4
 COUNTS = (1, 2, 4, 8, 16, 32, 52)
-
-
-def data() -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
-    """Maps uint8 [N,28,28,3], classes int32 [N], and the rows of every subject."""
-    if os.environ.get("FEXPR_DATA_DIR"):
-        from configs import base
-        from fexpr.data.loaders import LOADERS
-
-        config = base.get_config().data
-        config.name = "megc2019"
-        found = LOADERS[config.name](config)
-        images, labels, groups = found.images, found.labels, found.groups
-    else:
-        rng = np.random.default_rng(0)
-        images, labels = rng.integers(0, 256, (278, 28, 28, 3)).astype(np.uint8), rng.integers(0, CLASSES, 278).astype(np.int32)
-        groups = np.sort(rng.integers(0, 52, 278))
-    return images, labels, [np.flatnonzero(groups == g) for g in np.unique(groups)]
 
 
 def fexpr_pass(arguments: argparse.Namespace):
     """A function that trains all folds once."""
     import jax
 
-    from fexpr import models
-    from fexpr.train import devices, trials
-    from fexpr.train.augment import Augment
-    from fexpr.train.state import Recipe
+    from benchmarks import fexpr_loso
+    from fexpr.train import devices
 
     if arguments.device == "cpu":
         devices.use_every_core()
     images, labels, subjects = data()
-    recipe = Recipe(models.build("htnet", num_classes=CLASSES, **MODEL), Augment("flow"), loss="cross_entropy", targets="class",
-                    batch_size=arguments.batch, epochs=arguments.epochs, optimizer="adam")
-    rows = np.arange(len(images))
-    specs = [trials.TrialSpec(np.setdiff1d(rows, test), rows[:0], test, fold=i, learning_rate=RATE)
-             for i, test in enumerate(subjects[: arguments.folds])]
-    engine = trials.Engine(recipe, images, labels, CLASSES, specs, trials.make_mesh(len(specs), arguments.batch))
-
-    engine.compile()
-
-    def run() -> None:
-        for chunk in range(engine.plan.chunks):
-            engine.load(chunk)
-            state = engine.init()
-            for _ in range(arguments.epochs):
-                state, _ = engine.epoch(state)
-            jax.block_until_ready(state)
-
+    run = fexpr_loso.fexpr_side("htnet", images, labels, subjects[: arguments.folds], [0], arguments.epochs, arguments.batch, RATE)
     return run, f"jax {jax.__version__}, {jax.device_count()} x {jax.devices()[0].device_kind}"
 
 

@@ -39,7 +39,7 @@ def make_engine(arguments: argparse.Namespace):
     """The engine of a kind of work, on the devices of all processes."""
     import numpy as np
 
-    from benchmarks import loso, streaming
+    from benchmarks import loso_task, streaming
     from fexpr import models
     from fexpr.data import records
     from fexpr.train import trials
@@ -48,7 +48,7 @@ def make_engine(arguments: argparse.Namespace):
     from fexpr.train.streaming import StreamedEngine
 
     if arguments.work == "trials":
-        images, labels, subjects = loso.data()
+        images, labels, subjects = loso_task.data()
         model = models.build(arguments.network, num_classes=loso.CLASSES, **(loso.MODEL if arguments.network == "htnet" else {}))
         recipe = Recipe(model, Augment("flow"), loss="cross_entropy", targets="class", batch_size=32, epochs=EPOCHS, optimizer="adam")
         rows = np.arange(len(images))

@@ -1,7 +1,7 @@
 """HTNet and a leave-one-subject-out loop in PyTorch: the peer that benchmarks/loso.py measures against.
 
 Written as a careful PyTorch user would: tokens in the last-but-one axis so that every product is a plain `nn.Linear`, attention by
-`scaled_dot_product_attention`, the fused Adam, all tensors in memory and normalised once a fold, no DataLoader, no `.item()` in a loop.
+`scaled_dot_product_attention`, and the loop of benchmarks/torch_loop.py. `MaskedHTNet` is the same network for torch.func's vmap.
 """
 
 from __future__ import annotations
@@ -12,8 +12,12 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import nn
 
+from benchmarks import torch_loop
+
 
 class Attention(nn.Module):
+    attend = staticmethod(F.scaled_dot_product_attention)
+
     def __init__(self, dim: int, heads: int):
         super().__init__()
         self.heads = heads
@@ -21,7 +25,7 @@ class Attention(nn.Module):
 
     def forward(self, x):
         q, k, v = rearrange(self.qkv(self.norm(x)), "s n (qkv h d) -> qkv s h n d", qkv=3, h=self.heads)
-        return self.out(rearrange(F.scaled_dot_product_attention(q, k, v), "s h n d -> s n (h d)"))
+        return self.out(rearrange(self.attend(q, k, v), "s h n d -> s n (h d)"))
 
 
 class Level(nn.Module):
@@ -68,24 +72,34 @@ class HTNet(nn.Module):
         return self.head(self.head_norm(x).mean((1, 2)))
 
 
+class MaskedHTNet(HTNet):
+    """HTNet in the form that torch_stack.py trains: (images, real bool [B]) -> (logits, no buffers).
+
+    Rows do not mix, so `real` is of no use here. Attention is written as two products and a softmax: vmap has no
+    rule for the gradient of PyTorch's attention kernels, and would run them trial after trial.
+    """
+
+    def __init__(self, *arguments, **named):
+        super().__init__(*arguments, **named)
+        for module in self.modules():
+            if isinstance(module, Attention):
+                module.attend = attend_by_products
+
+    def forward(self, images, real):
+        del real
+        return super().forward(images), {}
+
+
+def attend_by_products(q, k, v):
+    """Attention over one sequence a leading index: [S, h, n, d] three times -> [S, h, n, d]."""
+    return (q @ k.mT * q.shape[-1] ** -0.5).softmax(-1) @ v
+
+
 def train_fold(images: np.ndarray, labels: np.ndarray, train: np.ndarray, test: np.ndarray, epochs: int, batch_size: int, classes: int,
                learning_rate: float, seed: int, device: str, model_arguments: dict) -> np.ndarray:
     """Trains one fold; after every epoch predicts the test rows. Returns the last epoch's logits [len(test), classes]."""
     torch.manual_seed(seed)
     x, y = torch.as_tensor(images, device=device).float(), torch.as_tensor(labels, device=device).long()
-    x_train, y_train, x_test = x[train], y[train], x[test]
-    std, mean = torch.std_mean(x_train, (0, 1, 2), correction=0)
-    x_train, x_test = (x_train - mean) / std, (x_test - mean) / std
+    rows = (torch.as_tensor(r, device=device) for r in (train, test))
     model = HTNet(classes, **model_arguments).to(device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
-    for _ in range(epochs):
-        model.train()
-        for rows in torch.randperm(len(train), device=device).split(batch_size):
-            loss = F.cross_entropy(model(x_train[rows]), y_train[rows])
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-        model.eval()
-        with torch.inference_mode():
-            logits = model(x_test)
-    return logits.cpu().numpy()
+    return torch_loop.train_fold(model, x, y, *rows, epochs, batch_size, learning_rate).cpu().numpy()

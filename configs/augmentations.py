@@ -14,11 +14,17 @@ pytorch_notebook: albumentations' VerticalFlip(p=.25) and Rotate(limit=22, p=.5)
 strong: for networks that would memorise the training faces. In the ranges of Khaireddin & Chen 2021 (arXiv 2105.03588, 73.3 % on FER2013:
   rotation 10 degrees, rescaling and shifts up to 20 %, random erasing), with light added; the square hides an eye or most of a mouth,
   never both. Mixup is a field of its own.
+
+residual: the public recipe of residual networks on FER2013 (github.com/usef-kh/fer, github.com/LetheSec/Fer2013-Facial-Emotion-Recognition-
+  Pytorch: scale, shift, rotation and light, each half of the time, crops of 40, erasing, mixup), with alternating flips. The last tenth of
+  the epochs is free of mixup.
 """
 
 PRESETS = {
     "none": {},
     "keras_notebook": {"flip": 0.5, "rotation": 15.0, "zoom": 0.15, "shift": 5},
     "pytorch_notebook": {"vertical_flip": 0.25, "rotation": 22.0, "rotation_p": 0.5},
+    "residual": {"alternate": True, "rotation": 10.0, "rotation_p": 0.5, "zoom": 0.2, "shift": 9, "shift_p": 0.5, "crop": 40,
+                 "contrast": 0.5, "brightness": 0.2, "light_p": 0.5, "erase": 0.5, "mixup": 1.0, "mixup_p": 0.5, "mixup_until": 0.9},
     "strong": {"flip": 0.5, "rotation": 10.0, "zoom": 0.15, "shift": 4, "contrast": 0.2, "brightness": 0.2, "cutout": 14},
 }

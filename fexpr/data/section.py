@@ -28,6 +28,7 @@ def defaults() -> ConfigDict:
     data.per_actor = "none"  # of ravdess_aus: 'center' or 'standardize' them by all clips of an actor (no labels, but needs several clips)
     data.streamed = False  # of ravdess, affectnet: images stay on the disk and are read as they are needed, for sets beyond memory
     data.skip_clips = ""  # clips left out on purpose, comma-separated: '032_3_1,028_4_1'
+    data.duplicates = "keep"  # training copies of held-out faces: 'keep', 'drop_exact', 'drop_near'
     data.leave_out = ""  # classes whose rows are left out, as 'surprise,disgust'
     data.synthetic_subjects = 24  # of the built-in synthetic release
     data.synthetic_clips = 160

@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits  # comes with scikit-learn
 from fexpr.evaluate import tables
 from fexpr.evaluate.bootstrap import RESAMPLES
 from fexpr.evaluate.calibration_report import calibration_report
+from fexpr.evaluate.copies import measure_copies
 from fexpr.evaluate.kaggle import kaggle
 from fexpr.evaluate.measure import Measured, measure
 from fexpr.evaluate.predictions import SELECTIONS, checked, rows_of, trials_of
@@ -39,7 +40,8 @@ def evaluate(
     the result) and `seed_std` stand beside it, and the interval resamples subjects, the same ones for all seeds. Rows of a failed
     trial count as wrong (scored_rows.py). `per_group` and `confusion` are means over seeds.
 
-    One-of-K tasks also have `calibration` and `selective` (calibration_report.py), and on FER2013 `kaggle` (kaggle.py). `datasets` names
+    One-of-K tasks also have `calibration` and `selective` (calibration_report.py), and on FER2013 `kaggle` (kaggle.py).
+    `copies` (copies.py) is about test rows that also occur in the training rows, where that is known. `datasets` names
     what the rows of each split come from. Where every group is a single row, `per_group` is empty: it would repeat the predictions.
 
     Args:
@@ -47,7 +49,8 @@ def evaluate(
         `labels` float [R, K] (multi-label) or int [R]; `logits` [R, K]; `class_names` [K]; `train_positives` [T, K] and
         `train_rows` [T], counted in the training rows of each trial; `trial_fold` and `trial_seed` int [T], `fold_names` [F],
         `failed` bool [T] (not needed with a single trial); where rows come from several data sets, or named parts of one, `dataset`
-        str [R]; where `train_positives` were not counted in training rows, `counts_from` says in which ('validation', 'test').
+        str [R]; where it is known, `copy` str [R] (copies.py); where `train_positives` were not counted in training rows,
+        `counts_from` says in which ('validation', 'test').
       selection: the configured one, 'last' or 'best_val'.
       source: the data source, `<release>@<fingerprint>` or `synthetic`.
       group_name: what a group is, in the singular; by default 'subject', or 'image' where every group is a single row.
@@ -101,6 +104,7 @@ def evaluate(
         "per_group": [] if alone else tables.per_group(test, sets),
         **calibration_report(predictions, selection, test, resamples, seed),
         "kaggle": kaggle(of_part or {(parts or ["the test rows"])[0]: measured[selection].summary()}, source, predictions["class_names"]),
+        "copies": measure_copies(predictions, selection, test, measured_of),
         "confusion": tables.confusion(test, predictions["class_names"]),
         "undefined": tables.undefined(predictions["class_names"], test),
         "thresholds": {

@@ -66,7 +66,8 @@ def _shape_problems(p: dict) -> list[str]:
     if missing:
         return [f"missing {missing}, which several trials need"]
     n, k = p["logits"].shape
-    problems = [f"{name}: {len(p[name])} rows, logits have {n}" for name in (*PER_ROW, "dataset") if name in p and len(p[name]) != n]
+    problems = [f"{name}: {len(p[name])} rows, logits have {n}"
+                for name in (*PER_ROW, "dataset", "copy") if name in p and len(p[name]) != n]
     trials = len(p["trial_fold"])
     if p["train_positives"].ndim != 2 or p["train_positives"].shape[1] != k:
         problems.append(f"train_positives: shape {p['train_positives'].shape}, expected ({trials}, {k})")

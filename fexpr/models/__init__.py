@@ -22,6 +22,7 @@ from fexpr.models.deep_emotion import DeepEmotion
 from fexpr.models.deep_emotion_clips import DeepEmotionClips
 from fexpr.models.fer_cnns import DigitsCNN, DoubleConvCNN, SimpleFERCNN, ThesisCNN
 from fexpr.models.htnet import HTNet
+from fexpr.models.resnet import ResNet
 from fexpr.models.ststnet import STSTNet
 from fexpr.models.vgg_fer import VGGFER
 from fexpr.models.vggface_resnet50 import VGGFaceResNet50
@@ -38,6 +39,7 @@ MODELS: dict[str, type[nn.Module]] = {
     "fer_cnn_pytorch": DoubleConvCNN,
     "digits_cnn": DigitsCNN,
     "vgg_fer": VGGFER,
+    "resnet": ResNet,
     "deep_emotion": DeepEmotion,
     "deep_emotion_clips": DeepEmotionClips,
     "vggface_vgg16": VGGFaceVGG16,

@@ -146,12 +146,13 @@ class BatchNorm(nn.Module):
     axis_name: str | None = None
     momentum: float = 0.9
     epsilon: float = 1e-5
+    scale_init: nn.initializers.Initializer = nn.initializers.ones
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool, mask: jax.Array | None = None) -> jax.Array:
         """x [B, ..., C], mask bool [B] (True: a real row; None: all) -> [B, ..., C] in the dtype of x; computed in float32."""
         shape = x.shape[-1:]
-        scale = self.param("scale", nn.initializers.ones, shape)
+        scale = self.param("scale", self.scale_init, shape)
         bias = self.param("bias", nn.initializers.zeros, shape)
         mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
         var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)

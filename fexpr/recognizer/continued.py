@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import numpy as np
 import pandas as pd
@@ -43,7 +45,7 @@ def continue_training(recognizer: Reader, images: np.ndarray, labels: np.ndarray
     arguments = dict(config["model"])
     if devices > 1 and "axis_name" in models.arguments_of(arguments["name"]):
         arguments["axis_name"] = "data"
-    pictures = {name: value for name, value in config["augment"].items() if name != "mixup"}
+    pictures = {name: value for name, value in config["augment"].items() if not name.startswith("mixup")}
     model, frozen = models.build(num_classes=len(recognizer.class_names), **arguments), o.get("freeze", "")
     recipe = Recipe(
         FrozenBatchNorm(model, frozen) if frozen else model, Augment(recognizer.kind, **pictures), loss=c["loss"],
@@ -59,7 +61,7 @@ def continue_training(recognizer: Reader, images: np.ndarray, labels: np.ndarray
     )
     engine = trials.Engine(recipe, images, labels, len(recognizer.class_names), [spec], mesh, c["normalize"])
     variables, history = _trained(engine, jax.tree.map(lambda x: np.asarray(x)[None], network.variables), epochs)
-    return Network(network.model, network.precision, network.tta, *jax.device_put((variables, network.mean, network.std))), history
+    return dataclasses.replace(network, variables=jax.device_put(variables)), history
 
 
 def _trained(engine: trials.Engine, variables: dict, epochs: int) -> tuple[dict, pd.DataFrame]:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from fexpr.train.views import normalized, predict_views
+from fexpr.train.views import normalized, predict_views, views
 
 BATCH = 16  # images a forward pass: with more, activations leave a CPU's caches (the thesis CNN: 1628 images a second, by 64 1094)
 
@@ -22,7 +22,7 @@ class Network:
 
     Attributes:
       variables: what `model.apply` takes. mean, std: float32 [C] or [H, W, C], in 0..255.
-      precision: of activations. tta: test-time augmentation, as in fexpr/train/views.py.
+      precision: of activations. tta, crop: what of an image the model is shown, as in fexpr/train/views.py.
     """
 
     model: nn.Module = struct.field(pytree_node=False)
@@ -31,18 +31,19 @@ class Network:
     variables: Any
     mean: jax.Array
     std: jax.Array
+    crop: int = struct.field(pytree_node=False, default=0)
 
     def normalized(self, images: jax.Array) -> jax.Array:
         """What the model sees of images float32 [B, H, W, C] in 0..255."""
-        return normalized(images, self.mean, self.std, self.precision)
+        return normalized(views(images, "none", self.crop)[0], self.mean, self.std, self.precision)
 
     def __call__(self, images: jax.Array) -> jax.Array:
         """Images float32 [B, H, W, C] in 0..255 -> logits float32 [B, K] of this one view."""
-        return predict_views(self.model, self.variables, images, self.mean, self.std, self.precision, "none")
+        return predict_views(self.model, self.variables, images, self.mean, self.std, self.precision, "none", self.crop)
 
     def predict(self, images: jax.Array) -> jax.Array:
         """The same over all views: what stands in predictions.npz."""
-        return predict_views(self.model, self.variables, images, self.mean, self.std, self.precision, self.tta)
+        return predict_views(self.model, self.variables, images, self.mean, self.std, self.precision, self.tta, self.crop)
 
 
 def in_batches(function: Callable[[np.ndarray], jax.Array], rows: np.ndarray, size: int = BATCH) -> np.ndarray:

@@ -17,6 +17,7 @@ from fexpr.errors import UserError
 from fexpr.recognizer.network import Network
 from fexpr.storage import run
 from fexpr.train import checkpoint
+from fexpr.train.views import input_shape
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,11 +47,12 @@ def read(run_dir: Path, selection: str | None, trial: int | None) -> Restored:
         raise UserError(f"every trial of {run_dir} failed: its loss was not finite", fix="train again with a lower learning rate")
     model = models.build(num_classes=len(content["data"]["classes"]), **config["model"])
     scaling = saved.pop("input")
-    _check_fit(run_dir, model, tuple(content["data"]["image"]), jax.tree.map(lambda x: x[0], saved))
+    crop = config["augment"].get("crop", 0)  # runs of older versions lack the field
+    _check_fit(run_dir, model, input_shape(content["data"]["image"], crop), jax.tree.map(lambda x: x[0], saved))
     networks = []
     for t in members:
         mine = jax.tree.map(lambda x, t=t: x[t], (saved, scaling["mean"], scaling["std"]))
-        networks.append(Network(model, config["train"]["precision"], config["train"]["tta"], *jax.device_put(mine)))
+        networks.append(Network(model, config["train"]["precision"], config["train"]["tta"], *jax.device_put(mine), crop=crop))
     return Restored(content, metrics, selection, tuple(networks), members, trials)
 
 

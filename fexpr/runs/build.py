@@ -44,7 +44,7 @@ def build_engine(specs: Sequence[RunSpec], dataset: Dataset, folds: Sequence[Fol
     arguments = {k: v for k, v in c.model.to_dict().items() if k != "name"}
     if mesh.shape["data"] > 1 and "axis_name" in models.arguments_of(c.model.name):
         arguments["axis_name"] = "data"  # batch statistics of the whole batch, not of one device's share
-    pictures = {name: value for name, value in c.augment.to_dict().items() if name != "mixup"}
+    pictures = {name: value for name, value in c.augment.to_dict().items() if not name.startswith("mixup")}
     model = models.build(c.model.name, num_classes=classes, **arguments)
     model, images, scale = (start.end, start.features, "none") if start and start.end else (model, dataset.images, c.train.normalize)
     if c.optimizer.freeze:
@@ -55,7 +55,9 @@ def build_engine(specs: Sequence[RunSpec], dataset: Dataset, folds: Sequence[Fol
         epochs=c.train.epochs, patience=c.train.patience, optimizer=c.optimizer.name,
         schedule=c.optimizer.schedule, warmup=c.optimizer.warmup, clip_norm=c.optimizer.clip_norm,
         plateau_patience=c.optimizer.plateau_patience, plateau_factor=c.optimizer.plateau_factor, tolerance=c.optimizer.tolerance,
-        gamma=c.train.focal_gamma if c.train.loss == "focal" else 0.0, mixup=c.augment.mixup, precision=c.train.precision,
+        gamma=c.train.focal_gamma if c.train.loss == "focal" else 0.0, mixup=c.augment.mixup,
+        mixup_p=c.augment.mixup_p, mixup_until=c.augment.mixup_until, early_size=c.train.early_size, early_share=c.train.early_share,
+        precision=c.train.precision,
         ema=c.train.ema, tta=c.train.tta, eval_batch=c.train.eval_batch, frozen=c.optimizer.freeze,
         rates=optim.parse_rates(c.optimizer.rates),
     )

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from fexpr import models
 from fexpr.data.dataset import Dataset
+from fexpr.data.splits import duplicates
 from fexpr.data.splits.protocols import Fold
 from fexpr.runs import build, load_data
 from fexpr.runs.initialize import Initialization
@@ -32,6 +33,8 @@ def prepare(config: ConfigDict) -> tuple[Dataset, list[Fold]]:
         sizes = " ".join(f"{side} {np.mean([len(getattr(f, side)) for f in folds]):.0f}" for side in ("train", "val", "test"))
         say(f"split      {config.split.protocol}: {len(folds)} folds of {dataset.group_name}s that never cross; "
             f"{_unit(dataset)} a fold: {sizes}")
+    if found := describe_copies(config, dataset, folds):
+        say(f"copies     {copies_in_words(found, dataset, folds)}")
     return dataset, folds
 
 
@@ -81,7 +84,36 @@ def describe_data(config: ConfigDict, dataset: Dataset, folds: Sequence[Fold]) -
             data["test_parts"] = np.unique(dataset.split[folds[0].test]).tolist()
     else:
         data["folds"] = len(folds)
-    return data
+    return data | ({"copies": found} if (found := describe_copies(config, dataset, folds)) else {})
+
+
+def describe_copies(config: ConfigDict, dataset: Dataset, folds: Sequence[Fold]) -> dict:
+    """What config.json says of the copies in the split: duplicates.describe, of several folds what
+    each leaves out, {} where nothing is known."""
+    rule = config.data.get("duplicates", "keep")
+    if len(folds) > 1:
+        left_out = [fold.left_out for fold in folds]
+        return {"rule": rule, "left_out": left_out} if rule != "keep" else {}
+    if dataset.multilabel or (rule == "keep" and not duplicates.are_sought(dataset)):
+        return {}
+    return duplicates.describe(duplicates.copies_of(dataset), folds[0], rule, dataset.labels)
+
+
+def copies_in_words(found: dict, dataset: Dataset, folds: Sequence[Fold]) -> str:
+    """What `describe_copies` found, for the terminal."""
+    sides = {"train": "training", "val": "validation"}
+    if len(folds) > 1:
+        means = (np.mean([sum(left[side].values()) for left in found["left_out"]]) for side in sides)
+        text = " and ".join(f"{n:,.0f} {name}" for n, name in zip(means, sides.values(), strict=True))
+        return f"{text} rows a fold are left out (data.duplicates={found['rule']})"
+    counts = lambda by_kind: ", ".join(f"{n:,} {kind}" for kind, n in by_kind.items())
+    copied, tested = sum(found["test"].values()), len(folds[0].test)
+    text = (f"{copied:,} of {tested:,} test {_unit(dataset)} also occur in training or validation "
+            f"rows ({counts(found['test'])})")
+    if not (left := found["left_out"]):
+        return f"{text}; all are kept (data.duplicates)"
+    parts = (f"{sum(left[side].values()):,} {sides[side]} rows ({counts(left[side])})" for side in sides)
+    return f"{text} after {' and '.join(parts)} were left out (data.duplicates={found['rule']})"
 
 
 def _size(dataset: Dataset, rows: np.ndarray | slice) -> str:

@@ -10,18 +10,24 @@ from ml_collections import ConfigDict
 from fexpr.data.dataset import Dataset
 from fexpr.data.loaders import LOADERS
 from fexpr.data.records import chosen
+from fexpr.data.splits import duplicates
 from fexpr.data.splits.protocols import Fold, make_folds
 from fexpr.errors import UserError
 
 
 def load(config: ConfigDict) -> tuple[Dataset, list[Fold]]:
-    """The data set, without the classes that `data.leave_out` names, and its folds, with `split.train_share` of their training rows.
+    """The data set, without the classes that `data.leave_out` names, and its folds, without the
+    copies that `data.duplicates` drops and with `split.train_share` of their training rows.
 
     Raises:
       UserError: whatever the user can mend, in release or config.
     """
     dataset = data(config.data)
     folds = make_folds(config.split, dataset)
+    rule = config.data.get("duplicates", "keep")  # runs of older versions lack the field
+    if rule != "keep":
+        copies = duplicates.copies_of(dataset)
+        folds = [duplicates.leave_out(fold, copies, rule, dataset.groups) for fold in folds]
     if config.split.train_share < 1:
         folds = [with_share(fold, dataset, config.split.train_share, [config.split.seed, i]) for i, fold in enumerate(folds)]
     return dataset, folds

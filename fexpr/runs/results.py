@@ -9,6 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fexpr.data.dataset import Dataset, Pictures
+from fexpr.data.splits import duplicates
 from fexpr.data.splits.protocols import Fold
 from fexpr.evaluate import clip_rules, evaluate
 from fexpr.evaluate.predictions import SELECTIONS
@@ -27,7 +28,8 @@ def predictions(dataset: Dataset, folds: Sequence[Fold], engine: Engine, which: 
       which: the trials of the engine that are meant; `state` holds just these, on the host.
 
     Returns:
-      The contract's arrays, with `dataset` [R] of composites. By trial: `trial_fold`, `trial_seed` int32 [T], `epoch` int32 [T,3]
+      The contract's arrays, with `dataset` [R] of composites and `copy` [R] where copies are
+      counted (`_copies`). By trial: `trial_fold`, `trial_seed` int32 [T], `epoch` int32 [T,3]
       (as in SELECTIONS), `failed` bool [T] (turned NaN: its logits are NaN), `train_positives` float32 [T,K], `train_rows` int32 [T].
       And `fold_names` [F].
     """
@@ -36,6 +38,8 @@ def predictions(dataset: Dataset, folds: Sequence[Fold], engine: Engine, which: 
     parts = []
     for name in SELECTIONS:
         choice = getattr(state, name)
+        if name == "best_val" and not tables.val_mask[which].any():
+            continue  # nothing validated
         for t, all_rows, val, test in zip(range(len(specs)), tables.eval_rows[which], tables.val_mask[which], tables.test_mask[which],
                                           strict=True):
             for side, mask in (("val", val), ("test", test)):
@@ -64,7 +68,27 @@ def contract(dataset: Dataset, folds: Sequence[Fold], trial_fold: Sequence[int],
         "train_rows": np.array([len(rows) for rows in train], np.int32),
     }
     arrays |= {name: dataset.extras[name][rows] for name in ("dataset", "video") if name in dataset.extras}
+    if duplicates.are_sought(dataset):
+        of_trials = [folds[fold] for fold in trial_fold]
+        arrays["copy"] = _copies(dataset, of_trials, rows, trial, split == "test")
     return arrays
+
+
+def _copies(
+    dataset: Dataset, folds: Sequence[Fold], rows: np.ndarray, trial: np.ndarray,
+    tested: np.ndarray,
+) -> np.ndarray:  # fmt: skip
+    """The kind of copy that each test row has among the training and validation rows of its trial:
+    str [R], of duplicates.KINDS or ''.
+
+    Args:
+      folds: of each trial. rows, trial: int [R]; tested: bool [R], the other rows get ''.
+    """
+    copies, kinds = duplicates.copies_of(dataset), np.full(len(rows), "", "U8")
+    for t, fold in enumerate(folds):
+        mine = tested & (trial == t)
+        kinds[mine] = copies.kinds(rows[mine], np.concatenate([fold.train, fold.val]))
+    return kinds
 
 
 def _positives(dataset: Dataset, rows: np.ndarray) -> np.ndarray:

@@ -41,7 +41,7 @@ def get_config(variant: str = "") -> ConfigDict:
     split.test_fraction = 0.2  # of the subjects
     split.val_fraction = 0.2  # of the remaining subjects; they select epoch and thresholds
     split.inner = 0  # parts of a fold's training subjects that validate in turn, a seed each (see split.seeds); 0 = the same for all seeds
-    split.val = "training"  # 'official': val_fraction of its training rows, stratified, or 'PublicTest'
+    split.val = "training"  # 'official': val_fraction of its training rows, stratified, 'PublicTest', or 'none' (final training)
     split.test = "auto"  # 'official': 'PublicTest', 'PrivateTest', 'both', or 'auto' (what is there and does not validate)
     split.train_share = 1.0  # of each class's training rows, (0, 1]: how much a result owes to the number of labels
     split.seed = 42  # scikit-learn's GroupShuffleSplit(random_state)
@@ -71,7 +71,9 @@ def get_config(variant: str = "") -> ConfigDict:
     train.precision = "float32"  # of activations: 'float32' or 'bfloat16'; parameters and sums are always float32
     train.eval_batch = 256  # rows of a forward pass of evaluation and of init.features, over all devices of a trial; memory, not results
     train.ema = 0.0  # decay of a running mean of the weights, which then predicts; 0 = none
-    train.tta = "none"  # views whose predictions are averaged: 'none', 'flip', 'flip_crop'; faces only
+    train.tta = "none"  # views whose predictions are averaged: 'none', 'flip', 'flip_crop' (ten); faces only
+    train.early_size = 0  # pixels, side that training images are resized to in the first epochs; 0 = never
+    train.early_share = 0.5  # of the epochs, in which images are of train.early_size
     train.chunk = 0  # trials at a time; 0 = as many as fit into memory
     train.trial_axis = "auto"  # trials of one device: 'vmap' (all at once), 'map' (one by one), 'auto' ('map' on CPU, else 'vmap')
 
@@ -79,7 +81,7 @@ def get_config(variant: str = "") -> ConfigDict:
     optimizer.name = "adamw"  # 'adam', 'adamw', 'sgd' (Nesterov 0.9), 'lbfgs' (with batch_size=0; an epoch is an iteration)
     optimizer.learning_rate = 1e-3  # at its peak
     optimizer.weight_decay = 0.0  # kernels only
-    optimizer.schedule = "constant"  # 'constant', 'cosine', 'plateau' (see plateau_patience)
+    optimizer.schedule = "constant"  # 'constant', 'cosine', 'linear' (one cycle), 'plateau' (see plateau_patience)
     optimizer.plateau_patience = 5  # epochs without a better monitor before the rate is multiplied by plateau_factor
     optimizer.plateau_factor = 0.5
     optimizer.tolerance = 0.0  # stop once no entry of the gradient is larger; 0 = never
@@ -90,15 +92,22 @@ def get_config(variant: str = "") -> ConfigDict:
 
     config.augment = augment = ConfigDict()
     augment.flip = 0.0  # probability of a mirror image (of a flow map: u is negated)
+    augment.alternate = False  # mirror each image in every other epoch, in place of augment.flip
     augment.shift = 0  # pixels, largest shift each way
+    augment.shift_p = 1.0  # probability of a shift
+    augment.crop = 0  # pixels, side of the square kept at a random place, when predicting in the middle (and, by tta, the corners); 0 = all
     augment.vertical_flip = 0.0  # probability of an image upside down
     augment.rotation = 0.0  # degrees, largest angle each way; faces only
     augment.rotation_p = 1.0  # probability of a rotation
     augment.zoom = 0.0  # share: height and width are scaled by 1 - zoom to 1 + zoom
     augment.brightness = 0.0  # share of 255, largest change each way
     augment.contrast = 0.0  # share: contrast is scaled by 1 - contrast to 1 + contrast
+    augment.light_p = 1.0  # probability that brightness and contrast change
+    augment.erase = 0.0  # probability that a random rectangle is blanked out
     augment.cutout = 0  # pixels, side of the square that is blanked out
     augment.mixup = 0.0  # alpha of the Beta distribution of shares when two images are mixed; 0 = no mixing
+    augment.mixup_p = 1.0  # probability that a sample is mixed
+    augment.mixup_until = 1.0  # share of the epochs, after which nothing is mixed
     augment.noise = 0.0  # standard deviation, grey levels of 0..255
 
     config.evaluate = evaluate = ConfigDict()
@@ -160,6 +169,7 @@ def _constraints(c: ConfigDict):
         return name, value, text, right
 
     from fexpr.data.loaders import LOADERS
+    from fexpr.data.splits import duplicates
     from fexpr.data.splits.protocols import PROTOCOLS
     from fexpr.evaluate import clip_rules
     from fexpr.models import MODELS
@@ -184,7 +194,10 @@ def _constraints(c: ConfigDict):
     yield one_of("train.loss", c.train.loss, ("bce", "focal", "cross_entropy"))
     yield one_of("train.targets", c.train.targets, ("presence", "intensity") if multilabel else ("presence", "soft"))
     yield one_of("train.monitor", c.train.monitor, ("loss", "roc_auc") if multilabel else ("loss", "accuracy", "uf1"))
+    unselected = c.split.protocol == "official" and c.split.val == "none"
     yield one_of("train.selection", c.train.selection, ("best_val", "last"))
+    yield number("train.selection", c.train.selection, "'last' with split.val='none'", not unselected or c.train.selection == "last")
+    yield number("train.patience", c.train.patience, "0 with split.val='none'", not (unselected and c.train.patience))
     yield one_of("train.normalize", c.train.normalize, ("standardize", "pixel", "unit", "symmetric", "none"))
     if (needed := getattr(MODELS.get(c.model.name), "NORMALIZE", None)):
         right = c.train.normalize == needed
@@ -204,6 +217,13 @@ def _constraints(c: ConfigDict):
     yield one_of("train.precision", c.train.precision, ("float32", "bfloat16"))
     yield one_of("train.tta", c.train.tta, ("none",) if multilabel else ("none", "flip", "flip_crop"))
     yield one_of("data.labels", c.data.labels, ("fer2013", "ferplus"))
+    yield one_of("data.duplicates", c.data.duplicates, tuple(duplicates.RULES))
+    if c.data.duplicates != "keep":
+        yield one_of("data.name, with data.duplicates", c.data.name, duplicates.RELEASES)
+        text = "False with data.duplicates, as all images are compared"
+        yield number("data.streamed", c.data.streamed, text, not c.data.streamed)
+        text = "0 with data.duplicates, as validation rows are fixed"
+        yield number("split.inner", c.split.inner, text, not c.split.inner)
     yield one_of("data.classes", c.data.classes, ("8", "7", "polarity"))
     yield one_of("data.map", c.data.map, ("none", "saliency", "spectral", "landmarks"))
     if c.data.streamed:
@@ -216,11 +236,11 @@ def _constraints(c: ConfigDict):
     yield one_of("evaluate.clips", c.evaluate.clips, tuple(clip_rules.RULES))
     yield one_of("data.features", c.data.features, ("both", "intensities", "presences"))
     yield one_of("data.per_actor", c.data.per_actor, ("none", "center", "standardize"))
-    yield one_of("split.val", c.split.val, ("training", "PublicTest"))
+    yield one_of("split.val", c.split.val, ("training", "PublicTest", "none"))
     yield one_of("split.test", c.split.test, ("auto", "PublicTest", "PrivateTest", "both"))
     yield one_of("train.trial_axis", c.train.trial_axis, ("auto", "vmap", "map"))
     yield one_of("optimizer.name", c.optimizer.name, ("adam", "adamw", "sgd", "lbfgs"))
-    yield one_of("optimizer.schedule", c.optimizer.schedule, ("constant", "cosine", "plateau"))
+    yield one_of("optimizer.schedule", c.optimizer.schedule, ("constant", "cosine", "linear", "plateau"))
     yield one_of("log.wandb", c.log.wandb, ("", "online", "offline"))
     for name, value, low in (
         ("seed", c.seed, 0), ("data.image_size", c.data.image_size, 8), ("data.min_positives", c.data.min_positives, 1),
@@ -233,7 +253,8 @@ def _constraints(c: ConfigDict):
         ("optimizer.plateau_patience", c.optimizer.plateau_patience, 1),
         ("optimizer.tolerance", c.optimizer.tolerance, 0), ("augment.rotation", c.augment.rotation, 0),
         ("augment.cutout", c.augment.cutout, 0), ("augment.mixup", c.augment.mixup, 0),
-        ("train.patience", c.train.patience, 0), ("augment.shift", c.augment.shift, 0), ("evaluate.resamples", c.evaluate.resamples, 10),
+        ("train.patience", c.train.patience, 0), ("augment.shift", c.augment.shift, 0),
+        ("augment.crop", c.augment.crop, 0), ("train.early_size", c.train.early_size, 0), ("evaluate.resamples", c.evaluate.resamples, 10),
         ("evaluate.min_train_positives", c.evaluate.min_train_positives, 1), ("train.class_weights", c.train.class_weights, 0),
         ("train.class_weights_max", c.train.class_weights_max, 1), ("train.focal_gamma", c.train.focal_gamma, 0),
         ("optimizer.weight_decay", c.optimizer.weight_decay, 0), ("optimizer.clip_norm", c.optimizer.clip_norm, 0),
@@ -247,11 +268,16 @@ def _constraints(c: ConfigDict):
                         ("train.ema", c.train.ema), ("augment.zoom", c.augment.zoom), ("augment.contrast", c.augment.contrast),
                         ("augment.brightness", c.augment.brightness), ("optimizer.plateau_factor", c.optimizer.plateau_factor)):
         yield number(name, value, "at least 0 and less than 1", 0 <= value < 1)
-    for name in ("flip", "vertical_flip", "rotation_p"):
+    for name in ("flip", "vertical_flip", "rotation_p", "shift_p", "light_p", "erase", "mixup_p", "mixup_until"):
         yield number(f"augment.{name}", c.augment[name], "a probability, 0 to 1", 0 <= c.augment[name] <= 1)
     yield number("split.train_share", c.split.train_share, "more than 0, at most 1", 0 < c.split.train_share <= 1)
     side = c.data.image_size
-    for name in ("shift", "cutout"):
+    yield number("augment.flip", c.augment.flip, "0 with augment.alternate", not (c.augment.flip and c.augment.alternate))
+    yield number("train.early_share", c.train.early_share, "a share of the epochs, 0 to 1", 0 <= c.train.early_share <= 1)
+    yield number("train.early_size", c.train.early_size, "0 with data.streamed", not (c.train.early_size and c.data.streamed))
+    seen = c.augment.crop or side
+    yield number("train.early_size", c.train.early_size, f"less than the {seen} pixels that the network sees", c.train.early_size < seen)
+    for name in ("shift", "cutout", "crop"):
         yield number(f"augment.{name}", c.augment[name], f"less than data.image_size ({side})", c.augment[name] < side)
     alone = c.optimizer.name != "lbfgs" or c.train.batch_size == 0
     yield number("train.batch_size", c.train.batch_size, "0 (all rows) with optimizer.name='lbfgs'", alone)

@@ -82,6 +82,8 @@ def save(specs: Sequence[RunSpec], dataset: Dataset, folds: Sequence[Fold], engi
         # with what an image is normalised by, so that a checkpoint is all that predicting needs
         scaling = {"input": {"mean": engine.trials.mean[mine], "std": engine.trials.std[mine]}}
         kept = {"last": {**evaluated(part), **scaling}, "best_val": {**part.best_variables, **scaling}}
+        if not engine.trials.val_mask[mine].any():  # final training: no epoch was selected
+            del kept["best_val"]
         kept = {name: start.whole(variables, share) for name, variables in kept.items()} if start else kept
         if spec.config.log.variables:
             for name, variables in kept.items():

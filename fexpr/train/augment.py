@@ -15,20 +15,27 @@ import jax.numpy as jnp
 from fexpr.errors import UserError
 from fexpr.warp import affine_grid, bilinear_sample
 
+AREA, RATIO = (0.02, 0.25), (0.3, 3.3)  # of a rectangle that is erased: its share of the image, height to width
+
 
 @dataclasses.dataclass(frozen=True)
 class Augment:
     """What may happen to a training image, in this order; a field at its default costs nothing.
 
     flip, vertical_flip; rotation, zoom and shift as ONE affine warp with one bilinear resampling, or, where neither rotation nor zoom is
-    set, the shift by whole pixels without any; contrast, brightness, noise, clipped to 0..255; cutout.
+    set, the shift by whole pixels without any; crop; contrast, brightness, noise, clipped to 0..255; cutout; erasing.
     (Keras flips after it warps: the same in distribution, as the angles and shifts are symmetric about 0.)
 
     Attributes:
       kind: 'flow' (u, v, strain) or 'face'; decides what a flip means. 'clip': faces one after the other in the channels, to all of which
         the same happens (but for noise); channels that are 0 hold no frame and stay so. Of 'features' nothing may happen to them.
       flip: probability of a horizontal flip.
+      alternate: mirror every image in every other epoch, in the first one with probability 1/2 each (alternating flip, Jordan 2024,
+        arXiv 2404.00498): two epochs in a row show an image and its mirror image. Replaces `flip`.
       shift: largest shift in pixels, each way, both axes; the border is repeated. Whole pixels alone, any fraction within a warp.
+      shift_p: probability that a sample is shifted at all.
+      crop: side in pixels of the square that is kept of an image, at a random place; 0 = all of it. Whole pixels, or, within a warp,
+        any fraction. What is evaluated is cropped too (views.py).
       noise: standard deviation of Gaussian noise, in grey levels of 0..255.
       vertical_flip: probability of a vertical flip.
       rotation: largest angle in degrees, each way; the border is repeated.
@@ -36,11 +43,14 @@ class Augment:
       zoom: share z; rows and columns are scaled independently by 1-z to 1+z, as Keras' ImageDataGenerator(zoom_range=z) does.
       brightness: largest share of 255 that is added or taken away.
       contrast: share c; each channel is stretched by 1-c to 1+c about its own mean in that image.
+      light_p: probability that contrast and brightness of a sample are changed at all.
+      erase: probability that a rectangle of 2 to 25 % of the image, its sides in a ratio of 0.3 to 3.3, is filled with the image's mean
+        (random erasing, Zhong et al. 2020, arXiv 1708.04896, which fills it with noise or the data's mean).
       cutout: side in pixels of a square centred anywhere, so that the border may cut it (DeVries & Taylor 2017, arXiv 1708.04552);
         filled with the image's mean. 0 = none.
 
     Raises:
-      UserError: rotation of flow maps; anything done to feature vectors.
+      UserError: rotation of flow maps; anything done to feature vectors; alternating flips together with random ones.
     """
 
     kind: str = "face"
@@ -54,8 +64,16 @@ class Augment:
     brightness: float = 0.0
     contrast: float = 0.0
     cutout: int = 0
+    alternate: bool = False
+    shift_p: float = 1.0
+    crop: int = 0
+    light_p: float = 1.0
+    erase: float = 0.0
 
     def __post_init__(self):
+        if self.alternate and self.flip:
+            raise UserError(f"augment.flip={self.flip:g} with augment.alternate: images are mirrored at random or in turn",
+                            fix="leave one of the two at its default")
         if self.kind == "features" and dataclasses.replace(self, kind="face") != Augment():
             raise UserError("augment.* changes images, and these data are feature vectors", fix="leave augment.* at the defaults")
         if self.kind == "flow" and self.rotation:
@@ -65,15 +83,21 @@ class Augment:
                 fix="set augment.rotation=0; flip, vertical_flip, shift and zoom keep the channels apart",
             )
 
-    def __call__(self, key: jax.Array, images: jax.Array, places: jax.Array, batch: int) -> jax.Array:
+    def __call__(self, key: jax.Array, images: jax.Array, places: jax.Array, batch: int, mirrored: jax.Array | None = None) -> jax.Array:
+        """mirrored: bool [b], whose turn it is to be mirrored in this epoch (`alternate`); [b, H, W, C] -> [b, crop or H, crop or W, C]."""
         if self == Augment(self.kind):
             return images
         flip, *moved = jax.random.uniform(key, (batch, 3))[places].T
         vertical, turned, angle, zoom_y, zoom_x, contrast, brightness, *centre = (
             jax.random.uniform(jax.random.fold_in(key, 2), (9, batch))[:, places])
 
+        def more() -> jax.Array:  # numbers [9, b] of fields that came later, so that those of measured runs stay as they were
+            return jax.random.uniform(jax.random.fold_in(key, 4), (9, batch))[:, places]
+
         blank = (images == 0).all((1, 2), keepdims=True) if self.kind == "clip" else None
 
+        if self.alternate:
+            images = _where(mirrored, mirror(images, self.kind), images)
         if self.flip:
             images = _where(flip < self.flip, mirror(images, self.kind), images)
         if self.vertical_flip:
@@ -81,12 +105,28 @@ class Augment:
         if self.rotation or self.zoom:
             angle = jnp.where(turned < self.rotation_p, _about(0.0, self.rotation, angle), 0.0)
             zoom = _about(1.0, self.zoom, jnp.stack([zoom_y, zoom_x], axis=-1))
-            images = warped(images, angle, zoom, _about(0.0, self.shift, jnp.stack(moved, axis=-1)))
-        elif self.shift:
-            offsets = jnp.floor(jnp.stack(moved, axis=-1) * (2 * self.shift + 1)).astype(jnp.int32)
-            images = jax.vmap(lambda image, offset: shifted(image, offset, self.shift))(images, offsets)
+            shift = _about(0.0, self.shift, jnp.stack(moved, axis=-1))
+            if self.shift_p < 1:
+                shift = jnp.where(more()[0][:, None] < self.shift_p, shift, 0.0)
+            if self.crop:
+                room = (jnp.array(images.shape[1:3], jnp.float32) - self.crop) / 2
+                shift += room[None] * (2 * jnp.stack(more()[1:3], axis=-1) - 1)
+            images = warped(images, angle, zoom, shift, self.crop)
+        else:
+            if self.shift:
+                offsets = jnp.floor(jnp.stack(moved, axis=-1) * (2 * self.shift + 1)).astype(jnp.int32)
+                if self.shift_p < 1:
+                    offsets = jnp.where(more()[0][:, None] < self.shift_p, offsets, self.shift)
+                images = jax.vmap(lambda image, offset: shifted(image, offset, self.shift))(images, offsets)
+            if self.crop:
+                room = jnp.array(images.shape[1:3], jnp.float32) - self.crop + 1
+                images = cropped(images, jnp.floor(jnp.stack(more()[1:3], axis=-1) * room[None]).astype(jnp.int32), self.crop)
         if self.contrast or self.brightness:
-            images = adjusted(images, _about(1.0, self.contrast, contrast), _about(0.0, self.brightness, brightness))
+            factor, offset = _about(1.0, self.contrast, contrast), _about(0.0, self.brightness, brightness)
+            if self.light_p < 1:
+                lit = more()[3] < self.light_p
+                factor, offset = jnp.where(lit, factor, 1.0), jnp.where(lit, offset, 0.0)
+            images = adjusted(images, factor, offset)
         if self.noise:
             normal = jax.random.normal(jax.random.fold_in(key, 1), (batch, *images.shape[1:]))[places]
             images = images + self.noise * normal
@@ -95,6 +135,9 @@ class Augment:
         if self.cutout:
             size = jnp.array(images.shape[1:3], jnp.float32)
             images = cut_out(images, jnp.floor(jnp.stack(centre, axis=-1) * size[None]).astype(jnp.int32), self.cutout)
+        if self.erase:
+            chosen, *rectangle = more()[4:9]
+            images = _where(chosen < self.erase, erased(images, jnp.stack(rectangle, axis=-1)), images)
         return images if blank is None else jnp.where(blank, 0.0, images)
 
 
@@ -116,7 +159,15 @@ def shifted(image: jax.Array, offset: jax.Array, margin: int) -> jax.Array:
     return jax.lax.dynamic_slice(padded, (offset[0], offset[1], jnp.zeros_like(offset[0])), image.shape)
 
 
-def warped(images: jax.Array, angle: jax.Array, zoom: jax.Array, shift: jax.Array) -> jax.Array:
+def cropped(images: jax.Array, corner: jax.Array, side: int) -> jax.Array:
+    """The square of `side` pixels at `corner` (row, column; int32 [B, 2]) of images [B, H, W, C] -> [B, side, side, C]."""
+    def one(image: jax.Array, corner: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_slice(image, (corner[0], corner[1], jnp.zeros_like(corner[0])), (side, side, image.shape[-1]))
+
+    return jax.vmap(one)(images, corner)
+
+
+def warped(images: jax.Array, angle: jax.Array, zoom: jax.Array, shift: jax.Array, side: int = 0) -> jax.Array:
     """Rotated, zoomed and shifted images: Keras' `apply_affine_transform`, bilinear, with the border repeated ('nearest').
 
     With (row, column) counted from the centre, the output pixel p is read at R (zoom * p + shift), R = [[cos, -sin], [sin, cos]].
@@ -127,15 +178,17 @@ def warped(images: jax.Array, angle: jax.Array, zoom: jax.Array, shift: jax.Arra
       angle: degrees, [B].
       zoom: factors along rows and columns, [B, 2].
       shift: pixels along rows and columns, [B, 2].
+      side: pixels of the square about the centre that is computed; 0 = the whole image.
     """
     height, width = images.shape[1:3]
+    rows, columns = (side, side) if side else (height, width)
     sin, cos = jnp.sin(jnp.deg2rad(angle)), jnp.cos(jnp.deg2rad(angle))
     (zoom_y, zoom_x), (down, right) = zoom.T, shift.T
     # the same map in (x, y) of affine_grid, whose unit is half the width or half the height
-    x = (cos * zoom_x, sin * zoom_y * height / width, (sin * down + cos * right) * 2 / width)
-    y = (-sin * zoom_x * width / height, cos * zoom_y, (cos * down - sin * right) * 2 / height)
+    x = (cos * zoom_x * columns / width, sin * zoom_y * rows / width, (sin * down + cos * right) * 2 / width)
+    y = (-sin * zoom_x * columns / height, cos * zoom_y * rows / height, (cos * down - sin * right) * 2 / height)
     theta = jnp.stack([jnp.stack(x, axis=-1), jnp.stack(y, axis=-1)], axis=-2)
-    return bilinear_sample(images, affine_grid(theta, height, width), padding="border")
+    return bilinear_sample(images, affine_grid(theta, rows, columns), padding="border")
 
 
 def adjusted(images: jax.Array, contrast: jax.Array, brightness: jax.Array) -> jax.Array:
@@ -164,8 +217,28 @@ def cut_out(images: jax.Array, centre: jax.Array, side: int) -> jax.Array:
     return jnp.where(inside, images.mean((1, 2), keepdims=True), images)
 
 
+def erased(images: jax.Array, draws: jax.Array) -> jax.Array:
+    """Images [B, H, W, C] with a rectangle set to each image's channel means.
+
+    Args:
+      draws: float32 [B, 4] in [0, 1): the share of the area, uniform in AREA; the ratio of height to width, log-uniform in RATIO; the
+        place of the upper left corner, among those where the whole rectangle lies within the image.
+    """
+    size = jnp.array(images.shape[1:3], jnp.float32)
+    area = (AREA[0] + (AREA[1] - AREA[0]) * draws[:, 0]) * size.prod()
+    ratio = jnp.exp(jnp.log(RATIO[0]) + (jnp.log(RATIO[1]) - jnp.log(RATIO[0])) * draws[:, 1])
+    sides = jnp.minimum(jnp.round(jnp.sqrt(area[:, None] * jnp.stack([ratio, 1 / ratio], -1))), size[None])
+    corner = jnp.floor(draws[:, 2:] * (size[None] - sides + 1))
+    rows, columns = (
+        (jnp.arange(n, dtype=jnp.float32)[None] >= first[:, None]) & (jnp.arange(n, dtype=jnp.float32)[None] < (first + side)[:, None])
+        for n, first, side in zip(images.shape[1:3], corner.T, sides.T, strict=True)
+    )
+    inside = rows[:, :, None, None] & columns[:, None, :, None]
+    return jnp.where(inside, images.mean((1, 2), keepdims=True), images)
+
+
 def mixup(key: jax.Array, images: jax.Array, mask: jax.Array, alpha: float, places: jax.Array, batch: int,
-          ) -> tuple[jax.Array, jax.Array, jax.Array]:
+          probability: float | jax.Array = 1.0) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Convex combinations of two samples (mixup, Zhang et al. 2018, arXiv 1710.09412): lam * image + (1 - lam) * partner's image.
 
     Place p is mixed with place p ^ 1: batches are shuffled, so neighbours are random pairs. lam ~ Beta(alpha, alpha) as in the paper,
@@ -179,6 +252,7 @@ def mixup(key: jax.Array, images: jax.Array, mask: jax.Array, alpha: float, plac
       alpha: above 0; 1 is uniform, smaller stays closer to the two samples.
       places: int [b], where the rows stand in the whole batch: an even number of consecutive places from an even one on.
       batch: rows of the whole batch.
+      probability: that a sample is mixed at all.
 
     Returns:
       The mixed images [b, H, W, C], the partners' indices within the share [b], lam float32 [b].
@@ -192,7 +266,8 @@ def mixup(key: jax.Array, images: jax.Array, mask: jax.Array, alpha: float, plac
                         fix="choose train.batch_size as an even multiple of the number of devices that share a batch")
     partner = jnp.arange(b) ^ 1
     lam = jax.random.beta(jax.random.fold_in(key, 3), alpha, alpha, (batch,))[places]
-    lam = jnp.where(mask & mask[partner], lam, 1.0)
+    chosen = jax.random.uniform(jax.random.fold_in(key, 5), (batch,))[places] < probability
+    lam = jnp.where(mask & mask[partner] & chosen, lam, 1.0)
     share = lam[:, None, None, None]
     return share * images + (1 - share) * images[partner], partner, lam
 

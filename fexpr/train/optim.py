@@ -12,16 +12,19 @@ import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 OPTIMIZERS = ("adam", "adamw", "sgd", "lbfgs")
-SCHEDULES = ("constant", "cosine", "plateau")
+SCHEDULES = ("constant", "cosine", "linear", "plateau")
 MEMORY = 10  # of L-BFGS: past steps kept, as scikit-learn does
 
 
 def learning_rate(step: jax.Array, peak: jax.Array, total: jax.Array, schedule: str, warmup: float) -> jax.Array:
-    """Linear warm-up over `warmup` (a share of `total` steps), then constant or a half cosine down to zero."""
+    """Linear warm-up over `warmup` (a share of `total` steps), then constant, or down to zero along a half cosine or a line."""
     done = step.astype(jnp.float32) / jnp.maximum(total.astype(jnp.float32), 1.0)
     rate = jnp.asarray(peak, jnp.float32)
+    after = jnp.clip((done - warmup) / (1 - warmup), 0.0, 1.0)  # share of the steps after the warm-up
     if schedule == "cosine":
-        rate = rate * 0.5 * (1 + jnp.cos(jnp.pi * jnp.clip((done - warmup) / (1 - warmup), 0.0, 1.0)))
+        rate = rate * 0.5 * (1 + jnp.cos(jnp.pi * after))
+    elif schedule == "linear":
+        rate = rate * (1 - after)
     return rate * jnp.clip((done + 1 / jnp.maximum(total.astype(jnp.float32), 1.0)) / warmup, 0.0, 1.0) if warmup else rate
 
 

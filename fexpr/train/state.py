@@ -24,7 +24,9 @@ class Recipe:
     `targets`: 'presence' (label > 0), 'intensity' (the label), 'class' (ids), or 'soft' (Data.soft). `patience`: epochs without a
     better validation monitor before a trial stops (0 = never stops early). `warmup`: share of all steps. `eval_batch`: rows a forward
     pass. `precision`: of activations; parameters, sums and losses stay float32. `ema`: decay of the running mean of the variables,
-    which then stands for the model wherever it is asked (0 = none). `tta`: views of a validation or test row (views.py). `frozen`: regex
+    which then stands for the model wherever it is asked (0 = none). `tta`: views of a validation or test row (views.py). `mixup_until`:
+    share of the epochs, after which nothing is mixed. `early_size`: side in pixels that training images are resized to in the first
+    epochs, that share of them which `early_share` gives (0 = never; for networks that take images of any size). `frozen`: regex
     of paths of parameters that keep their first values; `rates`: learning rates of named ones (optim.py).
     """
 
@@ -46,12 +48,21 @@ class Recipe:
     tolerance: float = 0.0
     gamma: float = 0.0
     mixup: float = 0.0
+    mixup_p: float = 1.0
+    mixup_until: float = 1.0
+    early_size: int = 0
+    early_share: float = 0.0
     precision: str = "float32"
     ema: float = 0.0
     tta: str = "none"
     frozen: str = ""
     rates: tuple[optim.Rate, ...] = ()
     data_devices: int = 1
+
+    @property
+    def crop(self) -> int:
+        """Side in pixels of the square that the model is shown of an image; 0 = all of it."""
+        return getattr(self.augment, "crop", 0)
 
 
 class Data(NamedTuple):

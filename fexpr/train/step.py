@@ -17,12 +17,14 @@ from fexpr.train.augment import mixup
 from fexpr.train.losses import LOSSES
 from fexpr.train.monitors import MONITORS
 from fexpr.train.state import NEVER, Batch, Data, Recipe, SelectedEpoch, State, Trial, evaluated
-from fexpr.train.views import normalized, predict_pass
+from fexpr.train.views import input_shape, normalized, predict_pass
+
+FLIPS = 2**32 - 1  # the trial's key is folded with 0 (initial weights), with epochs from 1 on, and with this
 
 
 def init(recipe: Recipe, data: Data, trial: Trial) -> State:
     """A fresh state; what `data.start` does not give depends on the trial's fold and seed alone."""
-    image = jnp.zeros((1, *data.images.shape[1:]), jnp.float32)
+    image = jnp.zeros((1, *input_shape(data.images.shape[1:], recipe.crop)), jnp.float32)
     variables = recipe.model.init(jax.random.fold_in(_key(trial), 0), image, train=False)
     variables = optim.merge_params(variables, data.start)
     trained, _ = optim.partition_params(variables["params"], recipe.frozen)
@@ -36,7 +38,13 @@ def init(recipe: Recipe, data: Data, trial: Trial) -> State:
     )
 
 
-def advance(recipe: Recipe, data: Data, bounds: jax.Array, by_trial: tuple[Trial, State, jax.Array]) -> tuple:
+def is_early(recipe: Recipe, by_trial: tuple[Trial, State, jax.Array]) -> jax.Array:
+    """Whether the trials of a device train on images of `early_size` now: bool [], from arrays [T, ...]. They go through their epochs
+    together: one answer for all makes it a real branch of the program, even where trials are vmapped."""
+    return jnp.max(by_trial[1].epoch) < round(recipe.early_share * recipe.epochs)
+
+
+def advance(recipe: Recipe, data: Data, bounds: jax.Array, early: jax.Array, by_trial: tuple[Trial, State, jax.Array]) -> tuple:
     """Goes on with an epoch: some of its optimiser steps, some of the forward passes over validation and test rows, and with the last
     of these its conclusion. How much is done at once changes nothing but when the devices can be asked to stop.
 
@@ -44,6 +52,7 @@ def advance(recipe: Recipe, data: Data, bounds: jax.Array, by_trial: tuple[Trial
 
     Args:
       bounds: int32 [4], the steps from (incl.) and to (excl.), the passes from and to.
+      early: bool [], see `is_early`; without effect where the recipe has no early_size.
       by_trial: the trial, its state, and float32 [passes, rows, K], the logits of the passes so far.
 
     Returns:
@@ -51,7 +60,12 @@ def advance(recipe: Recipe, data: Data, bounds: jax.Array, by_trial: tuple[Trial
     """
     trial, state, logits = by_trial
     first, last, begin, end = bounds
-    state = jax.lax.fori_loop(first, last, partial(_train_step, recipe, data, trial, batches(recipe, data, trial, state.epoch)), state)
+    train_step = partial(_train_step, recipe, data, trial, batches(recipe, data, trial, state.epoch))
+    if recipe.early_size:
+        small, whole = (partial(jax.lax.fori_loop, first, last, partial(train_step, size)) for size in (recipe.early_size, 0))
+        state = jax.lax.cond(early, small, whole, state)
+    else:
+        state = jax.lax.fori_loop(first, last, partial(train_step, 0), state)
     variables = evaluated(state)
     logits = jax.lax.fori_loop(begin, end, lambda i, kept: kept.at[i].set(predict_pass(recipe, data, trial, variables, i)), logits)
 
@@ -119,8 +133,9 @@ def conclude(recipe: Recipe, data: Data, trial: Trial, state: State, logits: jax
                   "val_score": val_score, "ran": state.active, "active": kept.active}
 
 
-def _train_step(recipe, data, trial, batches, i, state):
-    """The optimiser step on batch `i`. One without a row, or of a stopped trial, changes nothing."""
+def _train_step(recipe, data, trial, batches, size, i, state):
+    """The optimiser step on batch `i`, its images resized to `size` if that is not 0. One without a row, or of a stopped trial, changes
+    nothing."""
     batch = jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, i, keepdims=False), batches)
     rows, mask, (augment_key, dropout_key), images = batch
     d = recipe.data_devices
@@ -135,9 +150,13 @@ def _train_step(recipe, data, trial, batches, i, state):
     count = total(mask.sum().astype(jnp.float32))
     # random numbers go by a row's place in the whole batch: the same on any number of devices
     images = (data.images[rows] if images is None else images).astype(jnp.float32)
-    images = recipe.augment(augment_key, images, places, recipe.batch_size)
+    in_turn = (_mirrored(trial, rows, state.epoch),) if getattr(recipe.augment, "alternate", False) else ()
+    images = recipe.augment(augment_key, images, places, recipe.batch_size, *in_turn)
+    if size:
+        images = jax.image.resize(images, (len(images), size, size, images.shape[-1]), "linear")
     if recipe.mixup:
-        images, partner, share = mixup(augment_key, images, mask, recipe.mixup, places, recipe.batch_size)
+        mixing = jnp.where(state.epoch < round(recipe.mixup_until * recipe.epochs), recipe.mixup_p, 0.0)
+        images, partner, share = mixup(augment_key, images, mask, recipe.mixup, places, recipe.batch_size, mixing)
     images = normalized(images, trial.mean, trial.std, recipe.precision)
     targets = _targets(recipe, data, rows)
     mutable = [name for name in state.variables if name != "params"]
@@ -172,6 +191,12 @@ def _train_step(recipe, data, trial, batches, i, state):
     sums = jnp.stack([state.sums[0] + loss * count, state.sums[1] + count, jnp.maximum(state.sums[2], optax.tree.norm(grads, ord=jnp.inf))])
     return state._replace(variables=variables, average=average, opt_state=opt_state, step=step, failed_step=failed,
                           sums=jnp.where(go, sums, state.sums))
+
+
+def _mirrored(trial, rows, epoch):
+    """Whose turn it is to be mirrored, bool [B]: of each row at random in the first epoch, then in every other epoch."""
+    draws = jax.vmap(lambda row: jax.random.bits(jax.random.fold_in(jax.random.fold_in(_key(trial), FLIPS), row)))(rows)
+    return (draws & 1).astype(jnp.int32) != epoch % 2
 
 
 def _targets(recipe, data, rows):

@@ -111,6 +111,7 @@ class Engine:
         self.size = self._padded(min(chunk or len(specs), len(specs)))
         self._start = start  # on the host: only `init` needs it
         self._init, self._chunk, self._plan, self.program = self.over_trials(step.init), None, None, None
+        self.jitted_epoch = self.over_trials(step.advance, by_trial=3, shared=1, donate=(3, 4), common=step.is_early)
         self.resumable = self.steps
         self._passes, self._each = passes(self.recipe, self.trials.eval_rows.shape[1])
         self.dispatches_per_epoch = self.resumable + self._passes
@@ -144,10 +145,9 @@ class Engine:
         """
         if self._plan is None:
             limit, began = int(distributed.all_gather_scalars([devices.memory_limit()]).min()), time.monotonic()
-            epoch, share = self.over_trials(step.advance, by_trial=3, shared=1, donate=(3, 4)), self.mesh.shape["trial"]
+            share = self.mesh.shape["trial"]
             for fitted in (False, True):
-                bounds = jax.ShapeDtypeStruct((4,), np.int32)
-                self.program = epoch.lower(self.data, bounds, *self._abstract_epoch()).compile()
+                self.program = self.jitted_epoch.lower(self.data, *self.abstract_epoch()).compile()
                 needed = bytes_of(self.program)
                 if fitted or needed <= limit or self.size <= share:
                     break
@@ -212,11 +212,12 @@ class Engine:
         """Shapes and types of the tables of so many trials."""
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype), self.trials)
 
-    def _abstract_epoch(self) -> tuple[Trial, State, jax.ShapeDtypeStruct]:
-        """What the program of an epoch takes by trial, laid out over the mesh."""
+    def abstract_epoch(self) -> tuple[jax.ShapeDtypeStruct, Trial, State, jax.ShapeDtypeStruct]:
+        """What `jitted_epoch` takes beside the data: the bounds, and by trial, laid out over the mesh, tables, states and logits."""
         spread, logits = NamedSharding(self.mesh, P("trial")), jax.ShapeDtypeStruct((self.size, *self._logits_shape()), np.float32)
-        return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=spread),
-                            (self.abstract_trials(self.size), self.abstract(self.size), logits))
+        by_trial = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=spread),
+                                (self.abstract_trials(self.size), self.abstract(self.size), logits))
+        return jax.ShapeDtypeStruct((4,), np.int32), *by_trial
 
     def _padded(self, trials: int) -> int:
         share = self.mesh.shape["trial"]
@@ -230,7 +231,8 @@ class Engine:
 
         return jax.tree.map(put, tree)
 
-    def over_trials(self, one: Callable, by_trial: int = 1, shared: int = 0, donate: tuple[int, ...] = ()) -> Any:
+    def over_trials(self, one: Callable, by_trial: int = 1, shared: int = 0, donate: tuple[int, ...] = (),
+                    common: Callable | None = None) -> Any:
         """The jitted program (data, *shared, *by trial) that does `one(recipe, data, *shared, by trial)` for all trials of the mesh.
 
         Several arguments by trial come to `one` as a tuple. This alone lays trials out over devices.
@@ -238,10 +240,12 @@ class Engine:
         Args:
           by_trial: number of arguments with a leading axis of trials. shared: number of those that are the same for all.
           donate: places of arguments whose memory the results may take.
+          common: what is computed of all trials of a device, common(recipe, trials), and handed to each after the shared arguments.
         """
         def all_trials(data, *arguments):
             trials = arguments[shared:] if by_trial > 1 else arguments[shared]
-            one_trial = partial(one, self.recipe, data, *arguments[:shared])
+            extra = (common(self.recipe, trials),) if common else ()
+            one_trial = partial(one, self.recipe, data, *arguments[:shared], *extra)
             return jax.lax.map(one_trial, trials) if self.mapped else jax.vmap(one_trial)(trials)
 
         specs = (*[P()] * (1 + shared), *[P("trial")] * by_trial)

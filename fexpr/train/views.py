@@ -11,21 +11,39 @@ import jax.numpy as jnp
 
 from fexpr.train.state import Data, Recipe, Trial
 
-CROP_SHIFT = 3  # pixels: the four corner crops of 42 pixels of a 48-pixel face, as shifts with a repeated border
+CROP_SHIFT = 3  # pixels: without a crop, the four corners of 42 pixels of a 48-pixel face, as shifts with a repeated border
 VIEWS = ("none", "flip", "flip_crop")
 
 
-def views(images: jax.Array, name: str) -> list[jax.Array]:
-    """The views of images [B,H,W,C]: 'none' (themselves), 'flip' (and mirrored), 'flip_crop' (both, shifted to the four corners too)."""
+def input_shape(shape: Sequence[int], crop: int) -> tuple[int, int, int]:
+    """What a model sees of images of this shape [H, W, C]."""
+    return (crop, crop, shape[2]) if crop else tuple(shape)
+
+
+def views(images: jax.Array, name: str, crop: int = 0) -> list[jax.Array]:
+    """The views of images [B,H,W,C]: 'none' (themselves), 'flip' (and mirrored), 'flip_crop' (both, shifted to the four corners too).
+
+    With a crop, themselves are the middle square of that side, and 'flip_crop' the ten crops of Krizhevsky et al. 2012: middle and
+    corners, each mirrored too.
+    """
+    height, width = images.shape[1:3]
+    s = CROP_SHIFT
+    middle, ends = (0, 0), ((0, 0), (0, 2 * s), (2 * s, 0), (2 * s, 2 * s))
+    if crop:
+        down, right = height - crop, width - crop
+        middle, ends = (down // 2, right // 2), ((0, 0), (0, right), (down, 0), (down, right))
+    size = (crop, crop) if crop else (height, width)
+
+    def cut(x: jax.Array, corner: tuple[int, int]) -> jax.Array:
+        return x[:, corner[0] : corner[0] + size[0], corner[1] : corner[1] + size[1]]
+
     if name == "none":
-        return [images]
+        return [cut(images, middle)]
     both = [images, images[:, :, ::-1]]
     if name == "flip":
-        return both
-    s, (height, width) = CROP_SHIFT, images.shape[1:3]
-    padded = [jnp.pad(v, ((0, 0), (s, s), (s, s), (0, 0)), mode="edge") for v in both]
-    corners = [v[:, y : y + height, x : x + width] for v in padded for y in (0, 2 * s) for x in (0, 2 * s)]
-    return [*both, *corners]
+        return [cut(v, middle) for v in both]
+    wide = both if crop else [jnp.pad(v, ((0, 0), (s, s), (s, s), (0, 0)), mode="edge") for v in both]
+    return [*(cut(v, middle) for v in both), *(cut(v, end) for v in wide for end in ends)]
 
 
 def mean_prediction(logits: Sequence[jax.Array]) -> jax.Array:
@@ -42,11 +60,11 @@ def normalized(images: jax.Array, mean: jax.Array, std: jax.Array, precision: st
 
 
 def predict_views(
-    model: nn.Module, variables: Any, images: jax.Array, mean: jax.Array, std: jax.Array, precision: str, tta: str
+    model: nn.Module, variables: Any, images: jax.Array, mean: jax.Array, std: jax.Array, precision: str, tta: str, crop: int = 0
 ) -> jax.Array:
     """Logits float32 [B,K] of images float32 [B,H,W,C] in 0..255, over the views of `tta`."""
-    said = [model.apply(variables, normalized(view, mean, std, precision), train=False).astype(jnp.float32) for view in views(images, tta)]
-    return mean_prediction(said)
+    seen = (normalized(view, mean, std, precision) for view in views(images, tta, crop))
+    return mean_prediction([model.apply(variables, view, train=False).astype(jnp.float32) for view in seen])
 
 
 def passes(recipe: Recipe, rows: int) -> tuple[int, int]:
@@ -82,7 +100,8 @@ def _said(recipe: Recipe, trial: Trial, variables: Any, given: jax.Array, images
     """Logits of passes [P, B, ...], those of all devices one after the other: float32 [devices x P x B, K]."""
     def forward(what):
         images = images_of(what).astype(jnp.float32)
-        return predict_views(recipe.model, variables, images, trial.mean, trial.std, recipe.precision, recipe.tta)
+        return predict_views(recipe.model, variables, images, trial.mean, trial.std, recipe.precision, recipe.tta,
+                             recipe.crop)
 
     logits = jax.lax.map(forward, given) if len(given) > 1 else forward(given[0])[None]
     if recipe.data_devices > 1:

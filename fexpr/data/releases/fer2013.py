@@ -113,7 +113,7 @@ def _compare_counts(labels: np.ndarray, parts: np.ndarray) -> None:
 
 
 def _count_copies(images: np.ndarray, parts: np.ndarray) -> None:
-    """Says how many test images stand, pixel for pixel, in another part too. They stay: figures on the official parts include them."""
+    """Says how many test images stand, pixel for pixel, in another part too. What becomes of them is for data.duplicates to say."""
     pixels = {part: [image.tobytes() for image in images[parts == part]] for part in SPLITS}
     known, copies = set(pixels["Training"]), []
     repeated = len(pixels["Training"]) - len(known)
@@ -121,4 +121,4 @@ def _count_copies(images: np.ndarray, parts: np.ndarray) -> None:
         copies += [f"{sum(image in known for image in pixels[part]):,} of {part}"] if pixels[part] else []
         known |= set(pixels[part])
     if copies:
-        say(f"{NAME}: exact copies of images of an earlier part: {' and '.join(copies)}; {repeated:,} within Training; all are left in")
+        say(f"{NAME}: exact copies of images of an earlier part: {' and '.join(copies)}; {repeated:,} within Training")

@@ -9,7 +9,7 @@ from sklearn.model_selection import StratifiedShuffleSplit
 from fexpr.errors import UserError
 
 TRAINING, TESTS = "Training", ("PublicTest", "PrivateTest", "Validation")  # AffectNet has the last alone, which the field tests on
-VALIDATION = ("training", "PublicTest")
+VALIDATION = ("training", "PublicTest", "none")
 TEST = ("auto", *TESTS[:2], "both")
 
 
@@ -18,8 +18,8 @@ def official_rows(config: ConfigDict, parts: np.ndarray | None, classes: np.ndar
 
     Args:
       config: `config.split`. `val`: 'training' holds `val_fraction` of Training out (scikit-learn's StratifiedShuffleSplit, random_state
-        `seed`); 'PublicTest' selects by that part, and fits all of Training. `test`: a part, 'both', or 'auto': every test part that
-        is there and does not select.
+        `seed`); 'PublicTest' selects by that part, and fits all of Training; 'none' fits all of Training and selects nothing. `test`: a
+        part, 'both', or 'auto': every test part of the release that does not select.
       parts: str [N], the release's own split, or None.
       classes: [N], what to stratify by.
 
@@ -37,12 +37,14 @@ def official_rows(config: ConfigDict, parts: np.ndarray | None, classes: np.ndar
     if config.val in tests:
         raise UserError(f"split.val={config.val}: it selects, so it cannot be tested on as split.test={config.test} wants",
                         fix="set split.val=training, or split.test to the other part")  # fmt: skip
-    missing = [part for part in dict.fromkeys((config.val, *tests)) if part not in (*found, "training")]
+    missing = [part for part in dict.fromkeys((config.val, *tests)) if part not in (*found, "training", "none")]
     if missing or not tests:
         text = f"{' and '.join(missing)} {'are' if len(missing) > 1 else 'is'} not there" if missing else "no part is left to test on"
         raise UserError(f"split.val={config.val}, split.test={config.test}: {text}", [f"found: {', '.join(found)}"],
                         "add the missing part to the release (docs/data.md), or choose parts that are there")  # fmt: skip
     train, test = np.flatnonzero(parts == TRAINING), np.flatnonzero(np.isin(parts, tests))
+    if config.val == "none":
+        return train, train[:0], test
     if config.val != "training":
         return train, np.flatnonzero(parts == config.val), test
     try:

@@ -28,8 +28,14 @@ Tests = Iterable[tuple[str, np.ndarray]]  # name and test rows of every fold
 class Fold:
     """Row numbers of one split: `train` to fit, `val` (taken from the training groups) to select, `test` to report.
 
+    `left_out` counts the rows that data.duplicates took out of `train` and `val`, by side and kind
+    (duplicates.leave_out).
+
+    Args:
+      groups: of every row of the data set. final: nothing is selected, `val` may be empty.
+
     Raises:
-      ValueError: a row or a group stands on two sides (docs/design.md, rule 4), or a side is empty.
+      ValueError: a row or a group is on two sides, or a side is empty.
     """
 
     name: str
@@ -37,11 +43,13 @@ class Fold:
     val: np.ndarray
     test: np.ndarray
     groups: dataclasses.InitVar[np.ndarray]
+    final: bool = False
+    left_out: dict[str, dict[str, int]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self, groups: np.ndarray):
         sides = {"train": self.train, "val": self.val, "test": self.test}
         for side, rows in sides.items():
-            if len(rows) == 0:
+            if len(rows) == 0 and not (self.final and side == "val"):
                 raise ValueError(f"fold {self.name}: no {side} rows")
             if len(np.unique(rows)) != len(rows):
                 raise ValueError(f"fold {self.name}: a row stands twice in {side}")
@@ -275,7 +283,8 @@ def _from_file(config: ConfigDict, dataset: Dataset) -> list[Fold]:
 
 
 def _official(config: ConfigDict, dataset: Dataset) -> list[Fold]:
-    return [Fold("official", *official_rows(config, dataset.split, _classes(dataset.labels)), dataset.groups)]
+    rows = official_rows(config, dataset.split, _classes(dataset.labels))
+    return [Fold("official", *rows, dataset.groups, final=config.val == "none")]
 
 
 PROTOCOLS = {

@@ -41,6 +41,10 @@ CALIBRATION_IN_WORDS = {  # columns of the table of maps
     "accuracy": "accuracy", "nll": "NLL ↓", "brier": "Brier ↓", "ece": "ECE ↓", "adaptive_ece": "adaptive ECE ↓",
     "classwise_ece": "class-wise ECE ↓", "mce": "MCE ↓",
 }
+COPIES_IN_WORDS = {
+    "without_exact": "the {exact} of which training or validation rows hold an exact copy,",
+    "without_near": "the {rest} near or mirrored copies either",
+}
 SHORT = {
     "the model": "the model", "best validation epoch": "best val", "last epoch": "last", "oracle epoch": "oracle",
     "most frequent class": "majority", "always present": "always\npresent", "validation": "val",
@@ -167,6 +171,32 @@ def calibration(metrics: dict) -> str:
             f"accuracy stays {after['accuracy']['value']:.3f}.{bound * flat}")
 
 
+def copies(metrics: dict) -> str:
+    """Accuracy with and without the test rows that also occur in training or validation rows; ''
+    where there are none, or nothing is known."""
+    found = metrics["copies"]
+    parts = [f"{in_words(found[name]['accuracy'])} without {words}"
+             for name, words in COPIES_IN_WORDS.items() if name in found]
+    if not parts:
+        return ""
+    n = found["rows"]
+    counts = {"exact": f"{n['exact']:,}", "rest": f"{n['near'] + n['mirrored']:,}"}
+    return (f"Accuracy is {in_words(metrics['test']['accuracy'])} on all {n['all']:,} test rows, "
+            f"{' and '.join(parts).format(**counts)}.")
+
+
+def copies_in_rows(metrics: dict) -> list[tuple[str, int, dict]]:
+    """(words, number of rows, M) of the report's table of copies: all test rows and parts of them."""
+    found = metrics["copies"]
+    n = found["rows"]
+    any_copy = n["exact"] + n["near"] + n["mirrored"]
+    table = {"without_exact": ("without exact copies", n["all"] - n["exact"]),
+             "without_near": ("without near and mirrored copies either", n["all"] - any_copy),
+             "only": ("copies alone", any_copy)}
+    parts = [(*table[name], found[name]) for name in table if name in found]
+    return [("all", n["all"], metrics["test"]), *parts]
+
+
 def parameters(entry: dict) -> str:
     """A map's parameters in few words; over several trials the median and the range."""
     if "temperature" not in entry["parameters"]:
@@ -241,6 +271,7 @@ def print_headline(metrics: dict, console: Console | None = None) -> None:
         say(f"oracle epoch: {ORACLE_WARNING}. {oracle_gap(metrics)}", "magenta")
     say(verdict(metrics))
     say(calibration(metrics))
+    say(copies(metrics))
     for part in metrics["kaggle"].values():
         say(f"Kaggle 2013: {part['text']}")
     if metrics["undefined"]:

@@ -1,0 +1,83 @@
+"""Engines that benchmarks/accelerator.py times on random pixels, and the arithmetic of a network counted from its program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fexpr import models
+from fexpr.train import trials
+from fexpr.train.augment import Augment
+from fexpr.train.state import Recipe
+
+
+def faces(rows: int, shape: tuple[int, int, int] = (48, 48, 1), classes: int = 7) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (rows, *shape), np.uint8), rng.integers(0, classes, rows).astype(np.int32)
+
+
+def resnet(quick: bool, count: int, trial_axis: str) -> tuple[trials.Engine, int]:
+    """So many trials of resnet_fer2013's step; the engine and the images that it trains on in an epoch."""
+    from configs import resnet_fer2013
+
+    c = resnet_fer2013.get_config("debug" if quick else "")
+    steps, batch = (2, 32) if quick else (40, c.train.batch_size)
+    model = {k: v for k, v in c.model.to_dict().items() if k != "name"}
+    pictures = {k: v for k, v in c.augment.to_dict().items() if not k.startswith("mixup")}
+    recipe = Recipe(
+        models.build("resnet", num_classes=7, **model), Augment("face", **pictures), loss="cross_entropy", targets="class",
+        batch_size=batch, epochs=10**6, optimizer="sgd", schedule="cosine", mixup=c.augment.mixup, mixup_p=c.augment.mixup_p,
+        precision="float32" if quick else c.train.precision, ema=c.train.ema)
+    images, labels = faces(steps * batch + 8)
+    rows = np.arange(len(images))
+    specs = [trials.TrialSpec(rows[:-8], rows[:0], rows[-8:], seed=i, learning_rate=0.01) for i in range(count)]
+    engine = trials.Engine(recipe, images, labels, 7, specs, trials.make_mesh(count, batch), trial_axis=trial_axis)
+    return engine, count * steps * batch
+
+
+def ststnet(quick: bool, trial_axis: str) -> tuple[trials.Engine, int]:
+    """Trials of STSTNet, many (vmap) or few (map, one after the other)."""
+    count = 4 if quick else 260 if trial_axis == "vmap" else 16
+    images, labels = faces(32 * 8 + 8, (28, 28, 3), 3)
+    rows = np.arange(len(images))
+    recipe = Recipe(models.build("ststnet", num_classes=3), Augment("flow"), loss="cross_entropy", targets="class", batch_size=32,
+                    epochs=10**6, optimizer="adam")
+    specs = [trials.TrialSpec(rows[:-8], rows[:0], rows[-8:], seed=i) for i in range(count)]
+    engine = trials.Engine(recipe, images, labels, 3, specs, trials.make_mesh(count, 32), trial_axis=trial_axis)
+    return engine, count * 256
+
+
+def logistic(quick: bool) -> tuple[trials.Engine, int]:
+    """Next to no arithmetic: what a step costs by itself."""
+    steps = 4 if quick else 200
+    images, labels = faces(32 * steps + 8, (8, 8, 1))
+    rows = np.arange(len(images))
+    recipe = Recipe(models.build("logistic", num_classes=7), Augment("face"), loss="cross_entropy", targets="class", batch_size=32,
+                    epochs=10**6, optimizer="sgd")
+    spec = trials.TrialSpec(rows[:-8], rows[:0], rows[-8:])
+    return trials.Engine(recipe, images, labels, 7, [spec], trials.make_mesh(1, 32)), steps * 32
+
+
+def training_flops(engine: trials.Engine) -> float:
+    """Of an image in training: three times the forward pass, as XLA counts it before it optimises (products and convolutions nearly
+    alone count); normalisation, augmentation and the optimiser are left out."""
+    recipe, shape = engine.recipe, engine.images.shape[1:]
+    shape = (recipe.crop or shape[0], recipe.crop or shape[1], shape[2])
+    image = jax.ShapeDtypeStruct((8, *shape), jnp.float32)
+    variables = jax.eval_shape(partial(recipe.model.init, train=False), jax.random.key(0), image)
+    lowered = jax.jit(partial(recipe.model.apply, train=False)).lower(variables, image)
+    return 3 * lowered.cost_analysis()["flops"] / 8
+
+
+ENGINES: dict[str, Callable[[bool], tuple[trials.Engine, int]]] = {
+    "resnet_fer2013, one trial": lambda quick: resnet(quick, 1, "map"),
+    "a step of next to nothing": logistic,
+    "STSTNet, trials by vmap": lambda quick: ststnet(quick, "vmap"),
+    "STSTNet, trials by map": lambda quick: ststnet(quick, "map"),
+    "resnet_fer2013, two trials by vmap": lambda quick: resnet(quick, 2, "vmap"),
+    "resnet_fer2013, two trials by map": lambda quick: resnet(quick, 2, "map"),
+}

@@ -1,0 +1,271 @@
+"""Images that occur twice in a release: exact copies, near copies and mirrored ones.
+
+Near copies are found in two steps. A perceptual hash of 64 bits (OpenCV's DCT hash) proposes pairs
+cheaply; the correlation of their pixels decides, because many different faces share a hash.
+docs/decisions.md says how the two thresholds were chosen.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+
+from fexpr.data.dataset import Dataset
+from fexpr.data.splits.protocols import Fold
+from fexpr.errors import UserError
+from fexpr.storage import run
+from fexpr.storage.cache import cache_dir
+from fexpr.terminal import progress
+
+KINDS = ("exact", "near", "mirrored")  # the closest first
+RULES = {
+    "keep": (),
+    "drop_exact": KINDS[:1],
+    "drop_near": KINDS,
+}  # what config.data.duplicates drops
+RELEASES = ("fer2013", "affectnet")  # whose rows are single faces, with an official split
+VERSION = 1  # of the search: raise it when it finds other copies
+MAX_BITS = 12  # of the 64 of two hashes, that may differ
+MIN_CORRELATION = 0.9  # of two images' grey levels, at the best shift
+SHIFT = 2 / 48  # largest shift each way that is tried, as a share of the side
+FLAT = 1.0  # grey levels: an image of a smaller standard deviation shows nothing to compare
+BLOCK = 64  # images whose hashes are compared with all others at a time; bounds the memory
+CHEAP = 50_000  # images; the search compares all pairs, so four times as many take 16 times as long
+
+
+@dataclasses.dataclass(frozen=True)
+class Copies:
+    """Which of N images are copies of one another.
+
+    Attributes:
+      image: int64 [N], the number of each row's image among the U different ones.
+      near: int64 [P, 2], pairs of different images that show the same photograph.
+      mirrored: int64 [Q, 2], pairs of which one shows the other's mirror image, and not itself.
+    """
+
+    image: np.ndarray
+    near: np.ndarray
+    mirrored: np.ndarray
+
+    def kinds(self, rows: np.ndarray, among: np.ndarray) -> np.ndarray:
+        """The closest kind of copy that each row has among other rows.
+
+        Args:
+          rows: int [R], row numbers. among: row numbers, none of which is in `rows`.
+
+        Returns:
+          str [R]: one of KINDS, or '' where there is no copy.
+        """
+        found, image = np.full(len(rows), "", "U8"), self.image[rows]
+        there = np.zeros(self.image.max(initial=-1) + 1, bool)
+        there[self.image[among]] = True
+        hits = [there]
+        for pairs in (self.near, self.mirrored):
+            hit = np.zeros_like(there)
+            hit[pairs[there[pairs[:, 1]], 0]] = True
+            hit[pairs[there[pairs[:, 0]], 1]] = True
+            hits.append(hit)
+        for kind, hit in reversed(list(zip(KINDS, hits, strict=True))):
+            found[hit[image]] = kind
+        return found
+
+    def count_within(self, rows: np.ndarray, labels: np.ndarray) -> dict[str, dict[str, int]]:
+        """How many of some rows have a copy among the others of them, by kind.
+
+        Args:
+          rows: int [R], row numbers. labels: int [N], class ids of all rows.
+
+        Returns:
+          Kind -> `rows` that have such a copy, and how many of them one with another label
+          (`other_label`). A row counts under every kind of which it has a copy.
+        """
+        image, label = self.image[rows], labels[rows].astype(np.int64)
+        size = self.image.max(initial=-1) + 1
+        lowest, highest = np.full(size, np.iinfo(np.int64).max), np.full(size, -1)
+        np.minimum.at(lowest, image, label)
+        np.maximum.at(highest, image, label)
+        repeated = np.bincount(image, minlength=size)[image] > 1
+        counts = {"exact": _count(repeated, label, lowest[image], highest[image])}
+        for kind, pairs in (("near", self.near), ("mirrored", self.mirrored)):
+            low, high = np.full_like(lowest, np.iinfo(np.int64).max), np.full_like(highest, -1)
+            for here, other in (pairs.T, pairs.T[::-1]):
+                np.minimum.at(low, here, lowest[other])
+                np.maximum.at(high, here, highest[other])
+            counts[kind] = _count(high[image] >= 0, label, low[image], high[image])
+        return counts
+
+
+def _count(found: np.ndarray, label: np.ndarray, low: np.ndarray, high: np.ndarray) -> dict:
+    other = found & ((low != label) | (high != label))
+    return {"rows": int(found.sum()), "other_label": int(other.sum())}
+
+
+def are_sought(dataset: Dataset) -> bool:
+    """Whether copies are counted without being asked for: single faces of an official split, in
+    memory, and few enough that all pairs are compared within half a minute on two cores. Frames of
+    a video, and faces drawn by a program, resemble one another anyway."""
+    single = dataset.kind == "face" and "video" not in dataset.extras and not dataset.synthetic
+    here = not dataset.streamed and len(dataset) <= CHEAP
+    return single and dataset.split is not None and here
+
+
+def leave_out(fold: Fold, copies: Copies, rule: str, groups: np.ndarray) -> Fold:
+    """The fold without validation rows that have a copy among its test rows, and without training
+    rows that have one among its test or validation rows. Its test rows stay.
+
+    Args:
+      rule: a name of RULES, which says what counts as a copy.
+      groups: str [N], of all rows.
+
+    Returns:
+      A fold whose `left_out` counts the rows by side and kind.
+
+    Raises:
+      UserError: no row is left to train on, or none to validate on.
+    """
+    held_out = np.concatenate([fold.val, fold.test])
+    sides, left_out = {}, {}
+    for side, rows, among in (("train", fold.train, held_out), ("val", fold.val, fold.test)):
+        kinds = copies.kinds(rows, among)
+        dropped = np.isin(kinds, RULES[rule])
+        sides[side], left_out[side] = rows[~dropped], count_kinds(kinds[dropped])
+        if not len(sides[side]):
+            raise UserError(
+                f"data.duplicates={rule} leaves no {side} rows of fold {fold.name}",
+                fix="set data.duplicates=keep, or split the release otherwise",
+            )
+    return dataclasses.replace(fold, **sides, left_out=left_out, groups=groups)
+
+
+def describe(copies: Copies, fold: Fold, rule: str, labels: np.ndarray) -> dict:
+    """What config.json says of a fold's copies.
+
+    Args:
+      rule: a name of RULES, which the fold has been made by.
+      labels: int [N], class ids of all rows.
+
+    Returns:
+      `rule`; `test` and `val`: how many test rows have a copy among training or validation rows,
+      and validation rows among training rows, by their closest kind; `within_training`, as
+      `Copies.count_within` of the training rows; `left_out`, as of the fold.
+    """
+    seen = np.concatenate([fold.train, fold.val])
+    return {
+        "rule": rule,
+        "test": count_kinds(copies.kinds(fold.test, seen)),
+        "val": count_kinds(copies.kinds(fold.val, fold.train)),
+        "within_training": copies.count_within(fold.train, labels),
+        "left_out": fold.left_out,
+    }
+
+
+def count_kinds(kinds: np.ndarray) -> dict[str, int]:
+    """How many of str [R] are of each of KINDS."""
+    return {kind: int((kinds == kind).sum()) for kind in KINDS}
+
+
+def copies_of(dataset: Dataset) -> Copies:
+    """The copies among a data set's faces; found once for the same pixels, then read from the
+    cache."""
+    faces = _grey(dataset.images)
+    about = repr((VERSION, MAX_BITS, MIN_CORRELATION, SHIFT, faces.shape)).encode()
+    name = hashlib.blake2b(about + _bytes(faces), digest_size=16).hexdigest()
+    path = cache_dir() / "copies" / f"{name}.npz"
+    if not path.exists():
+        run.write_arrays(path, dataclasses.asdict(find_copies(faces)))
+    return Copies(**run.read_arrays(path))
+
+
+def find_copies(faces: np.ndarray) -> Copies:
+    """Finds the copies among grey images. Memory grows with N, not with the number of pairs.
+
+    Args:
+      faces: uint8 [N, H, W].
+    """
+    first: dict[bytes, int] = {}
+    image = np.array([first.setdefault(_bytes(face), len(first)) for face in faces], np.int64)
+    different = np.unique(image, return_index=True)[1]
+    faces = np.ascontiguousarray(faces[different])
+    numbers = np.flatnonzero([face.std() >= FLAT for face in faces])
+    faces = faces[numbers]
+    flipped = np.ascontiguousarray(faces[:, :, ::-1])
+    hashes, near, pairs = compute_hashes(faces), set(), []
+    for what, others in (("copies", faces), ("mirrored copies", flipped)):
+        found = _find_pairs(what, faces, others, hashes, compute_hashes(others))
+        kept = [pair for pair in map(tuple, found.tolist()) if pair not in near]
+        near.update(kept)
+        pairs.append(numbers[np.array(kept, np.int64).reshape(-1, 2)])
+    return Copies(image, *pairs)
+
+
+def compute_hashes(faces: np.ndarray) -> np.ndarray:
+    """OpenCV's perceptual hash (the lowest 8x8 frequencies of the DCT against their mean).
+
+    Args:
+      faces: uint8 [N, H, W].
+
+    Returns:
+      uint64 [N].
+    """
+    hasher = cv2.img_hash.PHash_create()
+    rows = [hasher.compute(face)[0] for face in faces]
+    return np.array(rows, np.uint8).reshape(-1, 8).view(np.uint64)[:, 0]
+
+
+def correlate(a: np.ndarray, b: np.ndarray) -> float:
+    """The correlation of two images' grey levels at the best shift, -1 to 1.
+
+    The inner part of `a` is laid over every place of `b`, SHIFT of the side each way. Brightness
+    and contrast do not matter.
+
+    Args:
+      a, b: uint8 [H, W].
+    """
+    y, x = (max(1, round(SHIFT * side)) for side in a.shape)
+    return float(cv2.matchTemplate(b, a[y:-y, x:-x], cv2.TM_CCOEFF_NORMED).max())
+
+
+def _find_pairs(
+    what: str, faces: np.ndarray, others: np.ndarray, hashes: np.ndarray, other_hashes: np.ndarray
+) -> np.ndarray:
+    """Pairs i < j of which `faces[i]` and `others[j]` are near copies: int [P, 2]. `what` they are
+    stands on the progress bar."""
+
+    def find_in_block(start: int) -> list[tuple[int, int]]:
+        mine, theirs = hashes[start : start + BLOCK, None], other_hashes[None, start + 1 :]
+        bits = np.bitwise_count(mine ^ theirs)
+        i, j = np.nonzero(bits <= MAX_BITS)
+        later = j >= i  # the columns begin one after the first row
+        candidates = zip((i[later] + start).tolist(), (j[later] + start + 1).tolist(), strict=True)
+        return [(a, b) for a, b in candidates if _are_alike(faces[a], others[b])]
+
+    blocks = _map_blocks(find_in_block, len(faces), f"looking for {what}")
+    return np.array([pair for pairs in blocks for pair in pairs], np.int64).reshape(-1, 2)
+
+
+def _are_alike(a: np.ndarray, b: np.ndarray) -> bool:
+    return correlate(a, b) >= MIN_CORRELATION
+
+
+def _map_blocks(function: Callable[[int], list], size: int, what: str) -> Iterator[list]:
+    starts = range(0, size, BLOCK)
+    with ThreadPoolExecutor() as threads, progress(what, max(len(starts), 1)) as advance:
+        for found in threads.map(function, starts):  # NumPy and OpenCV release the lock
+            advance()
+            yield found
+
+
+def _grey(images: np.ndarray) -> np.ndarray:
+    """uint8 [N, H, W] of [N, H, W, C]: of a face with a map beside it the face alone."""
+    if images.shape[-1] < 3:
+        return images[..., 0]
+    return images.mean(axis=-1).astype(np.uint8)
+
+
+def _bytes(array: np.ndarray) -> bytes:
+    return np.ascontiguousarray(array).tobytes()
