@@ -49,11 +49,11 @@ def make_engine(arguments: argparse.Namespace):
 
     if arguments.work == "trials":
         images, labels, subjects = loso_task.data()
-        model = models.build(arguments.network, num_classes=loso.CLASSES, **(loso.MODEL if arguments.network == "htnet" else {}))
+        model = models.build(arguments.network, num_classes=loso_task.CLASSES, **(loso_task.MODEL if arguments.network == "htnet" else {}))
         recipe = Recipe(model, Augment("flow"), loss="cross_entropy", targets="class", batch_size=32, epochs=EPOCHS, optimizer="adam")
         rows = np.arange(len(images))
         specs = [trials.TrialSpec(np.setdiff1d(rows, test), rows[:0], test, fold=i) for i, test in enumerate(subjects[: arguments.folds])]
-        return trials.Engine(recipe, images, labels, loso.CLASSES, specs, trials.make_mesh(len(specs), 32))
+        return trials.Engine(recipe, images, labels, loso_task.CLASSES, specs, trials.make_mesh(len(specs), 32))
     images, labels = streaming.data(arguments.rows + arguments.rows // 8)
     make, part = trials.Engine, {}
     if arguments.work == "streamed":
