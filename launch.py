@@ -49,7 +49,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "The run directory, or its addre
 def main(_):
     # imported after the flags: --help and mistakes answer at once
     from experiments import EXPERIMENTS
-    from fexpr.data.preparation.prepare import resolve_source
+    from fexpr.data.loaders import resolve_source
     from fexpr.runs.launchers.slurm import submit
     from fexpr.runs.opening import start_log
     from fexpr.runs.spec import LABORATORIES, OF_TRIALS
@@ -95,7 +95,7 @@ def default_workdir(config) -> Path:
     """runs/<config file's name>, then '-synthetic' where no release is read, then every change made on the command line."""
     name, _, variant = Path(config_flags.get_config_filename(flags.FLAGS["config"])).name.partition(":")
     changed = config_flags.get_override_values(flags.FLAGS["config"]).items()
-    unnamed = ("data.source", "data.root", "log.", "evaluate.")  # these do not make it another run
+    unnamed = ("data.source", "data.root", "log.", "evaluate.", "extensions")  # these do not make it another run
     changes = [f"{field.rpartition('.')[2]}={value}" for field, value in changed if not field.startswith(unnamed)]
     parts = [name.removesuffix(".py"), variant, "synthetic" if config.data.source == "synthetic" else "", *changes,
              *(f"sweep-{text.partition('=')[0].rpartition('.')[2]}" for text in (*config.sweep, *_SWEEP.value))]

@@ -23,8 +23,9 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
-from fexpr import terminal
+from fexpr import extensions, terminal
 from fexpr.data.dataset import Dataset
+from fexpr.data.loaders import LOADERS
 from fexpr.errors import UserError
 from fexpr.evaluate.report import explanation_page
 from fexpr.models import layers
@@ -204,6 +205,9 @@ def load(run_dir: Path, content: dict, root: str | None = None) -> Dataset:
     Raises:
       UserError: they are not there any more, or are others now.
     """
+    missing = extensions.load_recorded(content["config"].get("extensions", ()), run_dir)
+    if content["config"]["data"]["name"] not in LOADERS:
+        extensions.refuse_missing(missing, f"the data set {content['config']['data']['name']} of {run_dir}")
     config, source = ConfigDict(content["config"]["data"]), content["data"]["source"]
     config.root = root or config.root
     try:

@@ -10,14 +10,15 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from fexpr import terminal
-from fexpr.data import section
+from fexpr import extensions, terminal
+from fexpr.data import loaders, section
 from fexpr.data.dataset import Dataset
 from fexpr.data.loaders import LOADERS
 from fexpr.data.preparation import prepare
 from fexpr.errors import UserError
 from fexpr.terminal import say
 
+BUILT_IN = tuple(LOADERS)
 LOOK = "docs/data.md shows the layouts"
 
 
@@ -33,6 +34,8 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument("--root", default="", metavar="DIR", help="holds the releases (default: $FEXPR_DATA_DIR, else ~/fexpr_data)")
     check.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE",
                        help="a field of config.data, as layout=flow or skip_clips=032_3_1 (python launch.py --help lists them)")
+    check.add_argument("--extension", action="append", default=[], metavar="MODULE",
+                       help="a module or file of yours that registers data sets (config.extensions): my_lab.faces, lab/my_faces.py")
     return p
 
 
@@ -42,13 +45,14 @@ def check(args: argparse.Namespace) -> None:
     Raises:
       UserError: an unknown name or field, or a release that cannot be used; every release is looked at first.
     """
+    extensions.load(args.extension)
     config = _config(args)
     unknown = [f"{name!r}: expected one of {', '.join(LOADERS)}" for name in args.names if name not in LOADERS]
     if unknown:
         raise UserError("there are no such releases", unknown)
     root, giver = prepare.data_root(config)
     say(f"root       {root}" + (f" (given by {giver})" if giver else "") + f", which {prepare.contents(root)}")
-    names = args.names or [name for name in LOADERS if _there(root, name)]
+    names = args.names or [name for name in LOADERS if name not in BUILT_IN or _there(root, name)]
     if not names:
         raise UserError(f"{root} holds no release", [f"looked for {', '.join(LOADERS)}"], LOOK)
     faulty = []
@@ -56,7 +60,7 @@ def check(args: argparse.Namespace) -> None:
         config.name = name
         say(f"\n{name}")
         try:
-            describe(LOADERS[name](config))
+            describe(loaders.load(config))
         except UserError as e:
             if len(names) == 1:
                 raise

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
+import inspect
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -15,6 +17,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
+from fexpr import extensions
 from fexpr.errors import UserError
 from fexpr.models.aucnn import SimpleAUCNN
 from fexpr.models.classifiers import MLP, Logistic
@@ -28,7 +31,8 @@ from fexpr.models.vgg_fer import VGGFER
 from fexpr.models.vggface_resnet50 import VGGFaceResNet50
 from fexpr.models.vggface_vgg16 import VGGFaceVGG16
 
-MODELS: dict[str, type[nn.Module]] = {
+# classes, or texts 'my_lab.nets:MyNet'; an extension (docs/recipes.md) adds its own
+MODELS: dict[str, type[nn.Module] | str] = {
     "htnet": HTNet,
     "aucnn": SimpleAUCNN,
     "ststnet": STSTNet,
@@ -53,24 +57,68 @@ def build(name: str, **arguments: Any) -> nn.Module:
     Raises:
       UserError: no such model; arguments that it does not have, lacks, or cannot work with.
     """
-    if name not in MODELS:
-        near = difflib.get_close_matches(str(name), MODELS, n=1, cutoff=0.4)
-        raise UserError(
-            f"there is no model {name!r}", [f"config.model.name: expected one of {', '.join(MODELS)}; found {name!r}"],
-            fix=f"did you mean {near[0]!r}?" if near else "set config.model.name to one of these",
-        )
-    fields = arguments_of(name)
+    model, fields = class_of(name), arguments_of(name)
     required = [n for n, f in fields.items() if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING]
     problems = [f"{n}: {name} has no such argument" + _nearest(n, fields) for n in arguments if n not in fields]
     problems += [f"{n}: missing" for n in required if n not in arguments]
     if problems:
         raise UserError(f"model {name!r} cannot be built", problems, fix=f"its arguments are {', '.join(fields)}")
-    return MODELS[name](**{n: tuple(value) if isinstance(value, list) else value for n, value in arguments.items()})
+    return model(**{n: tuple(value) if isinstance(value, list) else value for n, value in arguments.items()})
+
+
+def class_of(name: str) -> type[nn.Module]:
+    """The model `name` of MODELS, callable as (images, train, mask) whichever of them it declares.
+
+    Raises:
+      UserError: no such model, or one that cannot be called so.
+    """
+    if name not in MODELS:
+        near = difflib.get_close_matches(str(name), MODELS, n=1, cutoff=0.4)
+        raise UserError(
+            f"there is no model {name!r}", [f"config.model.name: expected one of {', '.join(MODELS)}; found {name!r}"],
+            fix=f"did you mean {near[0]!r}?" if near else "set config.model.name to one of these; a model of your own is registered "
+            "by a module that config.extensions names (docs/recipes.md)",
+        )
+    return _adapted(extensions.resolve(MODELS[name]), name)
+
+
+@functools.cache
+def _adapted(model: type[nn.Module], name: str) -> type[nn.Module]:
+    """The class, or one of the same fields and parameters that drops `train` or `mask` where its `__call__` declares none."""
+    if not (isinstance(model, type) and issubclass(model, nn.Module)):
+        raise UserError(f"model {name!r} cannot be used", [f"expected a flax.linen Module class, found {model!r}"],
+                        fix="register the class itself: MODELS['my_net'] = MyNet")
+    parameters = dict(list(inspect.signature(model.__call__).parameters.items())[1:])
+    images, *rest = parameters.values() if parameters else (None,)
+    dropped = {"train", "mask"} - set(parameters)
+    if any(p.kind is p.VAR_KEYWORD for p in rest):
+        dropped = set()
+    problems = [] if images is not None and images.kind in (images.POSITIONAL_ONLY, images.POSITIONAL_OR_KEYWORD) else [
+        "its __call__ takes no images"]
+    problems += [f"its __call__ needs {p.name}, which nothing gives it" for p in rest if p.default is p.empty
+                 and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name not in ("train", "mask")]
+    if "train" in dropped:
+        problems += [f"its __call__ has {other}, and no train: dropout or batch norm would never be switched"
+                     for other in ("training", "is_training", "deterministic", "use_running_average") if other in parameters]
+    if "num_classes" not in model.__dataclass_fields__:
+        problems.append("it has no field num_classes")
+    if problems:
+        raise UserError(f"model {name!r} ({model.__name__}) cannot be used", problems,
+                        fix="declare num_classes: int and __call__(self, images, train=False, mask=None); train and mask may be left "
+                        "out where the model does not need them")
+    if not dropped:
+        return model
+
+    def __call__(self, images, train=False, mask=None):
+        given = {n: value for n, value in {"train": train, "mask": mask}.items() if n not in dropped}
+        return model.__call__(self, images, **given)
+
+    return type(model.__name__, (model,), {"__call__": __call__, "__module__": model.__module__, "__doc__": model.__doc__})
 
 
 def arguments_of(name: str) -> dict[str, dataclasses.Field]:
     """The constructor arguments of the model `name` of MODELS."""
-    return {f.name: f for f in dataclasses.fields(MODELS[name]) if f.name not in ("name", "parent")}
+    return {f.name: f for f in dataclasses.fields(class_of(name)) if f.name not in ("name", "parent")}
 
 
 def count_parameters(params: Mapping[str, Any]) -> int:

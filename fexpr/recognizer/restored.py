@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from fexpr import models
+from fexpr import extensions, models
 from fexpr.errors import UserError
 from fexpr.recognizer.network import Network
 from fexpr.storage import run
@@ -45,6 +45,9 @@ def read(run_dir: Path, selection: str | None, trial: int | None) -> Restored:
     members = tuple(t for t in range(trials) if t not in failed) if trial is None else (trial,)
     if not members:
         raise UserError(f"every trial of {run_dir} failed: its loss was not finite", fix="train again with a lower learning rate")
+    missing = extensions.load_recorded(config.get("extensions", ()), run_dir)  # runs of older versions lack the field
+    if config["model"]["name"] not in models.MODELS:
+        extensions.refuse_missing(missing, f"the model {config['model']['name']} of {run_dir}")
     model = models.build(num_classes=len(content["data"]["classes"]), **config["model"])
     scaling = saved.pop("input")
     crop = config["augment"].get("crop", 0)  # runs of older versions lack the field

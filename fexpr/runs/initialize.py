@@ -138,7 +138,7 @@ def _from_run(config: ConfigDict, model: nn.Module, like: Any, dataset: Dataset,
     with archive.opened(source) as folder:
         found, trial_fold = Recognizer.restore(folder, trial=config.init.trial), run.read_arrays(folder / run.PREDICTIONS)["trial_fold"]
     theirs = found.content["config"]
-    own = getattr(models.MODELS[config.model.name], "BEGINS_WITH", {}).get(theirs["model"]["name"])  # layers that they do not have
+    own = getattr(models.class_of(config.model.name), "BEGINS_WITH", {}).get(theirs["model"]["name"])  # layers that they do not have
     pairs = {"model.name": (theirs["model"]["name"], config.model.name if own is None else theirs["model"]["name"]),
              "train.normalize": (theirs["train"]["normalize"], config.train.normalize)}
     problems = [f"{name}: {a!r} there, {b!r} here" for name, (a, b) in pairs.items() if a != b]

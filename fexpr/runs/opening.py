@@ -20,7 +20,7 @@ from fexpr.runs.spec import RunSpec
 from fexpr.storage import mirror, run
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "opencv-contrib-python-headless")
-CHANGEABLE = ("log", "evaluate")  # sections that do not touch what was trained
+CHANGEABLE = ("log", "evaluate", "extensions")  # what does not touch what was trained
 LOGS = (run.LOG, "log.txt")  # may stand in a folder that a run begins in; the second is what the first was called
 
 

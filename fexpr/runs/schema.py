@@ -8,6 +8,7 @@ import re
 import ml_collections
 from ml_collections import ConfigDict
 
+from fexpr import extensions
 from fexpr.data import section
 from fexpr.errors import UserError
 from fexpr.runs.spec import EXPERIMENTS, LABORATORIES, OF_TRIALS, STUDIES
@@ -27,6 +28,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.experiment = "fit"  # a name of experiments.EXPERIMENTS
     config.seed = 0  # initial weights, shuffling, dropout, augmentation; >= 0
 
+    config.extensions = ()  # modules of your own that register data sets, models, …: 'my_lab.faces', or files: 'lab/my_faces.py'
     config.members = ()  # of compare_classifiers: config files, each with its published accuracy: 'mlp_fer2013=0.39 PrivateTest', ...
     config.sweep = ()  # as --sweep: 'optimizer.learning_rate=1e-4,3e-4', ...; every combination is a run
 
@@ -152,6 +154,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
     Raises:
       UserError: with every problem of the config at once.
     """
+    extensions.load(config.extensions)
     problems = [
         f"{name}={value!r}: expected {expected}"
         for name, value, expected, right in _constraints(config) if not right
@@ -165,6 +168,10 @@ def _constraints(c: ConfigDict):
     def one_of(name, value, allowed):
         return name, value, "one of " + ", ".join(repr(a) for a in allowed), value in allowed
 
+    def registered(name, value, registry):
+        expected = f"one of {', '.join(map(repr, registry))}; {extensions.registered_by(c.extensions)}"
+        return name, value, expected, value in registry
+
     def number(name, value, text, right):
         return name, value, text, right
 
@@ -172,15 +179,15 @@ def _constraints(c: ConfigDict):
     from fexpr.data.splits import duplicates
     from fexpr.data.splits.protocols import PROTOCOLS
     from fexpr.evaluate import clip_rules
-    from fexpr.models import MODELS
+    from fexpr.models import MODELS, class_of
     from fexpr.train import optim
 
     multilabel = c.train.loss != "cross_entropy"
     yield one_of("experiment", c.experiment, EXPERIMENTS)
     if c.experiment not in LABORATORIES:
-        yield one_of("data.name", c.data.name, tuple(LOADERS))
+        yield registered("data.name", c.data.name, LOADERS)
     if c.experiment in (*OF_TRIALS, *STUDIES):
-        yield one_of("model.name", c.model.name, tuple(MODELS))
+        yield registered("model.name", c.model.name, MODELS)
     elif c.experiment == "svm":
         yield one_of("model.name", c.model.name, ("svm",))
     yield one_of("data.source", c.data.source, ("auto", "release", "synthetic"))
@@ -190,7 +197,7 @@ def _constraints(c: ConfigDict):
     yield one_of("data.references", c.data.references, ("absent", "present"))
     yield one_of("data.uncertain", c.data.uncertain, ("present", "absent"))
     yield one_of("data.regions", c.data.regions, ("whole", "landmarks"))
-    yield one_of("split.protocol", c.split.protocol, tuple(PROTOCOLS))
+    yield registered("split.protocol", c.split.protocol, PROTOCOLS)
     yield one_of("train.loss", c.train.loss, ("bce", "focal", "cross_entropy"))
     yield one_of("train.targets", c.train.targets, ("presence", "intensity") if multilabel else ("presence", "soft"))
     yield one_of("train.monitor", c.train.monitor, ("loss", "roc_auc") if multilabel else ("loss", "accuracy", "uf1"))
@@ -199,7 +206,7 @@ def _constraints(c: ConfigDict):
     yield number("train.selection", c.train.selection, "'last' with split.val='none'", not unselected or c.train.selection == "last")
     yield number("train.patience", c.train.patience, "0 with split.val='none'", not (unselected and c.train.patience))
     yield one_of("train.normalize", c.train.normalize, ("standardize", "pixel", "unit", "symmetric", "none"))
-    if (needed := getattr(MODELS.get(c.model.name), "NORMALIZE", None)):
+    if c.model.name in MODELS and (needed := getattr(class_of(c.model.name), "NORMALIZE", None)):
         right = c.train.normalize == needed
         yield number("train.normalize", c.train.normalize, f"{needed!r}, as {c.model.name} prepares images itself", right)
     yield number("init.from_run", c.init.from_run, "'' where init.from_file is set", not (c.init.from_run and c.init.from_file))
@@ -224,10 +231,11 @@ def _constraints(c: ConfigDict):
         yield number("data.streamed", c.data.streamed, text, not c.data.streamed)
         text = "0 with data.duplicates, as validation rows are fixed"
         yield number("split.inner", c.split.inner, text, not c.split.inner)
+    yield one_of("data.colours", c.data.colours, ("grey", "rgb"))
     yield one_of("data.classes", c.data.classes, ("8", "7", "polarity"))
     yield one_of("data.map", c.data.map, ("none", "saliency", "spectral", "landmarks"))
     if c.data.streamed:
-        yield one_of("data.name, with data.streamed", c.data.name, ("ravdess", "affectnet"))
+        yield one_of("data.name, with data.streamed", c.data.name, ("ravdess", "affectnet", "folder"))
         yield number("data.clip_frames", c.data.clip_frames, "0 with data.streamed, as clips are held in memory", not c.data.clip_frames)
     if c.data.clip_frames:
         yield one_of("data.name, with data.clip_frames", c.data.name, ("ravdess",))

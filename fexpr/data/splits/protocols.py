@@ -13,6 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from sklearn.model_selection import GroupShuffleSplit, KFold, StratifiedGroupKFold, StratifiedKFold
 
+from fexpr import extensions
 from fexpr.data.dataset import Dataset
 from fexpr.data.releases.ravdess_names import published_folds
 from fexpr.data.splits.fold_file import read_folds
@@ -71,7 +72,7 @@ def make_folds(config: ConfigDict, dataset: Dataset) -> list[Fold]:
     """
     if config.protocol not in PROTOCOLS:
         raise UserError(f"config.split.protocol is {config.protocol!r}", fix=f"set it to one of {', '.join(PROTOCOLS)}")
-    return PROTOCOLS[config.protocol](config, dataset)
+    return extensions.resolve(PROTOCOLS[config.protocol])(config, dataset)
 
 
 def group_holdout(groups: np.ndarray, test_fraction: float, val_fraction: float, seed: int) -> Fold:
@@ -255,7 +256,15 @@ def _enough(groups: int, k: int) -> None:
         raise UserError(f"split.folds={k} with {groups} subjects", fix=f"choose from 2 to {groups} folds")
 
 
-def _with_validation(tests: Tests, config: ConfigDict, dataset: Dataset) -> list[Fold]:
+def with_validation(tests: Tests, config: ConfigDict, dataset: Dataset) -> list[Fold]:
+    """Folds of a protocol that says only which rows each tests; validation groups are drawn from the others.
+
+    Args:
+      tests: name and test rows, int [r], of every fold. config: `config.split`.
+
+    Raises:
+      UserError: a fold that tests every row, or trains on one group alone.
+    """
     folds = []
     for i, (name, test) in enumerate(tests):
         rest = np.setdiff1d(np.arange(len(dataset)), test)
@@ -289,12 +298,12 @@ def _official(config: ConfigDict, dataset: Dataset) -> list[Fold]:
 
 PROTOCOLS = {
     "holdout": lambda c, d: [group_holdout(d.groups, c.test_fraction, c.val_fraction, c.seed)],
-    "loso": lambda c, d: _with_validation(leave_one_group_out(d.groups), c, d),
-    "group_k_fold": lambda c, d: _with_validation(group_k_fold(d.groups, c.folds, c.seed), c, d),
-    "stratified_group_k_fold": lambda c, d: _with_validation(stratified_group_k_fold(d.labels, d.groups, c.folds, c.seed), c, d),
-    "repeated_holdout": lambda c, d: _with_validation(repeated_holdout(d.groups, c.test_fraction, c.repeats, c.seed), c, d),
-    "leave_one_dataset_out": lambda c, d: _with_validation(leave_one_dataset_out(_datasets(d)), c, d),
-    "ravdess": lambda c, d: _with_validation(published_folds(d.groups), c, d),
+    "loso": lambda c, d: with_validation(leave_one_group_out(d.groups), c, d),
+    "group_k_fold": lambda c, d: with_validation(group_k_fold(d.groups, c.folds, c.seed), c, d),
+    "stratified_group_k_fold": lambda c, d: with_validation(stratified_group_k_fold(d.labels, d.groups, c.folds, c.seed), c, d),
+    "repeated_holdout": lambda c, d: with_validation(repeated_holdout(d.groups, c.test_fraction, c.repeats, c.seed), c, d),
+    "leave_one_dataset_out": lambda c, d: with_validation(leave_one_dataset_out(_datasets(d)), c, d),
+    "ravdess": lambda c, d: with_validation(published_folds(d.groups), c, d),
     "official": _official,
     "file": _from_file,
 }

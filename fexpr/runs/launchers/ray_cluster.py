@@ -21,6 +21,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 import fexpr
+from fexpr import extensions
 from fexpr.errors import Preempted, UserError
 from fexpr.runs import describe, opening, sweep
 from fexpr.runs.initialize import load_initialization
@@ -93,7 +94,7 @@ def run_all(config: ConfigDict, workdir: Path, sweeps: Sequence[str], address: s
         say(f"sweep      {len(settings)} points: " + "  ".join(sweeps))
     waiting = [found for group in groups if (found := [p for p in group if not p.finished])]
     if waiting:
-        with _cluster(address):
+        with _cluster(address, extensions.sources(config.extensions)):
             _train(waiting, workdir, bool(sweeps), asked)
         for point in (point for group in groups for point in group):
             mirror.pull(point.workdir)  # what the workers have brought to its address, if it has one
@@ -104,14 +105,15 @@ def run_all(config: ConfigDict, workdir: Path, sweeps: Sequence[str], address: s
 
 
 @contextlib.contextmanager
-def _cluster(address: str | None) -> Iterator[None]:
+def _cluster(address: str | None, sources: Sequence[str]) -> Iterator[None]:
+    """`sources`: files and package folders that travel with the job, as fexpr does."""
     _check_answers(address)
     environment = {name: value for name, value in os.environ.items() if PASSED_ON.match(name)}
     address = address or os.environ.get("RAY_ADDRESS") or "local"  # without a word, Ray would join whatever cluster it finds
     local = {"include_dashboard": False} if address == "local" else {}
     try:
         ray.init(address, log_to_driver=False, logging_level="ERROR", **local,
-                 runtime_env={"py_modules": [fexpr], "env_vars": environment})
+                 runtime_env={"py_modules": [fexpr, *sources], "env_vars": environment})
     except (ConnectionError, RuntimeError, ValueError) as e:
         raise _no_cluster(address, e) from e
     try:

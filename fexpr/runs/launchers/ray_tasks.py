@@ -16,7 +16,7 @@ from pathlib import Path
 
 import ray
 
-from fexpr import terminal
+from fexpr import extensions, terminal
 from fexpr.data.dataset import Dataset
 from fexpr.data.splits.protocols import Fold
 from fexpr.errors import UserError
@@ -139,6 +139,8 @@ def _opened(task: Task) -> Iterator[tuple[list[RunSpec], Path]]:
       UserError: the run directory is not the one that launch.py sees.
     """
     _use_devices(task.fraction)  # before anything asks JAX
+    missing = extensions.load_recorded(task.points[0].config.extensions)
+    extensions.refuse_missing(missing, f"the node {socket.gethostname()}")
     subpaths = [TOKEN, *(p.workdir.as_posix() for p in task.points), task.folder.as_posix()] if task.of_sweep else []
     with mirror.opened(task.root, subpaths=subpaths) as root:
         token = root / TOKEN
