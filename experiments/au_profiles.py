@@ -19,8 +19,8 @@ from rich.table import Table
 from configs import base
 from experiments import frame_filters
 from fexpr import terminal
-from fexpr.data.dataset import Dataset
 from fexpr.data import loaders
+from fexpr.data.dataset import Dataset
 from fexpr.data.releases import au_gaussians
 from fexpr.evaluate import metrics
 from fexpr.evaluate.bootstrap import bootstrap, interval

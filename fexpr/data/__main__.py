@@ -49,7 +49,8 @@ def check(args: argparse.Namespace) -> None:
     config = _config(args)
     unknown = [f"{name!r}: expected one of {', '.join(LOADERS)}" for name in args.names if name not in LOADERS]
     if unknown:
-        raise UserError("there are no such releases", unknown)
+        raise UserError("there are no such data sets", unknown,
+                        "a data set of your own is registered by a module: --extension=my_lab.faces")
     root, giver = prepare.data_root(config)
     say(f"root       {root}" + (f" (given by {giver})" if giver else "") + f", which {prepare.contents(root)}")
     names = args.names or [name for name in LOADERS if name not in BUILT_IN or _there(root, name)]

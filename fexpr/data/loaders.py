@@ -9,12 +9,12 @@ from ml_collections import ConfigDict
 from fexpr import extensions
 from fexpr.data.dataset import Dataset
 from fexpr.data.preparation import prepare
-from fexpr.data.releases import affectnet, casme2, fer2013, folder, megc2019, ravdess, ravdess_aus, samm
+from fexpr.data.releases import affectnet, casme2, fer2013, image_folder, megc2019, ravdess, ravdess_aus, samm
 from fexpr.errors import UserError
 
 LOADERS = {
     "samm": samm.load, "casme2": casme2.load, "megc2019": megc2019.load, "fer2013": fer2013.load, "ravdess": ravdess.load,
-    "affectnet": affectnet.load, "ravdess_aus": ravdess_aus.load, "folder": folder.load,
+    "affectnet": affectnet.load, "ravdess_aus": ravdess_aus.load, "folder": image_folder.load,
 }
 # with a synthetic release, which data.source=auto takes where no root is given and none is found
 STAND_INS = {"samm", "casme2", "megc2019", "fer2013", "ravdess", "affectnet", "ravdess_aus"}

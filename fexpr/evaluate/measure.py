@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fexpr.evaluate import calibration, metrics, selective
+from fexpr.evaluate import calibration, declared, metrics, selective
 from fexpr.evaluate.bootstrap import bootstrap, interval
 from fexpr.evaluate.scored_rows import ScoredRows
 
@@ -124,6 +124,7 @@ def _statistic(answer: ScoredRows, headline: np.ndarray, defined: np.ndarray) ->
         return (
             whole(counts, averages, per_class, weights)
             | {name: averages[name] for name in ("roc_auc", "average_precision")}
+            | declared.measures(answer, weights)
             | probability(weights)
             | {f"class_{name}": value for name, value in per_class.items()}
         )
@@ -145,8 +146,6 @@ def _multilabel_statistics(answer: ScoredRows, headline: np.ndarray, defined: np
         values = {"macro_f1": averages["f1"], "macro_f1_all": metrics.macro(per_class["f1"], defined)}
         values |= {f"micro_{n}": getattr(metrics, n)(micro)[:, 0] for n in ("f1", "precision", "recall")}
         values |= {f"macro_{n}": averages[n] for n in ("precision", "recall")} | {"uar": averages["uar"]}
-        values["exact_match"] = metrics.exact_match(answer.presence, answer.decisions, weights)
-        values["hamming"] = metrics.hamming_loss(answer.presence, answer.decisions, weights)
         for t, cells in cells_at.items():
             values[f"macro_f1_at_{t}"] = metrics.macro(metrics.f1(metrics.counted(cells, weights)), headline)
         return values

@@ -124,7 +124,7 @@ def _size(dataset: Dataset, rows: np.ndarray | slice) -> str:
 
 
 def _unit(dataset: Dataset) -> str:
-    return "frames" if "video" in dataset.extras else "images" if dataset.group_name == "image" else "clips"
+    return "frames" if "video" in dataset.extras else "images" if dataset.kind == "face" or dataset.group_name == "image" else "clips"
 
 
 def number_of(number: int, what: str) -> str:

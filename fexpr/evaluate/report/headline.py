@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 from fexpr import terminal
+from fexpr.evaluate import declared
 from fexpr.evaluate.recalibration import LARGEST_TEMPERATURE
 
 METRICS_IN_WORDS = {  # in the order of the report's table, by what a figure is taken over
@@ -20,7 +23,7 @@ METRICS_IN_WORDS = {  # in the order of the report's table, by what a figure is 
     "all": {
         "accuracy": "accuracy", "top2_accuracy": "top-2 accuracy", "weighted_f1": "weighted F1",
         "weighted_precision": "weighted precision", "micro_f1": "micro F1", "micro_precision": "micro precision",
-        "micro_recall": "micro recall", "exact_match": "exact match", "hamming": "Hamming loss ↓", "nll": "negative log likelihood ↓",
+        "micro_recall": "micro recall", "nll": "negative log likelihood ↓",
         "brier": "Brier score ↓", "ece": "calibration error (ECE) ↓", "adaptive_ece": "adaptive ECE ↓", "classwise_ece": "class-wise ECE ↓",
         "mce": "largest gap (MCE) ↓",
     },
@@ -29,7 +32,7 @@ ON_THE_TERMINAL = {  # fewer, and short enough that the table fits into 80 colum
     "uf1": "UF1", "macro_f1": "macro F1, {n} AUs", "macro_f1_at_0.5": "  at threshold 0.5", "macro_f1_at_0.12": "  at threshold 0.12",
     "macro_f1_all": "macro F1, {n} AUs", "uar": "UAR", "accuracy": "accuracy", "top2_accuracy": "top-2 accuracy",
     "roc_auc": "ROC-AUC", "average_precision": "avg. precision", "weighted_f1": "weighted F1", "micro_f1": "micro F1",
-    "exact_match": "exact match", "ece": "calib. error ↓",
+    "ece": "calib. error ↓",
 }
 HEADLINE_IN_WORDS = {"uf1": "UF1", "uar": "UAR", "accuracy": "accuracy", "macro_f1": "macro F1", "exact_match": "exact match"}
 MONITORS_IN_WORDS = {"loss": "loss", "uf1": "UF1", "accuracy": "accuracy", "roc_auc": "ROC-AUC"}
@@ -110,8 +113,16 @@ def name_of(key: str, words: str, metrics: dict) -> str:
 
 
 def metrics_in_order(metrics: dict) -> list[tuple[str, dict[str, str]]]:
-    """METRICS_IN_WORDS, with what is over all rows first where accuracy comes first."""
-    return sorted(METRICS_IN_WORDS.items(), key=lambda item: item[0] != "all") if of_pictures(metrics) else list(METRICS_IN_WORDS.items())
+    """METRICS_IN_WORDS and the declared ones, with what is over all rows first where accuracy comes first."""
+    parts = {**METRICS_IN_WORDS, "all": _with_declared(METRICS_IN_WORDS["all"], "nll", lambda metric: metric.heading)}
+    return sorted(parts.items(), key=lambda item: item[0] != "all") if of_pictures(metrics) else list(parts.items())
+
+
+def _with_declared(names: dict[str, str], before: str, heading: Callable[[declared.Metric], str]) -> dict[str, str]:
+    """The names with those of declared.METRICS, where they have any, in front of `before`."""
+    own = {key: words for key, metric in declared.METRICS.items() if (words := heading(metric))}
+    place = list(names).index(before)
+    return dict([*list(names.items())[:place], *own.items(), *list(names.items())[place:]])
 
 
 def is_shown(key: str, metrics: dict) -> bool:
@@ -246,12 +257,16 @@ def _with_sign(value: float) -> str:
     return f"{value:+.3f}".replace("-", "−")
 
 
-def in_words(estimate: dict) -> str:
+def in_words(estimate: dict, decimals: int = 3) -> str:
     if estimate["value"] is None:
         return "–"
-    if estimate["low"] is None:
-        return f"{estimate['value']:.3f}"
-    return f"{estimate['value']:.3f} ({estimate['low']:.3f}–{estimate['high']:.3f})"
+    value, low, high = ("" if estimate[name] is None else f"{estimate[name]:.{decimals}f}" for name in ("value", "low", "high"))
+    return f"{value} ({low}–{high})" if low else value
+
+
+def decimals(key: str) -> int:
+    """Of a metric in tables."""
+    return declared.decimals(key)
 
 
 def print_headline(metrics: dict, console: Console | None = None) -> None:
@@ -295,9 +310,10 @@ def _by_metric(metrics: dict) -> Table:
         head = f"test: {short}\n(95 % interval)" if kind == "result" else short
         table.add_column(Text(head, STYLES[kind]), style=STYLES[kind], justify="right", vertical="bottom", no_wrap=True)
     first = ("accuracy", "top2_accuracy") if of_pictures(metrics) else ()
-    for key, words in sorted(ON_THE_TERMINAL.items(), key=lambda item: item[0] not in first):
+    named = _with_declared(ON_THE_TERMINAL, "ece", lambda metric: metric.short and metric.short + " ↓" * metric.lower_is_better)
+    for key, words in sorted(named.items(), key=lambda item: item[0] not in first):
         if is_shown(key, metrics):
-            cells = (in_words(m[key]) if kind == "result" else in_words({**m[key], "low": None}) for kind, _, m in shown)
+            cells = (in_words(m[key] if kind == "result" else {**m[key], "low": None}, declared.decimals(key)) for kind, _, m in shown)
             table.add_row(name_of(key, words, metrics).format(n=metrics["test"][key].get("classes")), *cells)
     return table
 

@@ -95,8 +95,9 @@ def _results(metrics: dict) -> str:
     shown = [column for column in headline.columns(metrics) if column[0] in ("result", "baseline", "val")]
     rows = []
     for _, names in headline.metrics_in_order(metrics):
-        rows += [(headline.name_of(key, words, metrics), *(in_words(m[key]) for _, _, m in shown)) for key, words in names.items()
-                 if headline.is_shown(key, metrics)]
+        for key in (key for key in names if headline.is_shown(key, metrics)):
+            cells = (in_words(m[key], headline.decimals(key)) for _, _, m in shown)
+            rows.append((headline.name_of(key, names[key], metrics), *cells))
     note = f"With 95 % bootstrap intervals over {metrics['group_name']}s; macro figures average {headline.classes_in_words(metrics)}."
     return f"{note}\n\n" + _table(("", *(words for _, words, _ in shown)), rows)
 

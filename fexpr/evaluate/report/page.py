@@ -23,13 +23,13 @@ def render(template: str, **context: object) -> str:
     return environment.get_template(template).render(context)
 
 
-def number(estimate: dict, interval: bool = True) -> Markup:
+def number(estimate: dict, interval: bool = True, decimals: int = 3) -> Markup:
     """A value with its interval behind it, small."""
     if estimate["value"] is None:
         return Markup('<span class="none">–</span>')
-    text = Markup("{:.3f}").format(estimate["value"])
+    text = Markup(f"{{:.{decimals}f}}").format(estimate["value"])
     if interval and estimate["low"] is not None:
-        text += Markup(" <small>{:.3f}–{:.3f}</small>").format(estimate["low"], estimate["high"])
+        text += Markup(f" <small>{{:.{decimals}f}}–{{:.{decimals}f}}</small>").format(estimate["low"], estimate["high"])
     return text
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from fexpr.evaluate.clip_rules import RULES, SHOWN
 from fexpr.evaluate.predictions import checked
-from fexpr.evaluate.report import figures, headline
+from fexpr.evaluate.report import figures, headline, sections
 from fexpr.evaluate.report.page import image, render
 from fexpr.storage import run
 
@@ -49,7 +49,7 @@ def write_page(
         group=metrics["group_name"], monitor=config.get("config", {}).get("train", {}).get("monitor"),
         groups={name: list(rows) for name, rows in itertools.groupby(metrics["per_group"], lambda row: row["dataset"] or "")},
         figures=[(file.stem, image(file), caption) for file, caption in drawn], command=config.get("command", ""),
-        notes=config.get("notes", []), clip_rules=RULES, clip_metrics=SHOWN,
+        sections=sections.filled(config, metrics, predictions), notes=config.get("notes", []), clip_rules=RULES, clip_metrics=SHOWN,
         settings=list(flat(config.get("config", {}))), versions=config.get("versions", {}),
     ))
     return path

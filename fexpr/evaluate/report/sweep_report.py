@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fexpr import terminal
-from fexpr.evaluate import calibration
+from fexpr.evaluate import calibration, declared
 from fexpr.evaluate.report import headline, plots
 from fexpr.evaluate.report.page import image, render
 from fexpr.evaluate.report.run_report import duration
@@ -18,7 +18,7 @@ from fexpr.storage import run
 
 SWEEP_JSON, SWEEP_HTML = "sweep.json", "sweep.html"
 METRIC_OF_MONITOR = {"loss": "nll"}  # the other monitors have the names of their metrics
-LOWER_IS_BETTER = ("nll", "brier", "hamming", *calibration.ERRORS)
+LOWER_IS_BETTER = ("nll", "brier", *calibration.ERRORS)  # and of declared.METRICS those that say so
 
 
 def ranked(points: Sequence[dict], monitor: str) -> dict:
@@ -34,7 +34,8 @@ def ranked(points: Sequence[dict], monitor: str) -> dict:
       figure has the rank None and stands at the end.
     """
     metric = METRIC_OF_MONITOR.get(monitor, monitor)
-    sign = 1 if metric in LOWER_IS_BETTER else -1
+    lower = metric in LOWER_IS_BETTER or (metric in declared.METRICS and declared.METRICS[metric].lower_is_better)
+    sign = 1 if lower else -1
     has = [p for p in points if value_of(p["val"], metric) is not None]
     order = sorted(has, key=lambda p: sign * value_of(p["val"], metric))
     rest = [p for p in points if value_of(p["val"], metric) is None]
@@ -98,6 +99,7 @@ def value_of(m: dict, metric: str) -> float | None:
 
 def words(metric: str) -> str:
     every = {key: name for part in headline.METRICS_IN_WORDS.values() for key, name in part.items()}
+    every |= {key: metric.words for key, metric in declared.METRICS.items()}
     return {**every, **headline.HEADLINE_IN_WORDS}.get(metric, metric).removesuffix(" ↓")
 
 

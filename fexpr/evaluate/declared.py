@@ -1,0 +1,72 @@
+"""Metrics that are declared in one place: formula, name in words, direction, decimals.
+
+An entry of METRICS is measured on every split and selection, with interval and baselines, and
+shown in the tables of the terminal, the report and sweeps. An extension adds its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+
+from fexpr.evaluate import metrics
+from fexpr.evaluate.scored_rows import ScoredRows
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """A figure of the rows of one seed.
+
+    Attributes:
+      words: its name in the report.
+      compute: (rows, weights float64 [B, R]) -> float64 [B], the figure under each of B weightings
+        of the R rows (a bootstrap resample is one); NaN where it is undefined. `rows.scores` are
+        NaN for the rows of failed trials.
+      task: of which labels: one class a row ('multiclass'), several ('multilabel'), or 'both'.
+      lower_is_better: the direction. decimals: in tables.
+      short: its name on the terminal; '': it is in the report only.
+    """
+
+    words: str
+    compute: Callable[[ScoredRows, np.ndarray], np.ndarray]
+    task: Literal["multiclass", "multilabel", "both"] = "both"
+    lower_is_better: bool = False
+    decimals: int = 3
+    short: str = ""
+
+    @property
+    def heading(self) -> str:
+        """Its name with an arrow where lower is better."""
+        return self.words + " ↓" * self.lower_is_better
+
+
+METRICS: dict[str, Metric] = {
+    "exact_match": Metric("exact match", lambda rows, w: metrics.exact_match(rows.presence, rows.decisions, w),
+                          "multilabel", short="exact match"),
+    "hamming": Metric("Hamming loss", lambda rows, w: metrics.hamming_loss(rows.presence, rows.decisions, w),
+                      "multilabel", lower_is_better=True),
+}
+
+
+def measures(rows: ScoredRows, weights: np.ndarray) -> dict[str, np.ndarray]:
+    """Name -> float64 [B] of every entry of METRICS that is of the rows' task; `weights` is [B, R].
+
+    Raises:
+      ValueError: an entry returns another shape.
+    """
+    task, found = "multilabel" if rows.multilabel else "multiclass", {}
+    for name, metric in METRICS.items():
+        if metric.task in (task, "both"):
+            found[name] = np.asarray(metric.compute(rows, weights), np.float64)
+            if found[name].shape != (len(weights),):
+                raise ValueError(f"metric {name!r} returns shape {list(found[name].shape)}, expected [{len(weights)}]: "
+                                 "a value for each row of weights")
+    return found
+
+
+def decimals(name: str) -> int:
+    """Of a metric in tables; 3 where nothing else is declared."""
+    return METRICS[name].decimals if name in METRICS else 3
