@@ -138,7 +138,8 @@ def _from_folder(place: Path, problems: list[str], ignored: Counter[str]) -> lis
                 problems.append(f"{id_!r}: a name with a line break or tab")
             else:
                 rows.append(Row(id_, parts[1], parts[0], Path(folder) / name))
-    problems += [f"{folder}: {n:,} image{'s' * (n > 1)} in this folder, expected in {place}/<person>/<class>" for folder, n in misplaced.items()]
+    problems += [f"{folder}: {n:,} image{'s' * (n > 1)} in this folder, expected in {place}/<person>/<class>"
+                 for folder, n in misplaced.items()]
     return rows
 
 
