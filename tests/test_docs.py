@@ -18,7 +18,10 @@ from experiments import au_profiles, explain, fuse
 from fexpr import weights
 from fexpr.data import __main__ as data_main
 from fexpr.data.loaders import LOADERS
+from fexpr.data.splits.protocols import PROTOCOLS
 from fexpr.evaluate import __main__ as evaluate_main
+from fexpr.evaluate.declared import METRICS
+from fexpr.evaluate.report.sections import SECTIONS
 from fexpr.models import MODELS
 from fexpr.recognizer import __main__ as recognizer_main
 from fexpr.recognizer import export
@@ -107,9 +110,10 @@ def faces(tmp_path, monkeypatch):
         middle = 60 if "calm" in place else 180
         cv2.imwrite(str(path), rng.integers(middle - 50, middle + 50, (60, 60), dtype=np.uint8))
     monkeypatch.chdir(tmp_path)
-    before = [dict(registry) for registry in (LOADERS, MODELS)]
+    registries = (LOADERS, MODELS, PROTOCOLS, METRICS, SECTIONS)
+    before = [dict(registry) for registry in registries]
     yield
-    for registry, entries in zip((LOADERS, MODELS), before, strict=True):
+    for registry, entries in zip(registries, before, strict=True):
         registry.clear()
         registry.update(entries)
 

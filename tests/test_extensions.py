@@ -294,7 +294,7 @@ def test_a_run_of_a_version_without_extensions_is_read(tmp_path):
 
 # what an addition to the product itself touches: its own file, and the file that names it
 NAMED_IN = {
-    "data set": ("image_folder", "fexpr/data/loaders.py"), "model": ("STSTNet", "fexpr/models/__init__.py"),
+    "data set": ("image_folder", "fexpr/data/loaders.py"), "model": ("DeepEmotionClips", "fexpr/models/__init__.py"),
     "protocol": ('"loso":', "fexpr/data/splits/protocols.py"), "metric": ("Hamming loss", "fexpr/evaluate/declared.py"),
 }
 
@@ -305,5 +305,5 @@ def test_an_addition_to_the_product_touches_at_most_two_files(kind):
     assert re.search(rf"(?<!\w){re.escape(name)}", (ROOT / place).read_text())
     named = {path.relative_to(ROOT).as_posix() for path in (ROOT / "fexpr").rglob("*.py")
              if re.search(rf"(?<!\w){re.escape(name)}", path.read_text(encoding="utf-8"))}
-    own = {path for path in named if Path(path).stem in ("image_folder", "ststnet")}
+    own = {path for path in named if Path(path).stem in ("image_folder", "deep_emotion_clips")}
     assert named - own == {place}, named
