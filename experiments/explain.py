@@ -154,7 +154,8 @@ def parser() -> argparse.ArgumentParser:
                    "decides on; action units must be named")
     p.add_argument("--layer", metavar="NAME", help="only this convolution's feature maps; default: every one's")
     p.add_argument("--trial", type=int, default=0, metavar="N", help="of a cross-validation: which fold and seed, as in predictions.npz")
-    p.add_argument("--root", metavar="DIR", help="folder that holds the releases, if it is no longer where the run had it")
+    p.add_argument("--root", metavar="DIR", help="folder that holds the releases (of a run on images of your own: config.data.path), if it is "
+                   "no longer where the run had it")
     p.add_argument("--out", type=Path, metavar="DIR", help="where to write; default: the folder inside of the run directory")
     return p
 
@@ -210,6 +211,8 @@ def load(run_dir: Path, content: dict, root: str | None = None) -> Dataset:
         extensions.refuse_missing(missing, f"the data set {content['config']['data']['name']} of {run_dir}")
     config, source = ConfigDict(content["config"]["data"]), content["data"]["source"]
     config.root = root or config.root
+    if root and config.get("path"):
+        config.path = root
     try:
         dataset = load_data.data(config)
     except UserError as e:

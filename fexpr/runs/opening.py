@@ -72,7 +72,7 @@ def _same_run(new: dict, old: dict, workdir: Path) -> dict:
     # a field that the run's fexpr did not have yet stands at its default
     a, b = fixed({"config": json.loads(schema.get_config().to_json())}) | fixed(old), fixed(new)
     changed = [f"{k}: the run has {repr(a[k]) if k in a else 'no such field'}, this command {repr(b[k]) if k in b else 'none'}"
-               for k in sorted({*a, *b}) if a.get(k) != b.get(k) and k != "data.root"]
+               for k in sorted({*a, *b}) if a.get(k) != b.get(k) and k not in ("data.root", "data.path")]
     if old["data"]["source"] != new["data"]["source"]:
         changed.append(f"data: the run was made from {old['data']['source']}, this command finds {new['data']['source']}")
     if (new.get("init") or {}).get("sha256", sha256 := (old.get("init") or {}).get("sha256")) != sha256:
