@@ -154,8 +154,8 @@ def parser() -> argparse.ArgumentParser:
                    "decides on; action units must be named")
     p.add_argument("--layer", metavar="NAME", help="only this convolution's feature maps; default: every one's")
     p.add_argument("--trial", type=int, default=0, metavar="N", help="of a cross-validation: which fold and seed, as in predictions.npz")
-    p.add_argument("--root", metavar="DIR", help="folder that holds the releases (of a run on images of your own: config.data.path), if it is "
-                   "no longer where the run had it")
+    p.add_argument("--root", metavar="DIR", help="folder that holds the releases (of your own images: config.data.path), if it is "
+                   "no longer there")
     p.add_argument("--out", type=Path, metavar="DIR", help="where to write; default: the folder inside of the run directory")
     return p
 
