@@ -3,7 +3,7 @@
 python launch.py --config=configs/resnet50_fer2013.py:features  # the trunk sees every image once; the head is trained in seconds
 python launch.py --config=configs/resnet50_fer2013.py           # all layers, batch norms with the statistics of faces, for an accelerator
 
-docs/data.md ('Weights') says where the file comes from and where to put it. Seed 003's network (dense 1024, 0.72 on PrivateTest), which
+docs/data.md ('Weights') says where the file comes from and where to put it. The network of Angel 2021 (dense 1024, 0.72 on PrivateTest), which
 subtracted 128.8 from RGB images; here they are B, G, R less VGGFace2's own mean. Measured results: docs/results.md.
 """
 

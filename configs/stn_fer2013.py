@@ -3,7 +3,7 @@
 python launch.py --config=configs/stn_fer2013.py
 python launch.py --config=configs/stn_fer2013.py --config.model.variant=original --config.data.map=none    # or baseline: no transformer
 
-Maps are spectral residuals of each face. Class weights as in seed 004 (inverse frequency). Measured results: docs/results.md.
+Maps are spectral residuals of each face. Class weights as in Díez Benito's code (inverse frequency). Measured results: docs/results.md.
 """
 
 from configs import deep_emotion_fer2013

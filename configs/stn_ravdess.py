@@ -3,7 +3,7 @@
 python launch.py --config=configs/stn_ravdess.py
 python launch.py --config=configs/stn_ravdess.py --config.model.variant=baseline --config.data.map=none     # original: its own transformer
 
-The five published folds of actors, as trials of one program. Seed 004's settings but for the epochs: its patience looked at the test fold.
+The five published folds of actors, as trials of one program. Settings of Díez Benito's code, but for the epochs: its patience looked at the test fold.
 """
 
 from configs import base

@@ -4,7 +4,7 @@ python launch.py --config=configs/vgg16_fer2013.py:features     # the trunk sees
 python launch.py --config=configs/vgg16_fer2013.py:block5       # conv5_1 to conv5_3 and the head are trained
 python launch.py --config=configs/vgg16_fer2013.py              # all layers, the lower the slower, from the fifth block downwards
 
-docs/data.md ('Weights') says where the file comes from and where to put it. Seed 001's network: 0.6226 on both tests frozen, and again with
+docs/data.md ('Weights') says where the file comes from and where to put it. A Keras notebook's network: 0.6226 on both tests frozen, and again with
 "block5" unfrozen, since no layer of keras-vggface is called that (conv5_1 …): its fine-tuning trained nothing but the head. :block5 here
 does what was meant. Measured results: docs/results.md.
 """
