@@ -141,6 +141,13 @@ def test_nothing_is_cited_that_the_repository_does_not_hold():
     assert not found
 
 
+def test_every_interval_of_the_readme_is_in_the_results():
+    intervals = re.findall(r"\d\.\d+ \(\d\.\d+–\d\.\d+\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    results = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    assert len(intervals) >= 5
+    assert not [interval for interval in intervals if interval not in results]
+
+
 @pytest.fixture
 def faces(tmp_path, monkeypatch):
     """Six people with two expressions, as the first recipe wants them."""
