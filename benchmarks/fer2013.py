@@ -1,5 +1,6 @@
-"""One epoch of FER2013 with augmentation: fexpr against PyTorch, for the CNNs of seed 002 (`pytorch`) and of the thesis (`thesis`), and
-for Deep-Emotion behind the saliency-guided transformer of seed 004 (`deep_emotion`; a map is each image's second channel).
+"""One epoch of FER2013 with augmentation: fexpr against PyTorch, for the CNNs of a PyTorch notebook (`pytorch`) and of
+Angel's thesis (`thesis`; docs/decisions.md names both), and for Deep-Emotion behind a saliency-guided transformer (`deep_emotion`,
+Luna-Jiménez et al. 2021; the map is each image's second channel).
 
     pip install -r requirements.txt -r benchmarks/requirements.txt
     python benchmarks/fer2013.py --steps=20                           # all networks; 20 batches, an eighth as many rows to predict

@@ -1,6 +1,7 @@
 """Every config file loads, in both variants, with values that can be used."""
 
 import importlib
+import re
 from pathlib import Path
 
 import pytest
@@ -24,3 +25,15 @@ def test_help_names_every_config():
     text = base.describe()
     assert all(f"configs/{name}.py" in text for name in NAMES if name != "base")
     assert "augmentations" not in text
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n != "base"])
+def test_a_docstring_is_a_ledger(name):
+    """The command, and measured values that docs/results.md holds, or that nothing was measured."""
+    text = importlib.import_module(f"configs.{name}").__doc__
+    assert f"python launch.py --config=configs/{name}.py" in text
+    assert re.search(r"\b[Nn]ot measured|\bMeasured 20\d\d-\d\d-\d\d|Drawn actors .*20\d\d-\d\d-\d\d", text)
+    results = (Path(__file__).parents[1] / "docs" / "results.md").read_text(encoding="utf-8")
+    ledger = text[re.search(r"Measured 20|[Nn]ot measured|Drawn actors|$", text).start():]
+    figures = re.findall(r"20\d\d-\d\d-\d\d|\d+\.\d+(?: \([\d.]+–[\d.]+\)| ± [\d.]+)?|\d+ (?:s|min)\b", ledger)
+    assert not [figure for figure in figures if figure not in results]
