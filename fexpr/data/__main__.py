@@ -11,7 +11,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fexpr import terminal
-from fexpr.data import section
+from fexpr.config import build
+from fexpr.data.data_config import DataConfig
 from fexpr.data.dataset import Dataset
 from fexpr.data.loaders import LOADERS
 from fexpr.data.preparation import prepare
@@ -81,7 +82,7 @@ def describe(dataset: Dataset) -> None:
 
 
 def _config(args: argparse.Namespace) -> ConfigDict:
-    config = section.defaults()
+    config = build(DataConfig)
     config.root, config.source = args.root, "release"
     for text in args.set:
         field, _, value = text.partition("=")
