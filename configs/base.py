@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import textwrap
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -42,5 +43,6 @@ def describe_all(topic: str, commands: str) -> str:
         source = path.read_text(encoding="utf-8")
         if path.stem != "base" and "def get_config(" in source:
             text = ast.get_docstring(ast.parse(source)) or ""
-            lines.append(f"  {path.stem:<24}{text.partition(chr(10))[0]}")
+            line = textwrap.shorten(text.partition("\n")[0], 74, placeholder=" …")
+            lines.append(f"  {path.stem:<24}{line}")
     return "\n".join(lines)

@@ -146,7 +146,7 @@ def find_problems(section: Any, prefix: str = "") -> Iterator[Problem]:
             inner = [Problem(path, value, expected)] if expected else []
             needs = declared.metadata["read_if"]
             if not inner and needs and value not in _untouched(declared) and not needs[1](section):
-                inner = [Problem(path, value, f"{declared.default!r}, as it is read {needs[0]}")]
+                inner = [Problem(path, value, f"{declared.default!r}: it is read {needs[0]}")]
         faulty |= any(not isinstance(p.value, _plain_type(kind)) for p in inner)
         yield from inner
     if not faulty and hasattr(section, "problems"):
@@ -154,7 +154,7 @@ def find_problems(section: Any, prefix: str = "") -> Iterator[Problem]:
 
 
 def find_unread(section: Any, patterns: Sequence[str], reader: str, prefix: str = "",
-                also: Mapping[str, tuple] = {}) -> Iterator[Problem]:  # noqa: B006
+                also: Mapping[str, tuple] = {}) -> Iterator[Problem]:
     """Fields away from their defaults that match none of the patterns: `reader` ignores them.
 
     `also`: by path, values that are accepted besides.

@@ -16,7 +16,6 @@ from fexpr.terminal import progress
 from fexpr.train import trials
 from fexpr.train.state import NEVER, evaluated, make_recipe
 
-
 # A few further epochs are a schedule of their own: nothing is stopped early, averaged or resized.
 PLAIN_TRAINING = {"patience": 0, "ema": 0.0, "early_size": 0, "eval_batch": 256}
 PLAIN_OPTIMIZER = {"schedule": "constant", "warmup": 0.0, "tolerance": 0.0, "rates": ""}

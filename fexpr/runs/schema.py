@@ -34,12 +34,12 @@ class InitConfig:
     from_run: str = field("", "run directory of the same model; a last layer of another width "
                               "starts from random weights")
     trial: int = field(0, "of init.from_run: fold x seed, numbered as in its predictions.npz", ge=0,
-                       read_if=("with init.from_run", lambda s: bool(s.from_run)))
+                       read_if=("only with init.from_run", lambda s: bool(s.from_run)))
     from_file: str = field("", "or a file of weights (Keras, PyTorch, safetensors): a path, or a "
                                "name in the folder weights/ of the data root")
     anew: str = field("", "regex of parameters (as 'top/hidden_0/kernel') that are not taken from "
                           "there", form=REGEX,
-                      read_if=("with init.from_run or init.from_file",
+                      read_if=("only with init.from_run or init.from_file",
                                lambda s: bool(s.from_run or s.from_file)))
     features: bool = field(False, "the trunk stays as it is and sees every image once, unaugmented; "
                                   "the last part is trained on its features")
@@ -90,17 +90,17 @@ class RunConfig:
                                "accuracy: 'mlp_fer2013=0.39 PrivateTest', …")
     sweep: tuple = field((), "as --sweep: 'optimizer.learning_rate=1e-4,3e-4', …; every combination "
                              "is a run")
-    data: DataConfig = DataConfig()
-    split: SplitConfig = SplitConfig()
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    split: SplitConfig = dataclasses.field(default_factory=SplitConfig)
     model: dict = field({"name": ""}, "the network, beside it its constructor's arguments; one of "
                         f"{', '.join(MODELS)}; of experiment=svm 'svm'")
-    init: InitConfig = InitConfig()
-    train: TrainConfig = TrainConfig()
-    optimizer: OptimizerConfig = OptimizerConfig()
-    augment: AugmentConfig = AugmentConfig()
-    evaluate: EvaluateConfig = EvaluateConfig()
-    filter: FilterConfig = FilterConfig()
-    log: LogConfig = LogConfig()
+    init: InitConfig = dataclasses.field(default_factory=InitConfig)
+    train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+    optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+    augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
+    evaluate: EvaluateConfig = dataclasses.field(default_factory=EvaluateConfig)
+    filter: FilterConfig = dataclasses.field(default_factory=FilterConfig)
+    log: LogConfig = dataclasses.field(default_factory=LogConfig)
 
     def problems(self) -> Iterator[Problem]:
         yield from self._problems_of_names()

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-
 OF_TRIALS = ("fit", "cross_validate")  # whose runs are trials of one program: what --sweep and --dry_run are for
 STUDIES = ("filter_frames", "iterate_filtering")  # stages in a folder, each a run directory
 LABORATORIES = ("lab_circles", "lab_digits")  # bring their own data

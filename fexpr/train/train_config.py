@@ -57,6 +57,9 @@ def compile_regex(text: str) -> re.Pattern:
         raise ValueError(str(e)) from e
 
 
+NOT_LBFGS = ("unless optimizer.name='lbfgs'", lambda section: section.name != "lbfgs")
+PLATEAU = ("only with optimizer.schedule='plateau'",
+           lambda section: section.schedule == "plateau")
 REGEX = ("a regular expression", compile_regex)
 
 
@@ -73,15 +76,15 @@ class TrainConfig:
         "presence", "of an action unit: 0 or 1, or its intensity (A-E as 0.2 to 1.0); of FERPlus: "
         "shares of the votes")
     focal_gamma: float = field(2.0, "exponent of the focal loss", ge=0,
-                               read_if=("with train.loss='focal'", lambda s: s.loss == "focal"))
+                               read_if=("only with train.loss='focal'", lambda s: s.loss == "focal"))
     label_smoothing: float = field(
         0.0, "share of a label that is spread over all classes", ge=0, lt=1,
-        read_if=("with train.loss='cross_entropy'", lambda s: s.loss == ONE_CLASS))
+        read_if=("only with train.loss='cross_entropy'", lambda s: s.loss == ONE_CLASS))
     class_weights: float = field(0.0, "0 = none, 1 = inverse frequency in the training rows, "
                                       "between = that power of it", ge=0)
     class_weights_max: float = field(
         20.0, "largest weight of a class", ge=1,
-        read_if=("with train.class_weights", lambda s: s.class_weights > 0))
+        read_if=("only with train.class_weights", lambda s: s.class_weights > 0))
     monitor: str = field("loss", "chooses the epoch: 'roc_auc' is of action units, 'accuracy' and "
                                  "'uf1' of one class a row", one_of=MONITORS)
     patience: int = field(0, "epochs without a better monitor before stopping; 0 = never", ge=0)
@@ -102,7 +105,7 @@ class TrainConfig:
                                "pixels; 0 = never", ge=0)
     early_share: float = field(
         0.5, "of the epochs, in which images are of train.early_size", ge=0, le=1,
-        read_if=("with train.early_size", lambda s: s.early_size > 0))
+        read_if=("only with train.early_size", lambda s: s.early_size > 0))
     chunk: int = field(0, "trials at a time; 0 = as many as fit into memory", ge=0)
     trial_axis: Literal["auto", "vmap", "map"] = field(
         "auto", "trials of one device: all at once ('vmap'), one by one ('map'); 'auto': 'map' on "
@@ -132,28 +135,29 @@ class OptimizerConfig:
     name: Literal["adam", "adamw", "sgd", "lbfgs"] = field(
         "adamw", "'sgd' has Nesterov momentum 0.9; 'lbfgs' needs train.batch_size=0, an epoch is "
         "an iteration")
-    learning_rate: float = field(1e-3, "at its peak", gt=0)
+    learning_rate: float = field(1e-3, "at its peak", gt=0,
+                                 read_if=NOT_LBFGS)
     weight_decay: float = field(0.0, "of kernels only", ge=0)
     schedule: Literal["constant", "cosine", "linear", "plateau"] = field(
         "constant", "of the learning rate after the warm-up",
-        read_if=("not by lbfgs", lambda s: s.name != "lbfgs"))
+        read_if=NOT_LBFGS)
     plateau_patience: int = field(
         5, "epochs without a better monitor before the rate is multiplied by plateau_factor", ge=1,
-        read_if=("with optimizer.schedule='plateau'", lambda s: s.schedule == "plateau"))
+        read_if=PLATEAU)
     plateau_factor: float = field(
         0.5, "what the rate is multiplied by", ge=0, lt=1,
-        read_if=("with optimizer.schedule='plateau'", lambda s: s.schedule == "plateau"))
+        read_if=PLATEAU)
     tolerance: float = field(0.0, "stop once no entry of the gradient is larger; 0 = never", ge=0)
     warmup: float = field(0.0, "share of all steps with a rising rate", ge=0, lt=1,
-                          read_if=("not by lbfgs", lambda s: s.name != "lbfgs"))
+                          read_if=NOT_LBFGS)
     clip_norm: float = field(0.0, "largest global norm of the gradient; 0 = no clipping", ge=0,
-                             read_if=("not by lbfgs", lambda s: s.name != "lbfgs"))
+                             read_if=NOT_LBFGS)
     freeze: str = field("", "regex of parameters that are not trained ('conv[1-4]_'); batch norms "
                             "named by it keep their statistics", form=REGEX)
     rates: str = field("", "shares of the learning rate, first match: 'conv5_=0.1,conv4_=0.05@0.5' "
                            "(@: 0 before that share of all steps)",
                        form=("'' or 'REGEX=SHARE,REGEX=SHARE@START'", parse_rates),
-                       read_if=("not by lbfgs", lambda s: s.name != "lbfgs"))
+                       read_if=NOT_LBFGS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,29 +169,29 @@ class AugmentConfig:
     alternate: bool = field(False, "mirror each image in every other epoch, in place of flip")
     shift: int = field(0, "largest shift each way, pixels; the border is repeated", ge=0)
     shift_p: float = field(1.0, "probability of a shift", ge=0, le=1,
-                           read_if=("with augment.shift", lambda s: s.shift > 0))
+                           read_if=("only with augment.shift", lambda s: s.shift > 0))
     crop: int = field(0, "side of the square kept at a random place, pixels; when predicting in the "
                          "middle (and, by tta, the corners); 0 = all", ge=0)
     vertical_flip: float = field(0.0, "probability of an image upside down", ge=0, le=1)
     rotation: float = field(0.0, "largest angle each way, degrees; faces only", ge=0)
     rotation_p: float = field(1.0, "probability of a rotation", ge=0, le=1,
-                              read_if=("with augment.rotation", lambda s: s.rotation > 0))
+                              read_if=("only with augment.rotation", lambda s: s.rotation > 0))
     zoom: float = field(0.0, "share: height and width are scaled by 1 - zoom to 1 + zoom",
                         ge=0, lt=1)
     brightness: float = field(0.0, "largest change each way, share of 255", ge=0, lt=1)
     contrast: float = field(0.0, "share: contrast is scaled by 1 - contrast to 1 + contrast",
                             ge=0, lt=1)
     light_p: float = field(1.0, "probability that brightness and contrast change", ge=0, le=1,
-                           read_if=("with augment.brightness or augment.contrast",
+                           read_if=("only with augment.brightness or augment.contrast",
                                     lambda s: s.brightness > 0 or s.contrast > 0))
     erase: float = field(0.0, "probability that a random rectangle is blanked out", ge=0, le=1)
     cutout: int = field(0, "side of the square that is blanked out, pixels", ge=0)
     mixup: float = field(0.0, "alpha of the Beta distribution of shares when two images are mixed; "
                               "0 = no mixing", ge=0)
     mixup_p: float = field(1.0, "probability that a sample is mixed", ge=0, le=1,
-                           read_if=("with augment.mixup", lambda s: s.mixup > 0))
+                           read_if=("only with augment.mixup", lambda s: s.mixup > 0))
     mixup_until: float = field(1.0, "share of the epochs, after which nothing is mixed", ge=0, le=1,
-                               read_if=("with augment.mixup", lambda s: s.mixup > 0))
+                               read_if=("only with augment.mixup", lambda s: s.mixup > 0))
     noise: float = field(0.0, "standard deviation, grey levels of 0..255", ge=0)
 
     @property

@@ -53,7 +53,7 @@ class SplitConfig:
         return self.protocol == "official" and self.val == "none"
 
     def problems(self) -> Iterator[Problem]:
-        entry = PROTOCOLS[self.protocol] if self.protocol in PROTOCOLS else None
+        entry = PROTOCOLS.get(self.protocol)
         if isinstance(entry, Entry):
             yield from find_unread(self, (*ALL_READ, *entry.reads),
                                    f"split.protocol={self.protocol!r}")
