@@ -43,7 +43,7 @@ def load(config: ConfigDict) -> Dataset:
     """Reads the composite; flow maps are made once for each release and kept in the cache.
 
     Args:
-      config: `config.data` (configs/base.py documents the fields); `subsets` and `regions` are this loader's own.
+      config: `config.data` (fexpr/data/data_config.py documents the fields); `subsets` and `regions` are this loader's own.
 
     Returns:
       One row a clip, release after release: images uint8 [N, S, S, 3] (u, v, optical strain; the whole face, or four regions of

@@ -64,7 +64,7 @@ def make_folds(config: ConfigDict, dataset: Dataset) -> list[Fold]:
     """The folds of `config.protocol`, one of `PROTOCOLS`.
 
     Args:
-      config: `config.split`: protocol, test_fraction, val_fraction, folds, repeats, seed, file, val, test (configs/base.py).
+      config: `config.split`: protocol, test_fraction, val_fraction, folds, repeats, seed, file, val, test (split_config.py).
 
     Raises:
       UserError: unknown protocol; too few groups for it; a fold file that cannot be used.
