@@ -22,6 +22,7 @@ from ml_collections import ConfigDict
 from fexpr.errors import UserError
 
 WIDTH = 100  # columns of the descriptions
+OF_TYPE = "a value of type"
 BOUNDS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
     "ge": ("at least {}", lambda value, bound: value >= bound),
     "gt": ("more than {}", lambda value, bound: value > bound),
@@ -147,7 +148,7 @@ def find_problems(section: Any, prefix: str = "") -> Iterator[Problem]:
             needs = declared.metadata["read_if"]
             if not inner and needs and value not in _untouched(declared) and not needs[1](section):
                 inner = [Problem(path, value, f"{declared.default!r}: it is read {needs[0]}")]
-        faulty |= any(not isinstance(p.value, _plain_type(kind)) for p in inner)
+        faulty |= any(p.expected.startswith(OF_TYPE) for p in inner)
         yield from inner
     if not faulty and hasattr(section, "problems"):
         yield from (p._replace(field=f"{prefix}{p.field}") for p in section.problems())
@@ -240,14 +241,14 @@ def _untouched(declared: dataclasses.Field) -> tuple:
 
 def _plain_type(kind: Any) -> type | tuple[type, ...]:
     plain = str if typing.get_origin(kind) is typing.Literal else typing.get_origin(kind) or kind
-    return (int, float) if plain is float else object if dataclasses.is_dataclass(kind) else plain
+    return (int, float) if plain is float else plain
 
 
 def _mismatch(kind: Any, about: Mapping, value: Any) -> str:
     """What was expected instead of the value; '' where it can be used."""
     plain = _plain_type(kind)
     if not isinstance(value, plain) or (isinstance(value, bool) and kind is not bool):
-        return f"a value of type {getattr(plain, '__name__', 'float')}"
+        return f"{OF_TYPE} {getattr(plain, '__name__', 'float')}"
     values = tuple(about["one_of"] or typing.get_args(kind))
     right = plain is tuple or not values or value in values
     right &= all(BOUNDS[name][1](value, bound) for name, bound in about["bounds"].items())
@@ -260,8 +261,6 @@ def _mismatch(kind: Any, about: Mapping, value: Any) -> str:
 
 
 def _expected(kind: Any, about: Mapping) -> str:
-    if typing.get_origin(kind) is tuple:
-        return about["form"][0] if about["form"] else ""
     if values := tuple(about["one_of"] or typing.get_args(kind)):
         return "one of " + ", ".join(map(repr, values))
     bounds = [BOUNDS[name][0].format(f"{bound:g}") for name, bound in about["bounds"].items()]

@@ -78,13 +78,13 @@ def _help_topic(argv: Sequence[str]) -> str | None:
 def _reason(argv: Sequence[str], error: Exception) -> str:
     """What is wrong, out of the arguments where they say it better than the error."""
     known = sections.paths(RunConfig)
-    names = [match[1] for a in argv[1:] if (match := re.match(r"--?(?:no)?([\w.]+)", a))]
+    names = [match[1] for a in argv[1:] if (match := re.match(r"--?([\w.]+)", a))]
     for name in names:
         if not name.startswith("config."):
-            if name not in flags.FLAGS and (near := sections.nearest(name, known)):
-                others = difflib.get_close_matches(name, list(flags.FLAGS), n=1, cutoff=0.7)
-                if not others:
-                    return f"there is no flag '--{name}'. Did you mean '--config.{near}'?"
+            flag = name in flags.FLAGS or name.removeprefix("no") in flags.FLAGS
+            near = "" if flag else sections.nearest(name, known)
+            if near and not difflib.get_close_matches(name, list(flags.FLAGS), n=1, cutoff=0.7):
+                return f"there is no flag '--{name}'. Did you mean '--config.{near}'?"
             continue
         field = name.removeprefix("config.")
         inside = field in known or any(path.startswith(f"{field}.") for path in known)
