@@ -33,7 +33,8 @@ def load(config: ConfigDict) -> Dataset:
     """Reads FER2013 in whichever layout lies on the disk; prepared once and kept in the cache.
 
     Args:
-      config: `config.data` (fexpr/data/data_config.py documents the fields); its root, source, labels, map, skip_clips and synthetic_* are read.
+      config: `config.data` (fexpr/data/data_config.py documents the fields);
+        its root, source, labels, map, skip_clips and synthetic_* are read.
 
     Returns:
       images uint8 [N, 48, 48, 1], or [N, 48, 48, 2] with a saliency map as second channel;
