@@ -6,6 +6,7 @@ import json
 import resource
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,15 @@ def test_the_config_of_an_older_run_is_completed():
     stored["train"]["no_longer"] = 1
     whole = schema.upgrade(stored)
     assert whole.to_dict() == base.get_config("debug").to_dict()
+
+
+def test_a_stored_run_of_the_first_format_is_completed():
+    with zipfile.ZipFile(ROOT / "tests" / "fixtures" / "run_format_1.zip") as archive:
+        (name,) = (n for n in archive.namelist() if n.endswith("config.json"))
+        stored = json.loads(archive.read(name))["config"]
+    whole, own = flat(json.loads(schema.upgrade(stored).to_json())), flat(stored)
+    assert {name: value for name, value in whole.items() if name in own} == {n: v for n, v in own.items() if n in whole}
+    assert set(BEFORE["defaults"]) <= set(whole)
 
 
 def test_no_field_is_declared_without_words():
