@@ -11,14 +11,14 @@ from fexpr.config import Entry, Problem, field, find_unread
 ALL_READ = ("protocol", "seeds", "val_fraction", "inner", "train_share", "seed")  # protocols
 PROTOCOLS = {  # functions (config.split, Dataset) -> folds
     "holdout": Entry("fexpr.data.splits.protocols:draw_holdout", ("test_fraction",)),
-    "official": Entry("fexpr.data.splits.protocols:take_official", ("val", "test")),
-    "ravdess": Entry("fexpr.data.splits.protocols:take_published"),
     "loso": Entry("fexpr.data.splits.protocols:leave_each_group_out"),
     "group_k_fold": Entry("fexpr.data.splits.protocols:deal_groups", ("folds",)),
     "stratified_group_k_fold": Entry("fexpr.data.splits.protocols:deal_stratified", ("folds",)),
     "repeated_holdout": Entry("fexpr.data.splits.protocols:draw_repeatedly",
                               ("repeats", "test_fraction")),
     "leave_one_dataset_out": Entry("fexpr.data.splits.protocols:leave_each_dataset_out"),
+    "ravdess": Entry("fexpr.data.splits.protocols:take_published"),
+    "official": Entry("fexpr.data.splits.protocols:take_official", ("val", "test")),
     "file": Entry("fexpr.data.splits.protocols:read_file", ("file",)),
 }
 
