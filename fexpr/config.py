@@ -1,4 +1,4 @@
-"""The schema of a config: sections declared as dataclasses, made into a ConfigDict, checked, described.
+"""The schema of a config: sections are dataclasses, made into a ConfigDict, checked, described.
 
 A section is a frozen dataclass beside the code that reads it. Every field says its default, its
 meaning with its unit, and what it may hold; nothing of that is repeated elsewhere. Imports neither
@@ -114,7 +114,7 @@ def read(section: type, values: Mapping[str, Any]) -> Any:
 
 
 def upgrade(section: type, stored: Mapping[str, Any]) -> ConfigDict:
-    """The config of an older run with all fields that this fexpr has; errors and rules of `read`."""
+    """The config of an older run with all fields that this fexpr has; rules of `read`."""
     whole = dataclasses.asdict(read(section, stored))
     return ConfigDict(whole)
 
@@ -208,7 +208,7 @@ def nearest(name: str, known: Sequence[str]) -> str:
 
 
 def describe(section: type, prefix: str = "") -> list[str]:
-    """A line or more for each field: path and default, meaning, what it may hold, when it is read."""
+    """Lines for each field: path and default, meaning, what it may hold, when it is read."""
     lines = []
     for name, (kind, declared) in declarations(section).items():
         about = declared.metadata

@@ -33,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(LOADERS)} (default: every one whose folder is there)")
     check.add_argument("--root", default="", metavar="DIR", help="holds the releases (default: $FEXPR_DATA_DIR, else ~/fexpr_data)")
     check.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE",
-                       help="a field of config.data, as layout=flow or skip_clips=032_3_1 (python launch.py --help lists them)")
+                       help="a field of config.data, as layout=flow or skip_clips=032_3_1 (python launch.py --help=data lists them)")
     return p
 
 

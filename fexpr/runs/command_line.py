@@ -46,7 +46,8 @@ def parse(argv: list[str], describe: Callable[[str], str]) -> list[str]:
             raise ValueError("no --config is given")
         flags.FLAGS.config.lock()  # a file that did not load says so only now
     except MISTAKES as e:
-        raise UserError(f"the command line or the config cannot be used: {_reason(argv, e)}", fix=FIX) from e
+        reason = _reason(argv, e)
+        raise UserError(f"the command line or the config cannot be used: {reason}", fix=FIX) from e
     return rest
 
 

@@ -195,13 +195,14 @@ class RunConfig:
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """The defaults. `variant`: what follows the colon in `--config=configs/x.py:debug`; '' or 'debug'.
+    """The defaults. `variant`: what follows the colon in `--config=FILE:debug`; '' or 'debug'.
 
     Raises:
       UserError: unknown variant.
     """
     if variant not in VARIANTS:
-        raise UserError(f"unknown config variant {variant!r}", fix="use the config as it is, or with ':debug'")
+        raise UserError(f"unknown config variant {variant!r}",
+                        fix="use the config as it is, or with ':debug'")
     return sections.build(RunConfig, variant == "debug").lock()
 
 
@@ -230,6 +231,7 @@ def describe(topic: str) -> str:
     if topic == "all":
         return "\n".join(sections.describe(RunConfig))
     if topic not in names:
-        raise UserError(f"--help={topic}: there is no such section", fix=f"choose one of {', '.join(names)}, or all")
+        raise UserError(f"--help={topic}: there is no such section",
+                        fix=f"choose one of {', '.join(names)}, or all")
     head = f"{topic}: {kinds[topic].__doc__.partition(chr(10))[0]}"
     return "\n".join([head, "", *sections.describe(kinds[topic], f"{topic}.")])

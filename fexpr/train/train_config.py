@@ -1,5 +1,5 @@
-"""The fields of `config.train`, `config.optimizer` and `config.augment`. Imports no library, so that
-a config is checked without JAX."""
+"""The fields of `config.train`, `config.optimizer` and `config.augment`. Imports no library,
+so that a config is checked without JAX."""
 
 from __future__ import annotations
 

@@ -58,7 +58,8 @@ def run_elsewhere(config: ConfigDict, place: str | Path, sweeps: Sequence[str], 
         return True
     of_ray = options.engine == "ray"
     if (of_ray or options.hosts) and config.experiment not in OF_TRIALS:
-        raise UserError(f"{'--engine=ray' if of_ray else '--hosts'}: experiment={config.experiment!r} is of one process",
+        flag = "--engine=ray" if of_ray else "--hosts"
+        raise UserError(f"{flag}: experiment={config.experiment!r} is of one process",
                         fix=f"it is for {' and '.join(OF_TRIALS)}")
     if options.hosts:
         distributed.join(options.hosts)
