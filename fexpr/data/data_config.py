@@ -29,7 +29,7 @@ class DataConfig:
     layout: Literal["auto", "frames", "flow", "videos"] = field(
         "auto", "'auto': frames where there are any, else flow maps or videos")
     align: Literal["auto", "landmarks", "detect", "none"] = field(
-        "auto", "faces in raw frames: by 'landmarks' (landmarks.csv), by a detector, or as they are")
+        "auto", "faces in raw frames: by landmarks.csv, by a detector, or as they are")
     subsets: str = field("auto", "of megc2019: what is on the disk, or names: 'samm,casme2'")
     regions: Literal["whole", "landmarks"] = field(
         "whole", "of megc2019: the whole face, or two eyes and two mouth corners, joined")

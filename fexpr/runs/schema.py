@@ -41,7 +41,7 @@ class InitConfig:
                           "there", form=REGEX,
                       read_if=("only with init.from_run or init.from_file",
                                lambda s: bool(s.from_run or s.from_file)))
-    features: bool = field(False, "the trunk stays as it is and sees every image once, unaugmented; "
+    features: bool = field(False, "the trunk stays as it is, sees every image once, unaugmented; "
                                   "the last part is trained on its features")
 
     def problems(self) -> Iterator[Problem]:
@@ -88,7 +88,7 @@ class RunConfig:
     seed: int = field(0, "initial weights, shuffling, dropout, augmentation", ge=0)
     members: tuple = field((), "of compare_classifiers: config files, each with its published "
                                "accuracy: 'mlp_fer2013=0.39 PrivateTest', …")
-    sweep: tuple = field((), "as --sweep: 'optimizer.learning_rate=1e-4,3e-4', …; every combination "
+    sweep: tuple = field((), "as --sweep: 'optimizer.learning_rate=1e-4,3e-4'; every combination "
                              "is a run")
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     split: SplitConfig = dataclasses.field(default_factory=SplitConfig)

@@ -68,7 +68,7 @@ class TrainConfig:
     """the training of a trial, and which epoch is its result."""
 
     epochs: int = field(50, "passes over the training rows", ge=1, debug=3)
-    batch_size: int = field(16, "rows of an optimiser step, over all devices; 0 = all training rows",
+    batch_size: int = field(16, "rows of an optimiser step, over all devices; 0 = all rows",
                             ge=0)
     loss: str = field("bce", "'bce' and 'focal' are of action units, 'cross_entropy' of one class "
                              "a row", one_of=LOSSES)
@@ -76,7 +76,8 @@ class TrainConfig:
         "presence", "of an action unit: 0 or 1, or its intensity (A-E as 0.2 to 1.0); of FERPlus: "
         "shares of the votes")
     focal_gamma: float = field(2.0, "exponent of the focal loss", ge=0,
-                               read_if=("only with train.loss='focal'", lambda s: s.loss == "focal"))
+                               read_if=("only with train.loss='focal'",
+                                        lambda s: s.loss == "focal"))
     label_smoothing: float = field(
         0.0, "share of a label that is spread over all classes", ge=0, lt=1,
         read_if=("only with train.loss='cross_entropy'", lambda s: s.loss == ONE_CLASS))
@@ -170,7 +171,7 @@ class AugmentConfig:
     shift: int = field(0, "largest shift each way, pixels; the border is repeated", ge=0)
     shift_p: float = field(1.0, "probability of a shift", ge=0, le=1,
                            read_if=("only with augment.shift", lambda s: s.shift > 0))
-    crop: int = field(0, "side of the square kept at a random place, pixels; when predicting in the "
+    crop: int = field(0, "side of the square kept at a random place, pixels; in predicting in the "
                          "middle (and, by tta, the corners); 0 = all", ge=0)
     vertical_flip: float = field(0.0, "probability of an image upside down", ge=0, le=1)
     rotation: float = field(0.0, "largest angle each way, degrees; faces only", ge=0)
