@@ -33,7 +33,7 @@ PUBLISHED = {"logistic regression": 0.46, "hidden layer of 32": 0.82}  # Angel 2
 FIGURE, SIDE, REACH = "boundaries.png", 120, 1.5  # the grid of the drawing: points a side, from -REACH to REACH
 
 
-def circles(config: ConfigDict, workdir: Path) -> None:
+def lab_circles(config: ConfigDict, workdir: Path) -> None:
     """Leaves config.json, metrics.json, figures/boundaries.png and report.html at `workdir`; takes seconds, and runs anew each time.
 
     Every fold of stratified cross-validation is a row of one vmapped program: the whole training set is a batch (train.epochs steps of

@@ -36,7 +36,7 @@ MNIST_EPOCHS = 2  # its 55,000 training images make an epoch as long as 45 of sc
 FIGURE = "translation.png"
 
 
-def digits(config: ConfigDict, workdir: Path) -> None:
+def lab_digits(config: ConfigDict, workdir: Path) -> None:
     """Leaves config.json, metrics.json, figures/translation.png, report.html and the run directories `dense` and `convolutional` at
     `workdir`. Resumes like `fit`; a finished run is only reported again.
 

@@ -39,7 +39,6 @@ class VGGFaceResNet50(nn.Module):
     """
 
     VERSION: ClassVar[int] = 2  # of the mean image
-    NORMALIZE: ClassVar[str] = "none"  # the only train.normalize that this network reads
 
     num_classes: int
     hidden: tuple[int, ...] = (1024,)

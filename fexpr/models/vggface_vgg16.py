@@ -40,7 +40,6 @@ class VGGFaceVGG16(nn.Module):
     """
 
     VERSION: ClassVar[int] = 1  # of the mean image
-    NORMALIZE: ClassVar[str] = "none"  # the only train.normalize that this network reads
 
     num_classes: int
     pooling: str = "avg"
