@@ -6,6 +6,8 @@ python launch.py --config=configs/folder.py --config.data.source=synthetic    # 
 
 Tests on a fifth of the persons, selects the epoch on a fifth of the others. With fewer than ten persons a fold each is worth it:
 --config.experiment=cross_validate --config.split.protocol=loso
+
+Not measured: the images are yours.
 """
 
 from configs import base

@@ -19,7 +19,7 @@ from rich.table import Table
 from configs import base
 from experiments import frame_filters
 from fexpr import terminal
-from fexpr.data import loaders
+from fexpr.data import data_sets
 from fexpr.data.dataset import Dataset
 from fexpr.data.releases import au_gaussians
 from fexpr.evaluate import metrics
@@ -73,7 +73,7 @@ def profiles(args: argparse.Namespace) -> None:
     """
     config = base.get_config().data
     config.update({"name": "ravdess_aus", "features": "intensities", "root": args.root, "source": "release"})
-    dataset = loaders.load(config)
+    dataset = data_sets.load(config)
     found = compare(dataset, frame_filters.Gaussians(*au_gaussians.read(args.gaussians)), args.resamples)
     say(f"data       {dataset.source}: {len(dataset):,} clips of {len(np.unique(dataset.groups))} actors; Gaussians of {args.gaussians}\n")
     table = Table(box=None, pad_edge=False, header_style="bold")

@@ -16,7 +16,6 @@ from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from fexpr.errors import UserError
 
@@ -115,24 +114,6 @@ def sources(names: Iterable[str]) -> list[str]:
         place = next(iter(getattr(top, "__path__", [])), None) or top.__file__
         found.append(str(Path(place).resolve()))
     return list(dict.fromkeys(found))
-
-
-def resolve(value: Any) -> Any:
-    """What an entry of a registry stands for: itself, or of a text 'module:attribute' that.
-
-    Raises:
-      UserError: a text of another form, or one that names nothing.
-    """
-    if not isinstance(value, str):
-        return value
-    module, colon, attribute = value.partition(":")
-    if not colon:
-        raise UserError(f"{value!r} names nothing", fix="a registry holds classes, functions, or "
-                        "texts as 'my_lab.faces:load'")
-    try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as e:
-        raise UserError(f"{value!r} names nothing", [str(e)], FIX) from e
 
 
 def split(names: Iterable[str]) -> list[str]:

@@ -14,8 +14,8 @@ import pytest
 
 from configs import base
 from fexpr import extensions, models
-from fexpr.data import loaders
-from fexpr.data.splits.protocols import PROTOCOLS
+from fexpr.data import data_sets, loaders
+from fexpr.data.splits.split_config import PROTOCOLS
 from fexpr.errors import UserError
 from fexpr.evaluate import declared
 from fexpr.evaluate.report import sections
@@ -200,17 +200,17 @@ def test_real_data_are_never_called_synthetic(lab, monkeypatch):
     config.name = "my_faces"
     for root in ("", str(lab)):
         monkeypatch.setenv("FEXPR_DATA_DIR", root)
-        assert loaders.resolve_source(config) == "release"
-        assert loaders.load(config).source == "my_faces@1"
+        assert data_sets.resolve_source(config) == "release"
+        assert data_sets.load(config).source == "my_faces@1"
     config.source = "synthetic"
     with pytest.raises(UserError, match="my_faces has no synthetic release"):
-        loaders.resolve_source(config)
+        data_sets.resolve_source(config)
     loaders.LOADERS["my_faces"] = lambda config: "faces"
     with pytest.raises(UserError, match="returns str"):
-        loaders.load(config)
+        data_sets.load(config)
     config.name = "my_face"
     with pytest.raises(UserError, match="did you mean 'my_faces'"):
-        loaders.load(config)
+        data_sets.load(config)
 
 
 @pytest.mark.usefixtures("lab")
@@ -296,7 +296,7 @@ def test_a_run_of_a_version_without_extensions_is_read(tmp_path):
 # what an addition to the product itself touches: its own file, and the file that names it
 NAMED_IN = {
     "data set": ("image_folder", "fexpr/data/loaders.py"), "model": ("DeepEmotionClips", "fexpr/models/__init__.py"),
-    "protocol": ('"loso":', "fexpr/data/splits/protocols.py"), "metric": ("Hamming loss", "fexpr/evaluate/declared.py"),
+    "protocol": ('"loso":', "fexpr/data/splits/split_config.py"), "metric": ("Hamming loss", "fexpr/evaluate/declared.py"),
 }
 
 

@@ -1,59 +1,44 @@
-"""The data sets that a config may name, and the functions that load them."""
+"""The data sets that a config may name: the functions that load them, and the fields they read."""
 
 from __future__ import annotations
 
-import difflib
+import dataclasses
+from collections.abc import Callable
 
-from ml_collections import ConfigDict
+from fexpr.config import Entry
 
-from fexpr import extensions
-from fexpr.data.dataset import Dataset
-from fexpr.data.preparation import prepare
-from fexpr.data.releases import affectnet, casme2, fer2013, image_folder, megc2019, ravdess, ravdess_aus, samm
-from fexpr.errors import UserError
 
-LOADERS = {
-    "samm": samm.load, "casme2": casme2.load, "megc2019": megc2019.load, "fer2013": fer2013.load, "ravdess": ravdess.load,
-    "affectnet": affectnet.load, "ravdess_aus": ravdess_aus.load, "folder": image_folder.load,
+@dataclasses.dataclass(frozen=True)
+class Loader(Entry):
+    """A function `config.data` -> Dataset, imported when it is first called.
+
+    `reads`: fields of config.data beside those that concern every release (data_config.ALL_READ).
+    `kind`: as of its Dataset. `side`: pixels of its images, where the release fixes them.
+    `stands_in`: its synthetic release is taken by data.source='auto' where no release is found;
+    otherwise only if it is asked for.
+    """
+
+    kind: str = "face"
+    side: int | None = None
+    stands_in: bool = True
+
+
+FACS = ("vocabulary", "min_positives", "alternatives", "references", "uncertain")
+FLOW = ("layout", "align", "image_size", "synthetic_subjects")
+ACTORS = ("synthetic_subjects", "synthetic_frames")
+LOADERS: dict[str, Loader | Entry | Callable | str] = {  # a user's own: also functions and texts
+    "samm": Loader("fexpr.data.releases.samm:load", (*FLOW, *FACS), "flow"),
+    "casme2": Loader("fexpr.data.releases.casme2:load", (*FLOW, *FACS), "flow"),
+    "megc2019": Loader("fexpr.data.releases.megc2019:load", (*FLOW, "subsets", "regions"), "flow"),
+    "fer2013": Loader("fexpr.data.releases.fer2013:load", ("labels", "map"), side=48),
+    "ravdess": Loader("fexpr.data.releases.ravdess:load",
+                      ("layout", "map", "clip_frames", "streamed", *ACTORS), side=48),
+    "affectnet": Loader("fexpr.data.releases.affectnet:load", ("classes", "map", "streamed"),
+                        side=48),
+    "ravdess_aus": Loader("fexpr.data.releases.ravdess_aus:load",
+                          ("features", "per_actor", *ACTORS), "features"),
+    "folder": Loader("fexpr.data.releases.image_folder:load",
+                     ("path", "image_size", "colours", "streamed", "synthetic_subjects"),
+                     stands_in=False),
 }
-# with a synthetic release, which data.source=auto takes where no root is given and none is found
-STAND_INS = {"samm", "casme2", "megc2019", "fer2013", "ravdess", "affectnet", "ravdess_aus"}
-SYNTHETIC = STAND_INS | {"folder"}  # with a synthetic release, if data.source asks for it
-
-
-def load(config: ConfigDict) -> Dataset:
-    """The data set of `config.data`, by the entry of LOADERS that it names.
-
-    Raises:
-      UserError: no such data set; whatever the user can repair in it; a loader that returns
-        something else than a Dataset.
-    """
-    if config.name not in LOADERS:
-        near = difflib.get_close_matches(config.name, LOADERS, n=1)
-        raise UserError(f"there is no data set {config.name!r}",
-                        [f"config.data.name: expected one of {', '.join(LOADERS)}"],
-                        fix=f"did you mean {near[0]!r}?" if near else
-                        "a data set of your own is registered by a module that config.extensions names")
-    dataset = extensions.resolve(LOADERS[config.name])(config)
-    if not isinstance(dataset, Dataset):
-        raise UserError(f"the loader of {config.name} returns {type(dataset).__name__}",
-                        fix="return a fexpr.data.dataset.Dataset")
-    return dataset
-
-
-def resolve_source(config: ConfigDict) -> str:
-    """'release' or 'synthetic': what `config.source` is for this data set on this machine.
-
-    Only what has a synthetic release (`SYNTHETIC`) is ever synthetic; of any other data set the
-    loader alone decides what it reads.
-
-    Raises:
-      UserError: as of `prepare.resolve_source`; a synthetic release was asked for, and there is none.
-    """
-    if config.name in STAND_INS:
-        return prepare.resolve_source(config)
-    if config.source == "synthetic" and config.name not in SYNTHETIC:
-        raise UserError(f"data.source='synthetic', and {config.name} has no synthetic release",
-                        ["the variant :debug of a config sets data.source='synthetic'"],
-                        fix="set data.source='auto' or 'release', in the config file after get_config")
-    return "synthetic" if config.source == "synthetic" else "release"
+SYNTHETIC = frozenset(LOADERS)  # that have a synthetic release; of a user's own none has

@@ -12,43 +12,34 @@ import functools
 import inspect
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import flax.linen as nn
-import jax
-
-from fexpr import extensions
+from fexpr.config import Entry, resolve
 from fexpr.errors import UserError
-from fexpr.models.aucnn import SimpleAUCNN
-from fexpr.models.classifiers import MLP, Logistic
-from fexpr.models.deep_emotion import DeepEmotion
-from fexpr.models.deep_emotion_clips import DeepEmotionClips
-from fexpr.models.fer_cnns import DigitsCNN, DoubleConvCNN, SimpleFERCNN, ThesisCNN
-from fexpr.models.htnet import HTNet
-from fexpr.models.resnet import ResNet
-from fexpr.models.ststnet import STSTNet
-from fexpr.models.vgg_fer import VGGFER
-from fexpr.models.vggface_resnet50 import VGGFaceResNet50
-from fexpr.models.vggface_vgg16 import VGGFaceVGG16
 
-# classes, or texts 'my_lab.nets:MyNet'; an extension (docs/recipes.md) adds its own
-MODELS: dict[str, type[nn.Module] | str] = {
-    "htnet": HTNet,
-    "aucnn": SimpleAUCNN,
-    "ststnet": STSTNet,
-    "logistic": Logistic,
-    "mlp": MLP,
-    "fer_cnn_simple": SimpleFERCNN,
-    "fer_cnn_thesis": ThesisCNN,
-    "fer_cnn_pytorch": DoubleConvCNN,
-    "digits_cnn": DigitsCNN,
-    "vgg_fer": VGGFER,
-    "resnet": ResNet,
-    "deep_emotion": DeepEmotion,
-    "deep_emotion_clips": DeepEmotionClips,
-    "vggface_vgg16": VGGFaceVGG16,
-    "vggface_resnet50": VGGFaceResNet50,
+if TYPE_CHECKING:
+    import flax.linen as nn
+
+# imported when they are built; an extension (docs/recipes.md) adds classes, or 'my_lab.nets:MyNet'
+MODELS: dict[str, Entry | type[nn.Module] | str] = {
+    "htnet": Entry("fexpr.models.htnet:HTNet"),
+    "aucnn": Entry("fexpr.models.aucnn:SimpleAUCNN"),
+    "ststnet": Entry("fexpr.models.ststnet:STSTNet"),
+    "logistic": Entry("fexpr.models.classifiers:Logistic"),
+    "mlp": Entry("fexpr.models.classifiers:MLP"),
+    "fer_cnn_simple": Entry("fexpr.models.fer_cnns:SimpleFERCNN"),
+    "fer_cnn_thesis": Entry("fexpr.models.fer_cnns:ThesisCNN"),
+    "fer_cnn_pytorch": Entry("fexpr.models.fer_cnns:DoubleConvCNN"),
+    "digits_cnn": Entry("fexpr.models.fer_cnns:DigitsCNN"),
+    "vgg_fer": Entry("fexpr.models.vgg_fer:VGGFER"),
+    "resnet": Entry("fexpr.models.resnet:ResNet"),
+    "deep_emotion": Entry("fexpr.models.deep_emotion:DeepEmotion"),
+    "deep_emotion_clips": Entry("fexpr.models.deep_emotion_clips:DeepEmotionClips"),
+    "vggface_vgg16": Entry("fexpr.models.vggface_vgg16:VGGFaceVGG16"),
+    "vggface_resnet50": Entry("fexpr.models.vggface_resnet50:VGGFaceResNet50"),
 }
+NORMALIZE = {"vggface_vgg16": "none", "vggface_resnet50": "none"}  # the only train.normalize of
+#   networks that prepare images themselves
 
 
 def build(name: str, **arguments: Any) -> nn.Module:
@@ -57,7 +48,7 @@ def build(name: str, **arguments: Any) -> nn.Module:
     Raises:
       UserError: no such model; arguments that it does not have, lacks, or cannot work with.
     """
-    model, fields = class_of(name), arguments_of(name)
+    model, fields = model_class(name), arguments_of(name)
     required = [n for n, f in fields.items() if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING]
     problems = [f"{n}: {name} has no such argument" + _nearest(n, fields) for n in arguments if n not in fields]
     problems += [f"{n}: missing" for n in required if n not in arguments]
@@ -66,7 +57,7 @@ def build(name: str, **arguments: Any) -> nn.Module:
     return model(**{n: tuple(value) if isinstance(value, list) else value for n, value in arguments.items()})
 
 
-def class_of(name: str) -> type[nn.Module]:
+def model_class(name: str) -> type[nn.Module]:
     """The model `name` of MODELS, callable as (images, train, mask) whichever of them it declares.
 
     Raises:
@@ -79,12 +70,14 @@ def class_of(name: str) -> type[nn.Module]:
             fix=f"did you mean {near[0]!r}?" if near else "set config.model.name to one of these; a model of your own is registered "
             "by a module that config.extensions names (docs/recipes.md)",
         )
-    return _adapted(extensions.resolve(MODELS[name]), name)
+    return _adapted(resolve(MODELS[name]), name)
 
 
 @functools.cache
 def _adapted(model: type[nn.Module], name: str) -> type[nn.Module]:
     """The class, or one of the same fields and parameters that drops `train` or `mask` where its `__call__` declares none."""
+    import flax.linen as nn  # not for the check of a config
+
     if not (isinstance(model, type) and issubclass(model, nn.Module)):
         raise UserError(f"model {name!r} cannot be used", [f"expected a flax.linen Module class, found {model!r}"],
                         fix="register the class itself: MODELS['my_net'] = MyNet")
@@ -116,9 +109,28 @@ def _adapted(model: type[nn.Module], name: str) -> type[nn.Module]:
     return type(model.__name__, (model,), {"__call__": __call__, "__module__": model.__module__, "__doc__": model.__doc__})
 
 
+def build_to_train(arguments: Mapping[str, Any], classes: int, devices: int,
+                   freeze: str) -> nn.Module:
+    """A model as a trial trains it; errors as of `build`.
+
+    Args:
+      arguments: `config.model`: name and constructor arguments.
+      devices: that share a batch; of several, batch norms take the whole batch's statistics.
+      freeze: regex of parameters that are not trained, '' = none.
+    """
+    from fexpr.models.backbone import FrozenBatchNorm
+
+    given = dict(arguments)
+    name = given.pop("name")
+    if devices > 1 and name in MODELS and "axis_name" in arguments_of(name):
+        given["axis_name"] = "data"
+    model = build(name, num_classes=classes, **given)
+    return FrozenBatchNorm(model, freeze) if freeze else model
+
+
 def arguments_of(name: str) -> dict[str, dataclasses.Field]:
     """The constructor arguments of the model `name` of MODELS."""
-    return {f.name: f for f in dataclasses.fields(class_of(name)) if f.name not in ("name", "parent")}
+    return {f.name: f for f in dataclasses.fields(model_class(name)) if f.name not in ("name", "parent")}
 
 
 def count_parameters(params: Mapping[str, Any]) -> int:
@@ -127,6 +139,8 @@ def count_parameters(params: Mapping[str, Any]) -> int:
     Give `variables["params"]` for what is trained. All of `variables` is what Keras prints as "Total params": it counts the moving
     mean and variance of batch norm too, which it calls non-trainable.
     """
+    import jax
+
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
 
 

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 from ml_collections import ConfigDict
 
-from fexpr.data import loaders
+from fexpr.data import data_sets
 from fexpr.data.dataset import Dataset
 from fexpr.data.records import chosen
 from fexpr.data.splits import duplicates
@@ -35,7 +35,7 @@ def load(config: ConfigDict) -> tuple[Dataset, list[Fold]]:
 
 def data(config: ConfigDict) -> Dataset:
     """The data set of `config.data`. Errors as of `load`."""
-    dataset = loaders.load(config)
+    dataset = data_sets.load(config)
     left_out = [name.strip() for name in config.get("leave_out", "").split(",") if name.strip()]  # runs of older versions lack the field
     return without_classes(dataset, left_out) if left_out else dataset
 

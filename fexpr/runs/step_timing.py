@@ -95,7 +95,7 @@ def _step_seconds(engine: Engine, state: Any, size: int, batch: int) -> float:
 
 def _evaluation_seconds(engine: Engine, state: Any, size: int) -> float:
     """Of an epoch's: one forward pass, times their number."""
-    rows, pass_rows = engine.trials.eval_rows.shape[1], engine.recipe.eval_batch * engine.mesh.shape["data"]
+    rows, pass_rows = engine.trials.eval_rows.shape[1], engine.recipe.train.eval_batch * engine.mesh.shape["data"]
     data, trial = _few(engine, size, 1, min(rows, pass_rows))
 
     def evaluate(recipe, data, by_trial):

@@ -49,7 +49,8 @@ class Sizes(NamedTuple):
 def sizes(engine: Engine) -> Sizes:
     """Of an engine's arrays; nothing is compiled."""
     state = engine.abstract(1)
-    trained, statistics = optim.partition_params(state.variables["params"], engine.recipe.frozen)[0], dict(state.variables, params=())
+    trained, _ = optim.partition_params(state.variables["params"], engine.recipe.optimizer.freeze)
+    statistics = dict(state.variables, params=())
     return Sizes(_bytes(state), _bytes(engine.data), _bytes(trained) + 2 * _bytes(statistics), *engine.streamed_bytes())
 
 

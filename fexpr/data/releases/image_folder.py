@@ -57,7 +57,7 @@ def load(config: ConfigDict) -> Dataset:
     Raises:
       UserError: nothing is there, or something is faulty: all problems at once.
     """
-    colours, side = config.get("colours", "grey"), config.image_size
+    colours, side = config.colours, config.image_size
     if colours not in COLOURS:
         raise UserError(f"config.data.colours is {colours!r}", fix=f"set it to {' or '.join(COLOURS)}")
     synthetic = config.source == "synthetic"
@@ -66,7 +66,7 @@ def load(config: ConfigDict) -> Dataset:
     root = Path(os.path.commonpath([row.path.parent for row in rows]))
     settings = {"version": VERSION, "side": side, "colours": colours, "rows": [row[:3] for row in rows]}
     mark = prepare.fingerprint(root, sorted({row.path for row in rows}), settings)
-    made, images = prepared(NAME, mark, lambda _: _blocks(rows, side, colours), config.get("streamed", False))
+    made, images = prepared(NAME, mark, lambda _: _blocks(rows, side, colours), config.streamed)
     _report_sizes(Counter(text.partition("\t")[0] for text in made), side)
     names = sorted({row.label for row in rows})
     labels, groups, ids = (np.array(column) for column in (
@@ -81,8 +81,7 @@ def location(config: ConfigDict) -> Path:
     Raises:
       UserError: it is not there.
     """
-    path = config.get("path", "")
-    place = Path(path).expanduser() if path else prepare.data_root(config)[0] / NAME
+    place = Path(config.path).expanduser() if config.path else prepare.data_root(config)[0] / NAME
     if not place.exists():
         above = place.absolute().parent
         raise UserError(f"there are no images at {place.absolute()}", [f"{above} {prepare.contents(above)}"],

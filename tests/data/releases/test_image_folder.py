@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from configs import base
-from fexpr.data import loaders
+from fexpr.data import data_sets
 from fexpr.data.releases import image_folder
 from fexpr.errors import UserError
 
@@ -24,7 +24,7 @@ def write(folder, people=3, classes=("calm", "glad"), side=48):
 def load(path, **fields):
     config = base.get_config().data
     config.update({"name": "folder", "path": str(path), "image_size": 48, **fields})
-    return loaders.load(config)
+    return data_sets.load(config)
 
 
 def test_a_folder(tmp_path, capsys):
@@ -141,12 +141,12 @@ def _swapped(tmp_path):
 def test_it_is_synthetic_on_request_alone(tmp_path):
     config = base.get_config("debug").data
     config.name = "folder"
-    assert loaders.resolve_source(config) == "synthetic"
-    found = loaders.load(config)
+    assert data_sets.resolve_source(config) == "synthetic"
+    found = data_sets.load(config)
     assert found.synthetic
     assert len(np.unique(found.groups)) == 6
     config.source = "auto"
-    assert loaders.resolve_source(config) == "release"
+    assert data_sets.resolve_source(config) == "release"
     config.path = str(write(tmp_path / "photos"))
-    assert not loaders.load(config).synthetic
+    assert not data_sets.load(config).synthetic
     assert image_folder.location(config) == tmp_path / "photos"

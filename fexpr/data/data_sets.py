@@ -1,0 +1,52 @@
+"""The data set that a config names: whether it is read or drawn, and its rows."""
+
+from __future__ import annotations
+
+import difflib
+
+from ml_collections import ConfigDict
+
+from fexpr.config import resolve
+from fexpr.data.dataset import Dataset
+from fexpr.data.loaders import LOADERS, SYNTHETIC
+from fexpr.data.preparation import prepare
+from fexpr.errors import UserError
+
+
+def load(config: ConfigDict) -> Dataset:
+    """The data set of `config.data`, by the entry of LOADERS that it names.
+
+    Raises:
+      UserError: no such data set; whatever the user can repair in it; a loader that returns
+        something else than a Dataset.
+    """
+    if config.name not in LOADERS:
+        near = difflib.get_close_matches(config.name, LOADERS, n=1)
+        raise UserError(f"there is no data set {config.name!r}",
+                        [f"config.data.name: expected one of {', '.join(LOADERS)}"],
+                        fix=f"did you mean {near[0]!r}?" if near else "a data set of your own is "
+                        "registered by a module that config.extensions names")
+    dataset = resolve(LOADERS[config.name])(config)
+    if not isinstance(dataset, Dataset):
+        raise UserError(f"the loader of {config.name} returns {type(dataset).__name__}",
+                        fix="return a fexpr.data.dataset.Dataset")
+    return dataset
+
+
+def resolve_source(config: ConfigDict) -> str:
+    """'release' or 'synthetic': what `config.source` is for this data set on this machine.
+
+    Only what has a synthetic release (`SYNTHETIC`) is ever synthetic; of any other data set the
+    loader alone decides what it reads.
+
+    Raises:
+      UserError: as of `prepare.resolve_source`; a synthetic release was asked for, and there is
+        none.
+    """
+    if config.name in SYNTHETIC and getattr(LOADERS[config.name], "stands_in", False):
+        return prepare.resolve_source(config)
+    if config.source == "synthetic" and config.name not in SYNTHETIC:
+        raise UserError(f"data.source='synthetic', and {config.name} has no synthetic release",
+                        ["the variant :debug of a config sets data.source='synthetic'"],
+                        "set data.source='auto' or 'release', in the config file after get_config")
+    return "synthetic" if config.source == "synthetic" else "release"
