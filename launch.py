@@ -13,8 +13,8 @@
   --engine=slurm            submits the run, or every program of the sweep, as SLURM jobs that come back when preempted;
                             --slurm='--gpus-per-node=8 --time=04:00:00' passes options to sbatch, with --nodes=2 one program spans two
   --program=N               of a sweep trains this program alone, from 0; the whole command then makes the table
-  --dry_run                 says what would be compiled, with how many trials, memory and time, also on other numbers of devices (a few
-                            steps are run and thrown away), or what would be submitted, and stops
+  --dry_run                 says what would be compiled, with how many trials, memory and time (a few steps are run and thrown
+                            away), or what would be submitted, and stops
 
 Short on purpose: everything it calls can be imported in a notebook.
 """

@@ -142,7 +142,7 @@ def _show(group: list[RunSpec]) -> None:
     say(f"trials     {describe.product(group, folds)} = {plan.trials}")
     say(f"memory     {plan.bytes_needed / 2**30:.2f} GiB a device for {describe.number_of(plan.size, 'trial')} at a time, "
         f"{describe.number_of(plan.chunks, 'chunk')}; {plan.bytes_limit / 2**30:.2f} GiB may be used")
-    forecast.show(group[0].config, engine)
+    forecast.show(engine, group[0].config.train.epochs)
 
 
 def _row(point: RunSpec, settings: dict) -> dict:

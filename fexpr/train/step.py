@@ -94,8 +94,8 @@ def batches(recipe: Recipe, data: Data, trial: Trial, epoch_number: jax.Array) -
 
 
 def train(recipe: Recipe, data: Data, trial: Trial, state: State, steps: Batch) -> State:
-    """The optimiser steps on these batches [S, ...], whose images came with them."""
-    return jax.lax.fori_loop(0, len(steps.rows), partial(_train_step, recipe, data, trial, steps), state)
+    """The optimiser steps on these batches [S, ...], whose images came with them, each image in its own size."""
+    return jax.lax.fori_loop(0, len(steps.rows), partial(_train_step, recipe, data, trial, steps, 0), state)
 
 
 def conclude(recipe: Recipe, data: Data, trial: Trial, state: State, logits: jax.Array) -> tuple[State, dict[str, jax.Array]]:
