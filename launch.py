@@ -12,7 +12,8 @@
                             --address=HOST:PORT ('auto': the one that runs here); --ray='gpus=1 cpus=4 memory=8GiB retries=3' a task
   --engine=slurm            submits the run, or every program of the sweep, as SLURM jobs that come back when preempted;
                             --slurm='--gpus-per-node=8 --time=04:00:00' passes options to sbatch, with --nodes=2 one program spans two
-  --program=N               of a sweep trains this program alone, from 0; the whole command then makes the table
+  --program=N               trains this program of a sweep alone, from 0, with --chunk=I/K one of K shares of its trials; the whole
+                            command then puts all together
   --dry_run                 says what would be compiled, with how many trials, memory and time (a few steps are run and thrown
                             away), or what would be submitted, and stops
 
@@ -42,6 +43,7 @@ _ADDRESS = flags.DEFINE_string("address", None, "Of a Ray cluster; default: one 
 _RAY = flags.DEFINE_string("ray", "", "What a Ray task is given.")
 _SLURM = flags.DEFINE_string("slurm", "", "Options of sbatch.")
 _PROGRAM = flags.DEFINE_integer("program", None, "Of a sweep, train this program alone.")
+_CHUNK = flags.DEFINE_string("chunk", "", "I/K: of a program, train one of K shares of its trials.")
 _HOSTS = flags.DEFINE_string("hosts", "", "auto, or ADDRESS:PORT,RANK,COUNT: one of several processes of one program.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run directory, or its address; default: a folder under runs/.")
 
@@ -53,7 +55,7 @@ def main(_):
     from fexpr.runs.launchers.slurm import submit
     from fexpr.runs.opening import start_log
     from fexpr.runs.spec import LABORATORIES, OF_TRIALS
-    from fexpr.runs.sweep import programs, sweep
+    from fexpr.runs.sweep import programs, sweep, train_program
     from fexpr.train import distributed
     from fexpr.train.devices import keep_compiled, use_every_core
 
@@ -84,8 +86,10 @@ def main(_):
             from fexpr.runs.launchers.ray_cluster import run_all  # Ray is an extra
 
             run_all(config, workdir, sweeps, _ADDRESS.value, _RAY.value, EXPERIMENTS[config.experiment])
+        elif _PROGRAM.value is not None:
+            train_program(config, workdir, sweeps, _PROGRAM.value, _CHUNK.value)
         elif sweeps:
-            sweep(config, workdir, sweeps, only=_PROGRAM.value)
+            sweep(config, workdir, sweeps)
         else:
             distributed.run_on_main_process(lambda: start_log(workdir))
             EXPERIMENTS[config.experiment](config, workdir)
