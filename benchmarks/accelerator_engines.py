@@ -11,8 +11,7 @@ import numpy as np
 
 from fexpr import models
 from fexpr.train import trials
-from fexpr.train.augment import Augment
-from fexpr.train.state import Recipe
+from fexpr.train.state import make_recipe
 
 
 def faces(rows: int, shape: tuple[int, int, int] = (48, 48, 1), classes: int = 7) -> tuple[np.ndarray, np.ndarray]:
@@ -27,11 +26,10 @@ def resnet(quick: bool, count: int, trial_axis: str) -> tuple[trials.Engine, int
     c = resnet_fer2013.get_config("debug" if quick else "")
     steps, batch = (2, 32) if quick else (40, c.train.batch_size)
     model = {k: v for k, v in c.model.to_dict().items() if k != "name"}
-    pictures = {k: v for k, v in c.augment.to_dict().items() if not k.startswith("mixup")}
-    recipe = Recipe(
-        models.build("resnet", num_classes=7, **model), Augment("face", **pictures), loss="cross_entropy", targets="class",
-        batch_size=batch, epochs=10**6, optimizer="sgd", schedule="cosine", mixup=c.augment.mixup, mixup_p=c.augment.mixup_p,
-        precision="float32" if quick else c.train.precision, ema=c.train.ema)
+    config = {"train": {"loss": "cross_entropy", "batch_size": batch, "epochs": 10**6, "ema": c.train.ema,
+                        "precision": "float32" if quick else c.train.precision},
+              "optimizer": {"name": "sgd", "schedule": "cosine"}, "augment": {**c.augment.to_dict(), "mixup_until": 1.0}}
+    recipe = make_recipe(config, models.build("resnet", num_classes=7, **model), "face", multilabel=False)
     images, labels = faces(steps * batch + 8)
     rows = np.arange(len(images))
     specs = [trials.TrialSpec(rows[:-8], rows[:0], rows[-8:], seed=i, learning_rate=0.01) for i in range(count)]
@@ -44,8 +42,8 @@ def ststnet(quick: bool, trial_axis: str) -> tuple[trials.Engine, int]:
     count = 4 if quick else 260 if trial_axis == "vmap" else 16
     images, labels = faces(32 * 8 + 8, (28, 28, 3), 3)
     rows = np.arange(len(images))
-    recipe = Recipe(models.build("ststnet", num_classes=3), Augment("flow"), loss="cross_entropy", targets="class", batch_size=32,
-                    epochs=10**6, optimizer="adam")
+    config = {"train": {"loss": "cross_entropy", "batch_size": 32, "epochs": 10**6}, "optimizer": {"name": "adam"}}
+    recipe = make_recipe(config, models.build("ststnet", num_classes=3), "flow", multilabel=False)
     specs = [trials.TrialSpec(rows[:-8], rows[:0], rows[-8:], seed=i) for i in range(count)]
     engine = trials.Engine(recipe, images, labels, 3, specs, trials.make_mesh(count, 32), trial_axis=trial_axis)
     return engine, count * 256
@@ -56,8 +54,8 @@ def logistic(quick: bool) -> tuple[trials.Engine, int]:
     steps = 4 if quick else 200
     images, labels = faces(32 * steps + 8, (8, 8, 1))
     rows = np.arange(len(images))
-    recipe = Recipe(models.build("logistic", num_classes=7), Augment("face"), loss="cross_entropy", targets="class", batch_size=32,
-                    epochs=10**6, optimizer="sgd")
+    config = {"train": {"loss": "cross_entropy", "batch_size": 32, "epochs": 10**6}, "optimizer": {"name": "sgd"}}
+    recipe = make_recipe(config, models.build("logistic", num_classes=7), "face", multilabel=False)
     spec = trials.TrialSpec(rows[:-8], rows[:0], rows[-8:])
     return trials.Engine(recipe, images, labels, 7, [spec], trials.make_mesh(1, 32)), steps * 32
 

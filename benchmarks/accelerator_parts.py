@@ -106,6 +106,7 @@ def race(what: str, commands: dict[str, Sequence[str]], repeats: int, record: Ca
             workers[name].go()
     first = next(iter(commands))
     for name, side in workers.items():
+        side.close()
         if name not in alive:
             record(f"{what}: {name}", failed="ended without an answer; see the log")
             continue
@@ -114,7 +115,6 @@ def race(what: str, commands: dict[str, Sequence[str]], repeats: int, record: Ca
         compared = {"ratio": statistics.median(ratios), "ratios": [round(min(ratios), 2), round(max(ratios), 2)]} if ratios else {}
         record(f"{what}: {name}", cold_seconds=side.passes[0]["seconds"], warm_seconds=statistics.median(warm), **compared,
                about=side.passes[0]["about"])
-        side.close()
 
 
 def _goes(side: sides.Side) -> bool:

@@ -1,5 +1,6 @@
-"""One epoch of FER2013 with augmentation: fexpr against PyTorch, for the CNNs of seed 002 (`pytorch`) and of the thesis (`thesis`), and
-for Deep-Emotion behind the saliency-guided transformer of seed 004 (`deep_emotion`; a map is each image's second channel).
+"""One epoch of FER2013 with augmentation: fexpr against PyTorch, for the CNNs of a PyTorch notebook (`pytorch`) and of
+Angel's thesis (`thesis`; docs/decisions.md names both), and for Deep-Emotion behind a saliency-guided transformer (`deep_emotion`,
+Luna-Jiménez et al. 2021; the map is each image's second channel).
 
     pip install -r requirements.txt -r benchmarks/requirements.txt
     python benchmarks/fer2013.py --steps=20                           # all networks; 20 batches, an eighth as many rows to predict
@@ -49,8 +50,7 @@ def fexpr_pass(arguments: argparse.Namespace):
 
     from fexpr import models
     from fexpr.train import devices, trials
-    from fexpr.train.augment import Augment
-    from fexpr.train.state import Recipe
+    from fexpr.train.state import make_recipe
 
     if arguments.folds > 1 and arguments.device == "cpu":
         devices.use_every_core()  # as launch.py does where there are several trials
@@ -58,8 +58,9 @@ def fexpr_pass(arguments: argparse.Namespace):
     mesh = trials.make_mesh(arguments.folds, BATCH)
     variant = {"variant": "saliency"} if arguments.network == "deep_emotion" else {}
     model = models.build(NETWORKS[arguments.network], num_classes=CLASSES, axis_name="data" if mesh.shape["data"] > 1 else None, **variant)
-    recipe = Recipe(model, Augment("face", vertical_flip=0.25, rotation=22.0, rotation_p=0.5), loss="cross_entropy", targets="class",
-                    batch_size=BATCH, epochs=10**6, optimizer="adam", precision=arguments.precision)
+    config = {"train": {"loss": "cross_entropy", "batch_size": BATCH, "epochs": 10**6, "precision": arguments.precision},
+              "optimizer": {"name": "adam"}, "augment": {"vertical_flip": 0.25, "rotation": 22.0, "rotation_p": 0.5}}
+    recipe = make_recipe(config, model, "face", multilabel=False)
     rows = np.arange(len(images))
     specs = [trials.TrialSpec(rows[:train], rows[:0], rows[train:], fold=i, learning_rate=3e-4) for i in range(arguments.folds)]
     engine = trials.Engine(recipe, images, labels, CLASSES, specs, mesh)

@@ -29,13 +29,13 @@ def fexpr_side(network: str, images: np.ndarray, labels: np.ndarray, folds: Sequ
 
     from fexpr import models
     from fexpr.train import trials
-    from fexpr.train.augment import Augment
-    from fexpr.train.state import Recipe
+    from fexpr.train.state import make_recipe
 
     arguments = {"ststnet": {"dropout": dropout}, "htnet": MODEL}[network]
-    recipe = Recipe(models.build(network, num_classes=CLASSES, **arguments), Augment("flow"),
-                    loss="cross_entropy", targets="class", batch_size=batch, epochs=epochs,
-                    optimizer="adam")
+    config = {"train": {"loss": "cross_entropy", "batch_size": batch, "epochs": epochs},
+              "optimizer": {"name": "adam"}}
+    model = models.build(network, num_classes=CLASSES, **arguments)
+    recipe = make_recipe(config, model, "flow", multilabel=False)
     rows = np.arange(len(images))
     specs = [trials.TrialSpec(np.setdiff1d(rows, test), rows[:0], test, fold=i, seed=seed,
                               learning_rate=rate)

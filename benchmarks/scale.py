@@ -40,14 +40,14 @@ def make_engine(arguments: argparse.Namespace):
     from fexpr import models
     from fexpr.data import records
     from fexpr.train import trials
-    from fexpr.train.augment import Augment
-    from fexpr.train.state import Recipe
+    from fexpr.train.state import make_recipe
     from fexpr.train.streaming import StreamedEngine
 
     if arguments.work == "trials":
         images, labels, subjects = loso_task.data()
         model = models.build(arguments.network, num_classes=loso_task.CLASSES, **(loso_task.MODEL if arguments.network == "htnet" else {}))
-        recipe = Recipe(model, Augment("flow"), loss="cross_entropy", targets="class", batch_size=32, epochs=EPOCHS, optimizer="adam")
+        config = {"train": {"loss": "cross_entropy", "batch_size": 32, "epochs": EPOCHS}, "optimizer": {"name": "adam"}}
+        recipe = make_recipe(config, model, "flow", multilabel=False)
         rows = np.arange(len(images))
         specs = [trials.TrialSpec(np.setdiff1d(rows, test), rows[:0], test, fold=i) for i, test in enumerate(subjects[: arguments.folds])]
         return trials.Engine(recipe, images, labels, loso_task.CLASSES, specs, trials.make_mesh(len(specs), 32))
@@ -57,8 +57,9 @@ def make_engine(arguments: argparse.Namespace):
         ids = [str(i) for i in range(len(images))]
         records.write(Path(arguments.folder), ((ids[i : i + 1024], images[i : i + 1024]) for i in range(0, len(ids), 1024)))
         images, make, part = records.read(Path(arguments.folder))[1], StreamedEngine, {"part_bytes": 2**20}
-    recipe = Recipe(models.build("fer_cnn_simple", num_classes=streaming.CLASSES), Augment("face", 0.5, 2), loss="cross_entropy",
-                    targets="class", batch_size=streaming.BATCH, epochs=EPOCHS, optimizer="adam")
+    config = {"train": {"loss": "cross_entropy", "batch_size": streaming.BATCH, "epochs": EPOCHS},
+              "optimizer": {"name": "adam"}, "augment": {"flip": 0.5, "shift": 2}}
+    recipe = make_recipe(config, models.build("fer_cnn_simple", num_classes=streaming.CLASSES), "face", multilabel=False)
     rows = np.arange(len(labels))
     spec = trials.TrialSpec(rows[: arguments.rows], rows[:0], rows[arguments.rows :])
     return make(recipe, images, labels, streaming.CLASSES, [spec], trials.make_mesh(1, streaming.BATCH), **part)

@@ -37,8 +37,7 @@ def make_pass(arguments: argparse.Namespace):
     from fexpr import models
     from fexpr.data import records
     from fexpr.train import trials
-    from fexpr.train.augment import Augment
-    from fexpr.train.state import Recipe
+    from fexpr.train.state import make_recipe
     from fexpr.train.streaming import StreamedEngine
 
     images, labels = data(arguments.rows + arguments.rows // 8)
@@ -48,8 +47,9 @@ def make_pass(arguments: argparse.Namespace):
         folder = Path(arguments.folder) / "images"
         records.write(folder, ((ids[i : i + STACK], images[i : i + STACK]) for i in range(0, len(ids), STACK)))
         images = records.read(folder)[1]
-    recipe = Recipe(models.build(NETWORKS[arguments.network], num_classes=CLASSES), Augment("face", 0.5, 2), loss="cross_entropy",
-                    targets="class", batch_size=BATCH, epochs=10**6, optimizer="adam")
+    config = {"train": {"loss": "cross_entropy", "batch_size": BATCH, "epochs": 10**6},
+              "optimizer": {"name": "adam"}, "augment": {"flip": 0.5, "shift": 2}}
+    recipe = make_recipe(config, models.build(NETWORKS[arguments.network], num_classes=CLASSES), "face", multilabel=False)
     rows = np.arange(len(labels))
     spec = trials.TrialSpec(rows[: arguments.rows], rows[:0], rows[arguments.rows :])
     engine = make(recipe, images, labels, CLASSES, [spec], trials.make_mesh(1, BATCH))

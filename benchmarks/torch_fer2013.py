@@ -1,4 +1,4 @@
-"""The CNNs of seeds 002 and 003, Deep-Emotion of seed 004, and an epoch on FER2013 in PyTorch: the peer of benchmarks/fer2013.py.
+"""The networks of benchmarks/fer2013.py and an epoch on FER2013 in PyTorch: its peer.
 
 Two ways of feeding it. `loader`: a Dataset that augments one image at a time in the workers of a DataLoader, as the notebooks do (with
 torch alone: torchvision is not needed). `tensor`: all pixels on the device, a batch augmented at once, so that the loader costs nothing.

@@ -1,6 +1,6 @@
 """Named augmentation recipes, by the fields of config.augment: `config.augment.update(PRESETS["strong"])`.
 
-Imports nothing, so that --help stays quick. A preset sets what it names and leaves the rest alone.
+Imports nothing, so that --help stays fast. A preset sets only the fields that it names.
 
 keras_notebook: ImageDataGenerator(rotation_range=15, zoom_range=.15, width_shift_range=.1, height_shift_range=.1, horizontal_flip=True)
   with its fill_mode 'nearest', which is ours too. A tenth of 48 pixels is 4.8: 5 here, as config.augment.shift counts whole pixels.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ast
+import textwrap
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
 from fexpr.errors import UserError
 from fexpr.runs.schema import VARIANTS as VARIANTS
-from fexpr.runs.schema import describe_fields, get_config
+from fexpr.runs.schema import describe, get_config
 from fexpr.runs.schema import validate as validate
 
 
@@ -33,12 +34,15 @@ def fer2013(variant: str = "") -> ConfigDict:
     return config
 
 
-def describe() -> str:
-    """For --help: the config files with their first line, and every field with its default and meaning."""
-    lines = ["Configs:"]
+def describe_all(topic: str, commands: str) -> str:
+    """For --help: the commands and the config files with their first lines; or the fields of a section (`topic`), or of 'all'."""
+    if topic:
+        return describe(topic)
+    lines = [commands.strip(), "", "Configs (configs/NAME.py):"]
     for path in sorted(Path(__file__).parent.glob("*.py")):
         source = path.read_text(encoding="utf-8")
         if path.stem != "base" and "def get_config(" in source:
             text = ast.get_docstring(ast.parse(source)) or ""
-            lines.append(f"  {'configs/' + path.name:<34}{text.partition(chr(10))[0]}")
-    return "\n".join([*lines, "", describe_fields()])
+            line = textwrap.shorten(text.partition("\n")[0], 74, placeholder=" …")
+            lines.append(f"  {path.stem:<24}{line}")
+    return "\n".join(lines)

@@ -2,7 +2,8 @@
 
 python launch.py --config=configs/cnn_pytorch_fer2013.py
 
-Measured results: docs/results.md.
+Measured 2026-11-27 with --config.train.epochs=30, two shared CPU cores, 111 min: PublicTest
+accuracy 0.632 (0.616–0.648), ECE after temperature scaling 0.020 (0.010–0.032). All 100 epochs: not measured.
 """
 
 from configs import base

@@ -1,8 +1,9 @@
-"""The thesis CNN 64-64-256-256 (785,095 parameters in Keras' counting) on FER2013.
+"""The CNN 64-64-256-256 of Angel 2021 (785,095 parameters as Keras counts) on FER2013.
 
 python launch.py --config=configs/cnn_thesis_fer2013.py
 
-Measured results: docs/results.md.
+Measured 2026-11-24, two shared CPU cores, 55 min: PublicTest accuracy 0.652 (0.638–0.669), ECE after
+temperature scaling 0.019 (0.009–0.030). Test-time flipping was added after training (docs/results.md).
 """
 
 from configs import base

@@ -1,6 +1,8 @@
 """HTNet detects CASME II's action units, leave one subject out; settings of htnet_samm.
 
 python launch.py --config=configs/htnet_casme2_au.py
+
+Not measured.
 """
 
 from configs import htnet_samm_loso

@@ -1,8 +1,11 @@
-"""HTNet in the published size (139.6 M parameters) and training (Adam 5e-5, batch 256, 800 epochs, four landmark regions) on the composite.
+"""HTNet in the published size (139.6 M parameters) and training (Adam 5e-5, batch 256, 800 epochs, landmark regions) on the composite.
 
 python launch.py --config=configs/htnet_paper_megc2019.py
 
-For an accelerator: every fold holds 2.2 GB of weights and optimiser. Trials run one after the other inside the one compiled program.
+For an accelerator: every fold holds 2.2 GB of weights and optimiser state. Trials run one after
+another in one compiled program.
+
+Not measured in full. Two CPU cores take 14 s an epoch of one fold (SAMM + CASME II).
 """
 
 from configs import htnet_megc2019

@@ -2,7 +2,8 @@
 
 python launch.py --config=configs/lab_circles.py
 
-Takes seconds, reads no data. Measured results: docs/results.md.
+Reads no data. Measured 2026-11-22, two CPU cores, wall time not recorded: accuracy 0.474 ± 0.024
+(logistic) and 0.836 ± 0.010 (hidden layer) over the folds.
 """
 
 from configs import base

@@ -1,9 +1,12 @@
-"""Laboratory: digits moved after training, dense (186,664 parameters) against convolutional (183,690); accuracy against shift drawn.
+"""Laboratory: digits shifted after training, dense (186,664 parameters) against convolutional (183,690); accuracy by shift.
 
 python launch.py --config=configs/lab_digits.py
 
-scikit-learn's digits; with --config.data.source=release, and ever after, MNIST and mnist_corrupted/translate, which it downloads.
-Measured results: docs/results.md.
+Uses scikit-learn's digits. --config.data.source=release downloads MNIST and
+mnist_corrupted/translate, which later runs then use.
+
+Measured 2026-11-22 on scikit-learn's digits, two CPU cores, wall time not recorded: shifts of up to 3
+pixels lower the dense network's accuracy from 0.960 to 0.659, the convolutional one's to 0.746.
 """
 
 from configs import base

@@ -1,8 +1,9 @@
-"""Fully connected 288-128-64-64 on FER2013's pixels (713,959 parameters in Keras' counting): what no convolution costs.
+"""Fully connected 288-128-64-64 on FER2013's pixels (713,959 parameters as Keras counts): what doing without convolutions costs.
 
 python launch.py --config=configs/mlp_fer2013.py
 
-Measured results: docs/results.md.
+Measured 2026-11-26, three seeds, two shared CPU cores, 6.6 min: PublicTest accuracy
+0.490 (0.475–0.504), ECE after temperature scaling 0.013 (0.007–0.020).
 """
 
 from configs import base

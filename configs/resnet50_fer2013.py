@@ -1,10 +1,13 @@
 """VGGFace2's ResNet50 (rcmalli_vggface_tf_notop_resnet50.h5, from a local file) on FER2013: fine-tuned, or (:features) frozen.
 
-python launch.py --config=configs/resnet50_fer2013.py:features  # the trunk sees every image once; the head is trained in seconds
-python launch.py --config=configs/resnet50_fer2013.py           # all layers, batch norms with the statistics of faces, for an accelerator
+python launch.py --config=configs/resnet50_fer2013.py:features  # frozen backbone computed once per image; only the head is trained
+python launch.py --config=configs/resnet50_fer2013.py           # all layers, frozen batch norms; for an accelerator
 
-docs/data.md ('Weights') says where the file comes from and where to put it. Seed 003's network (dense 1024, 0.72 on PrivateTest), which
-subtracted 128.8 from RGB images; here they are B, G, R less VGGFace2's own mean. Measured results: docs/results.md.
+docs/data.md (Weights) says where the file comes from and where to put it. The network of Angel 2021
+(dense 1024, 0.72 on PrivateTest), which subtracted 128.8 from RGB images; here they are B, G, R minus
+VGGFace2's own mean.
+
+Not measured: the published weights were not available.
 """
 
 from configs import base, vgg16_fer2013

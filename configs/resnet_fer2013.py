@@ -1,10 +1,10 @@
-"""ResNet18 from scratch with a strong recipe on FER2013: the most accurate single network here. For an accelerator.
+"""ResNet18 from scratch with a strong recipe on FER2013. For an accelerator.
 
-python launch.py --config=configs/resnet_fer2013.py            # one network; resnet_small_fer2013 suits a CPU
-python launch.py --config=configs/resnet_fer2013.py:seeds      # five, as one program: each, their mean, and the ensemble
-python launch.py --config=configs/resnet_fer2013.py:final      # trained on the validation rows too: for weights to be used
+python launch.py --config=configs/resnet_fer2013.py         # one network
+python launch.py --config=configs/resnet_fer2013.py:seeds   # five as one program: each, their mean, and the ensemble
+python launch.py --config=configs/resnet_fer2013.py:final   # trained on the validation rows too: for weights to be used
 
-Measured results: docs/results.md.
+Not measured.
 """
 
 from configs import base

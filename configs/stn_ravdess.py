@@ -1,9 +1,12 @@
-"""RAVDESS frame by frame: Deep-Emotion behind a saliency-guided spatial transformer, on all frames; clips decided by their frames.
+"""RAVDESS frame by frame: Deep-Emotion behind a saliency-guided spatial transformer, on all frames; clips decided from their frames.
 
 python launch.py --config=configs/stn_ravdess.py
-python launch.py --config=configs/stn_ravdess.py --config.model.variant=baseline --config.data.map=none     # original: its own transformer
+python launch.py --config=configs/stn_ravdess.py --config.model.variant=baseline --config.data.map=none  # or original
 
-The five published folds of actors, as trials of one program. Seed 004's settings but for the epochs: its patience looked at the test fold.
+The five published folds of actors, as trials of one program. Settings of Díez Benito's code, except
+the number of epochs, which that code chose on the test fold.
+
+Real frames: not measured. On drawn actors: see stn_ravdess_filtered, stage `all`.
 """
 
 from configs import base

@@ -1,9 +1,12 @@
-"""Support vector machine with the RBF kernel on the leading principal components of FER2013's pixels (libsvm through scikit-learn).
+"""Support vector machine with RBF kernel on the leading principal components of FER2013's pixels (libsvm through scikit-learn).
 
 python launch.py --config=configs/svm_rbf_fer2013.py
 
-The kernel is exact and sees every training row; only the pixels are cut down. On all 2,304 of them libsvm takes hours.
-C is the best of three on the validation rows. Measured results: docs/results.md.
+The kernel is exact and sees every training row; only the pixels are reduced. On all 2,304 of them
+libsvm takes hours. C is the best of three on the validation rows.
+
+Measured 2026-11-26 with "--config.model.C=(10.0,30.0,100.0)", of which 10 is best, two shared CPU
+cores, 14 min: PublicTest accuracy 0.500 (0.481–0.515), ECE after temperature scaling 0.049 (0.035–0.062).
 """
 
 from configs import base

@@ -1,12 +1,14 @@
 """VGGFace's VGG16 (rcmalli_vggface_tf_notop_vgg16.h5, from a local file) on FER2013: fine-tuned, or (:features) frozen, or (:block5).
 
-python launch.py --config=configs/vgg16_fer2013.py:features     # the trunk sees every image once; the head is trained in seconds
-python launch.py --config=configs/vgg16_fer2013.py:block5       # conv5_1 to conv5_3 and the head are trained
-python launch.py --config=configs/vgg16_fer2013.py              # all layers, the lower the slower, from the fifth block downwards
+python launch.py --config=configs/vgg16_fer2013.py:features  # frozen backbone computed once per image; only the head is trained
+python launch.py --config=configs/vgg16_fer2013.py:block5    # conv5_1 to conv5_3 and the head are trained
+python launch.py --config=configs/vgg16_fer2013.py           # all layers, lower ones later and with lower learning rates
 
-docs/data.md ('Weights') says where the file comes from and where to put it. Seed 001's network: 0.6226 on both tests frozen, and again with
-"block5" unfrozen, since no layer of keras-vggface is called that (conv5_1 …): its fine-tuning trained nothing but the head. :block5 here
-does what was meant. Measured results: docs/results.md.
+docs/data.md (Weights) says where the file comes from and where to put it. A Keras notebook reports
+0.6226 on both tests with this network frozen, and again with "block5" unfrozen: no layer of
+keras-vggface has that name, so its fine-tuning trained only the head. :block5 here does what was meant.
+
+Not measured: the published weights were not available.
 """
 
 from configs import base

@@ -1,9 +1,11 @@
-"""A VGG network from scratch with a modern recipe on FER2013: the strong model. For an accelerator; vgg_small_fer2013 suits a CPU.
+"""A VGG network from scratch with a modern recipe on FER2013. For an accelerator; vgg_small_fer2013 suits a CPU.
 
 python launch.py --config=configs/vgg_fer2013.py
 
-SGD with Nesterov momentum, cosine schedule with warm-up, label smoothing, mixup, cutout, a running mean of the weights, flips and crops at
-test time, bfloat16 activations. Measured results: docs/results.md.
+SGD with Nesterov momentum, cosine schedule with warm-up, label smoothing, mixup, cutout, a running
+mean of the weights, flips and crops at test time, bfloat16 activations.
+
+Not measured.
 """
 
 from configs import base

@@ -10,11 +10,12 @@ from experiments.cross_validate import cross_validate
 from experiments.filter_frames import filter_frames
 from experiments.fit import fit
 from experiments.iterate_filtering import iterate_filtering
-from experiments.laboratories.circles import circles
-from experiments.laboratories.moved_digits import digits
+from experiments.laboratories.circles import lab_circles
+from experiments.laboratories.moved_digits import lab_digits
 from experiments.svm import svm
 
-EXPERIMENTS: dict[str, Callable[[ConfigDict, Path], None]] = {
-    "fit": fit, "cross_validate": cross_validate, "svm": svm, "compare_classifiers": compare_classifiers, "filter_frames": filter_frames,
-    "iterate_filtering": iterate_filtering, "lab_circles": circles, "lab_digits": digits,
+EXPERIMENTS: dict[str, Callable[[ConfigDict, Path], None]] = {  # by name; runs/spec.py says what each reads
+    experiment.__name__: experiment
+    for experiment in (fit, cross_validate, svm, compare_classifiers, filter_frames, iterate_filtering,
+                       lab_circles, lab_digits)
 }

@@ -1,4 +1,4 @@
-"""Several configs on the same rows, one table: the thesis's comparison of classifier families (its Table 8.2) beside what is measured here.
+"""Several configs on the same rows, one table: the classifier families of Angel 2021 (Table 8.2) beside what is measured here.
 
 Each member is an experiment with a run directory of its own under the comparison's; finished ones are not run again.
 """

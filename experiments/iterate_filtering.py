@@ -16,8 +16,8 @@ from fexpr.terminal import say
 def iterate_filtering(config: ConfigDict, workdir: Path) -> None:
     """As `filter_frames`, but one stage after the other. `config.filter.stages` is the schedule, as percentile=70, percentile=50, ...
 
-    `config.filter.weights`: 'restart' begins every stage anew (with the weights that config.init gives, if any: seed 004's TL3), 'carry'
-    with what the stage before has learned, fold by fold (its TLF). Two stages of different filters are its mixed scheme.
+    `config.filter.weights`: 'restart' initialises every stage afresh (from config.init, if it is set: TL3 in Díez Benito's thesis),
+    'carry' starts it from the weights of the stage before, fold by fold (TLF there). Two stages of different filters are its mixed scheme.
 
     Raises:
       UserError: whatever the user can mend, in data, config or run directories.

@@ -1,9 +1,11 @@
-"""What the documents tell people to type: the recipes run, every command line is one that its program takes."""
+"""What the documents tell people to type: the recipes run, every command line is one that its program takes, every file named exists."""
 
+import ast
 import contextlib
 import os
 import re
 import shlex
+import tokenize
 import warnings
 from pathlib import Path
 
@@ -95,6 +97,55 @@ def test_every_launch_command_runs(words, tmp_path, tmp_path_factory):
     small = ("--config.train.epochs=1", "--config.evaluate.resamples=10", "--config.log.tensorboard=False")
     done = launch(tmp_path, shared, *words, *small)
     assert done.returncode == 0, done.stderr
+
+
+FOLDERS = ("benchmarks", "configs", "docs", "experiments", "fexpr", "notebooks", "tests")
+ROOMS = "|".join(sorted(path.name for path in (ROOT / "fexpr").iterdir() if (path / "__init__.py").is_file()))
+NAMED_FILE = re.compile(rf"(?<![\w./<>-])((?:{'|'.join(FOLDERS)}|{ROOMS})/[\w./-]*\.(?:py|md|ipynb|j2))\b")
+LINK = re.compile(r"\]\((?!\w+:)([^)#\s]+)")  # to a file of the repository
+ELSEWHERE = re.compile(r"DESIGN\.md|REFERENCE\.md|\b[Ss]eeds? 00\d")  # working papers that the repository does not hold
+ANY_CONFIG = "configs/x.py"  # a placeholder
+
+
+def prose():
+    """(file, text) of every document, and of every docstring and comment of the code."""
+    for path in (ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))):
+        yield path, path.read_text(encoding="utf-8")
+    for path in (ROOT / "launch.py", *(path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py")))):
+        with tokenize.open(path) as file:
+            comments = [token.string for token in tokenize.generate_tokens(file.readline) if token.type == tokenize.COMMENT]
+        nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+        yield path, "\n".join([*comments, *(ast.get_docstring(node) or "" for node in nodes if isinstance(node, documented))])
+
+
+def exists(name: str, base: Path) -> bool:
+    """Files are named from the repository, from fexpr/, or, in links, from the document."""
+    return any((folder / name).exists() for folder in (ROOT, ROOT / "fexpr", base))
+
+
+def test_every_file_that_is_named_exists():
+    missing, count = [], 0
+    for path, text in prose():
+        names = NAMED_FILE.findall(text) + (LINK.findall(BLOCK.sub("", text)) if path.suffix == ".md" else [])
+        count += len(names)
+        missing += [f"{path.relative_to(ROOT)}: {name}" for name in names
+                    if name != ANY_CONFIG and not exists(name, path.parent)]
+    assert count > 200
+    assert not missing
+
+
+def test_nothing_is_cited_that_the_repository_does_not_hold():
+    found = [f"{path.relative_to(ROOT)}: {word}" for path, text in prose() for word in ELSEWHERE.findall(text)
+             if path.resolve() != Path(__file__).resolve()]
+    assert not found
+
+
+def test_every_interval_of_the_readme_is_in_the_results():
+    intervals = re.findall(r"\d\.\d+ \(\d\.\d+–\d\.\d+\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    results = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    assert len(intervals) >= 5
+    assert not [interval for interval in intervals if interval not in results]
 
 
 @pytest.fixture

@@ -151,7 +151,7 @@ def test_killed_at_several_moments_it_ends_bit_identical(finished, shared_cache,
     (("--config=/",), "--config=/: there is no such file"),
     ((f"--config={ROOT}/README.md",), "README.md: a config is a Python file"),
     (("--config", "configs/htnet_sam.py:debug"), "--config=configs/htnet_sam.py: there is no such file"),
-    ((AUCNN, "--config.train.epoch=3"), "there is no field 'epoch'. Did you mean \"epochs\" instead of \"epoch\"?\n"),
+    ((AUCNN, "--config.train.epoch=3"), "there is no field 'train.epoch'. Did you mean 'train.epochs'?\n"),
     ((AUCNN, "--config.foo=3"), "there is no field 'foo'.\n"),
     ((AUCNN, "--config.train.epochs=three"), "--config.train.epochs=three: invalid literal for int() with base 10: 'three'\n"),
     ((AUCNN.replace("debug", "tiny"),), "unknown config variant 'tiny'"),
@@ -184,11 +184,15 @@ def test_a_config_file_with_a_typo_says_so(tmp_path, shared_cache):
     assert 'Did you mean "epochs"' in done.stderr
 
 
-def test_help_lists_configs_and_every_field(tmp_path, shared_cache):
+def test_help_is_one_screen_and_the_fields_of_a_section_on_request(tmp_path, shared_cache):
     done = launch(tmp_path, shared_cache, "--help")
     assert done.returncode == 0
-    for text in ("configs/htnet_samm.py", "--config.optimizer.learning_rate=", "--workdir=DIR", "--config.data.min_positives="):
+    assert len(done.stdout.splitlines()) <= 60
+    for text in ("htnet_samm ", "--workdir=DIR", "--help[=SECTION]"):
         assert text in done.stdout
+    for arguments in (("--help=data",), ("--help", "data")):
+        assert "--config.data.min_positives=" in launch(tmp_path, shared_cache, *arguments).stdout
+    assert "--help=dta: there is no such section" in launch(tmp_path, shared_cache, "--help=dta").stderr
 
 
 def test_one_split_over_two_devices_is_data_parallel(finished, shared_cache, tmp_path):

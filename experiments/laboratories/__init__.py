@@ -1,1 +1,1 @@
-"""The thesis's laboratories: experiments that bring their own data."""
+"""The laboratories of Angel's thesis (2021): experiments that bring their own data."""

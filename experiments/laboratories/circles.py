@@ -1,4 +1,4 @@
-"""Laboratory 1 (seed 003): what one hidden layer buys. Two circles, one inside the other: no line separates them."""
+"""Laboratory 1 (Angel 2021): what one hidden layer buys. Two circles, one inside the other: no line separates them."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ NETWORKS = {
     "logistic regression": {"name": "logistic"},
     "hidden layer of 32": {"name": "mlp", "hidden": (32,), "batch_norm": False, "dropout": 0.0},
 }
-PUBLISHED = {"logistic regression": 0.46, "hidden layer of 32": 0.82}  # seed 003, five folds
+PUBLISHED = {"logistic regression": 0.46, "hidden layer of 32": 0.82}  # Angel 2021, five folds
 FIGURE, SIDE, REACH = "boundaries.png", 120, 1.5  # the grid of the drawing: points a side, from -REACH to REACH
 
 
-def circles(config: ConfigDict, workdir: Path) -> None:
+def lab_circles(config: ConfigDict, workdir: Path) -> None:
     """Leaves config.json, metrics.json, figures/boundaries.png and report.html at `workdir`; takes seconds, and runs anew each time.
 
     Every fold of stratified cross-validation is a row of one vmapped program: the whole training set is a batch (train.epochs steps of

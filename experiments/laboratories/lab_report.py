@@ -1,4 +1,4 @@
-"""What the thesis's laboratories share: a run directory of config.json, metrics.json, figures and one page, and a table on the terminal."""
+"""What the laboratories share: a run directory of config.json, metrics.json, figures and one page, and a table on the terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Laboratory 2 (seed 003): what weight sharing buys. A dense and a convolutional network learn digits, and are tested on moved ones.
+"""Laboratory 2 (Angel 2021): what weight sharing buys. A dense and a convolutional network learn digits, and are tested on moved ones.
 
 Which digits they are (fexpr/data/releases/digits.py) is said on the terminal, in the figure's title and in the report.
 """
@@ -30,13 +30,13 @@ NETWORKS = {
     "dense": {"name": "mlp", "hidden": (190, 128, 64, 64), "batch_norm": False, "dropout": 0.0},
     "convolutional": {"name": "digits_cnn"},
 }
-PUBLISHED = {"dense": 0.3, "convolutional": 0.7}  # seed 003, on mnist_corrupted/translate
+PUBLISHED = {"dense": 0.3, "convolutional": 0.7}  # Angel 2021, on mnist_corrupted/translate
 SHIFTS = range(7)  # pixels, of the curve
 MNIST_EPOCHS = 2  # its 55,000 training images make an epoch as long as 45 of scikit-learn's digits
 FIGURE = "translation.png"
 
 
-def digits(config: ConfigDict, workdir: Path) -> None:
+def lab_digits(config: ConfigDict, workdir: Path) -> None:
     """Leaves config.json, metrics.json, figures/translation.png, report.html and the run directories `dense` and `convolutional` at
     `workdir`. Resumes like `fit`; a finished run is only reported again.
 

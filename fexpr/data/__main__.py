@@ -11,7 +11,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fexpr import terminal
-from fexpr.data import section
+from fexpr.config import build
+from fexpr.data.data_config import DataConfig
 from fexpr.data.dataset import Dataset
 from fexpr.data.loaders import LOADERS
 from fexpr.data.preparation import prepare
@@ -32,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(LOADERS)} (default: every one whose folder is there)")
     check.add_argument("--root", default="", metavar="DIR", help="holds the releases (default: $FEXPR_DATA_DIR, else ~/fexpr_data)")
     check.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE",
-                       help="a field of config.data, as layout=flow or skip_clips=032_3_1 (python launch.py --help lists them)")
+                       help="a field of config.data, as layout=flow or skip_clips=032_3_1 (python launch.py --help=data lists them)")
     return p
 
 
@@ -81,7 +82,7 @@ def describe(dataset: Dataset) -> None:
 
 
 def _config(args: argparse.Namespace) -> ConfigDict:
-    config = section.defaults()
+    config = build(DataConfig)
     config.root, config.source = args.root, "release"
     for text in args.set:
         field, _, value = text.partition("=")

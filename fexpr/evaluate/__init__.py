@@ -1,6 +1,17 @@
 """From predictions.npz to numbers and reports. NumPy alone, but for the terminal (rich), the figures (plots), the pages (page) and the
 isotonic fit (scikit-learn). `python -m fexpr.evaluate` does it for models trained elsewhere."""
 
-from fexpr.evaluate.evaluation import evaluate
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fexpr.evaluate.evaluation import evaluate
 
 __all__ = ["evaluate"]
+
+
+def __getattr__(name: str) -> Any:
+    """`from fexpr.evaluate import evaluate`; the fields of config.evaluate are read without it."""
+    if name == "evaluate":
+        return importlib.import_module("fexpr.evaluate.evaluation").evaluate
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

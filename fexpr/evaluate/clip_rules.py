@@ -10,6 +10,7 @@ import numpy as np
 
 from fexpr.errors import UserError
 from fexpr.evaluate import calibration
+from fexpr.evaluate.evaluate_config import CLIP_RULES
 from fexpr.evaluate.measure import measure
 from fexpr.evaluate.predictions import checked
 from fexpr.evaluate.recalibration import fit_temperature, fit_trial
@@ -17,15 +18,7 @@ from fexpr.evaluate.report.headline import in_words, make_table, print_table
 from fexpr.evaluate.scored_rows import model_rows
 from fexpr.terminal import console, say
 
-RULES = {
-    "sum": "mean posterior",
-    "vote": "mode of the frames' decisions",
-    "weighted_vote": "half the share of votes, half their share of confidence",
-    "centred": "summed posteriors, less each class's mean",
-    "zscored": "summed posteriors, less the mean, over the deviation",
-    "product": "product of the posteriors",
-    "calibrated": "mean posterior after temperature scaling of the frames",
-}
+RULES = CLIP_RULES
 FLOOR = 1e-6
 PER_FRAME = ("groups", "labels", "trial", "split", "selection", "dataset")  # what all frames of a clip share
 SHOWN = {"accuracy": "accuracy", "uar": "UAR", "uf1": "UF1", "roc_auc": "ROC-AUC", "nll": "NLL ↓", "ece": "ECE ↓"}

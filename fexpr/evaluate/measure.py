@@ -16,7 +16,7 @@ from fexpr.evaluate.bootstrap import bootstrap, interval
 from fexpr.evaluate.scored_rows import ScoredRows
 
 Statistic = Callable[[np.ndarray], dict[str, np.ndarray]]  # weights [B, R] -> name -> [B, …]
-FIXED_THRESHOLDS = (0.5, 0.12)  # 0.12: the notebook that this project began with
+FIXED_THRESHOLDS = (0.5, 0.12)  # 0.12: of the action-unit notebook (docs/decisions.md, Publications)
 CLASS_METRICS = ("precision", "recall", "f1", "uar", "roc_auc", "average_precision")
 MACRO_OF = {  # which column metric each macro figure averages over the headline classes
     "macro_f1": "f1", "uf1": "f1", "macro_precision": "precision", "macro_recall": "recall", "uar": "uar",

@@ -10,41 +10,39 @@ import dataclasses
 import difflib
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import flax.linen as nn
-import jax
-
+from fexpr.config import Entry
 from fexpr.errors import UserError
-from fexpr.models.aucnn import SimpleAUCNN
-from fexpr.models.classifiers import MLP, Logistic
-from fexpr.models.deep_emotion import DeepEmotion
-from fexpr.models.deep_emotion_clips import DeepEmotionClips
-from fexpr.models.fer_cnns import DigitsCNN, DoubleConvCNN, SimpleFERCNN, ThesisCNN
-from fexpr.models.htnet import HTNet
-from fexpr.models.resnet import ResNet
-from fexpr.models.ststnet import STSTNet
-from fexpr.models.vgg_fer import VGGFER
-from fexpr.models.vggface_resnet50 import VGGFaceResNet50
-from fexpr.models.vggface_vgg16 import VGGFaceVGG16
 
-MODELS: dict[str, type[nn.Module]] = {
-    "htnet": HTNet,
-    "aucnn": SimpleAUCNN,
-    "ststnet": STSTNet,
-    "logistic": Logistic,
-    "mlp": MLP,
-    "fer_cnn_simple": SimpleFERCNN,
-    "fer_cnn_thesis": ThesisCNN,
-    "fer_cnn_pytorch": DoubleConvCNN,
-    "digits_cnn": DigitsCNN,
-    "vgg_fer": VGGFER,
-    "resnet": ResNet,
-    "deep_emotion": DeepEmotion,
-    "deep_emotion_clips": DeepEmotionClips,
-    "vggface_vgg16": VGGFaceVGG16,
-    "vggface_resnet50": VGGFaceResNet50,
+if TYPE_CHECKING:
+    import flax.linen as nn
+
+MODELS: dict[str, Entry | type[nn.Module]] = {  # imported when they are built
+    "htnet": Entry("fexpr.models.htnet:HTNet"),
+    "aucnn": Entry("fexpr.models.aucnn:SimpleAUCNN"),
+    "ststnet": Entry("fexpr.models.ststnet:STSTNet"),
+    "logistic": Entry("fexpr.models.classifiers:Logistic"),
+    "mlp": Entry("fexpr.models.classifiers:MLP"),
+    "fer_cnn_simple": Entry("fexpr.models.fer_cnns:SimpleFERCNN"),
+    "fer_cnn_thesis": Entry("fexpr.models.fer_cnns:ThesisCNN"),
+    "fer_cnn_pytorch": Entry("fexpr.models.fer_cnns:DoubleConvCNN"),
+    "digits_cnn": Entry("fexpr.models.fer_cnns:DigitsCNN"),
+    "vgg_fer": Entry("fexpr.models.vgg_fer:VGGFER"),
+    "resnet": Entry("fexpr.models.resnet:ResNet"),
+    "deep_emotion": Entry("fexpr.models.deep_emotion:DeepEmotion"),
+    "deep_emotion_clips": Entry("fexpr.models.deep_emotion_clips:DeepEmotionClips"),
+    "vggface_vgg16": Entry("fexpr.models.vggface_vgg16:VGGFaceVGG16"),
+    "vggface_resnet50": Entry("fexpr.models.vggface_resnet50:VGGFaceResNet50"),
 }
+NORMALIZE = {"vggface_vgg16": "none", "vggface_resnet50": "none"}  # the only train.normalize of
+#   networks that prepare images themselves
+
+
+def model_class(name: str) -> type[nn.Module]:
+    """The class of the model `name` of MODELS."""
+    found = MODELS[name]
+    return found.load() if isinstance(found, Entry) else found
 
 
 def build(name: str, **arguments: Any) -> nn.Module:
@@ -65,12 +63,31 @@ def build(name: str, **arguments: Any) -> nn.Module:
     problems += [f"{n}: missing" for n in required if n not in arguments]
     if problems:
         raise UserError(f"model {name!r} cannot be built", problems, fix=f"its arguments are {', '.join(fields)}")
-    return MODELS[name](**{n: tuple(value) if isinstance(value, list) else value for n, value in arguments.items()})
+    return model_class(name)(**{n: tuple(value) if isinstance(value, list) else value for n, value in arguments.items()})
+
+
+def build_to_train(arguments: Mapping[str, Any], classes: int, devices: int,
+                   freeze: str) -> nn.Module:
+    """A model as a trial trains it; errors as of `build`.
+
+    Args:
+      arguments: `config.model`: name and constructor arguments.
+      devices: that share a batch; of several, batch norms take the whole batch's statistics.
+      freeze: regex of parameters that are not trained, '' = none.
+    """
+    from fexpr.models.backbone import FrozenBatchNorm
+
+    given = dict(arguments)
+    name = given.pop("name")
+    if devices > 1 and name in MODELS and "axis_name" in arguments_of(name):
+        given["axis_name"] = "data"
+    model = build(name, num_classes=classes, **given)
+    return FrozenBatchNorm(model, freeze) if freeze else model
 
 
 def arguments_of(name: str) -> dict[str, dataclasses.Field]:
     """The constructor arguments of the model `name` of MODELS."""
-    return {f.name: f for f in dataclasses.fields(MODELS[name]) if f.name not in ("name", "parent")}
+    return {f.name: f for f in dataclasses.fields(model_class(name)) if f.name not in ("name", "parent")}
 
 
 def count_parameters(params: Mapping[str, Any]) -> int:
@@ -79,6 +96,8 @@ def count_parameters(params: Mapping[str, Any]) -> int:
     Give `variables["params"]` for what is trained. All of `variables` is what Keras prints as "Total params": it counts the moving
     mean and variance of batch norm too, which it calls non-trainable.
     """
+    import jax
+
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
 
 

@@ -1,4 +1,4 @@
-"""SimpleAUCNN: the small convolutional network that the action-unit notebook starts from (seed 000)."""
+"""SimpleAUCNN: the small convolutional network that a public notebook on SAMM's action units starts from (docs/decisions.md)."""
 
 from __future__ import annotations
 

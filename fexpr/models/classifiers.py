@@ -1,4 +1,4 @@
-"""Classifiers of flattened pixels: multinomial logistic regression and the multilayer perceptron (seed 003)."""
+"""Classifiers of flattened pixels: multinomial logistic regression and the multilayer perceptron (Angel 2021)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Logistic(Classifier):
 class MLP(nn.Module):
     """Dense layers with ReLU on the flattened pixels. images [B, H, W, C] -> logits float32 [B, num_classes].
 
-    The defaults are the thesis's: 288-128-64-64, then, after the LAST hidden layer only, batch normalisation and dropout. At
+    The defaults are those of Angel 2021: 288-128-64-64, then, after the LAST hidden layer only, batch normalisation and dropout. At
     48x48x1 and 7 classes that is Keras' "Total params: 713,959", which counts the moving mean and variance (64 each);
     713,831 are trained. Its digits network, hidden (190, 128, 64, 64) without batch norm and dropout: 186,664 at 28x28x1, 10 classes.
 

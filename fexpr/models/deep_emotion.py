@@ -1,4 +1,4 @@
-"""Deep-Emotion: a small network behind a spatial transformer (seed 004; Minaee et al., Sensors 2021, doi 10.3390/s21093046), which
+"""Deep-Emotion: a small network behind a spatial transformer (Minaee et al., Sensors 2021, doi 10.3390/s21093046), which
 looks at the image itself or at a map that guides it (Luna-Jiménez et al., Guided Spatial Transformers, Applied Sciences 2021)."""
 
 from __future__ import annotations

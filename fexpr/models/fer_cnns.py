@@ -1,4 +1,4 @@
-"""The small convolutional networks that the seeds train on FER2013 and on digits, layer by layer as published.
+"""The small convolutional networks of published work on FER2013 and on digits, layer by layer (docs/decisions.md, Publications).
 
 The convolutions are called conv_0, conv_1, … in every network, for `capture_intermediates`. All take images [B, H, W, C], 48x48x1 where
 nothing else is said, and return logits float32 [B, num_classes]; softmax is the loss's. Parameter counts are for the published
@@ -22,7 +22,7 @@ Conv = partial(layers.Conv, **KERAS)
 
 
 class SimpleFERCNN(Classifier):
-    """Two 3x3 convolutions (32, 64) with ReLU and 2x2 pooling, dense K (seed 001). 83,335 parameters with 7 classes; Keras' initial
+    """Two 3x3 convolutions (32, 64) with ReLU and 2x2 pooling, dense K (a Keras notebook). 83,335 parameters with 7 classes; Keras' initial
     values."""
 
     def logits(self, images: jax.Array) -> jax.Array:
@@ -33,7 +33,7 @@ class SimpleFERCNN(Classifier):
 
 
 class ThesisCNN(nn.Module):
-    """Four times: 3x3 convolution, ReLU, max-pool 3/2 (valid), batch norm, dropout; 64, 64, 256, 256 filters; dense K (seed 003).
+    """Four times: 3x3 convolution, ReLU, max-pool 3/2 (valid), batch norm, dropout; 64, 64, 256, 256 filters; dense K (Angel 2021).
 
     785,095 parameters with 7 classes as Keras counts, 783,815 of them trained. Keras' initial values and batch norm. The thesis divides
     pixels by 255.
@@ -68,7 +68,7 @@ class ThesisCNN(nn.Module):
 
 class DoubleConvCNN(nn.Module):
     """Three blocks of twice [3x3 convolution, ReLU, batch norm], then 2x2 pooling; 32, 64, 128 filters; dropout, dense 1024 with ReLU,
-    dropout, dense K (seed 002).
+    dropout, dense K (a PyTorch notebook).
 
     5,014,119 parameters with 7 classes (PyTorch counts what is trained). PyTorch's initial values. The published code calls
     `F.dropout(x, p)` without saying when: its dropout stays on at test. Here it does not.
@@ -109,7 +109,7 @@ class DoubleConvCNN(nn.Module):
 
 
 class DigitsCNN(Classifier):
-    """Convolutions 256 (3x3 valid), 128 (2x2 valid), 64 and 64 (2x2 same), each with ReLU and 2x2 pooling; dense K (seed 003).
+    """Convolutions 256 (3x3 valid), 128 (2x2 valid), 64 and 64 (2x2 same), each with ReLU and 2x2 pooling; dense K (Angel 2021).
 
     28x28x1 and 10 classes: 183,690 parameters. Keras' initial values; the thesis divides pixels by 255.
     """

@@ -21,7 +21,7 @@ class VGGFaceResNet50(nn.Module):
     images [B, H, W, C] in 0 … 255 -> logits float32 [B, num_classes]. Layers are called as in keras-vggface with _ for /: conv1_7x7_s2,
     conv2_1_1x1_reduce, …, each with its batch norm, …_bn (epsilon 1e-3). A stage's stride is on its FIRST 1x1 convolution and on the
     projection beside it. 23,561,152 parameters with the moving statistics, as Keras counts (23,508,032 trained). The defaults on 7 classes
-    are seed 003's network, 25,666,503; `hidden=()` with 8631 classes names people.
+    are the network of Angel 2021, 25,666,503; `hidden=()` with 8631 classes names people.
 
     The mean is over all places, whatever the image's size: at 224 that is keras-vggface's avg_pool of 7x7 on 7x7 maps.
 
@@ -39,7 +39,6 @@ class VGGFaceResNet50(nn.Module):
     """
 
     VERSION: ClassVar[int] = 2  # of the mean image
-    NORMALIZE: ClassVar[str] = "none"  # the only train.normalize that this network reads
 
     num_classes: int
     hidden: tuple[int, ...] = (1024,)

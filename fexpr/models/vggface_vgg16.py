@@ -23,8 +23,8 @@ class VGGFaceVGG16(nn.Module):
     """Five blocks of 3x3 convolutions with ReLU, each ended by 2x2 pooling; `top`.
 
     images [B, H, W, C] in 0 … 255 -> logits float32 [B, num_classes]. Layers are called as in keras-vggface, conv1_1 … conv5_3: 14,714,688
-    parameters. The defaults on 7 classes are seed 001's network, 14,847,815; `pooling='flatten', hidden=(4096, 4096)` with 2622 classes is
-    the one that names people, 145,002,878.
+    parameters. The defaults on 7 classes are a Keras notebook's network, 14,847,815; `pooling='flatten', hidden=(4096, 4096)` with 2622
+    classes is the one that names people, 145,002,878.
 
     Attributes:
       num_classes: K, logits.
@@ -40,7 +40,6 @@ class VGGFaceVGG16(nn.Module):
     """
 
     VERSION: ClassVar[int] = 1  # of the mean image
-    NORMALIZE: ClassVar[str] = "none"  # the only train.normalize that this network reads
 
     num_classes: int
     pooling: str = "avg"

@@ -10,13 +10,15 @@ import pandas as pd
 
 from fexpr import models
 from fexpr.errors import UserError
-from fexpr.models.backbone import FrozenBatchNorm
 from fexpr.recognizer.network import Network
 from fexpr.recognizer.protocol import Reader
 from fexpr.terminal import progress
 from fexpr.train import trials
-from fexpr.train.augment import Augment
-from fexpr.train.state import NEVER, Recipe, evaluated
+from fexpr.train.state import NEVER, evaluated, make_recipe
+
+# A few further epochs are a schedule of their own: nothing is stopped early, averaged or resized.
+PLAIN_TRAINING = {"patience": 0, "ema": 0.0, "early_size": 0, "eval_batch": 256}
+PLAIN_OPTIMIZER = {"schedule": "constant", "warmup": 0.0, "tolerance": 0.0, "rates": ""}
 
 
 def continue_training(recognizer: Reader, images: np.ndarray, labels: np.ndarray, train: np.ndarray, val: np.ndarray, *,
@@ -38,21 +40,17 @@ def continue_training(recognizer: Reader, images: np.ndarray, labels: np.ndarray
     """
     network, config = recognizer.network, recognizer.content["config"]
     _check(recognizer, images, labels, train, val)
-    c, o = config["train"], config["optimizer"]
+    c = {**config["train"], **PLAIN_TRAINING, "epochs": epochs}
+    if not recognizer.multilabel:
+        c["targets"] = "presence"  # class ids, also where the run had learned from votes
+    o = {"freeze": "", **config["optimizer"], **PLAIN_OPTIMIZER}  # older runs lack that field
     devices = jax.device_count()
     batch = -(-(c["batch_size"] or len(train)) // devices) * devices
     mesh = trials.make_mesh(1, batch)
-    arguments = dict(config["model"])
-    if devices > 1 and "axis_name" in models.arguments_of(arguments["name"]):
-        arguments["axis_name"] = "data"
-    pictures = {name: value for name, value in config["augment"].items() if not name.startswith("mixup")}
-    model, frozen = models.build(num_classes=len(recognizer.class_names), **arguments), o.get("freeze", "")
-    recipe = Recipe(
-        FrozenBatchNorm(model, frozen) if frozen else model, Augment(recognizer.kind, **pictures), loss=c["loss"],
-        targets="class" if not recognizer.multilabel else c["targets"], monitor=c["monitor"], batch_size=batch, epochs=epochs,
-        optimizer=o["name"], clip_norm=o["clip_norm"], gamma=c["focal_gamma"] if c["loss"] == "focal" else 0.0,
-        precision=c["precision"], tta=c["tta"], frozen=frozen,
-    )
+    model = models.build_to_train(config["model"], len(recognizer.class_names), devices, o["freeze"])
+    recipe = make_recipe({**config, "train": c, "optimizer": o}, model, recognizer.kind,
+                         recognizer.multilabel, batch)
+    recipe = dataclasses.replace(recipe, augment=recipe.augment.pictures)
     spec = trials.TrialSpec(
         np.asarray(train), np.asarray(val), np.zeros(0, int), seed=seed, weight_decay=o["weight_decay"],
         learning_rate=o["learning_rate"] / 10 if learning_rate is None else learning_rate, label_smoothing=c["label_smoothing"],

@@ -28,7 +28,7 @@ def write(config: ConfigDict, workdir: Path, dataset: Dataset, folds: Sequence[F
     Args:
       variables: by trial, seed by seed and fold by fold, with what images are normalised by (`input`); on the host.
     """
-    if dataset.kind != "clip" or not hasattr(models.MODELS[config.model.name], "attention_weights"):
+    if dataset.kind != "clip" or not hasattr(models.model_class(config.model.name), "attention_weights"):
         return
     model = models.build(num_classes=len(dataset.class_names), **config.model.to_dict())
     weights = []

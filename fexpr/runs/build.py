@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+import flax.linen as nn
 import jax
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
@@ -13,13 +14,12 @@ from fexpr import models
 from fexpr.data.dataset import Dataset
 from fexpr.data.splits.protocols import Fold, validation_turn
 from fexpr.errors import UserError
-from fexpr.models.backbone import FrozenBatchNorm
 from fexpr.runs.initialize import Initialization
 from fexpr.runs.spec import RunSpec
 from fexpr.train import optim, trials
-from fexpr.train.augment import Augment
-from fexpr.train.state import Recipe
+from fexpr.train.state import make_recipe
 from fexpr.train.streaming import StreamedEngine
+from fexpr.train.train_config import parse_rates
 
 
 def build_engine(specs: Sequence[RunSpec], dataset: Dataset, folds: Sequence[Fold], start: Initialization | None = None,
@@ -41,26 +41,11 @@ def build_engine(specs: Sequence[RunSpec], dataset: Dataset, folds: Sequence[Fol
     streamed = dataset.streamed and not (start and start.end)
     count = 1 if streamed else len(specs) * len(folds) * c.split.seeds
     mesh = trials.make_mesh(count, c.train.batch_size)
-    arguments = {k: v for k, v in c.model.to_dict().items() if k != "name"}
-    if mesh.shape["data"] > 1 and "axis_name" in models.arguments_of(c.model.name):
-        arguments["axis_name"] = "data"  # batch statistics of the whole batch, not of one device's share
-    pictures = {name: value for name, value in c.augment.to_dict().items() if not name.startswith("mixup")}
-    model = models.build(c.model.name, num_classes=classes, **arguments)
-    model, images, scale = (start.end, start.features, "none") if start and start.end else (model, dataset.images, c.train.normalize)
-    if c.optimizer.freeze:
-        model = FrozenBatchNorm(model, c.optimizer.freeze)
-    recipe = Recipe(
-        model=model, augment=Augment(dataset.kind, **pictures),
-        loss=c.train.loss, targets=_targets(c, dataset), monitor=c.train.monitor, batch_size=_batch_size(c, folds, mesh),
-        epochs=c.train.epochs, patience=c.train.patience, optimizer=c.optimizer.name,
-        schedule=c.optimizer.schedule, warmup=c.optimizer.warmup, clip_norm=c.optimizer.clip_norm,
-        plateau_patience=c.optimizer.plateau_patience, plateau_factor=c.optimizer.plateau_factor, tolerance=c.optimizer.tolerance,
-        gamma=c.train.focal_gamma if c.train.loss == "focal" else 0.0, mixup=c.augment.mixup,
-        mixup_p=c.augment.mixup_p, mixup_until=c.augment.mixup_until, early_size=c.train.early_size, early_share=c.train.early_share,
-        precision=c.train.precision,
-        ema=c.train.ema, tta=c.train.tta, eval_batch=c.train.eval_batch, frozen=c.optimizer.freeze,
-        rates=optim.parse_rates(c.optimizer.rates),
-    )
+    recipe = make_recipe(c, _model(c, classes, mesh, start), dataset.kind, dataset.multilabel,
+                         _batch_size(c, folds, mesh))
+    if recipe.targets == "soft" and "soft" not in dataset.extras:
+        raise UserError(f"train.targets='soft', and {c.data.name} has no votes", fix="soft labels need data.labels='ferplus'")
+    images, scale = (start.features, "none") if start and start.end else (dataset.images, c.train.normalize)
     turns = [[validation_turn(f, dataset.groups, c.split.inner, repeat, [c.split.seed, i]) for i, f in enumerate(folds)]
              for repeat in range(c.split.seeds)]
     trial_specs = [
@@ -88,7 +73,7 @@ def trained_parameters(config: ConfigDict, engine: trials.Engine) -> int:
 def _check_names(c: ConfigDict, engine: trials.Engine) -> None:
     """Regexes that name no layer are slips of the pen, and would go unseen."""
     patterns = {f"optimizer.freeze={c.optimizer.freeze!r}": c.optimizer.freeze} if c.optimizer.freeze else {}
-    patterns |= {f"optimizer.rates, {rate.pattern!r}": rate.pattern for rate in engine.recipe.rates}
+    patterns |= {f"optimizer.rates, {rate.pattern!r}": rate.pattern for rate in parse_rates(c.optimizer.rates)}
     paths = flatten_dict(engine.abstract_params(), sep="/")
     problems = [f"{field}: names no parameter" for field, pattern in patterns.items() if not any(re.search(pattern, p) for p in paths)]
     if c.optimizer.freeze and not problems and not trained_parameters(c, engine):
@@ -98,10 +83,12 @@ def _check_names(c: ConfigDict, engine: trials.Engine) -> None:
         raise UserError("layers are named that cannot be meant", problems, fix=f"the layers are {', '.join(layers)}")
 
 
-def _targets(c: ConfigDict, dataset: Dataset) -> str:
-    if c.train.targets == "soft" and "soft" not in dataset.extras:
-        raise UserError(f"train.targets='soft', and {c.data.name} has no votes", fix="soft labels need data.labels='ferplus'")
-    return c.train.targets if dataset.multilabel or c.train.targets == "soft" else "class"
+def _model(c: ConfigDict, classes: int, mesh: jax.sharding.Mesh,
+           start: Initialization | None) -> nn.Module:
+    """The network that is trained: of a frozen trunk only its end, which freezes nothing more."""
+    if start and start.end:
+        return start.end
+    return models.build_to_train(c.model.to_dict(), classes, mesh.shape["data"], c.optimizer.freeze)
 
 
 def _batch_size(c: ConfigDict, folds: Sequence[Fold], mesh: jax.sharding.Mesh) -> int:

@@ -138,7 +138,7 @@ def _from_run(config: ConfigDict, model: nn.Module, like: Any, dataset: Dataset,
     with archive.opened(source) as folder:
         found, trial_fold = Recognizer.restore(folder, trial=config.init.trial), run.read_arrays(folder / run.PREDICTIONS)["trial_fold"]
     theirs = found.content["config"]
-    own = getattr(models.MODELS[config.model.name], "BEGINS_WITH", {}).get(theirs["model"]["name"])  # layers that they do not have
+    own = getattr(models.model_class(config.model.name), "BEGINS_WITH", {}).get(theirs["model"]["name"])  # layers that they do not have
     pairs = {"model.name": (theirs["model"]["name"], config.model.name if own is None else theirs["model"]["name"]),
              "train.normalize": (theirs["train"]["normalize"], config.train.normalize)}
     problems = [f"{name}: {a!r} there, {b!r} here" for name, (a, b) in pairs.items() if a != b]
@@ -158,7 +158,7 @@ def _refuse_seen(source: str, content: dict, their_fold: int, config: ConfigDict
     """Groups that a run trained on or was selected by must not test what begins with it."""
     if content["data"]["name"] != config.data.name:
         return
-    theirs = _completed(content["config"])
+    theirs = schema.upgrade(content["config"])
     theirs.data.root = config.data.root  # a finished run may have moved with its data
     other, other_folds = load_data.load(theirs)
     if other.source != content["data"]["source"]:
@@ -174,14 +174,6 @@ def _refuse_seen(source: str, content: dict, their_fold: int, config: ConfigDict
             [f"for instance {', '.join(both[:5])}", "a test on what the first network has learned from says nothing about new faces"],
             fix="begin with a run that has the same split (protocol, seeds), or one on other data",
         )
-
-
-def _completed(config: dict) -> ConfigDict:
-    """A run's config with fields that its fexpr did not have yet at their defaults."""
-    whole = schema.get_config().to_dict()
-    for name, value in config.items():
-        whole[name] = {**whole.get(name, {}), **value} if isinstance(value, dict) else value
-    return ConfigDict(whole)
 
 
 def _names(report: fitting.Report) -> dict:

@@ -7,12 +7,20 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from fexpr.storage import run
-
 OF_TRIALS = ("fit", "cross_validate")  # whose runs are trials of one program: what --sweep and --dry_run are for
 STUDIES = ("filter_frames", "iterate_filtering")  # stages in a folder, each a run directory
 LABORATORIES = ("lab_circles", "lab_digits")  # bring their own data
-EXPERIMENTS = (*OF_TRIALS, "svm", "compare_classifiers", *STUDIES, *LABORATORIES)  # the keys of experiments.EXPERIMENTS
+COMMON = ("experiment", "seed", "data.*", "split.*", "evaluate.*", "log.*",
+          "train.loss", "train.monitor", "train.batch_size")  # what every config of a release sets
+TRAINING = (*COMMON, "init.*", "train.*", "optimizer.*", "augment.*")
+EXPERIMENTS: dict[str, tuple[str, ...]] = {  # the fields that an experiment reads, beside config.model
+    **dict.fromkeys(OF_TRIALS, (*TRAINING, "sweep")),
+    "svm": (*COMMON, "train.selection", "train.class_weights*"),
+    "compare_classifiers": (*COMMON, "members"),
+    **dict.fromkeys(STUDIES, (*TRAINING, "filter.*")),
+    "lab_circles": (*COMMON, "train.epochs", "optimizer.name", "optimizer.learning_rate"),
+    "lab_digits": TRAINING,
+}
 VALUES = ("seed", "optimizer.learning_rate", "optimizer.weight_decay", "train.label_smoothing", "train.class_weights",
           "train.class_weights_max")  # fields that are arrays in the program: trials that differ in them need no other
 
@@ -26,4 +34,6 @@ class RunSpec:
 
     @property
     def finished(self) -> bool:
+        from fexpr.storage import run  # NumPy, which the names above do without
+
         return (self.workdir / run.PREDICTIONS).exists()

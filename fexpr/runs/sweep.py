@@ -106,7 +106,7 @@ def parse(config: ConfigDict, text: str) -> tuple[str, list]:
     try:
         now = _get(config, field)
     except (KeyError, AttributeError) as e:
-        raise UserError(f"--sweep={text}: the config has no field {field!r}", fix="python launch.py --help lists the fields") from e
+        raise UserError(f"--sweep={text}: the config has no field {field!r}", fix="python launch.py --help=all lists the fields") from e
     if not equals or not values or isinstance(now, (ConfigDict, tuple)):
         raise UserError(f"--sweep={text}: expected FIELD=V1,V2,...", fix="e.g. --sweep=optimizer.learning_rate=1e-4,3e-4")
     convert = (lambda v: {"true": True, "false": False}[v.lower()]) if isinstance(now, bool) else type(now)

@@ -13,79 +13,54 @@ import jax
 import jax.numpy as jnp
 
 from fexpr.errors import UserError
+from fexpr.train.train_config import AugmentConfig, check_kind
 from fexpr.warp import affine_grid, bilinear_sample
 
 AREA, RATIO = (0.02, 0.25), (0.3, 3.3)  # of a rectangle that is erased: its share of the image, height to width
 
 
 @dataclasses.dataclass(frozen=True)
-class Augment:
+class Augment(AugmentConfig):
     """What may happen to a training image, in this order; a field at its default costs nothing.
 
     flip, vertical_flip; rotation, zoom and shift as ONE affine warp with one bilinear resampling, or, where neither rotation nor zoom is
-    set, the shift by whole pixels without any; crop; contrast, brightness, noise, clipped to 0..255; cutout; erasing.
-    (Keras flips after it warps: the same in distribution, as the angles and shifts are symmetric about 0.)
+    set, the shift by whole pixels without any; crop; contrast, brightness, noise, clipped to 0..255; cutout; erasing. Mixup, which needs
+    two images, is a function of its own. (Keras flips after it warps: the same in distribution, as angles and shifts are symmetric.)
+
+    Details of fields:
+      alternate: in the first epoch with probability 1/2 each (alternating flip, Jordan 2024, arXiv 2404.00498): two epochs in a row show
+        an image and its mirror image.
+      shift, crop: whole pixels; any fraction within a warp. What is evaluated is cropped too (views.py).
+      zoom: rows and columns independently, as Keras' ImageDataGenerator(zoom_range=z) does.
+      contrast: each channel is stretched about its own mean in that image.
+      erase: a rectangle of 2 to 25 % of the image, its sides in a ratio of 0.3 to 3.3, is filled with the image's mean (random erasing,
+        Zhong et al. 2020, arXiv 1708.04896, which fills it with noise or the data's mean).
+      cutout: a square centred anywhere, so that the border may cut it (DeVries & Taylor 2017, arXiv 1708.04552); filled with the
+        image's mean.
 
     Attributes:
       kind: 'flow' (u, v, strain) or 'face'; decides what a flip means. 'clip': faces one after the other in the channels, to all of which
         the same happens (but for noise); channels that are 0 hold no frame and stay so. Of 'features' nothing may happen to them.
-      flip: probability of a horizontal flip.
-      alternate: mirror every image in every other epoch, in the first one with probability 1/2 each (alternating flip, Jordan 2024,
-        arXiv 2404.00498): two epochs in a row show an image and its mirror image. Replaces `flip`.
-      shift: largest shift in pixels, each way, both axes; the border is repeated. Whole pixels alone, any fraction within a warp.
-      shift_p: probability that a sample is shifted at all.
-      crop: side in pixels of the square that is kept of an image, at a random place; 0 = all of it. Whole pixels, or, within a warp,
-        any fraction. What is evaluated is cropped too (views.py).
-      noise: standard deviation of Gaussian noise, in grey levels of 0..255.
-      vertical_flip: probability of a vertical flip.
-      rotation: largest angle in degrees, each way; the border is repeated.
-      rotation_p: probability that a sample is rotated at all.
-      zoom: share z; rows and columns are scaled independently by 1-z to 1+z, as Keras' ImageDataGenerator(zoom_range=z) does.
-      brightness: largest share of 255 that is added or taken away.
-      contrast: share c; each channel is stretched by 1-c to 1+c about its own mean in that image.
-      light_p: probability that contrast and brightness of a sample are changed at all.
-      erase: probability that a rectangle of 2 to 25 % of the image, its sides in a ratio of 0.3 to 3.3, is filled with the image's mean
-        (random erasing, Zhong et al. 2020, arXiv 1708.04896, which fills it with noise or the data's mean).
-      cutout: side in pixels of a square centred anywhere, so that the border may cut it (DeVries & Taylor 2017, arXiv 1708.04552);
-        filled with the image's mean. 0 = none.
 
     Raises:
       UserError: rotation of flow maps; anything done to feature vectors; alternating flips together with random ones.
     """
 
     kind: str = "face"
-    flip: float = 0.0
-    shift: int = 0
-    noise: float = 0.0
-    vertical_flip: float = 0.0
-    rotation: float = 0.0
-    rotation_p: float = 1.0
-    zoom: float = 0.0
-    brightness: float = 0.0
-    contrast: float = 0.0
-    cutout: int = 0
-    alternate: bool = False
-    shift_p: float = 1.0
-    crop: int = 0
-    light_p: float = 1.0
-    erase: float = 0.0
 
     def __post_init__(self):
-        if self.alternate and self.flip:
-            raise UserError(f"augment.flip={self.flip:g} with augment.alternate: images are mirrored at random or in turn",
-                            fix="leave one of the two at its default")
-        if self.kind == "features" and dataclasses.replace(self, kind="face") != Augment():
-            raise UserError("augment.* changes images, and these data are feature vectors", fix="leave augment.* at the defaults")
-        if self.kind == "flow" and self.rotation:
-            raise UserError(
-                f"augment.rotation={self.rotation:g}: optical-flow maps cannot be rotated",
-                ["rotating the face mixes u and v, and their common scale is lost: each channel was min-max scaled on its own"],
-                fix="set augment.rotation=0; flip, vertical_flip, shift and zoom keep the channels apart",
-            )
+        problems = [f"augment.{p}" for p in (*self.problems(), *check_kind(self, self.kind))]
+        if problems:
+            raise UserError("images cannot be augmented so", problems, fix="leave these fields of augment at their defaults")
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing happens to single images."""
+        return self.pictures == Augment(kind=self.kind)
 
     def __call__(self, key: jax.Array, images: jax.Array, places: jax.Array, batch: int, mirrored: jax.Array | None = None) -> jax.Array:
         """mirrored: bool [b], whose turn it is to be mirrored in this epoch (`alternate`); [b, H, W, C] -> [b, crop or H, crop or W, C]."""
-        if self == Augment(self.kind):
+        if self.idle:
             return images
         flip, *moved = jax.random.uniform(key, (batch, 3))[places].T
         vertical, turned, angle, zoom_y, zoom_x, contrast, brightness, *centre = (

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -41,10 +39,6 @@ def cross_entropy(logits_BxK: jax.Array, labels: jax.Array, weights_K: jax.Array
     shares = jax.nn.one_hot(labels, logits_BxK.shape[-1], dtype=logits_BxK.dtype) if labels.ndim == 1 else labels
     targets = shares * (1 - smoothing) + smoothing / logits_BxK.shape[-1]
     return optax.softmax_cross_entropy(logits_BxK, targets) * (shares @ weights_K)
-
-
-LOSSES: dict[str, Callable] = {"bce": binary_cross_entropy, "focal": focal, "cross_entropy": cross_entropy}
-MULTILABEL_LOSSES = ("bce", "focal")
 
 
 def class_weights(labels: np.ndarray, classes: int, strength: float, maximum: float) -> np.ndarray:

@@ -5,8 +5,6 @@ They serve selection during training only; what is reported comes from fexpr/eva
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 
@@ -49,8 +47,3 @@ def roc_auc(logits: jax.Array, labels: jax.Array, mask: jax.Array, losses: jax.A
     auc, defined = jax.vmap(one, in_axes=1)(logits, labels > 0)
     n = defined.sum().astype(jnp.float32)
     return jnp.where(n > 0, jnp.where(defined, auc, 0.0).sum() / jnp.maximum(n, 1.0), 0.5)
-
-
-MONITORS: dict[str, Callable] = {"loss": negative_loss, "accuracy": accuracy, "uf1": uf1, "roc_auc": roc_auc}
-MULTILABEL_MONITORS = ("loss", "roc_auc")
-CLASS_MONITORS = ("loss", "accuracy", "uf1")

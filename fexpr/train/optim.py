@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-OPTIMIZERS = ("adam", "adamw", "sgd", "lbfgs")
-SCHEDULES = ("constant", "cosine", "linear", "plateau")
+from fexpr.train.train_config import OptimizerConfig, Rate, parse_rates
+
 MEMORY = 10  # of L-BFGS: past steps kept, as scikit-learn does
 
 
@@ -28,52 +28,30 @@ def learning_rate(step: jax.Array, peak: jax.Array, total: jax.Array, schedule: 
     return rate * jnp.clip((done + 1 / jnp.maximum(total.astype(jnp.float32), 1.0)) / warmup, 0.0, 1.0) if warmup else rate
 
 
-def optimizer(
-    name: str, schedule: str, warmup: float, clip_norm: float, peak: jax.Array, weight_decay: jax.Array, total: jax.Array,
-    rates: tuple[Rate, ...] = ()
-) -> optax.GradientTransformation:
+def make_optimizer(config: OptimizerConfig, peak: jax.Array, weight_decay: jax.Array,
+                   total: jax.Array) -> optax.GradientTransformation:
     """Clipping by global norm (0 = none), then Adam, AdamW or SGD with Nesterov momentum 0.9. Of 'lbfgs': its memory (`lbfgs_step`).
-
-    `rates`: learning rates of named parameters, as shares of the common one.
 
     AdamW decays kernels only (arrays of two or more dimensions): biases, norms and position biases are left alone. Adam and SGD
     add weight_decay * w to the gradient of the same arrays, as PyTorch's `weight_decay` does.
+
+    Args:
+      peak, weight_decay, total: float32 [], the learning rate at its peak, the decay, all steps; the
+        trial's own, in the place of the config's.
     """
-    if name == "lbfgs":
+    if config.name == "lbfgs":
         return _lbfgs()
     decay = optax.add_decayed_weights(weight_decay, mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params))
-    scale = optax.scale_by_schedule(lambda step: -learning_rate(step, peak, total, schedule, warmup))
+    scale = optax.scale_by_schedule(
+        lambda step: -learning_rate(step, peak, total, config.schedule, config.warmup))
     chain = {
         "adam": (decay, optax.scale_by_adam()),
         "adamw": (optax.scale_by_adam(), decay),
         "sgd": (decay, optax.trace(decay=0.9, nesterov=True)),
-    }[name]
-    clip = (optax.clip_by_global_norm(clip_norm),) if clip_norm else ()
+    }[config.name]
+    clip = (optax.clip_by_global_norm(config.clip_norm),) if config.clip_norm else ()
+    rates = parse_rates(config.rates)
     return optax.chain(*clip, *chain, scale, *((scale_updates_by_path(rates, total),) if rates else ()))
-
-
-class Rate(NamedTuple):
-    """Parameters whose path matches the regex learn at `factor` times the common rate, from the share `start` of all steps on."""
-
-    pattern: str
-    factor: float
-    start: float = 0.0
-
-
-def parse_rates(text: str) -> tuple[Rate, ...]:
-    """'conv5_=0.1,conv4_=0.05@0.5' -> learning rates of named layers (`Rate`).
-
-    Raises:
-      ValueError: not of this form.
-    """
-    found = []
-    for part in filter(None, text.split(",")):
-        pattern, _, numbers = part.rpartition("=")
-        factor, _, begin = numbers.partition("@")
-        found.append(Rate(pattern.strip(), float(factor), float(begin or 0)))
-        if not pattern or found[-1].factor < 0 or not 0 <= found[-1].start < 1:
-            raise ValueError(part)
-    return tuple(found)
 
 
 def scale_updates_by_path(rates: tuple[Rate, ...], total: jax.Array) -> optax.GradientTransformation:

@@ -6,13 +6,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 
-from fexpr.train import optim
+from fexpr.config import read
+from fexpr.train.augment import Augment
+from fexpr.train.train_config import AugmentConfig, OptimizerConfig, TrainConfig
 
 NEVER = -1
 
@@ -21,48 +23,52 @@ NEVER = -1
 class Recipe:
     """Everything that is compiled into the program: two trials of one program share it.
 
-    `targets`: 'presence' (label > 0), 'intensity' (the label), 'class' (ids), or 'soft' (Data.soft). `patience`: epochs without a
-    better validation monitor before a trial stops (0 = never stops early). `warmup`: share of all steps. `eval_batch`: rows a forward
-    pass. `precision`: of activations; parameters, sums and losses stay float32. `ema`: decay of the running mean of the variables,
-    which then stands for the model wherever it is asked (0 = none). `tta`: views of a validation or test row (views.py). `mixup_until`:
-    share of the epochs, after which nothing is mixed. `early_size`: side in pixels that training images are resized to in the first
-    epochs, that share of them which `early_share` gives (0 = never; for networks that take images of any size). `frozen`: regex
-    of paths of parameters that keep their first values; `rates`: learning rates of named ones (optim.py).
+    The fields of a config that are arrays of a trial (learning rate, weight decay, label smoothing,
+    class weights) are in the sections too, where nothing reads them.
+
+    Attributes:
+      augment: with the fields of config.augment.
+      targets: 'presence' (label > 0), 'intensity' (the label), 'class' (ids), or 'soft' (Data.soft).
+      batch_size: rows of a step over all devices; train.batch_size, or what its 0 means here.
+      data_devices: that share a batch; trials.py sets it.
     """
 
     model: nn.Module
-    augment: Callable[[jax.Array, jax.Array, jax.Array, int], jax.Array]
-    loss: str = "bce"
-    targets: str = "presence"
-    monitor: str = "loss"
-    batch_size: int = 16
-    eval_batch: int = 256
-    epochs: int = 50
-    patience: int = 0
-    optimizer: str = "adamw"
-    schedule: str = "constant"
-    warmup: float = 0.0
-    clip_norm: float = 0.0
-    plateau_patience: int = 5
-    plateau_factor: float = 0.5
-    tolerance: float = 0.0
-    gamma: float = 0.0
-    mixup: float = 0.0
-    mixup_p: float = 1.0
-    mixup_until: float = 1.0
-    early_size: int = 0
-    early_share: float = 0.0
-    precision: str = "float32"
-    ema: float = 0.0
-    tta: str = "none"
-    frozen: str = ""
-    rates: tuple[optim.Rate, ...] = ()
+    augment: Augment
+    train: TrainConfig
+    optimizer: OptimizerConfig
+    targets: str
+    batch_size: int
     data_devices: int = 1
 
     @property
     def crop(self) -> int:
         """Side in pixels of the square that the model is shown of an image; 0 = all of it."""
-        return getattr(self.augment, "crop", 0)
+        return self.augment.crop
+
+    @property
+    def loss_number(self) -> float:
+        """What the loss of action units takes besides: the exponent of the focal one, or 0."""
+        return self.train.focal_gamma if self.train.loss == "focal" else 0.0
+
+
+def make_recipe(config: Mapping[str, Any], model: nn.Module, kind: str, multilabel: bool,
+                batch_size: int | None = None) -> Recipe:
+    """The recipe of a config: the one place where fields become what a program is compiled from.
+
+    Args:
+      config: `train`, `optimizer`, `augment`, of a ConfigDict or of a stored config.json; fields
+        that it lacks have their defaults.
+      kind: of the data (Augment). multilabel: whether a row may be of several classes.
+      batch_size: in the place of train.batch_size, where that is 0.
+    """
+    train, optimizer, augment = (
+        read(section, config.get(name, {}))
+        for name, section in (("train", TrainConfig), ("optimizer", OptimizerConfig),
+                              ("augment", AugmentConfig)))
+    targets = train.targets if multilabel or train.targets == "soft" else "class"
+    return Recipe(model, Augment(**dataclasses.asdict(augment), kind=kind), train, optimizer,
+                  targets, batch_size or train.batch_size)
 
 
 class Data(NamedTuple):

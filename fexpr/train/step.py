@@ -14,9 +14,8 @@ import optax
 
 from fexpr.train import optim
 from fexpr.train.augment import mixup
-from fexpr.train.losses import LOSSES
-from fexpr.train.monitors import MONITORS
 from fexpr.train.state import NEVER, Batch, Data, Recipe, SelectedEpoch, State, Trial, evaluated
+from fexpr.train.train_config import LOSSES, MONITORS
 from fexpr.train.views import input_shape, normalized, predict_pass
 
 FLIPS = 2**32 - 1  # the trial's key is folded with 0 (initial weights), with epochs from 1 on, and with this
@@ -27,11 +26,11 @@ def init(recipe: Recipe, data: Data, trial: Trial) -> State:
     image = jnp.zeros((1, *input_shape(data.images.shape[1:], recipe.crop)), jnp.float32)
     variables = recipe.model.init(jax.random.fold_in(_key(trial), 0), image, train=False)
     variables = optim.merge_params(variables, data.start)
-    trained, _ = optim.partition_params(variables["params"], recipe.frozen)
+    trained, _ = optim.partition_params(variables["params"], recipe.optimizer.freeze)
     classes = trial.class_weights.shape[0]
     nothing = SelectedEpoch(jnp.int32(0), jnp.float32(-jnp.inf), jnp.zeros((*trial.eval_rows.shape, classes), jnp.float32))
     return State(
-        variables=variables, average=variables if recipe.ema else (), opt_state=_optimizer(recipe, trial).init(trained),
+        variables=variables, average=variables if recipe.train.ema else (), opt_state=_optimizer(recipe, trial).init(trained),
         rate=jnp.float32(1), waited=jnp.int32(0), step=jnp.int32(0), epoch=jnp.int32(0), active=jnp.bool_(True), stale=jnp.int32(0),
         failed_step=jnp.int32(NEVER), sums=jnp.zeros(3, jnp.float32), best_variables=variables, last=nothing, best_val=nothing,
         oracle=nothing,
@@ -41,7 +40,7 @@ def init(recipe: Recipe, data: Data, trial: Trial) -> State:
 def is_early(recipe: Recipe, by_trial: tuple[Trial, State, jax.Array]) -> jax.Array:
     """Whether the trials of a device train on images of `early_size` now: bool [], from arrays [T, ...]. They go through their epochs
     together: one answer for all makes it a real branch of the program, even where trials are vmapped."""
-    return jnp.max(by_trial[1].epoch) < round(recipe.early_share * recipe.epochs)
+    return jnp.max(by_trial[1].epoch) < round(recipe.train.early_share * recipe.train.epochs)
 
 
 def advance(recipe: Recipe, data: Data, bounds: jax.Array, early: jax.Array, by_trial: tuple[Trial, State, jax.Array]) -> tuple:
@@ -61,8 +60,8 @@ def advance(recipe: Recipe, data: Data, bounds: jax.Array, early: jax.Array, by_
     trial, state, logits = by_trial
     first, last, begin, end = bounds
     train_step = partial(_train_step, recipe, data, trial, batches(recipe, data, trial, state.epoch))
-    if recipe.early_size:
-        small, whole = (partial(jax.lax.fori_loop, first, last, partial(train_step, size)) for size in (recipe.early_size, 0))
+    if recipe.train.early_size:
+        small, whole = (partial(jax.lax.fori_loop, first, last, partial(train_step, size)) for size in (recipe.train.early_size, 0))
         state = jax.lax.cond(early, small, whole, state)
     else:
         state = jax.lax.fori_loop(first, last, partial(train_step, 0), state)
@@ -102,7 +101,7 @@ def conclude(recipe: Recipe, data: Data, trial: Trial, state: State, logits: jax
     """What an epoch ends with, once its steps are taken and its model has said `logits` [m, K] of the trial's eval_rows."""
     labels = data.labels[trial.eval_rows]
     row_losses = _row_losses(recipe, trial, logits, _targets(recipe, data, trial.eval_rows))
-    monitor = MONITORS[recipe.monitor]
+    monitor = MONITORS[recipe.train.monitor]
     val_score = monitor(logits, labels, trial.val_mask, row_losses)
     test_score = monitor(logits, labels, trial.test_mask, row_losses)
 
@@ -111,16 +110,16 @@ def conclude(recipe: Recipe, data: Data, trial: Trial, state: State, logits: jax
     better_val = here & (val_score > state.best_val.score)
     better_test = here & (test_score > state.oracle.score)
     stale = jnp.where(better_val, 0, state.stale + 1)
-    stopped = now >= recipe.epochs
-    if recipe.patience:
-        stopped |= stale >= recipe.patience
-    if recipe.tolerance:
-        stopped |= state.sums[2] <= recipe.tolerance
+    stopped = now >= recipe.train.epochs
+    if recipe.train.patience:
+        stopped |= stale >= recipe.train.patience
+    if recipe.optimizer.tolerance:
+        stopped |= state.sums[2] <= recipe.optimizer.tolerance
     waited = jnp.where(better_val, 0, state.waited + 1)
-    plateau = (waited >= recipe.plateau_patience) & (recipe.schedule == "plateau")
+    plateau = (waited >= recipe.optimizer.plateau_patience) & (recipe.optimizer.schedule == "plateau")
     new = state._replace(
         epoch=now, stale=stale, active=here & ~stopped, waited=jnp.where(plateau, 0, waited),
-        rate=jnp.where(plateau, state.rate * recipe.plateau_factor, state.rate),
+        rate=jnp.where(plateau, state.rate * recipe.optimizer.plateau_factor, state.rate),
         best_variables=_where(better_val, evaluated(state), state.best_variables),
         last=_where(here, SelectedEpoch(now, val_score, logits), state.last),
         best_val=_where(better_val, SelectedEpoch(now, val_score, logits), state.best_val),
@@ -150,29 +149,29 @@ def _train_step(recipe, data, trial, batches, size, i, state):
     count = total(mask.sum().astype(jnp.float32))
     # random numbers go by a row's place in the whole batch: the same on any number of devices
     images = (data.images[rows] if images is None else images).astype(jnp.float32)
-    in_turn = (_mirrored(trial, rows, state.epoch),) if getattr(recipe.augment, "alternate", False) else ()
+    in_turn = (_mirrored(trial, rows, state.epoch),) if recipe.augment.alternate else ()
     images = recipe.augment(augment_key, images, places, recipe.batch_size, *in_turn)
     if size:
         images = jax.image.resize(images, (len(images), size, size, images.shape[-1]), "linear")
-    if recipe.mixup:
-        mixing = jnp.where(state.epoch < round(recipe.mixup_until * recipe.epochs), recipe.mixup_p, 0.0)
-        images, partner, share = mixup(augment_key, images, mask, recipe.mixup, places, recipe.batch_size, mixing)
-    images = normalized(images, trial.mean, trial.std, recipe.precision)
+    if recipe.augment.mixup:
+        mixing = jnp.where(state.epoch < round(recipe.augment.mixup_until * recipe.train.epochs), recipe.augment.mixup_p, 0.0)
+        images, partner, share = mixup(augment_key, images, mask, recipe.augment.mixup, places, recipe.batch_size, mixing)
+    images = normalized(images, trial.mean, trial.std, recipe.train.precision)
     targets = _targets(recipe, data, rows)
     mutable = [name for name in state.variables if name != "params"]
 
-    params, frozen = optim.partition_params(state.variables["params"], recipe.frozen)
+    params, frozen = optim.partition_params(state.variables["params"], recipe.optimizer.freeze)
 
     def loss_of(params):
         variables = {**state.variables, "params": optim.merge_params(params, frozen)}
         logits, updated = recipe.model.apply(variables, images, train=True, mask=mask, rngs={"dropout": dropout_key}, mutable=mutable)
         logits = logits.astype(jnp.float32)
         losses = _row_losses(recipe, trial, logits, targets, train=True)
-        if recipe.mixup:
+        if recipe.augment.mixup:
             losses = share * losses + (1 - share) * _row_losses(recipe, trial, logits, targets[partner], train=True)
         return jnp.sum(jnp.where(mask, losses, 0.0)) / jnp.maximum(count, 1.0), updated
 
-    if recipe.optimizer == "lbfgs":
+    if recipe.optimizer.name == "lbfgs":
         (loss, updated), grads, new_params, opt_state = optim.lbfgs_step(loss_of, total, params, state.opt_state, trial.weight_decay)
     else:
         (loss, updated), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
@@ -184,7 +183,7 @@ def _train_step(recipe, data, trial, batches, size, i, state):
     due = state.active & (count > 0) & (state.failed_step == NEVER)
     go = due & finite
     new = {**updated, "params": optim.merge_params(new_params, frozen)}
-    changed = (new, optim.ema_update(state.average, new, state.step, recipe.ema), opt_state, state.step + 1)
+    changed = (new, optim.ema_update(state.average, new, state.step, recipe.train.ema), opt_state, state.step + 1)
     variables, average, opt_state, step = _where(go, changed, (state.variables, state.average, state.opt_state, state.step))
     failed = jnp.where(due & ~finite, state.step, state.failed_step)
     # a step not taken counts no rows in the epoch's mean
@@ -208,17 +207,17 @@ def _targets(recipe, data, rows):
 
 
 def _row_losses(recipe, trial, logits, targets, train=False):
-    if recipe.loss == "cross_entropy":
+    if recipe.train.loss == "cross_entropy":
         extra = trial.label_smoothing if train else jnp.zeros_like(trial.label_smoothing)
     else:
-        extra = jnp.float32(recipe.gamma)
-    return LOSSES[recipe.loss](logits, targets, trial.class_weights, extra)
+        extra = jnp.float32(recipe.loss_number)
+    return LOSSES[recipe.train.loss](logits, targets, trial.class_weights, extra)
 
 
 def _optimizer(recipe, trial, rate=1.0):
     steps = (trial.train_mask.sum().astype(jnp.int32) + recipe.batch_size - 1) // recipe.batch_size
-    return optim.optimizer(recipe.optimizer, recipe.schedule, recipe.warmup, recipe.clip_norm, trial.learning_rate * rate,
-                           trial.weight_decay, steps * recipe.epochs, recipe.rates)
+    return optim.make_optimizer(recipe.optimizer, trial.learning_rate * rate, trial.weight_decay,
+                                steps * recipe.train.epochs)
 
 
 def _key(trial):

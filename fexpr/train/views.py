@@ -12,7 +12,6 @@ import jax.numpy as jnp
 from fexpr.train.state import Data, Recipe, Trial
 
 CROP_SHIFT = 3  # pixels: without a crop, the four corners of 42 pixels of a 48-pixel face, as shifts with a repeated border
-VIEWS = ("none", "flip", "flip_crop")
 
 
 def input_shape(shape: Sequence[int], crop: int) -> tuple[int, int, int]:
@@ -69,7 +68,7 @@ def predict_views(
 
 def passes(recipe: Recipe, rows: int) -> tuple[int, int]:
     """How many forward passes this many rows take, and how many rows each device sees in one."""
-    each = min(recipe.eval_batch, -(-rows // recipe.data_devices))
+    each = min(recipe.train.eval_batch, -(-rows // recipe.data_devices))
     return -(-rows // (recipe.data_devices * each)), each
 
 
@@ -90,17 +89,17 @@ def predict(recipe: Recipe, data: Data, trial: Trial, variables: Any) -> jax.Arr
 
 def predict_images(recipe: Recipe, trial: Trial, variables: Any, images: jax.Array) -> jax.Array:
     """Logits of images that are not in the data: of a device's share uint8 [R, H, W, C], float32 [R x devices, K] of all shares."""
-    count = -(-len(images) // recipe.eval_batch)
-    padded = jnp.pad(images, ((0, count * recipe.eval_batch - len(images)), (0, 0), (0, 0), (0, 0)))
+    count = -(-len(images) // recipe.train.eval_batch)
+    padded = jnp.pad(images, ((0, count * recipe.train.eval_batch - len(images)), (0, 0), (0, 0), (0, 0)))
     logits = _said(recipe, trial, variables, padded.reshape(count, -1, *images.shape[1:]), lambda images_B: images_B)
-    return logits.reshape(recipe.data_devices, count * recipe.eval_batch, -1)[:, : len(images)].reshape(-1, logits.shape[-1])
+    return logits.reshape(recipe.data_devices, count * recipe.train.eval_batch, -1)[:, : len(images)].reshape(-1, logits.shape[-1])
 
 
 def _said(recipe: Recipe, trial: Trial, variables: Any, given: jax.Array, images_of: Callable[[jax.Array], jax.Array]) -> jax.Array:
     """Logits of passes [P, B, ...], those of all devices one after the other: float32 [devices x P x B, K]."""
     def forward(what):
         images = images_of(what).astype(jnp.float32)
-        return predict_views(recipe.model, variables, images, trial.mean, trial.std, recipe.precision, recipe.tta,
+        return predict_views(recipe.model, variables, images, trial.mean, trial.std, recipe.train.precision, recipe.train.tta,
                              recipe.crop)
 
     logits = jax.lax.map(forward, given) if len(given) > 1 else forward(given[0])[None]

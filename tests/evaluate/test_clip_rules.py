@@ -51,7 +51,7 @@ def test_rules_by_hand():
 
 
 def test_the_z_score_divides():
-    """What seed 004 calls a z-score never did: with a class of wide spread the two name different classes."""
+    """What Díez Benito's code calls a z-score never divides: with a class of wide spread the two name different classes."""
     p = predictions(3, frames=30)
     centred, zscored = (decide(p, rule)["logits"].argmax(1) for rule in ("centred", "zscored"))
     assert (centred != zscored).any() or not np.allclose(decide(p, "centred")["logits"], decide(p, "zscored")["logits"])

@@ -33,7 +33,7 @@ def test_circles_a_line_guesses_and_a_hidden_layer_does_not(tmp_path, capsys):
     config = lab_circles.get_config("debug")
     config.train.epochs = 300
     for _ in range(2):  # a finished run is no obstacle
-        circles.circles(config, tmp_path)
+        circles.lab_circles(config, tmp_path)
     networks = run.read_json(tmp_path / run.METRICS)["networks"]
     line, hidden = networks["logistic regression"], networks["hidden layer of 32"]
     assert (line["parameters"], hidden["parameters"]) == (6, 162)
@@ -89,7 +89,7 @@ def config():
 def test_digits_leaves_its_files_and_says_which_data(few, config, tmp_path, capsys, monkeypatch):
     workdir, config.train.epochs = tmp_path / "run", 3
     monkeypatch.setattr(results, "write_page", lambda folder, *_: (folder / run.REPORT).write_text("of one network"))
-    moved_digits.digits(config, workdir)
+    moved_digits.lab_digits(config, workdir)
     page, metrics = complete(workdir, moved_digits.FIGURE), run.read_json(workdir / run.METRICS)
     assert "scikit-learn digits scaled to 28x28" in page
     out = capsys.readouterr().out
@@ -105,7 +105,7 @@ def test_digits_leaves_its_files_and_says_which_data(few, config, tmp_path, caps
     assert metrics["networks"]["dense"]["accuracy"]["mean"] > metrics["networks"]["dense"]["by_shift"]["4"]["mean"]
 
     monkeypatch.setattr(train_run, "Loop", lambda *_: pytest.fail("trained again"))
-    moved_digits.digits(config, workdir)
+    moved_digits.lab_digits(config, workdir)
     assert run.read_json(workdir / run.METRICS) == metrics
 
 

@@ -17,7 +17,8 @@ from keras import layers
 
 
 def vgg16(side, widths, convolutions, top=(), classes=None):
-    """`top`: widths of fc6, fc7 and the number of people; none: without top, then mean over places; `classes`: seed 001's own head."""
+    """`top`: widths of fc6, fc7 and the number of people; none: without top, then mean over places; `classes`: the head of the
+    Keras notebook."""
     x = images = keras.Input((side, side, 3))
     for block, (width, count) in enumerate(zip(widths, convolutions, strict=True), 1):
         for i in range(1, count + 1):

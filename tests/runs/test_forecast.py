@@ -105,7 +105,7 @@ def test_a_step_sums_the_gradients_and_twice_the_batch_statistics():
     engine = Engine(toy.recipe(model=Norm("data")), *toy.task(), toy.CLASSES, [toy.spec()], make_mesh(1, 8, jax.devices()[:2]))
     engine.compile()
     variables = engine.abstract(1).variables
-    trained = optim.partition_params(variables["params"], engine.recipe.frozen)[0]
+    trained = optim.partition_params(variables["params"], engine.recipe.optimizer.freeze)[0]
     reduced = _bytes(trained) + 2 * _bytes({**variables, "params": ()})
     sums = re.findall(r"= \(?((?:[a-z0-9]+\[[0-9,]*\](?:\{[0-9,]*\})?(?:, )?)+)\)? all-reduce", engine.program.as_text())
     shapes = [shape for text in sums for shape in re.findall(r"f32\[([0-9,]*)\]", text)]

@@ -54,7 +54,8 @@ def test_as_with_all_images_in_memory(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(("name", "frames", "words"), [
-    ("fer2013", 0, r"data\.name, with data\.streamed='fer2013'"), ("ravdess", 8, r"data\.clip_frames=8: expected 0 with data\.streamed"),
+    ("fer2013", 0, r"data\.streamed=True: expected False, as data\.name='fer2013'"),
+    ("ravdess", 8, r"data\.clip_frames=8: expected 0 with data\.streamed"),
 ])
 def test_what_does_not_stream_is_refused(name, frames, words):
     config = mlp_fer2013.get_config("debug")

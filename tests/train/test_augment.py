@@ -19,8 +19,8 @@ from fexpr.train.augment import Augment, adjusted, cut_out, mirror, mixup, shift
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (7, 6, 3)).astype(np.float32)
 KEY = jax.random.key(0)
-EVERYTHING = Augment("face", flip=0.5, shift=2, noise=5.0, vertical_flip=0.25, rotation=22.0, rotation_p=0.5, zoom=0.15, brightness=0.2,
-                     contrast=0.2, cutout=3)
+EVERYTHING = Augment(kind="face", flip=0.5, shift=2, noise=5.0, vertical_flip=0.25, rotation=22.0, rotation_p=0.5, zoom=0.15,
+                     brightness=0.2, contrast=0.2, cutout=3)
 ONE_BY_ONE = [Augment(**{field.name: getattr(EVERYTHING, field.name)}) for field in dataclasses.fields(Augment)
               if getattr(EVERYTHING, field.name) != field.default and field.name not in ("flip", "shift", "rotation_p")]
 
@@ -107,7 +107,8 @@ def test_cutout_is_a_square_that_the_border_cuts(row, column, side):
     np.testing.assert_allclose(cut_out(jnp.asarray(IMAGE)[None], jnp.array([[row, column]]), side)[0], expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("augment", [Augment("flow", 0.5), Augment("flow", 0.0, 2), Augment("flow", vertical_flip=0.5, zoom=0.1),
+@pytest.mark.parametrize("augment", [Augment(kind="flow", flip=0.5), Augment(kind="flow", shift=2),
+                                     Augment(kind="flow", vertical_flip=0.5, zoom=0.1),
                                      *ONE_BY_ONE, EVERYTHING, Augment(erase=0.5)])
 def test_every_sample_draws_its_own_wherever_it_is_computed(augment):
     images = jnp.broadcast_to(IMAGE[None], (16, *IMAGE.shape))
@@ -138,7 +139,7 @@ def test_without_rotation_and_zoom_the_numbers_of_measured_runs_are_drawn():
         window = padded if flip >= 0.5 else np.pad(np.asarray(mirror(jnp.asarray(IMAGE), "flow")), ((2, 2), (2, 2), (0, 0)), mode="edge")
         expected.append(window[top:top + 7, left:left + 6])
     expected = np.stack(expected) + 2.0 * np.asarray(jax.random.normal(jax.random.fold_in(KEY, 1), images.shape))
-    out = apply(Augment("flow", 0.5, 2, 2.0), KEY, images, jnp.arange(16), 16)
+    out = apply(Augment(kind="flow", flip=0.5, shift=2, noise=2.0), KEY, images, jnp.arange(16), 16)
     np.testing.assert_allclose(out, np.clip(expected, 0, 255), atol=1e-4)
 
 
@@ -186,13 +187,13 @@ def test_the_square_is_cut_out_last_and_flat():
 
 def test_nothing_asked_for_is_nothing_done():
     images, places = jnp.asarray(IMAGE)[None], jnp.arange(1)
-    np.testing.assert_array_equal(Augment("flow")(KEY, images, places, 1), images)
-    assert not jax.make_jaxpr(lambda key, images: Augment("flow")(key, images, places, 1))(KEY, images).eqns
+    np.testing.assert_array_equal(Augment(kind="flow")(KEY, images, places, 1), images)
+    assert not jax.make_jaxpr(lambda key, images: Augment(kind="flow")(key, images, places, 1))(KEY, images).eqns
 
 
 def test_flow_maps_are_not_rotated():
     with pytest.raises(UserError, match=r"augment.rotation=10"):
-        Augment("flow", rotation=10.0)
+        Augment(kind="flow", rotation=10.0)
 
 
 def test_trials_side_by_side_are_as_each_alone():
@@ -247,7 +248,7 @@ def test_presets_fit_the_config(name):
     config = base.get_config()
     config.augment.update(PRESETS[name])  # locked and type-safe: an unknown field or another type raises
     fields = {k: v for k, v in config.augment.to_dict().items() if not k.startswith("mixup")}
-    assert (Augment("face", **fields) == Augment("face")) == (name == "none")
+    assert (Augment(kind="face", **fields) == Augment(kind="face")) == (name == "none")
 
 
 def test_presets_load_without_jax():
@@ -257,9 +258,9 @@ def test_presets_load_without_jax():
 
 def test_feature_vectors_are_left_alone():
     vectors = np.float32([[[[3.0, -4.0]]]])
-    np.testing.assert_array_equal(Augment("features")(jax.random.key(0), vectors, np.arange(1), 1), vectors)
+    np.testing.assert_array_equal(Augment(kind="features")(jax.random.key(0), vectors, np.arange(1), 1), vectors)
     with pytest.raises(UserError, match="feature vectors"):
-        Augment("features", noise=1.0)
+        Augment(kind="features", noise=1.0)
 
 
 def test_what_happens_to_a_clip_happens_to_all_of_its_frames_and_no_frame_comes_of_none():

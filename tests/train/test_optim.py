@@ -5,6 +5,7 @@ import optax
 import pytest
 
 from fexpr.train import optim
+from fexpr.train.train_config import OptimizerConfig
 from tests.train import toy
 
 
@@ -26,13 +27,13 @@ def test_schedule_warms_up_and_ends_at_zero():
 ])
 def test_without_extras_it_is_optaxs_own(name, reference):
     params = {"kernel": jnp.ones((3, 2)), "bias": jnp.zeros(2)}
-    ours = optim.optimizer(name, "constant", 0.0, 0.0, jnp.float32(1e-2), jnp.float32(0.0), jnp.int32(10))
+    ours = optim.make_optimizer(OptimizerConfig(name), jnp.float32(1e-2), jnp.float32(0.0), jnp.int32(10))
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6), toy.followed(ours, params), toy.followed(reference, params))
 
 
 def test_decay_leaves_biases_alone():
     params = {"kernel": jnp.ones((3, 2)), "bias": jnp.ones(2)}
-    ours = optim.optimizer("adamw", "constant", 0.0, 0.0, jnp.float32(1.0), jnp.float32(0.5), jnp.int32(10))
+    ours = optim.make_optimizer(OptimizerConfig("adamw"), jnp.float32(1.0), jnp.float32(0.5), jnp.int32(10))
     with jax.numpy_dtype_promotion("standard"):
         update, _ = ours.update(jax.tree.map(jnp.zeros_like, params), ours.init(params), params)
     np.testing.assert_allclose(update["kernel"], -0.5)

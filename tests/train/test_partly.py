@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from fexpr.train import checkpoint, optim, trials
+from fexpr.train.train_config import OptimizerConfig
 from tests.train import toy
 
 SPECS = [toy.spec(0, 40), toy.spec(1, 33, seed=3, learning_rate=3e-3)]
@@ -19,7 +20,7 @@ def parameters(state, t=0):
 
 @pytest.fixture(scope="module")
 def frozen():
-    return toy.run(SPECS, 2, frozen=FIRST, clip_norm=0.0)[0]
+    return toy.run(SPECS, 2, freeze=FIRST, clip_norm=0.0)[0]
 
 
 def test_frozen_parameters_keep_their_first_values_and_cost_no_memory(frozen):
@@ -34,13 +35,13 @@ def test_frozen_parameters_keep_their_first_values_and_cost_no_memory(frozen):
 
 
 def test_a_rate_of_nothing_is_freezing(frozen):
-    still, _ = toy.run(SPECS, 2, rates=(optim.Rate(FIRST, 0.0), optim.Rate("Dense_0", 1.0), optim.Rate("nowhere", 0.0)), clip_norm=0.0)
+    still, _ = toy.run(SPECS, 2, rates=f"{FIRST}=0,Dense_0=1,nowhere=0", clip_norm=0.0)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), still.variables, frozen.variables)
 
 
 def test_layers_join_in_at_their_time():
     """Half of the steps are over after three of six epochs."""
-    engine = toy.engine(SPECS[:1], rates=(optim.Rate(FIRST, 0.5, 0.5),))
+    engine = toy.engine(SPECS[:1], rates=f"{FIRST}=0.5@0.5")
     state, kernels = engine.init(), []
     for _ in range(6):
         kernels.append(parameters(state)["Dense_0"]["kernel"])
@@ -52,15 +53,15 @@ def test_layers_join_in_at_their_time():
 
 def test_rates_against_optaxs_own_partition():
     params = {"a": {"kernel": jnp.ones((3, 2))}, "b": {"kernel": jnp.full((2,), 2.0)}}
-    ours = optim.optimizer("adam", "constant", 0.0, 0.0, jnp.float32(1e-2), jnp.float32(0), jnp.int32(10), (optim.Rate("^a/", 0.1),))
+    ours = optim.make_optimizer(OptimizerConfig("adam", rates="^a/=0.1"), jnp.float32(1e-2), jnp.float32(0), jnp.int32(10))
     theirs = optax.partition({"low": optax.adam(1e-3), "high": optax.adam(1e-2)}, {"a": "low", "b": "high"})
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5), toy.followed(ours, params), toy.followed(theirs, params))
 
 
 def test_over_devices_and_resumed_it_is_the_same_trial(frozen, tmp_path):
-    spread, _ = toy.run(SPECS, 2, devices=2, frozen=FIRST, clip_norm=0.0)
+    spread, _ = toy.run(SPECS, 2, devices=2, freeze=FIRST, clip_norm=0.0)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), spread.variables, frozen.variables)
-    engine = toy.engine(SPECS, devices=2, frozen=FIRST, clip_norm=0.0)
+    engine = toy.engine(SPECS, devices=2, freeze=FIRST, clip_norm=0.0)
     half = engine.to_host(engine.epoch(engine.init())[0])
     saved = checkpoint.Checkpoints(tmp_path, range(len(SPECS)))
     saved.save(1, half)

@@ -7,11 +7,13 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from fexpr.config import allowed
 from fexpr.train.augment import Augment
-from fexpr.train.views import VIEWS, mean_prediction, views
+from fexpr.train.train_config import TrainConfig
+from fexpr.train.views import mean_prediction, views
 from tests.train import toy
 
-ONE_OF_K = {"loss": "cross_entropy", "targets": "class", "augment": Augment("face")}
+ONE_OF_K = {"loss": "cross_entropy", "targets": "class", "augment": Augment(kind="face")}
 
 
 class Linear(nn.Module):
@@ -134,7 +136,7 @@ def test_symmetric_is_minus_one_to_one():
 
 def test_views_are_the_image_its_mirror_and_their_corners():
     images = jnp.arange(2 * 8 * 8, dtype=jnp.float32).reshape(2, 8, 8, 1)
-    assert [len(views(images, name)) for name in VIEWS] == [1, 2, 10]
+    assert [len(views(images, name)) for name in allowed(TrainConfig, "tta")] == [1, 2, 10]
     made = views(images, "flip_crop")
     np.testing.assert_array_equal(made[1], images[:, :, ::-1])
     np.testing.assert_array_equal(made[2][:, 3:, 3:], images[:, :5, :5])  # shifted down and right by three

@@ -90,7 +90,7 @@ def test_a_shift_and_light_of_some_samples_alone():
 
 
 def test_an_image_is_mirrored_in_every_other_epoch():
-    engine = toy.engine([toy.spec()], augment=Augment("face", alternate=True))
+    engine = toy.engine([toy.spec()], augment=Augment(kind="face", alternate=True))
     trial = jax.tree.map(lambda x: jnp.asarray(x[0]), engine.trials)
     turns = np.stack([step._mirrored(trial, jnp.arange(96), jnp.int32(epoch)) for epoch in range(4)])
     assert 30 < turns[0].sum() < 66
@@ -110,7 +110,7 @@ def test_mixing_some_samples_and_none_at_the_end():
     mask = jnp.ones(64, bool)
     shares = np.asarray(mixup(KEY, jnp.asarray(IMAGES), mask, 1.0, PLACES, 64, 0.5)[2])
     assert 16 < (shares == 1).sum() < 48
-    options = {"data": classes(), "optimizer": "sgd", "augment": Augment("face")} | ONE_OF_K
+    options = {"data": classes(), "optimizer": "sgd", "augment": Augment(kind="face")} | ONE_OF_K
     mixed, _ = toy.run([toy.spec()], 3, mixup=1.0, mixup_until=0.5, **options)  # of six epochs
     further, rows = toy.run([toy.spec()], 5, mixup=1.0, mixup_until=0.5, **options)
     plain = toy.engine([toy.spec()], **options)
@@ -127,7 +127,7 @@ def test_mixing_some_samples_and_none_at_the_end():
 def test_the_first_epochs_see_smaller_images(trial_axis):
     from fexpr.models.resnet import ResNet
 
-    options = {"data": classes(), "optimizer": "sgd", "augment": Augment("face"), "trial_axis": trial_axis,
+    options = {"data": classes(), "optimizer": "sgd", "augment": Augment(kind="face"), "trial_axis": trial_axis,
                "model": ResNet(3, (4,), (1,)), "schedule": "constant"} | ONE_OF_K
     specs = [toy.spec(), toy.spec(fold=1)]
     grown, rows = toy.run(specs, 2, early_size=4, early_share=1 / 6, **options)  # of six epochs the first

@@ -36,7 +36,7 @@ def kept(tmp_path_factory):
 def engine(images, specs=None, devices=1, steps=2, model=None, **changes):
     """One that streams by `steps` steps a part, or, of an array, one that holds it on the devices."""
     mesh = make_mesh(1, 8, jax.devices()[:devices])
-    recipe = toy.recipe(model=model or toy.TinyNet(), augment=Augment("flow", 0.5, 1, 2.0), **changes)
+    recipe = toy.recipe(model=model or toy.TinyNet(), augment=Augment(kind="flow", flip=0.5, shift=1, noise=2.0), **changes)
     arguments = (recipe, images, toy.task()[1], toy.CLASSES, specs or [toy.spec(train=37)], mesh)
     made = Engine(*arguments, chunk=1) if isinstance(images, np.ndarray) else StreamedEngine(*arguments, part_bytes=steps * 8 * 6 * 6 * 3)
     made.compile()

@@ -1,15 +1,20 @@
 """A tiny task for the train room: two channels of noise whose means carry three labels, and a network that learns them."""
 
+import dataclasses
+
 import flax.linen as nn
 import jax
 import numpy as np
 import optax
 
+from fexpr.config import declarations
 from fexpr.train.augment import Augment
-from fexpr.train.state import Recipe
+from fexpr.train.state import make_recipe
+from fexpr.train.train_config import AugmentConfig, OptimizerConfig, TrainConfig
 from fexpr.train.trials import Engine, TrialSpec, make_mesh
 
 ROWS, CLASSES = 96, 3
+SECTIONS = {"train": TrainConfig, "optimizer": OptimizerConfig, "augment": AugmentConfig}
 
 
 class TinyNet(nn.Module):
@@ -33,10 +38,19 @@ def spec(fold=0, train=40, **changes):
     return TrialSpec(order[:train], order[60:72], order[72:88], fold=fold, **changes)
 
 
-def recipe(**changes):
-    defaults = {"model": TinyNet(), "augment": Augment("flow", 0.5, 0, 2.0), "epochs": 6, "batch_size": 8, "schedule": "cosine",
-                "clip_norm": 1.0}
-    return Recipe(**defaults | changes)
+def recipe(model=None, augment=None, targets="presence", **changes):
+    """A recipe of fields by their names alone; `optimizer` is optimizer.name."""
+    fields = {"epochs": 6, "batch_size": 8, "schedule": "cosine", "clip_norm": 1.0} | changes
+    augment = augment or Augment(kind="flow", flip=0.5, noise=2.0)
+    config = {"augment": dataclasses.asdict(augment), "optimizer": {}, "train": {}}
+    if "optimizer" in fields:
+        config["optimizer"]["name"] = fields.pop("optimizer")
+    if targets != "class":
+        config["train"]["targets"] = targets
+    for name, value in fields.items():
+        (section,) = (s for s, kind in SECTIONS.items() if name in declarations(kind))
+        config[section][name] = value
+    return make_recipe(config, model or TinyNet(), augment.kind, targets in ("presence", "intensity"))
 
 
 def engine(specs, devices=1, data=None, normalize="standardize", trial_axis="vmap", chunk=0, soft=None, compiled=True, **changes):

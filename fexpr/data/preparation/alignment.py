@@ -13,6 +13,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from fexpr.config import allowed
+from fexpr.data.data_config import DataConfig
 from fexpr.errors import UserError
 
 SIZE = 224  # side of the aligned face in pixels; landmarks of flow maps are given in this frame
@@ -23,7 +25,7 @@ COLUMNS = tuple(f"{point}_{axis}" for point in POINTS for axis in "xy")
 # here are framed as those behind the published flow maps.
 TEMPLATE = np.float64([[59, 72], [165, 72], [112, 123], [66, 168], [158, 168]])
 
-POLICIES = ("auto", "landmarks", "detect", "none")
+POLICIES = allowed(DataConfig, "align")
 BOX_MARGIN = 1.2  # the cascade's box ends above the chin; 1.2 of its side holds the face from forehead to chin
 DETECTION_SIDE = 480  # a longer frame is shrunk to this for detection alone: the cascade is slow, a face is large
 

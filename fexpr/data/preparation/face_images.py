@@ -8,13 +8,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from fexpr.config import allowed
 from fexpr.data import records
+from fexpr.data.data_config import DataConfig
 from fexpr.data.preparation import prepare
 from fexpr.data.preparation.prepare import BadInput, read_image
 from fexpr.errors import UserError
 
 SIDE = 48
-MAPS = ("none", "saliency", "spectral", "landmarks")  # config.data.map
+MAPS = allowed(DataConfig, "map")
 FOLDERS = {"saliency": "saliency", "landmarks": "landmarks"}  # of maps that somebody has made, parallel to the faces' own
 BLOCK = 512  # images in one record of a prepared set
 Stack = tuple[Sequence[str], np.ndarray]  # ids and their images uint8 [n, 48, 48, C]

@@ -28,9 +28,10 @@ def tvl1(onset: np.ndarray, apex: np.ndarray) -> np.ndarray:
 
 
 def optical_strain(flow: np.ndarray) -> np.ndarray:
-    """How much the skin is stretched and sheared at each pixel: sqrt(ux^2 + vy^2 + (uy + vx)^2 / 4).
+    """How much the skin is stretched and sheared at each pixel: sqrt(ux^2 + vy^2 + (uy + vx)^2 / 2).
 
-    Derivatives are central differences (one-sided at the border), exact for a linear field. A translation has none.
+    The norm of the strain tensor, whose shear (uy + vx) / 2 counts twice. Derivatives are central
+    differences (one-sided at the border), exact for a linear field. A translation has none.
 
     Args:
       flow: [H, W, 2], (u, v) in pixels.
@@ -40,7 +41,7 @@ def optical_strain(flow: np.ndarray) -> np.ndarray:
     """
     uy, ux = np.gradient(flow[..., 0])
     vy, vx = np.gradient(flow[..., 1])
-    return np.sqrt(ux**2 + vy**2 + (uy + vx) ** 2 / 4)
+    return np.sqrt(ux**2 + vy**2 + (uy + vx) ** 2 / 2)
 
 
 def encode(flow: np.ndarray, size: int = 28) -> np.ndarray:

@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
+from fexpr.config import allowed
+from fexpr.data.data_config import DataConfig
 from fexpr.data.dataset import SYNTHETIC, Dataset
 from fexpr.data.preparation import prepare
 from fexpr.data.preparation.face_images import BLOCK, SIDE, Stack, computed_map, prepared, spectral_residual, stored_strip
@@ -30,7 +32,6 @@ OTHERS = {8: "none", 9: "uncertain", 10: "no face"}
 POLARITY = ("neutral", "positive", "negative")
 NEUTRAL_UP_TO = 0.2  # of |valence|
 RAVDESS_IN_AFFECTNET = (0, 0, 1, 2, 6, 4, 5, 3)  # RAVDESS' eight emotions, calm merged into neutral
-KINDS = ("8", "7", "polarity")
 PARTS = {"Training": ("training.csv", "train_set"), "Validation": ("validation.csv", "val_set")}
 COLUMNS = ("subDirectory_filePath", "face_x", "face_y", "face_width", "face_height", "facial_landmarks", "expression", "valence", "arousal")
 IMAGES = ("Manually_Annotated_Images", "images", ".")  # where the paths of the CSVs may begin
@@ -60,8 +61,9 @@ def load(config: ConfigDict) -> Dataset:
     Raises:
       UserError: nothing is there, or something is faulty: all problems at once.
     """
-    if config.classes not in KINDS:
-        raise UserError(f"config.data.classes is {config.classes!r}", fix=f"set it to one of {', '.join(KINDS)}")
+    kinds = allowed(DataConfig, "classes")
+    if config.classes not in kinds:
+        raise UserError(f"config.data.classes is {config.classes!r}", fix=f"set it to one of {', '.join(kinds)}")
     how, is_synthetic = computed_map(config.map), prepare.resolve_source(config) == "synthetic"
     folder = synthetic_release(config.synthetic_clips, config.synthetic_seed) if is_synthetic else prepare.data_root(config)[0] / NAME
     rows = survey(folder, parse_skipped(config.skip_clips))

@@ -21,7 +21,7 @@ def load(config: ConfigDict) -> Dataset:
     Its synthetic stand-in is a synthetic SAMM release of other subjects, in SAMM's layout: the next seed's.
 
     Args:
-      config: `config.data` (configs/base.py documents the fields).
+      config: `config.data` (fexpr/data/data_config.py documents the fields).
 
     Returns:
       One row a clip, sorted by id; see `action_units.dataset`.

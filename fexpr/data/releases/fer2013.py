@@ -10,6 +10,8 @@ import numpy as np
 from einops import rearrange
 from ml_collections import ConfigDict
 
+from fexpr.config import allowed
+from fexpr.data.data_config import DataConfig
 from fexpr.data.dataset import SYNTHETIC, Dataset
 from fexpr.data.preparation import prepare
 from fexpr.data.preparation.face_images import computed_map, with_map
@@ -23,7 +25,6 @@ from fexpr.storage.run import cache_dir
 from fexpr.terminal import say
 
 NAME = "fer2013"
-LABELS = ("fer2013", "ferplus")
 VERSION = 1  # of everything that turns files into rows: raise it when the rows change
 BLOCK = 512  # images in one record of the prepared set: 35,887 records of one image take ten times as long to read
 
@@ -32,7 +33,8 @@ def load(config: ConfigDict) -> Dataset:
     """Reads FER2013 in whichever layout lies on the disk; prepared once and kept in the cache.
 
     Args:
-      config: `config.data` (configs/base.py documents the fields); its root, source, labels, map, skip_clips and synthetic_* are read.
+      config: `config.data` (fexpr/data/data_config.py documents the fields);
+        its root, source, labels, map, skip_clips and synthetic_* are read.
 
     Returns:
       images uint8 [N, 48, 48, 1], or [N, 48, 48, 2] with a saliency map as second channel;
@@ -44,8 +46,9 @@ def load(config: ConfigDict) -> Dataset:
     Raises:
       UserError: the release or FERPlus is not there, or is faulty: all problems of a file at once.
     """
-    if config.labels not in LABELS:
-        raise UserError(f"config.data.labels is {config.labels!r}", fix=f"set it to one of {', '.join(LABELS)}")
+    known = allowed(DataConfig, "labels")
+    if config.labels not in known:
+        raise UserError(f"config.data.labels is {config.labels!r}", fix=f"set it to one of {', '.join(known)}")
     is_synthetic = prepare.resolve_source(config) == "synthetic"
     if is_synthetic:
         folder = synthetic_release(config.synthetic_clips, config.synthetic_seed)

@@ -23,7 +23,7 @@ from fexpr.data.releases import workbook
 from fexpr.errors import UserError
 from fexpr.terminal import say
 
-VERSION = 1  # of everything that turns a release into flow maps: raise it when their pixels change
+VERSION = 2  # of everything that turns a release into flow maps: raise it when their pixels change
 MAPS = "flow"
 LAYOUTS = ("auto", "frames", "flow")
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp")

@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
+from fexpr.config import allowed
+from fexpr.data.data_config import DataConfig
 from fexpr.data.dataset import SYNTHETIC, Dataset
 from fexpr.data.preparation import prepare, regions
 from fexpr.data.preparation.prepare import resolve_source
@@ -27,7 +29,6 @@ DATABASES = {database.name: database for database in (SAMM, CASME2, smic.SMIC)}
 OFFICIAL = {"samm": (92, 26, 15), "casme2": (88, 32, 25), "smic": (70, 51, 43)}  # clips of each class
 LIST = "megc2019.csv"  # the challenge's own list of a release's clips; where it is missing, the workbook's emotions are mapped
 COLUMNS = ("dataset", "subject", "clip", "emotion", "flow")
-REGIONS = ("whole", "landmarks")
 
 # Emotions of the workbooks, in small letters. Clips of any other emotion ('other', 'others') do not take part, nor do CASME II's
 # few of fear and sadness.
@@ -42,7 +43,7 @@ def load(config: ConfigDict) -> Dataset:
     """Reads the composite; flow maps are made once for each release and kept in the cache.
 
     Args:
-      config: `config.data` (configs/base.py documents the fields); `subsets` and `regions` are this loader's own.
+      config: `config.data` (fexpr/data/data_config.py documents the fields); `subsets` and `regions` are this loader's own.
 
     Returns:
       One row a clip, release after release: images uint8 [N, S, S, 3] (u, v, optical strain; the whole face, or four regions of
@@ -53,8 +54,9 @@ def load(config: ConfigDict) -> Dataset:
     Raises:
       UserError: anything wrong with config, lists, workbooks or files; all problems of a kind of a release at once.
     """
-    if config.regions not in REGIONS:
-        raise UserError(f"config.data.regions is {config.regions!r}", fix=f"set it to one of {', '.join(REGIONS)}")
+    known = allowed(DataConfig, "regions")
+    if config.regions not in known:
+        raise UserError(f"config.data.regions is {config.regions!r}", fix=f"set it to one of {', '.join(known)}")
     if config.regions == "landmarks" and config.image_size % 4:
         raise UserError(f"config.data.image_size is {config.image_size}", fix="regions of landmarks need a size divisible by 4")
     is_synthetic = resolve_source(config) == "synthetic"

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
+from fexpr.config import allowed
+from fexpr.data.data_config import DataConfig
 from fexpr.data.dataset import SYNTHETIC, Dataset
 from fexpr.data.preparation import prepare
 from fexpr.data.preparation.prepare import BadInput
@@ -20,7 +22,6 @@ TABLE = "average_action_units.csv"
 INTENSITIES = tuple(f"AU{n:02d}_r" for n in (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45))
 PRESENCES = tuple(f"AU{n:02d}_c" for n in (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 28, 45))
 FEATURES = {"both": INTENSITIES + PRESENCES, "intensities": INTENSITIES, "presences": PRESENCES}
-PER_ACTOR = ("none", "center", "standardize")
 MOST = 5.0  # of an OpenFace intensity
 
 
@@ -59,8 +60,9 @@ def per_actor(features: np.ndarray, actors: np.ndarray, how: str) -> np.ndarray:
     Raises:
       UserError: unknown `how`.
     """
-    if how not in PER_ACTOR:
-        raise UserError(f"config.data.per_actor is {how!r}", fix=f"set it to one of {', '.join(PER_ACTOR)}")
+    known = allowed(DataConfig, "per_actor")
+    if how not in known:
+        raise UserError(f"config.data.per_actor is {how!r}", fix=f"set it to one of {', '.join(known)}")
     done = features.copy()
     for actor in np.unique(actors) if how != "none" else ():
         own = features[actors == actor]

@@ -21,7 +21,7 @@ def load(config: ConfigDict) -> Dataset:
     """Reads SAMM, or the synthetic release in its layout; flow maps are made once and kept in the cache.
 
     Args:
-      config: `config.data` (configs/base.py documents the fields).
+      config: `config.data` (fexpr/data/data_config.py documents the fields).
 
     Returns:
       One row a clip, sorted by clip; see `action_units.dataset`.

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 import numpy as np
 
+from fexpr.data.data_config import DUPLICATES
 from fexpr.data.dataset import Dataset
 from fexpr.data.splits.protocols import Fold
 from fexpr.errors import UserError
@@ -22,13 +23,8 @@ from fexpr.storage import run
 from fexpr.storage.cache import cache_dir
 from fexpr.terminal import progress
 
-KINDS = ("exact", "near", "mirrored")  # the closest first
-RULES = {
-    "keep": (),
-    "drop_exact": KINDS[:1],
-    "drop_near": KINDS,
-}  # what config.data.duplicates drops
-RELEASES = ("fer2013", "affectnet")  # whose rows are single faces, with an official split
+RULES = DUPLICATES
+KINDS = DUPLICATES["drop_near"]  # the closest first
 VERSION = 1  # of the search: raise it when it finds other copies
 MAX_BITS = 12  # of the 64 of two hashes, that may differ
 MIN_CORRELATION = 0.9  # of two images' grey levels, at the best shift

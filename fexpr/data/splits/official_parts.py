@@ -6,11 +6,11 @@ import numpy as np
 from ml_collections import ConfigDict
 from sklearn.model_selection import StratifiedShuffleSplit
 
+from fexpr.config import allowed
+from fexpr.data.splits.split_config import SplitConfig
 from fexpr.errors import UserError
 
 TRAINING, TESTS = "Training", ("PublicTest", "PrivateTest", "Validation")  # AffectNet has the last alone, which the field tests on
-VALIDATION = ("training", "PublicTest", "none")
-TEST = ("auto", *TESTS[:2], "both")
 
 
 def official_rows(config: ConfigDict, parts: np.ndarray | None, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -26,9 +26,9 @@ def official_rows(config: ConfigDict, parts: np.ndarray | None, classes: np.ndar
     Raises:
       UserError: the release has no such parts, or not those asked for; a part is to select and to test; a class of one image.
     """
-    for name, value, allowed in (("val", config.val, VALIDATION), ("test", config.test, TEST)):
-        if value not in allowed:
-            raise UserError(f"config.split.{name} is {value!r}", fix=f"set it to one of {', '.join(allowed)}")
+    for name, value in (("val", config.val), ("test", config.test)):
+        if value not in (known := allowed(SplitConfig, name)):
+            raise UserError(f"config.split.{name} is {value!r}", fix=f"set it to one of {', '.join(known)}")
     found = [] if parts is None else [part for part in (TRAINING, *TESTS) if (parts == part).any()]
     if TRAINING not in found or len(found) < 2:
         raise UserError("split.protocol=official needs a release that has training and test parts itself",

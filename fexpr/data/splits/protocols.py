@@ -17,6 +17,7 @@ from fexpr.data.dataset import Dataset
 from fexpr.data.releases.ravdess_names import published_folds
 from fexpr.data.splits.fold_file import read_folds
 from fexpr.data.splits.official_parts import official_rows
+from fexpr.data.splits.split_config import PROTOCOLS
 from fexpr.errors import UserError
 
 DRAWS = 200  # candidates for the validation groups of a fold
@@ -63,7 +64,7 @@ def make_folds(config: ConfigDict, dataset: Dataset) -> list[Fold]:
     """The folds of `config.protocol`, one of `PROTOCOLS`.
 
     Args:
-      config: `config.split`: protocol, test_fraction, val_fraction, folds, repeats, seed, file, val, test (configs/base.py).
+      config: `config.split`: protocol, test_fraction, val_fraction, folds, repeats, seed, file, val, test (split_config.py).
 
     Raises:
       UserError: unknown protocol; too few groups for it; a fold file that cannot be used.
@@ -272,7 +273,46 @@ def _datasets(dataset: Dataset) -> np.ndarray:
     return dataset.extras["dataset"]
 
 
-def _from_file(config: ConfigDict, dataset: Dataset) -> list[Fold]:
+# What split_config.PROTOCOLS names: (config.split, data set) -> folds.
+
+
+def draw_holdout(config: ConfigDict, dataset: Dataset) -> list[Fold]:
+    return [group_holdout(dataset.groups, config.test_fraction, config.val_fraction, config.seed)]
+
+
+def leave_each_group_out(config: ConfigDict, dataset: Dataset) -> list[Fold]:
+    return _with_validation(leave_one_group_out(dataset.groups), config, dataset)
+
+
+def deal_groups(config: ConfigDict, dataset: Dataset) -> list[Fold]:
+    tests = group_k_fold(dataset.groups, config.folds, config.seed)
+    return _with_validation(tests, config, dataset)
+
+
+def deal_stratified(config: ConfigDict, dataset: Dataset) -> list[Fold]:
+    tests = stratified_group_k_fold(dataset.labels, dataset.groups, config.folds, config.seed)
+    return _with_validation(tests, config, dataset)
+
+
+def draw_repeatedly(config: ConfigDict, dataset: Dataset) -> list[Fold]:
+    tests = repeated_holdout(dataset.groups, config.test_fraction, config.repeats, config.seed)
+    return _with_validation(tests, config, dataset)
+
+
+def leave_each_dataset_out(config: ConfigDict, dataset: Dataset) -> list[Fold]:
+    return _with_validation(leave_one_dataset_out(_datasets(dataset)), config, dataset)
+
+
+def take_published(config: ConfigDict, dataset: Dataset) -> list[Fold]:
+    return _with_validation(published_folds(dataset.groups), config, dataset)
+
+
+def take_official(config: ConfigDict, dataset: Dataset) -> list[Fold]:
+    rows = official_rows(config, dataset.split, _classes(dataset.labels))
+    return [Fold("official", *rows, dataset.groups, final=config.val == "none")]
+
+
+def read_file(config: ConfigDict, dataset: Dataset) -> list[Fold]:
     folds = []
     for i, (name, part) in enumerate(read_folds(config.file, dataset.ids, dataset.groups).items()):
         train, val, test = (np.flatnonzero(part == side) for side in ("train", "val", "test"))
@@ -280,21 +320,3 @@ def _from_file(config: ConfigDict, dataset: Dataset) -> list[Fold]:
             train, val = draw_validation(name, train, dataset.labels, dataset.groups, config.val_fraction, [config.seed, i])
         folds.append(Fold(name, train, val, test, dataset.groups))
     return folds
-
-
-def _official(config: ConfigDict, dataset: Dataset) -> list[Fold]:
-    rows = official_rows(config, dataset.split, _classes(dataset.labels))
-    return [Fold("official", *rows, dataset.groups, final=config.val == "none")]
-
-
-PROTOCOLS = {
-    "holdout": lambda c, d: [group_holdout(d.groups, c.test_fraction, c.val_fraction, c.seed)],
-    "loso": lambda c, d: _with_validation(leave_one_group_out(d.groups), c, d),
-    "group_k_fold": lambda c, d: _with_validation(group_k_fold(d.groups, c.folds, c.seed), c, d),
-    "stratified_group_k_fold": lambda c, d: _with_validation(stratified_group_k_fold(d.labels, d.groups, c.folds, c.seed), c, d),
-    "repeated_holdout": lambda c, d: _with_validation(repeated_holdout(d.groups, c.test_fraction, c.repeats, c.seed), c, d),
-    "leave_one_dataset_out": lambda c, d: _with_validation(leave_one_dataset_out(_datasets(d)), c, d),
-    "ravdess": lambda c, d: _with_validation(published_folds(d.groups), c, d),
-    "official": _official,
-    "file": _from_file,
-}

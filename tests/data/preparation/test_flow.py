@@ -61,7 +61,7 @@ def test_strain_of_a_linear_field_is_exact():
     x, y = grid()
     ux, uy, vx, vy = 0.3, -0.2, 0.6, -0.4
     field = np.stack([ux * x + uy * y + 3, vx * x + vy * y - 1], -1).astype(np.float64)
-    expected = np.sqrt(ux**2 + vy**2 + (uy + vx) ** 2 / 4)
+    expected = np.sqrt(ux**2 + vy**2 + (uy + vx) ** 2 / 2)
     np.testing.assert_allclose(flow.optical_strain(field), expected, rtol=1e-5)
 
 

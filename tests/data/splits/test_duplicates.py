@@ -211,7 +211,7 @@ def test_they_are_sought_unasked_only_where_that_is_cheap_and_means_something(fa
     ({"data.duplicates": "drop"}, "one of 'keep', 'drop_exact', 'drop_near'"),
     (
         {"data.duplicates": "drop_near", "data.name": "ravdess"},
-        "data.name, with data.duplicates='ravdess'",
+        "data.name='ravdess': expected 'fer2013' or 'affectnet' with data.duplicates",
     ),
     (
         {"data.duplicates": "drop_near", "data.name": "affectnet", "data.streamed": True},

@@ -1,0 +1,267 @@
+"""The schema of a config: sections are dataclasses, made into a ConfigDict, checked, described.
+
+A section is a frozen dataclass beside the code that reads it. Every field says its default, its
+meaning with its unit, and what it may hold; nothing of that is repeated elsewhere. Imports neither
+JAX nor NumPy, so that a mistake in a config is answered at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import fnmatch
+import functools
+import importlib
+import textwrap
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from fexpr.errors import UserError
+
+WIDTH = 100  # columns of the descriptions
+OF_TYPE = "a value of type"
+BOUNDS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
+    "ge": ("at least {}", lambda value, bound: value >= bound),
+    "gt": ("more than {}", lambda value, bound: value > bound),
+    "le": ("at most {}", lambda value, bound: value <= bound),
+    "lt": ("less than {}", lambda value, bound: value < bound),
+}
+
+
+class Problem(NamedTuple):
+    """A value that cannot be used. `field`: its path, as 'train.epochs'."""
+
+    field: str
+    value: Any
+    expected: str
+
+    def __str__(self) -> str:
+        return f"{self.field}={self.value!r}: expected {self.expected}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """What a registry names: 'package.module:attribute', imported when it is first needed.
+
+    `reads`: fields of the config that it reads beside those that all read; patterns of fnmatch.
+    """
+
+    path: str
+    reads: tuple[str, ...] = ()
+
+    def load(self) -> Any:
+        module, _, name = self.path.partition(":")
+        return getattr(importlib.import_module(module), name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.load()(*args, **kwargs)
+
+
+def field(default: Any, help: str, *, one_of: Mapping | Sequence | None = None, debug: Any = None,
+          form: tuple[str, Callable[[Any], Any]] | None = None,
+          read_if: tuple[str, Callable[[Any], bool]] | None = None, **bounds: float) -> Any:
+    """A field of a section.
+
+    Args:
+      help: its meaning, with its unit.
+      one_of: allowed values, or a registry whose keys are allowed; a Literal needs none.
+      debug: its value in the variant 'debug', if another.
+      form: what a value looks like in words, and a function that raises ValueError for any other.
+      read_if: a condition in words, and as a function of the section: where it does not hold, the
+        field is not read and must be at its default.
+      bounds: ge, gt, le, lt.
+    """
+    about = {"help": help, "one_of": one_of, "form": form, "bounds": bounds, "read_if": read_if,
+             "debug": default if debug is None else debug}
+    if isinstance(default, dict):
+        return dataclasses.field(default_factory=lambda: dict(default), metadata=about)
+    return dataclasses.field(default=default, metadata=about)
+
+
+def build(section: type, debug: bool = False) -> ConfigDict:
+    """The defaults (of the variant 'debug') as a typed ConfigDict; not locked."""
+    made = ConfigDict(type_safe=True)
+    for name, (kind, declared) in declarations(section).items():
+        if dataclasses.is_dataclass(kind):
+            made[name] = build(kind, debug)
+        elif kind is dict:
+            made[name] = ConfigDict(declared.default_factory())
+        else:
+            made[name] = declared.metadata["debug"] if debug else declared.default
+    return made
+
+
+def read(section: type, values: Mapping[str, Any]) -> Any:
+    """A section out of a ConfigDict or a stored config.json. Fields that its fexpr did not have yet
+    get their defaults, fields that this one has no longer are passed over; nothing is checked."""
+    found = {}
+    for name, (kind, _) in declarations(section).items():
+        if name in values:
+            value = values[name]
+            if dataclasses.is_dataclass(kind):
+                value = read(kind, value)
+            elif kind is dict:
+                value = value.to_dict() if isinstance(value, ConfigDict) else dict(value)
+            elif kind is float and type(value) is int:
+                value = float(value)
+            found[name] = tuple(value) if isinstance(value, list) else value
+        elif dataclasses.is_dataclass(kind):
+            found[name] = kind()
+    return section(**found)
+
+
+def upgrade(section: type, stored: Mapping[str, Any]) -> ConfigDict:
+    """The config of an older run with all fields that this fexpr has; rules of `read`."""
+    whole = dataclasses.asdict(read(section, stored))
+    return ConfigDict(whole)
+
+
+def check(section: type, config: ConfigDict) -> Any:
+    """The config as its dataclasses.
+
+    Raises:
+      UserError: with every problem at once: values of another type or out of range, sections and
+        combinations of them that cannot be used (their methods `problems`).
+    """
+    found = read(section, config)
+    problems = list(dict.fromkeys(find_problems(found)))
+    if problems:
+        raise UserError("the config cannot be used", list(map(str, problems)),
+                        "set them with --config.<field>=<value>; python launch.py --help=<section> "
+                        "describes every field of a section")
+    return found
+
+
+def find_problems(section: Any, prefix: str = "") -> Iterator[Problem]:
+    """Of each field by itself, then of the section, then of what holds it."""
+    faulty = False
+    for name, (kind, declared) in declarations(type(section)).items():
+        value, path = getattr(section, name), f"{prefix}{name}"
+        if dataclasses.is_dataclass(kind):
+            inner = list(find_problems(value, f"{path}."))
+        else:
+            expected = _mismatch(kind, declared.metadata, value)
+            inner = [Problem(path, value, expected)] if expected else []
+            needs = declared.metadata["read_if"]
+            if not inner and needs and value not in _untouched(declared) and not needs[1](section):
+                inner = [Problem(path, value, f"{declared.default!r}: it is read {needs[0]}")]
+        faulty |= any(p.expected.startswith(OF_TYPE) for p in inner)
+        yield from inner
+    if not faulty and hasattr(section, "problems"):
+        yield from (p._replace(field=f"{prefix}{p.field}") for p in section.problems())
+
+
+def find_unread(section: Any, patterns: Sequence[str], reader: str, prefix: str = "",
+                also: Mapping[str, tuple] = {}) -> Iterator[Problem]:
+    """Fields away from their defaults that match none of the patterns: `reader` ignores them.
+
+    `also`: by path, values that are accepted besides.
+    """
+    for name, (kind, declared) in declarations(type(section)).items():
+        value, path = getattr(section, name), f"{prefix}{name}"
+        if any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns) or kind is dict:
+            continue
+        if dataclasses.is_dataclass(kind):
+            yield from find_unread(value, patterns, reader, f"{path}.", also)
+        elif value not in (*_untouched(declared), *also.get(path, ())):
+            yield Problem(path, value, f"{declared.default!r}, as {reader} does not read it")
+
+
+def allowed(section: type, name: str) -> tuple:
+    """The values that a field may have; () where they are no list."""
+    kind, declared = declarations(section)[name]
+    return tuple(declared.metadata["one_of"] or typing.get_args(kind))
+
+
+def paths(section: type, prefix: str = "") -> list[str]:
+    """Every field, as 'train.epochs'; of a section of free content its fields by default."""
+    found = []
+    for name, (kind, declared) in declarations(section).items():
+        if dataclasses.is_dataclass(kind):
+            found += paths(kind, f"{prefix}{name}.")
+        elif kind is dict:
+            found += [f"{prefix}{name}.{key}" for key in declared.default_factory()]
+        else:
+            found.append(f"{prefix}{name}")
+    return found
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """The path among `known` that a misspelt or shortened one means; '' where none is near.
+
+    Its own section comes first; 'lr' is the initials of 'learning_rate'.
+    """
+    section, _, last = name.rpartition(".")
+
+    def score(path: str) -> float:
+        whole, _, leaf = path.rpartition(".")
+        likeness = difflib.SequenceMatcher(None, last, leaf).ratio()
+        if last == "".join(word[0] for word in leaf.split("_")) and "_" in leaf:
+            likeness = 0.95
+        return likeness + 0.04 * (whole == section)
+
+    best = max(known, key=score, default="")
+    return best if best and score(best) >= 0.7 else ""
+
+
+def describe(section: type, prefix: str = "") -> list[str]:
+    """Lines for each field: path and default, meaning, what it may hold, when it is read."""
+    lines = []
+    for name, (kind, declared) in declarations(section).items():
+        about = declared.metadata
+        if dataclasses.is_dataclass(kind):
+            lines += ["", *textwrap.wrap(f"{prefix}{name}: {kind.__doc__.partition(chr(10))[0]}",
+                                         WIDTH), *describe(kind, f"{prefix}{name}.")]
+            continue
+        default = declared.default_factory() if kind is dict else declared.default
+        items = default.items() if kind is dict else [("", default)]
+        for key, value in items:
+            path = f"{prefix}{name}.{key}".rstrip(".")
+            text = "; ".join(filter(None, (about["help"], _expected(kind, about),
+                                           about["read_if"] and f"read {about['read_if'][0]}")))
+            head = f"  --config.{path}={value}".ljust(44)
+            lines += textwrap.wrap(f"{head}  {text}", WIDTH, subsequent_indent=" " * 46,
+                                   break_long_words=False, drop_whitespace=True)
+    return lines
+
+
+@functools.cache
+def declarations(section: type) -> dict[str, tuple[Any, dataclasses.Field]]:
+    """Type and declaration of each field."""
+    hints = typing.get_type_hints(section)
+    return {f.name: (hints[f.name], f) for f in dataclasses.fields(section)}
+
+
+def _untouched(declared: dataclasses.Field) -> tuple:
+    return declared.default, declared.metadata["debug"]
+
+
+def _plain_type(kind: Any) -> type | tuple[type, ...]:
+    plain = str if typing.get_origin(kind) is typing.Literal else typing.get_origin(kind) or kind
+    return (int, float) if plain is float else plain
+
+
+def _mismatch(kind: Any, about: Mapping, value: Any) -> str:
+    """What was expected instead of the value; '' where it can be used."""
+    plain = _plain_type(kind)
+    if not isinstance(value, plain) or (isinstance(value, bool) and kind is not bool):
+        return f"{OF_TYPE} {getattr(plain, '__name__', 'float')}"
+    values = tuple(about["one_of"] or typing.get_args(kind))
+    right = plain is tuple or not values or value in values
+    right &= all(BOUNDS[name][1](value, bound) for name, bound in about["bounds"].items())
+    if right and about["form"]:
+        try:
+            about["form"][1](value)
+        except ValueError:
+            right = False
+    return "" if right else _expected(kind, about)
+
+
+def _expected(kind: Any, about: Mapping) -> str:
+    if values := tuple(about["one_of"] or typing.get_args(kind)):
+        return "one of " + ", ".join(map(repr, values))
+    bounds = [BOUNDS[name][0].format(f"{bound:g}") for name, bound in about["bounds"].items()]
+    return " and ".join(bounds) or (about["form"][0] if about["form"] else "")

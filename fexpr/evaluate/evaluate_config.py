@@ -1,0 +1,27 @@
+"""The fields of `config.evaluate`."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from fexpr.config import field
+
+CLIP_RULES = {  # from a clip's frames to the clip (clip_rules.py)
+    "sum": "mean posterior",
+    "vote": "mode of the frames' decisions",
+    "weighted_vote": "half the share of votes, half their share of confidence",
+    "centred": "summed posteriors, less each class's mean",
+    "zscored": "summed posteriors, less the mean, over the deviation",
+    "product": "product of the posteriors",
+    "calibrated": "mean posterior after temperature scaling of the frames",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateConfig:
+    """from predictions to numbers."""
+
+    resamples: int = field(1000, "of the bootstrap over subjects", ge=10, debug=50)
+    clips: str = field("sum", "what frames' posteriors make of a clip", one_of=CLIP_RULES)
+    min_train_positives: int = field(5, "action units with fewer are reported, and left out of the "
+                                        "headline macro", ge=1, debug=1)

@@ -1,0 +1,84 @@
+"""What `launch.py` does besides one run in this process: sweeps, dry runs, other processes."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from fexpr.data.preparation.prepare import resolve_source
+from fexpr.errors import UserError
+from fexpr.runs import sweep
+from fexpr.runs.launchers import slurm
+from fexpr.runs.spec import LABORATORIES, OF_TRIALS
+from fexpr.train import devices, distributed
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """The flags of launch.py that say where and how programs run."""
+
+    engine: str = "local"
+    address: str | None = None
+    ray: str = ""
+    slurm: str = ""
+    program: int | None = None
+    chunk: str = ""
+    hosts: str = ""
+    dry_run: bool = False
+
+
+def prepare(config: ConfigDict, swept: bool) -> None:
+    """Readies the process, and puts the source of the data that is found into the config.
+
+    Raises:
+      UserError: the release that the config wants is missing.
+    """
+    devices.keep_compiled()
+    if config.experiment not in LABORATORIES:
+        config.data.source = resolve_source(config.data)
+    if config.experiment != "fit" or swept:
+        devices.use_every_core()
+
+
+def run_elsewhere(config: ConfigDict, place: str | Path, sweeps: Sequence[str], options: Options,
+                  experiment: Callable) -> bool:
+    """Runs, shows or submits what is more than one run in this process. Whether it was that.
+
+    Joins the other processes of `options.hosts` in any case.
+
+    Raises:
+      UserError: options that do not fit the experiment; whatever the runs raise.
+    """
+    if options.engine == "slurm":
+        count = len(sweep.programs(config, Path(place), sweeps)[1]) if sweeps else 0
+        slurm.submit(sys.argv[1:], place, count, options.slurm, options.dry_run)
+        return True
+    if options.chunk and options.program is None:
+        raise UserError(f"--chunk={options.chunk}: of which program?", fix="give --program=0 too, or another number")
+    of_ray = options.engine == "ray"
+    if (of_ray or options.hosts) and config.experiment not in OF_TRIALS:
+        flag = "--engine=ray" if of_ray else "--hosts"
+        raise UserError(f"{flag}: experiment={config.experiment!r} is of one process",
+                        fix=f"it is for {' and '.join(OF_TRIALS)}")
+    if options.hosts:
+        distributed.join(options.hosts)
+    if options.dry_run:
+        with distributed.exit_if_peer_lost():
+            sweep.sweep(config, Path(place), sweeps, True, options.program)
+        return True
+    if not of_ray and not sweeps and options.program is None:
+        return False
+    with distributed.exit_if_peer_lost(), distributed.run_directory(place) as workdir:
+        if of_ray:
+            from fexpr.runs.launchers.ray_cluster import run_all  # Ray is an extra
+
+            run_all(config, workdir, sweeps, options.address, options.ray, experiment)
+        elif options.program is not None:
+            sweep.train_program(config, workdir, sweeps, options.program, options.chunk)
+        else:
+            sweep.sweep(config, workdir, sweeps)
+    return True
