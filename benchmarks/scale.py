@@ -1,20 +1,17 @@
-"""What the model of cost predicts, against what is measured: 1, 2 and 4 devices that a CPU pretends to have, 1, 2 and 4 local processes.
+"""Seconds of an epoch on 1, 2 and 4 devices that a CPU pretends to have, in 1, 2 and 4 local processes; and what `--dry_run` says of them.
 
-    python benchmarks/scale.py                     # all three kinds of work; writes scale.json, prints tables as docs/scale.md has them
+    python benchmarks/scale.py                     # all three kinds of work; writes scale.json, prints a table
     python benchmarks/scale.py --work=trials --network=htnet --folds=52 --repeats=5
-    python benchmarks/scale.py --gpus              # predictions for the three real workloads on 10, 100, 1000 GPUs, from assumed constants
 
 `trials` is a leave-one-subject-out of a small network, whose trials are spread; `batch` one CNN whose batch is spread; `streamed` the same
-with images from the disk. Each row is a job of its own. It times a few steps as `--dry_run` does, predicts, and then trains epochs as a run
-does: the first is left out, the median of the others is what was measured. `itself` is predicted from the job's own constants, `from one`
-from those of the job with one device: how well the model scales. The images are those of the MEGC2019 releases under $FEXPR_DATA_DIR where
-there are any, else random ones.
+with images from the disk. Each row is a job of its own. It times a few steps as `--dry_run` does, and
+then trains epochs as a run does: the first is left out, the median of the others is what was measured.
+The images are those of the MEGC2019 releases under $FEXPR_DATA_DIR where there are any, else random ones.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import datetime
 import json
 import os
@@ -30,7 +27,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-FEW = ((1, 1), (2, 1), (1, 2))  # devices of a process, processes; the first is what the others are predicted from
+FEW = ((1, 1), (2, 1), (1, 2))  # devices of a process, processes
 JOBS = {"trials": ((1, 1), (2, 1), (4, 1), (1, 2), (1, 4)), "batch": FEW, "streamed": FEW}
 EPOCHS = 1000  # that the recipe plans; few of them are run
 
@@ -69,33 +66,30 @@ def make_engine(arguments: argparse.Namespace):
 
 
 def work(arguments: argparse.Namespace) -> None:
-    """One process of a job: constants, prediction and epochs as one line of JSON."""
-    from fexpr.runs import cost_model, forecast, step_timing
+    """One process of a job: forecast and epochs as one line of JSON."""
+    from fexpr.runs import forecast
     from fexpr.train import devices, distributed, resources
 
     devices.keep_compiled()
     if arguments.hosts:
         distributed.join(arguments.hosts)
     engine = make_engine(arguments)
-    task, constants = forecast.work_of(engine, EPOCHS, 1e9), step_timing.measured(engine)
+    predicted = forecast.measure(engine, EPOCHS)
     engine.load(0)
-    state, seconds, waited = engine.init(), [], []
+    state, seconds, input_wait = engine.init(), [], []
     for _ in range(arguments.repeats + 1):
         began = time.monotonic()
         state, scalars = engine.epoch(state)
         engine.to_host((scalars, state.failed_step))
         distributed.all_gather_scalars([0.0, 0.0, 0.0])
         seconds.append(time.monotonic() - began)
-        waited.append(engine.input_wait_seconds)
-    predicted = cost_model.predict(task, constants, forecast.here())
-    print(json.dumps({
-        "work": dataclasses.asdict(task), "constants": constants._asdict(), "machine": dataclasses.asdict(forecast.here()),
-        "seconds": seconds, "waited": waited, "predicted": predicted.epoch, "moved": predicted.moved, "peaks": resources.peaks(),
-    }), flush=True)
+        input_wait.append(engine.input_wait_seconds)
+    print(json.dumps({"seconds": seconds, "input_wait": input_wait, "forecast": predicted._asdict(), "peaks": resources.peaks()}),
+          flush=True)
 
 
 def run_job(arguments: argparse.Namespace, kind: str, devices: int, processes: int, folder: str) -> dict:
-    """What process 0 of the job has to say."""
+    """What process 0 of the job prints."""
     with socket.socket() as s:
         s.bind(("localhost", 0))
         port = s.getsockname()[1]
@@ -110,75 +104,28 @@ def run_job(arguments: argparse.Namespace, kind: str, devices: int, processes: i
     said = [process.communicate()[0] for process in started]
     if any(process.returncode for process in started):
         sys.exit(f"{kind} on {devices} devices in {processes} processes ended with {[p.returncode for p in started]}")
-    return json.loads(next(line for line in said[0].splitlines() if line.startswith('{"work"')))
+    return json.loads(next(line for line in said[0].splitlines() if line.startswith('{"seconds"')))
 
 
 def check(arguments: argparse.Namespace) -> None:
-    from fexpr.runs.cost_model import Machine, Work, predict
-    from fexpr.runs.step_timing import Measured
-
     kinds, rows = JOBS if arguments.work == "all" else (arguments.work,), []
     about = f"{datetime.date.today()}, {platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start"
     with tempfile.TemporaryDirectory() as folder:
         for kind in kinds:
-            one = None
             for devices, processes in JOBS[kind]:
                 job = run_job(arguments, kind, devices, processes, folder)
-                one = one or job
-                job["from_one"] = predict(Work(**one["work"]), Measured(**one["constants"]), Machine(**job["machine"])).epoch
-                job |= {"kind": kind, "devices": devices, "processes": processes, "measured": statistics.median(job["seconds"][1:])}
-                rows.append(job)
-                print(f"{kind}, {devices} devices, {processes} processes: {job['measured']:.3f} s", file=sys.stderr, flush=True)
+                job |= {"kind": kind, "devices": devices, "processes": processes}
+                rows.append(job | {"measured": statistics.median(job["seconds"][1:])})
+                print(f"{kind}, {devices} devices, {processes} processes: {rows[-1]['measured']:.3f} s", file=sys.stderr, flush=True)
     Path(arguments.out).write_text(json.dumps({"about": about, "command": sys.argv, "jobs": rows}, indent=1))
-    print(f"{about}; median of {arguments.repeats} epochs (range); constants and every epoch in {arguments.out}\n")
-    print("| work | processes x devices | measured, s an epoch | itself | ratio | from one | ratio | all-reduce | images read |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    print(f"{about}; median of {arguments.repeats} epochs (range); every epoch in {arguments.out}\n")
+    print("| work | processes x devices | measured, s an epoch | predicted | ratio |")
+    print("| --- | --- | --- | --- | --- |")
     for job in rows:
-        epochs, middle = job["seconds"][1:], job["measured"]
-        predicted = [f"{job[name]:.3f} | {job[name] / middle:.2f}" for name in ("predicted", "from_one")]
-        moved = [f"{job['moved'][name] / 2**20:.2f} MiB" if job["moved"][name] else "–" for name in ("all-reduce", "images")]
-        print("| " + " | ".join([job["kind"], f"{job['processes']} x {job['devices']}",
-                                 f"{middle:.3f} ({min(epochs):.3f}–{max(epochs):.3f})", *predicted, *moved]) + " |")
-    print("\nbytes are those of an epoch and host, a host being a process; ratio = predicted / measured")
-
-
-def gpus() -> None:
-    """The three real workloads by assumed constants: nothing of this was measured on a GPU."""
-    from fexpr.evaluate.report.run_report import duration
-    from fexpr.runs.cost_model import Machine, Work, table
-    from fexpr.runs.step_timing import Measured
-
-    gib, rest = 2**30, {"devices": 1, "evaluation": 0.0, "compile": 60.0, "dispatch": 2e-3, "fetch": 5e9}
-    # parameters and GFLOP a row are those of the networks here; assumed: 1 TFLOP/s for small ones in float32, 50 for the VGG in bfloat16,
-    # 2 to 3 ms of small kernels a step, 60 s of compiling, and that a host reads 500 MB of images a second
-    cases = {
-        "MEGC2019 leave-one-subject-out, notebook-size HTNet, 340 trials, 30 epochs": (
-            Work(trials=340, epochs=30, steps=11, parts=1, batch=32, spread=False, streamed=0, part=0, reduced=0, state=4 * 4 * 579_595,
-                 resident=10**6, needed=30 * gib, fit=800, interval=20.0),
-            Measured(load=340, fixed=3e-3, per_unit=32 * 0.0265e9 / 1e12, **rest | {"evaluation": 2.0})),
-        "FER2013, vgg_fer, one trial, 200 epochs, batch 128": (
-            Work(trials=1, epochs=200, steps=202, parts=1, batch=128, spread=True, streamed=0, part=0, reduced=4 * (7_051_463 + 2 * 3_840),
-                 state=4 * 4 * 7_051_463, resident=83 * 10**6, needed=4 * gib, fit=1, interval=20.0),
-            Measured(load=128, fixed=2e-3, per_unit=2.14e9 / 50e12, **rest | {"evaluation": 200.0})),
-        "the same, batch 4,096": (
-            Work(trials=1, epochs=200, steps=7, parts=1, batch=4096, spread=True, streamed=0, part=0, reduced=4 * (7_051_463 + 2 * 3_840),
-                 state=4 * 4 * 7_051_463, resident=83 * 10**6, needed=60 * gib, fit=1, interval=20.0),
-            Measured(load=4096, fixed=2e-3, per_unit=2.14e9 / 50e12, **rest | {"evaluation": 7.0})),
-        "AffectNet from the disk, Deep-Emotion with saliency, 100 epochs, batch 1,024": (
-            Work(trials=1, epochs=100, steps=250, parts=36, batch=1024, spread=True, streamed=(256_000 + 31_890) * 4608, part=32 * 2**20,
-                 reduced=4 * 66_877, state=4 * 4 * 66_877, resident=2 * 10**6, needed=2 * gib, fit=1, interval=20.0),
-            Measured(load=1024, fixed=3e-3, per_unit=0.0163e9 / 1e12, read=500e6, **rest | {"evaluation": 10.0})),
-    }
-    for name, (task, constants) in cases.items():
-        print(f"\n{name}\n")
-        print("| GPUs | time | efficiency | used | most of the time goes to | then to | all-reduce, a host and epoch |")
-        print("| --- | --- | --- | --- | --- | --- | --- |")
-        machines = [Machine(n, 8) for n in (1, 8, 10, 100, 1000)]
-        for machine, cost, share in table(task, constants, machines):
-            second = sorted(cost.seconds, key=cost.seconds.get)[-2]
-            print(f"| {machine.devices:,} | {duration(cost.total)} | {share:.1%} | {cost.used:,} | {cost.limit} "
-                  f"({cost.seconds[cost.limit] / cost.total:.0%}) | {second} ({cost.seconds[second] / cost.total:.0%}) | "
-                  f"{cost.moved['all-reduce'] / gib:.1f} GiB |")
+        epochs, middle, predicted = job["seconds"][1:], job["measured"], job["forecast"]["epoch"]
+        print(f"| {job['kind']} | {job['processes']} x {job['devices']} | {middle:.3f} ({min(epochs):.3f}–{max(epochs):.3f}) "
+              f"| {predicted:.3f} | {predicted / middle:.2f} |")
+    print("\nratio = predicted / measured")
 
 
 if __name__ == "__main__":
@@ -189,12 +136,8 @@ if __name__ == "__main__":
     parser.add_argument("--rows", type=int, default=2560, help="images that the CNN trains on")
     parser.add_argument("--repeats", type=int, default=5, help="epochs that are measured")
     parser.add_argument("--out", default="scale.json")
-    parser.add_argument("--gpus", action="store_true", help="predictions alone, from assumed constants")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--hosts", default="", help=argparse.SUPPRESS)
     parser.add_argument("--folder", default="", help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.worker:
-        work(given)
-    else:
-        gpus() if given.gpus else check(given)
+    work(given) if given.worker else check(given)

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from rich.table import Table
 
 from configs import base
 from experiments import frame_filters
@@ -24,7 +23,7 @@ from fexpr.data.dataset import Dataset
 from fexpr.data.releases import au_gaussians
 from fexpr.evaluate import metrics
 from fexpr.evaluate.bootstrap import bootstrap, interval
-from fexpr.evaluate.report.headline import in_words, print_table
+from fexpr.evaluate.report.headline import in_words, make_table, print_table
 from fexpr.terminal import say
 
 
@@ -76,9 +75,7 @@ def profiles(args: argparse.Namespace) -> None:
     dataset = data_sets.load(config)
     found = compare(dataset, frame_filters.Gaussians(*au_gaussians.read(args.gaussians)), args.resamples)
     say(f"data       {dataset.source}: {len(dataset):,} clips of {len(np.unique(dataset.groups))} actors; Gaussians of {args.gaussians}\n")
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("emotion", "clips", "correlation of means", "trace here", "trace there", "recall"):
-        table.add_column(name, justify="left" if name == "emotion" else "right")
+    table = make_table("emotion", "clips", "correlation of means", "trace here", "trace there", "recall")
     for row in found["emotions"]:
         table.add_row(row["emotion"], str(row["clips"]), f"{row['correlation']:.2f}", f"{row['trace']:.1f}", f"{row['their_trace']:.1f}",
                       f"{row['recall']:.3f}")

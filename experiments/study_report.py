@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 from ml_collections import ConfigDict
-from rich.table import Table
 
 from experiments import filtering
 from fexpr.data.dataset import SYNTHETIC, Dataset
@@ -15,8 +14,8 @@ from fexpr.data.splits.protocols import Fold
 from fexpr.data.synthetic.ravdess_clips import EXPRESSIVE
 from fexpr.evaluate import clip_rules
 from fexpr.evaluate.report import frame_plots
-from fexpr.evaluate.report.headline import in_words, print_table
-from fexpr.evaluate.report.page import image, render
+from fexpr.evaluate.report.headline import in_words, make_table, print_table
+from fexpr.evaluate.report.page import image, write_html
 from fexpr.recognizer import Recognizer
 from fexpr.storage import run
 from fexpr.terminal import console, say
@@ -119,10 +118,10 @@ def write_study(config: ConfigDict, workdir: Path, dataset: Dataset, folds: Sequ
         units, emotion = dataset.extras["action_units"], dataset.labels
         frame_plots.units_by_class(path("action_units", "Action units of all frames by emotion: medians and quartiles (OpenFace, 0 to 5)."),
                                    units, emotion, dataset.class_names, synthetic)
-    page = workdir / "study.html"
-    run.write_text(page, render(
-        "study.html.j2", title=title, subtitle=f"study {workdir.resolve().name}", synthetic=synthetic, study=content,
-        shown=clip_rules.SHOWN, figures=[(image(file), caption) for file, caption in drawn]))
+    page = write_html(
+        workdir / "study.html", "study.html.j2",
+        title=title, subtitle=f"study {workdir.resolve().name}", synthetic=synthetic, study=content,
+        shown=clip_rules.SHOWN, figures=[(image(file), caption) for file, caption in drawn])
     _print(content)
     return page
 
@@ -160,7 +159,7 @@ def _looks(path, folder: Path, dataset: Dataset, folds: Sequence[Fold], syntheti
 
 
 def _print(study: dict) -> None:
-    stages = _table("stage", "frames kept", "clips right", "UAR", "macro F1", "test filtered", "seconds")
+    stages = make_table("stage", "frames kept", "clips right", "UAR", "macro F1", "test filtered", "seconds")
     for row in study["stages"]:
         of = row["rules"][row["rule"]]
         filtered = in_words({**row["filtered_test"][row["rule"]]["accuracy"], "low": None}) if "filtered_test" in row else ""
@@ -168,7 +167,7 @@ def _print(study: dict) -> None:
         stages.add_row(row["name"], _percent(row["kept"]), *cells, f"{row['seconds'] or 0:.0f}")
     known = "precision" in study["filters"][0]["train"]
     measures = ("precision", "recall") if known else ()
-    filters = _table("filter", "training frames kept", *measures, "test frames, no labels: kept", *measures)
+    filters = make_table("filter", "training frames kept", *measures, "test frames, no labels: kept", *measures)
     for row in study["filters"]:
         filters.add_row(row["name"], *(cell for side in ("train", "test") for cell in (
             _percent(row[side]["kept"]), *(in_words({"value": row[side][name], "low": None}) for name in measures))))
@@ -179,14 +178,6 @@ def _print(study: dict) -> None:
         say("precision, recall: of frames of emotional clips, for those that show their emotion from half of its apex on")
     if study["source"] == SYNTHETIC:
         say("SYNTHETIC DATA: these numbers say nothing about people", style="bold white on red")
-
-
-def _table(first: str, *others: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column(first)
-    for name in others:
-        table.add_column(name, justify="right")
-    return table
 
 
 def _percent(share: float) -> str:

@@ -8,18 +8,15 @@ python -m fexpr.weights export RUN FILE --layout=pytorch
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-import fexpr
 from fexpr import terminal
 from fexpr.errors import UserError
 from fexpr.models.weights import files, layouts
-from fexpr.storage import run
 from fexpr.storage.addresses import path_or_url
 from fexpr.terminal import say
 
@@ -49,21 +46,11 @@ def export(run_dir: Path | str, path: Path, layout: str, trial: int) -> None:
       UserError: not a finished run, no such trial; a model without that layout; the file cannot be written.
     """
     from fexpr.recognizer import Recognizer
+    from fexpr.recognizer.export import write_weights
 
     if path.suffix != ".safetensors":
         raise UserError(f"{path}: exports are safetensors", fix=f"call it {path.with_suffix('.safetensors')}")
-    restored = Recognizer.restore(run_dir, trial=trial)
-    network, config = restored.network, restored.content
-    if layout == "pytorch":
-        arrays = layouts.to_torch(network.model, network.variables)
-    else:
-        tree = {**network.variables, "input": {"mean": network.mean, "std": network.std}}
-        arrays = {"/".join(name): np.asarray(array) for name, array in flatten_dict(tree).items()}
-    about = {"fexpr": fexpr.__version__, "model": config["config"]["model"], "classes": restored.class_names, "image": restored.shape,
-             "data": config["data"]["source"], "selection": restored.selection, "trial": trial, "layout": layout}
-    metadata = {name: value if isinstance(value, str) else json.dumps(value) for name, value in about.items()}
-    with run.atomic_path(path) as partial:
-        files.write_safetensors(partial, arrays, metadata)
+    arrays = write_weights(Recognizer.restore(run_dir, trial=trial), path, layout)
     say(f"{path}: {len(arrays)} arrays, {sum(a.size for a in arrays.values()):,} numbers")
 
 

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from rich.table import Table
 
 from fexpr import terminal
-from fexpr.evaluate.report.headline import print_table
-from fexpr.evaluate.report.page import image, render
+from fexpr.evaluate.report.headline import make_table, print_table
+from fexpr.evaluate.report.page import image, write_html
 from fexpr.storage import mirror, run
 
 
@@ -35,13 +34,12 @@ def finish(workdir: Path, title: str, metrics: dict, headings: Sequence[str], ro
     """
     run.write_json(workdir / run.METRICS, metrics)
     pictures = [(image(workdir / run.FIGURES / name), caption) for name, caption in figures]
-    run.write_text(workdir / run.REPORT, render(
-        "lab.html.j2", synthetic=False, title=title, subtitle=metrics["source"], verdict=verdict, headings=headings, rows=rows,
+    write_html(
+        workdir / run.REPORT, "lab.html.j2",
+        synthetic=False, title=title, subtitle=metrics["source"], verdict=verdict, headings=headings, rows=rows,
         pictures=pictures, command=run.read_json(workdir / run.CONFIG)["command"],
-    ))
-    table = Table(box=None, pad_edge=False, header_style="")
-    for i, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if i else "left", no_wrap=True)
+    )
+    table = make_table(*headings)
     for row in rows:
         table.add_row(*row)
     terminal.say()

@@ -7,7 +7,6 @@ clips, a temperature) is taken from the validation rows of the same trial, never
 from __future__ import annotations
 
 import numpy as np
-from rich.table import Table
 
 from fexpr.errors import UserError
 from fexpr.evaluate import calibration
@@ -15,7 +14,7 @@ from fexpr.evaluate.evaluate_config import CLIP_RULES
 from fexpr.evaluate.measure import measure
 from fexpr.evaluate.predictions import checked
 from fexpr.evaluate.recalibration import fit_temperature, fit_trial
-from fexpr.evaluate.report.headline import in_words, print_table
+from fexpr.evaluate.report.headline import in_words, make_table, print_table
 from fexpr.evaluate.scored_rows import model_rows
 from fexpr.terminal import console, say
 
@@ -131,9 +130,7 @@ def of_frames(predictions: dict[str, np.ndarray], selection: str, resamples: int
 
 def print_rules(clips: dict) -> None:
     """On the terminal: the table of rules, and how often a frame alone is right."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("a clip by its frames'", *SHOWN.values()):
-        table.add_column(name, justify="left" if name.startswith("a clip") else "right")
+    table = make_table("a clip by its frames'", *SHOWN.values())
     for rule, of in clips["rules"].items():
         cells = [in_words(of[name] if name == "accuracy" else {**of[name], "low": None}) for name in SHOWN]
         table.add_row(f"{rule}: {RULES[rule]}{' *' if rule == clips['rule'] else ''}", *cells)

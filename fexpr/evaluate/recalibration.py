@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
+from scipy.optimize import minimize  # comes with scikit-learn
 from sklearn.isotonic import IsotonicRegression
 
 from fexpr.evaluate import calibration
@@ -168,26 +169,20 @@ def _one_hot(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
 
 
 def _most_likely(start: np.ndarray, logits_of: Callable, slopes: Callable, y: np.ndarray) -> np.ndarray:
-    """Newton's method with halved steps on the negative log likelihood, which is convex in the parameters of both scalings.
+    """The parameters of least negative log likelihood, which is convex in those of both scalings.
 
     Args:
       start: [J], the identity map, where PRIOR is centred too. logits_of: parameters -> logits [R, K].
       slopes: parameters, probabilities -> gradient [J], Hessian [J, J]. y: bool [R, K].
     """
     def loss(theta: np.ndarray) -> tuple[float, np.ndarray]:
-        log_p = log_probabilities(logits_of(theta), False)
-        return -log_p[y].sum() + PRIOR / 2 * ((theta - start) ** 2).sum(), np.exp(log_p)
+        log_p, moved = log_probabilities(logits_of(theta), False), theta - start
+        return -log_p[y].sum() + PRIOR / 2 * (moved**2).sum(), slopes(theta, np.exp(log_p))[0] + PRIOR * moved
 
-    theta, (value, p) = start, loss(start)
-    for _ in range(200):
-        gradient, hessian = slopes(theta, p)
-        gradient = gradient + PRIOR * (theta - start)
-        step = np.linalg.solve(hessian + PRIOR * np.eye(len(theta)), gradient)
-        if gradient @ step < 1e-12 * len(y):
-            break
-        while (new := loss(theta - step))[0] > value and np.abs(step).max() > 1e-12:
-            step = step / 2
-        theta, (value, p) = theta - step, new
+    def hessian(theta: np.ndarray) -> np.ndarray:
+        return slopes(theta, np.exp(log_probabilities(logits_of(theta), False)))[1] + PRIOR * np.eye(len(theta))
+
+    theta = minimize(loss, start, jac=True, hess=hessian, method="trust-exact", options={"gtol": 1e-9 * len(y)}).x
 
     def judged(theta: np.ndarray) -> float:
         return calibration.nll_per_row(y, logits_of(theta), False).sum() + PRIOR / 2 * ((theta - start) ** 2).sum()

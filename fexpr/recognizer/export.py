@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import importlib.util
+import json
 import logging
 import os
 import warnings
@@ -32,6 +33,7 @@ import fexpr
 from fexpr import terminal
 from fexpr.errors import UserError
 from fexpr.evaluate.report.model_card import model_card
+from fexpr.models.weights import layouts
 from fexpr.models.weights.files import write_safetensors
 from fexpr.recognizer import Network, Recognizer
 from fexpr.storage import run
@@ -134,7 +136,7 @@ def export(recognizer: Recognizer, folder: Path, onnx: bool) -> list[tuple[str, 
                 f"[N, {len(recognizer.class_names)}]")
         files = [(PROGRAM, f"a program for JAX ({', '.join(PLATFORMS)}), weights in it: {kind}"),
                  (WEIGHTS, "weights and what images are normalised by, under fexpr's names")]
-        write_safetensors(partial / WEIGHTS, _arrays(recognizer), {"fexpr": fexpr.__version__})
+        write_weights(recognizer, partial / WEIGHTS)
         if onnx:
             _verified(ONNX, write_onnx(recognizer, partial / ONNX))
             files.append((ONNX, f"the same for ONNX, in float32: {kind.replace('uint8', 'float32 in 0..255')}"))
@@ -180,13 +182,24 @@ def usage(onnx: bool) -> str:
     return "\n".join([*lines, "```"])
 
 
-def _arrays(recognizer: Recognizer) -> dict[str, np.ndarray]:
-    """Of a single network its own names; of an ensemble 'trial_3/params/…'."""
-    arrays = {}
+def write_weights(recognizer: Recognizer, path: Path, layout: str = "fexpr") -> dict[str, np.ndarray]:
+    """Writes the weights as safetensors, and returns them: of a single network under its own names, or under those of its PyTorch
+    release (layout 'pytorch'); of an ensemble as 'trial_3/params/…'.
+
+    Raises:
+      UserError: a model without that layout; an ensemble under PyTorch's names; the file cannot be written.
+    """
+    arrays, config = {}, recognizer.content
     for trial, network in zip(recognizer.members, recognizer.networks, strict=True):
         prefix = f"trial_{trial}/" if len(recognizer.networks) > 1 else ""
         tree = {**network.variables, "input": {"mean": network.mean, "std": network.std}}
         arrays |= {prefix + name: np.asarray(array) for name, array in flatten_dict(tree, sep="/").items()}
+    if layout == "pytorch":
+        arrays = layouts.to_torch(recognizer.network.model, recognizer.network.variables)
+    about = {"fexpr": fexpr.__version__, "model": config["config"]["model"], "classes": recognizer.class_names, "image": recognizer.shape,
+             "data": config["data"]["source"], "selection": recognizer.selection, "trials": recognizer.members, "layout": layout}
+    with run.atomic_path(path) as partial:
+        write_safetensors(partial, arrays, {name: value if isinstance(value, str) else json.dumps(value) for name, value in about.items()})
     return arrays
 
 

@@ -28,36 +28,32 @@ class Loop:
     Args:
       engine: compiled. stop: whether to save and stop, as SIGTERM asks for.
       initial_variables: variables by trial that training begins with, in the place of the engine's own.
-      watch: called with chunk, epochs done, and a note, after every epoch.
     """
 
     def __init__(self, specs: Sequence[RunSpec], engine: Engine, folder: Path,
-                 stop: Callable[[], bool] = lambda: False, initial_variables: Any = None,
-                 watch: Callable[[int, float, str], None] | None = None):
+                 stop: Callable[[], bool] = lambda: False, initial_variables: Any = None):
         self.specs, self.engine, self.config = specs, engine, specs[0].config
-        self.terminated, self.initial_variables, self.watch = stop, initial_variables, watch or (lambda *_: None)
+        self.terminated, self.initial_variables = stop, initial_variables
         self.epochs, self.folder = self.config.train.epochs, folder
 
-    def run(self) -> State:
-        """The final state of all trials, on the host, without what only training needs."""
-        return self._run(None)
+    def run(self, share: tuple[int, int] | None = None) -> State | None:
+        """The final state of all trials, on the host, without what only training needs.
 
-    def run_chunk(self, chunk: int) -> None:
-        """Trains one chunk alone to its end, which stays on disk: the others are somebody else's, and `run` finds them all trained."""
-        self._run(chunk)
-
-    def _run(self, only: int | None) -> State | None:
+        Args:
+          share: (i, n), of every n chunks train the one after i others; their ends stay on disk for `gather`, and None is returned.
+        """
+        index, count = share or (None, 1)
         with contextlib.ExitStack() as stack:
-            chunks = range(self.engine.plan.chunks) if only is None else (only,)
+            chunks = range(self.engine.plan.chunks)[index or 0 :: count]
             event("compiled", **resources.of_program(self.engine))
             self.checkpoints = {i: self._kept_of(i, self.engine.plan.size) for i in chunks}
             for kept in self.checkpoints.values():
                 stack.callback(kept.close)
-            keep = self.engine.plan.chunks > 1
+            keep = share is not None or self.engine.plan.chunks > 1
             done = {i: keep and kept.done() for i, kept in self.checkpoints.items()}
             starts = {i: self.epochs * self._units if done[i] else kept.latest() or 0 for i, kept in self.checkpoints.items()}
             self._say_resumed(done, starts)
-            self._open_writers(only, starts)
+            self._open_writers(index, starts)
             states = []
             with progress("training", len(chunks) * self.epochs, self._in_epochs(sum(starts.values()))) as advance:
                 for i, kept in self.checkpoints.items():
@@ -70,17 +66,20 @@ class Loop:
                         kept.save_done(states[-1])
             for log in (*self.histories, *self.writers):
                 log.close()
-        return jax.tree.map(lambda *parts: np.concatenate(parts), *states) if only is None else None
+        return jax.tree.map(lambda *parts: np.concatenate(parts), *states) if share is None else None
 
-    def gathered(self, size: int) -> State:
-        """What `run` returns, of chunks of so many trials that have all been trained, one by one. Compiles nothing.
+    def gather(self) -> State | None:
+        """What `run` returns, where all trials have been trained in chunks, however they were cut; None where some are missing.
 
-        Puts the chunks' histories together.
+        Compiles nothing. Puts the chunks' histories together.
         """
-        trials = range(0, len(self.engine.specs), size)
-        parts = [self._kept_of(i, size).restore_done(_kept(self.engine.abstract(len(self.engine.trials_of(i, size)))))
-                 for i in range(len(trials))]
-        for point in self.specs:
+        found, chunks = checkpoint.find_done(self.folder), []
+        while (first := chunks[-1].stop if chunks else 0) < len(self.engine.specs):
+            if first not in found:
+                return None
+            chunks.append(found[first])
+        parts = [checkpoint.Checkpoints(self.folder, chunk).restore_done(_kept(self.engine.abstract(len(chunk)))) for chunk in chunks]
+        for point in self.specs if distributed.is_main_process() else ():
             History(point.workdir, lambda row: True)
         return jax.tree.map(lambda *parts: np.concatenate(parts), *parts)
 
@@ -104,12 +103,12 @@ class Loop:
             + (f", {sum(done.values())} of {len(done)} chunks done" if any(done.values()) else ""))
         event("resumed", epoch=epoch, part=within, chunk=chunk, done=[i for i in done if done[i]])
 
-    def _open_writers(self, only: int | None, starts: dict[int, int]) -> None:
+    def _open_writers(self, share: int | None, starts: dict[int, int]) -> None:
         def keep(row):
             return row.get("chunk", 0) in starts and row["epoch"] <= starts[row.get("chunk", 0)] // self._units
 
         written = self.specs if distributed.is_main_process() else ()
-        self.histories = [History(p.workdir, keep, only) for p in written]
+        self.histories = [History(p.workdir, keep, share) for p in written]
         self.writers = [Writers(p.workdir, p.config.log.tensorboard, p.config.log.wandb, p.config.to_dict()) for p in written]
 
     def _train_chunk(self, chunk: int, start: int, advance: Any) -> State:
@@ -134,7 +133,6 @@ class Loop:
                 self._stop_if_all_failed(failed, epoch)
                 used = resources.of_epoch(engine, spent, whole=(epoch - 1) * self._units >= start)
                 note, spent = self._record(chunk, epoch, scalars, spent, used), 0.0
-                self.watch(chunk, epoch, note)
             advance((upto - part) / engine.dispatches_per_epoch, note=note)
             part = 0 if scalars else upto
             if scalars and not scalars["active"].any():

@@ -32,15 +32,16 @@ def open_run(spec: RunSpec, data: dict, model: dict, devices: dict, init: dict |
     """
     config, workdir = spec.config, spec.workdir
     path = workdir / run.CONFIG
-    again = path.exists()
+    others = workdir.is_dir() and [p for p in workdir.iterdir() if p.name not in LOGS and not p.name.startswith(".")]
+    again = path.exists()  # asked after the folder was listed: another task may just have opened the run
     content = {
         "format": run.FORMAT_VERSION, "config": json.loads(config.to_json()), "data": data, "model": model, "devices": devices,
         "versions": {"fexpr": fexpr.__version__, "python": platform.python_version(), **{p: metadata.version(p) for p in PACKAGES}},
-        "command": shlex.join(["python", *(sys.argv if spec.command is None else spec.command)]),
+        "command": os.environ.get("FEXPR_COMMAND") or shlex.join(["python", *sys.argv]),  # of a task: what was typed
     } | ({"init": init} if init else {})
     if again:
         content = _same_run(content, run.read_json(path), workdir)
-    elif workdir.is_dir() and any(p for p in workdir.iterdir() if p.name not in LOGS and not p.name.startswith(".")):
+    elif others:
         raise UserError(f"{workdir} is not empty and holds no run of fexpr", fix="choose another --workdir")
     run.write_json(path, content)
     terminal.event("opened", run=str(workdir), again=again, devices=devices, data=data.get("source"), model=model.get("name"))

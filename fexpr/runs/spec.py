@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -28,11 +27,10 @@ VALUES = ("seed", "optimizer.learning_rate", "optimizer.weight_decay", "train.la
 
 @dataclasses.dataclass(frozen=True)
 class RunSpec:
-    """A config and where its run goes. `command`: words of the command line that config.json names; None: this process's own."""
+    """A config and where its run goes."""
 
     config: ConfigDict
     workdir: Path
-    command: Sequence[str] | None = None
 
     @property
     def finished(self) -> bool:

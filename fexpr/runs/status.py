@@ -15,11 +15,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-from rich.table import Table
 
 from fexpr import terminal
 from fexpr.errors import UserError
-from fexpr.evaluate.report.headline import in_words, print_table
+from fexpr.evaluate.report.headline import in_words, make_table, print_table
 from fexpr.evaluate.report.run_report import duration, memory
 from fexpr.storage import mirror, run
 from fexpr.storage.addresses import path_or_url
@@ -109,10 +108,9 @@ def _short(seconds: float) -> str:
 
 
 def print_status(root: Path, found: Sequence[Status]) -> None:
-    table = Table(box=None, pad_edge=False, header_style="")
     streams = any(s.wait is not None for s in found)
-    for heading in ("", "", "epoch", "left", "ago", "loss", "val", "step", *["wait"] * streams, "memory", "result on test rows"):
-        table.add_column(heading, justify="left" if heading in ("", "result on test rows") else "right", no_wrap=True)
+    table = make_table("", "", "epoch", "left", "ago", "loss", "val", "step", *["wait"] * streams, "memory", left=2)
+    table.add_column("result on test rows", no_wrap=True)
     styles = {"finished": "green", "training": "bold", "silent": "yellow", "starting": "bold"}
     for s in found:
         name = s.folder.relative_to(root).as_posix() if s.folder != root else root.name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -22,33 +23,62 @@ from fexpr.terminal import say
 from fexpr.train import distributed
 
 
-def sweep(config: ConfigDict, workdir: Path, sweeps: Sequence[str], dry_run: bool = False, only: int | None = None) -> None:
+def sweep(config: ConfigDict, workdir: Path, sweeps: Sequence[str], dry_run: bool = False, program: int | None = None) -> None:
     """A run directory for each point under `workdir`, then one table, sorted by validation; finished points are not run again.
 
     Args:
       sweeps: 'FIELD=V1,V2,...' each (values that hold commas: separated by ';'); every combination is a point.
       dry_run: only say what would be compiled: programs, trials, memory, and what it would take, by a few steps that are thrown away.
-      only: train this program alone, counted from 0, and make no table: the others are somebody else's.
+      program: with dry_run, show this program alone.
 
     Raises:
       UserError: unknown field, value of another type, a point whose config cannot be used; no such program.
     """
     points, groups = programs(config, workdir, sweeps)
-    if only is not None and not 0 <= only < len(groups):
-        raise UserError(f"--program={only}: the sweep has programs 0 to {len(groups) - 1}")
+    _check_program(program, groups)
     if not dry_run:
         distributed.run_on_main_process(lambda: opening.start_log(workdir))
     say(f"sweep      {len(points)} points: " + ("  ".join(sweeps) or "the config as it is"))
     for i, group in enumerate(groups):
-        if only not in (None, i):
+        if program not in (None, i):
             continue
         say(f"\nprogram    {i + 1} of {len(groups)}: {len(group)} points: " + "  ".join(p.workdir.name for p in group))
         if dry_run:
             _show(group)
         else:
             _run(group, workdir)
-    if not dry_run and only is None:
+    if not dry_run:
         distributed.run_on_main_process(lambda: make_table(points, config.train.monitor, workdir))
+
+
+def list_programs(config: ConfigDict, workdir: Path, sweeps: Sequence[str]) -> list[list[RunSpec]]:
+    """The runs by program: the points of a sweep; without one the run itself. Errors as of `sweep`."""
+    return programs(config, workdir, sweeps)[1] if sweeps else [[RunSpec(config, workdir)]]
+
+
+def train_program(config: ConfigDict, workdir: Path, sweeps: Sequence[str], program: int, chunk: str = "") -> None:
+    """Trains one program alone, counted from 0; the points of a sweep are reported. The whole command, run later, finds it finished.
+
+    Args:
+      chunk: 'I/N', one of N shares of the program's trials, I from 0; the whole command puts them together.
+
+    Raises:
+      UserError: no such program or chunk; an experiment that is no set of trials; as of `sweep`.
+    """
+    if config.experiment not in OF_TRIALS:
+        raise UserError(f"--program: experiment={config.experiment!r} is no set of trials", fix=f"it is for {' and '.join(OF_TRIALS)}")
+    found = list_programs(config, workdir, sweeps)
+    _check_program(program, found)
+    share = tuple(int(n) for n in chunk.split("/")) if re.fullmatch(r"\d+/\d+", chunk) else None
+    if chunk and (share is None or not share[0] < share[1]):
+        raise UserError(f"--chunk={chunk}: expected I/N with I from 0 to N - 1", fix="as in --chunk=0/2 and --chunk=1/2")
+    distributed.run_on_main_process(lambda: opening.start_log(workdir))
+    _run(found[program], workdir, bool(sweeps), share)
+
+
+def _check_program(program: int | None, found: Sequence) -> None:
+    if program is not None and not 0 <= program < len(found):
+        raise UserError(f"--program={program}: there are programs 0 to {len(found) - 1}")
 
 
 def programs(config: ConfigDict, workdir: Path, sweeps: Sequence[str]) -> tuple[list[tuple[RunSpec, dict]],
@@ -111,13 +141,14 @@ def by_program(points: Sequence[RunSpec]) -> Iterator[list[RunSpec]]:
     yield from groups.values()
 
 
-def _run(group: list[RunSpec], workdir: Path) -> None:
-    """Trains the points of one program that are not finished, and reports those that have no report."""
+def _run(group: list[RunSpec], workdir: Path, of_sweep: bool = True, share: tuple[int, int] | None = None) -> None:
+    """Trains the points of one program that are not finished, and reports those that have no report; a share of it trains only."""
     dataset, folds = describe.prepare(group[0].config)
     waiting = [group[i] for i in distributed.broadcast_from_main([i for i, p in enumerate(group) if not p.finished])]
     if waiting:
-        train(waiting, dataset, folds, program_dir(workdir, waiting))
-    distributed.run_on_main_process(lambda: report_points(group, waiting, dataset))
+        train(waiting, dataset, folds, program_dir(workdir, waiting) if of_sweep else workdir, share=share)
+    if of_sweep and not share:
+        distributed.run_on_main_process(lambda: report_points(group, waiting, dataset))
 
 
 def program_dir(workdir: Path, waiting: Sequence[RunSpec]) -> Path:
@@ -142,7 +173,7 @@ def _show(group: list[RunSpec]) -> None:
     say(f"trials     {describe.product(group, folds)} = {plan.trials}")
     say(f"memory     {plan.bytes_needed / 2**30:.2f} GiB a device for {describe.number_of(plan.size, 'trial')} at a time, "
         f"{describe.number_of(plan.chunks, 'chunk')}; {plan.bytes_limit / 2**30:.2f} GiB may be used")
-    forecast.show(group[0].config, engine)
+    forecast.show(engine, group[0].config.train.epochs)
 
 
 def _row(point: RunSpec, settings: dict) -> dict:

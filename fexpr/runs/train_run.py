@@ -7,7 +7,7 @@ single run its run directory.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from fexpr.train.trials import Engine
 
 
 def train(specs: Sequence[RunSpec], dataset: Dataset, folds: Sequence[Fold], folder: Path, *,
-          start: Initialization | None = None, variables: Any = None, watch: Callable | None = None) -> Engine:
+          start: Initialization | None = None, variables: Any = None, share: tuple[int, int] | None = None) -> Engine:
     """Trains these runs to the end, or on to the end; nothing where all are finished, but that they are of these configs and data.
 
     Every run gets its variables (`last`, `best_val`), then its predictions.npz. What is saved is the whole network, also where its trunk
@@ -38,7 +38,7 @@ def train(specs: Sequence[RunSpec], dataset: Dataset, folds: Sequence[Fold], fol
       folder: where the program's checkpoints lie while it is trained.
       start: what all trials begin with; None: what `config.init` names, if anything.
       variables: by trial, that training begins with, in the place of the engine's own; a tree of arrays [T, ...] like the model's.
-      watch: as of Loop.
+      share: (i, n), train the part i of n of the trials alone, and save none of the runs: a call without it does, once all are trained.
 
     Returns:
       The engine; compiled, unless all runs were finished.
@@ -51,18 +51,38 @@ def train(specs: Sequence[RunSpec], dataset: Dataset, folds: Sequence[Fold], fol
     finished = distributed.broadcast_from_main(all(spec.finished for spec in specs))
     if start is None and not finished:
         start = load_initialization(specs[0].config, dataset, folds)
-    engine = build_engine(specs, dataset, folds, start)
+    engine = build_engine(specs, dataset, folds, start, _chunk(specs, folds, share))
     infos = open_runs(specs, dataset, folds, engine, start)
     describe.say_program(specs, folds, engine, start)
-    if not finished:
+    if finished:
+        return engine
+    state = None if share else Loop(specs, engine, folder).gather()
+    gathered = state is not None
+    if not gathered:
         with terminated() as stop:
             with progress("compiling", 1) as advance:
                 engine.compile()
                 advance()
-            state = Loop(specs, engine, folder, stop, variables, watch).run()
+            state = Loop(specs, engine, folder, stop, variables).run(share)
+    if not share:
         distributed.run_on_main_process(lambda: save(specs, dataset, folds, engine, state, folder, start))
-        distributed.run_on_main_process(lambda: finish_runs(specs, infos, (time.monotonic() - began) / len(specs), folder, engine))
+        seconds = _training_seconds(specs[0].workdir) if gathered else time.monotonic() - began
+        distributed.run_on_main_process(lambda: finish_runs(specs, infos, seconds / len(specs), folder, None if gathered else engine))
     return engine
+
+
+def _chunk(specs: Sequence[RunSpec], folds: Sequence[Fold], share: tuple[int, int] | None) -> int:
+    """Trials at a time: the config's, of a share no more than it has."""
+    own, trials = specs[0].config.train.chunk, len(specs) * len(folds) * specs[0].config.split.seeds
+    return min(own or trials, -(-trials // share[1])) if share else own
+
+
+def _training_seconds(workdir: Path) -> float:
+    """Of the chunk that took longest, by the history of all: chunks may have been trained beside one another."""
+    seconds: dict[int, float] = {}
+    for row in run.read_history(workdir):
+        seconds[row.get("chunk", 0)] = seconds.get(row.get("chunk", 0), 0.0) + row["seconds"]
+    return max(seconds.values(), default=0.0)
 
 
 def open_runs(specs: Sequence[RunSpec], dataset: Dataset, folds: Sequence[Fold], engine: Engine,

@@ -32,7 +32,7 @@ SOON = 5.0  # seconds from one push of a growing file to the next
 
 
 @contextlib.contextmanager
-def opened(place: Path | str, only: Sequence[str] = (), names_only: Sequence[str] = (), subpaths: Sequence[str] = ()) -> Iterator[Path]:
+def opened(place: Path | str, only: Sequence[str] = (), names_only: Sequence[str] = ()) -> Iterator[Path]:
     """Yields a run directory as a folder of this machine: a path is itself, what lies at an address is fetched.
 
     What is finished in the folder is pushed to its address at once; the rest (log, TensorBoard) when the block ends, well or not. The
@@ -43,7 +43,6 @@ def opened(place: Path | str, only: Sequence[str] = (), names_only: Sequence[str
       only: names of files to read, or patterns of them (metrics.*); nothing else is fetched then, and nothing pushed. The address may
         then be a single file.
       names_only: names of files of which it matters only that they are there: they come empty. Goes with `only`.
-      subpaths: files and folders in it, by path, that alone are fetched, of a run directory that is written to.
 
     Raises:
       UserError: the address cannot be read or written; with `only`, nothing is there. Of what the block raises as a UserError, the
@@ -67,8 +66,7 @@ def opened(place: Path | str, only: Sequence[str] = (), names_only: Sequence[str
             return
         _refuse_others(address, names)
         folder.mkdir()
-        _fetch(store, names, folder, lambda name: not UNREAD.match(name)
-               and (not subpaths or any(name == part or name.startswith(f"{part}/") for part in subpaths)))
+        _fetch(store, names, folder, lambda name: not UNREAD.match(name))
         with _Mirror(store, folder) as mirror:
             yield folder
             mirror.push_rest()

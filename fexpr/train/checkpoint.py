@@ -131,6 +131,13 @@ class Checkpoints:
                 self._opened.close()
 
 
+def find_done(run_dir: Path) -> dict[int, range]:
+    """The chunks under a run directory that are trained: their trials by the number of the first, of several the longest."""
+    found = [[int(n) for n in path.parent.name.removeprefix("trials_").split("-")]
+             for path in Path(run_dir).glob(f"{run.CHECKPOINTS}/{RESUME}/trials_*-*/{DONE}")] if distributed.is_main_process() else []
+    return {first: range(first, last + 1) for first, last in sorted(distributed.broadcast_from_main(found))}
+
+
 def _alone() -> ocp.options.MultiprocessingOptions:
     """This process saves and restores by itself, whatever others there are."""
     here = jax.process_index()

@@ -1,4 +1,4 @@
-"""What a program takes of its machine: bytes by its arrays, and what was seen of time and memory, for metrics.jsonl and config.json."""
+"""What a program took of its machine, in time and memory, for metrics.jsonl and config.json."""
 
 from __future__ import annotations
 
@@ -6,12 +6,9 @@ import re
 import resource
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
-from fexpr.train import optim
 from fexpr.train.trials import Engine
 
 
@@ -32,30 +29,6 @@ def of_program(engine: Engine) -> dict[str, float | int]:
     """The compiled program's own account, and the peaks of the process that ran it: `resources` of config.json."""
     plan = engine.plan._asdict()
     return plan | {"compile_seconds": round(plan["compile_seconds"], 2)} | peaks()
-
-
-class Sizes(NamedTuple):
-    """Bytes. `state`: of one trial. `resident`: that every device holds, whatever it trains. `reduced`: that an optimiser step sums over
-    devices which share a batch: gradients of what is trained, batch statistics and their gradients. `streamed`: images that an epoch reads
-    from the disk, `part` those of a part of it; 0 where none are."""
-
-    state: int
-    resident: int
-    reduced: int
-    streamed: int
-    part: int
-
-
-def sizes(engine: Engine) -> Sizes:
-    """Of an engine's arrays; nothing is compiled."""
-    state = engine.abstract(1)
-    trained, _ = optim.partition_params(state.variables["params"], engine.recipe.optimizer.freeze)
-    statistics = dict(state.variables, params=())
-    return Sizes(_bytes(state), _bytes(engine.data), _bytes(trained) + 2 * _bytes(statistics), *engine.streamed_bytes())
-
-
-def _bytes(tree: Any) -> int:
-    return sum(int(np.prod(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 
 def peaks() -> dict[str, int]:

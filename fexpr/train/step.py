@@ -93,7 +93,7 @@ def batches(recipe: Recipe, data: Data, trial: Trial, epoch_number: jax.Array) -
 
 
 def train(recipe: Recipe, data: Data, trial: Trial, state: State, steps: Batch) -> State:
-    """The optimiser steps on these batches [S, ...], whose images came with them."""
+    """The optimiser steps on these batches [S, ...], whose images came with them, each image in its own size."""
     return jax.lax.fori_loop(0, len(steps.rows), partial(_train_step, recipe, data, trial, steps, 0), state)
 
 

@@ -53,11 +53,6 @@ class StreamedEngine(Engine):
     def resident_images(self) -> np.ndarray:
         return np.zeros((0, *self.images.shape[1:]), np.uint8)
 
-    def streamed_bytes(self) -> tuple[int, int]:
-        row, evaluated_rows = int(np.prod(self.images.shape[1:])), self.trials.eval_rows.shape[1]
-        part = self.part_steps * self.recipe.batch_size * row
-        return self.dispatches_per_epoch * part + -(-evaluated_rows // self._eval_rows) * self._eval_rows * row, part
-
     def compile(self) -> Plan:
         """Compiles the program of a part's steps. A second call does nothing."""
         if self._plan is None:

@@ -127,10 +127,6 @@ class Engine:
         """The images that lie on the devices all the time."""
         return self.images
 
-    def streamed_bytes(self) -> tuple[int, int]:
-        """Bytes of images that an epoch of a trial reads from the disk, and those of a part of it; 0 where none are."""
-        return 0, 0
-
     @property
     def plan(self) -> Plan:
         """How the trials are laid out; known once the program is compiled."""

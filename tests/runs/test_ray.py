@@ -44,8 +44,8 @@ def raylet_of(node):
 
 
 def trains(node):
-    """Whether a chunk is being trained on it: a worker is called after its task."""
-    return any("ray::train_chunk" in " ".join(worker.cmdline()) for worker in psutil.Process(raylet_of(node)).children())
+    """Whether a share is being trained on it: a worker is called after its task."""
+    return any("ray::run_command" in " ".join(worker.cmdline()) for worker in psutil.Process(raylet_of(node)).children())
 
 
 def rows(workdir):

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from fexpr import terminal
 from fexpr.evaluate.report import headline, plots
-from fexpr.evaluate.report.page import image, render
+from fexpr.evaluate.report.page import image, write_html
 from fexpr.evaluate.report.run_report import duration
 from fexpr.storage import run
 
@@ -38,11 +37,11 @@ def write_comparison(folder: Path | str, rows: Sequence[dict]) -> Path:
     figure = folder / run.FIGURES / "comparison.png"
     draw(figure, rows, synthetic)
     reports = [Path(os.path.relpath(Path(row["run_dir"]) / run.REPORT, folder)).as_posix() for row in rows]
-    run.write_text(folder / COMPARISON_HTML, render(
-        "comparison.html.j2", rows=rows, reports=reports, parts=parts(rows), synthetic=synthetic, title=f"{len(rows)} classifiers",
+    return write_html(
+        folder / COMPARISON_HTML, "comparison.html.j2",
+        rows=rows, reports=reports, parts=parts(rows), synthetic=synthetic, title=f"{len(rows)} classifiers",
         subtitle=folder.resolve().name, source=rows[0]["source"], figure=image(figure), duration=duration, undefined=UNDEFINED, rank=rank,
-    ))
-    return folder / COMPARISON_HTML
+    )
 
 
 def draw(path: Path, rows: Sequence[dict], synthetic: bool) -> None:
@@ -65,9 +64,8 @@ def draw(path: Path, rows: Sequence[dict], synthetic: bool) -> None:
 
 def print_comparison(rows: Sequence[dict], console: Console | None = None) -> None:
     """The same table on the terminal."""
-    table = Table(box=None, pad_edge=False, header_style="")
-    for heading in ("", "published", "accuracy", *parts(rows), "macro F1", "parameters", "train time", "ECE before", "after", "Kaggle"):
-        table.add_column(heading, justify="left" if heading == "" else "right", no_wrap=True)
+    table = headline.make_table("", "published", "accuracy", *parts(rows), "macro F1", "parameters", "train time", "ECE before", "after",
+                                "Kaggle")
     for row in rows:
         published = row["published"]
         measured = [row["test"]["accuracy"], *(row["parts"].get(part, UNDEFINED) for part in parts(rows)), row["test"]["macro_f1"]]

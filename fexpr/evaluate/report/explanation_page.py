@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from fexpr.evaluate.report import plots
-from fexpr.evaluate.report.page import image, render
-from fexpr.storage import run
+from fexpr.evaluate.report.page import image, write_html
 
 FOLDER, PAGE = "inside", "inside.html"
 CHANNELS_SHOWN = 16  # of a layer
@@ -73,9 +72,8 @@ def write_inside(folder: Path | str, explained: Sequence[Explained], title: str,
             shown = draw_features(path, f"{layer} of {one.id}", one.grey, output, synthetic)
             layers.append((image(path), layer, shown, output.shape))
         sections.append((one, image(maps), layers))
-    run.write_text(folder / PAGE, render("inside.html.j2", title=title, subtitle=subtitle, facts=facts, notes=notes, synthetic=synthetic,
-                                         sections=sections))
-    return folder / PAGE
+    return write_html(folder / PAGE, "inside.html.j2", title=title, subtitle=subtitle, facts=facts, notes=notes, synthetic=synthetic,
+                      sections=sections)
 
 
 def strongest(output: np.ndarray) -> np.ndarray:

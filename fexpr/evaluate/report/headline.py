@@ -296,6 +296,14 @@ def print_headline(metrics: dict, console: Console | None = None) -> None:
         say("SYNTHETIC DATA: these numbers say nothing about people", "bold white on red")
 
 
+def make_table(*headings: str, left: int = 1) -> Table:
+    """A table without lines; its first `left` columns are text, the others numbers."""
+    table = Table(box=None, pad_edge=False, header_style="")
+    for i, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if i < left else "right", no_wrap=True)
+    return table
+
+
 def print_table(table: Table, console: Console) -> None:
     """At its full width: a terminal too narrow wraps the lines, where rich would cut the numbers."""
     table.width = Measurement.get(console, console.options.update(width=1000), table).maximum
@@ -303,8 +311,7 @@ def print_table(table: Table, console: Console) -> None:
 
 
 def _by_metric(metrics: dict) -> Table:
-    table, shown = Table(box=None, pad_edge=False, header_style=""), columns(metrics)
-    table.add_column("", no_wrap=True)
+    table, shown = make_table(""), columns(metrics)
     for kind, heading, _ in shown:
         short = SHORT[heading.removeprefix("test: ")]
         head = f"test: {short}\n(95 % interval)" if kind == "result" else short
@@ -320,11 +327,8 @@ def _by_metric(metrics: dict) -> Table:
 
 def _by_map(metrics: dict) -> Table:
     """Calibration maps down, measures of calibration across."""
-    table = Table(box=None, pad_edge=False, header_style="")
-    table.add_column("calibrated by", no_wrap=True)
     shown = {key: words for key, words in CALIBRATION_IN_WORDS.items() if key in ("accuracy", "nll", "brier", "ece")}
-    for words in shown.values():
-        table.add_column(words, justify="right", no_wrap=True)
+    table = make_table("calibrated by", *shown.values())
     for name, words in MAPS_IN_WORDS.items():
         entry = metrics["calibration"][name]
         cells = (in_words(entry[key] if key in ("ece", "accuracy") else {**entry[key], "low": None}) for key in shown)
@@ -335,11 +339,8 @@ def _by_map(metrics: dict) -> Table:
 def _by_dataset(metrics: dict) -> Table:
     """Data set x selection down, headline metrics with intervals across."""
     names = metrics["headline"]["metrics"]
-    table = Table(box=None, pad_edge=False, header_style="")
-    for heading in ("part" if of_pictures(metrics) else "data", "epoch"):
-        table.add_column(heading, no_wrap=True)
-    for name in names:
-        table.add_column(name_of(name, HEADLINE_IN_WORDS[name], metrics), justify="right", no_wrap=True)
+    table = make_table("part" if of_pictures(metrics) else "data", "epoch",
+                       *(name_of(name, HEADLINE_IN_WORDS[name], metrics) for name in names), left=2)
     for dataset, of in metrics["per_dataset"].items():
         for i, (kind, words, m) in enumerate(selections(metrics, of)):
             first = "" if i else part_in_words(dataset, metrics)

@@ -10,11 +10,22 @@ import jinja2
 from markupsafe import Markup
 
 from fexpr.evaluate.report import plots
+from fexpr.storage import run
 
 CSS_PIXELS_PER_INCH = 110  # figures are shown larger than on paper, from a file that is sharp on a dense screen too
 
 
-def render(template: str, **context: object) -> str:
+def write_html(path: Path, template: str, *, title: str, subtitle: str, synthetic: bool, **context: object) -> Path:
+    """Writes a page whose body is `template` and returns its path. A page of synthetic data says so at its head.
+
+    Raises:
+      UserError: the folder cannot be written to.
+    """
+    run.write_text(path, _render(template, title=title, subtitle=subtitle, synthetic=synthetic, **context))
+    return path
+
+
+def _render(template: str, **context: object) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,

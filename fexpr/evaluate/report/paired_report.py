@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from fexpr import terminal
 from fexpr.evaluate.report import confidence_plots, headline, plots
 from fexpr.evaluate.report.comparison import COMPARISON_HTML, COMPARISON_JSON
-from fexpr.evaluate.report.page import image, render
+from fexpr.evaluate.report.page import image, write_html
 from fexpr.evaluate.report.sweep_report import words
 from fexpr.storage import run
 
@@ -35,13 +34,13 @@ def write_paired(folder: Path | str, found: dict, command: str) -> Path:
     if panels:
         confidence_plots.reliability_diagrams(figures["reliability"], panels, synthetic)
     names = [c["name"] for c in found["candidates"]]
-    run.write_text(folder / COMPARISON_HTML, render(
-        "paired.html.j2", found=found, synthetic=synthetic, title=" against ".join(names) if len(names) < 4 else f"{len(names)} runs",
+    return write_html(
+        folder / COMPARISON_HTML, "paired.html.j2", found=found, synthetic=synthetic,
+        title=" against ".join(names) if len(names) < 4 else f"{len(names)} runs",
         subtitle=f"on {rows_in_words(found)}", command=command, words=words, mcnemar=mcnemar, verdict=verdict, signed=signed,
         figures={name: image(path) for name, path in figures.items() if name != "reliability" or panels},
         selections=headline.SELECTIONS_IN_WORDS,
-    ))
-    return folder / COMPARISON_HTML
+    )
 
 
 def draw_differences(path: Path, found: dict, synthetic: bool) -> None:
@@ -86,9 +85,7 @@ def print_paired(found: dict, console: Console | None = None) -> None:
     """What comparison.html says, short."""
     console = console or terminal.console
     shown = found["metrics"][:3]
-    table = Table(box=None, pad_edge=False, header_style="")
-    for heading in ("", *map(words, shown), f"{words(shown[0])} less {found['candidates'][0]['name']}", "McNemar"):
-        table.add_column(heading, justify="left" if heading == "" else "right")
+    table = headline.make_table("", *map(words, shown), f"{words(shown[0])} less {found['candidates'][0]['name']}", "McNemar")
     for i, c in enumerate(found["candidates"]):
         difference = found["differences"][i - 1] if i else None
         table.add_row(c["name"], *(headline.in_words(c["test"][m]) for m in shown),

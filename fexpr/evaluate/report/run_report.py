@@ -12,7 +12,7 @@ import numpy as np
 from fexpr.evaluate.clip_rules import RULES, SHOWN
 from fexpr.evaluate.predictions import checked
 from fexpr.evaluate.report import figures, headline, sections
-from fexpr.evaluate.report.page import image, render
+from fexpr.evaluate.report.page import image, write_html
 from fexpr.storage import run
 
 
@@ -42,17 +42,16 @@ def write_page(
     group = config.get("data", {}).get("group_name")
     metrics = metrics | {"group_name": group} if group else metrics
     drawn = figures.draw(run_dir, metrics, predictions, images, data_labels, kind)
-    path = run_dir / run.REPORT
-    run.write_text(path, render(
-        "report.html.j2", h=headline, metrics=metrics, synthetic=metrics["source"] == "synthetic", title=_title(config, metrics),
+    return write_html(
+        run_dir / run.REPORT, "report.html.j2",
+        h=headline, metrics=metrics, synthetic=metrics["source"] == "synthetic", title=_title(config, metrics),
         subtitle=f"run {run_dir.resolve().name}", facts=_facts(config, metrics, predictions),
         group=metrics["group_name"], monitor=config.get("config", {}).get("train", {}).get("monitor"),
         groups={name: list(rows) for name, rows in itertools.groupby(metrics["per_group"], lambda row: row["dataset"] or "")},
         figures=[(file.stem, image(file), caption) for file, caption in drawn], command=config.get("command", ""),
         sections=sections.filled(config, metrics, predictions), notes=config.get("notes", []), clip_rules=RULES, clip_metrics=SHOWN,
         settings=list(flat(config.get("config", {}))), versions=config.get("versions", {}),
-    ))
-    return path
+    )
 
 
 def flat(config: dict, prefix: str = "") -> Iterable[tuple[str, str]]:

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from fexpr import terminal
 from fexpr.evaluate import calibration, declared
 from fexpr.evaluate.report import headline, plots
-from fexpr.evaluate.report.page import image, render
+from fexpr.evaluate.report.page import image, write_html
 from fexpr.evaluate.report.run_report import duration
 from fexpr.storage import run
 
@@ -60,23 +59,22 @@ def write_sweep_report(folder: Path | str, points: Sequence[dict], monitor: str,
     figure = folder / run.FIGURES / "sweep.png"
     if pairs:
         plots.sweep_scatter(figure, pairs, words(metric), sweep["lower_is_better"], synthetic)
-    run.write_text(folder / SWEEP_HTML, render(
-        "sweep.html.j2", sweep=sweep, synthetic=synthetic, title=f"sweep of {len(points)} points", subtitle=folder.resolve().name,
+    return write_html(
+        folder / SWEEP_HTML, "sweep.html.j2",
+        sweep=sweep, synthetic=synthetic, title=f"sweep of {len(points)} points", subtitle=folder.resolve().name,
         fields=fields(points), words=words(metric), figure=image(figure) if pairs else "",
         best=sweep["points"][0], favourite=_by_test(sweep),
         reports=[_report_of(p, folder) for p in sweep["points"]], total=duration(sum(p["seconds"] for p in points)), duration=duration,
         undefined={"value": None},
-    ))
-    return folder / SWEEP_HTML
+    )
 
 
 def print_sweep(points: Sequence[dict], monitor: str, console: Console | None = None) -> None:
     """The same table, on the terminal: the best by validation in bold, failed points in red, test figures dimmed."""
     sweep = ranked(points, monitor)
     metric, names = sweep["metric"], fields(points)
-    table = Table(box=None, pad_edge=False, header_style="")
-    for heading in ("", *(name.rsplit(".", 1)[-1] for name in names), f"val {words(metric)}", "test", "seconds", "failed"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    table = headline.make_table("", *(name.rsplit(".", 1)[-1] for name in names), f"val {words(metric)}", "test", "seconds", "failed",
+                                left=0)
     for p in sweep["points"]:
         settings = (str(p["settings"].get(name, "")) for name in names)
         val, test = (headline.in_words(p[part].get(metric, {"value": None})) for part in ("val", "test"))

@@ -26,6 +26,7 @@ class Options:
     ray: str = ""
     slurm: str = ""
     program: int | None = None
+    chunk: str = ""
     hosts: str = ""
     dry_run: bool = False
 
@@ -56,6 +57,8 @@ def run_elsewhere(config: ConfigDict, place: str | Path, sweeps: Sequence[str], 
         count = len(sweep.programs(config, Path(place), sweeps)[1]) if sweeps else 0
         slurm.submit(sys.argv[1:], place, count, options.slurm, options.dry_run)
         return True
+    if options.chunk and options.program is None:
+        raise UserError(f"--chunk={options.chunk}: of which program?", fix="give --program=0 too, or another number")
     of_ray = options.engine == "ray"
     if (of_ray or options.hosts) and config.experiment not in OF_TRIALS:
         flag = "--engine=ray" if of_ray else "--hosts"
@@ -67,13 +70,15 @@ def run_elsewhere(config: ConfigDict, place: str | Path, sweeps: Sequence[str], 
         with distributed.exit_if_peer_lost():
             sweep.sweep(config, Path(place), sweeps, True, options.program)
         return True
-    if not of_ray and not sweeps:
+    if not of_ray and not sweeps and options.program is None:
         return False
     with distributed.exit_if_peer_lost(), distributed.run_directory(place) as workdir:
         if of_ray:
             from fexpr.runs.launchers.ray_cluster import run_all  # Ray is an extra
 
             run_all(config, workdir, sweeps, options.address, options.ray, experiment)
+        elif options.program is not None:
+            sweep.train_program(config, workdir, sweeps, options.program, options.chunk)
         else:
-            sweep.sweep(config, workdir, sweeps, only=options.program)
+            sweep.sweep(config, workdir, sweeps)
     return True

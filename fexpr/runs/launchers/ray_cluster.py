@@ -1,8 +1,8 @@
-"""The programs of a sweep, or the chunks of a cross-validation, as Ray tasks on one machine or a cluster.
+"""The programs of a sweep, or shares of a cross-validation's trials, as Ray tasks on one machine or a cluster.
 
-Ray starts what fits, starts again what a lost node took with it, and holds the data set once a node. What is trained lands in the run
-directory, by the same functions as without Ray, so both give the same predictions; what is unfinished goes on from its checkpoints, and
-what is finished is not run again.
+A task runs the command that SLURM gets too: `launch.py --program=N`, with `--chunk=I/K` where K tasks share a program. Ray starts what
+fits, and starts again what a lost node took with it. What is trained lands in the run directory; what is unfinished goes on from its
+checkpoints, what is finished is not run again, and the whole command, run last, puts the shares together and reports.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import contextlib
 import dataclasses
 import os
 import re
+import shlex
 import socket
 import sys
-import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -23,11 +23,10 @@ from ml_collections import ConfigDict
 import fexpr
 from fexpr import extensions
 from fexpr.errors import Preempted, UserError
-from fexpr.runs import describe, opening, sweep
-from fexpr.runs.initialize import load_initialization
-from fexpr.runs.launchers import ray_table
-from fexpr.runs.spec import RunSpec
+from fexpr.runs import describe, load_data, opening, sweep
+from fexpr.runs.launchers.slurm import task_command
 from fexpr.storage import mirror, run
+from fexpr.storage.addresses import is_address
 from fexpr.terminal import say, terminated
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing of a run is anybody else's business
@@ -42,9 +41,9 @@ except ImportError as e:
     raise UserError("--engine=ray needs Ray, which is not installed", fix="pip install ray, or leave --engine away") from e
 
 PASSED_ON = re.compile("FEXPR_|XLA_|AWS_|GOOGLE_|WANDB_")  # of the environment
+CODE = ("launch.py", "fexpr", "configs", "experiments")  # what the nodes get of the folder that fexpr lies in
 GIB = 2**30
 PROCESS = 1 * GIB  # of a worker: Python, JAX and their libraries
-WHOLE = " [all]"  # name of the task that puts chunks together
 PATIENCE = 10  # seconds that cancelled tasks get to end by themselves
 
 
@@ -87,19 +86,14 @@ def run_all(config: ConfigDict, workdir: Path, sweeps: Sequence[str], address: s
       Preempted: SIGTERM came.
     """
     opening.start_log(workdir)
-    points = [RunSpec(config, workdir)]
-    groups, settings = [points], []
-    if sweeps:
-        settings, groups = sweep.programs(config, workdir, sweeps)
-        say(f"sweep      {len(settings)} points: " + "  ".join(sweeps))
-    waiting = [found for group in groups if (found := [p for p in group if not p.finished])]
+    groups = sweep.list_programs(config, workdir, sweeps)
+    waiting = {i: group for i, group in enumerate(groups) if not all(point.finished for point in group)}
     if waiting:
         with _cluster(address, extensions.sources(config.extensions)):
-            _train(waiting, workdir, bool(sweeps), asked)
-        for point in (point for group in groups for point in group):
-            mirror.pull(point.workdir)  # what the workers have brought to its address, if it has one
+            _train(waiting, workdir, asked)
+        mirror.pull(workdir)  # what the workers have brought to its address, if it has one
     if sweeps:
-        sweep.make_table(settings, config.train.monitor, workdir)
+        sweep.sweep(config, workdir, sweeps)
     else:
         experiment(config, workdir)
 
@@ -111,15 +105,18 @@ def _cluster(address: str | None, sources: Sequence[str]) -> Iterator[None]:
     environment = {name: value for name, value in os.environ.items() if PASSED_ON.match(name)}
     address = address or os.environ.get("RAY_ADDRESS") or "local"  # without a word, Ray would join whatever cluster it finds
     local = {"include_dashboard": False} if address == "local" else {}
+    kept = [f"!/{name}{below}" for name in CODE for below in ("", "/**")]
+    # all but these; '/*' would leave out the folder itself, whose name is '.' here
+    code = {"working_dir": str(Path(fexpr.__file__).parents[1]), "excludes": ["/??*", *kept, "__pycache__"]}
     try:
         ray.init(address, log_to_driver=False, logging_level="ERROR", **local,
-                 runtime_env={"py_modules": [fexpr, *sources], "env_vars": environment})
+                 runtime_env={**code, "py_modules": sources, "env_vars": environment})
     except (ConnectionError, RuntimeError, ValueError) as e:
         raise _no_cluster(address, e) from e
     try:
-        there = ray.cluster_resources()
+        resources = ray.cluster_resources()
         nodes = sum(node["Alive"] for node in ray.nodes())
-        say(f"cluster    {describe.number_of(nodes, 'node')}, {there.get('CPU', 0):.0f} cores, {there.get('GPU', 0):.0f} GPUs")
+        say(f"cluster    {describe.number_of(nodes, 'node')}, {resources.get('CPU', 0):.0f} cores, {resources.get('GPU', 0):.0f} GPUs")
         yield
     finally:
         ray.shutdown()
@@ -140,84 +137,56 @@ def _no_cluster(address: str | None, why: Exception) -> UserError:
                      fix="start one with `ray start --head`, name it as HOST:PORT, or leave --address away")
 
 
-def _train(waiting: Sequence[Sequence[RunSpec]], workdir: Path, of_sweep: bool, asked: str) -> None:
+def _train(waiting: Mapping[int, Sequence], workdir: Path, asked: str) -> None:
     token, root = uuid.uuid4().hex, mirror.display_path(workdir.absolute())
-    run.write_json(workdir / ray_tasks.TOKEN, token)
-    data = _Data()
-    prepared = [data.of(group[0].config) for group in waiting]
-    need = needs(asked, ray.cluster_resources().get("GPU", 0) > 0, max(size for *_, size in prepared))
-    options = {"num_cpus": need.cpus, "num_gpus": need.gpus, "memory": need.memory, "max_retries": need.retries,
-               "retry_exceptions": [Preempted]}
+    if not is_address(root):
+        run.write_json(workdir / ray_tasks.TOKEN, token)
+    sizes = {}  # by data and split: trials of a point, bytes of images
+    for config in (group[0].config for group in waiting.values()):
+        if (key := _data_key(config)) not in sizes:
+            dataset, folds = load_data.load(config)
+            sizes[key] = len(folds) * config.split.seeds, 0 if dataset.streamed else dataset.images.nbytes
+    need = needs(asked, ray.cluster_resources().get("GPU", 0) > 0, max(size for _, size in sizes.values()))
     slots = _slots(need)
     say(f"tasks      {describe.number_of(need.cpus, 'core')}, {need.gpus:g} GPUs, {need.memory / GIB:.1f} GiB each: {slots} at a time; "
         f"begun again up to {need.retries} times")
     board = ray.remote(ray_tasks.Board).options(num_cpus=0, scheduling_strategy=_here()).remote()
-    remote = {name: ray.remote(getattr(ray_tasks, name)).options(**options) for name in ("train", "plan", "train_chunk")}
-    remote["gather"] = ray.remote(ray_tasks.gather).options(**{**options, "num_gpus": 0})
-    began, refs = time.time(), {}  # as other nodes count it
+    remote = ray.remote(ray_tasks.run_command).options(
+        num_cpus=need.cpus, num_gpus=need.gpus, memory=need.memory, max_retries=need.retries, retry_exceptions=[Preempted])
+    words, typed, refs = task_command(sys.argv[1:], root)[2:], shlex.join(["python", *sys.argv]), {}
     try:
-        planned = []
-        for group, (dataset, folds, start, trials, _) in zip(waiting, prepared, strict=True):
-            folder = sweep.program_dir(Path(), group) if of_sweep else Path()
-            own = [RunSpec(p.config, p.workdir.relative_to(workdir), tuple(sys.argv)) for p in group]
+        for i, group in waiting.items():
             name = group[0].workdir.name + (f" and {len(group) - 1} more" if len(group) > 1 else "")
-            trials *= len(group)
-            size = _share(group[0].config, trials, max(1, slots // len(waiting)))
-            task = ray_tasks.Task(name, own, folder, root, token, min(1.0, need.gpus or 1.0), size)
-            if size:
-                planned.append((task, trials, (dataset, folds, start), remote["plan"].remote(task, dataset, folds, start)))
-            else:
-                refs[name] = remote["train"].remote(task, dataset, folds, start, board)
-        for task, trials, given, size in planned:
-            task = dataclasses.replace(task, size=ray.get(size))
-            chunks = {ray_tasks.chunk_name(task, i): remote["train_chunk"].remote(task, i, *given, board)
-                      for i in range(-(-trials // task.size))}
-            refs |= chunks
-            refs[task.name + WHOLE] = remote["gather"].remote(task, began, *given, *chunks.values())
-        failed = _wait(refs, board, waiting[0][0].config.train.epochs)
+            config, trials = group[0].config, sizes[_data_key(group[0].config)][0] * len(group)
+            size = min(config.train.chunk or trials, -(-trials // max(1, slots // len(waiting))))
+            count = -(-trials // size)
+            for k in range(count):
+                own, shown = ([f"--chunk={k}/{count}"], f"{name} [{k}]") if count > 1 else ([], name)
+                task = ray_tasks.Task(shown, (*words, f"--program={i}", *own), typed, root, token, os.getcwd(), need.cpus,
+                                      min(1.0, need.gpus or 1.0))
+                refs[shown] = remote.remote(task, board)
+        failed = _wait(refs, board)
     except (KeyboardInterrupt, Preempted):
         _cancel(refs)
         raise
-    except RayTaskError as e:  # of a plan
-        raise (e.cause if isinstance(e.cause, UserError) else e) from None
     mirror.remove(workdir / ray_tasks.TOKEN)
     if failed:
         raise UserError(f"{len(failed)} of {len(refs)} tasks failed", [f"{name}: {reason}" for name, reason in failed.items()],
                         fix="mend what they say and give the same command: what is finished is not run again")
 
 
-class _Data:
-    """Data set, folds and start of configs, put into the object store once for all programs that share them."""
-
-    def __init__(self):
-        self._known: dict[str, tuple] = {}
-
-    def of(self, config: ConfigDict) -> tuple:
-        """References to the data set, the folds and what trials begin with; the number of trials of one point; bytes of the images."""
-        key = repr([config.data.to_json(), config.split.to_json(), config.init.to_json(), config.seed if config.init.features else 0,
-                    config.model.to_json() if config.init.from_run or config.init.from_file or config.init.features else ""])
-        if key not in self._known:
-            dataset, folds = describe.prepare(config)
-            start = load_initialization(config, dataset, folds)
-            size = 0 if dataset.streamed else dataset.images.nbytes
-            self._known[key] = ray.put(dataset), ray.put(folds), ray.put(start), len(folds) * config.split.seeds, size
-        return self._known[key]
-
-
-def _share(config: ConfigDict, trials: int, slots: int) -> int:
-    """Trials of a chunk, where a program is shared out; 0 where one task has it all."""
-    size = min(config.train.chunk or trials, -(-trials // slots))
-    return size if size < trials else 0
+def _data_key(config: ConfigDict) -> str:
+    return config.data.to_json() + config.split.to_json()
 
 
 def _slots(need: Needs) -> int:
     """How many tasks run at a time."""
-    there = ray.cluster_resources()
-    pairs = ((there.get("CPU", 0), need.cpus), (there.get("GPU", 0), need.gpus), (there.get("memory", 0), need.memory))
+    resources = ray.cluster_resources()
+    pairs = ((resources.get("CPU", 0), need.cpus), (resources.get("GPU", 0), need.gpus), (resources.get("memory", 0), need.memory))
     slots = min(int(have / want) for have, want in pairs if want)
     if not slots:
         raise UserError(f"no task fits: it needs {need.cpus} cores, {need.gpus:g} GPUs, {need.memory / GIB:.1f} GiB, and the cluster has "
-                        f"{there.get('CPU', 0):g}, {there.get('GPU', 0):g}, {there.get('memory', 0) / GIB:.1f}",
+                        f"{resources.get('CPU', 0):g}, {resources.get('GPU', 0):g}, {resources.get('memory', 0) / GIB:.1f}",
                         fix="ask for less with --ray='cpus=1 gpus=0 memory=2GiB', or join a larger cluster with --address")
     return slots
 
@@ -228,20 +197,25 @@ def _here() -> object:
     return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
 
 
-def _wait(refs: dict[str, ray.ObjectRef], board: ray.actor.ActorHandle, epochs: int) -> dict[str, str]:
-    """Until all have ended, with one live table; why some failed, by name."""
+def _wait(refs: dict[str, ray.ObjectRef], board: ray.actor.ActorHandle) -> dict[str, str]:
+    """Until all have ended, with a line whenever one begins, begins again, or ends; why some failed, by name."""
     ended: dict[str, str] = {}  # name -> '' or the reason
-    with terminated() as stop, ray_table.shown(epochs) as show:
+    begun: dict[str, int] = {}
+    with terminated() as stop:
         while len(ended) < len(refs):
             left = {ref: name for name, ref in refs.items() if name not in ended}
-            for ref in ray.wait(list(left), num_returns=1, timeout=0.5)[0]:
-                ended[left[ref]] = _reason(ref)
-            show(list(refs), ended, ray.get(board.read.remote()))
+            done = ray.wait(list(left), num_returns=1, timeout=0.5)[0]
+            for name, nodes in ray.get(board.read.remote()).items():
+                if len(nodes) > begun.get(name, 0):
+                    say(f"training   {name} on {nodes[-1]}" + (f", try {len(nodes)}" if len(nodes) > 1 else ""))
+                begun[name] = len(nodes)
+            for ref in done:
+                name = left[ref]
+                ended[name] = _reason(ref)
+                say(f"{'failed' if ended[name] else 'done':<10} {name}   {len(ended)} of {len(refs)}", "red" if ended[name] else "green")
             if stop():
-                raise Preempted("stopped by SIGTERM; the tasks were told to stop")
-    failed = {name: reason for name, reason in ended.items() if reason}
-    whole = {name for name in failed if name.endswith(WHOLE)}  # fail with their chunks, which have said why
-    return {name: reason for name, reason in failed.items() if name not in whole or len(failed) == len(whole)}
+                raise Preempted("stopped by SIGTERM, and the tasks with it")
+    return {name: reason for name, reason in ended.items() if reason}
 
 
 def _reason(ref: ray.ObjectRef) -> str:
@@ -257,7 +231,7 @@ def _reason(ref: ray.ObjectRef) -> str:
 
 
 def _cancel(refs: dict[str, ray.ObjectRef]) -> None:
-    """Tells the tasks to end, and ends them if they do not."""
+    """Cancels the tasks: each saves its state, or is ended."""
     for ref in refs.values():
         with contextlib.suppress(RayError):
             ray.cancel(ref, force=False)

@@ -18,7 +18,8 @@ from fexpr.storage.addresses import is_address
 from fexpr.terminal import say
 
 WARNING = 120  # seconds before the time limit at which a task is told to save and stop
-VALUED, BARE = ("--engine", "--slurm", "--workdir"), ("--dry_run", "--nodry_run")  # flags that the tasks get otherwise, or not
+VALUED = ("--engine", "--slurm", "--workdir", "--address", "--ray")  # flags that the tasks get otherwise, or not
+BARE = ("--dry_run", "--nodry_run")
 
 
 def submit(arguments: Sequence[str], place: Path | str, programs: int, options: str, dry_run: bool) -> None:
