@@ -14,11 +14,11 @@ def data() -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
     """Maps uint8 [N,28,28,3], classes int32 [N], and the rows of every subject."""
     if os.environ.get("FEXPR_DATA_DIR"):
         from configs import base
-        from fexpr.data.loaders import LOADERS
+        from fexpr.data import data_sets
 
         config = base.get_config().data
         config.name = "megc2019"
-        found = LOADERS[config.name](config)
+        found = data_sets.load(config)
         images, labels, groups = found.images, found.labels, found.groups
     else:
         rng = np.random.default_rng(0)

@@ -213,8 +213,8 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path, monkeypatch):
 
 def test_the_synthetic_release_is_drawn_once_and_read_like_a_real_one(monkeypatch):
     drawn = []
-    draw = samm.synthetic.write_samm
-    monkeypatch.setattr(samm.synthetic, "write_samm", lambda *a: (drawn.append(a), draw(*a)))
+    draw = samm.samm_clips.write_samm
+    monkeypatch.setattr(samm.samm_clips, "write_samm", lambda *a: (drawn.append(a), draw(*a)))
     data = mini.load("")
     assert data.source == "synthetic"
     assert data.synthetic
