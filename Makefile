@@ -1,6 +1,7 @@
-# `make run`: from a fresh clone to the report of the main job.  `make test`: everything that is tested.
+# `make run`: from a fresh clone to the report of the main job.
+# `make test`: the tests.  `make test-all`: those that take minutes each, too.
 # `make docs`: every launch command of the documents, for real, in its config's debug size (ten minutes).  All make .venv first.
-.PHONY: run test docs lint clean
+.PHONY: run test test-all docs lint clean
 .DEFAULT_GOAL := run
 
 # the first of these that really starts and is 3.11 or 3.12 (a version manager's shim may exist and fail)
@@ -13,6 +14,9 @@ run: $(VENV)/.run
 	$(PY) launch.py --config=configs/htnet_samm.py
 
 test: $(VENV)/.test lint
+	$(PY) -m pytest -n 2 --dist worksteal -m "not long"
+
+test-all: $(VENV)/.test lint
 	$(PY) -m pytest -n 2 --dist worksteal
 
 docs: $(VENV)/.test

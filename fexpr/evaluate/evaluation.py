@@ -6,10 +6,12 @@ are added up over folds before any ratio is taken. A figure is the mean over see
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
-from fexpr.evaluate import tables
+from fexpr.evaluate import fusion, tables
 from fexpr.evaluate.bootstrap import RESAMPLES
 from fexpr.evaluate.calibration_report import calibration_report
 from fexpr.evaluate.copies import measure_copies
@@ -40,6 +42,7 @@ def evaluate(
     the result) and `seed_std` stand beside it, and the interval resamples subjects, the same ones for all seeds. Rows of a failed
     trial count as wrong (scored_rows.py). `per_group` and `confusion` are means over seeds.
 
+    `ensemble` is about the seeds as one predictor, by the mean of their probabilities; {} where there are no such seeds.
     One-of-K tasks also have `calibration` and `selective` (calibration_report.py), and on FER2013 `kaggle` (kaggle.py).
     `copies` (copies.py) is about test rows that also occur in the training rows, where that is known. `datasets` names
     what the rows of each split come from. Where every group is a single row, `per_group` is empty: it would repeat the predictions.
@@ -111,6 +114,7 @@ def evaluate(
             "rule": RULE, "per_trial": thresholds[selection][0].tolist(), "from": thresholds[selection][1].tolist(),
         } if multilabel else None,
         "seeds": np.unique(predictions["trial_seed"]).tolist(),
+        "ensemble": measure_ensemble(predictions, selection, measured_of),
         "trials": trials_of(predictions),
         "task": task,
         "source": source,
@@ -121,3 +125,11 @@ def evaluate(
         **tables.sizes(predictions, selection),
         "bootstrap": {"unit": "group", "resamples": resamples, "seed": seed, "level": 0.95},
     }
+
+
+def measure_ensemble(predictions: dict[str, np.ndarray], selection: str, measure_rows: Callable[[ScoredRows], Measured]) -> dict:
+    """An M of the test rows by the mean probabilities of a fold's seeds; {} with one seed, a failed trial, or action units."""
+    if predictions["labels"].ndim == 2 or predictions["failed"].any() or len(np.unique(predictions["trial_seed"])) < 2:
+        return {}
+    fused, _ = fusion.fuse({"run": predictions}, selection)
+    return measure_rows(model_rows(fused, selection, "test", None)).summary()

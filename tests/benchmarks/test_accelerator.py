@@ -29,6 +29,7 @@ def figures(result, part):
     return {row["name"]: row for row in result[0]["figures"][part]}
 
 
+@pytest.mark.long
 def test_five_seeds_become_a_result_and_an_ensemble(result):
     found = figures(result, "resnet")
     assert found["machine"]["device"]
@@ -39,7 +40,8 @@ def test_five_seeds_become_a_result_and_an_ensemble(result):
     assert 0 <= found["ensemble"]["low"] <= found["ensemble"]["value"] <= found["ensemble"]["high"] <= 1
 
 
-def test_every_part_ran_and_stands_in_the_table(result):
+@pytest.mark.long
+def test_every_part_ran_and_is_in_the_table(result):
     content, table, logs = result
     assert set(content["parts"]) == set(accelerator.PARTS)
     assert {part: state["ended"] for part, state in content["parts"].items()} == dict.fromkeys(accelerator.PARTS, "done"), logs

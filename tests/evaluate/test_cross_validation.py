@@ -55,6 +55,18 @@ def test_folds_are_pooled_within_a_seed_and_seeds_are_averaged(predictions, resu
     assert result["trials"] == {"count": 24, "folds": 8, "failed": []}
 
 
+def test_seeds_are_one_predictor_by_their_mean_probabilities(predictions, result):
+    p, chosen = predictions, (predictions["selection"] == "best_val") & (predictions["split"] == "test")
+    shares = np.exp(p["logits"] - np.logaddexp.reduce(p["logits"], axis=1, keepdims=True))
+    rows = [np.flatnonzero(chosen & (p["ids"] == i)) for i in np.unique(p["ids"][chosen])]
+    right = [shares[r].mean(0).argmax() == p["labels"][r[0]] for r in rows]
+    found = result["ensemble"]["accuracy"]
+    assert found["value"] == pytest.approx(np.mean(right), abs=1e-12)
+    assert found["low"] <= found["value"] <= found["high"]
+    assert evaluate(multiclass(seeds=(3,)), "last", "megc2019@0", resamples=20)["ensemble"] == {}
+    assert evaluate(multilabel(), "last", "samm@0", resamples=20)["ensemble"] == {}
+
+
 def test_interval_resamples_the_same_subjects_for_all_seeds(predictions, result):
     pools = [pool(predictions, "best_val", s) for s in SEEDS]
     weights = np.concatenate(list(resample_weights(pools[0][2], 200, seed=0)))

@@ -9,6 +9,8 @@ from nbclient import NotebookClient
 
 from tests.launching import ROOT
 
+pytestmark = pytest.mark.long
+
 NOTEBOOK = ROOT / "notebooks" / "restore_in_colab.ipynb"
 
 

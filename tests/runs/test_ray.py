@@ -14,6 +14,8 @@ from fexpr.runs.launchers import ray_cluster
 from fexpr.storage import run
 from tests.launching import ROOT, command, environment, launch
 
+pytestmark = pytest.mark.long
+
 EPOCHS = 200
 TINY = (f"--config={ROOT}/configs/aucnn_samm.py:debug", "--config.model.name=logistic", "--config.data.synthetic_clips=20",
         "--config.evaluate.resamples=10", "--config.log.tensorboard=False", "--config.log.checkpoint_seconds=0")

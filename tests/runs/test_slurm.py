@@ -11,6 +11,8 @@ from fexpr.runs.launchers import slurm
 from fexpr.storage import run
 from tests.launching import ROOT, command, environment
 
+pytestmark = pytest.mark.long
+
 SWEEP = (f"--config={ROOT}/configs/aucnn_samm.py:debug", "--config.model.name=logistic", "--config.train.epochs=2",
          "--config.evaluate.resamples=10", "--config.log.tensorboard=False", "--sweep=train.batch_size=8,16")
 

@@ -17,6 +17,8 @@ from fexpr.runs import results, status
 from fexpr.storage import addresses, mirror, run
 from tests.launching import ROOT, command, environment, launch
 
+pytestmark = pytest.mark.long
+
 RUN = "s3://bucket/runs/mlp"
 FIELDS = {"data.synthetic_clips": 150, "evaluate.resamples": 10, "log.tensorboard": False, "train.epochs": 30, "model.hidden": (8,),
           "model.dropout": 0.0}

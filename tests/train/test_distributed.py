@@ -13,6 +13,8 @@ from fexpr.storage import run
 from fexpr.train import distributed
 from tests.launching import ROOT, command, environment, launch
 
+pytestmark = pytest.mark.long
+
 TINY = (f"--config={ROOT}/configs/aucnn_samm.py:debug", "--config.model.name=logistic", "--config.data.synthetic_clips=20",
         "--config.evaluate.resamples=10", "--config.log.tensorboard=False", "--config.log.checkpoint_seconds=0")
 FOLDS = (*TINY, "--config.experiment=cross_validate", "--config.split.protocol=group_k_fold", "--config.split.folds=4",

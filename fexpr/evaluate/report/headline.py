@@ -242,11 +242,15 @@ def failures(metrics: dict) -> str:
 
 
 def seeds_in_words(metrics: dict) -> str:
-    """The spread over seeds of the headline metrics; '' with one seed."""
+    """The headline metrics of each seed, their mean and standard deviation, and of the seeds as one predictor; '' with one seed."""
     spread = [(name_of(name, HEADLINE_IN_WORDS[name], metrics), metrics["test"][name]) for name in metrics["headline"]["metrics"]]
-    parts = [f"{words} ± {e['seed_std']:.3f} ({min(e['seeds']):.3f}–{max(e['seeds']):.3f})"
+    parts = [f"{words} {e['value']:.3f} ± {e['seed_std']:.3f} ({', '.join(f'{seed:.3f}' for seed in e['seeds'])})"
              for words, e in spread if e.get("seed_std") is not None]
-    return f"over {len(metrics['seeds'])} seeds: {', '.join(parts)}" if parts else ""
+    ensemble = metrics.get("ensemble") or {}  # runs of older versions lack it
+    together = [f"{name_of(name, HEADLINE_IN_WORDS[name], metrics)} {in_words(ensemble[name])}"
+                for name in metrics["headline"]["metrics"] if name in ensemble]
+    text = f"over {len(metrics['seeds'])} seeds: {', '.join(parts)}" if parts else ""
+    return f"{text}; by the mean of their probabilities: {', '.join(together)}" if text and together else text
 
 
 def signed(e: dict) -> str:
