@@ -29,6 +29,7 @@ def get_config(variant: str = ""):
     if variant == "final":
         config.split.val = "none"
     if variant == "debug":
-        config.model.widths, config.model.blocks, train.batch_size, train.epochs = (8, 16), (1, 1), 64, 3
+        config.model.update({"widths": (8, 16), "blocks": (1, 1), "stem_stride": 2})
+        train.batch_size, train.epochs = 64, 3
         train.precision = "float32"  # a CPU computes bfloat16 slowly
     return config
