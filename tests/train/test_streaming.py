@@ -59,7 +59,7 @@ def assert_same(a, b, **tolerance):
 
 @pytest.mark.parametrize("changes", [
     {"mixup": 0.4, "ema": 0.9, "tta": "flip"}, {"patience": 1, "schedule": "plateau", "plateau_patience": 1, "eval_batch": 5},
-    {"model": Norm(), "frozen": "^Dense_0/"},
+    {"model": Norm(), "freeze": "^Dense_0/"},
 ])
 def test_as_with_all_images_on_the_device(kept, changes):
     resident, streamed = engine(toy.task()[0], **changes), engine(kept, **changes)

@@ -264,8 +264,8 @@ def _with_sign(value: float) -> str:
 def in_words(estimate: dict, decimals: int = 3) -> str:
     if estimate["value"] is None:
         return "–"
-    value, low, high = ("" if estimate[name] is None else f"{estimate[name]:.{decimals}f}" for name in ("value", "low", "high"))
-    return f"{value} ({low}–{high})" if low else value
+    value = f"{estimate['value']:.{decimals}f}"
+    return value if estimate["low"] is None else f"{value} ({estimate['low']:.{decimals}f}–{estimate['high']:.{decimals}f})"
 
 
 def decimals(key: str) -> int:

@@ -109,8 +109,9 @@ def _cluster(address: str | None, sources: Sequence[str]) -> Iterator[None]:
     # all but these; '/*' would leave out the folder itself, whose name is '.' here
     code = {"working_dir": str(Path(fexpr.__file__).parents[1]), "excludes": ["/??*", *kept, "__pycache__"]}
     try:
+        own = {"py_modules": sources} if sources else {}  # Ray refuses an empty list
         ray.init(address, log_to_driver=False, logging_level="ERROR", **local,
-                 runtime_env={**code, "py_modules": sources, "env_vars": environment})
+                 runtime_env={**code, **own, "env_vars": environment})
     except (ConnectionError, RuntimeError, ValueError) as e:
         raise _no_cluster(address, e) from e
     try:
