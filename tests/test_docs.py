@@ -15,6 +15,7 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
+from benchmarks import accelerator
 from configs import base
 from experiments import au_profiles, explain, fuse
 from fexpr import weights
@@ -35,7 +36,7 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PARSERS = {"fexpr.evaluate": evaluate_main.parser, "fexpr.data": data_main.parser, "fexpr.recognizer": recognizer_main.parser,
            "fexpr.export": export.parser, "experiments.explain": explain.parser, "experiments.fuse": fuse.parser,
            "experiments.au_profiles": au_profiles.parser, "experiments.status": status.parser,
-           "fexpr.weights": weights.parser}
+           "fexpr.weights": weights.parser, "benchmarks.accelerator": accelerator.parser}
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 QUOTED = re.compile(r"(?<!`)`(python [^`]+)`(?!`)")
 PLACEHOLDERS = ("<", "…", "...")
