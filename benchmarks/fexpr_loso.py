@@ -12,7 +12,7 @@ from benchmarks.loso_task import CLASSES, MODEL
 def fexpr_side(network: str, images: np.ndarray, labels: np.ndarray, folds: Sequence[np.ndarray],
                seeds: Sequence[int], epochs: int, batch: int, rate: float,
                trial_axis: str = "auto", dropout: float = 0.5) -> Callable[[], list[np.ndarray]]:
-    """A function that trains all trials once and waits for them; the first call compiles.
+    """A function that trains all trials once and returns when they are done; compiled before.
 
     Args:
       network: 'ststnet', or 'htnet' of the notebook's size.
@@ -46,14 +46,14 @@ def fexpr_side(network: str, images: np.ndarray, labels: np.ndarray, folds: Sequ
     engine.compile()
 
     def run() -> list[np.ndarray]:
-        said = []
+        logits_by_trial = []
         for chunk in range(engine.plan.chunks):
             engine.load(chunk)
             state = engine.init()
             for _ in range(epochs):
                 state, _ = engine.epoch(state)
             jax.block_until_ready(state)
-            said += list(engine.to_host(state.last.logits))
-        return [logits[: len(s.test)] for logits, s in zip(said, specs, strict=True)]
+            logits_by_trial += list(engine.to_host(state.last.logits))
+        return [logits[: len(s.test)] for logits, s in zip(logits_by_trial, specs, strict=True)]
 
     return run

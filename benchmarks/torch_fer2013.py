@@ -133,7 +133,7 @@ class Training:
         return F.cross_entropy(self.logits(images), labels)
 
     def epoch(self) -> np.ndarray:
-        """Logits of the test rows [n, 7]. On a GPU nothing waits for the device before they are read."""
+        """Logits of the test rows [n, 7]. On a GPU the host synchronises only when they are read."""
         self.model.train()
         for images, labels in self.batches():
             loss = self.loss(images, labels)

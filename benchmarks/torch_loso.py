@@ -56,7 +56,7 @@ def train_loop(network: str, images: np.ndarray, labels: np.ndarray, folds: Sequ
     y = torch.as_tensor(labels, device=device).long()
     train, test = ([torch.as_tensor(r, device=device) for r in rows]
                    for rows in _split(len(images), folds, len(seeds)))
-    said = []
+    logits_by_trial = []
     for i, seed in enumerate(_seeds(seeds, len(folds))):
         torch.manual_seed(seed)
         with torch.device(device):
@@ -65,8 +65,8 @@ def train_loop(network: str, images: np.ndarray, labels: np.ndarray, folds: Sequ
         if given:
             model.load_state_dict(given.states[i], strict=False)  # batches are not counted there
             orders = [torch.as_tensor(order, device=device) for order in given.orders[i]]
-        said.append(train_fold(model, x, y, train[i], test[i], epochs, batch, rate, orders))
-    return [logits.cpu().numpy() for logits in said]
+        logits_by_trial.append(train_fold(model, x, y, train[i], test[i], epochs, batch, rate, orders))
+    return [logits.cpu().numpy() for logits in logits_by_trial]
 
 
 def make_stack(network: str, images: np.ndarray, labels: np.ndarray, folds: Sequence[np.ndarray],
