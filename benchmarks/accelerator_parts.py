@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks import sides
 
 ROOT = Path(__file__).parents[1]
-PEAK = 790e12  # FLOP/s of dense bfloat16 products, measured on an H200 (8192 x 8192 x 8192)
+PEAK = 790e12  # FLOP/s of dense bfloat16 products that an H100 or H200 is taken to reach; the part `device` measures its own
 CONFIG = "configs/resnet_fer2013.py"
 
 

@@ -19,7 +19,7 @@ class ResNet(nn.Module):
 
     images [B, H, W, C] of any size -> logits float32 [B, num_classes]. The first convolution is 3x3, as for CIFAR; each stage but the
     first halves the image. The last scale of a block begins at 0, so that a new block is the identity (Goyal et al. 2017, arXiv
-    1706.02677). The defaults are ResNet18: 11,170,823 trained parameters for 48x48x1 and 7 classes.
+    1706.02677). The defaults are ResNet18: 11,171,271 trained parameters for 48x48x1 and 7 classes.
 
     Attributes:
       num_classes: K, logits.
