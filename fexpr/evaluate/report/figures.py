@@ -128,7 +128,7 @@ def _confidence(path, metrics: dict, synthetic: bool) -> None:
 
 def _examples(path, metrics: dict, predictions: dict, names: list[str], images: Mapping[str, np.ndarray], kind: str,
               synthetic: bool) -> None:
-    """Faces of a one-of-K task: the most confident mistakes and each class's worst rows; else the most right and most wrong clips."""
+    """Faces of a one-of-K task: the most confident mistakes and each class's worst rows; else the clips with most and fewest correct decisions."""
     multilabel = metrics["task"] == "multilabel"
     thresholds = np.array(metrics["thresholds"]["per_trial"]) if multilabel else None
     answer = model_rows(predictions, metrics["selection"], "test", thresholds)
@@ -152,7 +152,7 @@ def _examples(path, metrics: dict, predictions: dict, names: list[str], images: 
         return
     shown, right, captions = examples.right_and_wrong(answer, ids, names)
     flow = " Grey: optical strain. Arrows: flow from onset to apex, each channel in its own scale." if kind == "flow" else ""
-    order = ("most right decisions above, most wrong ones" if multilabel
+    order = ("most correct decisions above, fewest" if multilabel
              else "highest probability of the true class (in brackets) above, lowest")
     plots.clips(path("clips", f"Test clips: {order} below.{whose}{flow}"),
                 np.stack([images[i] for i in shown]), captions, right, kind, synthetic)

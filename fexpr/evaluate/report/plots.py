@@ -188,7 +188,7 @@ def clips(path: Path, images: np.ndarray, captions: Sequence[str], right: int, k
     rows = [group for group in (range(right), range(right, len(images))) if len(group)]
     texts = ["\n".join(textwrap.fill(part, 24, subsequent_indent="  ") for part in caption.split("\n")) for caption in captions]
     heights = [1.38 + 0.122 * max(texts[i].count("\n") + 1 for i in group) for group in rows]  # inches: an image and its caption
-    title = "Test clips, most right above and most wrong below"
+    title = "Test clips: best predictions above, worst below"
     with canvas(path, title, (WIDTH, 0.55 + sum(heights)), synthetic) as figure:
         axes = figure.subplots(len(rows), across, squeeze=False, height_ratios=heights)
         for ax in axes.flat:
