@@ -1,4 +1,4 @@
-"""Which test images a report shows: the clips with most and fewest correct decisions, the most confident mistakes, the worst of each class."""
+"""Which test images a report shows: clips with most and fewest correct decisions, confident mistakes, the worst of each class."""
 
 from __future__ import annotations
 

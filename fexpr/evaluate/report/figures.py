@@ -128,7 +128,7 @@ def _confidence(path, metrics: dict, synthetic: bool) -> None:
 
 def _examples(path, metrics: dict, predictions: dict, names: list[str], images: Mapping[str, np.ndarray], kind: str,
               synthetic: bool) -> None:
-    """Faces of a one-of-K task: the most confident mistakes and each class's worst rows; else the clips with most and fewest correct decisions."""
+    """Faces of a one-of-K task: the most confident mistakes and each class's worst rows; else clips, best and worst."""
     multilabel = metrics["task"] == "multilabel"
     thresholds = np.array(metrics["thresholds"]["per_trial"]) if multilabel else None
     answer = model_rows(predictions, metrics["selection"], "test", thresholds)
