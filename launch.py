@@ -1,19 +1,19 @@
 """Runs an experiment:  python launch.py --config=configs/htnet_samm.py
 
-  --config=FILE[:debug]    which experiment; ':debug' runs it in seconds on tiny synthetic data
-  --config.FIELD=VALUE     changes one field, e.g. --config.train.epochs=100
-  --help[=SECTION]         this; or the fields of a section of the config (data, split, init, train,
-                           optimizer, augment, evaluate, filter, log), or of 'all'
-  --workdir=DIR            the run directory, or its address (s3://bucket/run); default: under runs/,
-                           by config and changes. Unfinished runs resume, finished ones report again
-  --sweep=FIELD=V1,V2,...  a run for each value, and for each combination where given several times
-  --hosts=auto             one of several processes of one program: SLURM, Open MPI, TPU pods are
-                           found; elsewhere --hosts=ADDRESS:PORT,RANK,COUNT
-  --engine=ray             programs as Ray tasks here, or on the cluster at --address=HOST:PORT;
-                           --ray='gpus=1 cpus=4 memory=8GiB retries=3' a task
-  --engine=slurm           submits SLURM jobs; --slurm='--gpus-per-node=8' passes options to sbatch
-  --program=N              of a sweep trains this program alone, from 0; --chunk=I/K: a share of it
-  --dry_run                says what would be compiled, with how many trials, memory and time
+--config=FILE[:debug]    which experiment; ':debug' runs it in seconds on tiny synthetic data
+--config.FIELD=VALUE     changes one field, e.g. --config.train.epochs=100
+--help[=SECTION]         this; or the fields of a section of the config (data, split, init, train,
+                         optimizer, augment, evaluate, filter, log), or of 'all'
+--workdir=DIR            the run directory, or its address (s3://bucket/run); default: under runs/,
+                         by config and changes. Unfinished runs resume, finished ones report again
+--sweep=FIELD=V1,V2,...  a run for each value, and for each combination where given several times
+--hosts=auto             one of several processes of one program: SLURM, Open MPI, TPU pods are
+                         found; elsewhere --hosts=ADDRESS:PORT,RANK,COUNT
+--engine=ray             programs as Ray tasks here, or on the cluster at --address=HOST:PORT;
+                         --ray='gpus=1 cpus=4 memory=8GiB retries=3' a task
+--engine=slurm           submits SLURM jobs; --slurm='--gpus-per-node=8' passes options to sbatch
+--program=N              of a sweep trains this program alone, from 0; --chunk=I/K: a share of it
+--dry_run                says what would be compiled, with how many trials, memory and time
 """
 
 import os
@@ -52,8 +52,16 @@ def main(_):
     sweeps, experiment = [*config.sweep, *_SWEEP.value], EXPERIMENTS[config.experiment]
     dispatch.prepare(config, bool(sweeps))
     place = _WORKDIR.value or command_line.default_workdir(config, sweeps)
-    options = dispatch.Options(_ENGINE.value, _ADDRESS.value, _RAY.value, _SLURM.value,
-                               _PROGRAM.value, _CHUNK.value, _HOSTS.value, _DRY_RUN.value)
+    options = dispatch.Options(
+        _ENGINE.value,
+        _ADDRESS.value,
+        _RAY.value,
+        _SLURM.value,
+        _PROGRAM.value,
+        _CHUNK.value,
+        _HOSTS.value,
+        _DRY_RUN.value,
+    )
     if dispatch.run_elsewhere(config, place, sweeps, options, experiment):
         return
     with distributed.exit_if_peer_lost(), distributed.run_directory(place) as workdir:

@@ -1,4 +1,6 @@
-"""A side of the part `loso` of benchmarks/accelerator.py, in a process of its own (see benchmarks/sides.py)."""
+"""A side of the part `loso` of benchmarks/accelerator.py, in a process of its own (see
+benchmarks/sides.py).
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,14 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks import loso_task, sides
 
 BATCH, RATE = 32, 1e-4
-# how many of 52 folds and 5 seeds a side trains in a pass, and for how many epochs: time is compared a trial and epoch
-SIZES = {"fexpr": (52, 5, 50), "torch vmapped, CUDA graph": (52, 5, 5), "torch vmapped": (52, 5, 2), "torch loop": (2, 1, 5)}
+# how many of 52 folds and 5 seeds a side trains in a pass, and for how many epochs: time is
+# compared a trial and epoch
+SIZES = {
+    "fexpr": (52, 5, 50),
+    "torch vmapped, CUDA graph": (52, 5, 5),
+    "torch vmapped": (52, 5, 2),
+    "torch loop": (2, 1, 5),
+}
 TINY = (2, 1, 1)
 
 
@@ -26,7 +34,9 @@ def make(network: str, side: str, size: tuple[int, int, int], device: str):
         from benchmarks.fexpr_loso import fexpr_side
 
         axis = "auto" if device == "cpu" else "vmap"
-        return fexpr_side(*given, epochs=epochs, batch=BATCH, rate=RATE, trial_axis=axis), f"jax {jax.__version__}"
+        return fexpr_side(
+            *given, epochs=epochs, batch=BATCH, rate=RATE, trial_axis=axis
+        ), f"jax {jax.__version__}"
     import torch
 
     from benchmarks import torch_loso
@@ -35,7 +45,9 @@ def make(network: str, side: str, size: tuple[int, int, int], device: str):
     if side == "torch loop":
         return torch_loso.loop_side(*given, epochs, BATCH, RATE, device), about
     graphed = side.endswith("graph") and device == "cuda"
-    return torch_loso.vmapped_side(*given, BATCH, RATE, device, epochs=epochs, graphed=graphed), about
+    return torch_loso.vmapped_side(
+        *given, BATCH, RATE, device, epochs=epochs, graphed=graphed
+    ), about
 
 
 if __name__ == "__main__":

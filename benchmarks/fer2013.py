@@ -1,16 +1,19 @@
-"""One epoch of FER2013 with augmentation: fexpr against PyTorch, for the CNNs of a PyTorch notebook (`pytorch`) and of
-Angel's thesis (`thesis`; docs/decisions.md names both), and for Deep-Emotion behind a saliency-guided transformer (`deep_emotion`,
-Luna-Jiménez et al. 2021; the map is each image's second channel).
+"""One epoch of FER2013 with augmentation: fexpr against PyTorch, for the CNNs of a PyTorch notebook
+(`pytorch`) and of Angel's thesis (`thesis`; docs/decisions.md names both), and for Deep-Emotion
+behind a saliency-guided transformer (`deep_emotion`, Luna-Jiménez et al. 2021; the map is each
+image's second channel).
 
-    pip install -r requirements.txt -r benchmarks/requirements.txt
-    python benchmarks/fer2013.py --steps=20                           # all networks; 20 batches, an eighth as many rows to predict
-    python benchmarks/fer2013.py --network=pytorch --device=gpu       # the whole epoch: 28,709 images to train, 3,589 to predict
-    python benchmarks/fer2013.py --network=deep_emotion --folds=5     # five networks: trials of one program, one after the other in PyTorch
-    python benchmarks/fer2013.py --torch-data=tensor --torch-format=channels_last --precision=bfloat16
+    pip install -r requirements.txt -r benchmarks/requirements.txt python benchmarks/fer2013.py
+    --steps=20                           # all networks; 20 batches, an eighth as many rows to
+    predict python benchmarks/fer2013.py --network=pytorch --device=gpu       # the whole epoch:
+    28,709 images to train, 3,589 to predict python benchmarks/fer2013.py --network=deep_emotion
+    --folds=5     # five networks: trials of one program, one after the other in PyTorch python
+    benchmarks/fer2013.py --torch-data=tensor --torch-format=channels_last --precision=bfloat16
 
-Both sides train the same network with Adam on batches of 128, each image flipped upside down (p = 0.25) and rotated by up to 22 degrees
-(p = 0.5), then predict an eighth as many rows. The first pass is cold: fexpr's holds its compilation (no cache on disk). Passes alternate,
-each side in a process of its own. The pixels are random, of FER2013's shape: the time does not depend on them.
+Both sides train the same network with Adam on batches of 128, each image flipped upside down (p =
+0.25) and rotated by up to 22 degrees (p = 0.5), then predict an eighth as many rows. The first pass
+is cold: fexpr's holds its compilation (no cache on disk). Passes alternate, each side in a process
+of its own. The pixels are random, of FER2013's shape: the time does not depend on them.
 """
 
 from __future__ import annotations
@@ -29,15 +32,25 @@ from benchmarks import sides  # noqa: E402
 TRAIN, BATCH, CLASSES = 28_709, 128, 7
 
 
-NETWORKS = {"pytorch": "fer_cnn_pytorch", "thesis": "fer_cnn_thesis", "deep_emotion": "deep_emotion"}
+NETWORKS = {
+    "pytorch": "fer_cnn_pytorch",
+    "thesis": "fer_cnn_thesis",
+    "deep_emotion": "deep_emotion",
+}
 
 
 def data(steps: int, channels: int) -> tuple[np.ndarray, np.ndarray, int]:
-    """Images uint8 [N,48,48,C], classes int32 [N], and how many of them train: `steps` batches, or all where it is 0."""
+    """Images uint8 [N,48,48,C], classes int32 [N], and how many of them train: `steps` batches, or
+    all where it is 0.
+    """
     train = steps * BATCH or TRAIN
     rows = train + train // 8
     rng = np.random.default_rng(0)
-    return rng.integers(0, 256, (rows, 48, 48, channels), np.uint8), rng.integers(0, CLASSES, rows).astype(np.int32), train
+    return (
+        rng.integers(0, 256, (rows, 48, 48, channels), np.uint8),
+        rng.integers(0, CLASSES, rows).astype(np.int32),
+        train,
+    )
 
 
 def channels_of(network: str) -> int:
@@ -57,14 +70,32 @@ def fexpr_pass(arguments: argparse.Namespace):
     images, labels, train = data(arguments.steps, channels_of(arguments.network))
     mesh = trials.make_mesh(arguments.folds, BATCH)
     variant = {"variant": "saliency"} if arguments.network == "deep_emotion" else {}
-    model = models.build(NETWORKS[arguments.network], num_classes=CLASSES, axis_name="data" if mesh.shape["data"] > 1 else None, **variant)
-    config = {"train": {"loss": "cross_entropy", "batch_size": BATCH, "epochs": 10**6, "precision": arguments.precision},
-              "optimizer": {"name": "adam"}, "augment": {"vertical_flip": 0.25, "rotation": 22.0, "rotation_p": 0.5}}
+    model = models.build(
+        NETWORKS[arguments.network],
+        num_classes=CLASSES,
+        axis_name="data" if mesh.shape["data"] > 1 else None,
+        **variant,
+    )
+    config = {
+        "train": {
+            "loss": "cross_entropy",
+            "batch_size": BATCH,
+            "epochs": 10**6,
+            "precision": arguments.precision,
+        },
+        "optimizer": {"name": "adam"},
+        "augment": {"vertical_flip": 0.25, "rotation": 22.0, "rotation_p": 0.5},
+    }
     recipe = make_recipe(config, model, "face", multilabel=False)
     rows = np.arange(len(images))
-    specs = [trials.TrialSpec(rows[:train], rows[:0], rows[train:], fold=i, learning_rate=3e-4) for i in range(arguments.folds)]
+    specs = [
+        trials.TrialSpec(rows[:train], rows[:0], rows[train:], fold=i, learning_rate=3e-4)
+        for i in range(arguments.folds)
+    ]
     engine = trials.Engine(recipe, images, labels, CLASSES, specs, mesh)
-    return sides.epochs_of(engine), f"jax {jax.__version__}, {jax.device_count()} x {jax.devices()[0].device_kind}"
+    return sides.epochs_of(
+        engine
+    ), f"jax {jax.__version__}, {jax.device_count()} x {jax.devices()[0].device_kind}"
 
 
 def torch_pass(arguments: argparse.Namespace):
@@ -75,40 +106,91 @@ def torch_pass(arguments: argparse.Namespace):
 
     images, labels, train = data(arguments.steps, channels_of(arguments.network))
     device = "cuda" if arguments.device == "gpu" else "cpu"
-    folds = [Training(arguments.network, images, labels, train, BATCH, device, arguments.torch_data, arguments.workers,
-                      arguments.precision, arguments.torch_format == "channels_last", arguments.torch_compile)
-             for _ in range(arguments.folds)]
+    folds = [
+        Training(
+            arguments.network,
+            images,
+            labels,
+            train,
+            BATCH,
+            device,
+            arguments.torch_data,
+            arguments.workers,
+            arguments.precision,
+            arguments.torch_format == "channels_last",
+            arguments.torch_compile,
+        )
+        for _ in range(arguments.folds)
+    ]
 
     def run() -> None:
         for fold in folds:
             fold.epoch()
 
-    feeding = f"DataLoader, {arguments.workers} workers" if arguments.torch_data == "loader" else "batches from a tensor"
+    feeding = (
+        f"DataLoader, {arguments.workers} workers"
+        if arguments.torch_data == "loader"
+        else "batches from a tensor"
+    )
     how = f"{feeding}, {arguments.torch_format}{', compiled' * arguments.torch_compile}"
     return run, f"torch {torch.__version__}, {torch.get_num_threads()} threads, {device}, {how}"
 
 
 def compare(arguments: argparse.Namespace, network: str) -> None:
-    passed = [f"--{name.replace('_', '-')}={getattr(arguments, name)}"
-              for name in ("steps", "folds", "precision", "device", "torch_data", "torch_format", "workers")]
+    passed = [
+        f"--{name.replace('_', '-')}={getattr(arguments, name)}"
+        for name in (
+            "steps",
+            "folds",
+            "precision",
+            "device",
+            "torch_data",
+            "torch_format",
+            "workers",
+        )
+    ]
     passed += ["--torch-compile"] * arguments.torch_compile
-    ours, peer = (sides.Side(name, [__file__, f"--side={name}", f"--network={network}", *passed]) for name in ("fexpr", "torch"))
+    ours, peer = (
+        sides.Side(name, [__file__, f"--side={name}", f"--network={network}", *passed])
+        for name in ("fexpr", "torch")
+    )
     train = arguments.steps * BATCH or TRAIN
-    what = f"{arguments.folds} x {NETWORKS[network]}, {train} images an epoch, batch {BATCH}, {arguments.precision}"
+    what = (
+        f"{arguments.folds} x {NETWORKS[network]}, {train} images an epoch, batch {BATCH}, "
+        f"{arguments.precision}"
+    )
     sides.compare(ours, peer, arguments.repeats, what, train * arguments.folds, "images")
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--network", choices=tuple(NETWORKS), help="one of them (default: all, one after the other)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--network", choices=tuple(NETWORKS), help="one of them (default: all, one after the other)"
+    )
     parser.add_argument("--steps", type=int, default=0, help="batches a pass; 0: a whole epoch")
     parser.add_argument("--folds", type=int, default=1, help="networks to train")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
-    parser.add_argument("--torch-data", choices=("loader", "tensor"), default="loader", help="how PyTorch is fed: see torch_fer2013.py")
-    parser.add_argument("--torch-format", choices=("contiguous", "channels_last"), default="contiguous", help="PyTorch's memory format")
-    parser.add_argument("--torch-compile", action="store_true", help="PyTorch's training step through torch.compile")
-    parser.add_argument("--workers", type=int, default=min(8, os.cpu_count()), help="of PyTorch's DataLoader")
+    parser.add_argument(
+        "--torch-data",
+        choices=("loader", "tensor"),
+        default="loader",
+        help="how PyTorch is fed: see torch_fer2013.py",
+    )
+    parser.add_argument(
+        "--torch-format",
+        choices=("contiguous", "channels_last"),
+        default="contiguous",
+        help="PyTorch's memory format",
+    )
+    parser.add_argument(
+        "--torch-compile", action="store_true", help="PyTorch's training step through torch.compile"
+    )
+    parser.add_argument(
+        "--workers", type=int, default=min(8, os.cpu_count()), help="of PyTorch's DataLoader"
+    )
     parser.add_argument("--repeats", type=int, default=3, help="warm passes of each side")
     parser.add_argument("--side", choices=("fexpr", "torch"), help=argparse.SUPPRESS)
     given = parser.parse_args()

@@ -9,9 +9,18 @@ import numpy as np
 from benchmarks.loso_task import CLASSES, MODEL
 
 
-def fexpr_side(network: str, images: np.ndarray, labels: np.ndarray, folds: Sequence[np.ndarray],
-               seeds: Sequence[int], epochs: int, batch: int, rate: float,
-               trial_axis: str = "auto", dropout: float = 0.5) -> Callable[[], list[np.ndarray]]:
+def fexpr_side(
+    network: str,
+    images: np.ndarray,
+    labels: np.ndarray,
+    folds: Sequence[np.ndarray],
+    seeds: Sequence[int],
+    epochs: int,
+    batch: int,
+    rate: float,
+    trial_axis: str = "auto",
+    dropout: float = 0.5,
+) -> Callable[[], list[np.ndarray]]:
     """A function that trains all trials once and returns when they are done; compiled before.
 
     Args:
@@ -32,14 +41,20 @@ def fexpr_side(network: str, images: np.ndarray, labels: np.ndarray, folds: Sequ
     from fexpr.train.state import make_recipe
 
     arguments = {"ststnet": {"dropout": dropout}, "htnet": MODEL}[network]
-    config = {"train": {"loss": "cross_entropy", "batch_size": batch, "epochs": epochs},
-              "optimizer": {"name": "adam"}}
+    config = {
+        "train": {"loss": "cross_entropy", "batch_size": batch, "epochs": epochs},
+        "optimizer": {"name": "adam"},
+    }
     model = models.build(network, num_classes=CLASSES, **arguments)
     recipe = make_recipe(config, model, "flow", multilabel=False)
     rows = np.arange(len(images))
-    specs = [trials.TrialSpec(np.setdiff1d(rows, test), rows[:0], test, fold=i, seed=seed,
-                              learning_rate=rate)
-             for seed in seeds for i, test in enumerate(folds)]
+    specs = [
+        trials.TrialSpec(
+            np.setdiff1d(rows, test), rows[:0], test, fold=i, seed=seed, learning_rate=rate
+        )
+        for seed in seeds
+        for i, test in enumerate(folds)
+    ]
     mesh = trials.make_mesh(len(specs), batch)
     engine = trials.Engine(recipe, images, labels, CLASSES, specs, mesh, trial_axis=trial_axis)
 

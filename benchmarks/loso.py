@@ -1,16 +1,19 @@
-"""Leave-one-subject-out training of notebook-size HTNet: all folds as one fexpr program against a fold-after-fold PyTorch loop.
+"""Leave-one-subject-out training of notebook-size HTNet: all folds as one fexpr program against a
+fold-after-fold PyTorch loop.
 
-    pip install -r requirements.txt -r benchmarks/requirements.txt
-    python benchmarks/loso.py                      # 16 folds x 4 epochs, three passes of each side in turn
-    python benchmarks/loso.py --peer=plain         # the loop that published code has, instead of a tuned one
-    python benchmarks/loso.py --folds 52 --epochs 10 --device gpu
-    python benchmarks/loso.py --scaling            # fexpr's cost per fold as folds are added, drawn into loso_scaling.png
+    pip install -r requirements.txt -r benchmarks/requirements.txt python benchmarks/loso.py
+    # 16 folds x 4 epochs, three passes of each side in turn python benchmarks/loso.py --peer=plain
+    # the loop that published code has, instead of a tuned one python benchmarks/loso.py --folds 52
+    --epochs 10 --device gpu python benchmarks/loso.py --scaling            # fexpr's cost per fold
+    as folds are added, drawn into loso_scaling.png
 
-Both sides train the same rows with the same network, batch size, Adam and number of epochs, and predict the test subject's rows after
-every epoch. The peer `tuned` (benchmarks/torch_htnet.py) is what we could make of PyTorch, `plain` (benchmarks/torch_htnet_plain.py) a
-straightforward loop over folds as the field's published code has it. Each runs in a process of its own; passes alternate. The first pass
-is cold (fexpr's holds its compilation, its on-disk cache is off), the median of the others is warm. The maps are those of the MEGC2019
-releases under $FEXPR_DATA_DIR, else random ones of the same shape and number: the time does not depend on the pixels.
+Both sides train the same rows with the same network, batch size, Adam and number of epochs, and
+predict the test subject's rows after every epoch. The peer `tuned` (benchmarks/torch_htnet.py) is
+what we could make of PyTorch, `plain` (benchmarks/torch_htnet_plain.py) a straightforward loop over
+folds as the field's published code has it. Each runs in a process of its own; passes alternate. The
+first pass is cold (fexpr's holds its compilation, its on-disk cache is off), the median of the
+others is warm. The maps are those of the MEGC2019 releases under $FEXPR_DATA_DIR, else random ones
+of the same shape and number: the time does not depend on the pixels.
 """
 
 from __future__ import annotations
@@ -39,7 +42,16 @@ def fexpr_pass(arguments: argparse.Namespace):
     if arguments.device == "cpu":
         devices.use_every_core()
     images, labels, subjects = data()
-    run = fexpr_loso.fexpr_side("htnet", images, labels, subjects[: arguments.folds], [0], arguments.epochs, arguments.batch, RATE)
+    run = fexpr_loso.fexpr_side(
+        "htnet",
+        images,
+        labels,
+        subjects[: arguments.folds],
+        [0],
+        arguments.epochs,
+        arguments.batch,
+        RATE,
+    )
     return run, f"jax {jax.__version__}, {jax.device_count()} x {jax.devices()[0].device_kind}"
 
 
@@ -56,20 +68,47 @@ def torch_pass(arguments: argparse.Namespace):
 
     def run() -> None:
         for i, test in enumerate(subjects[: arguments.folds]):
-            train_fold(images, labels, np.setdiff1d(rows, test), test, arguments.epochs, arguments.batch, CLASSES, RATE, i, device, MODEL)
+            train_fold(
+                images,
+                labels,
+                np.setdiff1d(rows, test),
+                test,
+                arguments.epochs,
+                arguments.batch,
+                CLASSES,
+                RATE,
+                i,
+                device,
+                MODEL,
+            )
 
-    return run, f"torch {torch.__version__}, {torch.get_num_threads()} threads, {device}, {arguments.peer}"
+    return (
+        run,
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {device}, {arguments.peer}",
+    )
 
 
 def side(name: str, arguments: argparse.Namespace, folds: int) -> sides.Side:
-    return sides.Side(name, [__file__, f"--side={name}", f"--folds={folds}", f"--epochs={arguments.epochs}", f"--batch={arguments.batch}",
-                             f"--device={arguments.device}", f"--peer={arguments.peer}"])
+    return sides.Side(
+        name,
+        [
+            __file__,
+            f"--side={name}",
+            f"--folds={folds}",
+            f"--epochs={arguments.epochs}",
+            f"--batch={arguments.batch}",
+            f"--device={arguments.device}",
+            f"--peer={arguments.peer}",
+        ],
+    )
 
 
 def compare(arguments: argparse.Namespace) -> None:
     what = f"{arguments.folds} folds x {arguments.epochs} epochs, batch {arguments.batch}, float32"
     ours, peer = (side(name, arguments, arguments.folds) for name in ("fexpr", "torch"))
-    sides.compare(ours, peer, arguments.repeats, what, arguments.folds * arguments.epochs, "folds x epochs")
+    sides.compare(
+        ours, peer, arguments.repeats, what, arguments.folds * arguments.epochs, "folds x epochs"
+    )
 
 
 def scaling(arguments: argparse.Namespace) -> None:
@@ -82,23 +121,39 @@ def scaling(arguments: argparse.Namespace) -> None:
             worker.go()
         worker.close()
         costs.append(worker.warm / count / arguments.epochs)
-        print(f"{count:4} folds: {1000 * costs[-1]:8.1f} ms a fold and epoch, cold pass {worker.passes[0]['seconds']:.1f} s")
+        print(
+            f"{count:4} folds: {1000 * costs[-1]:8.1f} ms a fold and epoch, cold pass "
+            f"{worker.passes[0]['seconds']:.1f} s"
+        )
     figure = Figure(figsize=(6, 3.5), layout="constrained")
     axes = figure.subplots()
     axes.plot(COUNTS, [1000 * c for c in costs], "o-")
-    axes.set(xscale="log", xlabel="folds in one program", ylabel="ms a fold and epoch", ylim=(0, None), xticks=COUNTS, xticklabels=COUNTS)
+    axes.set(
+        xscale="log",
+        xlabel="folds in one program",
+        ylabel="ms a fold and epoch",
+        ylim=(0, None),
+        xticks=COUNTS,
+        xticklabels=COUNTS,
+    )
     figure.savefig("loso_scaling.png", dpi=120)
     print("drawn into loso_scaling.png")
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folds", type=int, default=16, help="subjects tested, at most as many as there are")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--folds", type=int, default=16, help="subjects tested, at most as many as there are"
+    )
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=3, help="warm passes of each side")
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
-    parser.add_argument("--peer", choices=("tuned", "plain"), default="tuned", help="which PyTorch loop")
+    parser.add_argument(
+        "--peer", choices=("tuned", "plain"), default="tuned", help="which PyTorch loop"
+    )
     parser.add_argument("--scaling", action="store_true", help="fexpr alone, for 1 to 52 folds")
     parser.add_argument("--side", choices=("fexpr", "torch"), help=argparse.SUPPRESS)
     given = parser.parse_args()

@@ -22,6 +22,9 @@ def data() -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
         images, labels, groups = found.images, found.labels, found.groups
     else:
         rng = np.random.default_rng(0)
-        images, labels = rng.integers(0, 256, (278, 28, 28, 3)).astype(np.uint8), rng.integers(0, CLASSES, 278).astype(np.int32)
+        images, labels = (
+            rng.integers(0, 256, (278, 28, 28, 3)).astype(np.uint8),
+            rng.integers(0, CLASSES, 278).astype(np.int32),
+        )
         groups = np.sort(rng.integers(0, 52, 278))
     return images, labels, [np.flatnonzero(groups == g) for g in np.unique(groups)]

@@ -16,14 +16,19 @@ from typing import Any
 
 
 def work(make: Callable[[], tuple[Callable[[], None], str]]) -> None:
-    """A side's process: one timed pass for every line on stdin. `make` gives the pass and a line about what it runs with."""
+    """A side's process: one timed pass for every line on stdin. `make` gives the pass and a line
+    about what it runs with.
+    """
     run = None
     for _ in sys.stdin:
         if run is None:
             run, about = make()
         began = time.perf_counter()
         run()
-        seconds, peak = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        seconds, peak = (
+            time.perf_counter() - began,
+            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        )
         print(json.dumps({"seconds": seconds, "peak_mb": peak, "about": about}), flush=True)
 
 
@@ -50,12 +55,15 @@ class Side:
 
     def __init__(self, name: str, command: Sequence[str]):
         self.name, self.passes = name, []
-        self.process = subprocess.Popen([sys.executable, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            [sys.executable, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
 
     def go(self) -> float:
         self.process.stdin.write("go\n")
         self.process.stdin.flush()
-        while not (line := self.process.stdout.readline()).startswith('{"seconds"'):  # the data room may say what it reads
+        # the data room may say what it reads
+        while not (line := self.process.stdout.readline()).startswith('{"seconds"'):
             if not line:
                 sys.exit(f"the {self.name} side ended without an answer")
         self.passes.append(json.loads(line))
@@ -73,23 +81,37 @@ class Side:
 
 
 def compare(ours: Side, peer: Side, repeats: int, what: str, units: float, unit: str) -> None:
-    """Alternates passes, then prints cold and warm times, `units` of `unit` a second, and the ratios.
+    """Alternates passes, then prints cold and warm times, `units` of `unit` a second, and the
+    ratios.
 
-    The first pass is cold; warm is the median of the others. The paired ratio is the median over passes of peer to ours, one right
-    after the other: what else the machine was doing weighs less on it.
+    The first pass is cold; warm is the median of the others. The paired ratio is the median over
+    passes of peer to ours, one right after the other: what else the machine was doing weighs less
+    on it.
     """
     for _ in range(repeats + 1):
         ours.go()
         peer.go()
     ours.close()
     peer.close()
-    print(f"{platform.machine()}, {os.cpu_count()} cores; {what}; median of {repeats} warm passes (all: see below)")
+    print(
+        f"{platform.machine()}, {os.cpu_count()} cores; {what}; median of {repeats} warm "
+        "passes (all: see below)"
+    )
     print(f"{'':8}{'cold s':>9}{'warm s':>9}{unit + ' / s':>20}{'peak MB':>9}   with")
     for side in (ours, peer):
-        print(f"{side.name:8}{side.passes[0]['seconds']:9.2f}{side.warm:9.2f}{units / side.warm:20.1f}{side.passes[-1]['peak_mb']:9.0f}   "
-              f"{side.passes[0]['about']}")
-    pairs = [p["seconds"] / o["seconds"] for o, p in zip(ours.passes[1:], peer.passes[1:], strict=True)]
-    print(f"ratio warm {peer.warm / ours.warm:.2f} (paired {statistics.median(pairs):.2f}, {min(pairs):.2f} to {max(pairs):.2f}), "
-          f"cold {peer.passes[0]['seconds'] / ours.passes[0]['seconds']:.2f} ({peer.name} / {ours.name})")
+        print(
+            f"{side.name:8}{side.passes[0]['seconds']:9.2f}{side.warm:9.2f}{units / side.warm:20.1f}{side.passes[-1]['peak_mb']:9.0f} "
+            "  "
+            f"{side.passes[0]['about']}"
+        )
+    pairs = [
+        p["seconds"] / o["seconds"] for o, p in zip(ours.passes[1:], peer.passes[1:], strict=True)
+    ]
+    print(
+        f"ratio warm {peer.warm / ours.warm:.2f} (paired {statistics.median(pairs):.2f}, "
+        f"{min(pairs):.2f} to {max(pairs):.2f}), "
+        f"cold {peer.passes[0]['seconds'] / ours.passes[0]['seconds']:.2f} ({peer.name} / "
+        f"{ours.name})"
+    )
     for side in (ours, peer):
         print(f"{side.name} passes: " + " ".join(f"{p['seconds']:.2f}" for p in side.passes))

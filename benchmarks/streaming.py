@@ -1,10 +1,12 @@
-"""Images read from the disk as they are needed, against all of them on the device: the same epoch by the same network.
+"""Images read from the disk as they are needed, against all of them on the device: the same epoch
+by the same network.
 
     python benchmarks/streaming.py                       # 28,709 images of 48x48, the small CNN
     python benchmarks/streaming.py --network=mlp --rows=100000
 
-Both sides take the same optimiser steps and predict an eighth as many rows. Passes alternate, each side in a process of its own; the first
-is cold. The file lies in the system's cache by then: on a slow disk the first epoch says what later ones would be without memory to spare.
+Both sides take the same optimiser steps and predict an eighth as many rows. Passes alternate, each
+side in a process of its own; the first is cold. The file lies in the system's cache by then: on a
+slow disk the first epoch says what later ones would be without memory to spare.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ NETWORKS = {"cnn": "fer_cnn_simple", "mlp": "mlp"}
 def data(rows: int) -> tuple[np.ndarray, np.ndarray]:
     """Random images uint8 [N,48,48,1] and classes int32 [N]; an eighth of them is predicted."""
     rng = np.random.default_rng(0)
-    return rng.integers(0, 256, (rows, 48, 48, 1), np.uint8), rng.integers(0, CLASSES, rows).astype(np.int32)
+    return rng.integers(0, 256, (rows, 48, 48, 1), np.uint8), rng.integers(0, CLASSES, rows).astype(
+        np.int32
+    )
 
 
 def make_pass(arguments: argparse.Namespace):
@@ -45,11 +49,21 @@ def make_pass(arguments: argparse.Namespace):
     if arguments.side == "streamed":
         ids, make = [str(i) for i in range(len(images))], StreamedEngine
         folder = Path(arguments.folder) / "images"
-        records.write(folder, ((ids[i : i + STACK], images[i : i + STACK]) for i in range(0, len(ids), STACK)))
+        records.write(
+            folder, ((ids[i : i + STACK], images[i : i + STACK]) for i in range(0, len(ids), STACK))
+        )
         images = records.read(folder)[1]
-    config = {"train": {"loss": "cross_entropy", "batch_size": BATCH, "epochs": 10**6},
-              "optimizer": {"name": "adam"}, "augment": {"flip": 0.5, "shift": 2}}
-    recipe = make_recipe(config, models.build(NETWORKS[arguments.network], num_classes=CLASSES), "face", multilabel=False)
+    config = {
+        "train": {"loss": "cross_entropy", "batch_size": BATCH, "epochs": 10**6},
+        "optimizer": {"name": "adam"},
+        "augment": {"flip": 0.5, "shift": 2},
+    }
+    recipe = make_recipe(
+        config,
+        models.build(NETWORKS[arguments.network], num_classes=CLASSES),
+        "face",
+        multilabel=False,
+    )
     rows = np.arange(len(labels))
     spec = trials.TrialSpec(rows[: arguments.rows], rows[:0], rows[arguments.rows :])
     engine = make(recipe, images, labels, CLASSES, [spec], trials.make_mesh(1, BATCH))
@@ -58,13 +72,19 @@ def make_pass(arguments: argparse.Namespace):
     def run() -> None:
         epoch()
         if arguments.side == "streamed":
-            print(f"waited {engine.input_wait_seconds:.2f} s for images, {engine.dispatches_per_epoch} parts", file=sys.stderr)
+            print(
+                f"waited {engine.input_wait_seconds:.2f} s for images, "
+                f"{engine.dispatches_per_epoch} parts",
+                file=sys.stderr,
+            )
 
     return run, f"jax {jax.__version__}, {jax.device_count()} x {jax.devices()[0].device_kind}"
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--network", choices=tuple(NETWORKS), default="cnn")
     parser.add_argument("--rows", type=int, default=28_709, help="images to train on")
     parser.add_argument("--repeats", type=int, default=3, help="warm passes of each side")
@@ -76,6 +96,15 @@ if __name__ == "__main__":
     else:
         with tempfile.TemporaryDirectory() as temporary:
             passed = [f"--network={given.network}", f"--rows={given.rows}", f"--folder={temporary}"]
-            ours, peer = (sides.Side(name, [__file__, f"--side={name}", *passed]) for name in ("streamed", "resident"))
-            sides.compare(ours, peer, given.repeats, f"{NETWORKS[given.network]}, {given.rows:,} images an epoch, batch {BATCH}",
-                          given.rows, "images")
+            ours, peer = (
+                sides.Side(name, [__file__, f"--side={name}", *passed])
+                for name in ("streamed", "resident")
+            )
+            sides.compare(
+                ours,
+                peer,
+                given.repeats,
+                f"{NETWORKS[given.network]}, {given.rows:,} images an epoch, batch {BATCH}",
+                given.rows,
+                "images",
+            )

@@ -1,7 +1,10 @@
-"""HTNet and a leave-one-subject-out loop in PyTorch: the peer that benchmarks/loso.py measures against.
+"""HTNet and a leave-one-subject-out loop in PyTorch: the peer that benchmarks/loso.py measures
+against.
 
-Written as a careful PyTorch user would: tokens in the last-but-one axis so that every product is a plain `nn.Linear`, attention by
-`scaled_dot_product_attention`, and the loop of benchmarks/torch_loop.py. `MaskedHTNet` is the same network for torch.func's vmap.
+Written as a careful PyTorch user would: tokens in the last-but-one axis so that every product is a
+plain `nn.Linear`, attention by
+`scaled_dot_product_attention`, and the loop of benchmarks/torch_loop.py. `MaskedHTNet` is the same
+network for torch.func's vmap.
 """
 
 from __future__ import annotations
@@ -21,10 +24,16 @@ class Attention(nn.Module):
     def __init__(self, dim: int, heads: int):
         super().__init__()
         self.heads = heads
-        self.norm, self.qkv, self.out = nn.LayerNorm(dim), nn.Linear(dim, 3 * dim, bias=False), nn.Linear(dim, dim)
+        self.norm, self.qkv, self.out = (
+            nn.LayerNorm(dim),
+            nn.Linear(dim, 3 * dim, bias=False),
+            nn.Linear(dim, dim),
+        )
 
     def forward(self, x):
-        q, k, v = rearrange(self.qkv(self.norm(x)), "s n (qkv h d) -> qkv s h n d", qkv=3, h=self.heads)
+        q, k, v = rearrange(
+            self.qkv(self.norm(x)), "s n (qkv h d) -> qkv s h n d", qkv=3, h=self.heads
+        )
         return self.out(rearrange(self.attend(q, k, v), "s h n d -> s n (h d)"))
 
 
@@ -34,7 +43,10 @@ class Level(nn.Module):
         self.position = nn.Parameter(torch.randn(tokens))
         self.attention = nn.ModuleList(Attention(dim, heads) for _ in range(repeats))
         self.ffn = nn.ModuleList(
-            nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim)) for _ in range(repeats)
+            nn.Sequential(
+                nn.LayerNorm(dim), nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim)
+            )
+            for _ in range(repeats)
         )
 
     def forward(self, x):
@@ -46,37 +58,61 @@ class Level(nn.Module):
 
 
 class HTNet(nn.Module):
-    """fexpr.models.htnet.HTNet without dropout, image 28: images float32 [B, 28, 28, 3] -> logits [B, classes]."""
+    """fexpr.models.htnet.HTNet without dropout, image 28: images float32 [B, 28, 28, 3] -> logits
+    [B, classes].
+    """
 
-    def __init__(self, classes: int, patch_size: int = 7, dim: int = 64, heads: int = 4, num_hierarchies: int = 2, block_repeats: int = 2):
+    def __init__(
+        self,
+        classes: int,
+        patch_size: int = 7,
+        dim: int = 64,
+        heads: int = 4,
+        num_hierarchies: int = 2,
+        block_repeats: int = 2,
+    ):
         super().__init__()
         self.patch, self.levels = patch_size, num_hierarchies
         tokens = (28 // patch_size // 2 ** (num_hierarchies - 1)) ** 2
         dims = [dim * 2**i for i in range(num_hierarchies)]
         self.embedding = nn.Linear(3 * patch_size**2, dim)
-        self.level = nn.ModuleList(Level(d, heads * 2**i, block_repeats, tokens) for i, d in enumerate(dims))
-        self.merge = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in zip(dims, dims[1:], strict=False))
+        self.level = nn.ModuleList(
+            Level(d, heads * 2**i, block_repeats, tokens) for i, d in enumerate(dims)
+        )
+        self.merge = nn.ModuleList(
+            nn.Conv2d(a, b, 3, padding=1) for a, b in zip(dims, dims[1:], strict=False)
+        )
         self.merge_norm = nn.ModuleList(nn.LayerNorm(d) for d in dims[1:])
         self.head_norm, self.head = nn.LayerNorm(dims[-1]), nn.Linear(dims[-1], classes)
 
     def forward(self, images):
-        x = self.embedding(rearrange(images, "b (h p) (w q) c -> b h w (p q c)", p=self.patch, q=self.patch))
+        x = self.embedding(
+            rearrange(images, "b (h p) (w q) c -> b h w (p q c)", p=self.patch, q=self.patch)
+        )
         for i, level in enumerate(self.level):
             blocks = 2 ** (self.levels - 1 - i)
             side = x.shape[1] // blocks
             x = level(rearrange(x, "b (y h) (z w) c -> (b y z) (h w) c", y=blocks, z=blocks))
             x = rearrange(x, "(b y z) (h w) c -> b (y h) (z w) c", y=blocks, z=blocks, h=side)
             if blocks > 1:
-                x = self.merge_norm[i](rearrange(self.merge[i](rearrange(x, "b h w c -> b c h w")), "b c h w -> b h w c"))
-                x = rearrange(F.max_pool2d(rearrange(x, "b h w c -> b c h w"), 3, 2, 1), "b c h w -> b h w c")
+                x = self.merge_norm[i](
+                    rearrange(
+                        self.merge[i](rearrange(x, "b h w c -> b c h w")), "b c h w -> b h w c"
+                    )
+                )
+                x = rearrange(
+                    F.max_pool2d(rearrange(x, "b h w c -> b c h w"), 3, 2, 1), "b c h w -> b h w c"
+                )
         return self.head(self.head_norm(x).mean((1, 2)))
 
 
 class MaskedHTNet(HTNet):
-    """HTNet in the form that torch_stack.py trains: (images, real bool [B]) -> (logits, no buffers).
+    """HTNet in the form that torch_stack.py trains: (images, real bool [B]) -> (logits, no
+    buffers).
 
-    Rows do not mix, so `real` is of no use here. Attention is written as two products and a softmax: vmap has no
-    rule for the gradient of PyTorch's attention kernels, and would run them trial after trial.
+    Rows do not mix, so `real` is of no use here. Attention is written as two products and a
+    softmax: vmap has no rule for the gradient of PyTorch's attention kernels, and would run them
+    trial after trial.
     """
 
     def __init__(self, *arguments, **named):
@@ -95,11 +131,29 @@ def attend_by_products(q, k, v):
     return (q @ k.mT * q.shape[-1] ** -0.5).softmax(-1) @ v
 
 
-def train_fold(images: np.ndarray, labels: np.ndarray, train: np.ndarray, test: np.ndarray, epochs: int, batch_size: int, classes: int,
-               learning_rate: float, seed: int, device: str, model_arguments: dict) -> np.ndarray:
-    """Trains one fold; after every epoch predicts the test rows. Returns the last epoch's logits [len(test), classes]."""
+def train_fold(
+    images: np.ndarray,
+    labels: np.ndarray,
+    train: np.ndarray,
+    test: np.ndarray,
+    epochs: int,
+    batch_size: int,
+    classes: int,
+    learning_rate: float,
+    seed: int,
+    device: str,
+    model_arguments: dict,
+) -> np.ndarray:
+    """Trains one fold; after every epoch predicts the test rows. Returns the last epoch's logits
+    [len(test), classes].
+    """
     torch.manual_seed(seed)
-    x, y = torch.as_tensor(images, device=device).float(), torch.as_tensor(labels, device=device).long()
+    x, y = (
+        torch.as_tensor(images, device=device).float(),
+        torch.as_tensor(labels, device=device).long(),
+    )
     rows = (torch.as_tensor(r, device=device) for r in (train, test))
     model = HTNet(classes, **model_arguments).to(device)
-    return torch_loop.train_fold(model, x, y, *rows, epochs, batch_size, learning_rate).cpu().numpy()
+    return (
+        torch_loop.train_fold(model, x, y, *rows, epochs, batch_size, learning_rate).cpu().numpy()
+    )

@@ -19,9 +19,17 @@ def allow_tf32() -> None:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
 
 
-def train_fold(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, train: torch.Tensor,
-               test: torch.Tensor, epochs: int, batch: int, rate: float,
-               orders: Sequence[torch.Tensor] | None = None) -> torch.Tensor:
+def train_fold(
+    model: nn.Module,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    train: torch.Tensor,
+    test: torch.Tensor,
+    epochs: int,
+    batch: int,
+    rate: float,
+    orders: Sequence[torch.Tensor] | None = None,
+) -> torch.Tensor:
     """Trains `model` on one fold; after every epoch it predicts the test rows.
 
     Args:

@@ -35,9 +35,19 @@ def make_network(network: str, masked: bool, dropout: float = 0.5) -> nn.Module:
     return (MaskedHTNet if masked else HTNet)(CLASSES, **MODEL)
 
 
-def train_loop(network: str, images: np.ndarray, labels: np.ndarray, folds: Sequence[np.ndarray],
-               seeds: Sequence[int], epochs: int, batch: int, rate: float, device: str,
-               dropout: float = 0.5, given: Given | None = None) -> list[np.ndarray]:
+def train_loop(
+    network: str,
+    images: np.ndarray,
+    labels: np.ndarray,
+    folds: Sequence[np.ndarray],
+    seeds: Sequence[int],
+    epochs: int,
+    batch: int,
+    rate: float,
+    device: str,
+    dropout: float = 0.5,
+    given: Given | None = None,
+) -> list[np.ndarray]:
     """Trains one trial after the other; the device is waited for once, at the end.
 
     Args:
@@ -54,8 +64,10 @@ def train_loop(network: str, images: np.ndarray, labels: np.ndarray, folds: Sequ
         allow_tf32()
     x = torch.as_tensor(images, device=device).float()
     y = torch.as_tensor(labels, device=device).long()
-    train, test = ([torch.as_tensor(r, device=device) for r in rows]
-                   for rows in _split(len(images), folds, len(seeds)))
+    train, test = (
+        [torch.as_tensor(r, device=device) for r in rows]
+        for rows in _split(len(images), folds, len(seeds))
+    )
     logits_by_trial = []
     for i, seed in enumerate(_seeds(seeds, len(folds))):
         torch.manual_seed(seed)
@@ -65,27 +77,63 @@ def train_loop(network: str, images: np.ndarray, labels: np.ndarray, folds: Sequ
         if given:
             model.load_state_dict(given.states[i], strict=False)  # batches are not counted there
             orders = [torch.as_tensor(order, device=device) for order in given.orders[i]]
-        logits_by_trial.append(train_fold(model, x, y, train[i], test[i], epochs, batch, rate, orders))
+        logits_by_trial.append(
+            train_fold(model, x, y, train[i], test[i], epochs, batch, rate, orders)
+        )
     return [logits.cpu().numpy() for logits in logits_by_trial]
 
 
-def make_stack(network: str, images: np.ndarray, labels: np.ndarray, folds: Sequence[np.ndarray],
-               seeds: Sequence[int], batch: int, rate: float, device: str, dropout: float = 0.5,
-               products: bool = True, compiled: bool = False, graphed: bool = False) -> Stack:
+def make_stack(
+    network: str,
+    images: np.ndarray,
+    labels: np.ndarray,
+    folds: Sequence[np.ndarray],
+    seeds: Sequence[int],
+    batch: int,
+    rate: float,
+    device: str,
+    dropout: float = 0.5,
+    products: bool = True,
+    compiled: bool = False,
+    graphed: bool = False,
+) -> Stack:
     """All trials in one stack, nothing trained yet. For the arguments see `train_vmapped`."""
     if device == "cuda":
         allow_tf32()
     train, test = _split(len(images), folds, len(seeds))
-    return Stack(lambda: make_network(network, True, dropout), images, labels, train, test,
-                 _seeds(seeds, len(folds)), batch, CLASSES, rate, device, products, compiled,
-                 graphed)
+    return Stack(
+        lambda: make_network(network, True, dropout),
+        images,
+        labels,
+        train,
+        test,
+        _seeds(seeds, len(folds)),
+        batch,
+        CLASSES,
+        rate,
+        device,
+        products,
+        compiled,
+        graphed,
+    )
 
 
-def train_vmapped(network: str, images: np.ndarray, labels: np.ndarray,
-                  folds: Sequence[np.ndarray], seeds: Sequence[int], epochs: int, batch: int,
-                  rate: float, device: str, dropout: float = 0.5, products: bool = True,
-                  compiled: bool = False, graphed: bool = False,
-                  given: Given | None = None) -> list[np.ndarray]:
+def train_vmapped(
+    network: str,
+    images: np.ndarray,
+    labels: np.ndarray,
+    folds: Sequence[np.ndarray],
+    seeds: Sequence[int],
+    epochs: int,
+    batch: int,
+    rate: float,
+    device: str,
+    dropout: float = 0.5,
+    products: bool = True,
+    compiled: bool = False,
+    graphed: bool = False,
+    given: Given | None = None,
+) -> list[np.ndarray]:
     """Trains all trials at once; the device is waited for once, at the end.
 
     Args: as of `train_loop`, and
@@ -96,8 +144,20 @@ def train_vmapped(network: str, images: np.ndarray, labels: np.ndarray,
     Returns:
       The last epoch's logits of the test rows [m, K], trial by trial.
     """
-    stack = make_stack(network, images, labels, folds, seeds, batch, rate, device, dropout,
-                       products, compiled, graphed)
+    stack = make_stack(
+        network,
+        images,
+        labels,
+        folds,
+        seeds,
+        batch,
+        rate,
+        device,
+        dropout,
+        products,
+        compiled,
+        graphed,
+    )
     return _train(stack, epochs, given)
 
 
@@ -122,8 +182,9 @@ def _train(stack: Stack, epochs: int, given: Given | None) -> list[np.ndarray]:
         order = None
         if given:  # what pads a table comes last
             n = stack.train.shape[1]
-            order = np.stack([np.concatenate([o[epoch], np.arange(len(o[epoch]), n)])
-                              for o in given.orders])
+            order = np.stack(
+                [np.concatenate([o[epoch], np.arange(len(o[epoch]), n)]) for o in given.orders]
+            )
             order = torch.as_tensor(order, device=stack.device)
         stack.epoch(order)
     return stack.logits()

@@ -60,10 +60,22 @@ class Stack:
       graphed: whether they are recorded as CUDA graphs and replayed.
     """
 
-    def __init__(self, make: Callable[[], nn.Module], images: np.ndarray, labels: np.ndarray,
-                 train: Sequence[np.ndarray], test: Sequence[np.ndarray], seeds: Sequence[int],
-                 batch: int, classes: int, rate: float, device: str, products: bool = True,
-                 compiled: bool = False, graphed: bool = False):
+    def __init__(
+        self,
+        make: Callable[[], nn.Module],
+        images: np.ndarray,
+        labels: np.ndarray,
+        train: Sequence[np.ndarray],
+        test: Sequence[np.ndarray],
+        seeds: Sequence[int],
+        batch: int,
+        classes: int,
+        rate: float,
+        device: str,
+        products: bool = True,
+        compiled: bool = False,
+        graphed: bool = False,
+    ):
         self.make, self.seeds, self.rate, self.device = make, seeds, rate, device
         self.images = torch.as_tensor(images, device=device)
         self.labels = torch.as_tensor(labels, device=device).long()
@@ -79,8 +91,9 @@ class Stack:
         self._allocate(batch, classes)
         self._step, self._predict = self.step, self.predict
         if compiled:
-            self._step, self._predict = (torch.compile(f, fullgraph=True, dynamic=False)
-                                         for f in (self.step, self.predict))
+            self._step, self._predict = (
+                torch.compile(f, fullgraph=True, dynamic=False) for f in (self.step, self.predict)
+            )
         if graphed:
             self._step, self._predict = (record(f) for f in (self._step, self._predict))
 
@@ -134,8 +147,10 @@ class Stack:
         """The stacked parameters that a matrix [T, P] holds, by name: [T, ...] each."""
         sizes = [size for _, size in self.layout.values()]
         pieces = flat.split([*sizes, flat.shape[1] - sum(sizes)], 1)
-        return {name: piece.unflatten(1, shape)
-                for (name, (shape, _)), piece in zip(self.layout.items(), pieces, strict=False)}
+        return {
+            name: piece.unflatten(1, shape)
+            for (name, (shape, _)), piece in zip(self.layout.items(), pieces, strict=False)
+        }
 
     def epoch(self, order: torch.Tensor | None = None) -> None:
         """Trains every trial once over its rows, then predicts its test rows; waits for nothing.
@@ -168,6 +183,7 @@ class Stack:
 
     def predict(self) -> None:
         """Writes the logits of all test rows to `said` [T, m, K]."""
+
         def logits(parameters, buffers, images):
             return functional_call(self.judge, (parameters, buffers), (images, None))[0]
 
@@ -182,16 +198,29 @@ class Stack:
     def _images(self, rows: torch.Tensor) -> torch.Tensor:
         return (self.images[rows].float() - self.mean) / self.std
 
-    def _loss(self, parameters: dict, buffers: dict, images: torch.Tensor, labels: torch.Tensor,
-              real: torch.Tensor) -> tuple[torch.Tensor, dict]:
+    def _loss(
+        self,
+        parameters: dict,
+        buffers: dict,
+        images: torch.Tensor,
+        labels: torch.Tensor,
+        real: torch.Tensor,
+    ) -> tuple[torch.Tensor, dict]:
         """Cross entropy of one trial's real rows, and its new buffers."""
         logits, new = functional_call(self.learner, (parameters, buffers), (images, real))
         rows = -logits.log_softmax(-1).gather(1, labels[:, None])[:, 0]
         return (rows * real).sum() / real.sum().clamp(min=1), new
 
 
-def update(flat: torch.Tensor, g: torch.Tensor, moment_1: torch.Tensor, moment_2: torch.Tensor,
-           count: torch.Tensor, due: torch.Tensor, rate: float) -> None:
+def update(
+    flat: torch.Tensor,
+    g: torch.Tensor,
+    moment_1: torch.Tensor,
+    moment_2: torch.Tensor,
+    count: torch.Tensor,
+    due: torch.Tensor,
+    rate: float,
+) -> None:
     """Adam in place on [T, P], of the trials that are `due` (bool [T, 1]) alone; count [T, 1]."""
     due = due.to(flat.dtype)
     count.add_(due)

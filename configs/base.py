@@ -1,4 +1,6 @@
-"""What the configs share: the fields with their defaults (fexpr/runs/schema.py), and settings of several files."""
+"""What the configs share: the fields with their defaults (fexpr/runs/schema.py), and settings of
+several files.
+"""
 
 from __future__ import annotations
 
@@ -21,21 +23,32 @@ def one_of_variants(variant: str, variants: tuple[str, ...]) -> None:
       UserError: unknown variant.
     """
     if variant not in variants:
-        raise UserError(f"unknown config variant {variant!r}", fix=f"this config has {', '.join(repr(v) for v in variants if v)}")
+        raise UserError(
+            f"unknown config variant {variant!r}",
+            fix=f"this config has {', '.join(repr(v) for v in variants if v)}",
+        )
 
 
 def fer2013(variant: str = "") -> ConfigDict:
-    """The defaults of every classifier of FER2013: trains on Training, a tenth of which validates; tests on the official test parts."""
+    """The defaults of every classifier of FER2013: trains on Training, a tenth of which validates;
+    tests on the official test parts.
+    """
     config = get_config(variant)
     config.data.name, config.data.image_size = "fer2013", 48
     config.split.protocol, config.split.val_fraction = "official", 0.1
-    config.train.loss, config.train.monitor, config.train.batch_size = "cross_entropy", "accuracy", 128
+    config.train.loss, config.train.monitor, config.train.batch_size = (
+        "cross_entropy",
+        "accuracy",
+        128,
+    )
     config.data.synthetic_clips = 400 if variant == "debug" else 4000
     return config
 
 
 def describe_all(topic: str, commands: str) -> str:
-    """For --help: the commands and the config files with their first lines; or the fields of a section (`topic`), or of 'all'."""
+    """For --help: the commands and the config files with their first lines; or the fields of a
+    section (`topic`), or of 'all'.
+    """
     if topic:
         return describe(topic)
     lines = [commands.strip(), "", "Configs (configs/NAME.py):"]

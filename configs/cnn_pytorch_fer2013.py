@@ -1,9 +1,11 @@
-"""The CNN 32-32-64-64-128-128 of a PyTorch notebook on FER2013, with that notebook's augmentation and optimiser.
+"""The CNN 32-32-64-64-128-128 of a PyTorch notebook on FER2013, with that notebook's augmentation
+and optimiser.
 
 python launch.py --config=configs/cnn_pytorch_fer2013.py
 
 Measured 2026-11-27 with --config.train.epochs=30, two shared CPU cores, 111 min: PublicTest
-accuracy 0.632 (0.616–0.648), ECE after temperature scaling 0.020 (0.010–0.032). All 100 epochs: not measured.
+accuracy 0.632 (0.616–0.648), ECE after temperature scaling 0.020 (0.010–0.032). All 100 epochs: not
+measured.
 """
 
 from configs import base

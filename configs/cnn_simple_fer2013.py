@@ -1,4 +1,5 @@
-"""The two-layer CNN 32-64 of a Keras notebook (83,335 parameters) on FER2013, with that notebook's augmentation.
+"""The two-layer CNN 32-64 of a Keras notebook (83,335 parameters) on FER2013, with that notebook's
+augmentation.
 
 python launch.py --config=configs/cnn_simple_fer2013.py
 

@@ -2,8 +2,9 @@
 
 python launch.py --config=configs/cnn_thesis_fer2013.py
 
-Measured 2026-11-24, two shared CPU cores, 55 min: PublicTest accuracy 0.652 (0.638–0.669), ECE after
-temperature scaling 0.019 (0.009–0.030). Test-time flipping was added after training (docs/results.md).
+Measured 2026-11-24, two shared CPU cores, 55 min: PublicTest accuracy 0.652 (0.638–0.669), ECE
+after temperature scaling 0.019 (0.009–0.030). Test-time flipping was added after training
+(docs/results.md).
 """
 
 from configs import base
@@ -15,7 +16,8 @@ def get_config(variant: str = ""):
     config.optimizer.name, config.optimizer.learning_rate = "adam", 1e-3
     config.optimizer.schedule, config.optimizer.warmup = "cosine", 0.05
     config.augment.flip, config.augment.shift = 0.5, 3
-    config.train.tta = "flip"  # the mirror image's answer, too: 0.666 of the validation rows right instead of 0.657
+    # the mirror image's answer, too: 0.666 of the validation rows right instead of 0.657
+    config.train.tta = "flip"
     if variant != "debug":
         config.train.epochs, config.train.selection = 50, "last"
     return config

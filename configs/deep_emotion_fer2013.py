@@ -1,4 +1,5 @@
-"""Deep-Emotion (a small CNN behind a spatial transformer) on FER2013: without the transformer ('baseline'), or 'original'.
+"""Deep-Emotion (a small CNN behind a spatial transformer) on FER2013: without the transformer
+('baseline'), or 'original'.
 
 python launch.py --config=configs/deep_emotion_fer2013.py --config.model.variant=original
 

@@ -1,4 +1,5 @@
-"""HTNet detects SAMM's action units, leave one subject out: task and settings of htnet_samm, every subject tested once.
+"""HTNet detects SAMM's action units, leave one subject out: task and settings of htnet_samm, every
+subject tested once.
 
 python launch.py --config=configs/htnet_samm_loso.py
 

@@ -1,4 +1,5 @@
-"""Laboratory: two circles, logistic regression against one hidden layer of 32; five folds, decision boundaries drawn.
+"""Laboratory: two circles, logistic regression against one hidden layer of 32; five folds, decision
+boundaries drawn.
 
 python launch.py --config=configs/lab_circles.py
 
@@ -13,6 +14,7 @@ def get_config(variant: str = ""):
     config = base.get_config(variant)
     config.experiment, config.data.name, config.data.source = "lab_circles", "circles", "auto"
     config.train.loss, config.train.monitor = "cross_entropy", "accuracy"
-    config.train.batch_size, config.train.epochs = 0, 50 if variant == "debug" else 1000  # steps of Adam, on all rows each
+    # steps of Adam, on all rows each
+    config.train.batch_size, config.train.epochs = 0, 50 if variant == "debug" else 1000
     config.optimizer.name, config.optimizer.learning_rate = "adam", 0.02
     return config

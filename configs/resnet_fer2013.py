@@ -1,8 +1,9 @@
 """ResNet18 from scratch with a strong recipe on FER2013. For an accelerator.
 
-python launch.py --config=configs/resnet_fer2013.py         # one network
-python launch.py --config=configs/resnet_fer2013.py:seeds   # five as one program: each, their mean, and the ensemble
-python launch.py --config=configs/resnet_fer2013.py:final   # trained on the validation rows too: for weights to be used
+python launch.py --config=configs/resnet_fer2013.py         # one network python launch.py
+--config=configs/resnet_fer2013.py:seeds   # five as one program: each, their mean, and the ensemble
+python launch.py --config=configs/resnet_fer2013.py:final   # trained on the validation rows too:
+for weights to be used
 
 Not measured.
 """
@@ -19,7 +20,12 @@ def get_config(variant: str = ""):
     train, optimizer = config.train, config.optimizer
     config.model = {"name": "resnet", "widths": (64, 128, 256, 512), "blocks": (2, 2, 2, 2)}
     train.batch_size, train.precision, train.ema = 256, "bfloat16", 0.999
-    train.label_smoothing, train.tta, train.trial_axis, train.selection = 0.1, "flip_crop", "map", "last"
+    train.label_smoothing, train.tta, train.trial_axis, train.selection = (
+        0.1,
+        "flip_crop",
+        "map",
+        "last",
+    )
     optimizer.name, optimizer.learning_rate, optimizer.weight_decay = "sgd", 0.1, 5e-4
     optimizer.schedule, optimizer.warmup = "cosine", 0.03
     config.augment.update(PRESETS["residual"])

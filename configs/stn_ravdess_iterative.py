@@ -1,13 +1,15 @@
 """RAVDESS frame by frame: filter by percentile, train, filter by the new model, train again.
 
-python launch.py --config=configs/stn_ravdess_iterative.py                                # every stage from initial weights
-python launch.py --config=configs/stn_ravdess_iterative.py --config.filter.weights=carry  # or from those of the stage before
-python launch.py --config=configs/stn_ravdess_iterative.py --config.filter.stages="('percentile=35','threshold=0.7')"  # two stages, mixed
+python launch.py --config=configs/stn_ravdess_iterative.py                                # every
+stage from initial weights python launch.py --config=configs/stn_ravdess_iterative.py
+--config.filter.weights=carry  # or from those of the stage before python launch.py
+--config=configs/stn_ravdess_iterative.py --config.filter.stages="('percentile=35','threshold=0.7')"
+# two stages, mixed
 
 Regularised: --config.model.regularised=True --config.optimizer.weight_decay=1e-3
 
-Real frames: not measured. Drawn actors (command in docs/results.md), 2026-11-23, two shared CPU cores:
-second stage, percentile=60, 0.444 (0.319–0.569) in 274 s.
+Real frames: not measured. Drawn actors (command in docs/results.md), 2026-11-23, two shared CPU
+cores: second stage, percentile=60, 0.444 (0.319–0.569) in 274 s.
 """
 
 from configs import stn_ravdess

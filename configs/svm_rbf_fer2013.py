@@ -1,4 +1,5 @@
-"""Support vector machine with RBF kernel on the leading principal components of FER2013's pixels (libsvm through scikit-learn).
+"""Support vector machine with RBF kernel on the leading principal components of FER2013's pixels
+(libsvm through scikit-learn).
 
 python launch.py --config=configs/svm_rbf_fer2013.py
 
@@ -6,7 +7,8 @@ The kernel is exact and sees every training row; only the pixels are reduced. On
 libsvm takes hours. C is the best of three on the validation rows.
 
 Measured 2026-11-26 with "--config.model.C=(10.0,30.0,100.0)", of which 10 is best, two shared CPU
-cores, 14 min: PublicTest accuracy 0.500 (0.481–0.515), ECE after temperature scaling 0.049 (0.035–0.062).
+cores, 14 min: PublicTest accuracy 0.500 (0.481–0.515), ECE after temperature scaling 0.049
+(0.035–0.062).
 """
 
 from configs import base
@@ -16,6 +18,12 @@ def get_config(variant: str = ""):
     config = base.fer2013(variant)
     config.experiment = "svm"
     components = 16 if variant == "debug" else 200  # 89 % of the variance
-    config.model = {"name": "svm", "kernel": "rbf", "C": (3.0, 10.0, 30.0), "gamma": "scale", "components": components}
+    config.model = {
+        "name": "svm",
+        "kernel": "rbf",
+        "C": (3.0, 10.0, 30.0),
+        "gamma": "scale",
+        "components": components,
+    }
     config.train.selection = "last"
     return config

@@ -1,4 +1,5 @@
-"""A VGG network from scratch with a modern recipe on FER2013. For an accelerator; vgg_small_fer2013 suits a CPU.
+"""A VGG network from scratch with a modern recipe on FER2013. For an accelerator; vgg_small_fer2013
+suits a CPU.
 
 python launch.py --config=configs/vgg_fer2013.py
 
@@ -18,7 +19,12 @@ def get_config(variant: str = ""):
     if variant == "debug":
         config.model.widths = (8, 16)
     train, optimizer = config.train, config.optimizer
-    train.precision, train.ema, train.tta, train.label_smoothing = "bfloat16", 0.999, "flip_crop", 0.1
+    train.precision, train.ema, train.tta, train.label_smoothing = (
+        "bfloat16",
+        0.999,
+        "flip_crop",
+        0.1,
+    )
     optimizer.name, optimizer.learning_rate, optimizer.weight_decay = "sgd", 0.05, 5e-4
     optimizer.schedule, optimizer.warmup = "cosine", 0.02
     config.augment.update(PRESETS["strong"])

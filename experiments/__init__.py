@@ -14,8 +14,17 @@ from experiments.laboratories.circles import lab_circles
 from experiments.laboratories.moved_digits import lab_digits
 from experiments.svm import svm
 
-EXPERIMENTS: dict[str, Callable[[ConfigDict, Path], None]] = {  # by name; runs/spec.py says what each reads
+# by name; runs/spec.py says what each reads
+EXPERIMENTS: dict[str, Callable[[ConfigDict, Path], None]] = {
     experiment.__name__: experiment
-    for experiment in (fit, cross_validate, svm, compare_classifiers, filter_frames, iterate_filtering,
-                       lab_circles, lab_digits)
+    for experiment in (
+        fit,
+        cross_validate,
+        svm,
+        compare_classifiers,
+        filter_frames,
+        iterate_filtering,
+        lab_circles,
+        lab_digits,
+    )
 }

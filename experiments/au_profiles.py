@@ -1,9 +1,11 @@
-"""Do somebody else's Gaussians of action units describe RAVDESS? Its averaged clips, emotion by emotion, beside them.
+"""Do somebody else's Gaussians of action units describe RAVDESS? Its averaged clips, emotion by
+emotion, beside them.
 
   python -m experiments.au_profiles au_gaussians_affectnet
 
-For each emotion: the correlation of the two mean profiles over the 17 intensities, the traces of both covariances, and the share of
-its clips that are nearest to it (Mahalanobis). Calm is taken for neutral, as the Gaussians have seven emotions.
+For each emotion: the correlation of the two mean profiles over the 17 intensities, the traces of
+both covariances, and the share of its clips that are nearest to it (Mahalanobis). Calm is taken for
+neutral, as the Gaussians have seven emotions.
 """
 
 from __future__ import annotations
@@ -28,16 +30,32 @@ from fexpr.terminal import say
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="python -m experiments.au_profiles", description=__doc__,
-                                formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("gaussians", type=Path, metavar="DIR", help=f"holds {au_gaussians.MEANS} and the covariances (docs/data.md)")
-    p.add_argument("--root", default="", metavar="DIR", help="holds ravdess/ (default: $FEXPR_DATA_DIR, else ~/fexpr_data)")
-    p.add_argument("--resamples", type=int, default=1000, help="of the bootstrap over actors (default: 1000)")
+    p = argparse.ArgumentParser(
+        prog="python -m experiments.au_profiles",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument(
+        "gaussians",
+        type=Path,
+        metavar="DIR",
+        help=f"holds {au_gaussians.MEANS} and the covariances (docs/data.md)",
+    )
+    p.add_argument(
+        "--root",
+        default="",
+        metavar="DIR",
+        help="holds ravdess/ (default: $FEXPR_DATA_DIR, else ~/fexpr_data)",
+    )
+    p.add_argument(
+        "--resamples", type=int, default=1000, help="of the bootstrap over actors (default: 1000)"
+    )
     return p
 
 
 def compare(dataset: Dataset, gaussians: frame_filters.Gaussians, resamples: int) -> dict:
-    """`accuracy` and `uar` of naming clips by the nearest Gaussian (value, low, high), and `emotions`: a row for each.
+    """`accuracy` and `uar` of naming clips by the nearest Gaussian (value, low, high), and
+    `emotions`: a row for each.
 
     Args:
       dataset: RAVDESS' averaged intensities, its eight emotions.
@@ -50,17 +68,36 @@ def compare(dataset: Dataset, gaussians: frame_filters.Gaussians, resamples: int
     right = said == merged
 
     def shares(weights: np.ndarray) -> dict[str, np.ndarray]:
-        recalls = [metrics.weighted_mean(right[merged == name], weights[:, merged == name]) for name in names]
+        recalls = [
+            metrics.weighted_mean(right[merged == name], weights[:, merged == name])
+            for name in names
+        ]
         return {"accuracy": metrics.weighted_mean(right, weights), "uar": np.mean(recalls, axis=0)}
 
     point, drawn = shares(np.ones((1, len(right)))), bootstrap(shares, dataset.groups, resamples)
-    found = {name: dict(zip(("value", "low", "high"), (float(point[name][0]), *interval(drawn[name])[:2]), strict=True)) for name in point}
+    found = {
+        name: dict(
+            zip(
+                ("value", "low", "high"),
+                (float(point[name][0]), *interval(drawn[name])[:2]),
+                strict=True,
+            )
+        )
+        for name in point
+    }
     rows = []
     for k, name in enumerate(dataset.class_names):
         own = units[dataset.labels == k]
-        rows.append({"emotion": name, "clips": len(own), "correlation": float(np.corrcoef(own.mean(0), gaussians.mean[k])[0, 1]),
-                     "trace": float(np.trace(np.cov(own.T))), "their_trace": float(np.trace(gaussians.covariance[k])),
-                     "recall": float(right[dataset.labels == k].mean())})
+        rows.append(
+            {
+                "emotion": name,
+                "clips": len(own),
+                "correlation": float(np.corrcoef(own.mean(0), gaussians.mean[k])[0, 1]),
+                "trace": float(np.trace(np.cov(own.T))),
+                "their_trace": float(np.trace(gaussians.covariance[k])),
+                "recall": float(right[dataset.labels == k].mean()),
+            }
+        )
     return found | {"emotions": rows, "chance": 1 / len(first)}
 
 
@@ -71,16 +108,34 @@ def profiles(args: argparse.Namespace) -> None:
       UserError: RAVDESS' table or the Gaussians are not there, or cannot be used.
     """
     config = base.get_config().data
-    config.update({"name": "ravdess_aus", "features": "intensities", "root": args.root, "source": "release"})
+    config.update(
+        {"name": "ravdess_aus", "features": "intensities", "root": args.root, "source": "release"}
+    )
     dataset = data_sets.load(config)
-    found = compare(dataset, frame_filters.Gaussians(*au_gaussians.read(args.gaussians)), args.resamples)
-    say(f"data       {dataset.source}: {len(dataset):,} clips of {len(np.unique(dataset.groups))} actors; Gaussians of {args.gaussians}\n")
-    table = make_table("emotion", "clips", "correlation of means", "trace here", "trace there", "recall")
+    found = compare(
+        dataset, frame_filters.Gaussians(*au_gaussians.read(args.gaussians)), args.resamples
+    )
+    say(
+        f"data       {dataset.source}: {len(dataset):,} clips of "
+        f"{len(np.unique(dataset.groups))} actors; Gaussians of {args.gaussians}\n"
+    )
+    table = make_table(
+        "emotion", "clips", "correlation of means", "trace here", "trace there", "recall"
+    )
     for row in found["emotions"]:
-        table.add_row(row["emotion"], str(row["clips"]), f"{row['correlation']:.2f}", f"{row['trace']:.1f}", f"{row['their_trace']:.1f}",
-                      f"{row['recall']:.3f}")
+        table.add_row(
+            row["emotion"],
+            str(row["clips"]),
+            f"{row['correlation']:.2f}",
+            f"{row['trace']:.1f}",
+            f"{row['their_trace']:.1f}",
+            f"{row['recall']:.3f}",
+        )
     print_table(table, terminal.console)
-    say(f"\nnearest Gaussian: accuracy {in_words(found['accuracy'])}, UAR {in_words(found['uar'])}; chance {found['chance']:.3f}")
+    say(
+        f"\nnearest Gaussian: accuracy {in_words(found['accuracy'])}, UAR "
+        f"{in_words(found['uar'])}; chance {found['chance']:.3f}"
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

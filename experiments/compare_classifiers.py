@@ -1,6 +1,8 @@
-"""Several configs on the same rows, one table: the classifier families of Angel 2021 (Table 8.2) beside what is measured here.
+"""Several configs on the same rows, one table: the classifier families of Angel 2021 (Table 8.2)
+beside what is measured here.
 
-Each member is an experiment with a run directory of its own under the comparison's; finished ones are not run again.
+Each member is an experiment with a run directory of its own under the comparison's; finished ones
+are not run again.
 """
 
 from __future__ import annotations
@@ -20,15 +22,19 @@ from fexpr.runs import opening
 from fexpr.storage import mirror, run
 from fexpr.terminal import say
 
-MEMBERS = {"fit": fit, "cross_validate": cross_validate, "svm": svm}  # experiments that a member may be
-SHARED = ("seed", "data", "split", "evaluate", "log")  # what the members take from the comparison's config
+# experiments that a member may be
+MEMBERS = {"fit": fit, "cross_validate": cross_validate, "svm": svm}
+# what the members take from the comparison's config
+SHARED = ("seed", "data", "split", "evaluate", "log")
 
 
 def compare_classifiers(config: ConfigDict, workdir: Path) -> None:
-    """Runs every member of `config.members` and leaves comparison.json, comparison.html and a figure in `workdir`.
+    """Runs every member of `config.members` and leaves comparison.json, comparison.html and a
+    figure in `workdir`.
 
     Raises:
-      UserError: no members, one that is no config, a figure that cannot be read; whatever a member's experiment raises.
+      UserError: no members, one that is no config, a figure that cannot be read; whatever a
+          member's experiment raises.
     """
     members = _members(config)
     rows = []
@@ -44,7 +50,9 @@ def compare_classifiers(config: ConfigDict, workdir: Path) -> None:
 
 
 def _members(config: ConfigDict) -> list[tuple[str, ConfigDict, dict | None]]:
-    """Name, config and published figure of each. A member keeps its model, training and augmentation."""
+    """Name, config and published figure of each. A member keeps its model, training and
+    augmentation.
+    """
     members, problems = [], []
     for text in config.members:
         file, _, figure = text.partition("=")
@@ -53,7 +61,9 @@ def _members(config: ConfigDict) -> list[tuple[str, ConfigDict, dict | None]]:
         try:
             member = importlib.import_module(f"configs.{name}").get_config(variant)
             if member.experiment not in MEMBERS:
-                raise ValueError(f"experiment={member.experiment!r} is none of {', '.join(MEMBERS)}")
+                raise ValueError(
+                    f"experiment={member.experiment!r} is none of {', '.join(MEMBERS)}"
+                )
             published = {"accuracy": float(accuracy), "on": tested_on} if figure else None
         except (ImportError, AttributeError, ValueError) as e:
             problems.append(f"{text!r}: {e}")
@@ -66,19 +76,34 @@ def _members(config: ConfigDict) -> list[tuple[str, ConfigDict, dict | None]]:
             problems += [f"{text!r}: {problem}" for problem in e.problems]
         members.append((name, member, published))
     if problems or not members:
-        raise UserError("config.members cannot be used", problems or ["there are none"],
-                        fix="each is the name of a config file, as 'mlp_fer2013=0.39 PrivateTest' with the published accuracy")
+        raise UserError(
+            "config.members cannot be used",
+            problems or ["there are none"],
+            fix="each is the name of a config file, as 'mlp_fer2013=0.39 PrivateTest' with the "
+            "published accuracy",
+        )
     return members
 
 
 def _row(name: str, folder: Path, published: dict | None) -> dict:
     content, metrics = run.read_json(folder / run.CONFIG), run.read_json(folder / run.METRICS)
     after = metrics["calibration"].get("temperature", {})
-    parts = {part: by[metrics["selection"]]["accuracy"] for part, by in metrics["per_dataset"].items() if part != "full"}
+    parts = {
+        part: by[metrics["selection"]]["accuracy"]
+        for part, by in metrics["per_dataset"].items()
+        if part != "full"
+    }
     if not parts:  # one part only, whose figure is that of all test rows
         parts = dict.fromkeys(content["data"].get("test_parts", ()), metrics["test"]["accuracy"])
     return {
-        "name": name.removesuffix("_fer2013"), "run_dir": folder, "published": published, "source": metrics["source"],
-        "test": {m: metrics["test"][m] for m in ("accuracy", "macro_f1", "ece")}, "ece_after": after.get("ece"),
-        "parts": parts, "kaggle": metrics["kaggle"], "parameters": content["model"]["parameters"], "seconds": content["wall_seconds"],
+        "name": name.removesuffix("_fer2013"),
+        "run_dir": folder,
+        "published": published,
+        "source": metrics["source"],
+        "test": {m: metrics["test"][m] for m in ("accuracy", "macro_f1", "ece")},
+        "ece_after": after.get("ece"),
+        "parts": parts,
+        "kaggle": metrics["kaggle"],
+        "parameters": content["model"]["parameters"],
+        "seconds": content["wall_seconds"],
     }

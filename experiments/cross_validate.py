@@ -1,4 +1,6 @@
-"""Every fold x repeated seed of a protocol as the trials of one program: leave-one-subject-out and its relatives."""
+"""Every fold x repeated seed of a protocol as the trials of one program: leave-one-subject-out and
+its relatives.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +16,17 @@ from fexpr.train import distributed
 
 
 def cross_validate(config: ConfigDict, workdir: Path) -> None:
-    """Leaves a finished run directory at `workdir`, its metrics pooled over the folds; resumes and re-reports like `fit`.
+    """Leaves a finished run directory at `workdir`, its metrics pooled over the folds; resumes and
+    re-reports like `fit`.
 
     Raises:
       UserError: whatever the user can mend, in data, config or run directory.
     """
     dataset, folds = describe.prepare(config)
     if len(folds) < 2:
-        raise UserError(f"split.protocol={config.split.protocol!r} makes one fold", fix="choose another protocol, or experiment='fit'")
+        raise UserError(
+            f"split.protocol={config.split.protocol!r} makes one fold",
+            fix="choose another protocol, or experiment='fit'",
+        )
     train([RunSpec(config, workdir)], dataset, folds, workdir)
     distributed.run_on_main_process(lambda: results.report(config, dataset, workdir))

@@ -1,4 +1,6 @@
-"""Does it pay to train on fewer frames? All frames first; then, by what that model says of them, every filter's frames, side by side."""
+"""Does it pay to train on fewer frames? All frames first; then, by what that model says of them,
+every filter's frames, side by side.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,13 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from experiments import filtering
-from experiments.study_report import FilterRow, StageRow, describe_filter, describe_stage, write_study
+from experiments.study_report import (
+    FilterRow,
+    StageRow,
+    describe_filter,
+    describe_stage,
+    write_study,
+)
 from fexpr.errors import UserError
 from fexpr.runs import describe
 from fexpr.storage import mirror
@@ -15,11 +23,13 @@ from fexpr.terminal import say
 
 
 def filter_frames(config: ConfigDict, workdir: Path) -> None:
-    """Leaves a run directory for each stage under `workdir`, study.json and study.html; finished stages are not trained again.
+    """Leaves a run directory for each stage under `workdir`, study.json and study.html; finished
+    stages are not trained again.
 
     A filter that leaves some emotion no frame is named, and left out.
 
-    The filters are `config.filter.stages`; every fold's model of the stage `all` judges the frames that its own fold trains on, or
+    The filters are `config.filter.stages`; every fold's model of the stage `all` judges the frames
+    that its own fold trains on, or
     `config.filter.judge` does, a network that has never seen these actors.
 
     Raises:
@@ -29,15 +39,22 @@ def filter_frames(config: ConfigDict, workdir: Path) -> None:
     filtering.check(config, dataset, folds)
     given = filtering.gaussians(config, dataset)
     judged = filtering.stage(config, filtering.ALL, workdir, dataset, folds)
-    rows: list[StageRow] = [describe_stage(config, filtering.ALL, workdir, dataset, folds, folds, judged)]
+    rows: list[StageRow] = [
+        describe_stage(config, filtering.ALL, workdir, dataset, folds, folds, judged)
+    ]
     outsider = filtering.judge(config, dataset, len(folds))
     judged = judged if outsider is None else outsider
     left_out, keeps = {}, list[FilterRow]()
     for name in config.filter.stages:
-        masks = [filtering.masks(name, dataset, fold, judged[i], given) for i, fold in enumerate(folds)]
+        masks = [
+            filtering.masks(name, dataset, fold, judged[i], given) for i, fold in enumerate(folds)
+        ]
         keeps.append(describe_filter(name, dataset, folds, masks))
         try:
-            less = [filtering.filtered(name, fold, mask, dataset) for fold, (mask, _) in zip(folds, masks, strict=True)]
+            less = [
+                filtering.filtered(name, fold, mask, dataset)
+                for fold, (mask, _) in zip(folds, masks, strict=True)
+            ]
         except UserError as e:  # the others need not wait for it
             say(f"\nstage      {name}: not trained: {e.title}", style="yellow")
             left_out[name] = e.title

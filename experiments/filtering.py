@@ -1,7 +1,9 @@
-"""What the studies of frame filtering share: a filter's name, its masks for training and for test rows, a stage, posteriors of all frames.
+"""What the studies of frame filtering share: a filter's name, its masks for training and for test
+rows, a stage, posteriors of all frames.
 
-A stage is a run directory: train all folds on the frames that a filter has left of their training rows, report, and give every fold's
-model a look at every frame (`frames.npz`). A finished stage is never trained again.
+A stage is a run directory: train all folds on the frames that a filter has left of their training
+rows, report, and give every fold's model a look at every frame (`frames.npz`). A finished stage is
+never trained again.
 """
 
 from __future__ import annotations
@@ -40,7 +42,9 @@ ALL = "all"
 
 @dataclasses.dataclass(frozen=True)
 class Frames:
-    """What a filter may look at, of all N frames. `labels` are UNKNOWN but for the fold's own training rows."""
+    """What a filter may look at, of all N frames. `labels` are UNKNOWN but for the fold's own
+    training rows.
+    """
 
     posteriors: np.ndarray
     labels: np.ndarray
@@ -49,12 +53,19 @@ class Frames:
     action_units: np.ndarray | None
 
     def at(self, rows: np.ndarray) -> Frames:
-        return Frames(*(None if a is None else a[rows] for a in (getattr(self, f.name) for f in dataclasses.fields(self))))
+        return Frames(
+            *(
+                None if a is None else a[rows]
+                for a in (getattr(self, f.name) for f in dataclasses.fields(self))
+            )
+        )
 
 
 @dataclasses.dataclass(frozen=True)
 class Filter:
-    """`train(frames, value, gaussians)` and `test(frames, value, gaussians)` -> bool [N]; `test` is handed no label."""
+    """`train(frames, value, gaussians)` and `test(frames, value, gaussians)` -> bool [N]; `test` is
+    handed no label.
+    """
 
     train: Callable[..., np.ndarray]
     test: Callable[..., np.ndarray]
@@ -64,22 +75,53 @@ class Filter:
 
 
 def _gaussian(per_video: bool) -> Filter:
-    return Filter(lambda f, q, g: filters.gaussian(filters.mahalanobis(f.action_units, g), f.labels, f.video, q, per_video),
-                  lambda f, q, g: filters.gaussian_unlabelled(filters.mahalanobis(f.action_units, g), f.video, q), 0, 100, True)
+    return Filter(
+        lambda f, q, g: filters.gaussian(
+            filters.mahalanobis(f.action_units, g), f.labels, f.video, q, per_video
+        ),
+        lambda f, q, g: filters.gaussian_unlabelled(
+            filters.mahalanobis(f.action_units, g), f.video, q
+        ),
+        0,
+        100,
+        True,
+    )
 
 
 FILTERS = {
-    "threshold": Filter(lambda f, t, _: filters.threshold(f.posteriors, f.labels, t),
-                        lambda f, t, _: filters.threshold_unlabelled(f.posteriors, f.video, t), 0, 1),
-    "threshold_balanced": Filter(lambda f, t, _: filters.balanced(filters.threshold(f.posteriors, f.labels, t), f.labels),
-                                 lambda f, t, _: filters.threshold_unlabelled(f.posteriors, f.video, t), 0, 1),
-    "percentile": Filter(lambda f, q, _: filters.percentile(f.posteriors, f.labels, f.video, q),
-                         lambda f, q, _: filters.percentile_unlabelled(f.posteriors, f.video, q), 0, 99),
-    "au45": Filter(lambda f, most, _: filters.eyes_open_unlabelled(f.action_units, f.video, most),
-                   lambda f, most, _: filters.eyes_open_unlabelled(f.action_units, f.video, most), 0, 5, True),
+    "threshold": Filter(
+        lambda f, t, _: filters.threshold(f.posteriors, f.labels, t),
+        lambda f, t, _: filters.threshold_unlabelled(f.posteriors, f.video, t),
+        0,
+        1,
+    ),
+    "threshold_balanced": Filter(
+        lambda f, t, _: filters.balanced(filters.threshold(f.posteriors, f.labels, t), f.labels),
+        lambda f, t, _: filters.threshold_unlabelled(f.posteriors, f.video, t),
+        0,
+        1,
+    ),
+    "percentile": Filter(
+        lambda f, q, _: filters.percentile(f.posteriors, f.labels, f.video, q),
+        lambda f, q, _: filters.percentile_unlabelled(f.posteriors, f.video, q),
+        0,
+        99,
+    ),
+    "au45": Filter(
+        lambda f, most, _: filters.eyes_open_unlabelled(f.action_units, f.video, most),
+        lambda f, most, _: filters.eyes_open_unlabelled(f.action_units, f.video, most),
+        0,
+        5,
+        True,
+    ),
     "gaussian": _gaussian(False),
     "gaussian_video": _gaussian(True),
-    "every": Filter(lambda f, n, _: filters.every(f.number, int(n)), lambda f, n, _: np.ones(len(f.video), bool), 1, 30),
+    "every": Filter(
+        lambda f, n, _: filters.every(f.number, int(n)),
+        lambda f, n, _: np.ones(len(f.video), bool),
+        1,
+        30,
+    ),
 }
 
 
@@ -99,7 +141,11 @@ def parse(text: str) -> tuple[Filter, float]:
         raise UserError(f"config.filter.stages: {text!r}: {value!r} is no number", fix=fix) from e
     chosen = FILTERS[name]
     if not chosen.low <= number <= chosen.high:
-        raise UserError(f"config.filter.stages: {text!r}: expected a value from {chosen.low:g} to {chosen.high:g}", fix=fix)
+        raise UserError(
+            f"config.filter.stages: {text!r}: expected a value from {chosen.low:g} to "
+            f"{chosen.high:g}",
+            fix=fix,
+        )
     return chosen, number
 
 
@@ -112,16 +158,25 @@ def gaussians(config: ConfigDict, dataset: Dataset) -> filters.Gaussians | None:
     if not config.filter.gaussians:
         return None
     if dataset.class_names != EMOTIONS:
-        raise UserError(f"filter.gaussians are of RAVDESS' emotions, {config.data.name} has {', '.join(dataset.class_names)}")
+        raise UserError(
+            f"filter.gaussians are of RAVDESS' emotions, {config.data.name} has "
+            f"{', '.join(dataset.class_names)}"
+        )
     return filters.Gaussians(*au_gaussians.read(config.filter.gaussians))
 
 
-def masks(text: str, dataset: Dataset, fold: Fold, posteriors: np.ndarray, gaussians: filters.Gaussians | None = None,
-          ) -> tuple[np.ndarray, np.ndarray]:
-    """Which of the fold's training rows to keep, bool [train], and which of its test rows have a say, bool [test].
+def masks(
+    text: str,
+    dataset: Dataset,
+    fold: Fold,
+    posteriors: np.ndarray,
+    gaussians: filters.Gaussians | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which of the fold's training rows to keep, bool [train], and which of its test rows have a
+    say, bool [test].
 
-    Labels of validation and test rows are UNKNOWN to whatever decides here. Gaussians, where none are given, are fitted to the
-    training rows.
+    Labels of validation and test rows are UNKNOWN to whatever decides here. Gaussians, where none
+    are given, are fitted to the training rows.
 
     Args:
       posteriors: float32 [N, K] of every frame, of the model that judges.
@@ -131,11 +186,18 @@ def masks(text: str, dataset: Dataset, fold: Fold, posteriors: np.ndarray, gauss
     labels = filters.hidden(dataset.labels, outside)
     units = dataset.extras.get("action_units")
     if chosen.needs_units and units is None:
-        raise UserError(f"the filter {text} needs action units of every frame", fix="add OpenFace's tables (docs/data.md), or leave it out")
+        raise UserError(
+            f"the filter {text} needs action units of every frame",
+            fix="add OpenFace's tables (docs/data.md), or leave it out",
+        )
     frames = Frames(posteriors, labels, dataset.extras["video"], dataset.extras["frame"], units)
     if text.startswith("gaussian") and gaussians is None:
-        gaussians = filters.fit_gaussians(units[fold.train], labels[fold.train], len(dataset.class_names))
-    return chosen.train(frames.at(fold.train), value, gaussians), chosen.test(frames.at(fold.test), value, gaussians)
+        gaussians = filters.fit_gaussians(
+            units[fold.train], labels[fold.train], len(dataset.class_names)
+        )
+    return chosen.train(frames.at(fold.train), value, gaussians), chosen.test(
+        frames.at(fold.test), value, gaussians
+    )
 
 
 def filtered(text: str, fold: Fold, mask: np.ndarray, dataset: Dataset) -> Fold:
@@ -144,30 +206,49 @@ def filtered(text: str, fold: Fold, mask: np.ndarray, dataset: Dataset) -> Fold:
     Raises:
       UserError: a class has lost all of them.
     """
-    before, after = (np.bincount(dataset.labels[rows], minlength=len(dataset.class_names)) for rows in (fold.train, fold.train[mask]))
-    lost = [name for name, b, a in zip(dataset.class_names, before, after, strict=True) if b and not a]
+    before, after = (
+        np.bincount(dataset.labels[rows], minlength=len(dataset.class_names))
+        for rows in (fold.train, fold.train[mask])
+    )
+    lost = [
+        name for name, b, a in zip(dataset.class_names, before, after, strict=True) if b and not a
+    ]
     if lost:
-        raise UserError(f"the filter {text} leaves fold {fold.name} no frame of {', '.join(lost)}", fix="choose a milder value")
+        raise UserError(
+            f"the filter {text} leaves fold {fold.name} no frame of {', '.join(lost)}",
+            fix="choose a milder value",
+        )
     return Fold(fold.name, fold.train[mask], fold.val, fold.test, dataset.groups)
 
 
-def stage(config: ConfigDict, name: str, workdir: Path, dataset: Dataset, folds: Sequence[Fold],
-          initial_variables: Any = None) -> np.ndarray:  # fmt: skip
+def stage(
+    config: ConfigDict,
+    name: str,
+    workdir: Path,
+    dataset: Dataset,
+    folds: Sequence[Fold],
+    initial_variables: Any = None,
+) -> np.ndarray:
     """Trains, reports and judges one stage under `workdir`/`name`, as far as it is not finished.
 
     Args:
-      initial_variables: variables by trial to begin with (`weights`), in the place of what config.init gives.
+      initial_variables: variables by trial to begin with (`weights`), in the place of what
+          config.init gives.
 
     Returns:
       Posteriors [T, N, K].
     """
     folder = workdir / name.replace("=", "_")
     own = config.copy_and_resolve_references()
-    own.experiment, own.filter.stages = "cross_validate", (name,)  # which is what a stage is, and reported as
+    # which is what a stage is, and reported as
+    own.experiment, own.filter.stages = "cross_validate", (name,)
     spec = RunSpec(own, folder)
     if not spec.finished or not (folder / run.METRICS).exists():
         folder.mkdir(parents=True, exist_ok=True)
-        say(f"\nstage      {name}: {sum(len(f.train) for f in folds):,} training frames over {len(folds)} folds")
+        say(
+            f"\nstage      {name}: {sum(len(f.train) for f in folds):,} training frames over "
+            f"{len(folds)} folds"
+        )
         train([spec], dataset, folds, folder, variables=initial_variables)
         results.report(own, dataset, folder, quiet=True)
     else:
@@ -199,7 +280,8 @@ def posteriors(folder: Path, dataset: Dataset, trials: int) -> np.ndarray:
 
 
 def judge(config: ConfigDict, dataset: Dataset, trials: int) -> np.ndarray | None:
-    """What the run `config.filter.judge` says of every frame, float32 [T, N, K], the same for every fold; None where none is named.
+    """What the run `config.filter.judge` says of every frame, float32 [T, N, K], the same for every
+    fold; None where none is named.
 
     Its classes are the data's own, or AffectNet's: calm then has neutral's posterior.
 
@@ -210,22 +292,31 @@ def judge(config: ConfigDict, dataset: Dataset, trials: int) -> np.ndarray | Non
         return None
     recognizer = Recognizer.restore(config.filter.judge)
     if recognizer.content["data"]["name"] == config.data.name:
-        raise UserError(f"{config.filter.judge} was trained on {config.data.name} itself, on actors that are tested here",
-                        fix="leave filter.judge empty: each fold's own model judges then")
+        raise UserError(
+            f"{config.filter.judge} was trained on {config.data.name} itself, on actors that "
+            "are tested here",
+            fix="leave filter.judge empty: each fold's own model judges then",
+        )
     said = recognizer.probabilities(dataset.images).astype(np.float32)
     known = recognizer.class_names
     if known in (CLASSES, CLASSES[:7]) and dataset.class_names == EMOTIONS:
         said = said[:, list(RAVDESS_IN_AFFECTNET)]
     elif known != dataset.class_names:
         here = f"{config.data.name} has {', '.join(dataset.class_names)}"
-        raise UserError(f"{config.filter.judge} tells {', '.join(known)} apart", [here], fix="name a run of these classes, or AffectNet's")
+        raise UserError(
+            f"{config.filter.judge} tells {', '.join(known)} apart",
+            [here],
+            fix="name a run of these classes, or AffectNet's",
+        )
     return np.repeat(said[None], trials, axis=0)
 
 
 def embeddings(folder: Path, dataset: Dataset, trials: int) -> Path:
-    """Writes each fold's embeddings of every frame into `folder`: `ids` [N], `flat` float16 [T, N, 810], `hidden` float16 [T, N, 50].
+    """Writes each fold's embeddings of every frame into `folder`: `ids` [N], `flat` float16 [T, N,
+    810], `hidden` float16 [T, N, 50].
 
-    They are Deep-Emotion's features before its two dense layers, and between them; the posteriors stand in frames.npz.
+    They are Deep-Emotion's features before its two dense layers, and between them; the posteriors
+    stand in frames.npz.
 
     Raises:
       UserError: a network without such features.
@@ -238,38 +329,72 @@ def embeddings(folder: Path, dataset: Dataset, trials: int) -> Path:
         for trial in range(trials):
             network = Recognizer.restore(folder, "best_val", trial, BATCH).network
             if not hasattr(network.model, "features"):
-                raise UserError(f"filter.embeddings: {type(network.model).__name__} has no features to keep", fix="set it to False")
-            parts.append([in_batches(partial(_feature, network, i), dataset.images, BATCH) for i in range(2)])
+                raise UserError(
+                    f"filter.embeddings: {type(network.model).__name__} has no features to keep",
+                    fix="set it to False",
+                )
+            parts.append(
+                [in_batches(partial(_feature, network, i), dataset.images, BATCH) for i in range(2)]
+            )
             advance()
-    run.write_arrays(path, {"ids": dataset.ids} | {name: np.stack([p[i] for p in parts]) for i, name in enumerate(("flat", "hidden"))})
+    run.write_arrays(
+        path,
+        {"ids": dataset.ids}
+        | {name: np.stack([p[i] for p in parts]) for i, name in enumerate(("flat", "hidden"))},
+    )
     return path
 
 
 @partial(jax.jit, static_argnums=1)
 def _feature(network: Network, which: int, images: jax.Array) -> jax.Array:
     seen = network.normalized(images.astype(jnp.float32))
-    return network.model.apply(network.variables, seen, method="features")[which].astype(jnp.float16)
+    return network.model.apply(network.variables, seen, method="features")[which].astype(
+        jnp.float16
+    )
 
 
 def weights(folder: Path, trials: int) -> Any:
-    """The variables of a finished run by trial, to begin another with; those of a run of one trial for every trial."""
-    saved = {name: tree for name, tree in checkpoint.load_variables(folder, "best_val").items() if name != "input"}
+    """The variables of a finished run by trial, to begin another with; those of a run of one trial
+    for every trial.
+    """
+    saved = {
+        name: tree
+        for name, tree in checkpoint.load_variables(folder, "best_val").items()
+        if name != "input"
+    }
     found = len(jax.tree.leaves(saved)[0])
     if found not in (1, trials):
-        raise UserError(f"{folder} has weights of {found} trials, this study {trials} folds", fix="name a run of these folds")
+        raise UserError(
+            f"{folder} has weights of {found} trials, this study {trials} folds",
+            fix="name a run of these folds",
+        )
     return jax.tree.map(lambda x: np.repeat(x, trials, axis=0) if found == 1 else x, saved)
 
 
 def check(config: ConfigDict, dataset: Dataset, folds: Sequence[Fold]) -> None:
     """Raises UserError where the data have no frames, or a fold has several models."""
     problems = [] if "video" in dataset.extras else [f"{config.data.name} has no frames of clips"]
-    problems += [f"split.seeds={config.split.seeds}: one model a fold judges its frames, expected 1"] if config.split.seeds != 1 else []
-    problems += [] if len(folds) > 1 else [f"split.protocol={config.split.protocol!r} makes one fold"]
-    problems += [] if config.log.variables else ["log.variables=False: the models that judge frames must be kept"]
+    problems += (
+        [f"split.seeds={config.split.seeds}: one model a fold judges its frames, expected 1"]
+        if config.split.seeds != 1
+        else []
+    )
+    problems += (
+        [] if len(folds) > 1 else [f"split.protocol={config.split.protocol!r} makes one fold"]
+    )
+    problems += (
+        []
+        if config.log.variables
+        else ["log.variables=False: the models that judge frames must be kept"]
+    )
     for text in config.filter.stages:
         try:
             parse(text)
         except UserError as e:
             problems.append(e.title)
     if problems:
-        raise UserError("frames cannot be filtered by this config", problems, fix="see configs/stn_ravdess_filtered.py")
+        raise UserError(
+            "frames cannot be filtered by this config",
+            problems,
+            fix="see configs/stn_ravdess_filtered.py",
+        )

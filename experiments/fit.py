@@ -13,7 +13,8 @@ from fexpr.train import distributed
 
 
 def fit(config: ConfigDict, workdir: Path) -> None:
-    """Leaves a finished run directory at `workdir`; resumes one that is not finished, and reports one that is again.
+    """Leaves a finished run directory at `workdir`; resumes one that is not finished, and reports
+    one that is again.
 
     Raises:
       UserError: whatever the user can mend, in data, config or run directory.

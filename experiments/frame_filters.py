@@ -1,9 +1,11 @@
 """Which frames of a clip to trust: filters as plain functions, arrays -> bool [N], usable alone.
 
-N frames, K classes. `posteriors` [N, K]; `labels` int [N], the emotion of each frame's clip; `video` str [N]; `action_units` [N, 17],
-OpenFace's intensities. Filters that look at labels are for training rows. Those with `unlabelled` in their name are for validation and test
-rows: they have no argument through which a label could come, and leave every clip at least one frame. Rows whose labels are unknown bear
-UNKNOWN, and a filter that needs labels refuses them: hand `hidden(labels, test_rows)` to whatever must not see those of test rows.
+N frames, K classes. `posteriors` [N, K]; `labels` int [N], the emotion of each frame's clip;
+`video` str [N]; `action_units` [N, 17], OpenFace's intensities. Filters that look at labels are for
+training rows. Those with `unlabelled` in their name are for validation and test rows: they have no
+argument through which a label could come, and leave every clip at least one frame. Rows whose
+labels are unknown bear UNKNOWN, and a filter that needs labels refuses them: hand `hidden(labels,
+test_rows)` to whatever must not see those of test rows.
 """
 
 from __future__ import annotations
@@ -31,23 +33,33 @@ def hidden(labels: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def every(frame: np.ndarray, n: int) -> np.ndarray:
-    """Every n-th frame: 2 makes 15 frames a second of 30. `frame` int [N], numbers within the clip."""
+    """Every n-th frame: 2 makes 15 frames a second of 30. `frame` int [N], numbers within the
+    clip.
+    """
     return frame % n == 0
 
 
 def threshold(posteriors: np.ndarray, labels: np.ndarray, t: float) -> np.ndarray:
-    """Frames whose clip's emotion has a posterior of at least t. A clip may lose all of its frames."""
+    """Frames whose clip's emotion has a posterior of at least t. A clip may lose all of its
+    frames.
+    """
     return _of_label(posteriors, labels) >= t
 
 
 def threshold_unlabelled(posteriors: np.ndarray, video: np.ndarray, t: float) -> np.ndarray:
-    """Frames whose highest posterior is at least t; of a clip without one, the frame with the highest."""
+    """Frames whose highest posterior is at least t; of a clip without one, the frame with the
+    highest.
+    """
     confidence = posteriors.max(axis=1)
     return (confidence >= t) | _best(confidence, video)
 
 
-def percentile(posteriors: np.ndarray, labels: np.ndarray, video: np.ndarray, q: float) -> np.ndarray:
-    """Frames whose clip's emotion has a posterior at or above the q-th percentile of its own clip: about 100 - q % of each."""
+def percentile(
+    posteriors: np.ndarray, labels: np.ndarray, video: np.ndarray, q: float
+) -> np.ndarray:
+    """Frames whose clip's emotion has a posterior at or above the q-th percentile of its own clip:
+    about 100 - q % of each.
+    """
     score = _of_label(posteriors, labels)
     return score >= _by_video(score, video, q)
 
@@ -61,7 +73,9 @@ def percentile_unlabelled(posteriors: np.ndarray, video: np.ndarray, q: float) -
 
 
 def balanced(mask: np.ndarray, labels: np.ndarray, seed: int = 0) -> np.ndarray:
-    """The mask thinned out at random, until every class that it keeps has as many frames as the rarest of them."""
+    """The mask thinned out at random, until every class that it keeps has as many frames as the
+    rarest of them.
+    """
     _known(labels)
     kept, counts = np.unique(labels[mask], return_counts=True)
     rng, result = np.random.default_rng(seed), np.zeros_like(mask)
@@ -70,14 +84,21 @@ def balanced(mask: np.ndarray, labels: np.ndarray, seed: int = 0) -> np.ndarray:
     return result
 
 
-def eyes_open_unlabelled(action_units: np.ndarray, video: np.ndarray, most: float = 0.75) -> np.ndarray:
-    """Frames with AU45_r <= most, those without action units too; of a clip without one, the frame with the least."""
+def eyes_open_unlabelled(
+    action_units: np.ndarray, video: np.ndarray, most: float = 0.75
+) -> np.ndarray:
+    """Frames with AU45_r <= most, those without action units too; of a clip without one, the frame
+    with the least.
+    """
     closed = np.nan_to_num(action_units[:, AU45])
     return (closed <= most) | _best(-closed, video)
 
 
-def fit_gaussians(action_units: np.ndarray, labels: np.ndarray, classes: int, ridge: float = 1e-3) -> Gaussians:
-    """Mean and covariance of each class's frames. `ridge` on the diagonal keeps a covariance of few frames invertible.
+def fit_gaussians(
+    action_units: np.ndarray, labels: np.ndarray, classes: int, ridge: float = 1e-3
+) -> Gaussians:
+    """Mean and covariance of each class's frames. `ridge` on the diagonal keeps a covariance of few
+    frames invertible.
 
     Raises:
       ValueError: a class without two frames that have action units, or rows of unknown label.
@@ -86,10 +107,14 @@ def fit_gaussians(action_units: np.ndarray, labels: np.ndarray, classes: int, ri
     whole = ~np.isnan(action_units).any(axis=1)
     few = [k for k in range(classes) if (whole & (labels == k)).sum() < 2]
     if few:
-        raise ValueError(f"classes {few} have fewer than two frames with action units: no Gaussian can be fitted")
+        raise ValueError(
+            f"classes {few} have fewer than two frames with action units: no Gaussian can be fitted"
+        )
     parts = [action_units[whole & (labels == k)].astype(np.float64) for k in range(classes)]
     unit = ridge * np.eye(action_units.shape[1])
-    return Gaussians(np.stack([p.mean(0) for p in parts]), np.stack([np.cov(p.T) + unit for p in parts]))
+    return Gaussians(
+        np.stack([p.mean(0) for p in parts]), np.stack([np.cov(p.T) + unit for p in parts])
+    )
 
 
 def mahalanobis(action_units: np.ndarray, gaussians: Gaussians) -> np.ndarray:
@@ -99,8 +124,11 @@ def mahalanobis(action_units: np.ndarray, gaussians: Gaussians) -> np.ndarray:
     return np.sqrt(np.maximum((solved * away).sum(axis=2), 0.0))
 
 
-def gaussian(distances: np.ndarray, labels: np.ndarray, video: np.ndarray, q: float, per_video: bool = False) -> np.ndarray:
-    """Frames whose distance to their clip's emotion is at most the q-th percentile: of all frames, or of those of their own clip.
+def gaussian(
+    distances: np.ndarray, labels: np.ndarray, video: np.ndarray, q: float, per_video: bool = False
+) -> np.ndarray:
+    """Frames whose distance to their clip's emotion is at most the q-th percentile: of all frames,
+    or of those of their own clip.
 
     `distances` [N, K] are of `mahalanobis`. Frames without action units are dropped.
     """
@@ -110,20 +138,30 @@ def gaussian(distances: np.ndarray, labels: np.ndarray, video: np.ndarray, q: fl
 
 
 def gaussian_unlabelled(distances: np.ndarray, video: np.ndarray, q: float) -> np.ndarray:
-    """The same per clip, with the class of least mean distance in the place of the clip's emotion."""
+    """The same per clip, with the class of least mean distance in the place of the clip's
+    emotion.
+    """
     names, index = np.unique(video, return_inverse=True)
     near = np.full(len(names), 0)
     for v in range(len(names)):
-        mean = np.nanmean(distances[index == v], axis=0) if (~np.isnan(distances[index == v])).any() else np.zeros(distances.shape[1])
+        mean = (
+            np.nanmean(distances[index == v], axis=0)
+            if (~np.isnan(distances[index == v])).any()
+            else np.zeros(distances.shape[1])
+        )
         near[v] = mean.argmin()
     kept = gaussian(distances, near[index], video, q, per_video=True)
-    lost = ~np.isin(names, names[np.unique(index[kept])])  # clips without a single frame with action units stay whole
+    # clips without a single frame with action units stay whole
+    lost = ~np.isin(names, names[np.unique(index[kept])])
     return kept | lost[index]
 
 
 def _known(labels: np.ndarray) -> None:
     if (labels == UNKNOWN).any():
-        raise ValueError(f"{(labels == UNKNOWN).sum()} rows have no label that a filter may see: use an unlabelled filter for them")
+        raise ValueError(
+            f"{(labels == UNKNOWN).sum()} rows have no label that a filter may see: use an "
+            "unlabelled filter for them"
+        )
 
 
 def _of_label(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -150,4 +188,8 @@ def _best(score: np.ndarray, video: np.ndarray) -> np.ndarray:
 
 def _rows_by_video(video: np.ndarray) -> list[np.ndarray]:
     order = np.argsort(video, kind="stable")
-    return np.split(order, np.flatnonzero(video[order][1:] != video[order][:-1]) + 1) if len(video) else []
+    return (
+        np.split(order, np.flatnonzero(video[order][1:] != video[order][:-1]) + 1)
+        if len(video)
+        else []
+    )

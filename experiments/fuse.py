@@ -1,8 +1,11 @@
-"""Finished runs of the same folds as one predictor: late fusion, the mean of a run's seeds, or the best run of a sweep fold by fold.
+"""Finished runs of the same folds as one predictor: late fusion, the mean of a run's seeds, or the
+best run of a sweep fold by fold.
 
-  python -m experiments.fuse runs/aus_mlp_ravdess runs/stn_ravdess --out=runs/fused      late fusion: the runs' mean posteriors
-  python -m experiments.fuse runs/aus_mlp_ravdess --out=runs/aus_mlp_ensemble            its seeds' mean posteriors
-  python -m experiments.fuse runs/sweep/* --choose=nll --out=runs/nested                 each fold by the run best on its validation rows
+  python -m experiments.fuse runs/aus_mlp_ravdess runs/stn_ravdess --out=runs/fused      late
+  fusion: the runs' mean posteriors python -m experiments.fuse runs/aus_mlp_ravdess
+  --out=runs/aus_mlp_ensemble            its seeds' mean posteriors python -m experiments.fuse
+  runs/sweep/* --choose=nll --out=runs/nested                 each fold by the run best on its
+  validation rows
 
 A run on frames takes part with its clips, as its own rule (config.evaluate.clips) decides them.
 """
@@ -30,15 +33,47 @@ from fexpr.terminal import say
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="python -m experiments.fuse", description=__doc__,
-                                formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("runs", nargs="+", type=path_or_url, metavar="RUN", help="run directories of finished runs, or their addresses")
-    p.add_argument("--out", required=True, type=path_or_url, metavar="DIR", help="where predictions.npz, metrics.json and the report go")
-    p.add_argument("--rule", choices=fusion.RULES, default="mean", help="of posteriors, arithmetic or geometric (default: mean)")
-    p.add_argument("--choose", choices=fusion.CHOICES, default="", help="take, in each fold, the one run that is best by this on the "
-                   "fold's validation rows, instead of fusing the runs")
-    p.add_argument("--selection", choices=("best_val", "last"), default="best_val", help="epoch of each trial (default: best_val)")
-    p.add_argument("--resamples", type=int, default=1000, help="of the bootstrap over subjects (default: 1000)")
+    p = argparse.ArgumentParser(
+        prog="python -m experiments.fuse",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument(
+        "runs",
+        nargs="+",
+        type=path_or_url,
+        metavar="RUN",
+        help="run directories of finished runs, or their addresses",
+    )
+    p.add_argument(
+        "--out",
+        required=True,
+        type=path_or_url,
+        metavar="DIR",
+        help="where predictions.npz, metrics.json and the report go",
+    )
+    p.add_argument(
+        "--rule",
+        choices=fusion.RULES,
+        default="mean",
+        help="of posteriors, arithmetic or geometric (default: mean)",
+    )
+    p.add_argument(
+        "--choose",
+        choices=fusion.CHOICES,
+        default="",
+        help="take, in each fold, the one run that is best by this on the "
+        "fold's validation rows, instead of fusing the runs",
+    )
+    p.add_argument(
+        "--selection",
+        choices=("best_val", "last"),
+        default="best_val",
+        help="epoch of each trial (default: best_val)",
+    )
+    p.add_argument(
+        "--resamples", type=int, default=1000, help="of the bootstrap over subjects (default: 1000)"
+    )
     return p
 
 
@@ -46,18 +81,30 @@ def fuse(args: argparse.Namespace, command: str) -> None:
     """Writes `--out`.
 
     Raises:
-      UserError: runs that are not finished or do not fit each other; an output folder that holds something else.
+      UserError: runs that are not finished or do not fit each other; an output folder that holds
+          something else.
     """
     with contextlib.ExitStack() as stack:
-        runs = {str(r): stack.enter_context(mirror.opened(r, (run.CONFIG, run.PREDICTIONS))) for r in args.runs}
+        runs = {
+            str(r): stack.enter_context(mirror.opened(r, (run.CONFIG, run.PREDICTIONS)))
+            for r in args.runs
+        }
         _fuse(args, runs, stack.enter_context(mirror.opened(args.out)), command)
 
 
 def _fuse(args: argparse.Namespace, runs: dict[str, Path], out: Path, command: str) -> None:
-    unfinished = [f"{r}: no {name}" for r, f in runs.items() for name in (run.CONFIG, run.PREDICTIONS) if not (f / name).is_file()]
+    unfinished = [
+        f"{r}: no {name}"
+        for r, f in runs.items()
+        for name in (run.CONFIG, run.PREDICTIONS)
+        if not (f / name).is_file()
+    ]
     if unfinished:
-        raise UserError("these are no finished runs", unfinished,
-                        "name run directories; an unfinished run is finished by its own launch command")
+        raise UserError(
+            "these are no finished runs",
+            unfinished,
+            "name run directories; an unfinished run is finished by its own launch command",
+        )
     if out.is_dir() and any(out.iterdir()) and not (out / run.METRICS).is_file():
         raise UserError(f"{out} is not empty and holds no run of fexpr", fix="choose another --out")
     contents = {r: run.read_json(folder / run.CONFIG) for r, folder in runs.items()}
@@ -66,13 +113,33 @@ def _fuse(args: argparse.Namespace, runs: dict[str, Path], out: Path, command: s
     data = next(iter(contents.values()))["data"]
     sources = list(dict.fromkeys(c["data"]["source"] for c in contents.values()))
     source = "synthetic" if "synthetic" in sources else "+".join(sources)
-    notes = [f"fused, {args.rule} posteriors over the seeds{'' if chosen else ' and the runs'} {', '.join(contents)}"]
-    notes += [f"fold {fold}: {name}, chosen by {args.choose} on the fold's validation rows" for fold, name in chosen.items()]
-    info = {"format": run.FORMAT_VERSION, "config": {}, "data": {k: data[k] for k in ("name", "rows", "groups", "group_name", "classes")
-                                                                 if k in data} | {"source": source},
-            "model": {"name": " + ".join(dict.fromkeys(c["model"]["name"] for c in contents.values()))},
-            "command": command, "notes": notes, "versions": {}}
-    metrics = evaluate(predictions, args.selection, source, resamples=args.resamples, group_name=data.get("group_name"))
+    notes = [
+        f"fused, {args.rule} posteriors over the seeds{'' if chosen else ' and the runs'} "
+        f"{', '.join(contents)}"
+    ]
+    notes += [
+        f"fold {fold}: {name}, chosen by {args.choose} on the fold's validation rows"
+        for fold, name in chosen.items()
+    ]
+    info = {
+        "format": run.FORMAT_VERSION,
+        "config": {},
+        "data": {
+            k: data[k] for k in ("name", "rows", "groups", "group_name", "classes") if k in data
+        }
+        | {"source": source},
+        "model": {"name": " + ".join(dict.fromkeys(c["model"]["name"] for c in contents.values()))},
+        "command": command,
+        "notes": notes,
+        "versions": {},
+    }
+    metrics = evaluate(
+        predictions,
+        args.selection,
+        source,
+        resamples=args.resamples,
+        group_name=data.get("group_name"),
+    )
     run.write_json(out / run.CONFIG, info)
     run.write_arrays(out / run.PREDICTIONS, predictions)
     run.write_json(out / run.METRICS, metrics)
@@ -86,13 +153,19 @@ def _fuse(args: argparse.Namespace, runs: dict[str, Path], out: Path, command: s
 def _of_clips(folder: Path, content: dict) -> dict[str, np.ndarray]:
     """The arrays of predictions.npz; of frames, what the run's own rule makes of their clips."""
     found = run.read_arrays(folder / run.PREDICTIONS)
-    return clip_rules.decide(found, content["config"]["evaluate"]["clips"]) if "video" in found else found
+    return (
+        clip_rules.decide(found, content["config"]["evaluate"]["clips"])
+        if "video" in found
+        else found
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     args = parser().parse_args(argv)
-    return terminal.exit_code(lambda: fuse(args, shlex.join(["python", "-m", "experiments.fuse", *map(str, argv)])))
+    return terminal.exit_code(
+        lambda: fuse(args, shlex.join(["python", "-m", "experiments.fuse", *map(str, argv)]))
+    )
 
 
 if __name__ == "__main__":

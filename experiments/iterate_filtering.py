@@ -1,4 +1,6 @@
-"""Filter, train, filter by the new model, train again: a schedule of filters, each judged by the stage before it."""
+"""Filter, train, filter by the new model, train again: a schedule of filters, each judged by the
+stage before it.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +16,12 @@ from fexpr.terminal import say
 
 
 def iterate_filtering(config: ConfigDict, workdir: Path) -> None:
-    """As `filter_frames`, but one stage after the other. `config.filter.stages` is the schedule, as percentile=70, percentile=50, ...
+    """As `filter_frames`, but one stage after the other. `config.filter.stages` is the schedule, as
+    percentile=70, percentile=50, ...
 
-    `config.filter.weights`: 'restart' initialises every stage afresh (from config.init, if it is set: TL3 in Díez Benito's thesis),
-    'carry' starts it from the weights of the stage before, fold by fold (TLF there). Two stages of different filters are its mixed scheme.
+    `config.filter.weights`: 'restart' initialises every stage afresh (from config.init, if it is
+    set: TL3 in Díez Benito's thesis), 'carry' starts it from the weights of the stage before, fold
+    by fold (TLF there). Two stages of different filters are its mixed scheme.
 
     Raises:
       UserError: whatever the user can mend, in data, config or run directories.
@@ -32,9 +36,18 @@ def iterate_filtering(config: ConfigDict, workdir: Path) -> None:
     judged = first = judged if outsider is None else outsider
     keeps: list[FilterRow] = []
     for number, name in enumerate(config.filter.stages, 1):
-        masks = [filtering.masks(name, dataset, fold, judged[i], given) for i, fold in enumerate(folds)]
-        less = [filtering.filtered(name, fold, mask, dataset) for fold, (mask, _) in zip(folds, masks, strict=True)]
-        initial_variables = filtering.weights(workdir / before.replace("=", "_"), len(folds)) if config.filter.weights == "carry" else None
+        masks = [
+            filtering.masks(name, dataset, fold, judged[i], given) for i, fold in enumerate(folds)
+        ]
+        less = [
+            filtering.filtered(name, fold, mask, dataset)
+            for fold, (mask, _) in zip(folds, masks, strict=True)
+        ]
+        initial_variables = (
+            filtering.weights(workdir / before.replace("=", "_"), len(folds))
+            if config.filter.weights == "carry"
+            else None
+        )
         label = f"{number}_{name}"  # a filter may come twice
         keeps.append(describe_filter(label, dataset, folds, masks))
         judged = filtering.stage(config, label, workdir, dataset, less, initial_variables)

@@ -1,9 +1,12 @@
-"""Linear and RBF support vector machines through scikit-learn, in the run directory that `fit` leaves.
+"""Linear and RBF support vector machines through scikit-learn, in the run directory that `fit`
+leaves.
 
-Pixels are standardised by each fold's training rows, and may be rotated onto their leading principal components. Of several C the one with
-the best accuracy on the validation rows is kept. Both problems are convex: a seed changes nothing, and no epoch is chosen, so every row is
-written once, under the selection `last`. What stands for logits are margins, coupled over the pairs of classes where the machine sets one
-against one other: nothing of it was fitted to be a probability until a temperature is, to validation rows.
+Pixels are standardised by each fold's training rows, and may be rotated onto their leading
+principal components. Of several C the one with the best accuracy on the validation rows is kept.
+Both problems are convex: a seed changes nothing, and no epoch is chosen, so every row is written
+once, under the selection `last`. What stands for logits are margins, coupled over the pairs of
+classes where the machine sets one against one other: nothing of it was fitted to be a probability
+until a temperature is, to validation rows.
 """
 
 from __future__ import annotations
@@ -34,7 +37,8 @@ from fexpr.storage import run
 from fexpr.terminal import progress, say
 from fexpr.train.losses import class_weights
 
-ARGUMENTS = {"linear": ("C", "components", "max_iter"), "rbf": ("C", "components", "gamma")}  # of config.model, beside name and kernel
+# of config.model, beside name and kernel
+ARGUMENTS = {"linear": ("C", "components", "max_iter"), "rbf": ("C", "components", "gamma")}
 GAMMA_WORDS = ("scale", "auto")  # scikit-learn's 1 / (features x variance) and 1 / features
 LEAST = 1e-7  # probability that a pair leaves its loser, as in libsvm
 CACHE = 1000  # MiB of kernel rows that libsvm keeps
@@ -46,7 +50,8 @@ class Fitted:
 
     Attributes:
       features: from float64 [R, pixels] to what `machine` takes.
-      accuracy: C -> accuracy on the validation rows, of every C that was tried; C: the best, the smallest among equals.
+      accuracy: C -> accuracy on the validation rows, of every C that was tried; C: the best, the
+          smallest among equals.
       converged: whether the solver of that C reached its tolerance.
     """
 
@@ -58,18 +63,27 @@ class Fitted:
 
     @property
     def parameters(self) -> int:
-        """The numbers that the decision values of a row are computed from; the principal components are not among them."""
+        """The numbers that the decision values of a row are computed from; the principal components
+        are not among them.
+        """
         names = ("support_vectors_", "dual_coef_") if isinstance(self.machine, SVC) else ("coef_",)
         return sum(getattr(self.machine, name).size for name in (*names, "intercept_"))
 
     def summary(self) -> dict:
-        vectors = {"support_vectors": len(self.machine.support_)} if isinstance(self.machine, SVC) else {}
-        return {"C": self.C, "val_accuracy": {f"{C:g}": a for C, a in self.accuracy.items()}, "converged": self.converged, **vectors}
+        vectors = (
+            {"support_vectors": len(self.machine.support_)} if isinstance(self.machine, SVC) else {}
+        )
+        return {
+            "C": self.C,
+            "val_accuracy": {f"{C:g}": a for C, a in self.accuracy.items()},
+            "converged": self.converged,
+            **vectors,
+        }
 
 
 def svm(config: ConfigDict, workdir: Path) -> None:
-    """Leaves a finished run directory at `workdir`, without history and checkpoints; an unfinished one starts again, a finished one is
-    only reported again.
+    """Leaves a finished run directory at `workdir`, without history and checkpoints; an unfinished
+    one starts again, a finished one is only reported again.
 
     Raises:
       UserError: whatever the user can mend, in data, config or run directory.
@@ -77,46 +91,93 @@ def svm(config: ConfigDict, workdir: Path) -> None:
     check(config)
     dataset, folds = describe.prepare(config)
     if dataset.multilabel:
-        raise UserError(f"experiment='svm' names one class a row, {config.data.name} has several", fix="choose one-of-K data")
+        raise UserError(
+            f"experiment='svm' names one class a row, {config.data.name} has several",
+            fix="choose one-of-K data",
+        )
     kernel, grid = config.model.kernel, costs(config)
     began = time.monotonic()
     info = {
-        "data": describe.describe_data(config, dataset, folds), "model": {"name": f"{kernel} svm"},
+        "data": describe.describe_data(config, dataset, folds),
+        "model": {"name": f"{kernel} svm"},
         "devices": {"kind": "CPU core, scikit-learn", "count": 1, "platform": "cpu"},
     }
     info = opening.open_run(RunSpec(config, workdir), **info)
     onto = f" on {config.model.components} principal components" if config.model.components else ""
-    say(f"model      {kernel} SVM{onto}, C of {', '.join(f'{C:g}' for C in grid)}   class weights {config.train.class_weights:g}")
+    say(
+        f"model      {kernel} SVM{onto}, C of {', '.join(f'{C:g}' for C in grid)}   class "
+        f"weights {config.train.class_weights:g}"
+    )
     if config.split.seeds > 1:
-        say(f"seeds      one, not {config.split.seeds}: the problem is convex, every seed would end alike", style="yellow")
+        say(
+            f"seeds      one, not {config.split.seeds}: the problem is convex, every seed "
+            "would end alike",
+            style="yellow",
+        )
     if not (workdir / run.PREDICTIONS).exists():
         fitted = fit_folds(config, dataset, folds)
         info["versions"]["scikit-learn"] = metadata.version("scikit-learn")
-        info["model"] |= {"parameters": max(f.parameters for f in fitted), "fits": [f.summary() for f in fitted]}
-        run.write_json(workdir / run.CONFIG, info | {"wall_seconds": round(time.monotonic() - began, 1)})
-        run.write_arrays(workdir / run.PREDICTIONS, predictions(dataset, folds, fitted))  # last: its presence says that all is done
-    say(f"fitted     {info['model']['parameters']:,} parameters   {_in_words(info['model']['fits'])}")
+        info["model"] |= {
+            "parameters": max(f.parameters for f in fitted),
+            "fits": [f.summary() for f in fitted],
+        }
+        run.write_json(
+            workdir / run.CONFIG, info | {"wall_seconds": round(time.monotonic() - began, 1)}
+        )
+        # last: its presence says that all is done
+        run.write_arrays(workdir / run.PREDICTIONS, predictions(dataset, folds, fitted))
+    say(
+        f"fitted     {info['model']['parameters']:,} parameters   "
+        f"{_in_words(info['model']['fits'])}"
+    )
     results.report(config, dataset, workdir)
 
 
 def check(config: ConfigDict) -> None:
-    """Raises one UserError with everything in `config.model` and `config.train` that an SVM cannot be made of."""
+    """Raises one UserError with everything in `config.model` and `config.train` that an SVM cannot
+    be made of.
+    """
     given, kernel = config.model.to_dict(), config.model.get("kernel")
     if kernel not in ARGUMENTS:
-        raise UserError(f"config.model.kernel is {kernel!r}", fix=f"set it to one of {', '.join(ARGUMENTS)}")
+        raise UserError(
+            f"config.model.kernel is {kernel!r}", fix=f"set it to one of {', '.join(ARGUMENTS)}"
+        )
     wanted = ARGUMENTS[kernel]
-    problems = [f"model.{name}: a {kernel} SVM has no such argument" for name in given if name not in ("name", "kernel", *wanted)]
+    problems = [
+        f"model.{name}: a {kernel} SVM has no such argument"
+        for name in given
+        if name not in ("name", "kernel", *wanted)
+    ]
     problems += [f"model.{name}: missing" for name in wanted if name not in given]
-    least = {"components": (0, "0 (all pixels) or a whole number above"), "max_iter": (1, "a whole number of at least 1")}
-    problems += [f"model.{name}={given[name]!r}: expected {text}" for name, (low, text) in least.items()
-                 if name in given and not (isinstance(given[name], int) and given[name] >= low)]
-    problems += [f"model.{name}={value!r}: expected {text}" for name, text, words in (
-        ("C", "a number above 0, or several", ()), ("gamma", "a number above 0, 'scale' or 'auto'", GAMMA_WORDS))
-        for value in _each(given.get(name, 1.0)) if value not in words and not _positive(value)]
+    least = {
+        "components": (0, "0 (all pixels) or a whole number above"),
+        "max_iter": (1, "a whole number of at least 1"),
+    }
+    problems += [
+        f"model.{name}={given[name]!r}: expected {text}"
+        for name, (low, text) in least.items()
+        if name in given and not (isinstance(given[name], int) and given[name] >= low)
+    ]
+    problems += [
+        f"model.{name}={value!r}: expected {text}"
+        for name, text, words in (
+            ("C", "a number above 0, or several", ()),
+            ("gamma", "a number above 0, 'scale' or 'auto'", GAMMA_WORDS),
+        )
+        for value in _each(given.get(name, 1.0))
+        if value not in words and not _positive(value)
+    ]
     if config.train.selection != "last":
-        problems.append(f"train.selection={config.train.selection!r}: expected 'last', as an SVM has no epochs to choose from")
+        problems.append(
+            f"train.selection={config.train.selection!r}: expected 'last', as an SVM has no "
+            "epochs to choose from"
+        )
     if problems:
-        raise UserError("no SVM can be made of this config", problems, fix="see configs/svm_linear_fer2013.py and svm_rbf_fer2013.py")
+        raise UserError(
+            "no SVM can be made of this config",
+            problems,
+            fix="see configs/svm_linear_fer2013.py and svm_rbf_fer2013.py",
+        )
 
 
 def costs(config: ConfigDict) -> list[float]:
@@ -136,56 +197,94 @@ def fit_folds(config: ConfigDict, dataset: Dataset, folds: Sequence[Fold]) -> li
             fitted.append(fit_fold(config, dataset, fold, grid, advance))
     for fold, fit in zip(folds, fitted, strict=True):
         if not fit.converged:
-            say(f"{fold.name}: C={fit.C:g} did not converge in {config.model.max_iter} iterations; raise config.model.max_iter, or lower C",
-                style="yellow")
+            say(
+                f"{fold.name}: C={fit.C:g} did not converge in {config.model.max_iter} "
+                "iterations; raise config.model.max_iter, or lower C",
+                style="yellow",
+            )
     return fitted
 
 
-def fit_fold(config: ConfigDict, dataset: Dataset, fold: Fold, grid: Sequence[float], advance=lambda *a, **k: None) -> Fitted:
-    """Tries every C of `grid` on the fold's training rows and keeps the best on its validation rows."""
+def fit_fold(
+    config: ConfigDict,
+    dataset: Dataset,
+    fold: Fold,
+    grid: Sequence[float],
+    advance=lambda *a, **k: None,
+) -> Fitted:
+    """Tries every C of `grid` on the fold's training rows and keeps the best on its validation
+    rows.
+    """
     labels = dataset.labels[fold.train]
-    weights = class_weights(labels, len(dataset.class_names), config.train.class_weights, config.train.class_weights_max)
+    weights = class_weights(
+        labels, len(dataset.class_names), config.train.class_weights, config.train.class_weights_max
+    )
     pixels, count = pixels_of(dataset, fold.train), config.model.components
     if len(np.unique(labels)) < 2:
-        raise UserError(f"fold {fold.name}: all training rows are of one class", fix="choose another split")
+        raise UserError(
+            f"fold {fold.name}: all training rows are of one class", fix="choose another split"
+        )
     if count > min(pixels.shape):
-        raise UserError(f"config.model.components={count}: there are {len(pixels):,} training rows of {pixels.shape[1]:,} pixels",
-                        fix=f"choose at most {min(pixels.shape):,}")
-    features = make_pipeline(StandardScaler(), *([PCA(count, svd_solver="covariance_eigh")] if count else []))  # exact, and draws nothing
+        raise UserError(
+            f"config.model.components={count}: there are {len(pixels):,} training rows of "
+            f"{pixels.shape[1]:,} pixels",
+            fix=f"choose at most {min(pixels.shape):,}",
+        )
+    # exact, and draws nothing
+    features = make_pipeline(
+        StandardScaler(), *([PCA(count, svd_solver="covariance_eigh")] if count else [])
+    )
     train, val = features.fit_transform(pixels), features.transform(pixels_of(dataset, fold.val))
     machines, accuracy = {}, {}
     for C in grid:
         advance(0, note=f"C={C:g}")
         machines[C] = make_machine(config.model, C, dict(enumerate(weights.tolist())))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # said once, in our own words, and only of the C that is kept
+            # said once, in our own words, and only of the C that is kept
+            warnings.simplefilter("ignore", ConvergenceWarning)
             machines[C].fit(train, labels)
-        accuracy[C] = float(np.mean(decisions(machines[C], val, len(weights)).argmax(1) == dataset.labels[fold.val]))
+        accuracy[C] = float(
+            np.mean(decisions(machines[C], val, len(weights)).argmax(1) == dataset.labels[fold.val])
+        )
         advance(note=f"C={C:g}  val {accuracy[C]:.3f}")
     best = max(grid, key=lambda C: accuracy[C])
-    converged = isinstance(machines[best], SVC) or bool(np.max(machines[best].n_iter_) < config.model.max_iter)
+    converged = isinstance(machines[best], SVC) or bool(
+        np.max(machines[best].n_iter_) < config.model.max_iter
+    )
     return Fitted(features, machines[best], best, accuracy, converged)
 
 
 def make_machine(model: ConfigDict, C: float, weights: dict[int, float]) -> LinearSVC | SVC:
-    """Linear: one class against the rest, squared hinge, liblinear's dual solver (at the small C that many pixels need, some ten times as
-    fast as its primal one). RBF: libsvm's exact solution, one class against one other."""
+    """Linear: one class against the rest, squared hinge, liblinear's dual solver (at the small C
+    that many pixels need, some ten times as fast as its primal one). RBF: libsvm's exact solution,
+    one class against one other."""
     if model.kernel == "linear":
-        return LinearSVC(C=C, class_weight=weights, dual=True, max_iter=model.max_iter, random_state=0)
+        return LinearSVC(
+            C=C, class_weight=weights, dual=True, max_iter=model.max_iter, random_state=0
+        )
     gamma = model.gamma if model.gamma in GAMMA_WORDS else float(model.gamma)
-    return SVC(C=C, kernel="rbf", gamma=gamma, class_weight=weights, cache_size=CACHE, decision_function_shape="ovo")
+    return SVC(
+        C=C,
+        kernel="rbf",
+        gamma=gamma,
+        class_weight=weights,
+        cache_size=CACHE,
+        decision_function_shape="ovo",
+    )
 
 
 def decisions(machine: LinearSVC | SVC, rows: np.ndarray, classes: int) -> np.ndarray:
     """What stands for logits, float64 [R, classes]; the largest is the answer.
 
-    Of the linear machine its decision values, one class against the rest. Of the RBF kernel, whose machines set one class against one
-    other, the logarithms of `coupled` probabilities: scikit-learn's own values are votes, which move in whole steps, and no temperature
-    makes a probability of a step. A class without training rows stands 1 below the row's least.
+    Of the linear machine its decision values, one class against the rest. Of the RBF kernel, whose
+    machines set one class against one other, the logarithms of `coupled` probabilities:
+    scikit-learn's own values are votes, which move in whole steps, and no temperature makes a
+    probability of a step. A class without training rows stands 1 below the row's least.
     """
     values = machine.decision_function(rows)
     values = np.column_stack([-values, values]) if values.ndim == 1 else values
-    if isinstance(machine, SVC) and len(machine.classes_) > 2:  # of two, the softmax is the pair's probability already
+    # of two, the softmax is the pair's probability already
+    if isinstance(machine, SVC) and len(machine.classes_) > 2:
         values = np.log(coupled(values, len(machine.classes_)))
     every = np.repeat(values.min(1, keepdims=True) - 1, classes, 1)
     every[:, machine.classes_] = values
@@ -193,20 +292,24 @@ def decisions(machine: LinearSVC | SVC, rows: np.ndarray, classes: int) -> np.nd
 
 
 def coupled(margins: np.ndarray, classes: int) -> np.ndarray:
-    """Probabilities float64 [R, K] that agree best with what each pair of classes says of itself (Wu, Lin and Weng 2004, section 4).
+    """Probabilities float64 [R, K] that agree best with what each pair of classes says of itself
+    (Wu, Lin and Weng 2004, section 4).
 
-    A margin is taken for half the log odds of its pair's first class, r = sigmoid(2 x margin) (Friedman, Hastie and Tibshirani 2000). The p
-    minimise the sum over pairs of (r_ji p_i - r_ij p_j)^2 and add up to 1; none is negative.
+    A margin is taken for half the log odds of its pair's first class, r = sigmoid(2 x margin)
+    (Friedman, Hastie and Tibshirani 2000). The p minimise the sum over pairs of (r_ji p_i - r_ij
+    p_j)^2 and add up to 1; none is negative.
 
     Args:
-      margins: [R, K (K - 1) / 2], of the pairs (0, 1), (0, 2), ... (1, 2), ..., above 0 where the first class wins, as of scikit-learn's
-        decision_function_shape='ovo'. classes: K, at least 2.
+      margins: [R, K (K - 1) / 2], of the pairs (0, 1), (0, 2), ... (1, 2), ..., above 0 where the
+        first class wins, as of scikit-learn's decision_function_shape='ovo'. classes: K, at least
+        2.
     """
     first, second = np.triu_indices(classes, 1)
     odds = np.zeros((len(margins), classes, classes))
     odds[:, first, second], odds[:, second, first] = margins, -margins
     wins = np.clip(expit(2 * odds), LEAST, 1 - LEAST)  # [R, i, j]: of i over j; 1/2 over itself
-    system = np.ones((len(margins), classes + 1, classes + 1))  # the quadratic form, bordered by the sum and its multiplier
+    # the quadratic form, bordered by the sum and its multiplier
+    system = np.ones((len(margins), classes + 1, classes + 1))
     system[:, :-1, :-1] = -wins * wins.transpose(0, 2, 1)
     system[:, range(classes), range(classes)] = (wins**2).sum(1) - 0.25
     system[:, -1, -1] = 0
@@ -219,24 +322,45 @@ def pixels_of(dataset: Dataset, rows: np.ndarray) -> np.ndarray:
     return dataset.images[rows].reshape(len(rows), -1).astype(np.float64)
 
 
-def predictions(dataset: Dataset, folds: Sequence[Fold], fitted: Sequence[Fitted]) -> dict[str, np.ndarray]:
-    """The arrays of predictions.npz, a trial a fold; the selection is `last` alone, and there is no `epoch`."""
+def predictions(
+    dataset: Dataset, folds: Sequence[Fold], fitted: Sequence[Fitted]
+) -> dict[str, np.ndarray]:
+    """The arrays of predictions.npz, a trial a fold; the selection is `last` alone, and there is no
+    `epoch`.
+    """
     classes, parts = len(dataset.class_names), []
     for t, (fold, fit) in enumerate(zip(folds, fitted, strict=True)):
         for side, rows in (("val", fold.val), ("test", fold.test)):
-            logits = decisions(fit.machine, fit.features.transform(pixels_of(dataset, rows)), classes).astype(np.float32)
-            parts.append((rows, logits, np.full(len(rows), t, np.int32), np.full(len(rows), side), np.full(len(rows), "last")))
-    return results.contract(dataset, folds, range(len(folds)), [0] * len(folds), [f.train for f in folds], parts)
+            logits = decisions(
+                fit.machine, fit.features.transform(pixels_of(dataset, rows)), classes
+            ).astype(np.float32)
+            parts.append(
+                (
+                    rows,
+                    logits,
+                    np.full(len(rows), t, np.int32),
+                    np.full(len(rows), side),
+                    np.full(len(rows), "last"),
+                )
+            )
+    return results.contract(
+        dataset, folds, range(len(folds)), [0] * len(folds), [f.train for f in folds], parts
+    )
 
 
 def _in_words(fits: list[dict]) -> str:
-    """Which C was kept, in how many folds; of a single fold also how good it was on validation rows."""
+    """Which C was kept, in how many folds; of a single fold also how good it was on validation
+    rows.
+    """
     kept = Counter(fit["C"] for fit in fits)
     if len(fits) > 1:
         return "C chosen: " + ", ".join(f"{C:g} in {n} folds" for C, n in sorted(kept.items()))
     (fit,) = fits
     vectors = f", {fit['support_vectors']:,} support vectors" if "support_vectors" in fit else ""
-    return f"C={fit['C']:g}: accuracy {max(fit['val_accuracy'].values()):.3f} on validation rows{vectors}"
+    return (
+        f"C={fit['C']:g}: accuracy {max(fit['val_accuracy'].values()):.3f} on validation "
+        f"rows{vectors}"
+    )
 
 
 def _each(value: object) -> Sequence:

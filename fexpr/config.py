@@ -59,8 +59,11 @@ class Entry:
         try:
             return getattr(importlib.import_module(module), name)
         except (ImportError, AttributeError, ValueError) as e:
-            raise UserError(f"{self.path!r} names nothing that can be imported", [str(e)],
-                            "a registry holds classes, functions, or 'my_lab.faces:load'") from e
+            raise UserError(
+                f"{self.path!r} names nothing that can be imported",
+                [str(e)],
+                "a registry holds classes, functions, or 'my_lab.faces:load'",
+            ) from e
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.load()(*args, **kwargs)
@@ -74,9 +77,16 @@ def resolve(registered: Any) -> Any:
     return registered.load() if isinstance(registered, Entry) else registered
 
 
-def field(default: Any, help: str, *, one_of: Mapping | Sequence | None = None, debug: Any = None,
-          form: tuple[str, Callable[[Any], Any]] | None = None,
-          read_if: tuple[str, Callable[[Any], bool]] | None = None, **bounds: float) -> Any:
+def field(
+    default: Any,
+    help: str,
+    *,
+    one_of: Mapping | Sequence | None = None,
+    debug: Any = None,
+    form: tuple[str, Callable[[Any], Any]] | None = None,
+    read_if: tuple[str, Callable[[Any], bool]] | None = None,
+    **bounds: float,
+) -> Any:
     """A field of a section.
 
     Args:
@@ -88,8 +98,14 @@ def field(default: Any, help: str, *, one_of: Mapping | Sequence | None = None, 
         field is not read and must be at its default.
       bounds: ge, gt, le, lt.
     """
-    about = {"help": help, "one_of": one_of, "form": form, "bounds": bounds, "read_if": read_if,
-             "debug": default if debug is None else debug}
+    about = {
+        "help": help,
+        "one_of": one_of,
+        "form": form,
+        "bounds": bounds,
+        "read_if": read_if,
+        "debug": default if debug is None else debug,
+    }
     if isinstance(default, dict):
         return dataclasses.field(default_factory=lambda: dict(default), metadata=about)
     return dataclasses.field(default=default, metadata=about)
@@ -143,9 +159,12 @@ def check(section: type, config: ConfigDict) -> Any:
     found = read(section, config)
     problems = list(dict.fromkeys(find_problems(found)))
     if problems:
-        raise UserError("the config cannot be used", list(map(str, problems)),
-                        "set them with --config.<field>=<value>; python launch.py --help=<section> "
-                        "describes every field of a section")
+        raise UserError(
+            "the config cannot be used",
+            list(map(str, problems)),
+            "set them with --config.<field>=<value>; python launch.py --help=<section> "
+            "describes every field of a section",
+        )
     return found
 
 
@@ -168,8 +187,13 @@ def find_problems(section: Any, prefix: str = "") -> Iterator[Problem]:
         yield from (p._replace(field=f"{prefix}{p.field}") for p in section.problems())
 
 
-def find_unread(section: Any, patterns: Sequence[str], reader: str, prefix: str = "",
-                also: Mapping[str, tuple] = {}) -> Iterator[Problem]:
+def find_unread(
+    section: Any,
+    patterns: Sequence[str],
+    reader: str,
+    prefix: str = "",
+    also: Mapping[str, tuple] = {},
+) -> Iterator[Problem]:
     """Fields away from their defaults that match none of the patterns: `reader` ignores them.
 
     `also`: by path, values that are accepted besides.
@@ -227,18 +251,34 @@ def describe(section: type, prefix: str = "") -> list[str]:
     for name, (kind, declared) in declarations(section).items():
         about = declared.metadata
         if dataclasses.is_dataclass(kind):
-            lines += ["", *textwrap.wrap(f"{prefix}{name}: {kind.__doc__.partition(chr(10))[0]}",
-                                         WIDTH), *describe(kind, f"{prefix}{name}.")]
+            lines += [
+                "",
+                *textwrap.wrap(f"{prefix}{name}: {kind.__doc__.partition(chr(10))[0]}", WIDTH),
+                *describe(kind, f"{prefix}{name}."),
+            ]
             continue
         default = declared.default_factory() if kind is dict else declared.default
         items = default.items() if kind is dict else [("", default)]
         for key, value in items:
             path = f"{prefix}{name}.{key}".rstrip(".")
-            text = "; ".join(filter(None, (about["help"], _expected(kind, about),
-                                           about["read_if"] and f"read {about['read_if'][0]}")))
+            text = "; ".join(
+                filter(
+                    None,
+                    (
+                        about["help"],
+                        _expected(kind, about),
+                        about["read_if"] and f"read {about['read_if'][0]}",
+                    ),
+                )
+            )
             head = f"  --config.{path}={value}".ljust(44)
-            lines += textwrap.wrap(f"{head}  {text}", WIDTH, subsequent_indent=" " * 46,
-                                   break_long_words=False, drop_whitespace=True)
+            lines += textwrap.wrap(
+                f"{head}  {text}",
+                WIDTH,
+                subsequent_indent=" " * 46,
+                break_long_words=False,
+                drop_whitespace=True,
+            )
     return lines
 
 

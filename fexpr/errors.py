@@ -1,10 +1,13 @@
-"""The exceptions that are meant for the user: launch.py prints them without a traceback. A UserError exits with code 2."""
+"""The exceptions that are meant for the user: launch.py prints them without a traceback. A
+UserError exits with code 2.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-RESUMABLE = 75  # exit code (EX_TEMPFAIL of sysexits.h): the same command goes on where this one stopped
+# exit code (EX_TEMPFAIL of sysexits.h): the same command goes on where this one stopped
+RESUMABLE = 75
 
 
 class Preempted(Exception):
@@ -16,7 +19,8 @@ class UserError(Exception):
 
     Args:
       title: one sentence that names the file or setting and what is wrong with it.
-      problems: every problem found, one line each (where, what was expected, what was found). Never only the first.
+      problems: every problem found, one line each (where, what was expected, what was found). Never
+          only the first.
       fix: what to do about it.
     """
 
@@ -25,7 +29,8 @@ class UserError(Exception):
         super().__init__(self.text())
 
     def __reduce__(self):
-        return UserError, (self.title, self.problems, self.fix)  # whole, also out of another process
+        # whole, also out of another process
+        return UserError, (self.title, self.problems, self.fix)
 
     def text(self, limit: int = 50) -> str:
         """The whole message; more than `limit` problems are counted rather than listed."""

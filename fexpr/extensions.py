@@ -20,8 +20,10 @@ from types import ModuleType
 from fexpr.errors import UserError
 
 GROUP = "fexpr.extensions"  # of entry points
-FIX = ("install the package that holds it, or put the folder of the module on PYTHONPATH "
-       "(docs/recipes.md, 'Extensions')")
+FIX = (
+    "install the package that holds it, or put the folder of the module on PYTHONPATH "
+    "(docs/recipes.md, 'Extensions')"
+)
 
 
 def load(names: Iterable[str]) -> list[ModuleType]:
@@ -90,8 +92,11 @@ def refuse_missing(missing: dict[str, str], of: object) -> None:
     """Raises a UserError that names every extension in `missing`; `of`: the run that needs them."""
     if missing:
         title = f"{of} needs extensions that cannot be imported here"
-        raise UserError(title, [f"{name}: {why}" for name, why in missing.items()],
-                        f"{FIX}; a run directory brings no code with it")
+        raise UserError(
+            title,
+            [f"{name}: {why}" for name, why in missing.items()],
+            f"{FIX}; a run directory brings no code with it",
+        )
 
 
 def module_names(name: str) -> list[str]:
@@ -117,7 +122,9 @@ def sources(names: Iterable[str]) -> list[str]:
 
 
 def split(names: Iterable[str]) -> list[str]:
-    """The names, also of a text that holds several: --config.extensions=my_lab.faces,my_lab.nets."""
+    """The names, also of a text that holds several:
+    --config.extensions=my_lab.faces,my_lab.nets.
+    """
     return [name.strip() for text in names for name in text.split(",") if name.strip()]
 
 
@@ -134,8 +141,11 @@ def _load_installed() -> None:
         except Exception as e:
             problems.append(f"{entry.value}: {_where(e)}")
     if problems:
-        raise UserError(f"installed extensions (entry points of {GROUP}) cannot be imported",
-                        problems, "repair or uninstall their packages")
+        raise UserError(
+            f"installed extensions (entry points of {GROUP}) cannot be imported",
+            problems,
+            "repair or uninstall their packages",
+        )
 
 
 def _is_path(name: str) -> bool:
@@ -149,8 +159,9 @@ def _is_module(name: str) -> bool:
 def _from_path(name: str) -> ModuleType:
     """The module `name`, of Python's path or the working directory."""
     if not _is_module(name):
-        raise _NotLoaded("expected the name of a module, as my_lab.faces, or of a file, as "
-                         "lab/my_faces.py")
+        raise _NotLoaded(
+            "expected the name of a module, as my_lab.faces, or of a file, as lab/my_faces.py"
+        )
     _add_to_path(Path.cwd())
     if name not in sys.modules and (why := _why_not_found(name, None)):
         raise _NotLoaded(f"{why} (looked on Python's path and in {Path.cwd()})")
@@ -166,8 +177,11 @@ def _from_file(path: Path) -> ModuleType:
     if not _is_module(name):
         raise _NotLoaded("a module's name holds letters, digits and _ alone: rename the file")
     for known in list(sys.modules.values()):
-        if (file := getattr(known, "__file__", None)) and file.endswith(path.name) \
-                and Path(file).resolve() == path:
+        if (
+            (file := getattr(known, "__file__", None))
+            and file.endswith(path.name)
+            and Path(file).resolve() == path
+        ):
             return known
     if name in sys.modules:
         raise _NotLoaded(f"another module is called {name} already: rename the file")

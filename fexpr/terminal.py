@@ -1,4 +1,6 @@
-"""What a person sees while fexpr works: plain lines and one live progress bar. Everything else goes to the log file."""
+"""What a person sees while fexpr works: plain lines and one live progress bar. Everything else goes
+to the log file.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,14 @@ from pathlib import Path
 
 from absl import logging as absl_logging
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from fexpr.errors import RESUMABLE, Preempted, UserError
 
@@ -24,25 +33,36 @@ LOGGER.addHandler(logging.NullHandler())  # what no log takes is not printed eit
 BANNER = "bold white on red"  # what must not be missed
 
 console = Console(highlight=False, soft_wrap=True)
-errors = Console(stderr=True, highlight=False, soft_wrap=True)  # and for what stands beside rows that go to standard output
+# and for what stands beside rows that go to standard output
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def say(text: str = "", style: str | None = None) -> None:
-    """Prints one line. `text` is printed as it is; `style` colours the whole line (rich style names)."""
+    """Prints one line. `text` is printed as it is; `style` colours the whole line (rich style
+    names).
+    """
     console.print(text, style=style, markup=False)
 
 
 @contextlib.contextmanager
-def progress(description: str, total: int | None, done: int = 0, on: Console = console) -> Iterator[Callable[..., None]]:
+def progress(
+    description: str, total: int | None, done: int = 0, on: Console = console
+) -> Iterator[Callable[..., None]]:
     """One live line with a bar, a count, elapsed time and ETA.
 
-    Yields a function `advance(n=1, note="")`; `note` is shown behind the bar (a loss, a clip's name).
-    `done` starts the bar part of the way, for work that is resumed; `total` None: nobody knows. Off a terminal only the finished line
-    is printed.
+    Yields a function `advance(n=1, note="")`; `note` is shown behind the bar (a loss, a clip's
+    name).
+    `done` starts the bar part of the way, for work that is resumed; `total` None: nobody knows. Off
+    a terminal only the finished line is printed.
     """
     columns = (
-        TextColumn("{task.description}"), BarColumn(bar_width=28), MofNCompleteColumn(),
-        TimeElapsedColumn(), TextColumn("eta"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=28),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("eta"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=on) as bar:
         task = bar.add_task(description, total=total, completed=done, note="")
@@ -55,23 +75,36 @@ def progress(description: str, total: int | None, done: int = 0, on: Console = c
 
 def quiet() -> None:
     """Keeps what libraries log off the terminal, also while they are being imported."""
-    absl_logging.get_absl_handler().setLevel(logging.CRITICAL + 1)  # taking it off would not do: some libraries put it back
+    # taking it off would not do: some libraries put it back
+    absl_logging.get_absl_handler().setLevel(logging.CRITICAL + 1)
     if "OPENCV_LOG_LEVEL" not in os.environ:
-        os.environ["OPENCV_LOG_LEVEL"] = "ERROR"  # warns of every broken image, which our messages name
+        # warns of every broken image, which our messages name
+        os.environ["OPENCV_LOG_LEVEL"] = "ERROR"
         if cv2 := sys.modules.get("cv2"):  # has read that already
             cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
 
 
 class _Json(logging.Formatter):
-    """A record as one line of JSON: time with its zone, level, logger, message; an event's own fields; what was raised."""
+    """A record as one line of JSON: time with its zone, level, logger, message; an event's own
+    fields; what was raised.
+    """
 
     def __init__(self, process: int | None):
         super().__init__()
         self._process = {} if process is None else {"process": process}
 
     def format(self, record: logging.LogRecord) -> str:
-        time = datetime.datetime.fromtimestamp(record.created).astimezone().isoformat(timespec="milliseconds")
-        line = {"time": time, "level": record.levelname, "logger": record.name, "message": record.getMessage()}
+        time = (
+            datetime.datetime.fromtimestamp(record.created)
+            .astimezone()
+            .isoformat(timespec="milliseconds")
+        )
+        line = {
+            "time": time,
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
         line |= self._process | getattr(record, "fields", {})
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
@@ -79,7 +112,8 @@ class _Json(logging.Formatter):
 
 
 def log_to(path: Path, process: int | None = None) -> None:
-    """Sends what libraries log and warn, and `event`s, to the file `path` and no longer to one before; appended, a JSON object a line.
+    """Sends what libraries log and warn, and `event`s, to the file `path` and no longer to one
+    before; appended, a JSON object a line.
 
     Args:
       process: its number, where there are several.
@@ -101,18 +135,24 @@ def log_to(path: Path, process: int | None = None) -> None:
 
 
 def event(name: str, **fields: object) -> None:
-    """Logs a turn in the life of a run, by the logger `fexpr`: its name is the message, its numbers are fields of their own."""
+    """Logs a turn in the life of a run, by the logger `fexpr`: its name is the message, its numbers
+    are fields of their own.
+    """
     LOGGER.info(name, extra={"fields": fields})
 
 
 def error(text: str) -> None:
     """Prints to stderr, as it is."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(text, style="bold red" if sys.stderr.isatty() else None, markup=False)
+    Console(stderr=True, highlight=False, soft_wrap=True).print(
+        text, style="bold red" if sys.stderr.isatty() else None, markup=False
+    )
 
 
 @contextlib.contextmanager
 def terminated() -> Iterator[Callable[[], bool]]:
-    """Yields a function that says whether SIGTERM came; until the block ends the signal does nothing else. In threads it stays as it is."""
+    """Yields a function that says whether SIGTERM came; until the block ends the signal does
+    nothing else. In threads it stays as it is.
+    """
     came = []
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
@@ -125,8 +165,9 @@ def terminated() -> Iterator[Callable[[], bool]]:
 
 
 def exit_code(command: Callable[[], None]) -> int:
-    """Runs a command: 0, or 2 where the user has something to mend, which is said in one message without a traceback; RESUMABLE where
-    it was stopped and can go on. What is raised stands in the log too."""
+    """Runs a command: 0, or 2 where the user has something to mend, which is said in one message
+    without a traceback; RESUMABLE where it was stopped and can go on. What is raised stands in the
+    log too."""
     try:
         command()
     except UserError as e:

@@ -1,10 +1,15 @@
-"""Strict by default: no silent type promotion, no silent broadcasting, no warning overlooked, no network, no cache of the user's."""
+"""Strict by default: no silent type promotion, no silent broadcasting, no warning overlooked, no
+network, no cache of the user's.
+"""
 
 import os
 import warnings
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "")
+    + " --xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
+)
 
 import jax
 import pytest
@@ -44,5 +49,3 @@ def pytest_collection_modifyitems(items):
         for item in items:
             if item.get_closest_marker("release"):
                 item.add_marker(skip)
-
-

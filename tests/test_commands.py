@@ -1,4 +1,6 @@
-"""The documents' `python -m …` commands, word for word, each run beside the finished runs and files that it names."""
+"""The documents' `python -m …` commands, word for word, each run beside the finished runs and files
+that it names.
+"""
 
 import glob
 import shutil
@@ -28,25 +30,46 @@ from tests.recognizer.runs import Camera, trained
 from tests.recognizer.test_video import film
 from tests.test_docs import commands
 
-MAINS = {"fexpr.evaluate": evaluate_main.main, "fexpr.data": data_main.main, "fexpr.recognizer": recognizer_main.main,
-         "fexpr.export": export.main, "fexpr.weights": weights.main, "experiments.explain": explain.main,
-         "experiments.fuse": fuse.main, "experiments.status": status.main, "experiments.au_profiles": au_profiles.main}
+MAINS = {
+    "fexpr.evaluate": evaluate_main.main,
+    "fexpr.data": data_main.main,
+    "fexpr.recognizer": recognizer_main.main,
+    "fexpr.export": export.main,
+    "fexpr.weights": weights.main,
+    "experiments.explain": explain.main,
+    "experiments.fuse": fuse.main,
+    "experiments.status": status.main,
+    "experiments.au_profiles": au_profiles.main,
+}
 FOLDS = {"split.protocol": "group_k_fold", "split.folds": 2, "split.seeds": 1, "train.epochs": 1}
 RUNS = {
-    "cnn_simple_fer2013": (cnn_simple_fer2013, fit, {"data.synthetic_clips": 150, "train.epochs": 1}),
+    "cnn_simple_fer2013": (
+        cnn_simple_fer2013,
+        fit,
+        {"data.synthetic_clips": 150, "train.epochs": 1},
+    ),
     "htnet_samm": (htnet_samm, fit, {"train.epochs": 1}),
     "ststnet_megc2019": (ststnet_megc2019, cross_validate, FOLDS),
-    "htnet_megc2019": (ststnet_megc2019, cross_validate, FOLDS | {"seed": 1}),  # any run on the same rows: another HTNet only costs time
+    # any run on the same rows: another HTNet only costs time
+    "htnet_megc2019": (ststnet_megc2019, cross_validate, FOLDS | {"seed": 1}),
     "aus_mlp_ravdess": (aus_mlp_ravdess, cross_validate, {"train.epochs": 1}),
 }
 
 
 @pytest.fixture
 def desk(tmp_path, monkeypatch):
-    """A folder with the runs, pictures, films, weights, predictions and statistics that the documents' commands name; SAMM and RAVDESS."""
+    """A folder with the runs, pictures, films, weights, predictions and statistics that the
+    documents' commands name; SAMM and RAVDESS.
+    """
     portrait = np.ascontiguousarray(pytest.importorskip("skimage.data").astronaut()[:300, 80:380])
     for name, (module, experiment, fields) in RUNS.items():
-        made, _, _ = trained(module, experiment, tmp_path / "made", LOADERS[module.get_config("debug").data.name], **fields)
+        made, _, _ = trained(
+            module,
+            experiment,
+            tmp_path / "made",
+            LOADERS[module.get_config("debug").data.name],
+            **fields,
+        )
         (tmp_path / "runs").mkdir(exist_ok=True)
         made.rename(tmp_path / "runs" / name)
     monkeypatch.chdir(tmp_path)
@@ -54,23 +77,35 @@ def desk(tmp_path, monkeypatch):
     found = run.read_arrays(tmp_path / "runs" / "ststnet_megc2019" / run.PREDICTIONS)
     rows = (found["selection"] == "last") & (found["split"] == "test")
     names = [str(name) for name in found["class_names"]]
-    theirs = pd.DataFrame(softmax(found["logits"][rows], axis=1), columns=[f"p_{name}" for name in names])
+    theirs = pd.DataFrame(
+        softmax(found["logits"][rows], axis=1), columns=[f"p_{name}" for name in names]
+    )
     theirs.insert(0, "label", [names[label] for label in found["labels"][rows]])
     theirs.insert(0, "id", found["ids"][rows])
     theirs.insert(0, "group", found["groups"][rows])
     theirs.to_csv("theirs.csv", index=False)
     shutil.copy("runs/cnn_simple_fer2013/predictions.npz", "predictions.npz")
     assert weights.main(["export", "runs/cnn_simple_fer2013", "w.safetensors"]) == 0
-    (tmp_path / "w.safetensors").rename("weights.h5")  # the name is the reader's; what a file is, its first bytes say
+    # the name is the reader's; what a file is, its first bytes say
+    (tmp_path / "w.safetensors").rename("weights.h5")
     for name in ("anna.png", "photos/ben.png", "test/happy/0.jpg", "onset.png", "apex.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(name, portrait[..., ::-1])
-    for i, name in enumerate(f"{person}/{emotion}/{n}.jpg" for person in "abc" for emotion in ("happy", "sad") for n in range(3)):
+    for i, name in enumerate(
+        f"{person}/{emotion}/{n}.jpg"
+        for person in "abc"
+        for emotion in ("happy", "sad")
+        for n in range(3)
+    ):
         (tmp_path / "own_photos" / name).parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(tmp_path / "own_photos" / name), np.roll(portrait, i, axis=1)[..., ::-1])
     film(tmp_path / "talk.avi", [portrait] * 6).rename("talk.mp4")
     files = cv2.VideoCapture
-    monkeypatch.setattr(video.cv2, "VideoCapture", lambda source: Camera(portrait) if isinstance(source, int) else files(source))
+    monkeypatch.setattr(
+        video.cv2,
+        "VideoCapture",
+        lambda source: Camera(portrait) if isinstance(source, int) else files(source),
+    )
     write_samm(tmp_path / "releases" / "samm", subjects=12, clips=60)
     ravdess_clips.write(tmp_path / "releases" / "ravdess", actors=2, clips=16, frames=5, draw=False)
     ravdess_gaussians.write(tmp_path / "au_gaussians_affectnet")
@@ -80,13 +115,22 @@ def desk(tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("desk")
 def test_every_command_runs(monkeypatch):
-    typed = [words for (words,) in (p.values for p in commands()) if words[0] == "-m" and words[1] != "benchmarks.accelerator"]
+    typed = [
+        words
+        for (words,) in (p.values for p in commands())
+        if words[0] == "-m" and words[1] != "benchmarks.accelerator"
+    ]
     assert {words[1] for words in typed} == set(MAINS)
     for words in typed:
         if any(name in words for name in ("runs/my_faces", "my_faces", "runs/scratch")):
             continue  # made by the recipes' own test; made by hand
-        arguments = [path for word in words[2:] for path in (sorted(glob.glob(word)) if "*" in word else [word])]
-        arguments = ["path=own_photos" if word == "path=photos" else word for word in arguments]  # photos/ holds no persons
+        arguments = [
+            path
+            for word in words[2:]
+            for path in (sorted(glob.glob(word)) if "*" in word else [word])
+        ]
+        # photos/ holds no persons
+        arguments = ["path=own_photos" if word == "path=photos" else word for word in arguments]
         if words[1] == "fexpr.evaluate":
             arguments += ["--resamples", "20"]
         assert MAINS[words[1]](arguments) == 0, " ".join(words)

@@ -1,4 +1,6 @@
-"""Every config file loads with values that can be used, the same as ever; every mistake in one is answered at once."""
+"""Every config file loads with values that can be used, the same as ever; every mistake in one is
+answered at once.
+"""
 
 import dataclasses
 import importlib
@@ -19,7 +21,9 @@ from fexpr.runs import schema
 from fexpr.runs.schema import RunConfig
 
 ROOT = Path(__file__).parents[1]
-NAMES = sorted(p.stem for p in (ROOT / "configs").glob("*.py") if "def get_config(" in p.read_text())
+NAMES = sorted(
+    p.stem for p in (ROOT / "configs").glob("*.py") if "def get_config(" in p.read_text()
+)
 NAMES.remove("base")
 # resolved values of every config and variant before the fields were declared in dataclasses
 BEFORE = json.loads((ROOT / "tests" / "fixtures" / "configs_format_2.json").read_text())
@@ -44,21 +48,29 @@ def variants(name):
 def flat(tree, prefix=""):
     found = {}
     for key, value in tree.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        found |= (
+            flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        )
     return found
 
 
 def of_before(config):
     """The values of fields that there were before; a field that came later is left out."""
     later = set(sections.paths(RunConfig)) - set(BEFORE["defaults"])
-    return {name: value for name, value in flat(json.loads(config.to_json())).items() if name not in later}
+    return {
+        name: value
+        for name, value in flat(json.loads(config.to_json())).items()
+        if name not in later
+    }
 
 
 def problems_of(**fields):
     """What is wrong with the defaults and these fields, by path with '__' for the dot."""
     config = base.get_config()
     config.model = {"name": fields.pop("model", "aucnn")}
-    config.update_from_flattened_dict({name.replace("__", "."): value for name, value in fields.items()})
+    config.update_from_flattened_dict(
+        {name.replace("__", "."): value for name, value in fields.items()}
+    )
     with pytest.raises(UserError) as raised:
         base.validate(config)
     return raised.value.problems
@@ -82,27 +94,73 @@ def test_no_config_of_before_is_missing():
 
 
 def test_every_problem_is_named_at_once():
-    found = problems_of(train__epochs=0, train__monitor="uf1", data__classes="8", split__folds=3, optimizer__plateau_patience=3,
-                        optimizer__freeze="(", augment__crop=40, seed=-1, evaluate__clips="vote", members=("x",))
+    found = problems_of(
+        train__epochs=0,
+        train__monitor="uf1",
+        data__classes="8",
+        split__folds=3,
+        optimizer__plateau_patience=3,
+        optimizer__freeze="(",
+        augment__crop=40,
+        seed=-1,
+        evaluate__clips="vote",
+        members=("x",),
+    )
     assert [text.partition("=")[0] for text in found] == [
-        "seed", "split.folds", "train.epochs", "train.monitor", "optimizer.plateau_patience", "optimizer.freeze", "augment.crop",
-        "members", "data.classes", "evaluate.clips"]
+        "seed",
+        "split.folds",
+        "train.epochs",
+        "train.monitor",
+        "optimizer.plateau_patience",
+        "optimizer.freeze",
+        "augment.crop",
+        "members",
+        "data.classes",
+        "evaluate.clips",
+    ]
 
 
-@pytest.mark.parametrize(("fields", "expected"), [
-    ({"data__labels": "ferplus"}, "data.labels='ferplus': expected 'fer2013', as data.name='samm' does not read it"),
-    ({"train__focal_gamma": 3.0}, "train.focal_gamma=3.0: expected 2.0: it is read only with train.loss='focal'"),
-    ({"augment__rotation": 5.0}, "augment.rotation=5.0: expected 0, as optical-flow maps cannot be rotated"),
-    ({"data__name": "ravdess_aus", "train__loss": "cross_entropy", "augment__flip": 0.5},
-     "augment.flip=0.5: expected 0.0, as a release of feature vectors does not read it"),
-    ({"data__name": "fer2013", "train__loss": "cross_entropy", "data__image_size": 64}, "data.image_size=64: expected 28"),
-    ({"experiment": "svm", "model": "svm", "augment__flip": 0.5}, "augment.flip=0.5: expected 0.0, as experiment='svm' does not"),
-    ({"filter__weights": "carry"}, "filter.weights='carry': expected 'restart', as experiment='fit' does not read it"),
-    ({"init__trial": 2}, "init.trial=2: expected 0: it is read only with init.from_run"),
-    ({"model": "vggface_vgg16"}, "train.normalize='standardize': expected 'none', as vggface_vgg16 prepares images itself"),
-    ({"data__name": "nobody"}, "data.name='nobody': expected one of 'samm'"),
-    ({"model": "nothing"}, "model.name='nothing': expected one of 'htnet'"),
-])
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        (
+            {"data__labels": "ferplus"},
+            "data.labels='ferplus': expected 'fer2013', as data.name='samm' does not read it",
+        ),
+        (
+            {"train__focal_gamma": 3.0},
+            "train.focal_gamma=3.0: expected 2.0: it is read only with train.loss='focal'",
+        ),
+        (
+            {"augment__rotation": 5.0},
+            "augment.rotation=5.0: expected 0, as optical-flow maps cannot be rotated",
+        ),
+        (
+            {"data__name": "ravdess_aus", "train__loss": "cross_entropy", "augment__flip": 0.5},
+            "augment.flip=0.5: expected 0.0, as a release of feature vectors does not read it",
+        ),
+        (
+            {"data__name": "fer2013", "train__loss": "cross_entropy", "data__image_size": 64},
+            "data.image_size=64: expected 28",
+        ),
+        (
+            {"experiment": "svm", "model": "svm", "augment__flip": 0.5},
+            "augment.flip=0.5: expected 0.0, as experiment='svm' does not",
+        ),
+        (
+            {"filter__weights": "carry"},
+            "filter.weights='carry': expected 'restart', as experiment='fit' does not read it",
+        ),
+        ({"init__trial": 2}, "init.trial=2: expected 0: it is read only with init.from_run"),
+        (
+            {"model": "vggface_vgg16"},
+            "train.normalize='standardize': expected 'none', as vggface_vgg16 prepares images "
+            "itself",
+        ),
+        ({"data__name": "nobody"}, "data.name='nobody': expected one of 'samm'"),
+        ({"model": "nothing"}, "model.name='nothing': expected one of 'htnet'"),
+    ],
+)
 def test_what_nothing_reads_is_a_mistake(fields, expected):
     found = problems_of(**fields)
     assert len(found) == 1
@@ -130,12 +188,17 @@ def test_a_stored_run_of_the_first_format_is_completed():
         (name,) = (n for n in archive.namelist() if n.endswith("config.json"))
         stored = json.loads(archive.read(name))["config"]
     whole, own = flat(json.loads(schema.upgrade(stored).to_json())), flat(stored)
-    assert {name: value for name, value in whole.items() if name in own} == {n: v for n, v in own.items() if n in whole}
+    assert {name: value for name, value in whole.items() if name in own} == {
+        n: v for n, v in own.items() if n in whole
+    }
     assert set(BEFORE["defaults"]) <= set(whole)
 
 
 def test_no_field_is_declared_without_words():
-    for kind in (RunConfig, *(k for k, _ in sections.declarations(RunConfig).values() if dataclasses.is_dataclass(k))):
+    for kind in (
+        RunConfig,
+        *(k for k, _ in sections.declarations(RunConfig).values() if dataclasses.is_dataclass(k)),
+    ):
         for name, (inner, declared) in sections.declarations(kind).items():
             assert dataclasses.is_dataclass(inner) or declared.metadata["help"], name
 
@@ -151,24 +214,47 @@ def test_help_describes_exactly_the_fields():
     known = set(sections.paths(RunConfig))
     assert known == set(flat(json.loads(base.get_config().to_json())))
     lines = base.describe_all("all", "").splitlines()
-    assert {line.split()[0].removeprefix("--config.").partition("=")[0] for line in lines if line.startswith("  --config.")} == known
+    assert {
+        line.split()[0].removeprefix("--config.").partition("=")[0]
+        for line in lines
+        if line.startswith("  --config.")
+    } == known
     assert max(map(len, lines)) <= sections.WIDTH
     of_section = base.describe_all("optimizer", "")
-    assert of_section.count("--config.") == of_section.count("--config.optimizer.") == len(base.get_config().optimizer)
+    assert (
+        of_section.count("--config.")
+        == of_section.count("--config.optimizer.")
+        == len(base.get_config().optimizer)
+    )
     with pytest.raises(UserError, match="--help=optimiser"):
         base.describe_all("optimiser", "")
 
 
-@pytest.mark.parametrize(("arguments", "expected"), [
-    (("--config.train.batch_size=-1", "--config.data.classes=8"), "train.batch_size=-1: expected at least 0"),
-    (("--epochs=3",), "there is no flag '--epochs'. Did you mean '--config.train.epochs'?"),
-    (("--config.optimizer.lr=1",), "there is no field 'optimizer.lr'. Did you mean 'optimizer.learning_rate'?"),
-    (("--config.epoch=3",), "there is no field 'epoch'. Did you mean 'train.epochs'?"),
-    (("--config.model.name=resnt",), "model.name='resnt': expected one of 'htnet'"),
-    (("--config.split.protocol=lopo",), "split.protocol='lopo': expected one of 'holdout'"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (
+            ("--config.train.batch_size=-1", "--config.data.classes=8"),
+            "train.batch_size=-1: expected at least 0",
+        ),
+        (("--epochs=3",), "there is no flag '--epochs'. Did you mean '--config.train.epochs'?"),
+        (
+            ("--config.optimizer.lr=1",),
+            "there is no field 'optimizer.lr'. Did you mean 'optimizer.learning_rate'?",
+        ),
+        (("--config.epoch=3",), "there is no field 'epoch'. Did you mean 'train.epochs'?"),
+        (("--config.model.name=resnt",), "model.name='resnt': expected one of 'htnet'"),
+        (("--config.split.protocol=lopo",), "split.protocol='lopo': expected one of 'holdout'"),
+    ],
+)
 def test_a_mistake_is_answered_within_half_a_second_without_libraries(arguments, expected):
-    command = [sys.executable, "-c", CHECK.format(heavy=HEAVY), f"--config={ROOT}/configs/aucnn_samm.py:debug", *arguments]
+    command = [
+        sys.executable,
+        "-c",
+        CHECK.format(heavy=HEAVY),
+        f"--config={ROOT}/configs/aucnn_samm.py:debug",
+        *arguments,
+    ]
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     used = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
@@ -183,8 +269,12 @@ def test_a_docstring_is_a_ledger(name):
     """The command, and measured values that docs/results.md holds, or that nothing was measured."""
     text = importlib.import_module(f"configs.{name}").__doc__
     assert f"python launch.py --config=configs/{name}.py" in text
-    assert re.search(r"\b[Nn]ot measured|\bMeasured 20\d\d-\d\d-\d\d|Drawn actors .*20\d\d-\d\d-\d\d", text)
+    assert re.search(
+        r"\b[Nn]ot measured|\bMeasured 20\d\d-\d\d-\d\d|Drawn actors .*20\d\d-\d\d-\d\d", text
+    )
     results = (Path(__file__).parents[1] / "docs" / "results.md").read_text(encoding="utf-8")
-    ledger = text[re.search(r"Measured 20|[Nn]ot measured|Drawn actors|$", text).start():]
-    figures = re.findall(r"20\d\d-\d\d-\d\d|\d+\.\d+(?: \([\d.]+–[\d.]+\)| ± [\d.]+)?|\d+ (?:s|min)\b", ledger)
+    ledger = text[re.search(r"Measured 20|[Nn]ot measured|Drawn actors|$", text).start() :]
+    figures = re.findall(
+        r"20\d\d-\d\d-\d\d|\d+\.\d+(?: \([\d.]+–[\d.]+\)| ± [\d.]+)?|\d+ (?:s|min)\b", ledger
+    )
     assert not [figure for figure in figures if figure not in results]

@@ -1,4 +1,6 @@
-"""What the documents tell people to type: the recipes run, every command line is one that its program takes, every file named exists."""
+"""What the documents tell people to type: the recipes run, every command line is one that its
+program takes, every file named exists.
+"""
 
 import ast
 import contextlib
@@ -33,10 +35,18 @@ from fexpr.storage import run
 from tests.launching import ROOT, launch
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-PARSERS = {"fexpr.evaluate": evaluate_main.parser, "fexpr.data": data_main.parser, "fexpr.recognizer": recognizer_main.parser,
-           "fexpr.export": export.parser, "experiments.explain": explain.parser, "experiments.fuse": fuse.parser,
-           "experiments.au_profiles": au_profiles.parser, "experiments.status": status.parser,
-           "fexpr.weights": weights.parser, "benchmarks.accelerator": accelerator.parser}
+PARSERS = {
+    "fexpr.evaluate": evaluate_main.parser,
+    "fexpr.data": data_main.parser,
+    "fexpr.recognizer": recognizer_main.parser,
+    "fexpr.export": export.parser,
+    "experiments.explain": explain.parser,
+    "experiments.fuse": fuse.parser,
+    "experiments.au_profiles": au_profiles.parser,
+    "experiments.status": status.parser,
+    "fexpr.weights": weights.parser,
+    "benchmarks.accelerator": accelerator.parser,
+}
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 QUOTED = re.compile(r"(?<!`)`(python [^`]+)`(?!`)")
 PLACEHOLDERS = ("<", "…", "...")
@@ -50,7 +60,9 @@ def commands():
         lines = [line for _, block in BLOCK.findall(text) for line in block.splitlines()]
         lines += [" ".join(quoted.split()) for quoted in QUOTED.findall(BLOCK.sub("", text))]
         for line in lines:
-            if (typed := re.match(r"(?:\w+=\S* )*python (.*)", line)) and not any(mark in line for mark in PLACEHOLDERS):
+            if (typed := re.match(r"(?:\w+=\S* )*python (.*)", line)) and not any(
+                mark in line for mark in PLACEHOLDERS
+            ):
                 words = shlex.split(typed[1], comments=True)
                 found[f"{path.stem}: {' '.join(words)}"] = words
     return [pytest.param(words, id=name) for name, words in found.items()]
@@ -75,7 +87,8 @@ def test_every_command_is_one_that_its_program_takes(words, monkeypatch):
         for name in ("workdir", "hosts", "engine", "slurm", "address", "ray"):
             flags.DEFINE_string(name, None, "", flag_values=given)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of how ml_collections loads a file
+            # of how ml_collections loads a file
+            warnings.simplefilter("ignore", DeprecationWarning)
             assert given(typed) == ["launch.py"]
         base.validate(given.config)
         for text in given.sweep:
@@ -83,13 +96,23 @@ def test_every_command_is_one_that_its_program_takes(words, monkeypatch):
 
 
 def runs():
-    """Every launch command of the documents in its config's debug size, once, but for flags of clusters and files."""
+    """Every launch command of the documents in its config's debug size, once, but for flags of
+    clusters and files.
+    """
     found = {}
     for parameters in commands():
         (words,) = parameters.values
         if words[0] == "launch.py" and "--help" not in words:
-            kept = [re.sub(r"(configs/\w+\.py)(:\w+)?", r"\1:debug", word).replace("=configs/", f"={ROOT}/configs/") for word in words[1:]
-                    if not re.match(r"--(workdir|hosts|engine|slurm|address|ray|config\.init|config\.data\.source)", word)]
+            kept = [
+                re.sub(r"(configs/\w+\.py)(:\w+)?", r"\1:debug", word).replace(
+                    "=configs/", f"={ROOT}/configs/"
+                )
+                for word in words[1:]
+                if not re.match(
+                    r"--(workdir|hosts|engine|slurm|address|ray|config\.init|config\.data\.source)",
+                    word,
+                )
+            ]
             found[" ".join(kept)] = kept
     return [pytest.param(words, id=name.replace(f"{ROOT}/", "")) for name, words in found.items()]
 
@@ -98,16 +121,25 @@ def runs():
 @pytest.mark.parametrize("words", runs())
 def test_every_launch_command_runs(words, tmp_path, tmp_path_factory):
     shared = tmp_path_factory.getbasetemp() / "docs_cache"
-    small = ("--config.train.epochs=1", "--config.evaluate.resamples=10", "--config.log.tensorboard=False")
+    small = (
+        "--config.train.epochs=1",
+        "--config.evaluate.resamples=10",
+        "--config.log.tensorboard=False",
+    )
     done = launch(tmp_path, shared, *words, *small)
     assert done.returncode == 0, done.stderr
 
 
 FOLDERS = ("benchmarks", "configs", "docs", "experiments", "fexpr", "notebooks", "tests")
-ROOMS = "|".join(sorted(path.name for path in (ROOT / "fexpr").iterdir() if (path / "__init__.py").is_file()))
-NAMED_FILE = re.compile(rf"(?<![\w./<>-])((?:{'|'.join(FOLDERS)}|{ROOMS})/[\w./-]*\.(?:py|md|ipynb|j2))\b")
+ROOMS = "|".join(
+    sorted(path.name for path in (ROOT / "fexpr").iterdir() if (path / "__init__.py").is_file())
+)
+NAMED_FILE = re.compile(
+    rf"(?<![\w./<>-])((?:{'|'.join(FOLDERS)}|{ROOMS})/[\w./-]*\.(?:py|md|ipynb|j2))\b"
+)
 LINK = re.compile(r"\]\((?!\w+:)([^)#\s]+)")  # to a file of the repository
-ELSEWHERE = re.compile(r"DESIGN\.md|REFERENCE\.md|\b[Ss]eeds? 00\d")  # working papers that the repository does not hold
+# working papers that the repository does not hold
+ELSEWHERE = re.compile(r"DESIGN\.md|REFERENCE\.md|\b[Ss]eeds? 00\d")
 ANY_CONFIG = "configs/x.py"  # a placeholder
 
 
@@ -115,12 +147,31 @@ def prose():
     """(file, text) of every document, and of every docstring and comment of the code."""
     for path in (ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))):
         yield path, path.read_text(encoding="utf-8")
-    for path in (ROOT / "launch.py", *(path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py")))):
+    for path in (
+        ROOT / "launch.py",
+        *(path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))),
+    ):
         with tokenize.open(path) as file:
-            comments = [token.string for token in tokenize.generate_tokens(file.readline) if token.type == tokenize.COMMENT]
+            comments = [
+                token.string
+                for token in tokenize.generate_tokens(file.readline)
+                if token.type == tokenize.COMMENT
+            ]
         nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-        yield path, "\n".join([*comments, *(ast.get_docstring(node) or "" for node in nodes if isinstance(node, documented))])
+        yield (
+            path,
+            "\n".join(
+                [
+                    *comments,
+                    *(
+                        ast.get_docstring(node) or ""
+                        for node in nodes
+                        if isinstance(node, documented)
+                    ),
+                ]
+            ),
+        )
 
 
 def exists(name: str, base: Path) -> bool:
@@ -131,22 +182,33 @@ def exists(name: str, base: Path) -> bool:
 def test_every_file_that_is_named_exists():
     missing, count = [], 0
     for path, text in prose():
-        names = NAMED_FILE.findall(text) + (LINK.findall(BLOCK.sub("", text)) if path.suffix == ".md" else [])
+        names = NAMED_FILE.findall(text) + (
+            LINK.findall(BLOCK.sub("", text)) if path.suffix == ".md" else []
+        )
         count += len(names)
-        missing += [f"{path.relative_to(ROOT)}: {name}" for name in names
-                    if name != ANY_CONFIG and not exists(name, path.parent)]
+        missing += [
+            f"{path.relative_to(ROOT)}: {name}"
+            for name in names
+            if name != ANY_CONFIG and not exists(name, path.parent)
+        ]
     assert count > 200
     assert not missing
 
 
 def test_nothing_is_cited_that_the_repository_does_not_hold():
-    found = [f"{path.relative_to(ROOT)}: {word}" for path, text in prose() for word in ELSEWHERE.findall(text)
-             if path.resolve() != Path(__file__).resolve()]
+    found = [
+        f"{path.relative_to(ROOT)}: {word}"
+        for path, text in prose()
+        for word in ELSEWHERE.findall(text)
+        if path.resolve() != Path(__file__).resolve()
+    ]
     assert not found
 
 
 def test_every_interval_of_the_readme_is_in_the_results():
-    intervals = re.findall(r"\d\.\d+ \(\d\.\d+–\d\.\d+\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    intervals = re.findall(
+        r"\d\.\d+ \(\d\.\d+–\d\.\d+\)", (ROOT / "README.md").read_text(encoding="utf-8")
+    )
     results = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     assert len(intervals) >= 5
     assert not [interval for interval in intervals if interval not in results]
@@ -156,7 +218,12 @@ def test_every_interval_of_the_readme_is_in_the_results():
 def faces(tmp_path, monkeypatch):
     """Six people with two expressions, as the first recipe wants them."""
     rng = np.random.default_rng(0)
-    for place in (f"p{person}/{expression}/{i}" for person in range(6) for expression in ("calm", "glad") for i in range(2)):
+    for place in (
+        f"p{person}/{expression}/{i}"
+        for person in range(6)
+        for expression in ("calm", "glad")
+        for i in range(2)
+    ):
         path = tmp_path / "faces" / f"{place}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         middle = 60 if "calm" in place else 180

@@ -1,4 +1,6 @@
-"""A user's own data set, model, protocol, metric and report section, each in the user's own file: in every command, in other processes."""
+"""A user's own data set, model, protocol, metric and report section, each in the user's own file:
+in every command, in other processes.
+"""
 
 import json
 import re
@@ -25,7 +27,7 @@ from fexpr.recognizer import restored
 from fexpr.storage import run
 from tests.launching import ROOT, environment, launch
 
-FACES = '''
+FACES = """
 import flax.linen as nn
 import numpy as np
 
@@ -59,8 +61,8 @@ PROTOCOLS["even_odd"] = lambda config, dataset: with_validation(
 METRICS["rows_wrong"] = Metric("rows decided wrongly", lambda rows, weights: weights @ (rows.presence != rows.decisions).any(axis=1),
                                lower_is_better=True, decimals=1, short="rows wrong")
 SECTIONS["Persons"] = lambda config, metrics, predictions: ["who <tests>", [("person",), *((g,) for g in set(predictions["groups"]))]]
-'''
-CONFIG = '''
+"""
+CONFIG = """
 from configs import base
 
 
@@ -71,12 +73,14 @@ def get_config(variant=""):
     config.train.loss, config.train.monitor = "cross_entropy", "accuracy"
     config.train.epochs, config.evaluate.resamples, config.log.tensorboard = 2, 10, False
     return config
-'''
+"""
 
 
 @pytest.fixture
 def lab(tmp_path, monkeypatch):
-    """A working directory with the package my_lab, the same as a file, and a config of each; registries as they were afterwards."""
+    """A working directory with the package my_lab, the same as a file, and a config of each;
+    registries as they were afterwards.
+    """
     (tmp_path / "my_lab").mkdir()
     (tmp_path / "my_lab" / "faces.py").write_text(FACES)
     (tmp_path / "lab_file.py").write_text(FACES)
@@ -98,11 +102,25 @@ def lab(tmp_path, monkeypatch):
 def python(folder, cache, *words, path=""):
     """The finished process of `python words`, started in `folder` with `path` on PYTHONPATH."""
     env = environment(cache, PYTHONPATH=f"{ROOT}:{path}" if path else str(ROOT))
-    return subprocess.run([sys.executable, *map(str, words)], cwd=folder, env=env, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(
+        [sys.executable, *map(str, words)],
+        cwd=folder,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
 
 
 def test_an_extension_works_in_every_command(lab, cache, tmp_path_factory):
-    done = launch(lab, cache, "--config=mine.py", "--config.extensions=my_lab.faces", FEXPR_DATA_DIR=str(lab / "nothing"))
+    done = launch(
+        lab,
+        cache,
+        "--config=mine.py",
+        "--config.extensions=my_lab.faces",
+        FEXPR_DATA_DIR=str(lab / "nothing"),
+    )
     assert done.returncode == 0, done.stderr
     assert "SYNTHETIC" not in done.stdout
     folder = lab / "runs" / "mine"  # neither mine-synthetic nor mine-extensions=…
@@ -116,17 +134,30 @@ def test_an_extension_works_in_every_command(lab, cache, tmp_path_factory):
     assert "who &lt;tests&gt;" in page
     assert "rows decided wrongly ↓" in page
 
-    for words in (("-m", "fexpr.data", "check", "my_faces", "--extension", "my_lab.faces"), ("-m", "experiments.explain", folder),
-                  ("-m", "fexpr.weights", "inspect", folder), ("-m", "fexpr.export", folder, "handed_on")):
+    for words in (
+        ("-m", "fexpr.data", "check", "my_faces", "--extension", "my_lab.faces"),
+        ("-m", "experiments.explain", folder),
+        ("-m", "fexpr.weights", "inspect", folder),
+        ("-m", "fexpr.export", folder, "handed_on"),
+    ):
         done = python(lab, cache, *words)
         assert done.returncode == 0, done.stderr
-    predict = ("-c", f"import numpy as np; from fexpr import Recognizer; r = Recognizer.restore({str(folder)!r}, trial=0); "
-                     "print(r.predict(np.zeros((1, 12, 12, 1), np.uint8)).decision.item())")
+    predict = (
+        "-c",
+        "import numpy as np; from fexpr import Recognizer; r = "
+        f"Recognizer.restore({str(folder)!r}, trial=0); "
+        "print(r.predict(np.zeros((1, 12, 12, 1), np.uint8)).decision.item())",
+    )
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     assert python(elsewhere, cache, *predict, path=lab).stdout == "calm\n"
     missing = python(elsewhere, cache, "-m", "fexpr.weights", "inspect", folder)
     assert missing.returncode == 2
-    for part in ("the model my_net of", "my_lab.faces: no module my_lab was found", "install the package", "PYTHONPATH"):
+    for part in (
+        "the model my_net of",
+        "my_lab.faces: no module my_lab was found",
+        "install the package",
+        "PYTHONPATH",
+    ):
         assert part in missing.stderr
 
 
@@ -137,13 +168,26 @@ def test_no_code_is_imported_from_a_run_directory(lab, tmp_path):
         (folder / name).write_text("raise SystemExit('this was run')")
     shutil.rmtree(lab / "my_lab")
     sys.path.insert(0, str(folder))  # as with `cd downloaded; python -m fexpr.recognizer .`
-    missing = extensions.load_recorded(["my_lab.faces", str(folder / "sub" / "evil.py"), "../evil.py", "a;b"], folder)
+    missing = extensions.load_recorded(
+        ["my_lab.faces", str(folder / "sub" / "evil.py"), "../evil.py", "a;b"], folder
+    )
     assert "lies in the run directory" in missing["my_lab.faces"]
-    assert list(missing.values())[1:] == ["no module evil was found", "no module evil was found", "is no name of a module"]
-    with pytest.raises(UserError, match=r"(?s)needs extensions that cannot be imported here.*my_lab.faces: module my_lab lies in"):
+    assert list(missing.values())[1:] == [
+        "no module evil was found",
+        "no module evil was found",
+        "is no name of a module",
+    ]
+    with pytest.raises(
+        UserError,
+        match=r"(?s)needs extensions that cannot be imported here.*my_lab.faces: module my_lab lies "
+        r"in",
+    ):
         extensions.refuse_missing(missing, folder)
     (lab / "lab_file.py").unlink()
-    assert "lies in the run directory" in extensions.load_recorded(["lab_file.py"], folder)["lab_file.py"]
+    assert (
+        "lies in the run directory"
+        in extensions.load_recorded(["lab_file.py"], folder)["lab_file.py"]
+    )
     assert extensions.load_recorded([], folder) == {}
 
 
@@ -152,7 +196,9 @@ def test_a_path_in_a_run_names_a_module_and_no_file(lab, monkeypatch):
     assert extensions.module_names("/somewhere/my_faces.py") == ["my_faces"]
     assert extensions.module_names("my_lab.faces") == ["my_lab.faces"]
     monkeypatch.chdir("/")
-    assert extensions.load_recorded([str(lab / "lab_file.py")]) == {str(lab / "lab_file.py"): "no module lab_file was found"}
+    assert extensions.load_recorded([str(lab / "lab_file.py")]) == {
+        str(lab / "lab_file.py"): "no module lab_file was found"
+    }
     sys.path.append(str(lab))
     assert extensions.load_recorded([str(lab / "lab_file.py")]) == {}
     assert "my_faces" in loaders.LOADERS
@@ -161,7 +207,10 @@ def test_a_path_in_a_run_names_a_module_and_no_file(lab, monkeypatch):
 def test_files_are_imported_once_and_shipped_whole(lab):
     (module,) = extensions.load(["lab_file.py"])
     assert extensions.load([str(lab / "lab_file.py")]) == [module]
-    assert extensions.sources(["lab_file.py,my_lab.faces"]) == [str(lab / "lab_file.py"), str(lab / "my_lab")]
+    assert extensions.sources(["lab_file.py,my_lab.faces"]) == [
+        str(lab / "lab_file.py"),
+        str(lab / "my_lab"),
+    ]
     (lab / "other").mkdir()
     (lab / "other" / "lab_file.py").write_text("")
     with pytest.raises(UserError, match="another module is called lab_file already"):
@@ -174,8 +223,14 @@ def test_every_extension_that_cannot_be_imported_is_named():
     with pytest.raises(UserError) as error:
         extensions.load(["my_lab.nothing", "none.py", "broken.py", "no-name", "broken"])
     text = error.value.text()
-    for part in ("my_lab.nothing: no module my_lab.nothing", "none.py: there is no file", "broken.py: ZeroDivisionError", "line 2)",
-                 "no-name: expected the name of a module", "broken: ZeroDivisionError"):
+    for part in (
+        "my_lab.nothing: no module my_lab.nothing",
+        "none.py: there is no file",
+        "broken.py: ZeroDivisionError",
+        "line 2)",
+        "no-name: expected the name of a module",
+        "broken: ZeroDivisionError",
+    ):
         assert part in text
     config = base.get_config()
     config.extensions = ("my_lab.nothing",)
@@ -221,34 +276,63 @@ def test_names_that_nobody_registered_say_how_it_is_done():
     config.data.name, config.model.name, config.split.protocol = "mine", "my_net", "mine"
     with pytest.raises(UserError) as error:
         base.validate(config)
-    assert error.value.text().count("registered by a module that config.extensions names (config.extensions is empty)") == 3
+    assert (
+        error.value.text().count(
+            "registered by a module that config.extensions names (config.extensions is empty)"
+        )
+        == 3
+    )
 
 
-@pytest.mark.parametrize("entry", [
-    Loader("nowhere:load", ("image_size",)), Loader("nowhere:load"), Entry("nowhere:load"), "nowhere:load", len])
+@pytest.mark.parametrize(
+    "entry",
+    [
+        Loader("nowhere:load", ("image_size",)),
+        Loader("nowhere:load"),
+        Entry("nowhere:load"),
+        "nowhere:load",
+        len,
+    ],
+)
 def test_a_data_set_of_ones_own_may_say_which_fields_it_reads(entry, monkeypatch):
     monkeypatch.setitem(loaders.LOADERS, "mine", entry)
     config = base.get_config()
-    config.data.name, config.model.name, config.data.image_size, config.data.classes = "mine", "aucnn", 12, "8"
+    config.data.name, config.model.name, config.data.image_size, config.data.classes = (
+        "mine",
+        "aucnn",
+        12,
+        "8",
+    )
     if getattr(entry, "reads", None) is None:
         assert base.validate(config).data.classes == "8"
     else:
         with pytest.raises(UserError) as error:
             base.validate(config)
-        assert error.value.problems == ("data.classes='8': expected '7', as data.name='mine' does not read it",)
+        assert error.value.problems == (
+            "data.classes='8': expected '7', as data.name='mine' does not read it",
+        )
 
 
-@pytest.mark.parametrize("entry", [Entry("nowhere:folds", ("folds",)), Entry("nowhere:folds"), "nowhere:folds", len])
+@pytest.mark.parametrize(
+    "entry", [Entry("nowhere:folds", ("folds",)), Entry("nowhere:folds"), "nowhere:folds", len]
+)
 def test_a_protocol_of_ones_own_may_say_which_fields_it_reads(entry, monkeypatch):
     monkeypatch.setitem(PROTOCOLS, "mine", entry)
     config = base.get_config()
-    config.split.protocol, config.model.name, config.split.folds, config.split.repeats = "mine", "aucnn", 3, 4
+    config.split.protocol, config.model.name, config.split.folds, config.split.repeats = (
+        "mine",
+        "aucnn",
+        3,
+        4,
+    )
     if getattr(entry, "reads", None) is None:
         assert base.validate(config).split.repeats == 4
     else:
         with pytest.raises(UserError) as error:
             base.validate(config)
-        assert error.value.problems == ("split.repeats=4: expected 10, as split.protocol='mine' does not read it",)
+        assert error.value.problems == (
+            "split.repeats=4: expected 10, as split.protocol='mine' does not read it",
+        )
 
 
 class Bare(nn.Module):
@@ -264,7 +348,9 @@ class WithTrain(nn.Module):
 
     @nn.compact
     def __call__(self, x, train=False):
-        return nn.Dropout(0.5, deterministic=not train)(nn.Dense(self.num_classes)(x.mean(axis=(1, 2))))
+        return nn.Dropout(0.5, deterministic=not train)(
+            nn.Dense(self.num_classes)(x.mean(axis=(1, 2)))
+        )
 
 
 @pytest.mark.parametrize("model", [Bare, WithTrain, "tests.test_extensions:Bare"])
@@ -276,8 +362,14 @@ def test_a_model_without_mask_or_train_is_called_without_them(model, monkeypatch
     variables = made.init(jax.random.key(0), np.ones((4, 6, 6, 1), np.float32), train=False)
     assert list(variables["params"]) == ["Dense_0"]
     mask = np.ones(4, bool)
-    logits, _ = made.apply(variables, np.ones((4, 6, 6, 1), np.float32), train=True, mask=mask, rngs={"dropout": jax.random.key(1)},
-                           mutable=[])
+    logits, _ = made.apply(
+        variables,
+        np.ones((4, 6, 6, 1), np.float32),
+        train=True,
+        mask=mask,
+        rngs={"dropout": jax.random.key(1)},
+        mutable=[],
+    )
     assert logits.shape == (4, 2)
     assert made == models.build("mine", num_classes=2)
     assert type(made).__name__ == ("WithTrain" if model is WithTrain else "Bare")
@@ -293,8 +385,12 @@ def test_a_model_that_cannot_be_called_is_refused_in_one_message(monkeypatch):
     monkeypatch.setitem(models.MODELS, "mine", Other)
     with pytest.raises(UserError) as error:
         models.build("mine", num_classes=2)
-    for part in ("needs scale", "has deterministic, and no train", "no field num_classes",
-                 "__call__(self, images, train=False, mask=None)"):
+    for part in (
+        "needs scale",
+        "has deterministic, and no train",
+        "no field num_classes",
+        "__call__(self, images, train=False, mask=None)",
+    ):
         assert part in error.value.text()
     monkeypatch.setitem(models.MODELS, "mine", lambda: None)
     with pytest.raises(UserError, match="expected a flax"):
@@ -311,9 +407,13 @@ def test_a_model_that_cannot_be_called_is_refused_in_one_message(monkeypatch):
 def test_a_metric_of_another_shape_is_refused(monkeypatch):
     from fexpr.evaluate.scored_rows import ScoredRows
 
-    monkeypatch.setitem(declared.METRICS, "mine", declared.Metric("mine", lambda rows, weights: np.zeros(7)))
+    monkeypatch.setitem(
+        declared.METRICS, "mine", declared.Metric("mine", lambda rows, weights: np.zeros(7))
+    )
     yes = np.eye(2, dtype=bool)
-    rows = ScoredRows(yes, yes, yes.astype(float), None, np.array(["a", "b"]), np.zeros(2, int), False)
+    rows = ScoredRows(
+        yes, yes, yes.astype(float), None, np.array(["a", "b"]), np.zeros(2, int), False
+    )
     with pytest.raises(ValueError, match=r"'mine' returns shape \[7\], expected \[3\]"):
         declared.measures(rows, np.ones((3, 2)))
 
@@ -328,18 +428,27 @@ def test_a_run_of_a_version_without_extensions_is_read(tmp_path):
 
 # what an addition to the product itself touches: its own file, and the file that names it
 NAMED_IN = {
-    "data set": ("image_folder", "fexpr/data/loaders.py"), "model": ("DeepEmotionClips", "fexpr/models/__init__.py"),
-    "protocol": ('"loso":', "fexpr/data/splits/split_config.py"), "metric": ("Hamming loss", "fexpr/evaluate/declared.py"),
+    "data set": ("image_folder", "fexpr/data/loaders.py"),
+    "model": ("DeepEmotionClips", "fexpr/models/__init__.py"),
+    "protocol": ('"loso":', "fexpr/data/splits/split_config.py"),
+    "metric": ("Hamming loss", "fexpr/evaluate/declared.py"),
     "training field": ("early_share", "fexpr/train/train_config.py"),
 }
-OWN_FILES = ("fexpr/data/releases/image_folder.py", "fexpr/models/deep_emotion_clips.py", "fexpr/train/step.py")
+OWN_FILES = (
+    "fexpr/data/releases/image_folder.py",
+    "fexpr/models/deep_emotion_clips.py",
+    "fexpr/train/step.py",
+)
 
 
 @pytest.mark.parametrize("kind", NAMED_IN)
 def test_an_addition_to_the_product_touches_at_most_two_files(kind):
     name, place = NAMED_IN[kind]
     assert re.search(rf"(?<!\w){re.escape(name)}", (ROOT / place).read_text())
-    named = {path.relative_to(ROOT).as_posix() for path in (ROOT / "fexpr").rglob("*.py")
-             if re.search(rf"(?<!\w){re.escape(name)}", path.read_text(encoding="utf-8"))}
+    named = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "fexpr").rglob("*.py")
+        if re.search(rf"(?<!\w){re.escape(name)}", path.read_text(encoding="utf-8"))
+    }
     assert named - set(OWN_FILES) == {place}, named
     assert len(named) <= 2

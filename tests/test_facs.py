@@ -1,4 +1,6 @@
-"""The FACS grammar: every code of the SAMM workbook, CASME II's way of writing, typos, policies, and random codes."""
+"""The FACS grammar: every code of the SAMM workbook, CASME II's way of writing, typos, policies,
+and random codes.
+"""
 
 import contextlib
 import dataclasses
@@ -15,22 +17,103 @@ from fexpr.errors import UserError
 from fexpr.facs import ActionUnit, Code, FacsError, Policy, intensities, parse
 
 SAMM = {  # every distinct cell of the published workbook -> the numbers in it
-    4: [4], 5: [5], 7: [7], 9: [9], 12: [12], 17: [17], 20: [20], 24: [24], 26: [26], 31: [31], 38: [38],
-    "4+7": [4, 7], "4+7+43": [4, 7, 43], "15A+17": [15, 17], "25+26": [25, 26], "L20+21": [20, 21], "R2": [2],
-    "(R6 or R12)+R15": [6, 12, 15], "R6A+R12": [6, 12], "(R6 or R12) + R15": [6, 12, 15], "5B+24": [5, 24], "12A": [12],
-    "7B": [7], "5A": [5], "ref(7B)+43": [7, 43], "7D": [7], "ref(7B)+43C": [7, 43], "7B+ ref(43)": [7, 43], "7C": [7],
-    "A9+12": [9, 12], "4D+9B": [4, 9], "7+12": [7, 12], "L7A": [7], "L12 + 61": [12, 61], "A12+A7": [12, 7], "A12": [12],
-    "A7": [7], "L12 or L14": [12, 14], "L14": [14], "10A/B": [10], "ref(L10)+A12B": [10, 12], "L12C": [12], "12C": [12],
-    "L10": [10], "7+20+26": [7, 20, 26], "ref(5)+20C+25+26": [5, 20, 25, 26], "7A": [7], "5C": [5], "12B": [12],
-    "12A+ref(24)": [12, 24], "12+24": [12, 24], "R12 or R14": [12, 14], "L12A": [12], "A/L12": [12], "A1": [1],
-    "1+2": [1, 2], "7D+ref(43)": [7, 43], "R14": [14], "1A+2B+L14C": [1, 2, 14], "L14C": [14], "R2A": [2], "R2B": [2],
-    "A9E+ref(10)": [9, 10], "L2A": [2], "L2": [2], "B18+25": [18, 25], "8+25": [8, 25], "14+25+26": [14, 25, 26],
-    "L12A+25": [12, 25], "L2C+12": [2, 12], "L4": [4], "7C+A12B": [7, 12], "T18+39": [18, 39], "13+39": [13, 39],
-    "4+13+T18+39": [4, 13, 18, 39], "13+T18+39": [13, 18, 39], "4+6+7+9+43E": [4, 6, 7, 9, 43],
-    "4D+ref(6)+7C+43E": [4, 6, 7, 43], "4B+7B+43E": [4, 7, 43], "2C": [2], "R14+17+soft focus": [14, 17],
-    "R14+R17": [14, 17], "R10": [10], "A14C": [14], "5B": [5], "4A/B": [4], "4A": [4], "24+38": [24, 38], "12+39": [12, 39],
-    "12+15 ": [12, 15], "7B+56": [7, 56], "R20": [20], "R20B": [20], "A1B+A2C": [1, 2], "R14A or 17A or 24A": [14, 17, 24],
-    "R10A+25+26": [10, 25, 26], "T23": [23],
+    4: [4],
+    5: [5],
+    7: [7],
+    9: [9],
+    12: [12],
+    17: [17],
+    20: [20],
+    24: [24],
+    26: [26],
+    31: [31],
+    38: [38],
+    "4+7": [4, 7],
+    "4+7+43": [4, 7, 43],
+    "15A+17": [15, 17],
+    "25+26": [25, 26],
+    "L20+21": [20, 21],
+    "R2": [2],
+    "(R6 or R12)+R15": [6, 12, 15],
+    "R6A+R12": [6, 12],
+    "(R6 or R12) + R15": [6, 12, 15],
+    "5B+24": [5, 24],
+    "12A": [12],
+    "7B": [7],
+    "5A": [5],
+    "ref(7B)+43": [7, 43],
+    "7D": [7],
+    "ref(7B)+43C": [7, 43],
+    "7B+ ref(43)": [7, 43],
+    "7C": [7],
+    "A9+12": [9, 12],
+    "4D+9B": [4, 9],
+    "7+12": [7, 12],
+    "L7A": [7],
+    "L12 + 61": [12, 61],
+    "A12+A7": [12, 7],
+    "A12": [12],
+    "A7": [7],
+    "L12 or L14": [12, 14],
+    "L14": [14],
+    "10A/B": [10],
+    "ref(L10)+A12B": [10, 12],
+    "L12C": [12],
+    "12C": [12],
+    "L10": [10],
+    "7+20+26": [7, 20, 26],
+    "ref(5)+20C+25+26": [5, 20, 25, 26],
+    "7A": [7],
+    "5C": [5],
+    "12B": [12],
+    "12A+ref(24)": [12, 24],
+    "12+24": [12, 24],
+    "R12 or R14": [12, 14],
+    "L12A": [12],
+    "A/L12": [12],
+    "A1": [1],
+    "1+2": [1, 2],
+    "7D+ref(43)": [7, 43],
+    "R14": [14],
+    "1A+2B+L14C": [1, 2, 14],
+    "L14C": [14],
+    "R2A": [2],
+    "R2B": [2],
+    "A9E+ref(10)": [9, 10],
+    "L2A": [2],
+    "L2": [2],
+    "B18+25": [18, 25],
+    "8+25": [8, 25],
+    "14+25+26": [14, 25, 26],
+    "L12A+25": [12, 25],
+    "L2C+12": [2, 12],
+    "L4": [4],
+    "7C+A12B": [7, 12],
+    "T18+39": [18, 39],
+    "13+39": [13, 39],
+    "4+13+T18+39": [4, 13, 18, 39],
+    "13+T18+39": [13, 18, 39],
+    "4+6+7+9+43E": [4, 6, 7, 9, 43],
+    "4D+ref(6)+7C+43E": [4, 6, 7, 43],
+    "4B+7B+43E": [4, 7, 43],
+    "2C": [2],
+    "R14+17+soft focus": [14, 17],
+    "R14+R17": [14, 17],
+    "R10": [10],
+    "A14C": [14],
+    "5B": [5],
+    "4A/B": [4],
+    "4A": [4],
+    "24+38": [24, 38],
+    "12+39": [12, 39],
+    "12+15 ": [12, 15],
+    "7B+56": [7, 56],
+    "R20": [20],
+    "R20B": [20],
+    "A1B+A2C": [1, 2],
+    "R14A or 17A or 24A": [14, 17, 24],
+    "R10A+25+26": [10, 25, 26],
+    "T23": [23],
 }
 
 
@@ -42,33 +125,70 @@ def test_numbers_of_every_code_of_the_samm_workbook(code):
 U = ActionUnit
 
 
-@pytest.mark.parametrize(("code", "units"), [
-    (4, [U(4)]), (4.0, [U(4)]), (np.int64(4), [U(4)]), ("12+15 ", [U(12), U(15)]),
-    ("1A+2B+L14C", [U(1, "A"), U(2, "B"), U(14, "C", side="L")]),
-    ("A9E+ref(10)", [U(9, "E", side="A"), U(10, already_present=True)]),
-    ("4D+ref(6)+7C+43E", [U(4, "D"), U(6, already_present=True), U(7, "C"), U(43, "E")]),
-    ("ref(L10)+A12B", [U(10, side="L", already_present=True), U(12, "B", side="A")]),
-    ("ref(4B+L7)?", [U(4, "B", already_present=True, uncertain=True), U(7, side="L", already_present=True, uncertain=True)]),
-    ("13+T18", [U(13), U(18, side="T")]), ("B18", [U(18, side="B")]), ("5B", [U(5, "B")]), ("B5B", [U(5, "B", side="B")]),
-    ("10A/B", [U(10, "A", "B")]), ("A/L12", [U(12, side="A", side_or="L")]),
-    ("L12 or L14", [U(12, side="L", alternative=0), U(14, side="L", alternative=0)]),
-    ("(R6 or R12) + R15", [U(6, side="R", alternative=0), U(12, side="R", alternative=0), U(15, side="R")]),
-    ("1+(4 or 7)+(9 or 10)?", [U(1), U(4, alternative=1), U(7, alternative=1),
-                               U(9, alternative=3, uncertain=True), U(10, alternative=3, uncertain=True)]),
-    ("4+L12 or L14", [U(4), U(12, side="L", alternative=1), U(14, side="L", alternative=1)]),  # `or` binds tighter
-    ("4/7", [U(4, alternative=0), U(7, alternative=0)]), ("4A/B18", [U(4, "A", alternative=0), U(18, side="B", alternative=0)]),
-    ("10A/B or 12", [U(10, "A", "B", alternative=0), U(12, alternative=0)]),
-    ("4A/AU7", [U(4, "A", alternative=0), U(7, alternative=0)]),
-    # CASME II and the way others write it
-    ("4+L10", [U(4), U(10, side="L")]), ("L14+R12?", [U(14, side="L"), U(12, side="R", uncertain=True)]),
-    ("15?", [U(15, uncertain=True)]), ("l10b + r12", [U(10, "B", side="L"), U(12, side="R")]),
-    ("AU4+AU12", [U(4), U(12)]), ("au04 ＋ＡＵ７", [U(4), U(7)]), ("A12", [U(12, side="A")]), ("AU L12", [U(12, side="L")]),
-], ids=str)
+@pytest.mark.parametrize(
+    ("code", "units"),
+    [
+        (4, [U(4)]),
+        (4.0, [U(4)]),
+        (np.int64(4), [U(4)]),
+        ("12+15 ", [U(12), U(15)]),
+        ("1A+2B+L14C", [U(1, "A"), U(2, "B"), U(14, "C", side="L")]),
+        ("A9E+ref(10)", [U(9, "E", side="A"), U(10, already_present=True)]),
+        ("4D+ref(6)+7C+43E", [U(4, "D"), U(6, already_present=True), U(7, "C"), U(43, "E")]),
+        ("ref(L10)+A12B", [U(10, side="L", already_present=True), U(12, "B", side="A")]),
+        (
+            "ref(4B+L7)?",
+            [
+                U(4, "B", already_present=True, uncertain=True),
+                U(7, side="L", already_present=True, uncertain=True),
+            ],
+        ),
+        ("13+T18", [U(13), U(18, side="T")]),
+        ("B18", [U(18, side="B")]),
+        ("5B", [U(5, "B")]),
+        ("B5B", [U(5, "B", side="B")]),
+        ("10A/B", [U(10, "A", "B")]),
+        ("A/L12", [U(12, side="A", side_or="L")]),
+        ("L12 or L14", [U(12, side="L", alternative=0), U(14, side="L", alternative=0)]),
+        (
+            "(R6 or R12) + R15",
+            [U(6, side="R", alternative=0), U(12, side="R", alternative=0), U(15, side="R")],
+        ),
+        (
+            "1+(4 or 7)+(9 or 10)?",
+            [
+                U(1),
+                U(4, alternative=1),
+                U(7, alternative=1),
+                U(9, alternative=3, uncertain=True),
+                U(10, alternative=3, uncertain=True),
+            ],
+        ),
+        # `or` binds tighter
+        ("4+L12 or L14", [U(4), U(12, side="L", alternative=1), U(14, side="L", alternative=1)]),
+        ("4/7", [U(4, alternative=0), U(7, alternative=0)]),
+        ("4A/B18", [U(4, "A", alternative=0), U(18, side="B", alternative=0)]),
+        ("10A/B or 12", [U(10, "A", "B", alternative=0), U(12, alternative=0)]),
+        ("4A/AU7", [U(4, "A", alternative=0), U(7, alternative=0)]),
+        # CASME II and the way others write it
+        ("4+L10", [U(4), U(10, side="L")]),
+        ("L14+R12?", [U(14, side="L"), U(12, side="R", uncertain=True)]),
+        ("15?", [U(15, uncertain=True)]),
+        ("l10b + r12", [U(10, "B", side="L"), U(12, side="R")]),
+        ("AU4+AU12", [U(4), U(12)]),
+        ("au04 ＋ＡＵ７", [U(4), U(7)]),
+        ("A12", [U(12, side="A")]),
+        ("AU L12", [U(12, side="L")]),
+    ],
+    ids=str,
+)
 def test_units_as_the_coder_wrote_them(code, units):
     assert parse(code) == Code(tuple(units))
 
 
-@pytest.mark.parametrize("blank", [None, "", "  ", "\u3000", float("nan"), np.float32("nan"), pd.NA, pd.NaT], ids=repr)
+@pytest.mark.parametrize(
+    "blank", [None, "", "  ", "\u3000", float("nan"), np.float32("nan"), pd.NA, pd.NaT], ids=repr
+)
 def test_blank_cells_have_no_units(blank):
     assert parse(blank) == Code()
 
@@ -80,17 +200,44 @@ def test_remarks_are_reported_back():
     assert parse("4+?") == Code((U(4),), ("?",))
 
 
-@pytest.mark.parametrize(("code", "token", "reason"), [
-    ("4x+7", "4x", "'x'"), ("99", "99", "no number of FACS"), ("3", "3", "no number"), ("9" * 5000, "9" * 5000, "no number"),
-    ("1+12F", "12F", "'F'"), ("LL4", "LL4", "'LL4'"), ("12AB", "12AB", "'B'"), ("10A/B/C", "10A/B/C", "'C'"),
-    ("ref(", "ref(", "not closed"), ("4)", "4)", "never opened"), ("(4)(7)", "(4)(7)", "')(7'"),
-    ("ref()", "ref()", "missing"), ("ref(ref(4))", "ref(ref(4))", "'ref(4)'"), ("L12 or", "L12 or", "missing"),
-    ("4++7", "4++7", "missing"), ("+4", "+4", "missing"), ("4+", "4+", "missing"), ("4 7", "4 7", "'7'"), ("4,7", "4,7", "',7'"),
-    ("4²", "4²", "'²'"), ("٤", "٤", "'٤'"), ("-4", "-4", "'-4'"), ("4.5", "4.5", "'.5'"),
-    ("soft", "soft", "'soft'"), ("L A", "L A", "'L A'"), ("4+four or five", "four or five", "'four or five'"),
-    (4.5, "4.5", "whole number"), (-4, "-4", "'-4'"), (1e300, "1e+300", "whole number"), (float("inf"), "inf", "whole number"),
-    (True, "True", "whole number"), (datetime.datetime(2017, 7, 4), "2017-07-04 00:00:00", "date"),
-], ids=lambda x: str(x)[:20])
+@pytest.mark.parametrize(
+    ("code", "token", "reason"),
+    [
+        ("4x+7", "4x", "'x'"),
+        ("99", "99", "no number of FACS"),
+        ("3", "3", "no number"),
+        ("9" * 5000, "9" * 5000, "no number"),
+        ("1+12F", "12F", "'F'"),
+        ("LL4", "LL4", "'LL4'"),
+        ("12AB", "12AB", "'B'"),
+        ("10A/B/C", "10A/B/C", "'C'"),
+        ("ref(", "ref(", "not closed"),
+        ("4)", "4)", "never opened"),
+        ("(4)(7)", "(4)(7)", "')(7'"),
+        ("ref()", "ref()", "missing"),
+        ("ref(ref(4))", "ref(ref(4))", "'ref(4)'"),
+        ("L12 or", "L12 or", "missing"),
+        ("4++7", "4++7", "missing"),
+        ("+4", "+4", "missing"),
+        ("4+", "4+", "missing"),
+        ("4 7", "4 7", "'7'"),
+        ("4,7", "4,7", "',7'"),
+        ("4²", "4²", "'²'"),
+        ("٤", "٤", "'٤'"),
+        ("-4", "-4", "'-4'"),
+        ("4.5", "4.5", "'.5'"),
+        ("soft", "soft", "'soft'"),
+        ("L A", "L A", "'L A'"),
+        ("4+four or five", "four or five", "'four or five'"),
+        (4.5, "4.5", "whole number"),
+        (-4, "-4", "'-4'"),
+        (1e300, "1e+300", "whole number"),
+        (float("inf"), "inf", "whole number"),
+        (True, "True", "whole number"),
+        (datetime.datetime(2017, 7, 4), "2017-07-04 00:00:00", "date"),
+    ],
+    ids=lambda x: str(x)[:20],
+)
 def test_a_typo_is_an_error_that_names_token_and_reason(code, token, reason):
     with pytest.raises(FacsError) as e:
         parse(code)
@@ -116,13 +263,16 @@ def test_value_of_intensities():
     assert parse("10A/B").units[0].value == pytest.approx(0.3)
 
 
-@pytest.mark.parametrize(("policy", "expected"), [
-    (Policy(), {6: 1.0, 15: 0.4, 17: 1.0}),
-    (Policy(alternatives="all"), {6: 1.0, 12: 0.2, 15: 0.4, 17: 1.0}),
-    (Policy(alternatives="none"), {15: 0.4, 17: 1.0}),
-    (Policy(references="present"), {6: 1.0, 15: 0.4, 17: 1.0, 43: 0.6}),
-    (Policy(uncertain="absent"), {6: 1.0, 15: 0.4}),
-])
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [
+        (Policy(), {6: 1.0, 15: 0.4, 17: 1.0}),
+        (Policy(alternatives="all"), {6: 1.0, 12: 0.2, 15: 0.4, 17: 1.0}),
+        (Policy(alternatives="none"), {15: 0.4, 17: 1.0}),
+        (Policy(references="present"), {6: 1.0, 15: 0.4, 17: 1.0, 43: 0.6}),
+        (Policy(uncertain="absent"), {6: 1.0, 15: 0.4}),
+    ],
+)
 def test_policies(policy, expected):
     assert intensities(parse("(R6 or R12A) + R15B + ref(43C) + 17?"), policy) == expected
 
@@ -173,10 +323,17 @@ plain_units = st.builds(
     lambda number, intensity, intensity_or, side, side_or, uncertain: ActionUnit(
         number, intensity, intensity and intensity_or, side, side and side_or, uncertain=uncertain
     ),
-    st.sampled_from(sorted(facs.FACS)), letters, letters, sides, sides, st.booleans(),
+    st.sampled_from(sorted(facs.FACS)),
+    letters,
+    letters,
+    sides,
+    sides,
+    st.booleans(),
 )
 groups = st.lists(plain_units, min_size=1, max_size=3)
-parts = st.tuples(groups, st.booleans(), st.booleans(), st.sampled_from([" or ", "/", " OR", " / "]))
+parts = st.tuples(
+    groups, st.booleans(), st.booleans(), st.sampled_from([" or ", "/", " OR", " / "])
+)
 
 
 def written(unit: ActionUnit, draw) -> str:
@@ -188,7 +345,9 @@ def written(unit: ActionUnit, draw) -> str:
 
 @st.composite
 def codes(draw) -> tuple[str, Code]:
-    """A code's text, and what it says. '/' joins no options that hold a '/' themselves: that is ambiguous to people too."""
+    """A code's text, and what it says. '/' joins no options that hold a '/' themselves: that is
+    ambiguous to people too.
+    """
     texts, units = [], []
     for group, brackets, reference, joint in draw(st.lists(parts, max_size=4)):
         options = [written(unit, draw) for unit in group]
@@ -196,9 +355,14 @@ def codes(draw) -> tuple[str, Code]:
         text = f"({text})" if brackets else text
         texts.append(f"ref({text})" if reference else text)
         alternative = len(units) if len(group) > 1 else None
-        units += [dataclasses.replace(unit, alternative=alternative, already_present=reference) for unit in group]
+        units += [
+            dataclasses.replace(unit, alternative=alternative, already_present=reference)
+            for unit in group
+        ]
     notes = draw(st.sampled_from([(), ("soft focus",), ("?",)]))
-    return draw(st.sampled_from(["+", " + ", "＋"])).join([*texts, *notes]), Code(tuple(units), notes)
+    return draw(st.sampled_from(["+", " + ", "＋"])).join([*texts, *notes]), Code(
+        tuple(units), notes
+    )
 
 
 @settings(max_examples=200, deadline=None, database=None)
@@ -209,7 +373,12 @@ def test_what_the_grammar_writes_the_parser_reads(case):
 
 
 @settings(max_examples=400, deadline=None, database=None)
-@given(st.text(max_size=12) | st.text("0123456789LRATBEFaberfo()+/? ", max_size=16) | st.integers() | st.floats())
+@given(
+    st.text(max_size=12)
+    | st.text("0123456789LRATBEFaberfo()+/? ", max_size=16)
+    | st.integers()
+    | st.floats()
+)
 def test_anything_else_is_a_facs_error_and_nothing_worse(text):
     with contextlib.suppress(FacsError):
         assert all(unit.number in facs.FACS and 0 < unit.value <= 1 for unit in parse(text).units)

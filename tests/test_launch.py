@@ -1,4 +1,6 @@
-"""The main job as a user meets it: one command, a run directory, a report; and every mistake answered in one message."""
+"""The main job as a user meets it: one command, a run directory, a report; and every mistake
+answered in one message.
+"""
 
 import json
 import subprocess
@@ -32,7 +34,13 @@ def finished(tmp_path_factory, shared_cache):
 
 def test_the_terminal_reads_like_a_notebook(finished):
     _, workdir, done = finished
-    for line in ("data       synthetic: 24 clips of 6 subj", "split      train", "model      aucnn", "devices    1 x", "SYNTHETIC DATA"):
+    for line in (
+        "data       synthetic: 24 clips of 6 subj",
+        "split      train",
+        "model      aucnn",
+        "devices    1 x",
+        "SYNTHETIC DATA",
+    ):
         assert line in done.stdout
     assert f"report     runs/{workdir.name}/report.html" in done.stdout
     assert done.stderr == ""
@@ -49,17 +57,39 @@ def test_the_run_directory_keeps_its_contract(finished):
     history = run.read_history(workdir)
     assert [row["epoch"] for row in history] == list(range(1, 13))
     assert {"train_loss", "val_loss", "seconds", "step_seconds", "host_bytes"} <= history[0].keys()
-    assert not {"input_wait", "device_bytes"} & history[0].keys()  # nothing streams; a CPU does not count what its devices take
-    assert config["resources"].keys() == {"trials", "size", "chunks", "bytes_needed", "bytes_limit", "compile_seconds", "host_bytes"}
-    log = [json.loads(line) for line in (workdir / run.LOG).read_text(encoding="utf-8").splitlines()]
+    # nothing streams; a CPU does not count what its devices take
+    assert not {"input_wait", "device_bytes"} & history[0].keys()
+    assert config["resources"].keys() == {
+        "trials",
+        "size",
+        "chunks",
+        "bytes_needed",
+        "bytes_limit",
+        "compile_seconds",
+        "host_bytes",
+    }
+    log = [
+        json.loads(line) for line in (workdir / run.LOG).read_text(encoding="utf-8").splitlines()
+    ]
     ours = [line for line in log if line["logger"] == "fexpr"]
-    assert [line["message"] for line in ours] == ["opened", "compiled", *["checkpoint saved"] * (len(ours) - 3), "finished"]
+    assert [line["message"] for line in ours] == [
+        "opened",
+        "compiled",
+        *["checkpoint saved"] * (len(ours) - 3),
+        "finished",
+    ]
     assert [line["epoch"] for line in ours[2:-1] if line["part"] == 0] == list(range(1, 12))
     assert ours[-1]["wall_seconds"] == config["wall_seconds"]
     assert set(found["selection"]) == {"last", "best_val", "oracle"}
     assert set(found["split"]) == {"val", "test"}
-    assert found["logits"].shape == found["labels"].shape == (len(found["ids"]), len(found["class_names"]))
-    assert not set(found["groups"][found["split"] == "val"]) & set(found["groups"][found["split"] == "test"])
+    assert (
+        found["logits"].shape
+        == found["labels"].shape
+        == (len(found["ids"]), len(found["class_names"]))
+    )
+    assert not set(found["groups"][found["split"] == "val"]) & set(
+        found["groups"][found["split"] == "test"]
+    )
     assert {"value", "low", "high"} <= metrics["test"]["macro_f1"].keys()
     assert set(metrics["selections"]) == {"last", "best_val", "oracle"}
     assert {"always_positive", "prevalence"} <= metrics["baselines"].keys()
@@ -95,7 +125,10 @@ def test_best_checkpoint_gives_the_predictions(finished):
     found = run.read_arrays(workdir / run.PREDICTIONS)
     for name in ("last", "best_val"):
         variables = checkpoint.load_variables(workdir, name)
-        assert models.count_parameters(variables["params"]) == run.read_json(workdir / run.CONFIG)["model"]["parameters"]
+        assert (
+            models.count_parameters(variables["params"])
+            == run.read_json(workdir / run.CONFIG)["model"]["parameters"]
+        )
         assert np.isfinite(found["logits"][found["selection"] == name]).all()
     with pytest.raises(Exception, match="does not exist"):
         checkpoint.load_variables(workdir, "oracle")
@@ -114,7 +147,9 @@ def killed(process, when, deadline=120):
 
 
 def test_killed_at_several_moments_it_ends_bit_identical(finished, shared_cache, tmp_path):
-    """In an epoch, in the middle of a save, just after one: really killed, resumed by the same command."""
+    """In an epoch, in the middle of a save, just after one: really killed, resumed by the same
+    command.
+    """
     _, reference, _ = finished
     workdir = tmp_path / "run"
     resume = workdir / run.CHECKPOINTS / "resume" / "trials_0-0"
@@ -124,7 +159,11 @@ def test_killed_at_several_moments_it_ends_bit_identical(finished, shared_cache,
         return len(run.read_history(workdir))
 
     def steps():
-        return sorted(int(p.name) for p in resume.glob("*") if p.name.isdigit()) if resume.is_dir() else []
+        return (
+            sorted(int(p.name) for p in resume.glob("*") if p.name.isdigit())
+            if resume.is_dir()
+            else []
+        )
 
     moments = [
         lambda: lines() >= 1,
@@ -133,8 +172,13 @@ def test_killed_at_several_moments_it_ends_bit_identical(finished, shared_cache,
     ]
     survived = []
     for moment in moments:
-        process = subprocess.Popen(command(*arguments), cwd=tmp_path, env=environment(shared_cache), stdout=subprocess.DEVNULL,
-                                   stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command(*arguments),
+            cwd=tmp_path,
+            env=environment(shared_cache),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         survived.append(killed(process, moment))
         assert not (workdir / run.PREDICTIONS).exists()
     assert all(survived)
@@ -145,23 +189,48 @@ def test_killed_at_several_moments_it_ends_bit_identical(finished, shared_cache,
     assert [row["epoch"] for row in run.read_history(workdir)] == list(range(1, 13))
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ((), "no --config is given"),
-    (("--config=nowhere.py",), "--config=nowhere.py: there is no such file\nWhat to do: python launch.py --help lists the configs"),
-    (("--config=/",), "--config=/: there is no such file"),
-    ((f"--config={ROOT}/README.md",), "README.md: a config is a Python file"),
-    (("--config", "configs/htnet_sam.py:debug"), "--config=configs/htnet_sam.py: there is no such file"),
-    ((AUCNN, "--config.train.epoch=3"), "there is no field 'train.epoch'. Did you mean 'train.epochs'?\n"),
-    ((AUCNN, "--config.foo=3"), "there is no field 'foo'.\n"),
-    ((AUCNN, "--config.train.epochs=three"), "--config.train.epochs=three: invalid literal for int() with base 10: 'three'\n"),
-    ((AUCNN.replace("debug", "tiny"),), "unknown config variant 'tiny'"),
-    ((AUCNN, "--config.model.name=aucn", "--config.train.batch_size=-1"), "train.batch_size=-1: expected at least 0"),
-    ((AUCNN, "--wrkdir=x"), "Did you mean: workdir"),
-    ((AUCNN, "--chunk=0/2"), "--chunk=0/2: of which program?"),
-    ((AUCNN, "--program=1"), "--program=1: there are programs 0 to 0"),
-    ((AUCNN.replace(":debug", ""), "--config.data.source=release"), "the release samm is not there"),
-    ((AUCNN.replace(":debug", ""), "--config.data.root=/"), "the root was given by config.data.root"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "no --config is given"),
+        (
+            ("--config=nowhere.py",),
+            "--config=nowhere.py: there is no such file\nWhat to do: python launch.py --help "
+            "lists the configs",
+        ),
+        (("--config=/",), "--config=/: there is no such file"),
+        ((f"--config={ROOT}/README.md",), "README.md: a config is a Python file"),
+        (
+            ("--config", "configs/htnet_sam.py:debug"),
+            "--config=configs/htnet_sam.py: there is no such file",
+        ),
+        (
+            (AUCNN, "--config.train.epoch=3"),
+            "there is no field 'train.epoch'. Did you mean 'train.epochs'?\n",
+        ),
+        ((AUCNN, "--config.foo=3"), "there is no field 'foo'.\n"),
+        (
+            (AUCNN, "--config.train.epochs=three"),
+            "--config.train.epochs=three: invalid literal for int() with base 10: 'three'\n",
+        ),
+        ((AUCNN.replace("debug", "tiny"),), "unknown config variant 'tiny'"),
+        (
+            (AUCNN, "--config.model.name=aucn", "--config.train.batch_size=-1"),
+            "train.batch_size=-1: expected at least 0",
+        ),
+        ((AUCNN, "--wrkdir=x"), "Did you mean: workdir"),
+        ((AUCNN, "--chunk=0/2"), "--chunk=0/2: of which program?"),
+        ((AUCNN, "--program=1"), "--program=1: there are programs 0 to 0"),
+        (
+            (AUCNN.replace(":debug", ""), "--config.data.source=release"),
+            "the release samm is not there",
+        ),
+        (
+            (AUCNN.replace(":debug", ""), "--config.data.root=/"),
+            "the root was given by config.data.root",
+        ),
+    ],
+)
 def test_a_mistake_is_one_message_and_exit_code_2(arguments, message, tmp_path, shared_cache):
     done = launch(tmp_path, shared_cache, *arguments)
     assert done.returncode == (2 if arguments else 0)
@@ -179,7 +248,13 @@ def test_configs_that_look_alike_are_named(tmp_path, shared_cache):
 
 
 def test_a_config_file_with_a_typo_says_so(tmp_path, shared_cache):
-    lines = ("from configs import base", "def get_config(v=''):", "  c = base.get_config(v)", "  c.train.epoch = 4", "  return c")
+    lines = (
+        "from configs import base",
+        "def get_config(v=''):",
+        "  c = base.get_config(v)",
+        "  c.train.epoch = 4",
+        "  return c",
+    )
     (tmp_path / "mine.py").write_text("\n".join(lines))
     done = launch(tmp_path, shared_cache, f"--config={tmp_path}/mine.py")
     assert done.returncode == 2
@@ -194,21 +269,36 @@ def test_help_is_one_screen_and_the_fields_of_a_section_on_request(tmp_path, sha
         assert text in done.stdout
     for arguments in (("--help=data",), ("--help", "data")):
         assert "--config.data.min_positives=" in launch(tmp_path, shared_cache, *arguments).stdout
-    assert "--help=dta: there is no such section" in launch(tmp_path, shared_cache, "--help=dta").stderr
+    assert (
+        "--help=dta: there is no such section"
+        in launch(tmp_path, shared_cache, "--help=dta").stderr
+    )
 
 
 def test_one_split_over_two_devices_is_data_parallel(finished, shared_cache, tmp_path):
     _, reference, _ = finished
-    done = launch(tmp_path, shared_cache, AUCNN, *FAST, "--config.log.profile=True", f"--workdir={tmp_path / 'run'}", devices=2)
+    done = launch(
+        tmp_path,
+        shared_cache,
+        AUCNN,
+        *FAST,
+        "--config.log.profile=True",
+        f"--workdir={tmp_path / 'run'}",
+        devices=2,
+    )
     assert done.returncode == 0, done.stderr
     assert "devices    2 x" in done.stdout
     assert list((tmp_path / "run" / "profile").rglob("*.trace.json.gz"))
-    one, two = (run.read_arrays(folder / run.PREDICTIONS) for folder in (reference, tmp_path / "run"))
+    one, two = (
+        run.read_arrays(folder / run.PREDICTIONS) for folder in (reference, tmp_path / "run")
+    )
     last = one["selection"] == "last"  # twelve steps
     np.testing.assert_allclose(one["logits"][last], two["logits"][last], atol=1e-3)
 
 
-@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs a folder that not even root may write to")
+@pytest.mark.skipif(
+    not Path("/proc").is_dir(), reason="needs a folder that not even root may write to"
+)
 def test_an_unwritable_workdir(tmp_path, shared_cache):
     done = launch(tmp_path, shared_cache, AUCNN, "--workdir=/proc/fexpr")
     assert done.returncode == 2
@@ -218,11 +308,15 @@ def test_an_unwritable_workdir(tmp_path, shared_cache):
 def test_somebody_elses_folder_is_left_alone(tmp_path, shared_cache):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.tex").write_text("x")
-    (tmp_path / "thesis" / "log.txt").write_text("of a run by an older version, which would be no hindrance")
+    (tmp_path / "thesis" / "log.txt").write_text(
+        "of a run by an older version, which would be no hindrance"
+    )
     done = launch(tmp_path, shared_cache, AUCNN, "--workdir=thesis")
     assert done.returncode == 2
     assert "not empty and holds no run" in done.stderr
-    assert [p.name for p in (tmp_path / "thesis").iterdir() if p.name not in opening.LOGS] == ["chapter.tex"]
+    assert [p.name for p in (tmp_path / "thesis").iterdir() if p.name not in opening.LOGS] == [
+        "chapter.tex"
+    ]
 
 
 def test_divergence_says_where(tmp_path, shared_cache):

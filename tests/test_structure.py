@@ -1,4 +1,6 @@
-"""The house as docs/design.md draws it: no circle of files, no import against the arrows, few calls from launch.py to the gradient."""
+"""The house as docs/design.md draws it: no circle of files, no import against the arrows, few calls
+from launch.py to the gradient.
+"""
 
 import ast
 import sys
@@ -18,10 +20,14 @@ from fexpr.train import devices, step
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("benchmarks", "configs", "experiments", "fexpr")
-FILES = [ROOT / "launch.py", *(path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py")))]
+FILES = [
+    ROOT / "launch.py",
+    *(path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))),
+]
 
 
-# of one thing each, in two rooms: the thin module of a command and what it starts; a network, a benchmark of it
+# of one thing each, in two rooms: the thin module of a command and what it starts; a network, a
+# benchmark of it
 TWINS = {"export.py", "status.py", "streaming.py", "vggface.py", "fer2013.py", "recognizer.py"}
 
 
@@ -33,7 +39,9 @@ NAMES = {module(path): path for path in FILES}
 
 
 def imported(path: Path) -> set[str]:
-    """The modules of the house that a file imports anywhere: at its top, inside functions, for type checkers alone."""
+    """The modules of the house that a file imports anywhere: at its top, inside functions, for type
+    checkers alone.
+    """
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -62,8 +70,12 @@ def test_a_circle_would_be_found():
 
 
 def test_configs_import_fexpr_alone():
-    outside = {name: found for name, path in NAMES.items() if name.startswith("configs.")
-               if (found := {i for i in GRAPH[name] if not i.startswith(("configs", "fexpr"))})}
+    outside = {
+        name: found
+        for name, path in NAMES.items()
+        if name.startswith("configs.")
+        if (found := {i for i in GRAPH[name] if not i.startswith(("configs", "fexpr"))})
+    }
     assert not outside
 
 
@@ -78,20 +90,32 @@ def test_the_names_of_the_experiments():
 
 
 def test_few_calls_from_launch_to_the_gradient(tmp_path, monkeypatch):
-    """At most six calls over five files, counted in the traceback of a step that raises where it takes the gradient."""
+    """At most six calls over five files, counted in the traceback of a step that raises where it
+    takes the gradient.
+    """
+
     class Reached(Exception):
         pass
 
     def gradient(*_, **__):
         raise Reached
 
-    monkeypatch.setattr(sys, "argv", ["launch.py", f"--config={ROOT / 'configs' / 'mlp_fer2013.py'}:debug", f"--workdir={tmp_path}",
-                                      "--config.data.synthetic_clips=150"])
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        [
+            "launch.py",
+            f"--config={ROOT / 'configs' / 'mlp_fer2013.py'}:debug",
+            f"--workdir={tmp_path}",
+            "--config.data.synthetic_clips=150",
+        ],
+    )
     monkeypatch.setattr(step.jax, "value_and_grad", gradient)
     monkeypatch.setattr(devices, "keep_compiled", lambda: None)
     monkeypatch.setattr(opening, "start_log", lambda _: None)
     try:
-        warnings.simplefilter("ignore", DeprecationWarning)  # of how ml_collections loads a file; the next test has its own filters
+        # of how ml_collections loads a file; the next test has its own filters
+        warnings.simplefilter("ignore", DeprecationWarning)
         launch.parse(sys.argv)
         with pytest.raises(Reached) as caught:
             launch.main([])

@@ -17,7 +17,8 @@ def lines(tmp_path):
     path, root = tmp_path / "log.jsonl", logging.getLogger()
     before = list(root.handlers), root.level
     path.write_text('{"time": "2026-')
-    logging.captureWarnings(False)  # another test's log may have left it on, to be shown where that test ran
+    # another test's log may have left it on, to be shown where that test ran
+    logging.captureWarnings(False)
     terminal.log_to(path, process=0)
     yield lambda: [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()[1:]]
     for handler in set(root.handlers) - set(before[0]):
@@ -35,7 +36,14 @@ def test_a_record_is_one_line(lines):
         warnings.warn("careful", UserWarning)
     ours, library, warned = lines()
     assert datetime.datetime.fromisoformat(ours.pop("time")).tzinfo
-    assert ours == {"level": "INFO", "logger": "fexpr", "message": "checkpoint saved", "process": 0, "epoch": 3, "seconds": 0.5}
+    assert ours == {
+        "level": "INFO",
+        "logger": "fexpr",
+        "message": "checkpoint saved",
+        "process": 0,
+        "epoch": 3,
+        "seconds": 0.5,
+    }
     assert (library["logger"], library["message"]) == ("library", "two\nlines, 4 words")
     assert warned["level"] == "WARNING"
     assert "careful" in warned["message"]

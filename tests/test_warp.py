@@ -1,4 +1,6 @@
-"""The sampler against its definition in slow NumPy: values, whole-pixel transforms, gradients. (Against PyTorch: test_deep_emotion.py.)"""
+"""The sampler against its definition in slow NumPy: values, whole-pixel transforms, gradients.
+(Against PyTorch: test_deep_emotion.py.)
+"""
 
 import jax
 import jax.numpy as jnp
@@ -40,8 +42,12 @@ def reference(image, theta, height, width, padding):
 
 @pytest.mark.parametrize("padding", ["zeros", "border"])
 def test_equals_the_definition(padding):
-    sample = jax.jit(lambda images, theta: bilinear_sample(images, affine_grid(theta, 6, 4), padding))
-    expected = np.stack([reference(image, theta, 6, 4, padding) for image, theta in zip(IMAGES, THETA, strict=True)])
+    sample = jax.jit(
+        lambda images, theta: bilinear_sample(images, affine_grid(theta, 6, 4), padding)
+    )
+    expected = np.stack(
+        [reference(image, theta, 6, 4, padding) for image, theta in zip(IMAGES, THETA, strict=True)]
+    )
     np.testing.assert_allclose(sample(IMAGES, THETA), expected, atol=1e-5)
 
 
@@ -54,15 +60,21 @@ def test_far_outside():
 
 
 def test_whole_pixels_come_back_as_they_were():
-    """Where an index rounded one way and a share rounded the other would be a pixel apart: as optimised for users, not for tests."""
+    """Where an index rounded one way and a share rounded the other would be a pixel apart: as
+    optimised for users, not for tests.
+    """
     optimised = jax.jit(warped, compiler_options={"xla_backend_optimization_level": 3})
     images = RNG.normal(size=(64, 48, 48, 1)).astype(np.float32)
     noise = (1e-7 * RNG.normal(size=(64, 2, 3))).astype(np.float32)
     turn = np.float32([[0, -1, 0], [1, 0, 0]])
     shift = np.float32([[1, 0, 2 * 3 / 48], [0, 1, 0]])
     np.testing.assert_allclose(optimised(images, IDENTITY[:1] + noise), images, atol=1e-3)
-    np.testing.assert_allclose(optimised(images, turn + noise), np.rot90(images, 1, (1, 2)), atol=1e-3)
-    np.testing.assert_allclose(optimised(images, shift + noise)[:, :, :-3], images[:, :, 3:], atol=1e-3)
+    np.testing.assert_allclose(
+        optimised(images, turn + noise), np.rot90(images, 1, (1, 2)), atol=1e-3
+    )
+    np.testing.assert_allclose(
+        optimised(images, shift + noise)[:, :, :-3], images[:, :, 3:], atol=1e-3
+    )
     np.testing.assert_array_equal(np.abs(optimised(images, shift + noise)[:, :, -3:]) < 1e-3, True)
 
 
@@ -74,15 +86,24 @@ def test_gradients_are_finite_differences():
 
     by_image, by_theta = jax.jit(jax.grad(total, (0, 1)))(IMAGES, THETA)
     direction = RNG.normal(size=IMAGES.shape).astype(np.float32)
-    np.testing.assert_allclose((by_image * direction).sum(), total(direction, THETA), rtol=1e-4)  # linear in the images
+    # linear in the images
+    np.testing.assert_allclose((by_image * direction).sum(), total(direction, THETA), rtol=1e-4)
 
     def exact(theta):
-        return sum((reference(i, t, 5, 7, "zeros") * w).sum() for i, t, w in zip(IMAGES, theta, weights, strict=True))
+        return sum(
+            (reference(i, t, 5, 7, "zeros") * w).sum()
+            for i, t, w in zip(IMAGES, theta, weights, strict=True)
+        )
 
     for place in ((0, 0, 0), (1, 0, 2), (2, 1, 1)):
         step = np.zeros(THETA.shape)
         step[place] = 1e-6
-        np.testing.assert_allclose(by_theta[place], (exact(THETA + step) - exact(THETA - step)) / 2e-6, rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(
+            by_theta[place],
+            (exact(THETA + step) - exact(THETA - step)) / 2e-6,
+            rtol=1e-3,
+            atol=1e-3,
+        )
 
 
 def test_trials_side_by_side_and_half_precision():

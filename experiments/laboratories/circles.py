@@ -1,4 +1,6 @@
-"""Laboratory 1 (Angel 2021): what one hidden layer buys. Two circles, one inside the other: no line separates them."""
+"""Laboratory 1 (Angel 2021): what one hidden layer buys. Two circles, one inside the other: no line
+separates them.
+"""
 
 from __future__ import annotations
 
@@ -30,26 +32,39 @@ NETWORKS = {
     "hidden layer of 32": {"name": "mlp", "hidden": (32,), "batch_norm": False, "dropout": 0.0},
 }
 PUBLISHED = {"logistic regression": 0.46, "hidden layer of 32": 0.82}  # Angel 2021, five folds
-FIGURE, SIDE, REACH = "boundaries.png", 120, 1.5  # the grid of the drawing: points a side, from -REACH to REACH
+# the grid of the drawing: points a side, from -REACH to REACH
+FIGURE, SIDE, REACH = "boundaries.png", 120, 1.5
 
 
 def lab_circles(config: ConfigDict, workdir: Path) -> None:
-    """Leaves config.json, metrics.json, figures/boundaries.png and report.html at `workdir`; takes seconds, and runs anew each time.
+    """Leaves config.json, metrics.json, figures/boundaries.png and report.html at `workdir`; takes
+    seconds, and runs anew each time.
 
-    Every fold of stratified cross-validation is a row of one vmapped program: the whole training set is a batch (train.epochs steps of
-    Adam), so nothing is drawn but the initial weights.
+    Every fold of stratified cross-validation is a row of one vmapped program: the whole training
+    set is a batch (train.epochs steps of Adam), so nothing is drawn but the initial weights.
 
     Raises:
       UserError: the run directory holds another run, or cannot be written.
     """
     points, labels = make_circles(1000, noise=0.1, random_state=1)
     points, labels = points.astype(np.float32), labels.astype(np.int32)
-    folds = list(StratifiedKFold(config.split.folds, shuffle=True, random_state=config.split.seed).split(points, labels))
+    folds = list(
+        StratifiedKFold(config.split.folds, shuffle=True, random_state=config.split.seed).split(
+            points, labels
+        )
+    )
     source = "scikit-learn make_circles(1000, noise=0.1, random_state=1)"
-    info = opening.open_run(RunSpec(config, workdir), data={"name": "circles", "source": source, "rows": len(points), "folds": len(folds)},
-                            model={"name": ", ".join(NETWORKS)}, devices=devices.facts())
+    info = opening.open_run(
+        RunSpec(config, workdir),
+        data={"name": "circles", "source": source, "rows": len(points), "folds": len(folds)},
+        model={"name": ", ".join(NETWORKS)},
+        devices=devices.facts(),
+    )
     say(f"data       {source}: 1,000 points, 2 classes")
-    say(f"split      {len(folds)} stratified folds: train {len(folds[0][0])}, test {len(folds[0][1])}")
+    say(
+        f"split      {len(folds)} stratified folds: train {len(folds[0][0])}, test "
+        f"{len(folds[0][1])}"
+    )
     say(f"devices    {info['devices']['count']} x {info['devices']['kind']}")
 
     axis = np.linspace(-REACH, REACH, SIDE, dtype=np.float32)
@@ -59,28 +74,57 @@ def lab_circles(config: ConfigDict, workdir: Path) -> None:
         model = models.build(num_classes=2, **arguments)
         variables = fit(model, points, labels, np.stack([train for train, _ in folds]), config)
         said = predict(model, variables, points)
-        accuracy = lab_report.spread([np.mean(said[i, test].argmax(1) == labels[test]) for i, (_, test) in enumerate(folds)])
+        accuracy = lab_report.spread(
+            [np.mean(said[i, test].argmax(1) == labels[test]) for i, (_, test) in enumerate(folds)]
+        )
         parameters = models.count_parameters(variables["params"]) // len(folds)
-        metrics["networks"][name] = {"parameters": parameters, "accuracy": accuracy, "published": PUBLISHED[name]}
-        rows.append((name, f"{parameters:,}", lab_report.in_words(accuracy), f"{PUBLISHED[name]:.2f}"))
+        metrics["networks"][name] = {
+            "parameters": parameters,
+            "accuracy": accuracy,
+            "published": PUBLISHED[name],
+        }
+        rows.append(
+            (name, f"{parameters:,}", lab_report.in_words(accuracy), f"{PUBLISHED[name]:.2f}")
+        )
         inside = np.asarray(jax.nn.softmax(predict(model, variables, grid)))[..., 1]
-        drawn[f"{name}: {lab_report.in_words(accuracy)}"] = rearrange(inside, "f (y x) -> f y x", y=SIDE)
+        drawn[f"{name}: {lab_report.in_words(accuracy)}"] = rearrange(
+            inside, "f (y x) -> f y x", y=SIDE
+        )
     _draw(workdir / run.FIGURES / FIGURE, points, labels, axis, drawn)
     one, two = (metrics["networks"][name]["accuracy"]["mean"] for name in NETWORKS)
-    lab_report.finish(workdir, "Two circles: a line against one hidden layer", metrics,
-                ("network", "parameters", f"accuracy, {len(folds)} folds", "published"), rows,
-                f"Logistic regression, whose boundary is a line, is right on {one:.3f} of the points it was not trained on (chance: 0.5), "
-                f"one hidden layer of 32 on {two:.3f}.",
-                [(FIGURE, "All points, and the boundary that each fold's network draws (lines). Colour: probability of the inner circle, "
-                          "mean over the folds. The noise makes the circles overlap, so no classifier is right everywhere.")])
+    lab_report.finish(
+        workdir,
+        "Two circles: a line against one hidden layer",
+        metrics,
+        ("network", "parameters", f"accuracy, {len(folds)} folds", "published"),
+        rows,
+        f"Logistic regression, whose boundary is a line, is right on {one:.3f} of the points "
+        "it was not trained on (chance: 0.5), "
+        f"one hidden layer of 32 on {two:.3f}.",
+        [
+            (
+                FIGURE,
+                "All points, and the boundary that each fold's network draws (lines). Colour: "
+                "probability of the inner circle, "
+                "mean over the folds. The noise makes the circles overlap, so no classifier "
+                "is right everywhere.",
+            )
+        ],
+    )
 
 
-def fit(model: nn.Module, points: np.ndarray, labels: np.ndarray, rows: np.ndarray, config: ConfigDict) -> Any:
-    """Trains one network a fold, side by side. `rows` int [F, n]: each fold's training rows. Returns variables with a leading axis F."""
+def fit(
+    model: nn.Module, points: np.ndarray, labels: np.ndarray, rows: np.ndarray, config: ConfigDict
+) -> Any:
+    """Trains one network a fold, side by side. `rows` int [F, n]: each fold's training rows.
+    Returns variables with a leading axis F.
+    """
     optimizer = optax.adam(config.optimizer.learning_rate)
 
     def loss(params, x, y):
-        return optax.softmax_cross_entropy_with_integer_labels(model.apply({"params": params}, x, train=True), y).mean()
+        return optax.softmax_cross_entropy_with_integer_labels(
+            model.apply({"params": params}, x, train=True), y
+        ).mean()
 
     def fold(key, rows_n):
         x, y = _images(points)[rows_n], jnp.asarray(labels)[rows_n]
@@ -88,11 +132,14 @@ def fit(model: nn.Module, points: np.ndarray, labels: np.ndarray, rows: np.ndarr
 
         def step(state, _):
             params, memory = state
-            with jax.numpy_dtype_promotion("standard"):  # optax raises a float to its integer step count
+            # optax raises a float to its integer step count
+            with jax.numpy_dtype_promotion("standard"):
                 updates, memory = optimizer.update(jax.grad(loss)(params, x, y), memory)
             return (optax.apply_updates(params, updates), memory), None
 
-        (params, _), _ = jax.lax.scan(step, (params, optimizer.init(params)), length=config.train.epochs)
+        (params, _), _ = jax.lax.scan(
+            step, (params, optimizer.init(params)), length=config.train.epochs
+        )
         return {"params": params}
 
     return jax.jit(jax.vmap(fold))(jax.random.split(jax.random.key(config.seed), len(rows)), rows)
@@ -100,7 +147,9 @@ def fit(model: nn.Module, points: np.ndarray, labels: np.ndarray, rows: np.ndarr
 
 def predict(model: nn.Module, variables: Any, points: np.ndarray) -> np.ndarray:
     """What every fold's network says of every point [R, 2]: logits [F, R, 2]."""
-    return np.asarray(jax.jit(jax.vmap(partial(model.apply, train=False), (0, None)))(variables, _images(points)))
+    return np.asarray(
+        jax.jit(jax.vmap(partial(model.apply, train=False), (0, None)))(variables, _images(points))
+    )
 
 
 def _images(points: np.ndarray) -> jax.Array:
@@ -108,11 +157,29 @@ def _images(points: np.ndarray) -> jax.Array:
     return rearrange(jnp.asarray(points), "r c -> r 1 1 c")
 
 
-def _draw(path: Path, points: np.ndarray, labels: np.ndarray, axis: np.ndarray, drawn: dict[str, np.ndarray]) -> None:
-    """A panel a network: the probability of the inner circle, mean over folds [F, y, x], and every fold's boundary."""
-    with plots.canvas(path, "Two circles (1,000 generated points)", (plots.WIDTH, 4.3), False) as figure:
+def _draw(
+    path: Path,
+    points: np.ndarray,
+    labels: np.ndarray,
+    axis: np.ndarray,
+    drawn: dict[str, np.ndarray],
+) -> None:
+    """A panel a network: the probability of the inner circle, mean over folds [F, y, x], and every
+    fold's boundary.
+    """
+    with plots.canvas(
+        path, "Two circles (1,000 generated points)", (plots.WIDTH, 4.3), False
+    ) as figure:
         for ax, (title, inside) in zip(figure.subplots(1, len(drawn)), drawn.items(), strict=True):
-            ax.imshow(inside.mean(0), extent=(-REACH, REACH, -REACH, REACH), origin="lower", cmap="RdBu_r", vmin=0, vmax=1, alpha=0.45)
+            ax.imshow(
+                inside.mean(0),
+                extent=(-REACH, REACH, -REACH, REACH),
+                origin="lower",
+                cmap="RdBu_r",
+                vmin=0,
+                vmax=1,
+                alpha=0.45,
+            )
             for one in inside:
                 if one.min() < 0.5 < one.max():
                     ax.contour(axis, axis, one, levels=[0.5], colors="#222222", linewidths=0.9)

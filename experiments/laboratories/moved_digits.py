@@ -1,6 +1,8 @@
-"""Laboratory 2 (Angel 2021): what weight sharing buys. A dense and a convolutional network learn digits, and are tested on moved ones.
+"""Laboratory 2 (Angel 2021): what weight sharing buys. A dense and a convolutional network learn
+digits, and are tested on moved ones.
 
-Which digits they are (fexpr/data/releases/digits.py) is said on the terminal, in the figure's title and in the report.
+Which digits they are (fexpr/data/releases/digits.py) is said on the terminal, in the figure's title
+and in the report.
 """
 
 from __future__ import annotations
@@ -37,19 +39,28 @@ FIGURE = "translation.png"
 
 
 def lab_digits(config: ConfigDict, workdir: Path) -> None:
-    """Leaves config.json, metrics.json, figures/translation.png, report.html and the run directories `dense` and `convolutional` at
+    """Leaves config.json, metrics.json, figures/translation.png, report.html and the run
+    directories `dense` and `convolutional` at
     `workdir`. Resumes like `fit`; a finished run is only reported again.
 
     Raises:
-      UserError: the run directory holds another run or cannot be written; config.data.source='release' and MNIST cannot be had.
+      UserError: the run directory holds another run or cannot be written;
+          config.data.source='release' and MNIST cannot be had.
     """
     data = load(config)
     dataset, folds = data.dataset, data.folds
-    opening.open_run(RunSpec(config, workdir), data=describe.describe_data(config, dataset, folds), model={"name": " and ".join(NETWORKS)},
-                     devices=devices.facts())
+    opening.open_run(
+        RunSpec(config, workdir),
+        data=describe.describe_data(config, dataset, folds),
+        model={"name": " and ".join(NETWORKS)},
+        devices=devices.facts(),
+    )
     say(f"data       {dataset.source}: {len(dataset):,} images, 10 classes; tested {data.movement}")
-    say(f"split      {len(folds)} fold{'s' * (len(folds) > 1)}: train {len(folds[0].train):,}, val {len(folds[0].val):,}, "
-        f"test {len(folds[0].test):,} images")
+    say(
+        f"split      {len(folds)} fold{'s' * (len(folds) > 1)}: train "
+        f"{len(folds[0].train):,}, val {len(folds[0].val):,}, "
+        f"test {len(folds[0].test):,} images"
+    )
     metrics, rows = {"source": dataset.source, "movement": data.movement, "networks": {}}, []
     for name, arguments in NETWORKS.items():
         own = config.copy_and_resolve_references()
@@ -57,30 +68,68 @@ def lab_digits(config: ConfigDict, workdir: Path) -> None:
         if len(folds) == 1:
             own.train.epochs = min(own.train.epochs, MNIST_EPOCHS)
         parameters, said = _trained(own, workdir / name, data)
-        curve = {str(s): _accuracy(data, said(moved(dataset.images, s, s, config.seed)), dataset.labels) for s in SHIFTS}
+        curve = {
+            str(s): _accuracy(data, said(moved(dataset.images, s, s, config.seed)), dataset.labels)
+            for s in SHIFTS
+        }
         translated = _accuracy(data, said(data.moved), data.moved_labels)
-        metrics["networks"][name] = {"parameters": parameters, "accuracy": curve["0"], "translated": translated, "by_shift": curve,
-                                     "published_translated": PUBLISHED[name]}
-        rows.append((name, f"{parameters:,}", lab_report.in_words(curve["0"]), lab_report.in_words(translated), f"{PUBLISHED[name]:.1f}"))
+        metrics["networks"][name] = {
+            "parameters": parameters,
+            "accuracy": curve["0"],
+            "translated": translated,
+            "by_shift": curve,
+            "published_translated": PUBLISHED[name],
+        }
+        rows.append(
+            (
+                name,
+                f"{parameters:,}",
+                lab_report.in_words(curve["0"]),
+                lab_report.in_words(translated),
+                f"{PUBLISHED[name]:.1f}",
+            )
+        )
     _draw(workdir / run.FIGURES / FIGURE, dataset.source, metrics["networks"])
     dense, convolutional = (metrics["networks"][name] for name in NETWORKS)
-    lab_report.finish(workdir, "Digits under translation: dense against convolutional", metrics,
-                ("network", "parameters", "accuracy", "moved", "published, moved"), rows, (
-        f"Tested {data.movement}, the dense network falls from {dense['accuracy']['mean']:.3f} to {dense['translated']['mean']:.3f}, the "
-        f"convolutional one from {convolutional['accuracy']['mean']:.3f} to {convolutional['translated']['mean']:.3f}. "
-        f"Data: {dataset.source}. The published figures are on mnist_corrupted/translate."), [(FIGURE, (
-            "Accuracy on test digits moved by that many pixels along one axis and by at most as many along the other, as drawn for each; "
-            "what enters at the border is black. No network was trained on moved digits. Bands: standard deviation over folds."))])
+    lab_report.finish(
+        workdir,
+        "Digits under translation: dense against convolutional",
+        metrics,
+        ("network", "parameters", "accuracy", "moved", "published, moved"),
+        rows,
+        (
+            f"Tested {data.movement}, the dense network falls from "
+            f"{dense['accuracy']['mean']:.3f} to {dense['translated']['mean']:.3f}, the "
+            f"convolutional one from {convolutional['accuracy']['mean']:.3f} to "
+            f"{convolutional['translated']['mean']:.3f}. "
+            f"Data: {dataset.source}. The published figures are on mnist_corrupted/translate."
+        ),
+        [
+            (
+                FIGURE,
+                (
+                    "Accuracy on test digits moved by that many pixels along one axis and by "
+                    "at most as many along the other, as drawn for each; "
+                    "what enters at the border is black. No network was trained on moved "
+                    "digits. Bands: standard deviation over folds."
+                ),
+            )
+        ],
+    )
 
 
 def _trained(config: ConfigDict, workdir: Path, data: Digits):
-    """A finished run directory of one network, every fold a trial of one program: its parameters, and a function from images
-    [N,H,W,1] to the answers of every trial to its own validation and test rows, int [T, m]."""
+    """A finished run directory of one network, every fold a trial of one program: its parameters,
+    and a function from images [N,H,W,1] to the answers of every trial to its own validation and
+    test rows, int [T, m]."""
     say(f"network    {workdir.name}")
     engine = train([RunSpec(config, workdir)], data.dataset, data.folds, workdir)
     if not (workdir / run.REPORT).exists():
         results.report(config, data.dataset, workdir, quiet=True)
-    recipe, variables = dataclasses.replace(engine.recipe, data_devices=1), checkpoint.load_variables(workdir, config.train.selection)
+    recipe, variables = (
+        dataclasses.replace(engine.recipe, data_devices=1),
+        checkpoint.load_variables(workdir, config.train.selection),
+    )
 
     @jax.jit
     def said(images):
@@ -91,21 +140,36 @@ def _trained(config: ConfigDict, workdir: Path, data: Digits):
 
 
 def _accuracy(data: Digits, said: np.ndarray, labels: np.ndarray) -> dict:
-    """Accuracy of answers [T, m] to validation rows, then test rows: on the test rows of every fold."""
+    """Accuracy of answers [T, m] to validation rows, then test rows: on the test rows of every
+    fold.
+    """
     starts = [len(fold.val) for fold in data.folds]
-    return lab_report.spread([np.mean(np.asarray(row)[start : start + len(fold.test)] == labels[fold.test])
-                        for row, start, fold in zip(said, starts, data.folds, strict=True)])
+    return lab_report.spread(
+        [
+            np.mean(np.asarray(row)[start : start + len(fold.test)] == labels[fold.test])
+            for row, start, fold in zip(said, starts, data.folds, strict=True)
+        ]
+    )
 
 
 def _draw(path: Path, source: str, networks: dict[str, dict]) -> None:
-    """Accuracy against shift, a line a network, with a band of one standard deviation over folds."""
+    """Accuracy against shift, a line a network, with a band of one standard deviation over
+    folds.
+    """
     with plots.canvas(path, f"Moved digits: {source}", (6.8, 3.8), False) as figure:
         ax = figure.subplots()
         for (name, of), colour in zip(networks.items(), (plots.ORANGE, plots.BLUE), strict=True):
             mean = np.array([a["mean"] for a in of["by_shift"].values()])
             std = np.array([a["std"] or 0.0 for a in of["by_shift"].values()])
             ax.fill_between(SHIFTS, mean - std, mean + std, color=colour, alpha=0.2, lw=0)
-            ax.plot(SHIFTS, mean, "o-", color=colour, ms=4, label=f"{name}, {of['parameters']:,} parameters")
+            ax.plot(
+                SHIFTS,
+                mean,
+                "o-",
+                color=colour,
+                ms=4,
+                label=f"{name}, {of['parameters']:,} parameters",
+            )
         ax.axhline(0.1, color=plots.GREY, lw=0.8, ls=":", label="chance")
         ax.set(xlabel="shift (pixels)", ylabel="accuracy on test digits", ylim=(0, 1.02))
         ax.legend(loc="lower left")

@@ -25,19 +25,48 @@ LOOK = "docs/data.md shows the layouts"
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="python -m fexpr.data", description="Looks at releases on this machine.", epilog=LOOK)
+    p = argparse.ArgumentParser(
+        prog="python -m fexpr.data", description="Looks at releases on this machine.", epilog=LOOK
+    )
     commands = p.add_subparsers(required=True, metavar="check")
     check = commands.add_parser(
-        "check", help="read releases as a run would, and say what is missing", epilog=LOOK,
-        description="Reads releases as a run would, from the first file to the last image, and lists everything that is missing\n"
-        "or cannot be read. What it prepares stays in the cache: the first run after it starts at once.",
-        formatter_class=argparse.RawDescriptionHelpFormatter)
-    check.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(LOADERS)} (default: every one whose folder is there)")
-    check.add_argument("--root", default="", metavar="DIR", help="holds the releases (default: $FEXPR_DATA_DIR, else ~/fexpr_data)")
-    check.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE",
-                       help="a field of config.data, as layout=flow or skip_clips=032_3_1 (python launch.py --help=data lists them)")
-    check.add_argument("--extension", action="append", default=[], metavar="MODULE",
-                       help="a module or file of yours that registers data sets (config.extensions): my_lab.faces, lab/my_faces.py")
+        "check",
+        help="read releases as a run would, and say what is missing",
+        epilog=LOOK,
+        description="Reads releases as a run would, from the first file to the last image, and lists "
+        "everything that is missing\n"
+        "or cannot be read. What it prepares stays in the cache: the first run after it "
+        "starts at once.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    check.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help=f"of {', '.join(LOADERS)} (default: every one whose folder is there)",
+    )
+    check.add_argument(
+        "--root",
+        default="",
+        metavar="DIR",
+        help="holds the releases (default: $FEXPR_DATA_DIR, else ~/fexpr_data)",
+    )
+    check.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="a field of config.data, as layout=flow or skip_clips=032_3_1 (python launch.py "
+        "--help=data lists them)",
+    )
+    check.add_argument(
+        "--extension",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="a module or file of yours that registers data sets (config.extensions): "
+        "my_lab.faces, lab/my_faces.py",
+    )
     return p
 
 
@@ -45,16 +74,28 @@ def check(args: argparse.Namespace) -> None:
     """Does what the command line says.
 
     Raises:
-      UserError: an unknown name or field, or a release that cannot be used; every release is looked at first.
+      UserError: an unknown name or field, or a release that cannot be used; every release is looked
+          at first.
     """
     extensions.load(args.extension)
     config = _config(args)
-    unknown = [f"{name!r}: expected one of {', '.join(LOADERS)}" for name in args.names if name not in LOADERS]
+    unknown = [
+        f"{name!r}: expected one of {', '.join(LOADERS)}"
+        for name in args.names
+        if name not in LOADERS
+    ]
     if unknown:
-        raise UserError("there are no such data sets", unknown,
-                        "a data set of your own is registered by a module: --extension=my_lab.faces")
+        raise UserError(
+            "there are no such data sets",
+            unknown,
+            "a data set of your own is registered by a module: --extension=my_lab.faces",
+        )
     root, giver = prepare.data_root(config)
-    say(f"root       {root}" + (f" (given by {giver})" if giver else "") + f", which {prepare.contents(root)}")
+    say(
+        f"root       {root}"
+        + (f" (given by {giver})" if giver else "")
+        + f", which {prepare.contents(root)}"
+    )
     names = args.names or [name for name in LOADERS if name not in BUILT_IN or _there(root, name)]
     if not names:
         raise UserError(f"{root} holds no release", [f"looked for {', '.join(LOADERS)}"], LOOK)
@@ -70,20 +111,39 @@ def check(args: argparse.Namespace) -> None:
             terminal.error(e.text())
             faulty.append(name)
     if faulty:
-        raise UserError(f"{len(faulty)} of {len(names)} cannot be used: {', '.join(faulty)}", fix=LOOK)
+        raise UserError(
+            f"{len(faulty)} of {len(names)} cannot be used: {', '.join(faulty)}", fix=LOOK
+        )
 
 
 def describe(dataset: Dataset) -> None:
     """What a run would work with."""
-    groups = f" of {len(np.unique(dataset.groups)):,} {dataset.group_name}s" if dataset.group_name != "image" else ""
+    groups = (
+        f" of {len(np.unique(dataset.groups)):,} {dataset.group_name}s"
+        if dataset.group_name != "image"
+        else ""
+    )
     size = "x".join(map(str, dataset.images.shape[1:]))
     say(f"  rows     {len(dataset):,}{groups}, {size}, {dataset.source}")
-    counts = (dataset.labels > 0).sum(0) if dataset.multilabel else np.bincount(dataset.labels, minlength=len(dataset.class_names))
-    say("  classes  " + "  ".join(f"{name} {n:,}" for name, n in zip(dataset.class_names, counts, strict=True)))
+    counts = (
+        (dataset.labels > 0).sum(0)
+        if dataset.multilabel
+        else np.bincount(dataset.labels, minlength=len(dataset.class_names))
+    )
+    say(
+        "  classes  "
+        + "  ".join(f"{name} {n:,}" for name, n in zip(dataset.class_names, counts, strict=True))
+    )
     for name in ("dataset", "split"):
         part = dataset.extras.get(name) if name == "dataset" else dataset.split
         if part is not None:
-            say(f"  {name:8} " + "  ".join(f"{value} {n:,}" for value, n in zip(*np.unique(part, return_counts=True), strict=True)))
+            say(
+                f"  {name:8} "
+                + "  ".join(
+                    f"{value} {n:,}"
+                    for value, n in zip(*np.unique(part, return_counts=True), strict=True)
+                )
+            )
     say("  fine", style="green")
 
 
@@ -93,7 +153,10 @@ def _config(args: argparse.Namespace) -> ConfigDict:
     for text in args.set:
         field, _, value = text.partition("=")
         if field not in config:
-            raise UserError(f"--set {text}: config.data has no field {field!r}", fix=f"its fields are {', '.join(config)}")
+            raise UserError(
+                f"--set {text}: config.data has no field {field!r}",
+                fix=f"its fields are {', '.join(config)}",
+            )
         kind = type(config[field])
         try:
             config[field] = value.lower() in ("true", "1") if kind is bool else kind(value)
@@ -104,7 +167,11 @@ def _config(args: argparse.Namespace) -> ConfigDict:
 
 def _there(root: Path, name: str) -> bool:
     folders = [root / part for part in prepare.COMPOSITES.get(name, (name,))]
-    return any(f.is_dir() and (name not in prepare.SIGNS or any(any(f.glob(sign)) for sign in prepare.SIGNS[name])) for f in folders)
+    return any(
+        f.is_dir()
+        and (name not in prepare.SIGNS or any(any(f.glob(sign)) for sign in prepare.SIGNS[name]))
+        for f in folders
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,57 +10,93 @@ from fexpr.config import Problem, field
 from fexpr.data.loaders import LOADERS
 
 DUPLICATES = {  # kinds of copies (splits/duplicates.py) of held-out faces that a rule drops
-    "keep": (), "drop_exact": ("exact",), "drop_near": ("exact", "near", "mirrored"),
+    "keep": (),
+    "drop_exact": ("exact",),
+    "drop_near": ("exact", "near", "mirrored"),
 }
 WITH_COPIES = ("fer2013", "affectnet")  # releases of single faces with an official split
-ALL_READ = ("name", "root", "source", "skip_clips", "leave_out", "duplicates",
-            "synthetic_clips", "synthetic_seed")  # by every loader, or for every one
+ALL_READ = (
+    "name",
+    "root",
+    "source",
+    "skip_clips",
+    "leave_out",
+    "duplicates",
+    "synthetic_clips",
+    "synthetic_seed",
+)  # by every loader, or for every one
 
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
     """which release, and what is made of it."""
 
-    name: str = field("samm", "the data set: a release, which lies under this name in the root, or "
-                      f"one of your own; one of {', '.join(LOADERS)}")
-    path: str = field("", "of folder: <person>/<class>/*.jpg, or a CSV of path, label, group; '' = "
-                      "the folder 'folder' of the root")
+    name: str = field(
+        "samm",
+        "the data set: a release, which lies under this name in the root, or "
+        f"one of your own; one of {', '.join(LOADERS)}",
+    )
+    path: str = field(
+        "",
+        "of folder: <person>/<class>/*.jpg, or a CSV of path, label, group; '' = "
+        "the folder 'folder' of the root",
+    )
     root: str = field("", "folder that holds the releases; '' = $FEXPR_DATA_DIR, else ~/fexpr_data")
     source: Literal["auto", "release", "synthetic"] = field(
-        "auto", "'auto': the release where it is found, else synthetic", debug="synthetic")
+        "auto", "'auto': the release where it is found, else synthetic", debug="synthetic"
+    )
     layout: Literal["auto", "frames", "flow", "videos"] = field(
-        "auto", "'auto': frames where there are any, else flow maps or videos")
+        "auto", "'auto': frames where there are any, else flow maps or videos"
+    )
     align: Literal["auto", "landmarks", "detect", "none"] = field(
-        "auto", "faces in raw frames: by landmarks.csv, by a detector, or as they are")
+        "auto", "faces in raw frames: by landmarks.csv, by a detector, or as they are"
+    )
     subsets: str = field("auto", "of megc2019: what is on the disk, or names: 'samm,casme2'")
     regions: Literal["whole", "landmarks"] = field(
-        "whole", "of megc2019: the whole face, or two eyes and two mouth corners, joined")
-    image_size: int = field(28, "side of the square flow map or face, pixels; images of folder are "
-                            "resized to it", ge=8)
+        "whole", "of megc2019: the whole face, or two eyes and two mouth corners, joined"
+    )
+    image_size: int = field(
+        28, "side of the square flow map or face, pixels; images of folder are resized to it", ge=8
+    )
     colours: Literal["grey", "rgb"] = field("grey", "of folder: channels of the images")
-    vocabulary: str = field("data", "action units to detect: 'data' (see min_positives), "
-                            "'notebook25', or numbers as '4,7,12'")
-    min_positives: int = field(5, "'data': units with at least this many positive clips", ge=1,
-                               debug=2)
+    vocabulary: str = field(
+        "data",
+        "action units to detect: 'data' (see min_positives), 'notebook25', or numbers as '4,7,12'",
+    )
+    min_positives: int = field(
+        5, "'data': units with at least this many positive clips", ge=1, debug=2
+    )
     alternatives: Literal["first", "all", "none"] = field("first", "what `L12 or L14` counts as")
     references: Literal["absent", "present"] = field(
-        "absent", "what `ref(7B)`, present at onset already, counts as")
+        "absent", "what `ref(7B)`, present at onset already, counts as"
+    )
     uncertain: Literal["present", "absent"] = field("present", "what `15?` counts as")
     labels: Literal["fer2013", "ferplus"] = field(
-        "fer2013", "the release's own, or the majority of ten annotators in eight classes")
+        "fer2013", "the release's own, or the majority of ten annotators in eight classes"
+    )
     classes: Literal["8", "7", "polarity"] = field(
-        "7", "of AffectNet: 7 are without contempt; polarity of the valence: neutral, positive, "
-        "negative")
+        "7",
+        "of AffectNet: 7 are without contempt; polarity of the valence: neutral, positive, "
+        "negative",
+    )
     map: Literal["none", "saliency", "spectral", "landmarks"] = field(
-        "none", "second channel: saliency out of its folder, else spectral")
-    clip_frames: int = field(0, "frames of a clip, evenly sampled, that are one row (model "
-                             "deep_emotion_clips); 0: a row a frame", ge=0)
+        "none", "second channel: saliency out of its folder, else spectral"
+    )
+    clip_frames: int = field(
+        0,
+        "frames of a clip, evenly sampled, that are one row (model "
+        "deep_emotion_clips); 0: a row a frame",
+        ge=0,
+    )
     features: Literal["both", "intensities", "presences"] = field(
-        "both", "averaged action units that are the features")
+        "both", "averaged action units that are the features"
+    )
     per_actor: Literal["none", "center", "standardize"] = field(
-        "none", "features by all clips of an actor (no labels, but needs several clips)")
-    streamed: bool = field(False, "images stay on the disk and are read as they are needed, for "
-                           "sets beyond memory")
+        "none", "features by all clips of an actor (no labels, but needs several clips)"
+    )
+    streamed: bool = field(
+        False, "images stay on the disk and are read as they are needed, for sets beyond memory"
+    )
     skip_clips: str = field("", "clips left out on purpose: '032_3_1,028_4_1'")
     duplicates: str = field("keep", "training copies of held-out faces", one_of=DUPLICATES)
     leave_out: str = field("", "classes whose rows are left out, as 'surprise,disgust'")
@@ -71,8 +107,10 @@ class DataConfig:
 
     def problems(self) -> Iterator[Problem]:
         if self.streamed and self.clip_frames:
-            yield Problem("clip_frames", self.clip_frames,
-                          "0 with data.streamed, as clips are held in memory")
+            yield Problem(
+                "clip_frames", self.clip_frames, "0 with data.streamed, as clips are held in memory"
+            )
         if self.streamed and self.duplicates != "keep":
-            yield Problem("streamed", self.streamed,
-                          "False with data.duplicates, as all images are compared")
+            yield Problem(
+                "streamed", self.streamed, "False with data.duplicates, as all images are compared"
+            )

@@ -22,14 +22,19 @@ def load(config: ConfigDict) -> Dataset:
     """
     if config.name not in LOADERS:
         near = difflib.get_close_matches(config.name, LOADERS, n=1)
-        raise UserError(f"there is no data set {config.name!r}",
-                        [f"config.data.name: expected one of {', '.join(LOADERS)}"],
-                        fix=f"did you mean {near[0]!r}?" if near else "a data set of your own is "
-                        "registered by a module that config.extensions names")
+        raise UserError(
+            f"there is no data set {config.name!r}",
+            [f"config.data.name: expected one of {', '.join(LOADERS)}"],
+            fix=f"did you mean {near[0]!r}?"
+            if near
+            else "a data set of your own is registered by a module that config.extensions names",
+        )
     dataset = resolve(LOADERS[config.name])(config)
     if not isinstance(dataset, Dataset):
-        raise UserError(f"the loader of {config.name} returns {type(dataset).__name__}",
-                        fix="return a fexpr.data.dataset.Dataset")
+        raise UserError(
+            f"the loader of {config.name} returns {type(dataset).__name__}",
+            fix="return a fexpr.data.dataset.Dataset",
+        )
     return dataset
 
 
@@ -46,7 +51,9 @@ def resolve_source(config: ConfigDict) -> str:
     if config.name in SYNTHETIC and getattr(LOADERS[config.name], "stands_in", False):
         return prepare.resolve_source(config)
     if config.source == "synthetic" and config.name not in SYNTHETIC:
-        raise UserError(f"data.source='synthetic', and {config.name} has no synthetic release",
-                        ["the variant :debug of a config sets data.source='synthetic'"],
-                        "set data.source='auto' or 'release', in the config file after get_config")
+        raise UserError(
+            f"data.source='synthetic', and {config.name} has no synthetic release",
+            ["the variant :debug of a config sets data.source='synthetic'"],
+            "set data.source='auto' or 'release', in the config file after get_config",
+        )
     return "synthetic" if config.source == "synthetic" else "release"

@@ -1,4 +1,6 @@
-"""The one form in which data leaves this room: uint8 images (or feature vectors), labels, groups, ids, and where they came from."""
+"""The one form in which data leaves this room: uint8 images (or feature vectors), labels, groups,
+ids, and where they came from.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,8 @@ class Dataset:
     """N rows of one task.
 
     Attributes:
-      images: uint8 [N, H, W, C], an array, or `Records` on the disk; of kind `features` float32 [N, 1, 1, F], a vector as the channels
-        of one pixel.
+      images: uint8 [N, H, W, C], an array, or `Records` on the disk; of kind `features` float32 [N,
+        1, 1, F], a vector as the channels of one pixel.
       labels: int32 [N] (class ids) or float32 [N, K] (action-unit intensity in [0, 1]; 0 = absent).
       groups: str [N], the subject or actor; no split may put one group on two sides.
       ids: str [N], unique (clip or frame).
@@ -26,9 +28,11 @@ class Dataset:
       source: `<release>@<fingerprint>`, or `synthetic`.
       split: str [N], the release's own split, or None where it has none.
       extras: named per-row arrays (landmarks, saliency, video, dataset ...).
-      kind: what an image is: `flow` (channels u, v, optical strain; 128 is no motion only if the scaling says so), `face`
-        (the first channel is the face, a second a map of where to look), `clip` (the channels of F faces, one after the other; those of
-        a frame that is not there are 0; `extras["frame"]` int32 [N, F] has their numbers, below 0 where there is none), or `features`.
+      kind: what an image is: `flow` (channels u, v, optical strain; 128 is no motion only if the
+        scaling says so), `face` (the first channel is the face, a second a map of where to look),
+        `clip` (the channels of F faces, one after the other; those of a frame that is not there are
+        0; `extras["frame"]` int32 [N, F] has their numbers, below 0 where there is none), or
+        `features`.
     """
 
     images: Images
@@ -44,21 +48,46 @@ class Dataset:
     def __post_init__(self):
         n = len(self.images)
         if self.kind == "features":
-            vectors = self.images.dtype == np.float32 and self.images.ndim == 4 and self.images.shape[1:3] == (1, 1)
+            vectors = (
+                self.images.dtype == np.float32
+                and self.images.ndim == 4
+                and self.images.shape[1:3] == (1, 1)
+            )
             if not vectors or not np.isfinite(self.images).all():
-                raise ValueError(f"features must be finite float32 [N,1,1,F], got {self.images.dtype} {self.images.shape}")
+                raise ValueError(
+                    f"features must be finite float32 [N,1,1,F], got {self.images.dtype} "
+                    f"{self.images.shape}"
+                )
         elif self.images.dtype != np.uint8 or self.images.ndim != 4:
-            raise ValueError(f"images must be uint8 [N,H,W,C], got {self.images.dtype} {self.images.shape}")
+            raise ValueError(
+                f"images must be uint8 [N,H,W,C], got {self.images.dtype} {self.images.shape}"
+            )
         if self.kind == "clip" and self.images.shape[-1] % self.extras["frame"].shape[1]:
-            raise ValueError(f"{self.images.shape[-1]} channels are not those of {self.extras['frame'].shape[1]} frames")
-        for name, rows in {"labels": self.labels, "groups": self.groups, "ids": self.ids, "split": self.split, **self.extras}.items():
+            raise ValueError(
+                f"{self.images.shape[-1]} channels are not those of "
+                f"{self.extras['frame'].shape[1]} frames"
+            )
+        for name, rows in {
+            "labels": self.labels,
+            "groups": self.groups,
+            "ids": self.ids,
+            "split": self.split,
+            **self.extras,
+        }.items():
             if rows is not None and len(rows) != n:
                 raise ValueError(f"{name} has {len(rows)} rows, images have {n}")
         if self.labels.ndim == 1:
-            if self.labels.dtype != np.int32 or (n and not 0 <= self.labels.min() <= self.labels.max() < len(self.class_names)):
-                raise ValueError("labels [N] must be int32 class ids below the number of class names")
+            if self.labels.dtype != np.int32 or (
+                n and not 0 <= self.labels.min() <= self.labels.max() < len(self.class_names)
+            ):
+                raise ValueError(
+                    "labels [N] must be int32 class ids below the number of class names"
+                )
         elif self.labels.dtype != np.float32 or self.labels.shape[1] != len(self.class_names):
-            raise ValueError(f"labels [N,K] must be float32 with K = {len(self.class_names)}, got {self.labels.dtype} {self.labels.shape}")
+            raise ValueError(
+                f"labels [N,K] must be float32 with K = {len(self.class_names)}, got "
+                f"{self.labels.dtype} {self.labels.shape}"
+            )
         if len(set(self.ids.tolist())) != n:
             raise ValueError("ids must be unique")
 
@@ -74,7 +103,9 @@ class Dataset:
         return self.labels.ndim == 2
 
     def picture(self, row: int) -> np.ndarray:
-        """The image as people see it, uint8 [H, W, 1 or 3]: of a face with a map beside it the face alone, of a clip its middle frame's."""
+        """The image as people see it, uint8 [H, W, 1 or 3]: of a face with a map beside it the face
+        alone, of a clip its middle frame's.
+        """
         image = self.images[row]
         if self.kind == "clip":
             there = self.extras["frame"][row] >= 0
@@ -89,7 +120,9 @@ class Dataset:
 
     @property
     def group_name(self) -> str:
-        """What a group is. Where nobody knows whose face it is, every image is a group of its own."""
+        """What a group is. Where nobody knows whose face it is, every image is a group of its
+        own.
+        """
         if (self.groups == self.ids).all():
             return "image"
         return "actor" if np.char.startswith(self.groups, "actor").all() else "subject"

@@ -31,14 +31,21 @@ LOADERS: dict[str, Loader | Entry | Callable | str] = {  # a user's own: also fu
     "casme2": Loader("fexpr.data.releases.casme2:load", (*FLOW, *FACS), "flow"),
     "megc2019": Loader("fexpr.data.releases.megc2019:load", (*FLOW, "subsets", "regions"), "flow"),
     "fer2013": Loader("fexpr.data.releases.fer2013:load", ("labels", "map"), side=48),
-    "ravdess": Loader("fexpr.data.releases.ravdess:load",
-                      ("layout", "map", "clip_frames", "streamed", *ACTORS), side=48),
-    "affectnet": Loader("fexpr.data.releases.affectnet:load", ("classes", "map", "streamed"),
-                        side=48),
-    "ravdess_aus": Loader("fexpr.data.releases.ravdess_aus:load",
-                          ("features", "per_actor", *ACTORS), "features"),
-    "folder": Loader("fexpr.data.releases.image_folder:load",
-                     ("path", "image_size", "colours", "streamed", "synthetic_subjects"),
-                     stands_in=False),
+    "ravdess": Loader(
+        "fexpr.data.releases.ravdess:load",
+        ("layout", "map", "clip_frames", "streamed", *ACTORS),
+        side=48,
+    ),
+    "affectnet": Loader(
+        "fexpr.data.releases.affectnet:load", ("classes", "map", "streamed"), side=48
+    ),
+    "ravdess_aus": Loader(
+        "fexpr.data.releases.ravdess_aus:load", ("features", "per_actor", *ACTORS), "features"
+    ),
+    "folder": Loader(
+        "fexpr.data.releases.image_folder:load",
+        ("path", "image_size", "colours", "streamed", "synthetic_subjects"),
+        stands_in=False,
+    ),
 }
 SYNTHETIC = frozenset(LOADERS)  # that have a synthetic release; of a user's own none has

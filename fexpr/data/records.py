@@ -1,4 +1,6 @@
-"""Images that stay on the disk: one ArrayRecord record each, so that any of them can be read at any time, by any number of hosts."""
+"""Images that stay on the disk: one ArrayRecord record each, so that any of them can be read at any
+time, by any number of hosts.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +18,20 @@ IMAGES, ABOUT = "images.array_record", "about.json"
 
 
 class Records:
-    """Images uint8 [N, H, W, C] in a file. Indexing reads, as an array of the same shape would give them; `take` does not read.
+    """Images uint8 [N, H, W, C] in a file. Indexing reads, as an array of the same shape would give
+    them; `take` does not read.
 
     Reading is safe from several threads. Attributes as of the array: shape, dtype, ndim.
     """
 
     dtype, ndim = np.dtype(np.uint8), 4
 
-    def __init__(self, source: array_record_data_source.ArrayRecordDataSource, shape: tuple[int, int, int], rows: np.ndarray):
+    def __init__(
+        self,
+        source: array_record_data_source.ArrayRecordDataSource,
+        shape: tuple[int, int, int],
+        rows: np.ndarray,
+    ):
         self._source, self._rows = source, rows
         self.shape = (len(rows), *shape)
 
@@ -41,8 +49,10 @@ class Records:
             found = self._source.__getitems__(wanted) if wanted else []
             images = np.frombuffer(b"".join(found), np.uint8).reshape(len(wanted), *self.shape[1:])
         except Exception as e:  # ArrayRecord and NumPy each raise their own
-            raise UserError(f"images cannot be read from disk: {str(e).partition(chr(10))[0]}",
-                            fix="remove that prepared set from the cache; it is prepared anew then") from e
+            raise UserError(
+                f"images cannot be read from disk: {str(e).partition(chr(10))[0]}",
+                fix="remove that prepared set from the cache; it is prepared anew then",
+            ) from e
         return images[0] if np.ndim(rows) == 0 and not isinstance(rows, slice) else images
 
     def take(self, rows: np.ndarray) -> Records:
@@ -59,7 +69,8 @@ def chosen(images: Images, rows: np.ndarray) -> Images:
 
 
 def write(folder: Path, stacks: Iterable[tuple[Sequence[str], np.ndarray]]) -> None:
-    """Keeps ids and images uint8 [n, H, W, C], stack after stack, in `folder`, which appears in one piece or not at all.
+    """Keeps ids and images uint8 [n, H, W, C], stack after stack, in `folder`, which appears in one
+    piece or not at all.
 
     Raises:
       UserError: the folder cannot be written to, or the disk is full.
@@ -68,12 +79,21 @@ def write(folder: Path, stacks: Iterable[tuple[Sequence[str], np.ndarray]]) -> N
     ids, shape = [], None
     with run.atomic_path(folder) as partial:
         partial.mkdir()
-        writer = array_record_module.ArrayRecordWriter(str(partial / IMAGES), "group_size:1,uncompressed")
+        writer = array_record_module.ArrayRecordWriter(
+            str(partial / IMAGES), "group_size:1,uncompressed"
+        )
         try:
             for names, images in stacks:
                 shape = shape or images.shape[1:]
-                if images.dtype != np.uint8 or images.shape[1:] != shape or len(images) != len(names):
-                    raise ValueError(f"{len(names)} ids with {images.dtype} {images.shape} after uint8 images of shape {shape}")
+                if (
+                    images.dtype != np.uint8
+                    or images.shape[1:] != shape
+                    or len(images) != len(names)
+                ):
+                    raise ValueError(
+                        f"{len(names)} ids with {images.dtype} {images.shape} after uint8 "
+                        f"images of shape {shape}"
+                    )
                 ids += names
                 for image in images:
                     writer.write(image.tobytes())
@@ -81,7 +101,9 @@ def write(folder: Path, stacks: Iterable[tuple[Sequence[str], np.ndarray]]) -> N
             writer.close()
         if not ids:
             raise ValueError("no images to keep")
-        (partial / ABOUT).write_text(json.dumps({"shape": list(shape), "ids": ids}), encoding="utf-8")
+        (partial / ABOUT).write_text(
+            json.dumps({"shape": list(shape), "ids": ids}), encoding="utf-8"
+        )
 
 
 def read(folder: Path) -> tuple[list[str], Records]:
@@ -96,5 +118,8 @@ def read(folder: Path) -> tuple[list[str], Records]:
         if len(source) != len(about["ids"]):
             raise ValueError(f"{len(source)} images for {len(about['ids'])} ids")
     except (OSError, ValueError, KeyError, RuntimeError) as e:
-        raise UserError(f"the prepared set {folder} is damaged: {e}", fix="remove that folder; it is prepared anew then") from e
+        raise UserError(
+            f"the prepared set {folder} is damaged: {e}",
+            fix="remove that folder; it is prepared anew then",
+        ) from e
     return about["ids"], Records(source, tuple(about["shape"]), np.arange(len(source)))

@@ -1,5 +1,5 @@
-"""python -m fexpr.evaluate: the report of a run for models trained elsewhere, from their logits or probabilities and the labels; and
-runs, or such files, side by side."""
+"""python -m fexpr.evaluate: the report of a run for models trained elsewhere, from their logits or
+probabilities and the labels; and runs, or such files, side by side."""
 
 from __future__ import annotations
 
@@ -32,25 +32,58 @@ READ = (run.CONFIG, run.PREDICTIONS, run.METRICS)  # of a run at an address
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
-        prog="python -m fexpr.evaluate", formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Measures saved predictions of a classifier: metrics with bootstrap intervals, calibration before and after\n"
-        "temperature scaling, vector scaling and isotonic regression, confusion, selective prediction.\n"
+        prog="python -m fexpr.evaluate",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Measures saved predictions of a classifier: metrics with bootstrap intervals, "
+        "calibration before and after\n"
+        "temperature scaling, vector scaling and isotonic regression, confusion, selective "
+        "prediction.\n"
         "Writes metrics.json, figures/ and report.html.\n"
-        "Of two or more run directories or files it compares the predictions on the test rows that all of them have: paired\n"
-        "bootstrap differences to the first, McNemar's test, F1 by class. Writes comparison.json, figures/ and comparison.html.",
+        "Of two or more run directories or files it compares the predictions on the test rows "
+        "that all of them have: paired\n"
+        "bootstrap differences to the first, McNemar's test, F1 by class. Writes "
+        "comparison.json, figures/ and comparison.html.",
         epilog=f"{LAYOUTS}\n\nexamples:\n  python -m fexpr.evaluate test.csv --val val.csv\n"
-        "  python -m fexpr.evaluate predictions.npz --labels angry,disgust,fear,happy,sad,surprise,neutral --out report\n"
+        "  python -m fexpr.evaluate predictions.npz --labels "
+        "angry,disgust,fear,happy,sad,surprise,neutral --out report\n"
         "  python -m fexpr.evaluate runs/ststnet_megc2019 runs/htnet_megc2019",
     )
-    p.add_argument("predictions", type=path_or_url, nargs="+",
-                   help="an .npz, a CSV or a run directory, or the address of one; several: compared")
-    p.add_argument("--val", type=path_or_url, metavar="FILE", help="validation predictions, laid out alike, to fit the calibration maps on")
-    p.add_argument("--out", type=path_or_url, metavar="DIR",
-                   help="where to write (default: <name>_report, or comparison, beside the first; "
-                   "here, if that is an address)")
-    p.add_argument("--labels", metavar="NAMES", help="class names in the order of the columns, separated by commas")
-    p.add_argument("--selection", choices=("last", "best_val"), help="of a run: the epoch (default: its own; of an .npz best_val)")
-    p.add_argument("--resamples", type=int, default=RESAMPLES, metavar="N", help=f"of the bootstrap, at least 10 (default {RESAMPLES})")
+    p.add_argument(
+        "predictions",
+        type=path_or_url,
+        nargs="+",
+        help="an .npz, a CSV or a run directory, or the address of one; several: compared",
+    )
+    p.add_argument(
+        "--val",
+        type=path_or_url,
+        metavar="FILE",
+        help="validation predictions, laid out alike, to fit the calibration maps on",
+    )
+    p.add_argument(
+        "--out",
+        type=path_or_url,
+        metavar="DIR",
+        help="where to write (default: <name>_report, or comparison, beside the first; "
+        "here, if that is an address)",
+    )
+    p.add_argument(
+        "--labels",
+        metavar="NAMES",
+        help="class names in the order of the columns, separated by commas",
+    )
+    p.add_argument(
+        "--selection",
+        choices=("last", "best_val"),
+        help="of a run: the epoch (default: its own; of an .npz best_val)",
+    )
+    p.add_argument(
+        "--resamples",
+        type=int,
+        default=RESAMPLES,
+        metavar="N",
+        help=f"of the bootstrap, at least 10 (default {RESAMPLES})",
+    )
     return p
 
 
@@ -63,11 +96,17 @@ def answer(args: argparse.Namespace, command: str) -> str:
     with contextlib.ExitStack() as stack:
         local = argparse.Namespace(**vars(args))
         local.names = unique_names([Path(given) for given in args.predictions])
-        local.predictions = [stack.enter_context(mirror.opened(given, READ)) for given in args.predictions]
+        local.predictions = [
+            stack.enter_context(mirror.opened(given, READ)) for given in args.predictions
+        ]
         local.val = args.val and stack.enter_context(mirror.opened(args.val, READ))
         one = local.predictions[0] if len(local.predictions) == 1 else None
         name = f"{one.stem}_report" if one else "comparison"
-        out = args.out or (Path(name) if is_address(args.predictions[0]) else local.predictions[0].resolve().with_name(name))
+        out = args.out or (
+            Path(name)
+            if is_address(args.predictions[0])
+            else local.predictions[0].resolve().with_name(name)
+        )
         out = _checked(args, stack.enter_context(mirror.opened(out)))
         return mirror.display_path((report if one else comparison)(local, out, command))
 
@@ -80,15 +119,29 @@ def report(args: argparse.Namespace, out: Path, command: str) -> Path:
     elsewhere = "counts_from" in predictions
     try:
         alone = len(np.unique(predictions["groups"])) == len(predictions["groups"])
-        metrics = evaluate(predictions, _selection(args, path, predictions), _source(path), resamples=args.resamples,
-                           group_name=None if not elsewhere else "row" if alone else "group")
-    except (ValueError, IndexError, KeyError) as e:  # a predictions.npz of a run that was changed by hand
+        metrics = evaluate(
+            predictions,
+            _selection(args, path, predictions),
+            _source(path),
+            resamples=args.resamples,
+            group_name=None if not elsewhere else "row" if alone else "group",
+        )
+    except (ValueError, IndexError, KeyError) as e:
+        # a predictions.npz of a run that was changed by hand
         if elsewhere:
             raise
         raise UserError(f"{path} cannot be evaluated: {e}") from e
     run.write_json(out / run.METRICS, metrics)
-    config = {"title": f"{path.name}: {len(metrics['per_class'])} classes", "command": command, "notes": notes(predictions),
-              "versions": {"fexpr": fexpr.__version__, "python": platform.python_version(), "numpy": np.__version__}}
+    config = {
+        "title": f"{path.name}: {len(metrics['per_class'])} classes",
+        "command": command,
+        "notes": notes(predictions),
+        "versions": {
+            "fexpr": fexpr.__version__,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+        },
+    }
     page = write_page(out, config, metrics, predictions)
     print_headline(metrics)
     for note in config["notes"]:
@@ -99,11 +152,16 @@ def report(args: argparse.Namespace, out: Path, command: str) -> Path:
 def comparison(args: argparse.Namespace, out: Path, command: str) -> Path:
     """The same for two or more, side by side."""
     if args.val or args.labels:
-        raise UserError("--val and --labels are for one file", fix="a comparison takes no calibration map, and class names from the files")
+        raise UserError(
+            "--val and --labels are for one file",
+            fix="a comparison takes no calibration map, and class names from the files",
+        )
     candidates = []
     for path, name in zip(args.predictions, args.names, strict=True):
         predictions = _clips(path, read_predictions(_file(path)))
-        candidates.append(Candidate(name, predictions, _selection(args, path, predictions), _source(path)))
+        candidates.append(
+            Candidate(name, predictions, _selection(args, path, predictions), _source(path))
+        )
     try:
         found = compare(candidates, resamples=args.resamples)
     except (ValueError, IndexError, KeyError) as e:
@@ -117,7 +175,10 @@ def _checked(args: argparse.Namespace, out: Path) -> Path:
     if args.resamples < 10:
         raise UserError(f"--resamples={args.resamples}: expected at least 10")
     if (out / run.CONFIG).exists():
-        raise UserError(f"{out} holds a run of fexpr, whose report would be overwritten", fix="choose another --out")
+        raise UserError(
+            f"{out} holds a run of fexpr, whose report would be overwritten",
+            fix="choose another --out",
+        )
     return out
 
 
@@ -126,8 +187,11 @@ def _file(path: Path) -> Path:
     if not path.is_dir():
         return path
     if not (path / run.PREDICTIONS).is_file():
-        raise UserError(f"{path} holds no finished run", [f"{run.PREDICTIONS}: missing"],
-                        fix="name a run directory; an unfinished run is finished by its own launch command")
+        raise UserError(
+            f"{path} holds no finished run",
+            [f"{run.PREDICTIONS}: missing"],
+            fix="name a run directory; an unfinished run is finished by its own launch command",
+        )
     return path / run.PREDICTIONS
 
 
@@ -135,12 +199,18 @@ def _clips(path: Path, predictions: dict[str, np.ndarray]) -> dict[str, np.ndarr
     """Predictions of frames as the run's own rule decides their clips; others as they are."""
     if "video" not in predictions:
         return predictions
-    rule = run.read_json(path / run.METRICS)["clips"]["rule"] if (path / run.METRICS).is_file() else "sum"
+    rule = (
+        run.read_json(path / run.METRICS)["clips"]["rule"]
+        if (path / run.METRICS).is_file()
+        else "sum"
+    )
     return clip_rules.decide(predictions, rule)
 
 
 def _selection(args: argparse.Namespace, path: Path, predictions: dict[str, np.ndarray]) -> str:
-    """What was asked for, or what the run's result is about; of a file alone best_val, if it is there."""
+    """What was asked for, or what the run's result is about; of a file alone best_val, if it is
+    there.
+    """
     if not args.selection and (path / run.METRICS).is_file():
         return run.read_json(path / run.METRICS)["selection"]
     return args.selection or ("best_val" if "best_val" in predictions["selection"] else "last")
@@ -155,7 +225,9 @@ def _source(path: Path) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    command = shlex.join(["python", "-m", "fexpr.evaluate", *(sys.argv[1:] if argv is None else argv)])
+    command = shlex.join(
+        ["python", "-m", "fexpr.evaluate", *(sys.argv[1:] if argv is None else argv)]
+    )
     return terminal.exit_code(lambda: terminal.say(f"\nreport     {answer(args, command)}"))
 
 

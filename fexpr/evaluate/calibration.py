@@ -1,7 +1,8 @@
-"""From logits to probabilities, and how far the probabilities can be believed: NLL, Brier score, calibration errors.
+"""From logits to probabilities, and how far the probabilities can be believed: NLL, Brier score,
+calibration errors.
 
-`presence` is bool [R, K] throughout; with `multilabel` every column is a decision of its own, else the columns are one-hot and
-exclude one another.
+`presence` is bool [R, K] throughout; with `multilabel` every column is a decision of its own, else
+the columns are one-hot and exclude one another.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from collections.abc import Callable
 import numpy as np
 
 BINS = 10
-ERRORS = ("ece", "mce", "adaptive_ece", "classwise_ece")  # absolute gaps: larger in resamples than in the data itself
+# absolute gaps: larger in resamples than in the data itself
+ERRORS = ("ece", "mce", "adaptive_ece", "classwise_ece")
 
 
 def probabilities(logits: np.ndarray, multilabel: bool) -> np.ndarray:
@@ -21,25 +23,36 @@ def probabilities(logits: np.ndarray, multilabel: bool) -> np.ndarray:
 
 def log_probabilities(logits: np.ndarray, multilabel: bool) -> np.ndarray:
     logits = logits.astype(np.float64)
-    return -np.logaddexp(0.0, -logits) if multilabel else logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
+    return (
+        -np.logaddexp(0.0, -logits)
+        if multilabel
+        else logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
+    )
 
 
 def nll_per_row(presence: np.ndarray, logits: np.ndarray, multilabel: bool) -> np.ndarray:
-    """Negative log likelihood of each row, [R], in nats; the mean over the K decisions if multi-label."""
+    """Negative log likelihood of each row, [R], in nats; the mean over the K decisions if
+    multi-label.
+    """
     if not multilabel:
         return -log_probabilities(logits, multilabel)[presence]
     return np.logaddexp(0.0, np.where(presence, -1.0, 1.0) * logits.astype(np.float64)).mean(axis=1)
 
 
 def brier_per_row(presence: np.ndarray, logits: np.ndarray, multilabel: bool) -> np.ndarray:
-    """Squared error of the probabilities, [R]: the mean over K if multi-label, else the sum over classes (Brier 1950)."""
+    """Squared error of the probabilities, [R]: the mean over K if multi-label, else the sum over
+    classes (Brier 1950).
+    """
     squared = (probabilities(logits, multilabel) - presence) ** 2
     return squared.mean(axis=1) if multilabel else squared.sum(axis=1)
 
 
-def confidence_and_outcome(presence: np.ndarray, logits: np.ndarray, multilabel: bool) -> tuple[np.ndarray, np.ndarray]:
-    """What calibration compares, both [R, M]: P(present) with presence for each of M = K action units; for one-of-K tasks the
-    highest probability with whether that class is right, M = 1 (Guo et al. 2017, section 2)."""
+def confidence_and_outcome(
+    presence: np.ndarray, logits: np.ndarray, multilabel: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """What calibration compares, both [R, M]: P(present) with presence for each of M = K action
+    units; for one-of-K tasks the highest probability with whether that class is right, M = 1 (Guo
+    et al. 2017, section 2)."""
     p = probabilities(logits, multilabel)
     if multilabel:
         return p, presence
@@ -47,28 +60,40 @@ def confidence_and_outcome(presence: np.ndarray, logits: np.ndarray, multilabel:
     return np.take_along_axis(p, top, axis=1), np.take_along_axis(presence, top, axis=1)
 
 
-def measures(presence: np.ndarray, logits: np.ndarray, multilabel: bool, bins: int = BINS) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """The function weights [B, R] -> `nll`, `brier`, `ece`, and for one-of-K tasks `mce`, `adaptive_ece`, `classwise_ece`, each [B].
+def measures(
+    presence: np.ndarray, logits: np.ndarray, multilabel: bool, bins: int = BINS
+) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    """The function weights [B, R] -> `nll`, `brier`, `ece`, and for one-of-K tasks `mce`,
+    `adaptive_ece`, `classwise_ece`, each [B].
 
-    ECE: sum over equal-width bins (a, b] of (share of decisions in the bin) x |mean confidence - mean outcome| (Guo et al. 2017,
-    eq. 3). MCE: the largest such gap (eq. 5). Adaptive ECE: the same sum over bins of equally many decisions (Nguyen and O'Connor
-    2015); the bins are those of the unweighted rows, and rows of one confidence share a bin. Class-wise ECE: the ECE of P(class k)
-    against the presence of class k, averaged over the K classes (Kull et al. 2019).
+    ECE: sum over equal-width bins (a, b] of (share of decisions in the bin) x |mean confidence -
+    mean outcome| (Guo et al. 2017, eq. 3). MCE: the largest such gap (eq. 5). Adaptive ECE: the
+    same sum over bins of equally many decisions (Nguyen and O'Connor 2015); the bins are those of
+    the unweighted rows, and rows of one confidence share a bin. Class-wise ECE: the ECE of P(class
+    k) against the presence of class k, averaged over the K classes (Kull et al. 2019).
     """
     confidence, outcome = confidence_and_outcome(presence, logits, multilabel)
     width, gap = equal_width(confidence, bins), confidence - outcome
     columns = {
-        "nll": nll_per_row(presence, logits, multilabel)[:, None], "brier": brier_per_row(presence, logits, multilabel)[:, None],
+        "nll": nll_per_row(presence, logits, multilabel)[:, None],
+        "brier": brier_per_row(presence, logits, multilabel)[:, None],
         "gap": _by_bin(gap, width, bins),
     }
     if not multilabel:
         p = probabilities(logits, multilabel)
-        by_class = [_by_bin((p - presence)[:, [k]], equal_width(p[:, [k]], bins), bins) for k in range(p.shape[1])]
+        by_class = [
+            _by_bin((p - presence)[:, [k]], equal_width(p[:, [k]], bins), bins)
+            for k in range(p.shape[1])
+        ]
         columns |= {
-            "rows": _by_bin(np.ones_like(gap), width, bins), "adaptive": _by_bin(gap, equal_mass(confidence, bins), bins),
+            "rows": _by_bin(np.ones_like(gap), width, bins),
+            "adaptive": _by_bin(gap, equal_mass(confidence, bins), bins),
             "class": np.concatenate(by_class, axis=1),
         }
-    joined, ends = np.concatenate(list(columns.values()), axis=1), np.cumsum([c.shape[1] for c in columns.values()])[:-1]
+    joined, ends = (
+        np.concatenate(list(columns.values()), axis=1),
+        np.cumsum([c.shape[1] for c in columns.values()])[:-1],
+    )
 
     def of(weights: np.ndarray) -> dict[str, np.ndarray]:
         sums = dict(zip(columns, np.split(weights @ joined, ends, axis=1), strict=True))
@@ -76,7 +101,9 @@ def measures(presence: np.ndarray, logits: np.ndarray, multilabel: bool, bins: i
         values = {name: sums[name][:, 0] / rows for name in ("nll", "brier")}
         values["ece"] = np.abs(sums["gap"]).sum(axis=1) / (rows * confidence.shape[1])
         if not multilabel:
-            share = np.divide(sums["gap"], sums["rows"], out=np.zeros_like(sums["gap"]), where=sums["rows"] > 0)
+            share = np.divide(
+                sums["gap"], sums["rows"], out=np.zeros_like(sums["gap"]), where=sums["rows"] > 0
+            )
             values["mce"] = np.abs(share).max(axis=1)
             values["adaptive_ece"] = np.abs(sums["adaptive"]).sum(axis=1) / rows
             values["classwise_ece"] = np.abs(sums["class"]).sum(axis=1) / (rows * presence.shape[1])
@@ -85,11 +112,14 @@ def measures(presence: np.ndarray, logits: np.ndarray, multilabel: bool, bins: i
     return of
 
 
-def expected_calibration_error(confidence: np.ndarray, outcome: np.ndarray, weights: np.ndarray, bins: int = BINS) -> np.ndarray:
+def expected_calibration_error(
+    confidence: np.ndarray, outcome: np.ndarray, weights: np.ndarray, bins: int = BINS
+) -> np.ndarray:
     """The ECE of `measures` from the decisions themselves.
 
     Args:
-      confidence, outcome: [R, M], both in [0, 1]; the M decisions of a row are pooled and share its weight.
+      confidence, outcome: [R, M], both in [0, 1]; the M decisions of a row are pooled and share its
+          weight.
       weights: [B, R].
 
     Returns:
@@ -99,23 +129,33 @@ def expected_calibration_error(confidence: np.ndarray, outcome: np.ndarray, weig
     return np.abs(gaps).sum(axis=1) / (weights.sum(axis=1) * confidence.shape[1])
 
 
-def reliability(confidence: np.ndarray, outcome: np.ndarray, bins: int = BINS) -> dict[str, np.ndarray]:
-    """What a reliability diagram shows, by equal-width bin (a, b]: `count` [bins] of the decisions in it, their mean `confidence`
-    and `accuracy` (share of right ones), both NaN in an empty bin. `confidence`, `outcome`: [R, M]."""
+def reliability(
+    confidence: np.ndarray, outcome: np.ndarray, bins: int = BINS
+) -> dict[str, np.ndarray]:
+    """What a reliability diagram shows, by equal-width bin (a, b]: `count` [bins] of the decisions
+    in it, their mean `confidence` and `accuracy` (share of right ones), both NaN in an empty bin.
+    `confidence`, `outcome`: [R, M]."""
     which = equal_width(confidence, bins).ravel()
     count = np.bincount(which, minlength=bins)
-    sums = (np.bincount(which, values.astype(np.float64).ravel(), bins) for values in (confidence, outcome))
+    sums = (
+        np.bincount(which, values.astype(np.float64).ravel(), bins)
+        for values in (confidence, outcome)
+    )
     means = [np.divide(total, count, out=np.full(bins, np.nan), where=count > 0) for total in sums]
     return {"count": count, "confidence": means[0], "accuracy": means[1]}
 
 
 def equal_width(confidence: np.ndarray, bins: int = BINS) -> np.ndarray:
-    """The number of the bin (a, b] of equal width that each of `confidence` (any shape) falls into; 0 belongs to the first."""
+    """The number of the bin (a, b] of equal width that each of `confidence` (any shape) falls into;
+    0 belongs to the first.
+    """
     return np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], confidence)
 
 
 def equal_mass(confidence: np.ndarray, bins: int = BINS) -> np.ndarray:
-    """The same for bins that end at the quantiles of `confidence` itself, so that they hold equally many, but for ties."""
+    """The same for bins that end at the quantiles of `confidence` itself, so that they hold equally
+    many, but for ties.
+    """
     ordered = np.sort(confidence, axis=None)
     ends = np.ceil(np.arange(1, bins) * len(ordered) / bins).astype(int) - 1
     return np.searchsorted(ordered[ends], confidence)
@@ -126,8 +166,15 @@ def _by_bin(values: np.ndarray, which: np.ndarray, bins: int) -> np.ndarray:
     return np.stack([np.where(which == b, values, 0.0).sum(axis=1) for b in range(bins)], axis=1)
 
 
-def ece_if_perfect(confidence: np.ndarray, bins: int = BINS, draws: int = 200, seed: int = 0) -> float:
-    """The ECE to expect where every confidence [R] is exactly right: what is left is the luck of R draws. Mean over `draws`."""
+def ece_if_perfect(
+    confidence: np.ndarray, bins: int = BINS, draws: int = 200, seed: int = 0
+) -> float:
+    """The ECE to expect where every confidence [R] is exactly right: what is left is the luck of R
+    draws. Mean over `draws`.
+    """
     which, rng = equal_width(confidence, bins), np.random.default_rng(seed)
-    gaps = [np.bincount(which, confidence - (rng.random(len(confidence)) < confidence), bins) for _ in range(draws)]
+    gaps = [
+        np.bincount(which, confidence - (rng.random(len(confidence)) < confidence), bins)
+        for _ in range(draws)
+    ]
     return float(np.abs(gaps).sum(axis=1).mean() / len(confidence))

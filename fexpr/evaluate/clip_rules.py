@@ -1,7 +1,9 @@
-"""From frames to clips: rules that make one decision of a clip's frames, each with probabilities, so that everything here can measure them.
+"""From frames to clips: rules that make one decision of a clip's frames, each with probabilities,
+so that everything here can measure them.
 
-A rule answers with log probabilities of each clip [V, K]. What it needs besides a clip's own posteriors (their mean and deviation over
-clips, a temperature) is taken from the validation rows of the same trial, never from rows that are tested.
+A rule answers with log probabilities of each clip [V, K]. What it needs besides a clip's own
+posteriors (their mean and deviation over clips, a temperature) is taken from the validation rows of
+the same trial, never from rows that are tested.
 """
 
 from __future__ import annotations
@@ -20,28 +22,48 @@ from fexpr.terminal import console, say
 
 RULES = CLIP_RULES
 FLOOR = 1e-6
-PER_FRAME = ("groups", "labels", "trial", "split", "selection", "dataset")  # what all frames of a clip share
-SHOWN = {"accuracy": "accuracy", "uar": "UAR", "uf1": "UF1", "roc_auc": "ROC-AUC", "nll": "NLL ↓", "ece": "ECE ↓"}
+# what all frames of a clip share
+PER_FRAME = ("groups", "labels", "trial", "split", "selection", "dataset")
+SHOWN = {
+    "accuracy": "accuracy",
+    "uar": "UAR",
+    "uf1": "UF1",
+    "roc_auc": "ROC-AUC",
+    "nll": "NLL ↓",
+    "ece": "ECE ↓",
+}
 
 
-def decide(predictions: dict[str, np.ndarray], rule: str = "sum", kept: np.ndarray | None = None) -> dict[str, np.ndarray]:
-    """Predictions of frames (arrays of predictions.npz, with `video` str [R]) as predictions of clips, in the same form.
+def decide(
+    predictions: dict[str, np.ndarray], rule: str = "sum", kept: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """Predictions of frames (arrays of predictions.npz, with `video` str [R]) as predictions of
+    clips, in the same form.
 
     Args:
       rule: one of RULES.
-      kept: bool [R], the frames that have a say (of a filter that sees no labels); all if not given.
+      kept: bool [R], the frames that have a say (of a filter that sees no labels); all if not
+          given.
 
     Returns:
-      The arrays of predictions.npz, a row a clip of each trial, split and selection; `ids` are the clips' names.
+      The arrays of predictions.npz, a row a clip of each trial, split and selection; `ids` are the
+      clips' names.
 
     Raises:
       UserError: an unknown rule.
       ValueError: a clip with several labels, or without a frame that is kept.
     """
     if rule not in RULES:
-        raise UserError(f"there is no rule {rule!r} for clips", fix=f"choose one of {', '.join(RULES)}")
+        raise UserError(
+            f"there is no rule {rule!r} for clips", fix=f"choose one of {', '.join(RULES)}"
+        )
     kept = np.ones(len(predictions["ids"]), bool) if kept is None else kept
-    keys = np.stack([np.unique(predictions[name], return_inverse=True)[1] for name in ("selection", "trial", "split", "video")])
+    keys = np.stack(
+        [
+            np.unique(predictions[name], return_inverse=True)[1]
+            for name in ("selection", "trial", "split", "video")
+        ]
+    )
     groups, index = np.unique(keys, axis=1, return_inverse=True)
     index, first = index.reshape(-1), np.full(groups.shape[1], -1)
     first[index[::-1]] = np.arange(len(index))[::-1]
@@ -58,18 +80,38 @@ def decide(predictions: dict[str, np.ndarray], rule: str = "sum", kept: np.ndarr
             logits[np.unique(index[mine])] = np.nan
             continue
         clips, within = np.unique(index[mine & kept], return_inverse=True)
-        logits[clips] = pooled(values[mine & kept], within, len(clips), rule, values[val], predictions["labels"][val])
+        logits[clips] = pooled(
+            values[mine & kept], within, len(clips), rule, values[val], predictions["labels"][val]
+        )
     of_frames = {key: predictions[key][first] for key in PER_FRAME if key in predictions}
-    of_run = {key: value for key, value in predictions.items() if key not in (*PER_FRAME, "ids", "logits", "video")}
-    return {**of_run, **of_frames, "ids": predictions["video"][first], "logits": logits.astype(np.float32)}
+    of_run = {
+        key: value
+        for key, value in predictions.items()
+        if key not in (*PER_FRAME, "ids", "logits", "video")
+    }
+    return {
+        **of_run,
+        **of_frames,
+        "ids": predictions["video"][first],
+        "logits": logits.astype(np.float32),
+    }
 
 
-def pooled(logits: np.ndarray, index: np.ndarray, count: int, rule: str, val_logits: np.ndarray, val_labels: np.ndarray) -> np.ndarray:
-    """Log probabilities [count, K] of clips, from the logits [R, K] of frames; `index` [R] says which clip a frame is of.
+def pooled(
+    logits: np.ndarray,
+    index: np.ndarray,
+    count: int,
+    rule: str,
+    val_logits: np.ndarray,
+    val_labels: np.ndarray,
+) -> np.ndarray:
+    """Log probabilities [count, K] of clips, from the logits [R, K] of frames; `index` [R] says
+    which clip a frame is of.
 
-    vote: the share of frames that name a class; weighted_vote: half that, half the share of all confidence that they have (ties, and
-    classes without a vote, by the mean posterior). centred: mean posterior, less the class's mean over validation frames, shifted to
-    stay positive; zscored: that divided by the class's deviation there, as a logit. product: the sum of log posteriors.
+    vote: the share of frames that name a class; weighted_vote: half that, half the share of all
+    confidence that they have (ties, and classes without a vote, by the mean posterior). centred:
+    mean posterior, less the class's mean over validation frames, shifted to stay positive; zscored:
+    that divided by the class's deviation there, as a logit. product: the sum of log posteriors.
     """
     classes, frames = logits.shape[1], np.bincount(index, minlength=count)[:, None]
     if rule == "calibrated":
@@ -100,11 +142,23 @@ def pooled(logits: np.ndarray, index: np.ndarray, count: int, rule: str, val_log
     return np.log(np.maximum(summed, 1e-300))
 
 
-def compare(predictions: dict[str, np.ndarray], selection: str, resamples: int, seed: int = 0, kept: np.ndarray | None = None) -> dict:
-    """Every rule's figures on the test clips of a selection: rule -> metric (SHOWN) -> value, low, high."""
+def compare(
+    predictions: dict[str, np.ndarray],
+    selection: str,
+    resamples: int,
+    seed: int = 0,
+    kept: np.ndarray | None = None,
+) -> dict:
+    """Every rule's figures on the test clips of a selection: rule -> metric (SHOWN) -> value, low,
+    high.
+    """
     table = {}
     mine = predictions["selection"] == selection
-    rows = predictions | {key: predictions[key][mine] for key in (*PER_FRAME, "ids", "logits", "video") if key in predictions}
+    rows = predictions | {
+        key: predictions[key][mine]
+        for key in (*PER_FRAME, "ids", "logits", "video")
+        if key in predictions
+    }
     for rule in RULES:
         clips = checked(decide(rows, rule, None if kept is None else kept[mine]), selection)
         answer = model_rows(clips, selection, "test", None)
@@ -113,9 +167,12 @@ def compare(predictions: dict[str, np.ndarray], selection: str, resamples: int, 
     return table
 
 
-def of_frames(predictions: dict[str, np.ndarray], selection: str, resamples: int, seed: int = 0) -> dict:
-    """How often single test frames are right, by the same bootstrap over actors (counted by actor first, as frames are many); and the
-    temperature of each trial, fitted to its validation frames: what calibrates the network itself (None of a trial that failed)."""
+def of_frames(
+    predictions: dict[str, np.ndarray], selection: str, resamples: int, seed: int = 0
+) -> dict:
+    """How often single test frames are right, by the same bootstrap over actors (counted by actor
+    first, as frames are many); and the temperature of each trial, fitted to its validation frames:
+    what calibrates the network itself (None of a trial that failed)."""
     mine = (predictions["selection"] == selection) & (predictions["split"] == "test")
     right = predictions["logits"][mine].argmax(axis=1) == predictions["labels"][mine]
     names, index = np.unique(predictions["groups"][mine], return_inverse=True)
@@ -123,17 +180,29 @@ def of_frames(predictions: dict[str, np.ndarray], selection: str, resamples: int
     drawn = np.random.default_rng(seed).integers(0, len(names), (resamples, len(names)))
     samples = hits[drawn].sum(axis=1) / frames[drawn].sum(axis=1)
     low, high = np.quantile(samples, [0.025, 0.975]) if len(names) > 1 else (None, None)
-    fitted = [None if failed else float(fit_trial(predictions, selection, t, "temperature").temperature)
-              for t, failed in enumerate(predictions["failed"])]
-    return {"accuracy": {"value": float(right.mean()), "low": low, "high": high}, "rows": int(mine.sum()), "temperature": fitted}
+    fitted = [
+        None if failed else float(fit_trial(predictions, selection, t, "temperature").temperature)
+        for t, failed in enumerate(predictions["failed"])
+    ]
+    return {
+        "accuracy": {"value": float(right.mean()), "low": low, "high": high},
+        "rows": int(mine.sum()),
+        "temperature": fitted,
+    }
 
 
 def print_rules(clips: dict) -> None:
     """On the terminal: the table of rules, and how often a frame alone is right."""
     table = make_table("a clip by its frames'", *SHOWN.values())
     for rule, of in clips["rules"].items():
-        cells = [in_words(of[name] if name == "accuracy" else {**of[name], "low": None}) for name in SHOWN]
+        cells = [
+            in_words(of[name] if name == "accuracy" else {**of[name], "low": None})
+            for name in SHOWN
+        ]
         table.add_row(f"{rule}: {RULES[rule]}{' *' if rule == clips['rule'] else ''}", *cells)
     console.print()
     print_table(table, console)
-    say(f"* the rule above (config.evaluate.clips). A frame alone: accuracy {in_words(clips['frames']['accuracy'])}")
+    say(
+        "* the rule above (config.evaluate.clips). A frame alone: accuracy "
+        f"{in_words(clips['frames']['accuracy'])}"
+    )

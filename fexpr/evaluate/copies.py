@@ -15,9 +15,11 @@ KINDS = ("exact", "near", "mirrored")  # as in the column `copy` of predictions.
 
 
 def measure_copies(
-    predictions: dict[str, np.ndarray], selection: str, test: ScoredRows,
+    predictions: dict[str, np.ndarray],
+    selection: str,
+    test: ScoredRows,
     measure: Callable[[ScoredRows], Measured],
-) -> dict:  # fmt: skip
+) -> dict:
     """The entry `copies` of metrics.json.
 
     Args:

@@ -44,10 +44,18 @@ class Metric:
 
 
 METRICS: dict[str, Metric] = {
-    "exact_match": Metric("exact match", lambda rows, w: metrics.exact_match(rows.presence, rows.decisions, w),
-                          "multilabel", short="exact match"),
-    "hamming": Metric("Hamming loss", lambda rows, w: metrics.hamming_loss(rows.presence, rows.decisions, w),
-                      "multilabel", lower_is_better=True),
+    "exact_match": Metric(
+        "exact match",
+        lambda rows, w: metrics.exact_match(rows.presence, rows.decisions, w),
+        "multilabel",
+        short="exact match",
+    ),
+    "hamming": Metric(
+        "Hamming loss",
+        lambda rows, w: metrics.hamming_loss(rows.presence, rows.decisions, w),
+        "multilabel",
+        lower_is_better=True,
+    ),
 }
 
 
@@ -62,8 +70,11 @@ def measures(rows: ScoredRows, weights: np.ndarray) -> dict[str, np.ndarray]:
         if metric.task in (task, "both"):
             found[name] = np.asarray(metric.compute(rows, weights), np.float64)
             if found[name].shape != (len(weights),):
-                raise ValueError(f"metric {name!r} returns shape {list(found[name].shape)}, expected [{len(weights)}]: "
-                                 "a value for each row of weights")
+                raise ValueError(
+                    f"metric {name!r} returns shape {list(found[name].shape)}, expected "
+                    f"[{len(weights)}]: "
+                    "a value for each row of weights"
+                )
     return found
 
 

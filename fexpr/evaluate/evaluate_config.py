@@ -23,5 +23,6 @@ class EvaluateConfig:
 
     resamples: int = field(1000, "of the bootstrap over subjects", ge=10, debug=50)
     clips: str = field("sum", "what frames' posteriors make of a clip", one_of=CLIP_RULES)
-    min_train_positives: int = field(5, "action units with fewer are reported, and left out of the "
-                                        "headline macro", ge=1, debug=1)
+    min_train_positives: int = field(
+        5, "action units with fewer are reported, and left out of the headline macro", ge=1, debug=1
+    )

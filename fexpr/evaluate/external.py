@@ -1,4 +1,6 @@
-"""Predictions of models trained elsewhere: an .npz or a CSV becomes the arrays of predictions.npz, or one message with all its faults."""
+"""Predictions of models trained elsewhere: an .npz or a CSV becomes the arrays of predictions.npz,
+or one message with all its faults.
+"""
 
 from __future__ import annotations
 
@@ -24,14 +26,28 @@ Probabilities of a row sum to 1 within 0.01. Rows without a split are test rows.
 EPS = np.finfo(np.float64).eps  # what a probability of 0 counts as, as in scikit-learn's log_loss
 TOLERANCE = 0.01  # of the sum of a row's probabilities: they may have been written with few digits
 PREFIXES = {"p_": "probabilities", "logit_": "logits"}
-COLUMNS = {"split": "split", "id": "ids", "group": "groups", "dataset": "dataset"}  # of a CSV, and what they are called in an .npz
-CONTRACT = ("ids", "groups", "labels", "logits", "trial", "split", "selection", "class_names", "train_positives", "train_rows")
+# of a CSV, and what they are called in an .npz
+COLUMNS = {"split": "split", "id": "ids", "group": "groups", "dataset": "dataset"}
+CONTRACT = (
+    "ids",
+    "groups",
+    "labels",
+    "logits",
+    "trial",
+    "split",
+    "selection",
+    "class_names",
+    "train_positives",
+    "train_rows",
+)
 SHOWN = 8  # rows that a problem names
 
 
 @dataclasses.dataclass
 class Raw:
-    """A file as it was read. `values` [N, K] are of the `kind` 'logits' or 'probabilities'; `rows` [N] is what each row is called."""
+    """A file as it was read. `values` [N, K] are of the `kind` 'logits' or 'probabilities'; `rows`
+    [N] is what each row is called.
+    """
 
     path: Path
     kind: str
@@ -44,31 +60,45 @@ class Raw:
     problems: list[str]
 
 
-def read_predictions(path: Path, val: Path | None = None, class_names: list[str] | None = None) -> dict[str, np.ndarray]:
+def read_predictions(
+    path: Path, val: Path | None = None, class_names: list[str] | None = None
+) -> dict[str, np.ndarray]:
     """The arrays that `evaluate` takes, from a file laid out as LAYOUTS says.
 
     Args:
-      path: the predictions. val: another such file with the validation rows that calibration maps are fitted on.
+      path: the predictions. val: another such file with the validation rows that calibration maps
+          are fitted on.
       class_names: K names, in the order of the columns; they stand before those of the file.
 
     Raises:
-      UserError: a file cannot be read or holds what it must not; all problems of both files at once.
+      UserError: a file cannot be read or holds what it must not; all problems of both files at
+          once.
     """
     raw = _read(path)
     if isinstance(raw, dict):
         if val or class_names:
-            raise UserError(f"{path} holds the validation rows and class names of a run of fexpr", fix="leave out --val and --labels")
+            raise UserError(
+                f"{path} holds the validation rows and class names of a run of fexpr",
+                fix="leave out --val and --labels",
+            )
         return raw
     tables, problems = [_table(raw, class_names)], list(raw.problems)
     if val:
         other = _read(val)
         if isinstance(other, dict):
-            raise UserError(f"{val} is the predictions.npz of a run of fexpr", fix="give it alone: it holds its own validation rows")
+            raise UserError(
+                f"{val} is the predictions.npz of a run of fexpr",
+                fix="give it alone: it holds its own validation rows",
+            )
         tables.append(_table(other, class_names))
         problems += [f"{val.name}: {p}" for p in other.problems]
         problems += [] if problems else _val_problems(raw, other, *tables)
     if problems:
-        raise UserError(f"{path} cannot be evaluated", problems, fix="see python -m fexpr.evaluate --help for the layouts")
+        raise UserError(
+            f"{path} cannot be evaluated",
+            problems,
+            fix="see python -m fexpr.evaluate --help for the layouts",
+        )
     joined = {name: np.concatenate([t[name] for t in tables]) for name in tables[0]}
     return _complete(joined, raw, class_names)
 
@@ -79,8 +109,15 @@ def notes(predictions: dict[str, np.ndarray]) -> list[str]:
         return []
     true = np.take_along_axis(predictions["logits"], predictions["labels"][:, None], axis=1)
     zero = int((true <= np.log(EPS)).sum())
-    return [f"{zero:,} rows give their true class a probability of exactly 0, perhaps by rounding; it counts as {EPS:.1e}, "
-            f"that is {-np.log(EPS):.0f} in the negative log likelihood of the row."] if zero else []
+    return (
+        [
+            f"{zero:,} rows give their true class a probability of exactly 0, perhaps by "
+            f"rounding; it counts as {EPS:.1e}, "
+            f"that is {-np.log(EPS):.0f} in the negative log likelihood of the row."
+        ]
+        if zero
+        else []
+    )
 
 
 def _read(path: Path) -> Raw | dict[str, np.ndarray]:
@@ -102,23 +139,47 @@ def _read_npz(path: Path) -> Raw | dict[str, np.ndarray]:
                 except ValueError:
                     pickled.append(name)
     except (zipfile.BadZipFile, pickle.UnpicklingError, ValueError, TypeError, EOFError) as e:
-        raise UserError(f"{path} is no .npz archive", fix="write it with numpy.savez(path, logits=..., labels=...)") from e
+        raise UserError(
+            f"{path} is no .npz archive",
+            fix="write it with numpy.savez(path, logits=..., labels=...)",
+        ) from e
     if pickled:
-        raise UserError(f"{path} holds pickled arrays, which are never opened: a pickle can run any program", pickled,
-                        fix="save texts as NumPy strings: names.astype(str)")
+        raise UserError(
+            f"{path} holds pickled arrays, which are never opened: a pickle can run any program",
+            pickled,
+            fix="save texts as NumPy strings: names.astype(str)",
+        )
     if {"trial", "selection"} <= set(arrays):
         if missing := [name for name in CONTRACT if name not in arrays]:
-            raise UserError(f"{path} is no whole predictions.npz of a run", [f"missing {name}" for name in missing])
+            raise UserError(
+                f"{path} is no whole predictions.npz of a run",
+                [f"missing {name}" for name in missing],
+            )
         return arrays
     kinds = [kind for kind in PREFIXES.values() if kind in arrays]
     if len(kinds) != 1 or "labels" not in arrays:
-        raise UserError(f"{path}: expected labels and either logits or probabilities, found {', '.join(sorted(arrays)) or 'nothing'}")
-    names = [str(n) for n in np.atleast_1d(arrays["class_names"])] if "class_names" in arrays else None
+        raise UserError(
+            f"{path}: expected labels and either logits or probabilities, found "
+            f"{', '.join(sorted(arrays)) or 'nothing'}"
+        )
+    names = (
+        [str(n) for n in np.atleast_1d(arrays["class_names"])] if "class_names" in arrays else None
+    )
     given = {name: arrays[name].astype(str) for name in COLUMNS.values() if name in arrays}
     values = np.atleast_1d(arrays[kinds[0]])
     if values.dtype.kind not in "fiu":
         raise UserError(f"{path}: {kinds[0]} are {values.dtype}, expected numbers")
-    return Raw(path, kinds[0], values.astype(np.float64), arrays["labels"], names, np.arange(len(values)), "row", given, [])
+    return Raw(
+        path,
+        kinds[0],
+        values.astype(np.float64),
+        arrays["labels"],
+        names,
+        np.arange(len(values)),
+        "row",
+        given,
+        [],
+    )
 
 
 def _read_csv(path: Path) -> Raw:
@@ -126,23 +187,51 @@ def _read_csv(path: Path) -> Raw:
         reader = csv.reader(f)
         header = [name.strip() for name in next(reader, [])]
         lines = [(reader.line_num, fields) for fields in reader if fields]
-    by_kind = {kind: [i for i, name in enumerate(header) if name.startswith(prefix)] for prefix, kind in PREFIXES.items()}
+    by_kind = {
+        kind: [i for i, name in enumerate(header) if name.startswith(prefix)]
+        for prefix, kind in PREFIXES.items()
+    }
     kinds = [kind for kind, columns in by_kind.items() if columns]
     if len(kinds) != 1 or "label" not in header:
-        raise UserError(f"{path}: expected the columns label and p_<class>, or label and logit_<class>, for each class",
-                        [f"found {', '.join(header) or 'nothing'}"])
+        raise UserError(
+            f"{path}: expected the columns label and p_<class>, or label and logit_<class>, "
+            "for each class",
+            [f"found {', '.join(header) or 'nothing'}"],
+        )
     repeated = sorted({name for name in header if header.count(name) > 1})
     problems = [f"column {name} is there {header.count(name)} times" for name in repeated]
-    problems += [f"line {n}: {len(fields)} fields, the header has {len(header)}" for n, fields in lines if len(fields) != len(header)]
+    problems += [
+        f"line {n}: {len(fields)} fields, the header has {len(header)}"
+        for n, fields in lines
+        if len(fields) != len(header)
+    ]
     lines = [(n, fields) for n, fields in lines if len(fields) == len(header)]
     columns = by_kind[kinds[0]]
-    values = np.array([[_number(fields[i]) for i in columns] for _, fields in lines], np.float64).reshape(len(lines), len(columns))
-    problems += [f"line {n}, {header[i]}: {fields[i]!r} is no number" for n, fields in lines for i in columns if _number(fields[i]) is None]
+    values = np.array(
+        [[_number(fields[i]) for i in columns] for _, fields in lines], np.float64
+    ).reshape(len(lines), len(columns))
+    problems += [
+        f"line {n}, {header[i]}: {fields[i]!r} is no number"
+        for n, fields in lines
+        for i in columns
+        if _number(fields[i]) is None
+    ]
     at = {name: header.index(name) for name in ("label", *COLUMNS) if name in header}
-    text = {name: np.array([fields[i].strip() for _, fields in lines], str) for name, i in at.items()}
+    text = {
+        name: np.array([fields[i].strip() for _, fields in lines], str) for name, i in at.items()
+    }
     labels = text.pop("label")
-    return Raw(path, kinds[0], values, labels, [header[i].partition("_")[2] for i in columns], np.array([n for n, _ in lines], int), "line",
-               {COLUMNS[name]: column for name, column in text.items()}, problems)
+    return Raw(
+        path,
+        kinds[0],
+        values,
+        labels,
+        [header[i].partition("_")[2] for i in columns],
+        np.array([n for n, _ in lines], int),
+        "line",
+        {COLUMNS[name]: column for name, column in text.items()},
+        problems,
+    )
 
 
 def _number(text: str) -> float | None:
@@ -153,17 +242,29 @@ def _number(text: str) -> float | None:
 
 
 def _table(raw: Raw, class_names: list[str] | None) -> dict[str, np.ndarray]:
-    """logits, labels (ids), split, ids, groups, dataset of each row; what is wrong is added to `raw.problems`, and {} returned."""
+    """logits, labels (ids), split, ids, groups, dataset of each row; what is wrong is added to
+    `raw.problems`, and {} returned.
+    """
     problems, n = raw.problems, len(raw.values)
     if raw.values.ndim != 2 or raw.values.shape[1] < 2 or not n:
-        problems.append(f"{raw.kind} have the shape {raw.values.shape}, expected (rows, classes) with at least one row and two classes")
+        problems.append(
+            f"{raw.kind} have the shape {raw.values.shape}, expected (rows, classes) with at "
+            "least one row and two classes"
+        )
         return {}
     turned = f": {raw.kind} are transposed" if len(raw.labels) == raw.values.shape[1] != n else ""
-    problems += [f"{name} have the shape {a.shape}, expected ({n},) for {raw.kind} {raw.values.shape}{turned}"
-                 for name, a in {"labels": raw.labels, **raw.given}.items() if a.shape != (n,)]
+    problems += [
+        f"{name} have the shape {a.shape}, expected ({n},) for {raw.kind} "
+        f"{raw.values.shape}{turned}"
+        for name, a in {"labels": raw.labels, **raw.given}.items()
+        if a.shape != (n,)
+    ]
     names = class_names or raw.names or [str(k) for k in range(raw.values.shape[1])]
     if len(names) != raw.values.shape[1]:
-        problems.append(f"{len(names)} class names ({', '.join(names[:12])}), {raw.kind} have {raw.values.shape[1]} columns")
+        problems.append(
+            f"{len(names)} class names ({', '.join(names[:12])}), {raw.kind} have "
+            f"{raw.values.shape[1]} columns"
+        )
     elif len(set(names)) < len(names):
         problems.append(f"class names repeat: {', '.join(names)}")
     if problems:
@@ -171,11 +272,19 @@ def _table(raw: Raw, class_names: list[str] | None) -> dict[str, np.ndarray]:
     labels = _labels(raw, [raw.names, names])
     problems += _value_problems(raw)
     split = raw.given.get("split", np.full(n, "test"))
-    problems += _at(raw, ~np.isin(split, ("val", "test")), "split is neither 'val' nor 'test'", split)
+    problems += _at(
+        raw, ~np.isin(split, ("val", "test")), "split is neither 'val' nor 'test'", split
+    )
     logits = raw.values if raw.kind == "logits" else np.log(np.maximum(raw.values, EPS))
     ids = raw.given.get("ids", np.array([f"{raw.path.name}:{r}" for r in raw.rows]))
-    return {"logits": logits, "labels": labels, "split": split, "ids": ids, "groups": raw.given.get("groups", ids),
-            **({"dataset": raw.given["dataset"]} if "dataset" in raw.given else {})}
+    return {
+        "logits": logits,
+        "labels": labels,
+        "split": split,
+        "ids": ids,
+        "groups": raw.given.get("groups", ids),
+        **({"dataset": raw.given["dataset"]} if "dataset" in raw.given else {}),
+    }
 
 
 def _labels(raw: Raw, vocabularies: list[list[str] | None]) -> np.ndarray:
@@ -186,8 +295,12 @@ def _labels(raw: Raw, vocabularies: list[list[str] | None]) -> np.ndarray:
         if labels.dtype.kind in "US" and np.isin(text, names).all():
             return np.array([names.index(t) for t in text], np.int32)
     numbers = [_number(t) for t in text]
-    ids = np.array([-1 if v is None or v != v or v % 1 or abs(v) > 2**31 - 1 else int(v) for v in numbers])
-    expected = f"label is neither a class id from 0 to {k - 1} nor one of {', '.join(vocabularies[1])}"
+    ids = np.array(
+        [-1 if v is None or v != v or v % 1 or abs(v) > 2**31 - 1 else int(v) for v in numbers]
+    )
+    expected = (
+        f"label is neither a class id from 0 to {k - 1} nor one of {', '.join(vocabularies[1])}"
+    )
     raw.problems.extend(_at(raw, (ids < 0) | (ids >= k), expected, text))
     return ids.astype(np.int32)
 
@@ -199,10 +312,21 @@ def _value_problems(raw: Raw) -> list[str]:
         return problems
     sums = raw.values.sum(axis=1)
     off = ~broken & (np.abs(sums - 1) > TOLERANCE)
-    turned = off.any() and not broken.any() and np.allclose(raw.values.sum(axis=0), 1, atol=TOLERANCE)
-    hint = "; the columns do: the softmax was taken over the rows instead of the classes" if turned else ""
+    turned = (
+        off.any() and not broken.any() and np.allclose(raw.values.sum(axis=0), 1, atol=TOLERANCE)
+    )
+    hint = (
+        "; the columns do: the softmax was taken over the rows instead of the classes"
+        if turned
+        else ""
+    )
     problems += _at(raw, ~broken & (raw.values < 0).any(axis=1), "probabilities below 0")
-    return problems + _at(raw, off, f"probabilities do not sum to 1{hint}", np.char.add("sum ", np.char.mod("%.4f", sums)))
+    return problems + _at(
+        raw,
+        off,
+        f"probabilities do not sum to 1{hint}",
+        np.char.add("sum ", np.char.mod("%.4f", sums)),
+    )
 
 
 def _at(raw: Raw, bad: np.ndarray, what: str, found: np.ndarray | None = None) -> list[str]:
@@ -210,46 +334,83 @@ def _at(raw: Raw, bad: np.ndarray, what: str, found: np.ndarray | None = None) -
     at = np.flatnonzero(bad)
     if not len(at):
         return []
-    listed = ", ".join(f"{raw.rows[i]}" + (f" ({found[i]})" if found is not None else "") for i in at[:SHOWN])
+    listed = ", ".join(
+        f"{raw.rows[i]}" + (f" ({found[i]})" if found is not None else "") for i in at[:SHOWN]
+    )
     more = f" and {len(at) - SHOWN} more" if len(at) > SHOWN else ""
     return [f"{raw.word}{'s' if len(at) > 1 else ''} {listed}{more}: {what}"]
 
 
 def _val_problems(raw: Raw, other: Raw, test: dict, val: dict) -> list[str]:
-    """Validation rows must be other rows of the same classes. Marks the rows of the two files as test and validation."""
+    """Validation rows must be other rows of the same classes. Marks the rows of the two files as
+    test and validation.
+    """
     problems, name = [], other.path.name
     if other.values.shape[1] != raw.values.shape[1] or other.names != raw.names:
         theirs, ours = (", ".join(r.names) if r.names else r.values.shape[1] for r in (other, raw))
         problems.append(f"{name}: other classes ({theirs}) than {raw.path.name} ({ours})")
     if set(test) != set(val):
-        problems.append(f"{name}: has {', '.join(sorted(set(test) ^ set(val)))} where {raw.path.name} has none, or the other way round")
-    if (test["split"] == "val").any() or (("split" in other.given) and (val["split"] == "test").any()):
-        problems.append(f"with a file of validation rows, split must be 'test' throughout {raw.path.name} and 'val' throughout {name}")
+        problems.append(
+            f"{name}: has {', '.join(sorted(set(test) ^ set(val)))} where {raw.path.name} has "
+            "none, or the other way round"
+        )
+    if (test["split"] == "val").any() or (
+        ("split" in other.given) and (val["split"] == "test").any()
+    ):
+        problems.append(
+            f"with a file of validation rows, split must be 'test' throughout {raw.path.name} "
+            f"and 'val' throughout {name}"
+        )
     for what in ("ids", "groups"):
-        shared = np.intersect1d(test[what], val[what]) if what in raw.given and what in other.given else ()
+        shared = (
+            np.intersect1d(test[what], val[what])
+            if what in raw.given and what in other.given
+            else ()
+        )
         if len(shared):
-            problems.append(f"{name}: {len(shared)} {what} are also in {raw.path.name}, such as {shared[0]}: no test row may be fitted on")
+            problems.append(
+                f"{name}: {len(shared)} {what} are also in {raw.path.name}, such as "
+                f"{shared[0]}: no test row may be fitted on"
+            )
     if np.array_equal(raw.values, other.values):
-        problems.append(f"{name}: the same rows as in {raw.path.name}: a map fitted on test rows would be judged by what it has seen")
+        problems.append(
+            f"{name}: the same rows as in {raw.path.name}: a map fitted on test rows would be "
+            "judged by what it has seen"
+        )
     val["split"] = np.full(len(val["split"]), "val")
     return problems
 
 
-def _complete(rows: dict[str, np.ndarray], raw: Raw, class_names: list[str] | None) -> dict[str, np.ndarray]:
-    """The arrays of a single trial that is in its last epoch. Its training rows are not known: the constant predictors are counted in
-    the validation rows, or where there are none in the test rows themselves."""
+def _complete(
+    rows: dict[str, np.ndarray], raw: Raw, class_names: list[str] | None
+) -> dict[str, np.ndarray]:
+    """The arrays of a single trial that is in its last epoch. Its training rows are not known: the
+    constant predictors are counted in the validation rows, or where there are none in the test rows
+    themselves."""
     n, k = rows["logits"].shape
     val = rows["split"] == "val"
     problems = [] if (~val).any() else ["no row is a test row"]
     if "groups" in raw.given:
         shared = np.intersect1d(rows["groups"][val], rows["groups"][~val])
-        problems += [f"{len(shared)} groups have validation and test rows, such as {shared[0]}"] if len(shared) else []
+        problems += (
+            [f"{len(shared)} groups have validation and test rows, such as {shared[0]}"]
+            if len(shared)
+            else []
+        )
     if problems:
-        raise UserError(f"{raw.path} cannot be evaluated", problems, fix="see python -m fexpr.evaluate --help for the layouts")
+        raise UserError(
+            f"{raw.path} cannot be evaluated",
+            problems,
+            fix="see python -m fexpr.evaluate --help for the layouts",
+        )
     counted = val if val.any() else ~val
     return rows | {
-        "trial": np.zeros(n, np.int32), "selection": np.full(n, "last"),
+        "trial": np.zeros(n, np.int32),
+        "selection": np.full(n, "last"),
         "class_names": np.array(class_names or raw.names or [str(i) for i in range(k)]),
-        "train_positives": np.bincount(rows["labels"][counted], minlength=k)[None].astype(np.float32),
-        "train_rows": np.array([counted.sum()], np.int32), "counts_from": np.array("validation" if val.any() else "test"),
+        "train_positives": np.bincount(rows["labels"][counted], minlength=k)[None].astype(
+            np.float32
+        ),
+        "train_rows": np.array([counted.sum()], np.int32),
+        "counts_from": np.array("validation" if val.any() else "test"),
     }

@@ -1,4 +1,6 @@
-"""Late fusion: the predictions of several runs, and of the seeds of each, as those of one predictor. NumPy, from predictions.npz alone."""
+"""Late fusion: the predictions of several runs, and of the seeds of each, as those of one
+predictor. NumPy, from predictions.npz alone.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +17,16 @@ CHOICES = ("nll", "accuracy")  # what a fold's run may be chosen by
 Predictions = dict[str, np.ndarray]
 
 
-def fuse(runs: Mapping[str, Predictions], selection: str, rule: str = "mean", choose: str = "") -> tuple[Predictions, dict[str, str]]:
-    """One trial a fold, whose posteriors are those of the fold's trials fused: first over the seeds of each run, then over the runs.
+def fuse(
+    runs: Mapping[str, Predictions], selection: str, rule: str = "mean", choose: str = ""
+) -> tuple[Predictions, dict[str, str]]:
+    """One trial a fold, whose posteriors are those of the fold's trials fused: first over the seeds
+    of each run, then over the runs.
 
-    With `choose`, a fold takes the one run instead that is best on that fold's validation rows, seeds fused: hyper-parameters chosen
-    fold by fold, which never sees a row that the fold tests. A validation row is predicted by the trials that it validates: where
-    validation groups take turns (config.split.inner), every training row is.
+    With `choose`, a fold takes the one run instead that is best on that fold's validation rows,
+    seeds fused: hyper-parameters chosen fold by fold, which never sees a row that the fold tests. A
+    validation row is predicted by the trials that it validates: where validation groups take turns
+    (config.split.inner), every training row is.
 
     Args:
       runs: name -> arrays of predictions.npz, one-of-K, of the same folds.
@@ -32,11 +38,14 @@ def fuse(runs: Mapping[str, Predictions], selection: str, rule: str = "mean", ch
       Arrays of predictions.npz of the one seed 0; the run chosen for each fold ({} where none is).
 
     Raises:
-      UserError: other classes, folds, test rows or truths in one run than in another; a failed trial; action units; an unknown rule.
+      UserError: other classes, folds, test rows or truths in one run than in another; a failed
+          trial; action units; an unknown rule.
     """
     for value, allowed, what in ((rule, RULES, "rule"), (choose, ("", *CHOICES), "choose")):
         if value not in allowed:
-            raise UserError(f"{what} is {value!r}", fix=f"expected one of {', '.join(map(repr, allowed))}")
+            raise UserError(
+                f"{what} is {value!r}", fix=f"expected one of {', '.join(map(repr, allowed))}"
+            )
     found = {name: checked(p, selection) for name, p in runs.items()}
     _same(found, selection)
     first = next(iter(found.values()))
@@ -44,35 +53,64 @@ def fuse(runs: Mapping[str, Predictions], selection: str, rule: str = "mean", ch
     for f, fold in enumerate(first["fold_names"].tolist()):
         if not (first["trial_fold"] == f).any():
             continue
-        tables = {name: {split: _seeds_fused(p, selection, split, f, rule) for split in ("val", "test")} for name, p in found.items()}
+        tables = {
+            name: {split: _seeds_fused(p, selection, split, f, rule) for split in ("val", "test")}
+            for name, p in found.items()
+        }
         if choose:
             best = min(tables, key=lambda name: _loss(tables[name]["val"], choose, fold, name))
             tables, chosen[fold] = {best: tables[best]}, best
         for split in ("val", "test"):
             rows = _fused([table[split] for table in tables.values()], rule)
-            parts.append({**rows, "split": np.full(len(rows["ids"]), split), "trial": np.full(len(rows["ids"]), len(parts) // 2, np.int32)})
+            parts.append(
+                {
+                    **rows,
+                    "split": np.full(len(rows["ids"]), split),
+                    "trial": np.full(len(rows["ids"]), len(parts) // 2, np.int32),
+                }
+            )
     folds = [f for f in range(len(first["fold_names"])) if (first["trial_fold"] == f).any()]
     ones = [np.flatnonzero(first["trial_fold"] == f)[0] for f in folds]
     arrays = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-    arrays |= {"selection": np.full(len(arrays["ids"]), selection), "class_names": first["class_names"], "fold_names": first["fold_names"],
-               "trial_fold": np.array(folds, np.int32), "trial_seed": np.zeros(len(folds), np.int32), "failed": np.zeros(len(folds), bool),
-               "train_positives": first["train_positives"][ones], "train_rows": first["train_rows"][ones]}
+    arrays |= {
+        "selection": np.full(len(arrays["ids"]), selection),
+        "class_names": first["class_names"],
+        "fold_names": first["fold_names"],
+        "trial_fold": np.array(folds, np.int32),
+        "trial_seed": np.zeros(len(folds), np.int32),
+        "failed": np.zeros(len(folds), bool),
+        "train_positives": first["train_positives"][ones],
+        "train_rows": first["train_rows"][ones],
+    }
     return arrays, chosen
 
 
 def _same(runs: Mapping[str, Predictions], selection: str) -> None:
     (name, first), *others = runs.items()
-    problems = [f"{run}: its labels are action units" for run, p in runs.items() if p["labels"].ndim == 2]
-    problems += [f"{run}: {p['failed'].sum()} of its trials failed" for run, p in runs.items() if p["failed"].any()]
+    problems = [
+        f"{run}: its labels are action units" for run, p in runs.items() if p["labels"].ndim == 2
+    ]
+    problems += [
+        f"{run}: {p['failed'].sum()} of its trials failed"
+        for run, p in runs.items()
+        if p["failed"].any()
+    ]
     for other, p in others:
         if p["class_names"].tolist() != first["class_names"].tolist():
             problems.append(f"{other}: other classes than {name}: {', '.join(p['class_names'])}")
         elif p["fold_names"].tolist() != first["fold_names"].tolist():
             problems.append(f"{other}: other folds than {name}: {', '.join(p['fold_names'][:6])}")
         elif _truth(p, selection) != _truth(first, selection):
-            problems.append(f"{other}: its folds test other rows than those of {name}, or give them other labels")
+            problems.append(
+                f"{other}: its folds test other rows than those of {name}, or give them other "
+                "labels"
+            )
     if problems:
-        raise UserError("these runs cannot be fused", problems, fix="train them on the same release with the same split.* settings")
+        raise UserError(
+            "these runs cannot be fused",
+            problems,
+            fix="train them on the same release with the same split.* settings",
+        )
 
 
 def _truth(p: Predictions, selection: str) -> set[tuple]:
@@ -82,22 +120,40 @@ def _truth(p: Predictions, selection: str) -> set[tuple]:
 
 
 def _seeds_fused(p: Predictions, selection: str, split: str, fold: int, rule: str) -> Predictions:
-    """Each row of the fold once: ids, groups, labels, and its posteriors over the seeds as `logits`."""
-    rows = np.flatnonzero((p["selection"] == selection) & (p["split"] == split) & (p["trial_fold"][p["trial"]] == fold))
+    """Each row of the fold once: ids, groups, labels, and its posteriors over the seeds as
+    `logits`.
+    """
+    rows = np.flatnonzero(
+        (p["selection"] == selection)
+        & (p["split"] == split)
+        & (p["trial_fold"][p["trial"]] == fold)
+    )
     ids, where, index = np.unique(p["ids"][rows], return_index=True, return_inverse=True)
     logits = pooled(p["logits"][rows].astype(np.float64), index, len(ids), rule)
     extra = {name: p[name][rows][where] for name in ("dataset", "video") if name in p}
-    return {"ids": ids, "groups": p["groups"][rows][where], "labels": p["labels"][rows][where], "logits": logits, **extra}
+    return {
+        "ids": ids,
+        "groups": p["groups"][rows][where],
+        "labels": p["labels"][rows][where],
+        "logits": logits,
+        **extra,
+    }
 
 
 def pooled(logits: np.ndarray, index: np.ndarray, count: int, rule: str) -> np.ndarray:
-    """Log posteriors [count, K] of the rows of `logits` [R, K] that share an `index` [R]: of the mean posterior or of the mean log."""
+    """Log posteriors [count, K] of the rows of `logits` [R, K] that share an `index` [R]: of the
+    mean posterior or of the mean log.
+    """
     values = calibration.log_probabilities(logits, False)
     values = np.exp(values) if rule == "mean" else values
     total = np.zeros((count, logits.shape[1]))
     np.add.at(total, index, values)
     mean = total / np.bincount(index, minlength=count)[:, None]
-    return np.log(np.maximum(mean, 1e-300)) if rule == "mean" else calibration.log_probabilities(mean, False)
+    return (
+        np.log(np.maximum(mean, 1e-300))
+        if rule == "mean"
+        else calibration.log_probabilities(mean, False)
+    )
 
 
 def _fused(tables: list[Predictions], rule: str) -> Predictions:
@@ -105,9 +161,16 @@ def _fused(tables: list[Predictions], rule: str) -> Predictions:
     ids = tables[0]["ids"]
     for table in tables[1:]:
         ids = np.intersect1d(ids, table["ids"])
-    kept = [{key: value[np.searchsorted(table["ids"], ids)] for key, value in table.items()} for table in tables]
+    kept = [
+        {key: value[np.searchsorted(table["ids"], ids)] for key, value in table.items()}
+        for table in tables
+    ]
     index = np.tile(np.arange(len(ids)), len(kept))
-    logits = pooled(np.concatenate([table["logits"] for table in kept]), index, len(ids), rule) if len(kept) > 1 else kept[0]["logits"]
+    logits = (
+        pooled(np.concatenate([table["logits"] for table in kept]), index, len(ids), rule)
+        if len(kept) > 1
+        else kept[0]["logits"]
+    )
     return {**kept[0], "logits": logits.astype(np.float32)}
 
 

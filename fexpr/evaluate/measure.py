@@ -1,7 +1,9 @@
-"""An `ScoredRows` measured: every metric on the pool of each seed, their mean, and its bootstrap over groups.
+"""An `ScoredRows` measured: every metric on the pool of each seed, their mean, and its bootstrap
+over groups.
 
-A resample draws groups once for all seeds, so that its interval tells how the mean over seeds would vary with other subjects. How it
-varies with other seeds is said beside it: the value of each seed, and their standard deviation.
+A resample draws groups once for all seeds, so that its interval tells how the mean over seeds would
+vary with other subjects. How it varies with other seeds is said beside it: the value of each seed,
+and their standard deviation.
 """
 
 from __future__ import annotations
@@ -16,18 +18,27 @@ from fexpr.evaluate.bootstrap import bootstrap, interval
 from fexpr.evaluate.scored_rows import ScoredRows
 
 Statistic = Callable[[np.ndarray], dict[str, np.ndarray]]  # weights [B, R] -> name -> [B, …]
-FIXED_THRESHOLDS = (0.5, 0.12)  # 0.12: of the action-unit notebook (docs/decisions.md, Publications)
+# 0.12: of the action-unit notebook (docs/decisions.md, Publications)
+FIXED_THRESHOLDS = (0.5, 0.12)
 CLASS_METRICS = ("precision", "recall", "f1", "uar", "roc_auc", "average_precision")
 MACRO_OF = {  # which column metric each macro figure averages over the headline classes
-    "macro_f1": "f1", "uf1": "f1", "macro_precision": "precision", "macro_recall": "recall", "uar": "uar",
-    "balanced_accuracy": "recall", "roc_auc": "roc_auc",
-    "average_precision": "average_precision", **{f"macro_f1_at_{t}": "f1" for t in FIXED_THRESHOLDS},
+    "macro_f1": "f1",
+    "uf1": "f1",
+    "macro_precision": "precision",
+    "macro_recall": "recall",
+    "uar": "uar",
+    "balanced_accuracy": "recall",
+    "roc_auc": "roc_auc",
+    "average_precision": "average_precision",
+    **{f"macro_f1_at_{t}": "f1" for t in FIXED_THRESHOLDS},
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """Point values of S seeds [S, …] and bootstrap samples of their mean [B, …] of each metric; classes averaged by each macro."""
+    """Point values of S seeds [S, …] and bootstrap samples of their mean [B, …] of each metric;
+    classes averaged by each macro.
+    """
 
     point: dict[str, np.ndarray]
     samples: dict[str, np.ndarray]
@@ -38,31 +49,49 @@ class Measured:
         return {name: self.of(name) for name in self.point if self.point[name].ndim == 1}
 
     def of(self, name: str) -> dict:
-        """A resample of R rows has calibration errors as if it had R / 2: the noise of the rows comes on top of the noise in them. The
-        samples of those are moved to where their mean is the value itself, or a well calibrated model lay below its own interval."""
-        classes, samples = {"classes": self.classes[name]} if name in self.classes else {}, self.samples[name]
+        """A resample of R rows has calibration errors as if it had R / 2: the noise of the rows
+        comes on top of the noise in them. The samples of those are moved to where their mean is the
+        value itself, or a well calibrated model lay below its own interval."""
+        classes, samples = (
+            {"classes": self.classes[name]} if name in self.classes else {},
+            self.samples[name],
+        )
         if name in calibration.ERRORS:
             samples = np.maximum(samples - samples.mean() + self.point[name].mean(), 0.0)
         return _estimate(self.point[name], samples, self.groups) | classes
 
     def of_class(self, name: str, k: int) -> dict:
-        return _estimate(self.point[f"class_{name}"][:, k], self.samples[f"class_{name}"][:, k], self.groups)
+        return _estimate(
+            self.point[f"class_{name}"][:, k], self.samples[f"class_{name}"][:, k], self.groups
+        )
 
     def minus(self, other: Measured, name: str) -> dict:
         """The paired difference: both on the same rows of the same resamples."""
-        return _estimate(self.point[name] - other.point[name], self.samples[name] - other.samples[name], self.groups)
+        return _estimate(
+            self.point[name] - other.point[name],
+            self.samples[name] - other.samples[name],
+            self.groups,
+        )
 
     def less(self, other: Measured, name: str) -> dict:
-        """The same of another model, whose seeds have nothing to do with these: of the means over seeds."""
+        """The same of another model, whose seeds have nothing to do with these: of the means over
+        seeds.
+        """
         means = np.array([self.point[name].mean() - other.point[name].mean()])
         return _estimate(means, self.samples[name] - other.samples[name], self.groups)
 
 
 def _estimate(seeds: np.ndarray, samples: np.ndarray, groups: int) -> dict:
-    """One group cannot tell how groups differ, so it gives no interval; neither does a value that is undefined itself."""
+    """One group cannot tell how groups differ, so it gives no interval; neither does a value that
+    is undefined itself.
+    """
     value = seeds.mean()
-    low, high, used = interval(samples) if groups > 1 and np.isfinite(value) else (np.nan, np.nan, 0)
-    estimate = dict(zip(("value", "low", "high"), map(_plain, (value, low, high)), strict=True)) | {"resamples": used}
+    low, high, used = (
+        interval(samples) if groups > 1 and np.isfinite(value) else (np.nan, np.nan, 0)
+    )
+    estimate = dict(zip(("value", "low", "high"), map(_plain, (value, low, high)), strict=True)) | {
+        "resamples": used
+    }
     if len(seeds) > 1:
         estimate |= {"seed_std": _plain(seeds.std(ddof=1)), "seeds": [_plain(v) for v in seeds]}
     return estimate
@@ -73,31 +102,57 @@ def _plain(value: float) -> float | None:
 
 
 def measure(answer: ScoredRows, enough: np.ndarray, resamples: int, seed: int) -> Measured:
-    """Measures on the pool of each seed. `enough` bool [K]: the classes that may be averaged by macro figures if they occur."""
+    """Measures on the pool of each seed. `enough` bool [K]: the classes that may be averaged by
+    macro figures if they occur.
+    """
     defined = answer.presence.any(axis=0)
     headline = defined & enough
-    point, samples = resampled(answer, lambda pool: _statistic(pool, headline, defined), resamples, seed)
-    known = {name: ~np.isnan(point[f"class_{name}"]).any(axis=0) for name in CLASS_METRICS}  # UAR and ROC-AUC need negatives too
-    classes = {name: int((headline & known["recall" if name == "uar" and not answer.multilabel else of]).sum())
-               for name, of in MACRO_OF.items() if name in point}
+    point, samples = resampled(
+        answer, lambda pool: _statistic(pool, headline, defined), resamples, seed
+    )
+    # UAR and ROC-AUC need negatives too
+    known = {name: ~np.isnan(point[f"class_{name}"]).any(axis=0) for name in CLASS_METRICS}
+    classes = {
+        name: int(
+            (headline & known["recall" if name == "uar" and not answer.multilabel else of]).sum()
+        )
+        for name, of in MACRO_OF.items()
+        if name in point
+    }
     classes |= {"macro_f1_all": int(defined.sum())} if answer.multilabel else {}
     return Measured(point, samples, classes, len(np.unique(answer.groups)))
 
 
 def measure_confidence(answer: ScoredRows, resamples: int, seed: int, sorting: bool) -> Measured:
-    """Of a one-of-K answer only what a calibration map may change: accuracy and the measures of calibration; with `sorting` also
-    those of selective prediction. The resamples are those of `measure`."""
+    """Of a one-of-K answer only what a calibration map may change: accuracy and the measures of
+    calibration; with `sorting` also those of selective prediction. The resamples are those of
+    `measure`."""
 
     def statistic(pool: ScoredRows) -> Statistic:
-        right, probability = (pool.presence == pool.decisions).all(axis=1), _probability_statistics(pool)
-        sorted_out = selective.measures(pool.scores.max(axis=1), right) if sorting else lambda weights: {}
-        return lambda w: {"accuracy": metrics.weighted_mean(right, w), **probability(w), **sorted_out(w)}
+        right, probability = (
+            (pool.presence == pool.decisions).all(axis=1),
+            _probability_statistics(pool),
+        )
+        sorted_out = (
+            selective.measures(pool.scores.max(axis=1), right) if sorting else lambda weights: {}
+        )
+        return lambda w: {
+            "accuracy": metrics.weighted_mean(right, w),
+            **probability(w),
+            **sorted_out(w),
+        }
 
-    return Measured(*resampled(answer, statistic, resamples, seed), {}, len(np.unique(answer.groups)))
+    return Measured(
+        *resampled(answer, statistic, resamples, seed), {}, len(np.unique(answer.groups))
+    )
 
 
-def resampled(answer: ScoredRows, statistic: Callable[[ScoredRows], Statistic], resamples: int, seed: int) -> tuple[dict, dict]:
-    """`statistic(pool)` of each seed's pool: its values [S, …], and bootstrap samples [B, …] of their mean."""
+def resampled(
+    answer: ScoredRows, statistic: Callable[[ScoredRows], Statistic], resamples: int, seed: int
+) -> tuple[dict, dict]:
+    """`statistic(pool)` of each seed's pool: its values [S, …], and bootstrap samples [B, …] of
+    their mean.
+    """
     pools = [(rows, statistic(answer.at(rows))) for rows in answer.pools()]
 
     def over_seeds(weights: np.ndarray) -> dict[str, np.ndarray]:
@@ -105,20 +160,30 @@ def resampled(answer: ScoredRows, statistic: Callable[[ScoredRows], Statistic], 
         parts = [of(weights[:, rows]) for rows, of in pools]
         return {name: np.stack([part[name] for part in parts]) for name in parts[0]}
 
-    point = {name: value[:, 0] for name, value in over_seeds(np.ones((1, len(answer.presence)))).items()}
-    means = lambda weights: {name: value.mean(axis=0) for name, value in over_seeds(weights).items()}
+    point = {
+        name: value[:, 0] for name, value in over_seeds(np.ones((1, len(answer.presence)))).items()
+    }
+    means = lambda weights: {
+        name: value.mean(axis=0) for name, value in over_seeds(weights).items()
+    }
     return point, bootstrap(means, answer.groups, resamples, seed)
 
 
 def _statistic(answer: ScoredRows, headline: np.ndarray, defined: np.ndarray) -> Statistic:
-    """All metrics of one pool: name -> [B], and class_<name> -> [B, K]. What does not depend on the weights is made once."""
+    """All metrics of one pool: name -> [B], and class_<name> -> [B, K]. What does not depend on the
+    weights is made once.
+    """
     cells, ranked = metrics.confusion_cells(answer.presence, answer.decisions), _ranking(answer)
-    whole = (_multilabel_statistics if answer.multilabel else _multiclass_statistics)(answer, headline, defined)
+    whole = (_multilabel_statistics if answer.multilabel else _multiclass_statistics)(
+        answer, headline, defined
+    )
     probability = _probability_statistics(answer)
 
     def statistic(weights: np.ndarray) -> dict[str, np.ndarray]:
         counts = metrics.counted(cells, weights)
-        per_class = {name: getattr(metrics, name)(counts) for name in ("precision", "recall", "f1", "uar")}
+        per_class = {
+            name: getattr(metrics, name)(counts) for name in ("precision", "recall", "f1", "uar")
+        }
         per_class |= dict(zip(("roc_auc", "average_precision"), ranked(weights), strict=True))
         averages = {name: metrics.macro(value, headline) for name, value in per_class.items()}
         return (
@@ -138,22 +203,37 @@ def _ranking(answer: ScoredRows) -> Callable[[np.ndarray], tuple[np.ndarray, np.
     return metrics.ranking(answer.presence, answer.scores)
 
 
-def _multilabel_statistics(answer: ScoredRows, headline: np.ndarray, defined: np.ndarray) -> Callable[..., dict[str, np.ndarray]]:
-    cells_at = {t: metrics.confusion_cells(answer.presence, answer.decided_at(t)) for t in FIXED_THRESHOLDS}
+def _multilabel_statistics(
+    answer: ScoredRows, headline: np.ndarray, defined: np.ndarray
+) -> Callable[..., dict[str, np.ndarray]]:
+    cells_at = {
+        t: metrics.confusion_cells(answer.presence, answer.decided_at(t)) for t in FIXED_THRESHOLDS
+    }
 
     def statistics(counts, averages, per_class, weights) -> dict[str, np.ndarray]:
         micro = counts.pooled()
-        values = {"macro_f1": averages["f1"], "macro_f1_all": metrics.macro(per_class["f1"], defined)}
-        values |= {f"micro_{n}": getattr(metrics, n)(micro)[:, 0] for n in ("f1", "precision", "recall")}
-        values |= {f"macro_{n}": averages[n] for n in ("precision", "recall")} | {"uar": averages["uar"]}
+        values = {
+            "macro_f1": averages["f1"],
+            "macro_f1_all": metrics.macro(per_class["f1"], defined),
+        }
+        values |= {
+            f"micro_{n}": getattr(metrics, n)(micro)[:, 0] for n in ("f1", "precision", "recall")
+        }
+        values |= {f"macro_{n}": averages[n] for n in ("precision", "recall")} | {
+            "uar": averages["uar"]
+        }
         for t, cells in cells_at.items():
-            values[f"macro_f1_at_{t}"] = metrics.macro(metrics.f1(metrics.counted(cells, weights)), headline)
+            values[f"macro_f1_at_{t}"] = metrics.macro(
+                metrics.f1(metrics.counted(cells, weights)), headline
+            )
         return values
 
     return statistics
 
 
-def _multiclass_statistics(answer: ScoredRows, headline: np.ndarray, defined: np.ndarray) -> Callable[..., dict[str, np.ndarray]]:
+def _multiclass_statistics(
+    answer: ScoredRows, headline: np.ndarray, defined: np.ndarray
+) -> Callable[..., dict[str, np.ndarray]]:
     top2 = metrics.in_top(answer.presence, answer.scores, 2)
     names_one = answer.logits is None  # a predictor that names one class has no second
 
@@ -163,9 +243,14 @@ def _multiclass_statistics(answer: ScoredRows, headline: np.ndarray, defined: np
             "uar": averages["recall"],
             "balanced_accuracy": averages["recall"],  # the name scikit-learn gives to the same
             "accuracy": metrics.exact_match(answer.presence, answer.decisions, weights),
-            "top2_accuracy": np.full(len(weights), np.nan) if names_one else metrics.weighted_mean(top2, weights),
+            "top2_accuracy": np.full(len(weights), np.nan)
+            if names_one
+            else metrics.weighted_mean(top2, weights),
             **{f"macro_{name}": averages[name] for name in ("f1", "precision", "recall")},
-            **{f"weighted_{name}": metrics.by_support(per_class[name], counts) for name in ("f1", "precision", "recall")},
+            **{
+                f"weighted_{name}": metrics.by_support(per_class[name], counts)
+                for name in ("f1", "precision", "recall")
+            },
         }
 
     return statistics
@@ -173,6 +258,8 @@ def _multiclass_statistics(answer: ScoredRows, headline: np.ndarray, defined: np
 
 def _probability_statistics(answer: ScoredRows) -> Statistic:
     if answer.logits is None or answer.failed().any():
-        names = ("nll", "brier", "ece") if answer.multilabel else ("nll", "brier", *calibration.ERRORS)
+        names = (
+            ("nll", "brier", "ece") if answer.multilabel else ("nll", "brier", *calibration.ERRORS)
+        )
         return lambda weights: {name: np.full(len(weights), np.nan) for name in names}
     return calibration.measures(answer.presence, answer.logits, answer.multilabel)

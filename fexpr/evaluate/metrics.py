@@ -1,8 +1,11 @@
-"""Metrics on arrays, for B weightings of the same rows at once: a bootstrap resample is a row of `weights` [B, R].
+"""Metrics on arrays, for B weightings of the same rows at once: a bootstrap resample is a row of
+`weights` [B, R].
 
-Shapes: R rows, K classes (action units, or the classes of a one-of-K task as one-hot columns), B weightings; `np.ones((1, R))` is
-the plain metric. Everything equals scikit-learn with `sample_weight` to 1e-12, but for one rule: a class that has no positive row
-(for UAR and ROC-AUC also: no negative row) under a weighting is NaN there, not 0. NaN means undefined, and `macro` skips it.
+Shapes: R rows, K classes (action units, or the classes of a one-of-K task as one-hot columns), B
+weightings; `np.ones((1, R))` is the plain metric. Everything equals scikit-learn with
+`sample_weight` to 1e-12, but for one rule: a class that has no positive row (for UAR and ROC-AUC
+also: no negative row) under a weighting is NaN there, not 0. NaN means undefined, and `macro` skips
+it.
 """
 
 from __future__ import annotations
@@ -32,8 +35,15 @@ def confusion_counts(presence: np.ndarray, decisions: np.ndarray, weights: np.nd
 
 
 def confusion_cells(presence: np.ndarray, decisions: np.ndarray) -> np.ndarray:
-    """float64 [R, 4K]: which of the four cells each decision falls into; made once for all blocks of resamples."""
-    cells = (presence & decisions, ~presence & decisions, presence & ~decisions, ~presence & ~decisions)
+    """float64 [R, 4K]: which of the four cells each decision falls into; made once for all blocks
+    of resamples.
+    """
+    cells = (
+        presence & decisions,
+        ~presence & decisions,
+        presence & ~decisions,
+        ~presence & ~decisions,
+    )
     return np.concatenate(cells, axis=1).astype(np.float64)
 
 
@@ -42,7 +52,9 @@ def counted(cells: np.ndarray, weights: np.ndarray) -> Counts:
 
 
 def precision(counts: Counts) -> np.ndarray:
-    """TP / (TP + FP), [B, K]; 0 where the class occurs but is never predicted (as F1 then is), NaN where it does not occur."""
+    """TP / (TP + FP), [B, K]; 0 where the class occurs but is never predicted (as F1 then is), NaN
+    where it does not occur.
+    """
     value = _ratio(counts.tp, counts.tp + counts.fp)
     return np.where(counts.tp + counts.fn > 0, np.nan_to_num(value), np.nan)
 
@@ -53,18 +65,24 @@ def recall(counts: Counts) -> np.ndarray:
 
 
 def f1(counts: Counts) -> np.ndarray:
-    """2 TP / (2 TP + FP + FN), [B, K]; NaN where the class has no positive row, whatever was predicted."""
+    """2 TP / (2 TP + FP + FN), [B, K]; NaN where the class has no positive row, whatever was
+    predicted.
+    """
     value = _ratio(2 * counts.tp, 2 * counts.tp + counts.fp + counts.fn)
     return np.where(counts.tp + counts.fn > 0, value, np.nan)
 
 
 def uar(counts: Counts) -> np.ndarray:
-    """Unweighted average recall of one binary decision, [B, K]: the mean of the true positive and the true negative rate."""
+    """Unweighted average recall of one binary decision, [B, K]: the mean of the true positive and
+    the true negative rate.
+    """
     return (recall(counts) + _ratio(counts.tn, counts.tn + counts.fp)) / 2
 
 
 def by_support(values: np.ndarray, counts: Counts) -> np.ndarray:
-    """`values` [B, K] of the classes (F1, precision, ...) averaged by support, [B]: scikit-learn's average='weighted'."""
+    """`values` [B, K] of the classes (F1, precision, ...) averaged by support, [B]: scikit-learn's
+    average='weighted'.
+    """
     support = counts.tp + counts.fn
     return _ratio((np.nan_to_num(values) * support).sum(axis=1), support.sum(axis=1))
 
@@ -74,14 +92,19 @@ def roc_auc_and_average_precision(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Both [B, K], for `scores` [R, K].
 
-    ROC-AUC is the chance that a positive row scores above a negative one, ties counting half. Average precision is the sum over
-    distinct scores of (R_n - R_{n-1}) P_n: the step-wise, not interpolated, area of scikit-learn.
+    ROC-AUC is the chance that a positive row scores above a negative one, ties counting half.
+    Average precision is the sum over distinct scores of (R_n - R_{n-1}) P_n: the step-wise, not
+    interpolated, area of scikit-learn.
     """
     return ranking(presence, scores)(weights)
 
 
-def ranking(presence: np.ndarray, scores: np.ndarray) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """`roc_auc_and_average_precision` as a function of the weights alone: the rows are sorted once for all blocks of resamples."""
+def ranking(
+    presence: np.ndarray, scores: np.ndarray
+) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """`roc_auc_and_average_precision` as a function of the weights alone: the rows are sorted once
+    for all blocks of resamples.
+    """
     columns = [_segments(y, s) for y, s in zip(presence.T, scores.T, strict=True)]
 
     def auc_and_ap(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -104,11 +127,13 @@ def ranking(presence: np.ndarray, scores: np.ndarray) -> Callable[[np.ndarray], 
 
 
 def _segments(y: np.ndarray, s: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """Rows by falling score, cut into runs around the u = 0, 1, ... distinct scores of positive rows: 3u holds the negatives
-    between the scores u - 1 and u, 3u + 1 the positives at score u, 3u + 2 the negatives at it.
+    """Rows by falling score, cut into runs around the u = 0, 1, ... distinct scores of positive
+    rows: 3u holds the negatives between the scores u - 1 and u, 3u + 1 the positives at score u, 3u
+    + 2 the negatives at it.
 
     Returns:
-      order [R], where each run starts in it, which run that is, and how many distinct scores there are.
+      order [R], where each run starts in it, which run that is, and how many distinct scores there
+      are.
     """
     distinct = np.unique(-s[y])
     above = np.searchsorted(distinct, -s, "left")
@@ -120,13 +145,15 @@ def _segments(y: np.ndarray, s: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.
 
 
 def exact_match(presence: np.ndarray, decisions: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Share of rows whose K decisions are all right, [B]. On one-hot columns this is the accuracy."""
+    """Share of rows whose K decisions are all right, [B]. On one-hot columns this is the
+    accuracy.
+    """
     return weighted_mean((presence == decisions).all(axis=1), weights)
 
 
 def in_top(presence: np.ndarray, scores: np.ndarray, k: int) -> np.ndarray:
-    """bool [R]: the true class is among the k highest `scores` [R, K]; of equal scores the later class goes first, as in
-    scikit-learn's top_k_accuracy_score. A row with a NaN is a miss."""
+    """bool [R]: the true class is among the k highest `scores` [R, K]; of equal scores the later
+    class goes first, as in scikit-learn's top_k_accuracy_score. A row with a NaN is a miss."""
     top = np.argsort(scores, axis=1, kind="stable")[:, ::-1][:, :k]
     return np.take_along_axis(presence, top, axis=1).any(axis=1) & ~np.isnan(scores).any(axis=1)
 
@@ -142,11 +169,17 @@ def weighted_mean(row_values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def macro(values: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Unweighted mean of `values` [B, K] over `classes` (bool [K]), skipping what is undefined under that weighting; [B]."""
+    """Unweighted mean of `values` [B, K] over `classes` (bool [K]), skipping what is undefined
+    under that weighting; [B].
+    """
     chosen = values[:, classes]
     defined = ~np.isnan(chosen)
-    return _ratio(np.where(defined, chosen, 0.0).sum(axis=1), defined.sum(axis=1).astype(np.float64))
+    return _ratio(
+        np.where(defined, chosen, 0.0).sum(axis=1), defined.sum(axis=1).astype(np.float64)
+    )
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    return np.divide(numerator, denominator, out=np.full(np.shape(denominator), np.nan), where=denominator > 0)
+    return np.divide(
+        numerator, denominator, out=np.full(np.shape(denominator), np.nan), where=denominator > 0
+    )

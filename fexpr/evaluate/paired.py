@@ -1,7 +1,9 @@
-"""Predictors side by side on the rows that all of them were tested on: paired bootstrap differences, McNemar's test.
+"""Predictors side by side on the rows that all of them were tested on: paired bootstrap
+differences, McNemar's test.
 
-Every predictor is measured on the same rows with the same resamples of groups, so that what a hard subject costs all of them cancels
-in a difference. Its interval says how the difference would vary with other subjects.
+Every predictor is measured on the same rows with the same resamples of groups, so that what a hard
+subject costs all of them cancels in a difference. Its interval says how the difference would vary
+with other subjects.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ SHOWN = 5  # ids that a problem names
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """One of those that are compared: the arrays of a predictions.npz, and which selection of them counts."""
+    """One of those that are compared: the arrays of a predictions.npz, and which selection of them
+    counts.
+    """
 
     name: str
     predictions: dict[str, np.ndarray]
@@ -35,51 +39,77 @@ class Candidate:
 
 
 @threadpool_limits.wrap(limits=1, user_api="blas")
-def compare(candidates: Sequence[Candidate], min_train_positives: int = 5, resamples: int = RESAMPLES, seed: int = 0) -> dict:
+def compare(
+    candidates: Sequence[Candidate],
+    min_train_positives: int = 5,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> dict:
     """All candidates on their common test rows, and each less the first.
 
-    Action units are averaged by macro figures where every candidate had `min_train_positives` training positives of them. A candidate
-    with several seeds is measured as the mean over its seeds. McNemar's exact test takes the first seed of each, and a row as right if
-    all of its decisions are; it holds rows to be independent, which clips of one subject are not: the interval is what to trust.
+    Action units are averaged by macro figures where every candidate had `min_train_positives`
+    training positives of them. A candidate with several seeds is measured as the mean over its
+    seeds. McNemar's exact test takes the first seed of each, and a row as right if all of its
+    decisions are; it holds rows to be independent, which clips of one subject are not: the interval
+    is what to trust.
 
     Returns:
-      `candidates`: name, source, selection, seeds, `left_out` (its test rows that others lack), `test` (M of metrics.json), `f1` by
+      `candidates`: name, source, selection, seeds, `left_out` (its test rows that others lack),
+          `test` (M of metrics.json), `f1` by
       class, `reliability` by bin (None for action units).
-      `differences`: for each candidate but the first `name`, `less` and M of differences, `mcnemar` {only_this, only_first, p, seeds},
+      `differences`: for each candidate but the first `name`, `less` and M of differences, `mcnemar`
+          {only_this, only_first, p, seeds},
       `agree` (share of rows decided alike).
-      `rows`, `groups`, `class_names`, `task`, `resamples`; `metrics`: what to show first; `averaged`: classes of macro figures.
+      `rows`, `groups`, `class_names`, `task`, `resamples`; `metrics`: what to show first;
+      `averaged`: classes of macro figures.
 
     Raises:
-      UserError: fewer than two; classes, labels or groups of the same ids differ; no common row; a row tested more often by one than by
-        another. All problems of a kind at once.
+      UserError: fewer than two; classes, labels or groups of the same ids differ; no common row; a
+        row tested more often by one than by another. All problems of a kind at once.
     """
     if len(candidates) < 2:
         raise UserError("a comparison needs two or more", [f"found {len(candidates)}"])
     arrays = [checked(c.predictions, c.selection) for c in candidates]
     tests = [rows_of(p, c.selection, "test") for p, c in zip(arrays, candidates, strict=True)]
     common = _common_ids(candidates, arrays, tests)
-    tested = [_tested(c, p, rows, common) for c, p, rows in zip(candidates, arrays, tests, strict=True)]
+    tested = [
+        _tested(c, p, rows, common) for c, p, rows in zip(candidates, arrays, tests, strict=True)
+    ]
     _as_often(tested)
     first = tested[0].answer
     enough = np.ones(first.presence.shape[1], bool)
     if first.multilabel:
-        enough = np.min([p["train_positives"].min(axis=0) for p in arrays], axis=0) >= min_train_positives
+        enough = (
+            np.min([p["train_positives"].min(axis=0) for p in arrays], axis=0)
+            >= min_train_positives
+        )
     measured = [measure(t.answer, enough, resamples, seed) for t in tested]
     task = "multilabel" if first.multilabel else "multiclass"
     return {
-        "candidates": [t.summary() | {"test": m.summary(), "f1": [m.of_class("f1", k) for k in range(len(enough))]}
-                       for t, m in zip(tested, measured, strict=True)],
-        "differences": [_pair(t, tested[0]) | {metric: m.less(measured[0], metric) for metric in m.summary()}
-                        for t, m in zip(tested[1:], measured[1:], strict=True)],
-        "rows": len(common), "groups": len(np.unique(first.groups)), "class_names": arrays[0]["class_names"].tolist(),
-        "averaged": int((enough & first.presence.any(axis=0)).sum()), "resamples": resamples, "task": task,
+        "candidates": [
+            t.summary()
+            | {"test": m.summary(), "f1": [m.of_class("f1", k) for k in range(len(enough))]}
+            for t, m in zip(tested, measured, strict=True)
+        ],
+        "differences": [
+            _pair(t, tested[0]) | {metric: m.less(measured[0], metric) for metric in m.summary()}
+            for t, m in zip(tested[1:], measured[1:], strict=True)
+        ],
+        "rows": len(common),
+        "groups": len(np.unique(first.groups)),
+        "class_names": arrays[0]["class_names"].tolist(),
+        "averaged": int((enough & first.presence.any(axis=0)).sum()),
+        "resamples": resamples,
+        "task": task,
         "metrics": [*HEADLINE[task], "roc_auc", "nll", "brier", "ece"],
     }
 
 
 @dataclasses.dataclass(frozen=True)
 class Tested:
-    """A candidate on the common rows: what it says there, their ids, how many test rows of its own were left out."""
+    """A candidate on the common rows: what it says there, their ids, how many test rows of its own
+    were left out.
+    """
 
     candidate: Candidate
     answer: ScoredRows
@@ -88,18 +118,28 @@ class Tested:
 
     def summary(self) -> dict:
         c, a = self.candidate, self.answer
-        return {"name": c.name, "source": c.source, "selection": c.selection, "seeds": np.unique(a.seeds).tolist(),
-                "left_out": self.left_out, "reliability": None if a.multilabel else by_bin(a)["reliability"]}
+        return {
+            "name": c.name,
+            "source": c.source,
+            "selection": c.selection,
+            "seeds": np.unique(a.seeds).tolist(),
+            "left_out": self.left_out,
+            "reliability": None if a.multilabel else by_bin(a)["reliability"],
+        }
 
     def right(self) -> tuple[np.ndarray, np.ndarray]:
-        """Of the first seed, rows ordered by id: bool [R], whether every decision is right; bool [R, K], the decisions."""
+        """Of the first seed, rows ordered by id: bool [R], whether every decision is right; bool
+        [R, K], the decisions.
+        """
         pool = self.answer.pools()[0]
         order = np.argsort(self.ids[pool], kind="stable")
         truth, says = self.answer.presence[pool][order], self.answer.decisions[pool][order]
         return (truth == says).all(axis=1), says
 
 
-def _tested(candidate: Candidate, predictions: dict, rows: np.ndarray, common: np.ndarray) -> Tested:
+def _tested(
+    candidate: Candidate, predictions: dict, rows: np.ndarray, common: np.ndarray
+) -> Tested:
     ids = predictions["ids"][rows]
     at = np.flatnonzero(np.isin(ids, common))
     thresholds, _ = trial_thresholds(predictions, candidate.selection)
@@ -108,16 +148,32 @@ def _tested(candidate: Candidate, predictions: dict, rows: np.ndarray, common: n
 
 
 def _as_often(tested: Sequence[Tested]) -> None:
-    """Every common row counts as often in each: repeated splits may test one several times, files may hold one twice."""
-    counts = [dict(zip(*np.unique(t.ids[t.answer.pools()[0]], return_counts=True), strict=True)) for t in tested]
+    """Every common row counts as often in each: repeated splits may test one several times, files
+    may hold one twice.
+    """
+    counts = [
+        dict(zip(*np.unique(t.ids[t.answer.pools()[0]], return_counts=True), strict=True))
+        for t in tested
+    ]
     first, problems = counts[0], []
     for t, count in zip(tested[1:], counts[1:], strict=True):
-        if differ := [i for i in sorted(first.keys() | count.keys()) if count.get(i, 0) != first.get(i, 0)]:
-            shown = ", ".join(f"{i} {count.get(i, 0)} and {first.get(i, 0)} times" for i in differ[:SHOWN])
-            problems.append(f"{t.candidate.name}: {len(differ)} rows are tested another number of times than by "
-                            f"{tested[0].candidate.name}: {shown}")
+        if differ := [
+            i for i in sorted(first.keys() | count.keys()) if count.get(i, 0) != first.get(i, 0)
+        ]:
+            shown = ", ".join(
+                f"{i} {count.get(i, 0)} and {first.get(i, 0)} times" for i in differ[:SHOWN]
+            )
+            problems.append(
+                f"{t.candidate.name}: {len(differ)} rows are tested another number of times "
+                "than by "
+                f"{tested[0].candidate.name}: {shown}"
+            )
     if problems:
-        raise UserError("these cannot be compared row by row", problems, fix="give every test row once a seed, or the same repeats in all")
+        raise UserError(
+            "these cannot be compared row by row",
+            problems,
+            fix="give every test row once a seed, or the same repeats in all",
+        )
 
 
 def _pair(this: Tested, first: Tested) -> dict:
@@ -125,35 +181,68 @@ def _pair(this: Tested, first: Tested) -> dict:
     only_this, only_first = int((right & ~first_right).sum()), int((first_right & ~right).sum())
     p = binomtest(only_this, only_this + only_first).pvalue if only_this + only_first else 1.0
     return {
-        "name": this.candidate.name, "less": first.candidate.name, "agree": float((says == first_says).all(axis=1).mean()),
-        "mcnemar": {"only_this": only_this, "only_first": only_first, "p": float(p),
-                    "seeds": [int(t.answer.seeds[0]) for t in (this, first)]},
+        "name": this.candidate.name,
+        "less": first.candidate.name,
+        "agree": float((says == first_says).all(axis=1).mean()),
+        "mcnemar": {
+            "only_this": only_this,
+            "only_first": only_first,
+            "p": float(p),
+            "seeds": [int(t.answer.seeds[0]) for t in (this, first)],
+        },
     }
 
 
-def _common_ids(candidates: Sequence[Candidate], arrays: list[dict], tests: list[np.ndarray]) -> np.ndarray:
+def _common_ids(
+    candidates: Sequence[Candidate], arrays: list[dict], tests: list[np.ndarray]
+) -> np.ndarray:
     """Ids that all test, sorted; their labels and groups are the same everywhere."""
     first, names = arrays[0], arrays[0]["class_names"].tolist()
-    problems = [f"{c.name}: classes {', '.join(p['class_names'])}, expected those of {candidates[0].name}: {', '.join(names)}"
-                for c, p in zip(candidates, arrays, strict=True) if p["class_names"].tolist() != names]
-    problems += [f"{c.name}: {'several classes' if p['labels'].ndim == 2 else 'one class'} a row, unlike {candidates[0].name}"
-                 for c, p in zip(candidates, arrays, strict=True) if p["labels"].ndim != first["labels"].ndim]
+    problems = [
+        f"{c.name}: classes {', '.join(p['class_names'])}, expected those of "
+        f"{candidates[0].name}: {', '.join(names)}"
+        for c, p in zip(candidates, arrays, strict=True)
+        if p["class_names"].tolist() != names
+    ]
+    problems += [
+        f"{c.name}: {'several classes' if p['labels'].ndim == 2 else 'one class'} a row, "
+        f"unlike {candidates[0].name}"
+        for c, p in zip(candidates, arrays, strict=True)
+        if p["labels"].ndim != first["labels"].ndim
+    ]
     if problems:
         raise UserError("these cannot be compared: they do not answer the same question", problems)
-    by_id = [dict(zip(p["ids"][rows], rows, strict=True)) for p, rows in zip(arrays, tests, strict=True)]
+    by_id = [
+        dict(zip(p["ids"][rows], rows, strict=True)) for p, rows in zip(arrays, tests, strict=True)
+    ]
     common = sorted(set.intersection(*map(set, by_id)))
     if not common:
-        raise UserError("these cannot be compared: no row was tested by all", [
-            f"{c.name}: {len(rows)} test rows, as {', '.join(list(rows)[:SHOWN])}" for c, rows in zip(candidates, by_id, strict=True)],
-            fix="compare runs on the same data; predictions from elsewhere need a column of ids")
+        raise UserError(
+            "these cannot be compared: no row was tested by all",
+            [
+                f"{c.name}: {len(rows)} test rows, as {', '.join(list(rows)[:SHOWN])}"
+                for c, rows in zip(candidates, by_id, strict=True)
+            ],
+            fix="compare runs on the same data; predictions from elsewhere need a column of ids",
+        )
     for c, p, rows in zip(candidates[1:], arrays[1:], by_id[1:], strict=True):
         for what in ("labels", "groups"):
-            here, there = first[what][[by_id[0][i] for i in common]], p[what][[rows[i] for i in common]]
+            here, there = (
+                first[what][[by_id[0][i] for i in common]],
+                p[what][[rows[i] for i in common]],
+            )
             differ = (here != there).reshape(len(common), -1).any(axis=1)
             if differ.any():
                 shown = ", ".join(np.array(common)[differ][:SHOWN])
-                problems.append(f"{c.name}: {what} of {differ.sum()} of {len(common)} common rows are not those of "
-                                f"{candidates[0].name}, as of {shown}")
+                problems.append(
+                    f"{c.name}: {what} of {differ.sum()} of {len(common)} common rows are not "
+                    "those of "
+                    f"{candidates[0].name}, as of {shown}"
+                )
     if problems:
-        raise UserError("these cannot be compared", problems, fix="an id must name the same clip, label and subject in all of them")
+        raise UserError(
+            "these cannot be compared",
+            problems,
+            fix="an id must name the same clip, label and subject in all of them",
+        )
     return np.array(common)

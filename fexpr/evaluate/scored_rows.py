@@ -1,12 +1,14 @@
-"""What a model or a baseline says about the rows of predictions.npz: truth, decisions, scores, ready to be measured.
+"""What a model or a baseline says about the rows of predictions.npz: truth, decisions, scores,
+ready to be measured.
 
-Labels become `presence`, bool [R, K] (an action unit's intensity above 0, or a class id as one-hot columns), so that F1, ROC-AUC
-and the rest are the same functions of columns for both kinds of task. Whatever is fitted here is fitted per trial, on that
-trial's training counts or validation rows.
+Labels become `presence`, bool [R, K] (an action unit's intensity above 0, or a class id as one-hot
+columns), so that F1, ROC-AUC and the rest are the same functions of columns for both kinds of task.
+Whatever is fitted here is fitted per trial, on that trial's training counts or validation rows.
 
-A trial that turned NaN has no answer to its rows, and every one of them counts against it: a one-of-K row names no class (a miss of
-the true one), every action unit of a multi-label row is decided wrongly. It ranks nothing and gives no probability, so what is made
-of scores (ROC-AUC, average precision, NLL, Brier, ECE) is undefined for a pool that holds such rows.
+A trial that turned NaN has no answer to its rows, and every one of them counts against it: a
+one-of-K row names no class (a miss of the true one), every action unit of a multi-label row is
+decided wrongly. It ranks nothing and gives no probability, so what is made of scores (ROC-AUC,
+average precision, NLL, Brier, ECE) is undefined for a pool that holds such rows.
 """
 
 from __future__ import annotations
@@ -27,8 +29,10 @@ class ScoredRows:
     Attributes:
       presence: bool [R, K], the truth.
       decisions: bool [R, K].
-      scores: float64 [R, K], what ROC-AUC and average precision rank by; NaN where a failed trial owes them.
-      logits: float64 [R, K], or None where it gives no probabilities (their metrics are then undefined); NaN as in scores.
+      scores: float64 [R, K], what ROC-AUC and average precision rank by; NaN where a failed trial
+          owes them.
+      logits: float64 [R, K], or None where it gives no probabilities (their metrics are then
+          undefined); NaN as in scores.
       groups: str [R].
       seeds: int [R], ascending: the rows of one seed are one pool.
       multilabel: whether the columns are decisions of their own or exclude one another.
@@ -45,7 +49,9 @@ class ScoredRows:
     def at(self, rows: np.ndarray | slice) -> ScoredRows:
         """The same for some of the rows."""
         arrays = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return ScoredRows(**{name: a[rows] if isinstance(a, np.ndarray) else a for name, a in arrays.items()})
+        return ScoredRows(
+            **{name: a[rows] if isinstance(a, np.ndarray) else a for name, a in arrays.items()}
+        )
 
     def pools(self) -> list[slice]:
         """The rows of each seed."""
@@ -57,10 +63,16 @@ class ScoredRows:
         return np.isnan(self.scores).any(axis=1)
 
     def decided_at(self, threshold: float) -> np.ndarray:
-        """bool [R, K] of a multi-label task; without probabilities the decisions are the same at any threshold."""
+        """bool [R, K] of a multi-label task; without probabilities the decisions are the same at
+        any threshold.
+        """
         if self.logits is None:
             return self.decisions
-        return np.where(self.failed()[:, None], ~self.presence, decide(np.nan_to_num(self.logits), np.array(threshold)))
+        return np.where(
+            self.failed()[:, None],
+            ~self.presence,
+            decide(np.nan_to_num(self.logits), np.array(threshold)),
+        )
 
 
 def presence_of(labels: np.ndarray, classes: int) -> np.ndarray:
@@ -69,43 +81,68 @@ def presence_of(labels: np.ndarray, classes: int) -> np.ndarray:
 
 
 def decide(logits: np.ndarray, thresholds: np.ndarray | None) -> np.ndarray:
-    """bool [R, K]: at or above the thresholds (same shape, or broadcast), or the one-hot argmax where `thresholds` is None."""
+    """bool [R, K]: at or above the thresholds (same shape, or broadcast), or the one-hot argmax
+    where `thresholds` is None.
+    """
     if thresholds is None:
         return logits.argmax(axis=1)[:, None] == np.arange(logits.shape[1])
     return calibration.probabilities(logits, True) >= thresholds
 
 
-def trial_thresholds(predictions: dict, selection: str) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Thresholds [T, K] and where they came from, each trial's from its own validation rows; None for one-of-K tasks."""
+def trial_thresholds(
+    predictions: dict, selection: str
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Thresholds [T, K] and where they came from, each trial's from its own validation rows; None
+    for one-of-K tasks.
+    """
     if np.asarray(predictions["labels"]).ndim == 1:
         return None, None
     trials, k = predictions["train_positives"].shape
-    values, origin = np.full((trials, k), 0.5), np.full((trials, k), FIXED, dtype="U6")  # room for 'pooled'
+    # room for 'pooled'
+    values, origin = np.full((trials, k), 0.5), np.full((trials, k), FIXED, dtype="U6")
     origin[predictions["failed"]] = FAILED
     val = rows_of(predictions, selection, "val")
     trial_of_val = predictions["trial"][val]
     for t in np.setdiff1d(trial_of_val, np.flatnonzero(predictions["failed"])):
         rows = val[trial_of_val == t]
         p = calibration.probabilities(predictions["logits"][rows], True)
-        values[t], origin[t] = fit_thresholds(p, predictions["labels"][rows] > 0, predictions["split"][rows])
+        values[t], origin[t] = fit_thresholds(
+            p, predictions["labels"][rows] > 0, predictions["split"][rows]
+        )
     return values, origin
 
 
-def model_rows(predictions: dict, selection: str, split: str, thresholds: np.ndarray | None) -> ScoredRows:
+def model_rows(
+    predictions: dict, selection: str, split: str, thresholds: np.ndarray | None
+) -> ScoredRows:
     rows = rows_of(predictions, selection, split)
     logits, labels = predictions["logits"][rows].astype(np.float64), predictions["labels"][rows]
     multilabel, failed = labels.ndim == 2, np.isnan(logits).any(axis=1, keepdims=True)
     presence, finite = presence_of(labels, logits.shape[1]), np.where(failed, 0.0, logits)
-    decisions = decide(finite, None if thresholds is None else thresholds[predictions["trial"][rows]])
+    decisions = decide(
+        finite, None if thresholds is None else thresholds[predictions["trial"][rows]]
+    )
     decisions = np.where(failed, ~presence & multilabel, decisions)
-    scores = np.where(failed, np.nan, finite if multilabel else calibration.probabilities(finite, False))
-    return ScoredRows(presence, decisions, scores, logits, predictions["groups"][rows], seed_of(predictions, rows), multilabel)
+    scores = np.where(
+        failed, np.nan, finite if multilabel else calibration.probabilities(finite, False)
+    )
+    return ScoredRows(
+        presence,
+        decisions,
+        scores,
+        logits,
+        predictions["groups"][rows],
+        seed_of(predictions, rows),
+        multilabel,
+    )
 
 
 def baseline_rows(predictions: dict, selection: str, test: ScoredRows) -> dict[str, ScoredRows]:
-    """Predictors that see only the training labels of the row's trial. `prevalence` answers with the training prevalence, half a
-    row added to each count so that what was never seen is not impossible, and decides present above one half (or the most
-    frequent class). Over pooled leave-one-out trials its ROC-AUC falls below 0.5: a subject rich in a class leaves few behind."""
+    """Predictors that see only the training labels of the row's trial. `prevalence` answers with
+    the training prevalence, half a row added to each count so that what was never seen is not
+    impossible, and decides present above one half (or the most frequent class). Over pooled
+    leave-one-out trials its ROC-AUC falls below 0.5: a subject rich in a class leaves few
+    behind."""
     trial = predictions["trial"][rows_of(predictions, selection, "test")]
     seen = predictions["train_positives"].astype(np.float64)[trial]
     absent = predictions["train_rows"].astype(np.float64)[trial][:, None] - seen

@@ -1,4 +1,6 @@
-"""Selective prediction: a model that may decline answers its most confident rows only. Risk is the share of wrong answers among them."""
+"""Selective prediction: a model that may decline answers its most confident rows only. Risk is the
+share of wrong answers among them.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +12,24 @@ COVERAGES = (0.9, 0.8, 0.7)
 CURVE = np.linspace(0.01, 1.0, 100)  # coverages that a curve is drawn at
 
 
-def measures(confidence: np.ndarray, right: np.ndarray) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+def measures(
+    confidence: np.ndarray, right: np.ndarray
+) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
     """The function weights [B, R] -> `aurc` and `accuracy_at_<coverage>` of COVERAGES, each [B].
 
-    AURC, the area under the risk-coverage curve: the mean over rows of the risk at the coverage that just holds the row (Geifman and
-    El-Yaniv 2017). Rows of one confidence are answered together or not at all, so that their order in the file means nothing:
-    the accuracy at a coverage is that of the fewest most confident rows that reach it. NaN confidences make all of it NaN.
+    AURC, the area under the risk-coverage curve: the mean over rows of the risk at the coverage
+    that just holds the row (Geifman and El-Yaniv 2017). Rows of one confidence are answered
+    together or not at all, so that their order in the file means nothing: the accuracy at a
+    coverage is that of the fewest most confident rows that reach it. NaN confidences make all of it
+    NaN.
 
     Args:
       confidence: [R]. right: bool [R].
     """
     if np.isnan(confidence).any():
-        return lambda weights: {name: np.full(len(weights), np.nan) for name in ("aurc", *map(_key, COVERAGES))}
+        return lambda weights: {
+            name: np.full(len(weights), np.nan) for name in ("aurc", *map(_key, COVERAGES))
+        }
     order, starts = _steps(confidence)
 
     def of(weights: np.ndarray) -> dict[str, np.ndarray]:

@@ -1,4 +1,6 @@
-"""The tables of metrics.json that are no metric of the whole pool: by class, by group, confusion counts, what is undefined."""
+"""The tables of metrics.json that are no metric of the whole pool: by class, by group, confusion
+counts, what is undefined.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +13,17 @@ from fexpr.evaluate.scored_rows import ScoredRows
 from fexpr.evaluate.thresholds import FAILED
 
 
-def per_class(predictions: dict, test: ScoredRows, measured: Measured, constant: Measured, enough: np.ndarray,
-              thresholds: tuple[np.ndarray | None, np.ndarray | None]) -> list[dict]:
-    """One dict a class. `positives` are those of one seed's pool, `train_positives` the fewest over trials."""
+def per_class(
+    predictions: dict,
+    test: ScoredRows,
+    measured: Measured,
+    constant: Measured,
+    enough: np.ndarray,
+    thresholds: tuple[np.ndarray | None, np.ndarray | None],
+) -> list[dict]:
+    """One dict a class. `positives` are those of one seed's pool, `train_positives` the fewest over
+    trials.
+    """
     train, first = predictions["train_positives"].min(axis=0), test.at(test.pools()[0])
     table = []
     for k, name in enumerate(predictions["class_names"]):
@@ -27,29 +37,48 @@ def per_class(predictions: dict, test: ScoredRows, measured: Measured, constant:
             notes.append("all test positives from one group")
         if positive.any() and not enough[k]:
             notes.append("too few training positives for the headline")
-        row = {"name": str(name), "positives": int(positive.sum()), "train_positives": int(train[k])}
+        row = {
+            "name": str(name),
+            "positives": int(positive.sum()),
+            "train_positives": int(train[k]),
+        }
         row |= {metric: measured.of_class(metric, k) for metric in CLASS_METRICS}
         row["baseline_f1"] = constant.of_class("f1", k)
         if thresholds[0] is not None:
             trained = thresholds[1][:, k] != FAILED
-            row["threshold"] = float(np.median(thresholds[0][trained, k])) if trained.any() else None
+            row["threshold"] = (
+                float(np.median(thresholds[0][trained, k])) if trained.any() else None
+            )
             row["threshold_from"] = _most_frequent(thresholds[1][:, k])
         defined = bool(positive.any())
-        table.append(row | {"defined": defined, "headline": defined and bool(enough[k]), "note": "; ".join(notes)})
+        table.append(
+            row
+            | {
+                "defined": defined,
+                "headline": defined and bool(enough[k]),
+                "note": "; ".join(notes),
+            }
+        )
     return table
 
 
 def _most_frequent(values: np.ndarray) -> str:
     names, counts = np.unique(values, return_counts=True)
     top = counts.argmax()
-    return str(names[top]) if len(names) == 1 else f"{names[top]} in {counts[top]} of {len(values)} trials"
+    return (
+        str(names[top])
+        if len(names) == 1
+        else f"{names[top]} in {counts[top]} of {len(values)} trials"
+    )
 
 
 def per_group(test: ScoredRows, datasets: np.ndarray) -> list[dict]:
-    """One dict a subject (or actor), sorted by data set and name: `rows` it has in one seed's pool, and means over seeds.
+    """One dict a subject (or actor), sorted by data set and name: `rows` it has in one seed's pool,
+    and means over seeds.
 
-    One-of-K: rows `correct`, `accuracy`. Multi-label: `exact_match`, and `micro_f1` over all its decisions (None where it shows
-    nothing). `unanswered`: rows of failed trials, which are among the wrong ones.
+    One-of-K: rows `correct`, `accuracy`. Multi-label: `exact_match`, and `micro_f1` over all its
+    decisions (None where it shows nothing). `unanswered`: rows of failed trials, which are among
+    the wrong ones.
     """
     seeds = len(test.pools())
     names, index = np.unique(test.groups, return_inverse=True)
@@ -57,19 +86,33 @@ def per_group(test: ScoredRows, datasets: np.ndarray) -> list[dict]:
     def by_group(values: np.ndarray) -> np.ndarray:
         return np.bincount(index, values.astype(np.float64), len(names)) / seeds
 
-    rows, right = by_group(np.ones(len(index))), by_group((test.presence == test.decisions).all(axis=1))
+    rows, right = (
+        by_group(np.ones(len(index))),
+        by_group((test.presence == test.decisions).all(axis=1)),
+    )
     unanswered = by_group(test.failed())
     f1 = np.full((seeds, len(names)), np.nan)
     for s, pool in enumerate(test.pools() if test.multilabel else ()):
-        members = (index[pool] == np.arange(len(names))[:, None]).astype(np.float64)  # each group as a weighting of the pool
-        f1[s] = metrics.f1(metrics.confusion_counts(test.presence[pool], test.decisions[pool], members).pooled())[:, 0]
+        # each group as a weighting of the pool
+        members = (index[pool] == np.arange(len(names))[:, None]).astype(np.float64)
+        f1[s] = metrics.f1(
+            metrics.confusion_counts(test.presence[pool], test.decisions[pool], members).pooled()
+        )[:, 0]
     of = dict(zip(test.groups.tolist(), datasets.tolist(), strict=True)) if len(datasets) else {}
     table = []
     for g, name in enumerate(names.tolist()):
-        row = {"group": name, "dataset": of.get(name), "rows": round(rows[g]), "unanswered": float(unanswered[g])}
+        row = {
+            "group": name,
+            "dataset": of.get(name),
+            "rows": round(rows[g]),
+            "unanswered": float(unanswered[g]),
+        }
         if test.multilabel:
             value = f1[:, g].mean()
-            row |= {"exact_match": float(right[g] / rows[g]), "micro_f1": None if np.isnan(value) else float(value)}
+            row |= {
+                "exact_match": float(right[g] / rows[g]),
+                "micro_f1": None if np.isnan(value) else float(value),
+            }
         else:
             row |= {"correct": float(right[g]), "accuracy": float(right[g] / rows[g])}
         table.append(row)
@@ -77,12 +120,16 @@ def per_group(test: ScoredRows, datasets: np.ndarray) -> list[dict]:
 
 
 def confusion(test: ScoredRows, names: np.ndarray) -> dict:
-    """Counts pooled over folds, mean over seeds. One-of-K: `counts` [true][said], and `unanswered` rows (of failed trials) by true
-    class. Multi-label: `tp`, `fp`, `fn`, `tn` of each class."""
+    """Counts pooled over folds, mean over seeds. One-of-K: `counts` [true][said], and `unanswered`
+    rows (of failed trials) by true class. Multi-label: `tp`, `fp`, `fn`, `tn` of each class."""
     seeds, classes = len(test.pools()), names.tolist()
     if test.multilabel:
-        counts = metrics.confusion_counts(test.presence, test.decisions, np.full((1, len(test.presence)), 1 / seeds))
-        return {"classes": classes} | {name: value[0].round(9).tolist() for name, value in counts._asdict().items()}
+        counts = metrics.confusion_counts(
+            test.presence, test.decisions, np.full((1, len(test.presence)), 1 / seeds)
+        )
+        return {"classes": classes} | {
+            name: value[0].round(9).tolist() for name, value in counts._asdict().items()
+        }
     counts = test.presence.T.astype(np.float64) @ test.decisions / seeds
     unanswered = test.presence[test.failed()].sum(axis=0) / seeds
     return {"classes": classes, "counts": counts.tolist(), "unanswered": unanswered.tolist()}
@@ -92,26 +139,40 @@ def undefined(class_names: np.ndarray, test: ScoredRows) -> list[dict]:
     pool = test.at(test.pools()[0])
     rows = len(pool.presence)
     why = {
-        0: f"no positive among {rows} test rows: no F1, precision, recall, UAR, ROC-AUC or average precision",
+        0: f"no positive among {rows} test rows: no F1, precision, recall, UAR, ROC-AUC or "
+        "average precision",
         rows: f"no negative among {rows} test rows: no UAR or ROC-AUC",
     }
     positives = pool.presence.sum(axis=0)
-    return [{"name": str(n), "why": why[p]} for n, p in zip(class_names, positives.tolist(), strict=True) if p in why]
+    return [
+        {"name": str(n), "why": why[p]}
+        for n, p in zip(class_names, positives.tolist(), strict=True)
+        if p in why
+    ]
 
 
 def sizes(predictions: dict, selection: str) -> dict[str, dict[str, int]]:
-    """`rows` in the pool of one seed (validation: on average over seeds), distinct `ids` among them, `groups`; of test and val."""
+    """`rows` in the pool of one seed (validation: on average over seeds), distinct `ids` among
+    them, `groups`; of test and val.
+    """
     parts = {split: rows_of(predictions, selection, split) for split in ("test", "val")}
     seeds = len(np.unique(predictions["trial_seed"]))
     return {
         "rows": {split: round(len(rows) / seeds) for split, rows in parts.items()},
         "ids": {split: len(np.unique(predictions["ids"][rows])) for split, rows in parts.items()},
-        "groups": {split: len(np.unique(predictions["groups"][rows])) for split, rows in parts.items()},
+        "groups": {
+            split: len(np.unique(predictions["groups"][rows])) for split, rows in parts.items()
+        },
     }
 
 
 def datasets(predictions: dict, selection: str) -> dict[str, list[str]]:
-    """Where the rows of each split come from, such as {'test': ['PrivateTest'], 'val': ['Training']}; {} where that is not known."""
+    """Where the rows of each split come from, such as {'test': ['PrivateTest'], 'val':
+    ['Training']}; {} where that is not known.
+    """
     if "dataset" not in predictions:
         return {}
-    return {split: np.unique(predictions["dataset"][rows_of(predictions, selection, split)]).tolist() for split in ("test", "val")}
+    return {
+        split: np.unique(predictions["dataset"][rows_of(predictions, selection, split)]).tolist()
+        for split in ("test", "val")
+    }

@@ -1,13 +1,15 @@
 """Decision thresholds per action unit, from validation rows alone.
 
-The rule: an action unit's own threshold is the one with the highest F1 on the trial's validation rows (of several equally good ones,
-the middle one); the pooled threshold is the same for all action units together. Own and pooled are averaged as logits, the own one
-with the weight of its validation positives, the pooled one with that of PRIOR positives: with two or three positives, as micro-expression
-sets have them, the best-F1 threshold is mostly noise. Without a validation positive this is the pooled threshold; if there is no
-validation positive at all, 0.5.
+The rule: an action unit's own threshold is the one with the highest F1 on the trial's validation
+rows (of several equally good ones, the middle one); the pooled threshold is the same for all action
+units together. Own and pooled are averaged as logits, the own one with the weight of its validation
+positives, the pooled one with that of PRIOR positives: with two or three positives, as
+micro-expression sets have them, the best-F1 threshold is mostly noise. Without a validation
+positive this is the pooled threshold; if there is no validation positive at all, 0.5.
 
-On 24 subject-exclusive splits made inside SAMM's training subjects the macro F1 of SimpleAUCNN was 0.437 by own thresholds, 0.465 by
-the pooled one and 0.469 by this rule (best_val epoch; at the last epoch 0.448, 0.458, 0.471); weights from 3 to 8 differ by 0.001.
+On 24 subject-exclusive splits made inside SAMM's training subjects the macro F1 of SimpleAUCNN was
+0.437 by own thresholds, 0.465 by the pooled one and 0.469 by this rule (best_val epoch; at the last
+epoch 0.448, 0.458, 0.471); weights from 3 to 8 differ by 0.001.
 """
 
 from __future__ import annotations
@@ -17,13 +19,18 @@ import numpy as np
 OWN, POOLED, FIXED, FAILED = "own", "pooled", "fixed", "failed"
 PRIOR = 5.0  # positives that the pooled threshold counts for
 RULE = (
-    "highest F1 on the trial's validation rows; own: of the action unit, drawn towards that of all action units pooled the fewer "
-    "validation positives it has; pooled: it has none; fixed: no validation positive at all, so 0.5; failed: the trial has no probabilities"
+    "highest F1 on the trial's validation rows; own: of the action unit, drawn towards that "
+    "of all action units pooled the fewer "
+    "validation positives it has; pooled: it has none; fixed: no validation positive at all, "
+    "so 0.5; failed: the trial has no probabilities"
 )
 
 
-def fit_thresholds(probabilities: np.ndarray, presence: np.ndarray, split: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Thresholds of one trial; an action unit is decided present where its probability is at or above its threshold.
+def fit_thresholds(
+    probabilities: np.ndarray, presence: np.ndarray, split: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Thresholds of one trial; an action unit is decided present where its probability is at or
+    above its threshold.
 
     Args:
       probabilities: float [R, K].
@@ -34,7 +41,8 @@ def fit_thresholds(probabilities: np.ndarray, presence: np.ndarray, split: np.nd
       thresholds float64 [K] and where each came from, str [K]: 'own', 'pooled' or 'fixed'.
 
     Raises:
-      ValueError: a row is not a validation row. Thresholds tuned on test rows are the field's favourite mistake.
+      ValueError: a row is not a validation row. Thresholds tuned on test rows are the field's
+          favourite mistake.
     """
     foreign = sorted(set(np.asarray(split).tolist()) - {"val"})
     if foreign:
@@ -43,7 +51,12 @@ def fit_thresholds(probabilities: np.ndarray, presence: np.ndarray, split: np.nd
     if not presence.any():
         return np.full(k, 0.5), np.full(k, FIXED)
     pooled = best_f1_threshold(probabilities.ravel(), presence.ravel())
-    own = np.array([best_f1_threshold(p, y) if y.any() else pooled for p, y in zip(probabilities.T, presence.T, strict=True)])
+    own = np.array(
+        [
+            best_f1_threshold(p, y) if y.any() else pooled
+            for p, y in zip(probabilities.T, presence.T, strict=True)
+        ]
+    )
     positives = presence.sum(0)
     mean = (positives * _logit(own) + PRIOR * _logit(pooled)) / (positives + PRIOR)
     return 1 / (1 + np.exp(-mean)), np.where(positives > 0, OWN, POOLED)
@@ -55,7 +68,9 @@ def _logit(p: np.ndarray | float) -> np.ndarray | float:
 
 
 def best_f1_threshold(probabilities: np.ndarray, presence: np.ndarray) -> float:
-    """The threshold that maximises F1 over [R]; candidates are 0 (all present) and the midpoints between distinct scores."""
+    """The threshold that maximises F1 over [R]; candidates are 0 (all present) and the midpoints
+    between distinct scores.
+    """
     order = np.argsort(-probabilities, kind="stable")
     p, tp = probabilities[order], np.cumsum(presence[order])
     last_of_tie = np.flatnonzero(np.append(np.diff(p) != 0, True))

@@ -1,7 +1,9 @@
-"""The models room: linen modules, `model.apply(variables, images, train=…, mask=…)` -> logits float32 [B, K].
+"""The models room: linen modules, `model.apply(variables, images, train=…, mask=…)` -> logits
+float32 [B, K].
 
-Images are float32 NHWC, augmented and normalised already. `mask` (bool [B]) marks the real rows of a padded batch; `train` turns
-dropout on (give `rngs={"dropout": key}`) and takes batch statistics from the batch (give `mutable=["batch_stats"]`).
+Images are float32 NHWC, augmented and normalised already. `mask` (bool [B]) marks the real rows of
+a padded batch; `train` turns dropout on (give `rngs={"dropout": key}`) and takes batch statistics
+from the batch (give `mutable=["batch_stats"]`).
 """
 
 from __future__ import annotations
@@ -49,12 +51,26 @@ def build(name: str, **arguments: Any) -> nn.Module:
       UserError: no such model; arguments that it does not have, lacks, or cannot work with.
     """
     model, fields = model_class(name), arguments_of(name)
-    required = [n for n, f in fields.items() if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING]
-    problems = [f"{n}: {name} has no such argument" + _nearest(n, fields) for n in arguments if n not in fields]
+    required = [
+        n
+        for n, f in fields.items()
+        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    ]
+    problems = [
+        f"{n}: {name} has no such argument" + _nearest(n, fields)
+        for n in arguments
+        if n not in fields
+    ]
     problems += [f"{n}: missing" for n in required if n not in arguments]
     if problems:
-        raise UserError(f"model {name!r} cannot be built", problems, fix=f"its arguments are {', '.join(fields)}")
-    return model(**{n: tuple(value) if isinstance(value, list) else value for n, value in arguments.items()})
+        raise UserError(
+            f"model {name!r} cannot be built",
+            problems,
+            fix=f"its arguments are {', '.join(fields)}",
+        )
+    return model(
+        **{n: tuple(value) if isinstance(value, list) else value for n, value in arguments.items()}
+    )
 
 
 def model_class(name: str) -> type[nn.Module]:
@@ -66,8 +82,11 @@ def model_class(name: str) -> type[nn.Module]:
     if name not in MODELS:
         near = difflib.get_close_matches(str(name), MODELS, n=1, cutoff=0.4)
         raise UserError(
-            f"there is no model {name!r}", [f"config.model.name: expected one of {', '.join(MODELS)}; found {name!r}"],
-            fix=f"did you mean {near[0]!r}?" if near else "set config.model.name to one of these; a model of your own is registered "
+            f"there is no model {name!r}",
+            [f"config.model.name: expected one of {', '.join(MODELS)}; found {name!r}"],
+            fix=f"did you mean {near[0]!r}?"
+            if near
+            else "set config.model.name to one of these; a model of your own is registered "
             "by a module that config.extensions names (docs/recipes.md)",
         )
     return _adapted(resolve(MODELS[name]), name)
@@ -75,42 +94,70 @@ def model_class(name: str) -> type[nn.Module]:
 
 @functools.cache
 def _adapted(model: type[nn.Module], name: str) -> type[nn.Module]:
-    """The class, or one of the same fields and parameters that drops `train` or `mask` where its `__call__` declares none."""
+    """The class, or one of the same fields and parameters that drops `train` or `mask` where its
+    `__call__` declares none.
+    """
     import flax.linen as nn  # not for the check of a config
 
     if not (isinstance(model, type) and issubclass(model, nn.Module)):
-        raise UserError(f"model {name!r} cannot be used", [f"expected a flax.linen Module class, found {model!r}"],
-                        fix="register the class itself: MODELS['my_net'] = MyNet")
+        raise UserError(
+            f"model {name!r} cannot be used",
+            [f"expected a flax.linen Module class, found {model!r}"],
+            fix="register the class itself: MODELS['my_net'] = MyNet",
+        )
     parameters = dict(list(inspect.signature(model.__call__).parameters.items())[1:])
     images, *rest = parameters.values() if parameters else (None,)
     dropped = {"train", "mask"} - set(parameters)
     if any(p.kind is p.VAR_KEYWORD for p in rest):
         dropped = set()
-    problems = [] if images is not None and images.kind in (images.POSITIONAL_ONLY, images.POSITIONAL_OR_KEYWORD) else [
-        "its __call__ takes no images"]
-    problems += [f"its __call__ needs {p.name}, which nothing gives it" for p in rest if p.default is p.empty
-                 and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name not in ("train", "mask")]
+    problems = (
+        []
+        if images is not None
+        and images.kind in (images.POSITIONAL_ONLY, images.POSITIONAL_OR_KEYWORD)
+        else ["its __call__ takes no images"]
+    )
+    problems += [
+        f"its __call__ needs {p.name}, which nothing gives it"
+        for p in rest
+        if p.default is p.empty
+        and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+        and p.name not in ("train", "mask")
+    ]
     if "train" in dropped:
-        problems += [f"its __call__ has {other}, and no train: dropout or batch norm would never be switched"
-                     for other in ("training", "is_training", "deterministic", "use_running_average") if other in parameters]
+        problems += [
+            f"its __call__ has {other}, and no train: dropout or batch norm would never be switched"
+            for other in ("training", "is_training", "deterministic", "use_running_average")
+            if other in parameters
+        ]
     if "num_classes" not in model.__dataclass_fields__:
         problems.append("it has no field num_classes")
     if problems:
-        raise UserError(f"model {name!r} ({model.__name__}) cannot be used", problems,
-                        fix="declare num_classes: int and __call__(self, images, train=False, mask=None); train and mask may be left "
-                        "out where the model does not need them")
+        raise UserError(
+            f"model {name!r} ({model.__name__}) cannot be used",
+            problems,
+            fix="declare num_classes: int and __call__(self, images, train=False, mask=None); "
+            "train and mask may be left "
+            "out where the model does not need them",
+        )
     if not dropped:
         return model
 
     def __call__(self, images, train=False, mask=None):
-        given = {n: value for n, value in {"train": train, "mask": mask}.items() if n not in dropped}
+        given = {
+            n: value for n, value in {"train": train, "mask": mask}.items() if n not in dropped
+        }
         return model.__call__(self, images, **given)
 
-    return type(model.__name__, (model,), {"__call__": __call__, "__module__": model.__module__, "__doc__": model.__doc__})
+    return type(
+        model.__name__,
+        (model,),
+        {"__call__": __call__, "__module__": model.__module__, "__doc__": model.__doc__},
+    )
 
 
-def build_to_train(arguments: Mapping[str, Any], classes: int, devices: int,
-                   freeze: str) -> nn.Module:
+def build_to_train(
+    arguments: Mapping[str, Any], classes: int, devices: int, freeze: str
+) -> nn.Module:
     """A model as a trial trains it; errors as of `build`.
 
     Args:
@@ -130,14 +177,17 @@ def build_to_train(arguments: Mapping[str, Any], classes: int, devices: int,
 
 def arguments_of(name: str) -> dict[str, dataclasses.Field]:
     """The constructor arguments of the model `name` of MODELS."""
-    return {f.name: f for f in dataclasses.fields(model_class(name)) if f.name not in ("name", "parent")}
+    return {
+        f.name: f for f in dataclasses.fields(model_class(name)) if f.name not in ("name", "parent")
+    }
 
 
 def count_parameters(params: Mapping[str, Any]) -> int:
     """How many numbers a tree of parameters (arrays or shapes) holds.
 
-    Give `variables["params"]` for what is trained. All of `variables` is what Keras prints as "Total params": it counts the moving
-    mean and variance of batch norm too, which it calls non-trainable.
+    Give `variables["params"]` for what is trained. All of `variables` is what Keras prints as
+    "Total params": it counts the moving mean and variance of batch norm too, which it calls
+    non-trainable.
     """
     import jax
 

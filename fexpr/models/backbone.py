@@ -1,4 +1,6 @@
-"""A network in two parts, a trunk that answers for any task and the dense end that is made for one; and layers that stand still."""
+"""A network in two parts, a trunk that answers for any task and the dense end that is made for one;
+and layers that stand still.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ PARTS = ("top", "head")  # the end of a network: the first of these that it has
 
 @dataclasses.dataclass(frozen=True)
 class FrozenBatchNorm:
-    """A model for training whose batch norms named by a regex neither use nor follow the batch's statistics (as Keras' frozen layers).
+    """A model for training whose batch norms named by a regex neither use nor follow the batch's
+    statistics (as Keras' frozen layers).
 
     Attributes:
       frozen: regex of the paths of their parameters, `conv1_bn/scale`.
@@ -36,14 +39,17 @@ class FrozenBatchNorm:
 
     def _as_at_test(self, call: Callable, arguments: tuple, named: dict, context: Any) -> Any:
         module = context.module
-        if isinstance(module, BatchNorm) and re.search(self.frozen, "/".join((*module.path, "scale"))):
+        if isinstance(module, BatchNorm) and re.search(
+            self.frozen, "/".join((*module.path, "scale"))
+        ):
             return call(arguments[0], False)
         return call(*arguments, **named)
 
 
 @dataclasses.dataclass(frozen=True)
 class Head:
-    """The last part of a network alone, as a model: features float32 [B, ...] -> logits float32 [B, K]. Parameters have the whole's names.
+    """The last part of a network alone, as a model: features float32 [B, ...] -> logits float32 [B,
+    K]. Parameters have the whole's names.
 
     Attributes:
       part: the module, out of `split_backbone_and_head`. name: 'top' or 'head'.
@@ -53,20 +59,33 @@ class Head:
     name: str
 
     def init(self, key: jax.Array, x: jax.Array, **named: Any) -> dict[str, Any]:
-        return {"params": {self.name: self.part.init(key, x.reshape(len(x), -1), **self._taken(named))["params"]}}
+        return {
+            "params": {
+                self.name: self.part.init(key, x.reshape(len(x), -1), **self._taken(named))[
+                    "params"
+                ]
+            }
+        }
 
     def apply(self, variables: Mapping[str, Any], x: jax.Array, **named: Any) -> Any:
-        return self.part.apply({"params": variables["params"][self.name]}, x.reshape(len(x), -1), **self._taken(named))
+        return self.part.apply(
+            {"params": variables["params"][self.name]}, x.reshape(len(x), -1), **self._taken(named)
+        )
 
     def _taken(self, named: dict[str, Any]) -> dict[str, Any]:
         """A plain dense layer knows neither training nor masks."""
-        return named if self.name == "top" else {name: value for name, value in named.items() if name not in ("train", "mask")}
+        return (
+            named
+            if self.name == "top"
+            else {name: value for name, value in named.items() if name not in ("train", "mask")}
+        )
 
 
 def split_backbone_and_head(
     model: nn.Module, image: jax.ShapeDtypeStruct
 ) -> tuple[Callable[[Mapping[str, Any], jax.Array], jax.Array], Head]:
-    """The trunk as (variables, images) -> features [B, D], what the end sees in evaluation, and the end.
+    """The trunk as (variables, images) -> features [B, D], what the end sees in evaluation, and the
+    end.
 
     Args:
       image: shape and type of a batch that the model reads.
@@ -89,7 +108,9 @@ def split_backbone_and_head(
     return partial(_features, model, name), Head(ends[name], name)
 
 
-def _features(model: nn.Module, name: str, variables: Mapping[str, Any], images: jax.Array) -> jax.Array:
+def _features(
+    model: nn.Module, name: str, variables: Mapping[str, Any], images: jax.Array
+) -> jax.Array:
     seen = []
 
     def look(call, arguments, named, context):

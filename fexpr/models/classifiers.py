@@ -1,4 +1,6 @@
-"""Classifiers of flattened pixels: multinomial logistic regression and the multilayer perceptron (Angel 2021)."""
+"""Classifiers of flattened pixels: multinomial logistic regression and the multilayer perceptron
+(Angel 2021).
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ import jax.numpy as jnp
 from fexpr.models import layers
 from fexpr.models.layers import BatchNorm, Classifier, Dropout, check_arguments
 
-KERAS = {"kernel_init": nn.initializers.glorot_uniform(), "bias_init": nn.initializers.zeros}  # Keras' initial values
+# Keras' initial values
+KERAS = {"kernel_init": nn.initializers.glorot_uniform(), "bias_init": nn.initializers.zeros}
 Dense = partial(layers.Dense, **KERAS)
 
 
@@ -23,8 +26,8 @@ def keras_norm(axis_name: str | None, name: str) -> BatchNorm:
 class Logistic(Classifier):
     """Multinomial logistic regression: one dense layer on the flattened pixels.
 
-    The loss is convex: zeros are as good a start as any, and give every class the same probability. 48x48x1 and 7 classes:
-    2304 * 7 + 7 = 16,135 parameters.
+    The loss is convex: zeros are as good a start as any, and give every class the same probability.
+    48x48x1 and 7 classes: 2304 * 7 + 7 = 16,135 parameters.
     """
 
     def logits(self, images: jax.Array) -> jax.Array:
@@ -33,20 +36,25 @@ class Logistic(Classifier):
 
 
 class MLP(nn.Module):
-    """Dense layers with ReLU on the flattened pixels. images [B, H, W, C] -> logits float32 [B, num_classes].
+    """Dense layers with ReLU on the flattened pixels. images [B, H, W, C] -> logits float32 [B,
+    num_classes].
 
-    The defaults are those of Angel 2021: 288-128-64-64, then, after the LAST hidden layer only, batch normalisation and dropout. At
-    48x48x1 and 7 classes that is Keras' "Total params: 713,959", which counts the moving mean and variance (64 each);
-    713,831 are trained. Its digits network, hidden (190, 128, 64, 64) without batch norm and dropout: 186,664 at 28x28x1, 10 classes.
+    The defaults are those of Angel 2021: 288-128-64-64, then, after the LAST hidden layer only,
+    batch normalisation and dropout. At 48x48x1 and 7 classes that is Keras' "Total params:
+    713,959", which counts the moving mean and variance (64 each); 713,831 are trained. Its digits
+    network, hidden (190, 128, 64, 64) without batch norm and dropout: 186,664 at 28x28x1, 10
+    classes.
 
-    Keras' initial values and batch norm (momentum 0.99, epsilon 1e-3). The thesis divides pixels by 255.
+    Keras' initial values and batch norm (momentum 0.99, epsilon 1e-3). The thesis divides pixels by
+    255.
 
     Attributes:
       num_classes: K, logits.
       hidden: width of each hidden layer, first to last.
       batch_norm: whether there is batch normalisation.
       dropout: rate, in training.
-      axis_name: the mapped axis that shares a batch among devices, for batch statistics and dropout; None: one device.
+      axis_name: the mapped axis that shares a batch among devices, for batch statistics and
+          dropout; None: one device.
 
     Raises:
       UserError: an argument is impossible.
@@ -60,12 +68,18 @@ class MLP(nn.Module):
 
     def __post_init__(self):
         widths = {f"hidden[{i}]": width for i, width in enumerate(self.hidden)}
-        check_arguments("MLP", {"num_classes": self.num_classes} | widths, {"dropout": self.dropout})
+        check_arguments(
+            "MLP", {"num_classes": self.num_classes} | widths, {"dropout": self.dropout}
+        )
         super().__post_init__()
 
     @nn.compact
-    def __call__(self, images: jax.Array, train: bool = False, mask: jax.Array | None = None) -> jax.Array:
-        """mask: bool [B], True for the real rows of a padded batch: the only ones that batch statistics are taken over."""
+    def __call__(
+        self, images: jax.Array, train: bool = False, mask: jax.Array | None = None
+    ) -> jax.Array:
+        """mask: bool [B], True for the real rows of a padded batch: the only ones that batch
+        statistics are taken over.
+        """
         x = images.reshape(images.shape[0], -1)
         for i, width in enumerate(self.hidden):
             x = nn.relu(Dense(width, name=f"hidden_{i}")(x))

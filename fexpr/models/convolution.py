@@ -1,4 +1,5 @@
-"""Convolution and max-pooling whose gradients are fast on a CPU and which stay fast under vmap; elsewhere XLA's own.
+"""Convolution and max-pooling whose gradients are fast on a CPU and which stay fast under vmap;
+elsewhere XLA's own.
 
 Images are NHWC, kernels HWIO. Both are differentiable in reverse mode only.
 """
@@ -16,33 +17,43 @@ from jax import export, lax
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
 LARGE = 2**26  # multiply-adds of a convolution from which one alone keeps any device busy
-FEW = 27  # numbers that an output pixel is made from, 3x3 of three channels, up to which gradients of the image go by shifts on CPU
+# numbers that an output pixel is made from, 3x3 of three channels, up to which gradients of the
+# image go by shifts on CPU
+FEW = 27
 
 
 def conv2d(x: jax.Array, kernel: jax.Array, padding: str | int = "SAME") -> jax.Array:
-    """Stride-1 convolution. `vmap` over kernels does not make it a grouped convolution, slow everywhere.
+    """Stride-1 convolution. `vmap` over kernels does not make it a grouped convolution, slow
+    everywhere.
 
-    A convolution by itself is XLA's own (`single_conv`), on CPU with gradients written out. Under `vmap` small ones become one product
-    (`shifted_conv`), large ones are computed one after the other.
+    A convolution by itself is XLA's own (`single_conv`), on CPU with gradients written out. Under
+    `vmap` small ones become one product (`shifted_conv`), large ones are computed one after the
+    other.
 
     Args:
       x: [B, H, W, I].
       kernel: [kh, kw, I, O], of x's dtype or float32; its gradient has its own dtype.
-      padding: 'SAME' (an even kernel pads one more after than before, as XLA and Keras do), 'VALID', or PyTorch's: that many
-        zeros on each side.
+      padding: 'SAME' (an even kernel pads one more after than before, as XLA and Keras do),
+        'VALID', or PyTorch's: that many zeros on each side.
 
     Returns:
       [B, H', W', O] in the dtype of x.
     """
-    pads = [(padding, padding)] * 2 if isinstance(padding, int) else lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], (1, 1), padding)
+    pads = (
+        [(padding, padding)] * 2
+        if isinstance(padding, int)
+        else lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], (1, 1), padding)
+    )
     return _conv(tuple(pads), x, kernel)
 
 
 def strided_conv2d(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """Convolution by `stride` with TF's SAME padding (an odd zero goes behind): [B, H, W, I] -> [B, ceil(H / stride), …, O].
+    """Convolution by `stride` with TF's SAME padding (an odd zero goes behind): [B, H, W, I] -> [B,
+    ceil(H / stride), …, O].
 
-    As a stride-1 convolution of the image's stride x stride cells, laid side by side as channels, with the kernel filled up by zeros to
-    whole cells: `conv2d` and its gradients serve. A 1x1 kernel only looks at the first pixel of a cell.
+    As a stride-1 convolution of the image's stride x stride cells, laid side by side as channels,
+    with the kernel filled up by zeros to whole cells: `conv2d` and its gradients serve. A 1x1
+    kernel only looks at the first pixel of a cell.
     """
     if stride == 1 or kernel.shape[:2] == (1, 1):
         return conv2d(x[:, ::stride, ::stride], kernel)
@@ -52,43 +63,63 @@ def strided_conv2d(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
         before = max((out - 1) * stride + k - n, 0) // 2
         pads.append((before, (out - 1) * stride + whole - n - before))
         fill.append((0, whole - k))
-    cells = rearrange(jnp.pad(x, ((0, 0), *pads, (0, 0))), "b (h m) (w n) c -> b h w (m n c)", m=stride, n=stride)
-    kernel = rearrange(jnp.pad(kernel, (*fill, (0, 0), (0, 0))), "(kh m) (kw n) i o -> kh kw (m n i) o", m=stride, n=stride)
+    cells = rearrange(
+        jnp.pad(x, ((0, 0), *pads, (0, 0))), "b (h m) (w n) c -> b h w (m n c)", m=stride, n=stride
+    )
+    kernel = rearrange(
+        jnp.pad(kernel, (*fill, (0, 0), (0, 0))),
+        "(kh m) (kw n) i o -> kh kw (m n i) o",
+        m=stride,
+        n=stride,
+    )
     return conv2d(cells, kernel, "VALID")
 
 
 def single_conv(pads: Pads, x: jax.Array, kernel: jax.Array) -> jax.Array:
     """XLA's convolution."""
-    return lax.conv_general_dilated(x, kernel.astype(x.dtype), (1, 1), pads, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    return lax.conv_general_dilated(
+        x, kernel.astype(x.dtype), (1, 1), pads, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
 
 
 def shifted_conv(pads: Pads, x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Concatenated shifts of x and one matrix product, which stays one under vmap. Holds kh*kw copies of x."""
-    columns = jnp.concatenate(_shifts(jnp.pad(x, ((0, 0), *pads, (0, 0))), *kernel.shape[:2], 1), -1)
+    """Concatenated shifts of x and one matrix product, which stays one under vmap. Holds kh*kw
+    copies of x.
+    """
+    columns = jnp.concatenate(
+        _shifts(jnp.pad(x, ((0, 0), *pads, (0, 0))), *kernel.shape[:2], 1), -1
+    )
     return columns @ rearrange(kernel.astype(x.dtype), "kh kw i o -> (kh kw i) o")
 
 
 def input_gradient(pads: Pads, x: jax.Array, kernel: jax.Array, g: jax.Array) -> jax.Array:
     """The gradient of `single_conv` by x, on CPU: a convolution of g with the turned kernel.
 
-    The barrier keeps XLA from folding the turn into the convolution: inside a loop it has no fast form for that and takes twenty to a
-    hundred times as long. An image of one to three channels would be a convolution of many channels into these few, which is slow:
-    there one product and a sum of shifts (milliseconds on two cores for 128 images of 48x48, 3x3 kernels, 1 to 10 channels: 10.4 / 2.5).
+    The barrier keeps XLA from folding the turn into the convolution: inside a loop it has no fast
+    form for that and takes twenty to a hundred times as long. An image of one to three channels
+    would be a convolution of many channels into these few, which is slow: there one product and a
+    sum of shifts (milliseconds on two cores for 128 images of 48x48, 3x3 kernels, 1 to 10 channels:
+    10.4 / 2.5).
     """
     if kernel.size // kernel.shape[3] <= FEW:
         return jax.vjp(lambda x: shifted_conv(pads, x, kernel), x)[1](g)[0]
     turned = lax.optimization_barrier(rearrange(kernel[::-1, ::-1], "kh kw i o -> kh kw o i"))
     (kh, kw), ((top, bottom), (left, right)) = kernel.shape[:2], pads
-    return single_conv(((kh - 1 - top, kh - 1 - bottom), (kw - 1 - left, kw - 1 - right)), g, turned)
+    return single_conv(
+        ((kh - 1 - top, kh - 1 - bottom), (kw - 1 - left, kw - 1 - right)), g, turned
+    )
 
 
 def kernel_gradient(pads: Pads, x: jax.Array, kernel: jax.Array, g: jax.Array) -> jax.Array:
-    """The gradient of `single_conv` by its kernel, on CPU: products of shifts over a few images at a time, summed up.
+    """The gradient of `single_conv` by its kernel, on CPU: products of shifts over a few images at
+    a time, summed up.
 
-    Either x is shifted along both axes, or x along one and g along the other: whatever takes fewer copies. XLA computes this as a
-    convolution with a window as large as the map, far from the arithmetic rate of a CPU, or, inside a loop, hopelessly. Milliseconds on
-    one core for 64 images and 3x3 kernels, XLA's (no loop) / this / arithmetic at full rate: 48x48 maps, 32 to 32 channels 125 / 51 / 20;
-    24x24, 64 to 64 83 / 35 / 20; 12x12, 128 to 128 60 / 27 / 20; 48x48, 1 to 64 42 / 9 / 1.
+    Either x is shifted along both axes, or x along one and g along the other: whatever takes fewer
+    copies. XLA computes this as a convolution with a window as large as the map, far from the
+    arithmetic rate of a CPU, or, inside a loop, hopelessly. Milliseconds on one core for 64 images
+    and 3x3 kernels, XLA's (no loop) / this / arithmetic at full rate: 48x48 maps, 32 to 32 channels
+    125 / 51 / 20; 24x24, 64 to 64 83 / 35 / 20; 12x12, 128 to 128 60 / 27 / 20; 48x48, 1 to 64 42 /
+    9 / 1.
     """
     kh, kw, channels, features = kernel.shape
     most = max(4, 2048 // (g.shape[1] * g.shape[2]))
@@ -96,29 +127,51 @@ def kernel_gradient(pads: Pads, x: jax.Array, kernel: jax.Array, g: jax.Array) -
     both = kh * channels <= channels + features
 
     def add(n: jax.Array, total: jax.Array) -> jax.Array:
-        part, rows = (lax.dynamic_slice_in_dim(a, n * images, images).astype(jnp.float32) for a in (x, g))
+        part, rows = (
+            lax.dynamic_slice_in_dim(a, n * images, images).astype(jnp.float32) for a in (x, g)
+        )
         part = jnp.pad(rearrange(part, "b h w i -> i b h w"), ((0, 0), (0, 0), *pads))
         columns = jnp.concatenate(_shifts(lax.optimization_barrier(part), kh if both else 1, kw, 2))
         if not both:
-            rows = lax.optimization_barrier(jnp.pad(rows, ((0, 0), (kh - 1, kh - 1), (0, 0), (0, 0))))
+            rows = lax.optimization_barrier(
+                jnp.pad(rows, ((0, 0), (kh - 1, kh - 1), (0, 0), (0, 0)))
+            )
             rows = jnp.concatenate(_shifts(rows, kh, 1, 1)[::-1], -1)
-        columns = lax.optimization_barrier(rearrange(columns, "i b h w -> i (b h w)"))  # a product of transposed rows is half as fast
+        # a product of transposed rows is half as fast
+        columns = lax.optimization_barrier(rearrange(columns, "i b h w -> i (b h w)"))
         return total + lax.dot(columns, rearrange(rows, "b h w o -> (b h w) o"))
 
-    total = jnp.zeros((kh * kw * channels, features) if both else (kw * channels, kh * features), jnp.float32)
+    total = jnp.zeros(
+        (kh * kw * channels, features) if both else (kw * channels, kh * features), jnp.float32
+    )
     total = lax.fori_loop(0, len(x) // images, add, total)
-    return rearrange(total, "(kh kw i) o -> kh kw i o" if both else "(kw i) (kh o) -> kh kw i o", kh=kh, kw=kw).astype(kernel.dtype)
+    return rearrange(
+        total, "(kh kw i) o -> kh kw i o" if both else "(kw i) (kh o) -> kh kw i o", kh=kh, kw=kw
+    ).astype(kernel.dtype)
 
 
 def _shifts(x: jax.Array, kh: int, kw: int, axis: int) -> list[jax.Array]:
-    """What each place of a kernel sees of a padded x whose rows and columns are `axis` and `axis + 1`."""
+    """What each place of a kernel sees of a padded x whose rows and columns are `axis` and `axis +
+    1`.
+    """
     height, width = x.shape[axis] - kh + 1, x.shape[axis + 1] - kw + 1
     cut = lax.slice_in_dim
-    return [cut(cut(x, i, i + height, axis=axis), j, j + width, axis=axis + 1) for i in range(kh) for j in range(kw)]
+    return [
+        cut(cut(x, i, i + height, axis=axis), j, j + width, axis=axis + 1)
+        for i in range(kh)
+        for j in range(kw)
+    ]
 
 
-def _by_itself(one: Callable[..., jax.Array], stacked: Callable[..., jax.Array], large: bool, *arrays: jax.Array) -> jax.Array:
-    """one(*arrays); under vmap `stacked`, or, where large or only one is mapped, `one` after `one`."""
+def _by_itself(
+    one: Callable[..., jax.Array],
+    stacked: Callable[..., jax.Array],
+    large: bool,
+    *arrays: jax.Array,
+) -> jax.Array:
+    """one(*arrays); under vmap `stacked`, or, where large or only one is mapped, `one` after
+    `one`.
+    """
     call = jax.custom_batching.custom_vmap(one)
 
     @call.def_vmap
@@ -128,7 +181,12 @@ def _by_itself(one: Callable[..., jax.Array], stacked: Callable[..., jax.Array],
 
         def each(parts: list[jax.Array]) -> jax.Array:
             part = iter(parts)
-            return _by_itself(one, stacked, large, *(next(part) if m else a for a, m in zip(arrays, mapped, strict=True)))
+            return _by_itself(
+                one,
+                stacked,
+                large,
+                *(next(part) if m else a for a, m in zip(arrays, mapped, strict=True)),
+            )
 
         return lax.map(each, [a for a, m in zip(arrays, mapped, strict=True) if m]), True
 
@@ -137,12 +195,19 @@ def _by_itself(one: Callable[..., jax.Array], stacked: Callable[..., jax.Array],
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _conv(pads: Pads, x: jax.Array, kernel: jax.Array) -> jax.Array:
-    return _by_itself(partial(single_conv, pads), partial(shifted_conv, pads), _large(x, kernel), x, kernel)
+    return _by_itself(
+        partial(single_conv, pads), partial(shifted_conv, pads), _large(x, kernel), x, kernel
+    )
 
 
-def _conv_backward(pads: Pads, inputs: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _conv_backward(
+    pads: Pads, inputs: tuple[jax.Array, jax.Array], g: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     def gradient(i: int) -> jax.Array:
-        single, stacked = (lambda x, kernel, g, f=f: jax.vjp(partial(f, pads), x, kernel)[1](g)[i] for f in (single_conv, shifted_conv))
+        single, stacked = (
+            lambda x, kernel, g, f=f: jax.vjp(partial(f, pads), x, kernel)[1](g)[i]
+            for f in (single_conv, shifted_conv)
+        )
         on_cpu = partial((input_gradient, kernel_gradient)[i], pads)
         one = lambda *arrays: lax.platform_dependent(*arrays, cpu=on_cpu, default=single)
         return _by_itself(one, stacked, _large(*inputs), *inputs, g)
@@ -154,17 +219,20 @@ _conv.defvjp(lambda pads, x, kernel: (_conv(pads, x, kernel), (x, kernel)), _con
 
 
 def _large(x: jax.Array, kernel: jax.Array) -> bool:
-    if export.is_symbolic_dim(x.shape[0]):  # an exported program takes batches of any size: one convolution at a time suits the large
+    # an exported program takes batches of any size: one convolution at a time suits the large
+    if export.is_symbolic_dim(x.shape[0]):
         return True
     return x.size * kernel.size // x.shape[-1] >= LARGE
 
 
 def max_pool(x: jax.Array, window: int, stride: int, padding: int = 0) -> jax.Array:
-    """PyTorch's MaxPool2d: `padding` rows of -inf on each side; where the stride does not divide, the rest is left out.
+    """PyTorch's MaxPool2d: `padding` rows of -inf on each side; where the stride does not divide,
+    the rest is left out.
 
-    Values and gradients of `nn.max_pool`, a gradient among equals going to the first of them row by row, but computed along one axis
-    after the other from shifted slices: for 64 maps of 48x48x64 and 3/2, 34 ms instead of 227 backward (one core), 4 instead of 15
-    forward. Nothing here but slices and elementwise arithmetic: fast under vmap and on accelerators.
+    Values and gradients of `nn.max_pool`, a gradient among equals going to the first of them row by
+    row, but computed along one axis after the other from shifted slices: for 64 maps of 48x48x64
+    and 3/2, 34 ms instead of 227 backward (one core), 4 instead of 15 forward. Nothing here but
+    slices and elementwise arithmetic: fast under vmap and on accelerators.
 
     Args:
       x: [B, H, W, C].
@@ -172,7 +240,9 @@ def max_pool(x: jax.Array, window: int, stride: int, padding: int = 0) -> jax.Ar
     Returns:
       [B, H', W', C] with H' = (H + 2 padding - window) // stride + 1.
     """
-    x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)), constant_values=-jnp.inf)
+    x = jnp.pad(
+        x, ((0, 0), (padding, padding), (padding, padding), (0, 0)), constant_values=-jnp.inf
+    )
     return _pool(_pool(x, window, stride, 2), window, stride, 1)
 
 
@@ -187,12 +257,15 @@ def _windows(x: jax.Array, window: int, stride: int, axis: int) -> list[jax.Arra
     return [lax.slice_in_dim(x, i, i + last + 1, stride, axis) for i in range(window)]
 
 
-def _pool_backward(window: int, stride: int, axis: int, inputs: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array]:
+def _pool_backward(
+    window: int, stride: int, axis: int, inputs: tuple[jax.Array, jax.Array], g: jax.Array
+) -> tuple[jax.Array]:
     """Gives g to the first maximum of its window, and adds up what windows that overlap give."""
     x, y = inputs
     none = jnp.zeros_like(g)
     blocks = -(-x.shape[axis] // stride)
-    places = [jnp.zeros((*x.shape[:axis], blocks, *x.shape[axis + 1 :]), g.dtype)] * stride  # the n-th of every `stride` values of x
+    # the n-th of every `stride` values of x
+    places = [jnp.zeros((*x.shape[:axis], blocks, *x.shape[axis + 1 :]), g.dtype)] * stride
     given = jnp.zeros(y.shape, bool)
     for i, value in enumerate(_windows(x, window, stride, axis)):
         here = ~given & (value == y)
@@ -204,7 +277,9 @@ def _pool_backward(window: int, stride: int, axis: int, inputs: tuple[jax.Array,
     return (lax.slice_in_dim(dx, 0, x.shape[axis], axis=axis),)
 
 
-def _pool_forward(x: jax.Array, window: int, stride: int, axis: int) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+def _pool_forward(
+    x: jax.Array, window: int, stride: int, axis: int
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     y = _pool(x, window, stride, axis)
     return y, (x, y)
 

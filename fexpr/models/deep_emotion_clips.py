@@ -1,4 +1,6 @@
-"""Deep-Emotion over a clip: the features of its frames, pooled by attention, decide it as a whole."""
+"""Deep-Emotion over a clip: the features of its frames, pooled by attention, decide it as a
+whole.
+"""
 
 from __future__ import annotations
 
@@ -15,22 +17,27 @@ from fexpr.models.layers import Dense, check_arguments
 
 
 class DeepEmotionClips(DeepEmotion):
-    """Clips [B, 48, 48, F x C], scaled to -1 … 1 (`train.normalize = 'symmetric'`), -> logits float32 [B, num_classes].
+    """Clips [B, 48, 48, F x C], scaled to -1 … 1 (`train.normalize = 'symmetric'`), -> logits
+    float32 [B, num_classes].
 
-    The channels are those of F frames one after the other (Dataset, kind 'clip'), C each, as the variant of Deep-Emotion reads them.
-    A frame whose face is of one grey throughout is none: it changes neither logits nor batch statistics. Any F will do.
+    The channels are those of F frames one after the other (Dataset, kind 'clip'), C each, as the
+    variant of Deep-Emotion reads them. A frame whose face is of one grey throughout is none: it
+    changes neither logits nor batch statistics. Any F will do.
 
-    Each frame goes through Deep-Emotion down to its 50 features h_f, then (Ilse, Tomczak and Welling, Attention-based Deep Multiple
-    Instance Learning, ICML 2018, arXiv 1802.04712, equations 7 and 8)
+    Each frame goes through Deep-Emotion down to its 50 features h_f, then (Ilse, Tomczak and
+    Welling, Attention-based Deep Multiple Instance Learning, ICML 2018, arXiv 1802.04712, equations
+    7 and 8)
 
         a_f = softmax over the clip's frames of w' tanh(V h_f),    logits = head(sum of a_f h_f).
 
-    An acted clip is such a bag: it has a label, and some of its frames show it; a_f says which. The order of frames is no part of it. A
-    recurrent head would read that too, but it says nothing of single frames, and an expression that rises and falls once has little of
-    it. w begins at zero, so that the first answer is that of the mean over frames, as the spatial transformer's is the identity.
+    An acted clip is such a bag: it has a label, and some of its frames show it; a_f says which. The
+    order of frames is no part of it. A recurrent head would read that too, but it says nothing of
+    single frames, and an expression that rises and falls once has little of it. w begins at zero,
+    so that the first answer is that of the mean over frames, as the spatial transformer's is the
+    identity.
 
-    Names and shapes are DeepEmotion's, so that the weights of a run on frames fit. It has 52 * attention parameters more: 68,592 with 8
-    classes.
+    Names and shapes are DeepEmotion's, so that the weights of a run on frames fit. It has 52 *
+    attention parameters more: 68,592 with 8 classes.
 
     Attributes:
       attention: width of V h.
@@ -41,7 +48,8 @@ class DeepEmotionClips(DeepEmotion):
 
     attention: int = 32
 
-    BEGINS_WITH: ClassVar[dict[str, str]] = {"deep_emotion": "^attend"}  # networks whose weights these are, and what they have not
+    # networks whose weights these are, and what they have not
+    BEGINS_WITH: ClassVar[dict[str, str]] = {"deep_emotion": "^attend"}
 
     def __post_init__(self):
         check_arguments("DeepEmotionClips", {"attention": self.attention})
@@ -52,23 +60,32 @@ class DeepEmotionClips(DeepEmotion):
         self.attend = Dense(self.attention)
         self.attend_score = nn.Dense(1, use_bias=False, kernel_init=nn.initializers.zeros)
 
-    def __call__(self, images: jax.Array, train: bool = False, mask: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self, images: jax.Array, train: bool = False, mask: jax.Array | None = None
+    ) -> jax.Array:
         """mask: bool [B], as of DeepEmotion."""
         hidden, weights = self._attended(images, train, mask)
         pooled = jnp.einsum("bf,bfd->bd", weights, hidden.astype(jnp.float32))
         return self.head(self.drop_hidden(pooled, train))
 
     def attention_weights(self, images: jax.Array) -> jax.Array:
-        """a float32 [B, F], 0 where there is no frame; through `model.apply(…, method="attention_weights")`."""
+        """a float32 [B, F], 0 where there is no frame; through `model.apply(…,
+        method="attention_weights")`.
+        """
         return self._attended(images, False, None)[1]
 
-    def _attended(self, images: jax.Array, train: bool, mask: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+    def _attended(
+        self, images: jax.Array, train: bool, mask: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array]:
         """Features [B, F, 50] and weights float32 [B, F] of all frames."""
         channels = CHANNELS[self.variant]
         if images.shape[-1] % channels:
-            raise UserError(f"DeepEmotionClips, variant {self.variant!r}, cannot read clips of {images.shape[-1]} channels",
-                            [f"a frame has {channels}: the image" + " and its map" * (channels > 1)],
-                            fix="set config.model.variant and config.data.map to go together")
+            raise UserError(
+                f"DeepEmotionClips, variant {self.variant!r}, cannot read clips of "
+                f"{images.shape[-1]} channels",
+                [f"a frame has {channels}: the image" + " and its map" * (channels > 1)],
+                fix="set config.model.variant and config.data.map to go together",
+            )
         count = images.shape[-1] // channels
         frames = rearrange(images, "b h w (f c) -> (b f) h w c", c=channels)
         face = frames[..., 0]
@@ -76,6 +93,9 @@ class DeepEmotionClips(DeepEmotion):
         seen = valid if mask is None else valid & repeat(mask, "b -> (b f)", f=count)
         _, hidden = self.features(frames, train, seen)
         scores = self.attend_score(jnp.tanh(self.attend(hidden)).astype(jnp.float32))
-        valid, scores, hidden = (rearrange(x, "(b f) ... -> b f ...", f=count) for x in (valid, scores[:, 0], hidden))
-        valid |= ~valid.any(axis=1, keepdims=True)  # padding of a batch may be blank, and must stay finite
+        valid, scores, hidden = (
+            rearrange(x, "(b f) ... -> b f ...", f=count) for x in (valid, scores[:, 0], hidden)
+        )
+        # padding of a batch may be blank, and must stay finite
+        valid |= ~valid.any(axis=1, keepdims=True)
         return hidden, jax.nn.softmax(jnp.where(valid, scores, -jnp.inf), axis=1)

@@ -1,8 +1,11 @@
-"""The small convolutional networks of published work on FER2013 and on digits, layer by layer (docs/decisions.md, Publications).
+"""The small convolutional networks of published work on FER2013 and on digits, layer by layer
+(docs/decisions.md, Publications).
 
-The convolutions are called conv_0, conv_1, … in every network, for `capture_intermediates`. All take images [B, H, W, C], 48x48x1 where
-nothing else is said, and return logits float32 [B, num_classes]; softmax is the loss's. Parameter counts are for the published
-number of classes. Keras' "Total params" also counts the two moving statistics of batch norm; what is trained is given beside it.
+The convolutions are called conv_0, conv_1, … in every network, for `capture_intermediates`. All
+take images [B, H, W, C], 48x48x1 where nothing else is said, and return logits float32 [B,
+num_classes]; softmax is the loss's. Parameter counts are for the published number of classes.
+Keras' "Total params" also counts the two moving statistics of batch norm; what is trained is given
+beside it.
 """
 
 from __future__ import annotations
@@ -22,8 +25,8 @@ Conv = partial(layers.Conv, **KERAS)
 
 
 class SimpleFERCNN(Classifier):
-    """Two 3x3 convolutions (32, 64) with ReLU and 2x2 pooling, dense K (a Keras notebook). 83,335 parameters with 7 classes; Keras' initial
-    values."""
+    """Two 3x3 convolutions (32, 64) with ReLU and 2x2 pooling, dense K (a Keras notebook). 83,335
+    parameters with 7 classes; Keras' initial values."""
 
     def logits(self, images: jax.Array) -> jax.Array:
         x = images
@@ -33,15 +36,17 @@ class SimpleFERCNN(Classifier):
 
 
 class ThesisCNN(nn.Module):
-    """Four times: 3x3 convolution, ReLU, max-pool 3/2 (valid), batch norm, dropout; 64, 64, 256, 256 filters; dense K (Angel 2021).
+    """Four times: 3x3 convolution, ReLU, max-pool 3/2 (valid), batch norm, dropout; 64, 64, 256,
+    256 filters; dense K (Angel 2021).
 
-    785,095 parameters with 7 classes as Keras counts, 783,815 of them trained. Keras' initial values and batch norm. The thesis divides
-    pixels by 255.
+    785,095 parameters with 7 classes as Keras counts, 783,815 of them trained. Keras' initial
+    values and batch norm. The thesis divides pixels by 255.
 
     Attributes:
       num_classes: K, logits.
       dropout: rate after each block, in training.
-      axis_name: the mapped axis that shares a batch among devices, for batch statistics and dropout; None: one device.
+      axis_name: the mapped axis that shares a batch among devices, for batch statistics and
+          dropout; None: one device.
 
     Raises:
       UserError: an argument is impossible.
@@ -56,8 +61,12 @@ class ThesisCNN(nn.Module):
         super().__post_init__()
 
     @nn.compact
-    def __call__(self, images: jax.Array, train: bool = False, mask: jax.Array | None = None) -> jax.Array:
-        """mask: bool [B], True for the real rows of a padded batch: the only ones that batch statistics are taken over."""
+    def __call__(
+        self, images: jax.Array, train: bool = False, mask: jax.Array | None = None
+    ) -> jax.Array:
+        """mask: bool [B], True for the real rows of a padded batch: the only ones that batch
+        statistics are taken over.
+        """
         x = images
         for i, features in enumerate((64, 64, 256, 256)):
             x = max_pool(nn.relu(Conv(features, name=f"conv_{i}")(x)), window=3, stride=2)
@@ -67,16 +76,18 @@ class ThesisCNN(nn.Module):
 
 
 class DoubleConvCNN(nn.Module):
-    """Three blocks of twice [3x3 convolution, ReLU, batch norm], then 2x2 pooling; 32, 64, 128 filters; dropout, dense 1024 with ReLU,
-    dropout, dense K (a PyTorch notebook).
+    """Three blocks of twice [3x3 convolution, ReLU, batch norm], then 2x2 pooling; 32, 64, 128
+    filters; dropout, dense 1024 with ReLU, dropout, dense K (a PyTorch notebook).
 
-    5,014,119 parameters with 7 classes (PyTorch counts what is trained). PyTorch's initial values. The published code calls
+    5,014,119 parameters with 7 classes (PyTorch counts what is trained). PyTorch's initial values.
+    The published code calls
     `F.dropout(x, p)` without saying when: its dropout stays on at test. Here it does not.
 
     Attributes:
       num_classes: K, logits.
       dropout: rate before and after dense 1024, in training.
-      axis_name: the mapped axis that shares a batch among devices, for batch statistics and dropout; None: one device.
+      axis_name: the mapped axis that shares a batch among devices, for batch statistics and
+          dropout; None: one device.
 
     Raises:
       UserError: an argument is impossible.
@@ -93,8 +104,12 @@ class DoubleConvCNN(nn.Module):
         super().__post_init__()
 
     @nn.compact
-    def __call__(self, images: jax.Array, train: bool = False, mask: jax.Array | None = None) -> jax.Array:
-        """mask: bool [B], True for the real rows of a padded batch: the only ones that batch statistics are taken over."""
+    def __call__(
+        self, images: jax.Array, train: bool = False, mask: jax.Array | None = None
+    ) -> jax.Array:
+        """mask: bool [B], True for the real rows of a padded batch: the only ones that batch
+        statistics are taken over.
+        """
         x = images
         for i, features in enumerate((32, 32, 64, 64, 128, 128)):
             x = nn.relu(layers.Conv(features, name=f"conv_{i}")(x))
@@ -109,15 +124,21 @@ class DoubleConvCNN(nn.Module):
 
 
 class DigitsCNN(Classifier):
-    """Convolutions 256 (3x3 valid), 128 (2x2 valid), 64 and 64 (2x2 same), each with ReLU and 2x2 pooling; dense K (Angel 2021).
+    """Convolutions 256 (3x3 valid), 128 (2x2 valid), 64 and 64 (2x2 same), each with ReLU and 2x2
+    pooling; dense K (Angel 2021).
 
-    28x28x1 and 10 classes: 183,690 parameters. Keras' initial values; the thesis divides pixels by 255.
+    28x28x1 and 10 classes: 183,690 parameters. Keras' initial values; the thesis divides pixels by
+    255.
     """
 
     def logits(self, images: jax.Array) -> jax.Array:
         x = images
-        for i, (features, size, padding) in enumerate(((256, 3, "VALID"), (128, 2, "VALID"), (64, 2, "SAME"), (64, 2, "SAME"))):
-            x = max_pool(nn.relu(Conv(features, size, padding, name=f"conv_{i}")(x)), window=2, stride=2)
+        for i, (features, size, padding) in enumerate(
+            ((256, 3, "VALID"), (128, 2, "VALID"), (64, 2, "SAME"), (64, 2, "SAME"))
+        ):
+            x = max_pool(
+                nn.relu(Conv(features, size, padding, name=f"conv_{i}")(x)), window=2, stride=2
+            )
         return Dense(self.num_classes, name="head")(_flat32(x))
 
 

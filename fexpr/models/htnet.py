@@ -1,4 +1,6 @@
-"""HTNet: local transformers over blocks of a flow map, merged level by level (Wang et al. 2024, arXiv 2307.14637)."""
+"""HTNet: local transformers over blocks of a flow map, merged level by level (Wang et al. 2024,
+arXiv 2307.14637).
+"""
 
 from __future__ import annotations
 
@@ -15,20 +17,24 @@ FFN_EXPANSION = 4
 
 
 class HTNet(nn.Module):
-    """Hierarchical transformer on a flow map. images float32 or bfloat16 [B, S, S, C] -> logits float32 [B, num_classes].
+    """Hierarchical transformer on a flow map. images float32 or bfloat16 [B, S, S, C] -> logits
+    float32 [B, num_classes].
 
-    Patches are embedded on a map of S/patch_size squared tokens. Level i (0 first) cuts the map into 2^(L-1-i) squared blocks and
-    runs `block_repeats[i]` transformer blocks of width dim * 2^i with heads * 2^i heads inside each; between levels a 3x3
-    convolution doubles the width, and a max-pool halves the map, so that every level has the same number of tokens in a block.
-    Values and parameter counts are those of the published code (weights interchange: models/weights/); initial values follow
-    PyTorch's defaults, the position bias is drawn from a standard normal, as there.
+    Patches are embedded on a map of S/patch_size squared tokens. Level i (0 first) cuts the map
+    into 2^(L-1-i) squared blocks and runs `block_repeats[i]` transformer blocks of width dim * 2^i
+    with heads * 2^i heads inside each; between levels a 3x3 convolution doubles the width, and a
+    max-pool halves the map, so that every level has the same number of tokens in a block. Values
+    and parameter counts are those of the published code (weights interchange: models/weights/);
+    initial values follow PyTorch's defaults, the position bias is drawn from a standard normal, as
+    there.
 
-    With image 28, patch 7 and three levels (the published configuration) a block holds ONE token. Attention over one token is
-    that token's value projection, exactly, so queries and keys are not computed. Their weights are kept, to interchange and to
-    count the same, and get a gradient of exactly zero.
+    With image 28, patch 7 and three levels (the published configuration) a block holds ONE token.
+    Attention over one token is that token's value projection, exactly, so queries and keys are not
+    computed. Their weights are kept, to interchange and to count the same, and get a gradient of
+    exactly zero.
 
-    A head is dim // heads wide. Where heads do not divide dim (published: 256 and 3) the heads together are the largest
-    multiple below.
+    A head is dim // heads wide. Where heads do not divide dim (published: 256 and 3) the heads
+    together are the largest multiple below.
 
     Attributes:
       num_classes: K, logits.
@@ -37,9 +43,11 @@ class HTNet(nn.Module):
       dim: width of the first level.
       heads: attention heads of the first level.
       num_hierarchies: L, levels; 2^(L-1) divides S / patch_size.
-      block_repeats: transformer blocks of each level, first (finest) level first; one number for all alike.
+      block_repeats: transformer blocks of each level, first (finest) level first; one number for
+          all alike.
       dropout: rate after attention weights, projections and hidden layers, in training.
-      axis_name: the mapped axis that shares a batch among devices, for the dropout of the whole batch; None: one device.
+      axis_name: the mapped axis that shares a batch among devices, for the dropout of the whole
+          batch; None: one device.
 
     Raises:
       UserError: an argument is impossible, or the images are not image_size pixels high and wide.
@@ -57,7 +65,9 @@ class HTNet(nn.Module):
 
     def __post_init__(self):
         names = ("num_classes", "image_size", "patch_size", "dim", "heads", "num_hierarchies")
-        check_arguments("HTNet", {name: getattr(self, name) for name in names}, {"dropout": self.dropout})
+        check_arguments(
+            "HTNet", {name: getattr(self, name) for name in names}, {"dropout": self.dropout}
+        )
         repeats = {f"block_repeats[{i}]": r for i, r in enumerate(self.repeats)}
         check_arguments("HTNet", repeats, others=self._misfits())
         super().__post_init__()
@@ -73,33 +83,53 @@ class HTNet(nn.Module):
         side, blocks = self.image_size // self.patch_size, 2 ** (self.num_hierarchies - 1)
         problems = []
         if self.image_size % self.patch_size:
-            problems.append(f"patch_size: expected a divisor of image_size {self.image_size}, found {self.patch_size}")
+            problems.append(
+                f"patch_size: expected a divisor of image_size {self.image_size}, found "
+                f"{self.patch_size}"
+            )
         elif side % blocks:
-            problems.append(f"num_hierarchies: {self.num_hierarchies} levels cut a map of {side}x{side} patches into "
-                            f"{blocks}x{blocks} blocks; expected {blocks} to divide {side}")
+            problems.append(
+                f"num_hierarchies: {self.num_hierarchies} levels cut a map of {side}x{side} "
+                "patches into "
+                f"{blocks}x{blocks} blocks; expected {blocks} to divide {side}"
+            )
         if self.heads > self.dim:
             problems.append(f"heads: expected at most dim {self.dim}, found {self.heads}")
         if len(self.repeats) != self.num_hierarchies:
-            problems.append(f"block_repeats: expected {self.num_hierarchies} numbers, one a level, found {self.block_repeats}")
+            problems.append(
+                f"block_repeats: expected {self.num_hierarchies} numbers, one a level, found "
+                f"{self.block_repeats}"
+            )
         return problems
 
     @nn.compact
-    def __call__(self, images: jax.Array, train: bool = False, mask: jax.Array | None = None) -> jax.Array:
-        """`mask` is of no use without batch statistics; it is taken so that all models are called alike."""
+    def __call__(
+        self, images: jax.Array, train: bool = False, mask: jax.Array | None = None
+    ) -> jax.Array:
+        """`mask` is of no use without batch statistics; it is taken so that all models are called
+        alike.
+        """
         del mask
         if images.shape[1:3] != (self.image_size, self.image_size):
             raise UserError(
                 "HTNet was built for another image size",
-                [f"image_size: expected {self.image_size}x{self.image_size} images, found {images.shape[1]}x{images.shape[2]}"],
+                [
+                    f"image_size: expected {self.image_size}x{self.image_size} images, found "
+                    f"{images.shape[1]}x{images.shape[2]}"
+                ],
                 fix="set config.model.image_size to the size of the data's images",
             )
-        patches = rearrange(images, "b (h p1) (w p2) c -> b h w (p1 p2 c)", p1=self.patch_size, p2=self.patch_size)
+        patches = rearrange(
+            images, "b (h p1) (w p2) c -> b h w (p1 p2 c)", p1=self.patch_size, p2=self.patch_size
+        )
         x = Dense(self.dim, name="patch_embedding")(patches)
         for i, repeats in enumerate(self.repeats):
             blocks = 2 ** (self.num_hierarchies - 1 - i)
             side = x.shape[1] // blocks
             x = rearrange(x, "b (b1 h) (b2 w) c -> (b b1 b2) (h w) c", b1=blocks, b2=blocks)
-            x = Level(repeats, self.heads * 2**i, self.dropout, self.axis_name, name=f"level_{i}")(x, train)
+            x = Level(repeats, self.heads * 2**i, self.dropout, self.axis_name, name=f"level_{i}")(
+                x, train
+            )
             x = rearrange(x, "(b b1 b2) (h w) c -> b (b1 h) (b2 w) c", b1=blocks, b2=blocks, h=side)
             if blocks > 1:
                 x = Conv(self.dim * 2 ** (i + 1), name=f"merge_{i}")(x)
@@ -109,12 +139,17 @@ class HTNet(nn.Module):
 
 
 def layer_norm(name: str, x: jax.Array) -> jax.Array:
-    """LayerNorm over channels, computed in float32. Not the fast variance: E[x^2] - E[x]^2 loses digits where the mean is large."""
-    return nn.LayerNorm(epsilon=1e-5, use_fast_variance=False, name=name)(x.astype(jnp.float32)).astype(x.dtype)
+    """LayerNorm over channels, computed in float32. Not the fast variance: E[x^2] - E[x]^2 loses
+    digits where the mean is large.
+    """
+    return nn.LayerNorm(epsilon=1e-5, use_fast_variance=False, name=name)(
+        x.astype(jnp.float32)
+    ).astype(x.dtype)
 
 
 class Level(nn.Module):
-    """Transformer blocks inside every block of the map. tokens [S, n, D] -> [S, n, D], S sequences (images x blocks).
+    """Transformer blocks inside every block of the map. tokens [S, n, D] -> [S, n, D], S sequences
+    (images x blocks).
 
     The position bias is one number a token, the same for all channels.
     """
@@ -131,12 +166,16 @@ class Level(nn.Module):
         for r in range(self.repeats):
             attention = Attention(self.heads, self.dropout, self.axis_name, name=f"attention_{r}")
             x += attention(layer_norm(f"attention_{r}_norm", x), train)
-            x += FeedForward(self.dropout, self.axis_name, name=f"ffn_{r}")(layer_norm(f"ffn_{r}_norm", x), train)
+            x += FeedForward(self.dropout, self.axis_name, name=f"ffn_{r}")(
+                layer_norm(f"ffn_{r}_norm", x), train
+            )
         return x
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention, [S, n, D] -> [S, n, D]. Parameters: qkv [D, 3 * inner] without bias, out (dense)."""
+    """Multi-head self-attention, [S, n, D] -> [S, n, D]. Parameters: qkv [D, 3 * inner] without
+    bias, out (dense).
+    """
 
     heads: int
     dropout: float
@@ -149,13 +188,19 @@ class Attention(nn.Module):
         inner = head_dim * self.heads
         qkv = self.param("qkv", torch_kernel, (dim, 3 * inner)).astype(x.dtype)
         drop = Dropout(self.dropout, self.axis_name)
-        if tokens == 1:  # softmax over one score is 1, and drops out (or not) a whole head at a time
+        # softmax over one score is 1, and drops out (or not) a whole head at a time
+        if tokens == 1:
             v = rearrange(x @ qkv[:, 2 * inner :], "s n (h d) -> s n h d", h=self.heads)
             attended = Dropout(self.dropout, self.axis_name, broadcast_dims=(-1,))(v, train)
         else:
             q, k, v = rearrange(x @ qkv, "s n (qkv h d) -> qkv s n h d", qkv=3, h=self.heads)
-            scores = jnp.einsum("snhd,smhd->shnm", q, k, preferred_element_type=jnp.float32) * head_dim**-0.5
-            attended = jnp.einsum("shnm,smhd->snhd", drop(nn.softmax(scores).astype(x.dtype), train), v)
+            scores = (
+                jnp.einsum("snhd,smhd->shnm", q, k, preferred_element_type=jnp.float32)
+                * head_dim**-0.5
+            )
+            attended = jnp.einsum(
+                "shnm,smhd->snhd", drop(nn.softmax(scores).astype(x.dtype), train), v
+            )
         return drop(Dense(dim, name="out")(rearrange(attended, "s n h d -> s n (h d)")), train)
 
 
@@ -168,5 +213,7 @@ class FeedForward(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         drop = Dropout(self.dropout, self.axis_name)
-        hidden = drop(nn.gelu(Dense(FFN_EXPANSION * x.shape[-1], name="hidden")(x), approximate=False), train)
+        hidden = drop(
+            nn.gelu(Dense(FFN_EXPANSION * x.shape[-1], name="hidden")(x), approximate=False), train
+        )
         return drop(Dense(x.shape[-1], name="out")(hidden), train)

@@ -1,7 +1,9 @@
-"""The layers that every model here is built from: the standard ones' values and parameters, in forms that stay fast under vmap.
+"""The layers that every model here is built from: the standard ones' values and parameters, in
+forms that stay fast under vmap.
 
-Layers compute in the dtype of their input, float32 or bfloat16; parameters are float32 and cast where they are used, and batch
-statistics are float32. All images are NHWC, all kernels HWIO as in `flax.linen.Conv`, so weights interchange with the standard layers.
+Layers compute in the dtype of their input, float32 or bfloat16; parameters are float32 and cast
+where they are used, and batch statistics are float32. All images are NHWC, all kernels HWIO as in
+`flax.linen.Conv`, so weights interchange with the standard layers.
 """
 
 from __future__ import annotations
@@ -20,23 +22,31 @@ from jax import lax
 from fexpr.errors import UserError
 from fexpr.models.convolution import conv2d
 
-# PyTorch's default for dense and convolutional weights, kaiming_uniform(a=sqrt(5)): uniform in +-1/sqrt(fan_in).
+# PyTorch's default for dense and convolutional weights, kaiming_uniform(a=sqrt(5)): uniform in
+# +-1/sqrt(fan_in).
 torch_kernel = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 def torch_bias(fan_in: int):
-    """PyTorch's default for biases: uniform in +-1/sqrt(fan_in), with the fan of the kernel beside it."""
+    """PyTorch's default for biases: uniform in +-1/sqrt(fan_in), with the fan of the kernel beside
+    it.
+    """
     bound = 1 / math.sqrt(fan_in)
-    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -bound, bound)
+    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(
+        key, shape, dtype, -bound, bound
+    )
 
 
 class Dense(nn.Module):
-    """`nn.Dense`, with PyTorch's initial values if no others are given. x [..., I] -> [..., features]; kernel [I, features], bias.
+    """`nn.Dense`, with PyTorch's initial values if no others are given. x [..., I] -> [...,
+    features]; kernel [I, features], bias.
 
-    One matrix product over all leading axes at once: XLA transposes and copies less, a step of HTNet is 10 to 15 % faster.
+    One matrix product over all leading axes at once: XLA transposes and copies less, a step of
+    HTNet is 10 to 15 % faster.
 
     Attributes:
-      kernel_init, bias_init: initialisers; bias_init None: PyTorch's, which depends on the kernel's fan-in.
+      kernel_init, bias_init: initialisers; bias_init None: PyTorch's, which depends on the kernel's
+          fan-in.
     """
 
     features: int
@@ -45,19 +55,24 @@ class Dense(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features)).astype(x.dtype)
+        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features)).astype(
+            x.dtype
+        )
         bias = self.param("bias", self.bias_init or torch_bias(x.shape[-1]), (self.features,))
         rows = _add_bias(rearrange(x, "... i -> (...) i") @ kernel, bias)
         return rows.reshape(*x.shape[:-1], self.features)
 
 
 def _add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
-    """x [..., C] + bias [C], added in float32: so is the bias's gradient, and XLA sums bfloat16 very slowly on CPU."""
+    """x [..., C] + bias [C], added in float32: so is the bias's gradient, and XLA sums bfloat16
+    very slowly on CPU.
+    """
     return (x.astype(jnp.float32) + bias.reshape((1,) * (x.ndim - 1) + (-1,))).astype(x.dtype)
 
 
 class Conv(nn.Module):
-    """`conv2d` with a bias: the parameters of `nn.Conv` (kernel HWIO, bias), PyTorch's initial values if no others are given.
+    """`conv2d` with a bias: the parameters of `nn.Conv` (kernel HWIO, bias), PyTorch's initial
+    values if no others are given.
 
     Attributes:
       features: output channels.
@@ -83,8 +98,9 @@ class Conv(nn.Module):
 class Dropout(nn.Module):
     """Dropout (Srivastava et al. 2014), the same for a sample however many devices share its batch.
 
-    What is dropped depends on the key and on a value's place in the whole batch: the devices must hold equal shares in the order of
-    the axis, and the batch must lie on the leading axis of x. Give `rngs={"dropout": key}`.
+    What is dropped depends on the key and on a value's place in the whole batch: the devices must
+    hold equal shares in the order of the axis, and the batch must lie on the leading axis of x.
+    Give `rngs={"dropout": key}`.
 
     Attributes:
       rate: share of values set to zero in training, in [0, 1); the others are divided by 1 - rate.
@@ -104,18 +120,23 @@ class Dropout(nn.Module):
         together = {axis % x.ndim for axis in self.broadcast_dims}
         shape = [1 if axis in together else n for axis, n in enumerate(x.shape)]
         row = lax.broadcasted_iota(jnp.uint32, shape, 0)
-        if self.axis_name is not None and not self.is_initializing():  # while parameters are made no axis is mapped
+        # while parameters are made no axis is mapped
+        if self.axis_name is not None and not self.is_initializing():
             row += (lax.axis_index(self.axis_name) * len(x)).astype(jnp.uint32)
         place = lax.iota(jnp.uint32, math.prod(shape[1:])).reshape(1, *shape[1:])
-        drop = threefry(key, row, jnp.broadcast_to(place, shape)) < jnp.uint32(round(self.rate * 2**32))
+        drop = threefry(key, row, jnp.broadcast_to(place, shape)) < jnp.uint32(
+            round(self.rate * 2**32)
+        )
         return jnp.where(drop, jnp.zeros_like(x), x / (1 - self.rate))
 
 
 def threefry(key: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
-    """Threefry-2x32, 20 rounds (Salmon et al. 2011): random bits for every pair of counters; the first of its two words.
+    """Threefry-2x32, 20 rounds (Salmon et al. 2011): random bits for every pair of counters; the
+    first of its two words.
 
-    The generator of `jax.random`, which on CPU runs it round after round through memory: 31 ms for a dropout of 64x23x23x64 values on
-    one core, 5 ms written out as here, and no need to draw what other devices use.
+    The generator of `jax.random`, which on CPU runs it round after round through memory: 31 ms for
+    a dropout of 64x23x23x64 values on one core, 5 ms written out as here, and no need to draw what
+    other devices use.
 
     Args:
       key: uint32 [2].
@@ -135,9 +156,10 @@ def threefry(key: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
 class BatchNorm(nn.Module):
     """Batch normalisation over the real rows of a padded batch, over all devices that share it.
 
-    Without mask and axis: `nn.BatchNorm(momentum=0.9)`, the same parameters and statistics. `nn.BatchNorm` has a mask too, but it
-    averages the devices' means with equal weights however many real rows each holds, and is NaN on a device that holds none.
-    Sums and counts are added up here instead. A batch without any real row leaves the running statistics as they were.
+    Without mask and axis: `nn.BatchNorm(momentum=0.9)`, the same parameters and statistics.
+    `nn.BatchNorm` has a mask too, but it averages the devices' means with equal weights however
+    many real rows each holds, and is NaN on a device that holds none. Sums and counts are added up
+    here instead. A batch without any real row leaves the running statistics as they were.
 
     Attributes:
       axis_name: the mapped axis (of vmap or shard_map) that shares the batch, or None.
@@ -150,7 +172,9 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool, mask: jax.Array | None = None) -> jax.Array:
-        """x [B, ..., C], mask bool [B] (True: a real row; None: all) -> [B, ..., C] in the dtype of x; computed in float32."""
+        """x [B, ..., C], mask bool [B] (True: a real row; None: all) -> [B, ..., C] in the dtype of
+        x; computed in float32.
+        """
         shape = x.shape[-1:]
         scale = self.param("scale", self.scale_init, shape)
         bias = self.param("bias", nn.initializers.zeros, shape)
@@ -160,7 +184,9 @@ class BatchNorm(nn.Module):
             return _affine(x, mean.value, lax.rsqrt(var.value + self.epsilon) * scale, bias)
         real = jnp.ones(len(x), bool) if mask is None else mask
         # While parameters are made no axis is mapped, and the statistics keep their first values.
-        y, new_mean, new_var, count = _normalise(None if self.is_initializing() else self.axis_name, self.epsilon, x, scale, bias, real)
+        y, new_mean, new_var, count = _normalise(
+            None if self.is_initializing() else self.axis_name, self.epsilon, x, scale, bias, real
+        )
         if not self.is_initializing():
             step = jnp.where(count > 0, 1 - self.momentum, 0.0)
             mean.value += step * (new_mean - mean.value)
@@ -174,24 +200,47 @@ def _affine(x: jax.Array, mean: jax.Array, factor: jax.Array, bias: jax.Array) -
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _normalise(axis_name: str | None, epsilon: float, x: jax.Array, scale: jax.Array, bias: jax.Array, real: jax.Array):
-    """x normalised by its batch; mean [C] and biased variance [C] of the real rows of all devices, and their number of values.
+def _normalise(
+    axis_name: str | None,
+    epsilon: float,
+    x: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+    real: jax.Array,
+):
+    """x normalised by its batch; mean [C] and biased variance [C] of the real rows of all devices,
+    and their number of values.
 
-    The gradient of y alone, by hand: half the passes over the batch that differentiating would make.
+    The gradient of y alone, by hand: half the passes over the batch that differentiating would
+    make.
     """
     return _normalise_forward(axis_name, epsilon, x, scale, bias, real)[0]
 
 
 def _normalise_forward(axis_name, epsilon, x, scale, bias, real):
-    def total(values: jax.Array) -> jax.Array:  # of the real rows; sums of rows first, because masking all values is a pass over them
-        return _over_devices(jnp.where(real[:, None], values.sum(tuple(range(1, x.ndim - 1))), 0.0).sum(0), axis_name)
+    # of the real rows; sums of rows first, because masking all values is a pass over them
+    def total(values: jax.Array) -> jax.Array:
+        return _over_devices(
+            jnp.where(real[:, None], values.sum(tuple(range(1, x.ndim - 1))), 0.0).sum(0), axis_name
+        )
 
     values = x.astype(jnp.float32)
-    count = _over_devices(real.sum(dtype=jnp.float32) * (x.size // x.shape[0] // x.shape[-1]), axis_name)
+    count = _over_devices(
+        real.sum(dtype=jnp.float32) * (x.size // x.shape[0] // x.shape[-1]), axis_name
+    )
     mean = total(values) / jnp.maximum(count, 1.0)
-    var = total(jnp.square(values - mean.reshape((1,) * (x.ndim - 1) + (-1,)))) / jnp.maximum(count, 1.0)
+    var = total(jnp.square(values - mean.reshape((1,) * (x.ndim - 1) + (-1,)))) / jnp.maximum(
+        count, 1.0
+    )
     inverse = lax.rsqrt(var + epsilon)
-    return (_affine(x, mean, inverse * scale, bias), mean, var, count), (x, scale, real, mean, inverse, count)
+    return (_affine(x, mean, inverse * scale, bias), mean, var, count), (
+        x,
+        scale,
+        real,
+        mean,
+        inverse,
+        count,
+    )
 
 
 def _normalise_backward(axis_name, epsilon, saved, gradients):
@@ -200,9 +249,13 @@ def _normalise_backward(axis_name, epsilon, saved, gradients):
     g = gradients[0].astype(jnp.float32)
     x_hat = _affine(x.astype(jnp.float32), mean, inverse, jnp.zeros_like(mean))
     d_bias, d_scale = (a.sum(tuple(range(x.ndim - 1))) for a in (g, g * x_hat))
-    by_mean, by_var = (_over_devices(d, axis_name) / jnp.maximum(count, 1.0) for d in (d_bias, d_scale))
+    by_mean, by_var = (
+        _over_devices(d, axis_name) / jnp.maximum(count, 1.0) for d in (d_bias, d_scale)
+    )
     common = _affine(x_hat, jnp.zeros_like(mean), by_var, by_mean)
-    dx = (g - jnp.where(real.reshape(-1, *(1,) * (x.ndim - 1)), common, 0.0)) * (inverse * scale).reshape((1,) * (x.ndim - 1) + (-1,))
+    dx = (g - jnp.where(real.reshape(-1, *(1,) * (x.ndim - 1)), common, 0.0)) * (
+        inverse * scale
+    ).reshape((1,) * (x.ndim - 1) + (-1,))
     return dx.astype(x.dtype), d_scale, d_bias, None
 
 
@@ -214,7 +267,8 @@ _normalise.defvjp(_normalise_forward, _normalise_backward)
 
 
 class Classifier(nn.Module):
-    """A network whose one argument is its number of classes, and which needs neither dropout nor batch statistics.
+    """A network whose one argument is its number of classes, and which needs neither dropout nor
+    batch statistics.
 
     Attributes:
       num_classes: K, logits.
@@ -230,16 +284,24 @@ class Classifier(nn.Module):
         super().__post_init__()
 
     @nn.compact
-    def __call__(self, images: jax.Array, train: bool = False, mask: jax.Array | None = None) -> jax.Array:
-        """images [B, H, W, C] -> logits float32 [B, K]. `train` and `mask` are of no use here; all models are called alike."""
+    def __call__(
+        self, images: jax.Array, train: bool = False, mask: jax.Array | None = None
+    ) -> jax.Array:
+        """images [B, H, W, C] -> logits float32 [B, K]. `train` and `mask` are of no use here; all
+        models are called alike.
+        """
         del train, mask
         return self.logits(images)
 
 
 def check_arguments(
-    model: str, counts: Mapping[str, object], rates: Mapping[str, object] | None = None, others: Sequence[str] = ()
+    model: str,
+    counts: Mapping[str, object],
+    rates: Mapping[str, object] | None = None,
+    others: Sequence[str] = (),
 ) -> None:
-    """Raises one UserError that lists every constructor argument of `model` with an impossible value.
+    """Raises one UserError that lists every constructor argument of `model` with an impossible
+    value.
 
     Args:
       counts: arguments that must be whole numbers above 0.
@@ -257,4 +319,8 @@ def check_arguments(
         if not isinstance(value, numbers.Real) or isinstance(value, bool) or not 0 <= value < 1
     ]
     if problems or others:
-        raise UserError(f"{model} cannot be built", [*problems, *others], fix="correct these fields of config.model")
+        raise UserError(
+            f"{model} cannot be built",
+            [*problems, *others],
+            fix="correct these fields of config.model",
+        )

@@ -15,11 +15,13 @@ he_normal = nn.initializers.he_normal()  # He et al. 2015, made for ReLU
 
 
 class ResNet(nn.Module):
-    """Residual blocks of two 3x3 convolutions (He et al. 2016, arXiv 1512.03385), batch norm, global average pooling, dense K.
+    """Residual blocks of two 3x3 convolutions (He et al. 2016, arXiv 1512.03385), batch norm,
+    global average pooling, dense K.
 
-    images [B, H, W, C] of any size -> logits float32 [B, num_classes]. The first convolution is 3x3, as for CIFAR; each stage but the
-    first halves the image. The last scale of a block begins at 0, so that a new block is the identity (Goyal et al. 2017, arXiv
-    1706.02677). The defaults are ResNet18: 11,171,271 trained parameters for 48x48x1 and 7 classes.
+    images [B, H, W, C] of any size -> logits float32 [B, num_classes]. The first convolution is
+    3x3, as for CIFAR; each stage but the first halves the image. The last scale of a block begins
+    at 0, so that a new block is the identity (Goyal et al. 2017, arXiv 1706.02677). The defaults
+    are ResNet18: 11,171,271 trained parameters for 48x48x1 and 7 classes.
 
     Attributes:
       num_classes: K, logits.
@@ -28,7 +30,8 @@ class ResNet(nn.Module):
       stem: channels of the first convolution; 0 = those of the first stage.
       stem_stride: 2 halves the image there: a quarter of the arithmetic.
       dropout: rate before the dense layer, in training.
-      axis_name: the mapped axis that shares a batch among devices, for batch statistics and dropout; None: one device.
+      axis_name: the mapped axis that shares a batch among devices, for batch statistics and
+          dropout; None: one device.
 
     Raises:
       UserError: an argument is impossible.
@@ -44,17 +47,31 @@ class ResNet(nn.Module):
 
     def __post_init__(self):
         counts = {"num_classes": self.num_classes, "stem_stride": self.stem_stride}
-        counts |= {f"{name}[{i}]": n for name in ("widths", "blocks") for i, n in enumerate(getattr(self, name))}
+        counts |= {
+            f"{name}[{i}]": n
+            for name in ("widths", "blocks")
+            for i, n in enumerate(getattr(self, name))
+        }
         if self.stem:
             counts["stem"] = self.stem
         same = len(self.widths) == len(self.blocks) > 0
-        problems = [] if same else [f"blocks: expected as many as widths ({len(self.widths)}), found {len(self.blocks)}"]
+        problems = (
+            []
+            if same
+            else [
+                f"blocks: expected as many as widths ({len(self.widths)}), found {len(self.blocks)}"
+            ]
+        )
         check_arguments("ResNet", counts, {"dropout": self.dropout}, problems)
         super().__post_init__()
 
     @nn.compact
-    def __call__(self, images: jax.Array, train: bool = False, mask: jax.Array | None = None) -> jax.Array:
-        """mask: bool [B], True for the real rows of a padded batch: the only ones that batch statistics are taken over."""
+    def __call__(
+        self, images: jax.Array, train: bool = False, mask: jax.Array | None = None
+    ) -> jax.Array:
+        """mask: bool [B], True for the real rows of a padded batch: the only ones that batch
+        statistics are taken over.
+        """
         norm = partial(BatchNorm, self.axis_name)
         x = Convolution(self.stem or self.widths[0], 3, self.stem_stride, name="stem")(images)
         x = nn.relu(norm(name="stem_norm")(x, train, mask))
@@ -70,11 +87,15 @@ class ResNet(nn.Module):
                     x = norm(name=f"{name}_shortcut_norm")(x, train, mask)
                 x = nn.relu(x + y)
         x = Dropout(self.dropout, self.axis_name)(x.astype(jnp.float32).mean((1, 2)), train)
-        return Dense(self.num_classes, kernel_init=he_normal, bias_init=nn.initializers.zeros, name="head")(x)
+        return Dense(
+            self.num_classes, kernel_init=he_normal, bias_init=nn.initializers.zeros, name="head"
+        )(x)
 
 
 class Convolution(nn.Module):
-    """A convolution without bias: x [B, H, W, I] -> [B, ceil(H / stride), ceil(W / stride), features]; kernel HWIO."""
+    """A convolution without bias: x [B, H, W, I] -> [B, ceil(H / stride), ceil(W / stride),
+    features]; kernel HWIO.
+    """
 
     features: int
     size: int

@@ -1,4 +1,6 @@
-"""STSTNet: a shallow triple-stream network for flow maps (Liong et al., FG 2019, arXiv 1902.03634)."""
+"""STSTNet: a shallow triple-stream network for flow maps (Liong et al., FG 2019, arXiv
+1902.03634).
+"""
 
 from __future__ import annotations
 
@@ -14,21 +16,26 @@ STREAMS = (3, 5, 8)  # filters of each stream
 
 
 class STSTNet(nn.Module):
-    """Three streams of one 3x3 convolution, ReLU, batch norm, max-pool 3/3 and dropout; joined, averaged 2x2, classified.
+    """Three streams of one 3x3 convolution, ReLU, batch norm, max-pool 3/3 and dropout; joined,
+    averaged 2x2, classified.
 
-    images float32 or bfloat16 [B, H, W, C] -> logits float32 [B, num_classes]; 28x28 maps give 5x5x16 = 400 features.
+    images float32 or bfloat16 [B, H, W, C] -> logits float32 [B, num_classes]; 28x28 maps give
+    5x5x16 = 400 features.
 
-    The streams read the same image through kernels of the same size, and nothing in them mixes channels after the convolution:
-    they ARE one convolution of 3 + 5 + 8 filters, and are computed as one. The channels are in the order of the streams.
+    The streams read the same image through kernels of the same size, and nothing in them mixes
+    channels after the convolution: they ARE one convolution of 3 + 5 + 8 filters, and are computed
+    as one. The channels are in the order of the streams.
 
-    "Dense 400; classes" in descriptions of this network is read as the authors' PyTorch release has it: 400 is the number of
-    pooled features, and the only dense layer maps them to the classes. (The release pads the convolution by 2, not by 1 as here:
-    30x30 instead of 28x28, both pooled to 10x10, so that weights fit either way but outputs differ.)
+    "Dense 400; classes" in descriptions of this network is read as the authors' PyTorch release has
+    it: 400 is the number of pooled features, and the only dense layer maps them to the classes.
+    (The release pads the convolution by 2, not by 1 as here: 30x30 instead of 28x28, both pooled to
+    10x10, so that weights fit either way but outputs differ.)
 
     Attributes:
       num_classes: K, logits.
       dropout: rate after each stream, in training.
-      axis_name: the mapped axis that shares a batch among devices, for synchronised batch statistics and dropout; None: one device.
+      axis_name: the mapped axis that shares a batch among devices, for synchronised batch
+          statistics and dropout; None: one device.
 
     Raises:
       UserError: an argument is impossible.
@@ -43,11 +50,16 @@ class STSTNet(nn.Module):
         super().__post_init__()
 
     @nn.compact
-    def __call__(self, images: jax.Array, train: bool = False, mask: jax.Array | None = None) -> jax.Array:
-        """mask: bool [B], True for the real rows of a padded batch: the only ones that batch statistics are taken over."""
+    def __call__(
+        self, images: jax.Array, train: bool = False, mask: jax.Array | None = None
+    ) -> jax.Array:
+        """mask: bool [B], True for the real rows of a padded batch: the only ones that batch
+        statistics are taken over.
+        """
         x = nn.relu(Conv(sum(STREAMS), name="streams")(images))
         x = BatchNorm(self.axis_name, name="streams_norm")(x, train, mask)
         x = max_pool(x, window=3, stride=3, padding=1)
         x = Dropout(self.dropout, self.axis_name)(x, train)
-        x = nn.pool(x, 0.0, lax.add, (2, 2), (2, 2), "VALID") / 4  # nn.avg_pool divides by an integer array: not under strict promotion
+        # nn.avg_pool divides by an integer array: not under strict promotion
+        x = nn.pool(x, 0.0, lax.add, (2, 2), (2, 2), "VALID") / 4
         return Dense(self.num_classes, name="head")(x.reshape(x.shape[0], -1).astype(jnp.float32))

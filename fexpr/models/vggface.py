@@ -1,9 +1,12 @@
-"""What the VGGFace networks share: the images that they were trained on, made from ours, and the dense layers at their end.
+"""What the VGGFace networks share: the images that they were trained on, made from ours, and the
+dense layers at their end.
 
-Their weights are other people's (keras-vggface: Malli; trained at Oxford by Parkhi et al. 2015, and Cao et al. 2018), and only mean
-anything for images prepared as then: 224x224, colours in the order B, G, R, 0 to 255 less the mean face image of that version. So that
-this cannot be mixed up, the networks do it themselves, each with the mean of its own version, from images in 0 … 255 as they come: grey or
-RGB, of any size. They ask for `train.normalize='none'`, and configs that say otherwise are refused.
+Their weights are other people's (keras-vggface: Malli; trained at Oxford by Parkhi et al. 2015, and
+Cao et al. 2018), and only mean anything for images prepared as then: 224x224, colours in the order
+B, G, R, 0 to 255 less the mean face image of that version. So that this cannot be mixed up, the
+networks do it themselves, each with the mean of its own version, from images in 0 … 255 as they
+come: grey or RGB, of any size. They ask for `train.normalize='none'`, and configs that say
+otherwise are refused.
 """
 
 from __future__ import annotations
@@ -16,22 +19,28 @@ from fexpr.errors import UserError
 from fexpr.models.classifiers import Dense
 from fexpr.models.layers import Dropout
 
-# Subtracted from B, G, R (keras_vggface.utils.preprocess_input): version 1 is VGGFace (VGG16), version 2 VGGFace2 (ResNet50).
+# Subtracted from B, G, R (keras_vggface.utils.preprocess_input): version 1 is VGGFace (VGG16),
+# version 2 VGGFace2 (ResNet50).
 BGR_MEANS = {1: (93.5940, 104.7624, 129.1863), 2: (91.4953, 103.8827, 131.0912)}
 SIDE = 224  # pixels, of the images of both versions
 
 
 def prepared(images: jax.Array, side: int, version: int) -> jax.Array:
-    """Images [B, H, W, 1 (grey) or 3 (R, G, B)] in 0 … 255 -> [B, side, side, 3] (B, G, R) less the mean of `version`, in their dtype.
+    """Images [B, H, W, 1 (grey) or 3 (R, G, B)] in 0 … 255 -> [B, side, side, 3] (B, G, R) less the
+    mean of `version`, in their dtype.
 
-    Bilinear where the size differs; grey faces are scaled up before they are repeated, a third of the work.
+    Bilinear where the size differs; grey faces are scaled up before they are repeated, a third of
+    the work.
 
     Raises:
       UserError: another number of channels.
     """
     if images.shape[-1] not in (1, 3):
-        raise UserError("VGGFace networks read faces, not flow maps", [f"images: expected 1 or 3 channels, found {images.shape[-1]}"],
-                        fix="choose another config.model.name for this data")
+        raise UserError(
+            "VGGFace networks read faces, not flow maps",
+            [f"images: expected 1 or 3 channels, found {images.shape[-1]}"],
+            fix="choose another config.model.name for this data",
+        )
     x = images.astype(jnp.float32)
     if x.shape[1:3] != (side, side):
         x = jax.image.resize(x, (x.shape[0], side, side, x.shape[-1]), "bilinear")
@@ -40,7 +49,8 @@ def prepared(images: jax.Array, side: int, version: int) -> jax.Array:
 
 
 class Top(nn.Module):
-    """Dense layers with ReLU and dropout on the flattened features, dense K: features [B, ...] -> logits float32 [B, num_classes].
+    """Dense layers with ReLU and dropout on the flattened features, dense K: features [B, ...] ->
+    logits float32 [B, num_classes].
 
     Keras' initial values.
 
@@ -57,9 +67,13 @@ class Top(nn.Module):
     axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool = False, mask: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, train: bool = False, mask: jax.Array | None = None
+    ) -> jax.Array:
         del mask
         x = x.reshape(x.shape[0], -1)
         for i, width in enumerate(self.hidden):
-            x = Dropout(self.dropout, self.axis_name)(nn.relu(Dense(width, name=f"hidden_{i}")(x)), train)
+            x = Dropout(self.dropout, self.axis_name)(
+                nn.relu(Dense(width, name=f"hidden_{i}")(x)), train
+            )
         return Dense(self.num_classes, name="head")(x.astype(jnp.float32))

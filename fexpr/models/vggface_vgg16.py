@@ -1,4 +1,6 @@
-"""VGG16 as VGGFace trained it (Parkhi et al., Deep Face Recognition, 2015), in the layout of keras-vggface."""
+"""VGG16 as VGGFace trained it (Parkhi et al., Deep Face Recognition, 2015), in the layout of
+keras-vggface.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +24,10 @@ POOLINGS = ("avg", "flatten")
 class VGGFaceVGG16(nn.Module):
     """Five blocks of 3x3 convolutions with ReLU, each ended by 2x2 pooling; `top`.
 
-    images [B, H, W, C] in 0 … 255 -> logits float32 [B, num_classes]. Layers are called as in keras-vggface, conv1_1 … conv5_3: 14,714,688
-    parameters. The defaults on 7 classes are a Keras notebook's network, 14,847,815; `pooling='flatten', hidden=(4096, 4096)` with 2622
-    classes is the one that names people, 145,002,878.
+    images [B, H, W, C] in 0 … 255 -> logits float32 [B, num_classes]. Layers are called as in
+    keras-vggface, conv1_1 … conv5_3: 14,714,688 parameters. The defaults on 7 classes are a Keras
+    notebook's network, 14,847,815; `pooling='flatten', hidden=(4096, 4096)` with 2622 classes is
+    the one that names people, 145,002,878.
 
     Attributes:
       num_classes: K, logits.
@@ -32,7 +35,8 @@ class VGGFaceVGG16(nn.Module):
       hidden, dropout: dense layers of the top, and the rate after each.
       image_size: pixels, side that images are scaled to; published weights were trained at 224.
       widths, convolutions: channels and number of convolutions of each block.
-      remat: compute each block again in the backward pass, rather than keep its maps: less memory for a third more time.
+      remat: compute each block again in the backward pass, rather than keep its maps: less memory
+          for a third more time.
       axis_name: the mapped axis that shares a batch among devices, for dropout; None: one device.
 
     Raises:
@@ -53,22 +57,37 @@ class VGGFaceVGG16(nn.Module):
 
     def __post_init__(self):
         counts = {"num_classes": self.num_classes, "image_size": self.image_size}
-        counts |= {f"{name}[{i}]": n for name in ("widths", "convolutions", "hidden") for i, n in enumerate(getattr(self, name))}
-        wrong = [] if self.pooling in POOLINGS else [f"pooling: expected one of {', '.join(POOLINGS)}; found {self.pooling!r}"]
+        counts |= {
+            f"{name}[{i}]": n
+            for name in ("widths", "convolutions", "hidden")
+            for i, n in enumerate(getattr(self, name))
+        }
+        wrong = (
+            []
+            if self.pooling in POOLINGS
+            else [f"pooling: expected one of {', '.join(POOLINGS)}; found {self.pooling!r}"]
+        )
         if len(self.widths) != len(self.convolutions):
-            wrong.append(f"widths and convolutions: expected as many of one as of the other, found {self.widths} and {self.convolutions}")
+            wrong.append(
+                "widths and convolutions: expected as many of one as of the other, found "
+                f"{self.widths} and {self.convolutions}"
+            )
         check_arguments("VGGFaceVGG16", counts, {"dropout": self.dropout}, wrong)
         super().__post_init__()
 
     @nn.compact
-    def __call__(self, images: jax.Array, train: bool = False, mask: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self, images: jax.Array, train: bool = False, mask: jax.Array | None = None
+    ) -> jax.Array:
         x = prepared(images, self.image_size, self.VERSION)
         for block, (width, count) in enumerate(zip(self.widths, self.convolutions, strict=True), 1):
             one = partial(_block, block=block, width=width, count=count)
             x = (nn.remat(one) if self.remat else one)(self, x)
         if self.pooling == "avg":
             x = x.astype(jnp.float32).mean((1, 2))
-        return Top(self.num_classes, self.hidden, self.dropout, self.axis_name, name="top")(x, train, mask)
+        return Top(self.num_classes, self.hidden, self.dropout, self.axis_name, name="top")(
+            x, train, mask
+        )
 
 
 def _block(module: nn.Module, x: jax.Array, block: int, width: int, count: int) -> jax.Array:

@@ -1,4 +1,6 @@
-"""Opening a run directory wherever it lies: a folder, a .zip or .tar of one, on this machine or anywhere that fsspec opens."""
+"""Opening a run directory wherever it lies: a folder, a .zip or .tar of one, on this machine or
+anywhere that fsspec opens.
+"""
 
 from __future__ import annotations
 
@@ -17,23 +19,31 @@ KINDS = "a folder, a .zip, or a .tar (.gz, .bz2, .xz)"
 
 @contextlib.contextmanager
 def opened(place: Path | str) -> Iterator[Path]:
-    """Yields the run directory as a folder of this machine; what was fetched or unpacked for it is removed afterwards.
+    """Yields the run directory as a folder of this machine; what was fetched or unpacked for it is
+    removed afterwards.
 
     Args:
-      place: a folder, or an archive that holds one run directory, at its root or below; a path, or an address as fsspec knows them
-        ('gs://bucket/run.zip', 'https://…/run.tar.gz', 'hf://…'; some need a package of fsspec's: the message names it).
+      place: a folder, or an archive that holds one run directory, at its root or below; a path, or
+        an address as fsspec knows them ('gs://bucket/run.zip', 'https://…/run.tar.gz', 'hf://…';
+        some need a package of fsspec's: the message names it).
 
     Raises:
-      UserError: it cannot be fetched or unpacked, or the archive holds no run directory, or several.
+      UserError: it cannot be fetched or unpacked, or the archive holds no run directory, or
+          several.
     """
     with tempfile.TemporaryDirectory(prefix="fexpr-run-") as temporary:
-        path = mirror.fetch(place, Path(temporary) / "fetched") if addresses.is_address(place) else Path(place).expanduser()
+        path = (
+            mirror.fetch(place, Path(temporary) / "fetched")
+            if addresses.is_address(place)
+            else Path(place).expanduser()
+        )
         yield _unpacked(path, Path(temporary) / "unpacked", str(place)) if path.is_file() else path
 
 
 def _unpacked(archive: Path, target: Path, place: str) -> Path:
     try:
-        if tarfile.is_tarfile(archive):  # first: one that is not compressed ends with a .npz, and looks like a .zip
+        # first: one that is not compressed ends with a .npz, and looks like a .zip
+        if tarfile.is_tarfile(archive):
             with tarfile.open(archive) as f:
                 f.extractall(target, filter="data")
         elif zipfile.is_zipfile(archive):
@@ -42,10 +52,17 @@ def _unpacked(archive: Path, target: Path, place: str) -> Path:
         else:
             raise UserError(f"{place} is no run directory and no archive", fix=f"give {KINDS}")
     except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, tarfile.TarError) as e:
-        raise UserError(f"{place} cannot be unpacked", [str(e)], fix="is the archive whole? copy or download it again") from e
+        raise UserError(
+            f"{place} cannot be unpacked",
+            [str(e)],
+            fix="is the archive whole? copy or download it again",
+        ) from e
     found = sorted(path.parent for path in target.rglob(run.CONFIG) if "__MACOSX" not in path.parts)
     if len(found) != 1:
         names = [str(folder.relative_to(target)) for folder in found]
-        raise UserError(f"{place} holds {len(found) or 'no'} run director{'ies' if found else 'y'}", names,
-                        fix="unpack it and choose one" if found else f"pack a folder that holds {run.CONFIG}")
+        raise UserError(
+            f"{place} holds {len(found) or 'no'} run director{'ies' if found else 'y'}",
+            names,
+            fix="unpack it and choose one" if found else f"pack a folder that holds {run.CONFIG}",
+        )
     return found[0]

@@ -1,4 +1,6 @@
-"""Training goes on from a restored network, on rows of the user's and on whatever devices there are."""
+"""Training goes on from a restored network, on rows of the user's and on whatever devices there
+are.
+"""
 
 from __future__ import annotations
 
@@ -21,22 +23,35 @@ PLAIN_TRAINING = {"patience": 0, "ema": 0.0, "early_size": 0, "eval_batch": 256}
 PLAIN_OPTIMIZER = {"schedule": "constant", "warmup": 0.0, "tolerance": 0.0, "rates": ""}
 
 
-def continue_training(recognizer: Reader, images: np.ndarray, labels: np.ndarray, train: np.ndarray, val: np.ndarray, *,
-                      epochs: int = 2, learning_rate: float | None = None, seed: int = 0) -> tuple[Network, pd.DataFrame]:
-    """Trains a single trial's network further with the run's own loss, augmentation, batch size, normalisation and frozen layers, from a
-    fresh optimiser at a constant rate, the same for all layers. All devices share the batch.
+def continue_training(
+    recognizer: Reader,
+    images: np.ndarray,
+    labels: np.ndarray,
+    train: np.ndarray,
+    val: np.ndarray,
+    *,
+    epochs: int = 2,
+    learning_rate: float | None = None,
+    seed: int = 0,
+) -> tuple[Network, pd.DataFrame]:
+    """Trains a single trial's network further with the run's own loss, augmentation, batch size,
+    normalisation and frozen layers, from a fresh optimiser at a constant rate, the same for all
+    layers. All devices share the batch.
 
     Args:
-      images: as `Recognizer.logits` takes them. labels: int32 [N] class ids, or float32 [N, K] action units, of the run's classes.
-      train, val: row numbers. Whoever wants an honest figure afterwards tests on rows, and people, of neither.
+      images: as `Recognizer.logits` takes them. labels: int32 [N] class ids, or float32 [N, K]
+          action units, of the run's classes.
+      train, val: row numbers. Whoever wants an honest figure afterwards tests on rows, and people,
+          of neither.
       learning_rate: default: a tenth of the run's.
 
     Returns:
-      The network after the last epoch, and
-      the history: a row an epoch, `train_loss`, `val_loss`, `val_score` (the run's monitor, higher is better).
+      The network after the last epoch, and the history: a row an epoch, `train_loss`, `val_loss`,
+      `val_score` (the run's monitor, higher is better).
 
     Raises:
-      UserError: this is an ensemble; rows, labels or images that do not fit the run; the loss is not finite.
+      UserError: this is an ensemble; rows, labels or images that do not fit the run; the loss is
+          not finite.
     """
     network, config = recognizer.network, recognizer.content["config"]
     _check(recognizer, images, labels, train, val)
@@ -47,18 +62,31 @@ def continue_training(recognizer: Reader, images: np.ndarray, labels: np.ndarray
     devices = jax.device_count()
     batch = -(-(c["batch_size"] or len(train)) // devices) * devices
     mesh = trials.make_mesh(1, batch)
-    model = models.build_to_train(config["model"], len(recognizer.class_names), devices, o["freeze"])
-    recipe = make_recipe({**config, "train": c, "optimizer": o}, model, recognizer.kind,
-                         recognizer.multilabel, batch)
+    model = models.build_to_train(
+        config["model"], len(recognizer.class_names), devices, o["freeze"]
+    )
+    recipe = make_recipe(
+        {**config, "train": c, "optimizer": o}, model, recognizer.kind, recognizer.multilabel, batch
+    )
     recipe = dataclasses.replace(recipe, augment=recipe.augment.pictures)
     spec = trials.TrialSpec(
-        np.asarray(train), np.asarray(val), np.zeros(0, int), seed=seed, weight_decay=o["weight_decay"],
-        learning_rate=o["learning_rate"] / 10 if learning_rate is None else learning_rate, label_smoothing=c["label_smoothing"],
-        weight_strength=c["class_weights"], weight_maximum=c["class_weights_max"],
+        np.asarray(train),
+        np.asarray(val),
+        np.zeros(0, int),
+        seed=seed,
+        weight_decay=o["weight_decay"],
+        learning_rate=o["learning_rate"] / 10 if learning_rate is None else learning_rate,
+        label_smoothing=c["label_smoothing"],
+        weight_strength=c["class_weights"],
+        weight_maximum=c["class_weights_max"],
         scaling=(np.asarray(network.mean), np.asarray(network.std)),
     )
-    engine = trials.Engine(recipe, images, labels, len(recognizer.class_names), [spec], mesh, c["normalize"])
-    variables, history = _trained(engine, jax.tree.map(lambda x: np.asarray(x)[None], network.variables), epochs)
+    engine = trials.Engine(
+        recipe, images, labels, len(recognizer.class_names), [spec], mesh, c["normalize"]
+    )
+    variables, history = _trained(
+        engine, jax.tree.map(lambda x: np.asarray(x)[None], network.variables), epochs
+    )
     return dataclasses.replace(network, variables=jax.device_put(variables)), history
 
 
@@ -69,30 +97,48 @@ def _trained(engine: trials.Engine, variables: dict, epochs: int) -> tuple[dict,
         engine.load(0)
         advance()
     fresh = engine.to_host(engine.init())
-    state, rows = engine.to_devices(fresh._replace(variables=variables, best_variables=variables)), []
+    state, rows = (
+        engine.to_devices(fresh._replace(variables=variables, best_variables=variables)),
+        [],
+    )
     with progress("training", epochs) as advance:
         for _ in range(epochs):
             state, scalars = engine.epoch(state)
             scalars = engine.to_host(scalars)
-            rows.append({name: float(scalars[name][0]) for name in ("train_loss", "val_loss", "val_score")})
+            rows.append(
+                {name: float(scalars[name][0]) for name in ("train_loss", "val_loss", "val_score")}
+            )
             advance(note=f"loss {rows[-1]['train_loss']:.4f}  val {rows[-1]['val_loss']:.4f}")
     state = engine.to_host(state)
     if state.failed_step[0] != NEVER:
-        raise UserError("training diverged: loss or gradient is not finite", fix="give a lower learning_rate")
+        raise UserError(
+            "training diverged: loss or gradient is not finite", fix="give a lower learning_rate"
+        )
     history = pd.DataFrame(rows, index=pd.RangeIndex(1, len(rows) + 1, name="epoch"))
     return jax.tree.map(lambda x: x[0], evaluated(state)), history
 
 
-def _check(recognizer: Reader, images: np.ndarray, labels: np.ndarray, train: np.ndarray, val: np.ndarray) -> None:
+def _check(
+    recognizer: Reader, images: np.ndarray, labels: np.ndarray, train: np.ndarray, val: np.ndarray
+) -> None:
     k, n = len(recognizer.class_names), len(images)
     problems = []
-    if not isinstance(images, np.ndarray) or images.shape[1:] != recognizer.shape or images.dtype != recognizer.dtype:
-        problems.append(f"images: expected {np.dtype(recognizer.dtype)} [N, {', '.join(map(str, recognizer.shape))}]")
+    if (
+        not isinstance(images, np.ndarray)
+        or images.shape[1:] != recognizer.shape
+        or images.dtype != recognizer.dtype
+    ):
+        problems.append(
+            f"images: expected {np.dtype(recognizer.dtype)} [N, "
+            f"{', '.join(map(str, recognizer.shape))}]"
+        )
     shape, kind = ((n, k), np.float32) if recognizer.multilabel else ((n,), np.int32)
     if not isinstance(labels, np.ndarray) or labels.shape != shape or labels.dtype != kind:
         problems.append(f"labels: expected {np.dtype(kind)} {list(shape)}")
     elif n and (labels.min() < 0 or labels.max() > (1 if recognizer.multilabel else k - 1)):
-        problems.append(f"labels: from {labels.min():g} to {labels.max():g}, the run has {k} classes")
+        problems.append(
+            f"labels: from {labels.min():g} to {labels.max():g}, the run has {k} classes"
+        )
     for name, rows in (("train", np.asarray(train)), ("val", np.asarray(val))):
         if not len(rows) or rows.dtype.kind not in "iu" or rows.min() < 0 or rows.max() >= n:
             problems.append(f"{name}: expected at least one row number from 0 to {n - 1}")

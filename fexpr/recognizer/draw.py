@@ -18,13 +18,21 @@ LEAST = 320  # pixels: smaller pictures are enlarged, or there is no room for wo
 GREEN, WHITE, GREY = (80, 200, 120), (255, 255, 255), (110, 110, 110)
 
 
-def annotated(pixels: np.ndarray, row: pd.Series, class_names: Sequence[str], box: tuple[int, int, int, int] | None) -> np.ndarray:
-    """A copy of RGB uint8 [H, W, 3] with the face's box, the decision, and bars of the most probable classes; enlarged where small.
+def annotated(
+    pixels: np.ndarray,
+    row: pd.Series,
+    class_names: Sequence[str],
+    box: tuple[int, int, int, int] | None,
+) -> np.ndarray:
+    """A copy of RGB uint8 [H, W, 3] with the face's box, the decision, and bars of the most
+    probable classes; enlarged where small.
 
     `row`: of the recogniser's table. Without a face there is only the word.
     """
     factor = max(1, -(-LEAST // min(pixels.shape[:2])))
-    picture = np.ascontiguousarray(cv2.resize(pixels, None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST))
+    picture = np.ascontiguousarray(
+        cv2.resize(pixels, None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST)
+    )
     line = max(14, picture.shape[0] // 22)
     if box is not None:
         x, y, width, height = (factor * v for v in box)
@@ -36,14 +44,25 @@ def annotated(pixels: np.ndarray, row: pd.Series, class_names: Sequence[str], bo
     _write(picture, str(row["decision"]), 0, line)
     for i, (name, probability) in enumerate(best.items(), 1):
         top = int(i * 1.4 * line) + line // 6
-        cv2.rectangle(picture, (0, top), (round(probability * wide), top + int(1.2 * line)), GREY, cv2.FILLED)
+        cv2.rectangle(
+            picture, (0, top), (round(probability * wide), top + int(1.2 * line)), GREY, cv2.FILLED
+        )
         _write(picture, f"{name} {probability:.2f}", i, line)
     return picture
 
 
 def _write(picture: np.ndarray, text: str, place: int, line: int) -> None:
     where = line // 3, int((place * 1.4 + 1) * line)
-    cv2.putText(picture, text, where, cv2.FONT_HERSHEY_SIMPLEX, line / 30, WHITE, max(1, line // 12), cv2.LINE_AA)
+    cv2.putText(
+        picture,
+        text,
+        where,
+        cv2.FONT_HERSHEY_SIMPLEX,
+        line / 30,
+        WHITE,
+        max(1, line // 12),
+        cv2.LINE_AA,
+    )
 
 
 def save(path: Path, picture: np.ndarray) -> None:
@@ -54,16 +73,22 @@ def save(path: Path, picture: np.ndarray) -> None:
 
 
 class Film:
-    """A video that grows picture by picture; `add` takes RGB uint8 [H, W, 3], all of the first one's size."""
+    """A video that grows picture by picture; `add` takes RGB uint8 [H, W, 3], all of the first
+    one's size.
+    """
 
     def __init__(self, path: Path, fps: float):
         self.path, self.fps, self._writer = path, fps, None
 
     def add(self, picture: np.ndarray) -> None:
         if self._writer is None:
-            self._writer = cv2.VideoWriter(str(self.path), cv2.VideoWriter_fourcc(*"mp4v"), self.fps, picture.shape[1::-1])
+            self._writer = cv2.VideoWriter(
+                str(self.path), cv2.VideoWriter_fourcc(*"mp4v"), self.fps, picture.shape[1::-1]
+            )
             if not self._writer.isOpened():
-                raise UserError(f"{self.path.name}: OpenCV cannot write such a video", fix="name it .mp4")
+                raise UserError(
+                    f"{self.path.name}: OpenCV cannot write such a video", fix="name it .mp4"
+                )
         self._writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
 
     def close(self) -> None:

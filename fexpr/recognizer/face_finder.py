@@ -1,4 +1,5 @@
-"""What the data room does to frames before training, done to a user's: finding the face, aligning, motion between two frames.
+"""What the data room does to frames before training, done to a user's: finding the face, aligning,
+motion between two frames.
 
 The only part of the recogniser that needs the data room, imported on first use.
 """
@@ -15,20 +16,30 @@ from fexpr.data.preparation import alignment, face_images, pairs, regions
 from fexpr.data.preparation.prepare import BadInput
 from fexpr.errors import UserError
 
-HOLD = 5  # frames of a video for which a face that was found is taken to stay where it is: the detector takes 50 to 100 ms
+# frames of a video for which a face that was found is taken to stay where it is: the detector takes
+# 50 to 100 ms
+HOLD = 5
 
 
 def need_detector() -> None:
     """Raises a UserError where scikit-image, whose face detector is used, is not installed."""
     if importlib.util.find_spec("skimage") is None:
-        raise UserError("faces are to be found, and no detector is installed", fix="pip install scikit-image, or give pictures that show "
-                        "the face alone, cropped as in training, and say so (fit='resize'; of pairs align='none' or landmarks)")
+        raise UserError(
+            "faces are to be found, and no detector is installed",
+            fix="pip install scikit-image, or give pictures that show "
+            "the face alone, cropped as in training, and say so (fit='resize'; of pairs "
+            "align='none' or landmarks)",
+        )
 
 
 def box_of(pixels: np.ndarray) -> tuple[int, int, int, int] | None:
-    """(x, y, width, height) of the largest frontal face in uint8 [H, W], [H, W, 1] or RGB [H, W, 3], or None."""
+    """(x, y, width, height) of the largest frontal face in uint8 [H, W], [H, W, 1] or RGB [H, W,
+    3], or None.
+    """
     if pixels.ndim == 3:
-        pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY) if pixels.shape[2] == 3 else pixels[..., 0]
+        pixels = (
+            cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY) if pixels.shape[2] == 3 else pixels[..., 0]
+        )
     return alignment.detect(np.ascontiguousarray(pixels))
 
 
@@ -49,7 +60,14 @@ def with_maps(pixels: np.ndarray) -> np.ndarray:
     return np.stack(made) if made else np.zeros((0, *pixels.shape[1:3], 2), np.uint8)
 
 
-def pair(onset: np.ndarray, apex: np.ndarray, shape: tuple[int, int, int], data: dict, align: str, landmarks: Any) -> np.ndarray:
+def pair(
+    onset: np.ndarray,
+    apex: np.ndarray,
+    shape: tuple[int, int, int],
+    data: dict,
+    align: str,
+    landmarks: Any,
+) -> np.ndarray:
     """The flow map uint8 [H, W, 3] of two grey frames uint8 [H, W], made as the run's data were.
 
     Args:
@@ -66,8 +84,11 @@ def pair(onset: np.ndarray, apex: np.ndarray, shape: tuple[int, int, int], data:
         transform = pairs.transform_of(onset, align, points)
         made = pairs.motion_map(onset, apex, transform, shape[0])
     except BadInput as e:
-        raise UserError(f"the pair cannot be used: {e}", fix="give two frames of one recording that show the face; where they show nothing "
-                        "else, say align='none'") from e
+        raise UserError(
+            f"the pair cannot be used: {e}",
+            fix="give two frames of one recording that show the face; where they show nothing "
+            "else, say align='none'",
+        ) from e
     if data["regions"] == "landmarks":
         aligned = np.float32(points @ transform[:, :2].T + transform[:, 2])
         made = regions.join_regions(made[None], aligned[None])[0]
@@ -78,14 +99,24 @@ def _points(align: str, landmarks: Any, data: dict) -> np.ndarray | None:
     wanted = ", ".join(alignment.POINTS)
     problems = []
     if align not in pairs.ALIGNMENTS:
-        problems.append(f"align: expected one of {', '.join(map(repr, pairs.ALIGNMENTS))}; found {align!r}")
+        problems.append(
+            f"align: expected one of {', '.join(map(repr, pairs.ALIGNMENTS))}; found {align!r}"
+        )
     if (align == "landmarks") != (landmarks is not None):
         problems.append("landmarks: align='landmarks' needs them, and nothing else does")
     points = None if landmarks is None else np.asarray(landmarks, np.float64)
-    if points is not None and not (points.shape == (len(alignment.POINTS), 2) and np.isfinite(points).all()):
-        problems.append(f"landmarks: expected (x, y) of {wanted} in pixels of the onset frame, found shape {list(points.shape)}")
+    if points is not None and not (
+        points.shape == (len(alignment.POINTS), 2) and np.isfinite(points).all()
+    ):
+        problems.append(
+            f"landmarks: expected (x, y) of {wanted} in pixels of the onset frame, found "
+            f"shape {list(points.shape)}"
+        )
     if data["regions"] == "landmarks" and align != "landmarks":
-        problems.append(f"the run reads regions around landmarks: give align='landmarks' and the (x, y) of {wanted}")
+        problems.append(
+            "the run reads regions around landmarks: give align='landmarks' and the (x, y) "
+            f"of {wanted}"
+        )
     if problems:
         raise UserError("the pair cannot be prepared", problems)
     return points

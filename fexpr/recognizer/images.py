@@ -1,4 +1,6 @@
-"""What people have (files, arrays of any layout) to what a network takes (uint8 [N, H, W, C]): said by arguments, never guessed."""
+"""What people have (files, arrays of any layout) to what a network takes (uint8 [N, H, W, C]): said
+by arguments, never guessed.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ COLOURS = ("grey", "rgb", "bgr")
 VALUES = ("0..255", "0..1")
 FITS = ("exact", "resize", "face")
 
-Finder = Callable[[np.ndarray, int], np.ndarray | None]  # (pixels [H, W] or [H, W, C], side) -> the face, or None
+# (pixels [H, W] or [H, W, C], side) -> the face, or None
+Finder = Callable[[np.ndarray, int], np.ndarray | None]
 
 
 def vectors(given: Any, features: int) -> np.ndarray:
@@ -27,25 +30,41 @@ def vectors(given: Any, features: int) -> np.ndarray:
       UserError: another shape, or values that are not finite numbers.
     """
     rows = np.asarray(given)
-    if rows.dtype.kind not in "iuf" or rows.shape[1:] not in ((features,), (1, 1, features)) or not np.isfinite(rows).all():
-        raise UserError("the recogniser cannot read these rows", [f"expected finite numbers [N, {features}], found {rows.dtype} "
-                        f"{list(rows.shape)}"], fix="it was trained on feature vectors: give the same features, made in the same way")
+    if (
+        rows.dtype.kind not in "iuf"
+        or rows.shape[1:] not in ((features,), (1, 1, features))
+        or not np.isfinite(rows).all()
+    ):
+        raise UserError(
+            "the recogniser cannot read these rows",
+            [f"expected finite numbers [N, {features}], found {rows.dtype} {list(rows.shape)}"],
+            fix="it was trained on feature vectors: give the same features, made in the same way",
+        )
     return rows.astype(np.float32).reshape(-1, 1, 1, features)
 
 
 def gathered(
-    images: Any, shape: tuple[int, int, int], flow: bool, layout: str, colours: str | None, values: str | None, fit: str, find: Finder
+    images: Any,
+    shape: tuple[int, int, int],
+    flow: bool,
+    layout: str,
+    colours: str | None,
+    values: str | None,
+    fit: str,
+    find: Finder,
 ) -> tuple[list[str], np.ndarray, np.ndarray]:
     """Images as the network takes them.
 
     Args:
       images: an array [N, ...], or a list of arrays or paths, or a single path.
-      shape: (H, W, C) of the network's. flow: whether it reads flow maps, which are never resized, cropped or recoloured.
+      shape: (H, W, C) of the network's. flow: whether it reads flow maps, which are never resized,
+          cropped or recoloured.
       layout, colours, values, fit: as of `Recognizer.predict`.
       find: finds and cuts out a face.
 
     Returns:
-      Names (paths as given, or numbers), pixels uint8 [N, H, W, C], and bool [N]: whether a face was found; pixels without are zeros.
+      Names (paths as given, or numbers), pixels uint8 [N, H, W, C], and bool [N]: whether a face
+      was found; pixels without are zeros.
 
     Raises:
       UserError: arguments or images that cannot be used; all of them.
@@ -53,9 +72,14 @@ def gathered(
     _check_arguments(shape, flow, layout, colours, values, fit)
     images = [images] if isinstance(images, (str, os.PathLike)) else images
     if isinstance(images, np.ndarray) and images.ndim != len(layout) + 1:
-        raise UserError("the recogniser cannot read these images",
-                        [f"shape: layout {layout!r} is of one image, so expected {len(layout) + 1} axes, found {list(images.shape)}"],
-                        fix="give an array of images (image[None] for one), and layout='HWC', 'CHW' or 'HW'")
+        raise UserError(
+            "the recogniser cannot read these images",
+            [
+                f"shape: layout {layout!r} is of one image, so expected {len(layout) + 1} "
+                f"axes, found {list(images.shape)}"
+            ],
+            fix="give an array of images (image[None] for one), and layout='HWC', 'CHW' or 'HW'",
+        )
     pixels, found = np.zeros((len(images), *shape), np.uint8), np.ones(len(images), bool)
     names, problems = [], []
     for i, image in enumerate(images):
@@ -74,10 +98,18 @@ def gathered(
         if found[i]:
             pixels[i] = fitted.reshape(shape)
     if problems:
-        kind, others = ("flow maps (u, v, optical strain)", "predict_pair takes frames") if flow else ("images", "predict has arguments")
-        raise UserError("the recogniser cannot read these images", problems,
-                        fix=f"correct them or leave them out; it was trained on {kind} of {shape[0]}x{shape[1]}x{shape[2]}, and for "
-                        f"others {others}")
+        kind, others = (
+            ("flow maps (u, v, optical strain)", "predict_pair takes frames")
+            if flow
+            else ("images", "predict has arguments")
+        )
+        raise UserError(
+            "the recogniser cannot read these images",
+            problems,
+            fix=f"correct them or leave them out; it was trained on {kind} of "
+            f"{shape[0]}x{shape[1]}x{shape[2]}, and for "
+            f"others {others}",
+        )
     return names, pixels, found
 
 
@@ -86,57 +118,114 @@ class Unusable(Exception):
 
 
 def read(path: Path, shape: tuple[int, int, int], flow: bool = False) -> np.ndarray:
-    """The pixels of an image file: uint8 [H, W], grey, or [H, W, 3], RGB, whichever the network takes.
+    """The pixels of an image file: uint8 [H, W], grey, or [H, W, 3], RGB, whichever the network
+    takes.
 
     Raises:
-      Unusable: no such file, or no image; for a flow map, other than RGB of 8 bits; a network of other channels.
+      Unusable: no such file, or no image; for a flow map, other than RGB of 8 bits; a network of
+          other channels.
     """
     if shape[2] not in (1, 3):
-        raise Unusable(f"no image file holds the {shape[2]} channels that the run reads: give arrays as it was trained on")
+        raise Unusable(
+            f"no image file holds the {shape[2]} channels that the run reads: give arrays as "
+            "it was trained on"
+        )
     try:
         data = np.frombuffer(path.read_bytes(), np.uint8)
     except OSError as e:
         raise Unusable(e.strerror or str(e)) from e
-    image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED if flow else cv2.IMREAD_GRAYSCALE if shape[2] == 1 else cv2.IMREAD_COLOR) \
-        if data.size else None
+    image = (
+        cv2.imdecode(
+            data,
+            cv2.IMREAD_UNCHANGED
+            if flow
+            else cv2.IMREAD_GRAYSCALE
+            if shape[2] == 1
+            else cv2.IMREAD_COLOR,
+        )
+        if data.size
+        else None
+    )
     if image is None:
         raise Unusable(f"is not an image, or is cut off ({data.size} bytes)")
     if flow and (image.ndim != 3 or image.shape[2] != shape[2] or image.dtype != np.uint8):
-        raise Unusable("a flow map is an RGB file of 8 bits; this one is " + " ".join(map(str, (image.dtype, *image.shape))))
+        raise Unusable(
+            "a flow map is an RGB file of 8 bits; this one is "
+            + " ".join(map(str, (image.dtype, *image.shape)))
+        )
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if image.ndim == 3 else image
 
 
-def _check_arguments(shape: tuple[int, int, int], flow: bool, layout: str, colours: str | None, values: str | None, fit: str) -> None:
-    given = (("layout", layout, LAYOUTS), ("colours", colours, (None, *COLOURS)), ("values", values, (None, *VALUES)), ("fit", fit, FITS))
-    problems = [f"{name}: expected one of {', '.join(map(repr, known))}; found {value!r}" for name, value, known in given
-                if value not in known]
+def _check_arguments(
+    shape: tuple[int, int, int],
+    flow: bool,
+    layout: str,
+    colours: str | None,
+    values: str | None,
+    fit: str,
+) -> None:
+    given = (
+        ("layout", layout, LAYOUTS),
+        ("colours", colours, (None, *COLOURS)),
+        ("values", values, (None, *VALUES)),
+        ("fit", fit, FITS),
+    )
+    problems = [
+        f"{name}: expected one of {', '.join(map(repr, known))}; found {value!r}"
+        for name, value, known in given
+        if value not in known
+    ]
     if flow and (fit != "exact" or colours is not None):
-        problems.append("the run reads flow maps, whose pixels are motion: they are neither resized, cropped nor recoloured")
+        problems.append(
+            "the run reads flow maps, whose pixels are motion: they are neither resized, "
+            "cropped nor recoloured"
+        )
     if shape[2] not in (1, 3) and (fit != "exact" or colours is not None):
-        problems.append(f"the run reads images of {shape[2]} channels, not all of which are colours: give arrays as it was trained on")
+        problems.append(
+            f"the run reads images of {shape[2]} channels, not all of which are colours: give "
+            "arrays as it was trained on"
+        )
     if problems:
-        raise UserError("the recogniser cannot read images so", problems, fix="flow maps need fit='exact' and no colours"
-                        if flow else "see the arguments of Recognizer.predict")
+        raise UserError(
+            "the recogniser cannot read images so",
+            problems,
+            fix="flow maps need fit='exact' and no colours"
+            if flow
+            else "see the arguments of Recognizer.predict",
+        )
 
 
 def _array(image: Any, layout: str) -> np.ndarray:
     image = np.asarray(image)
     if image.ndim != len(layout):
         raise Unusable(f"layout {layout!r} has {len(layout)} axes, found shape {list(image.shape)}")
-    return image.transpose(1, 2, 0) if layout == "CHW" else image if layout == "HWC" else image[..., None]
+    return (
+        image.transpose(1, 2, 0)
+        if layout == "CHW"
+        else image
+        if layout == "HWC"
+        else image[..., None]
+    )
 
 
 def _bytes(image: np.ndarray, values: str | None) -> np.ndarray:
-    """uint8 of the same shape; numbers between are rounded, for pixels of the training data are bytes too."""
+    """uint8 of the same shape; numbers between are rounded, for pixels of the training data are
+    bytes too.
+    """
     if image.dtype == np.uint8 and values in (None, "0..255"):
         return image
     if image.dtype.kind not in "iuf" or image.size == 0:
         raise Unusable(f"expected numbers, found {image.dtype} {list(image.shape)}")
     if values is None:
-        raise Unusable(f"{image.dtype} from {image.min():g} to {image.max():g}: say values='0..255' or values='0..1'")
+        raise Unusable(
+            f"{image.dtype} from {image.min():g} to {image.max():g}: say values='0..255' or "
+            "values='0..1'"
+        )
     top = 1 if values == "0..1" else 255
     if not (np.isfinite(image).all() and image.min() >= 0 and image.max() <= top):
-        raise Unusable(f"values={values!r}, found {image.dtype} from {image.min():g} to {image.max():g}")
+        raise Unusable(
+            f"values={values!r}, found {image.dtype} from {image.min():g} to {image.max():g}"
+        )
     return np.rint(image.astype(np.float64) * (255 / top)).astype(np.uint8)
 
 
@@ -144,14 +233,20 @@ def _channels(image: np.ndarray, wanted: int, colours: str | None) -> np.ndarray
     """uint8 [H, W, C] in the colours of the network: 1 channel is grey, 3 are RGB."""
     there = {None: wanted, "grey": 1, "rgb": 3, "bgr": 3}[colours]
     if image.shape[2] != there:
-        raise Unusable(f"expected {there} channel{'s' * (there > 1)}{f' ({colours})' if colours else ''}, found {image.shape[2]}: is it "
-                       "another layout or other colours? say layout='CHW', colours='grey', 'rgb' or 'bgr'")
+        raise Unusable(
+            f"expected {there} "
+            f"channel{'s' * (there > 1)}{f' ({colours})' if colours else ''}, found "
+            f"{image.shape[2]}: is it "
+            "another layout or other colours? say layout='CHW', colours='grey', 'rgb' or 'bgr'"
+        )
     if colours is None or (there, wanted) == (1, 1):
         return image
     if there == 1:
         return np.repeat(image, wanted, axis=2)
     if wanted == 1:
-        return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY if colours == "rgb" else cv2.COLOR_BGR2GRAY)[..., None]
+        return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY if colours == "rgb" else cv2.COLOR_BGR2GRAY)[
+            ..., None
+        ]
     return image if colours == "rgb" else image[..., ::-1]
 
 
@@ -160,6 +255,15 @@ def _sized(image: np.ndarray, shape: tuple[int, int, int], fit: str, flow: bool)
         return image
     if fit == "resize":
         shrinks = image.shape[0] > shape[0] or image.shape[1] > shape[1]
-        return cv2.resize(image, shape[1::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    advice = "" if flow else ": say fit='resize' where it shows the face alone, cropped as in training, or fit='face' to find the face"
-    raise Unusable(f"expected {shape[0]}x{shape[1]} pixels, found {image.shape[0]}x{image.shape[1]}{advice}")
+        return cv2.resize(
+            image, shape[1::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        )
+    advice = (
+        ""
+        if flow
+        else ": say fit='resize' where it shows the face alone, cropped as in training, or "
+        "fit='face' to find the face"
+    )
+    raise Unusable(
+        f"expected {shape[0]}x{shape[1]} pixels, found {image.shape[0]}x{image.shape[1]}{advice}"
+    )

@@ -1,4 +1,6 @@
-"""A trained network as a pytree, and its predictions for any number of images with one compilation."""
+"""A trained network as a pytree, and its predictions for any number of images with one
+compilation.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +15,20 @@ from flax import struct
 
 from fexpr.train.views import normalized, predict_views, views
 
-BATCH = 16  # images a forward pass: with more, activations leave a CPU's caches (the thesis CNN: 1628 images a second, by 64 1094)
+# images a forward pass: with more, activations leave a CPU's caches (the thesis CNN: 1628 images a
+# second, by 64 1094)
+BATCH = 16
 
 
 @struct.dataclass
 class Network:
-    """A trained model and what its images are normalised by. A pytree: an argument of jitted functions, one program for all trials.
+    """A trained model and what its images are normalised by. A pytree: an argument of jitted
+    functions, one program for all trials.
 
     Attributes:
       variables: what `model.apply` takes. mean, std: float32 [C] or [H, W, C], in 0..255.
-      precision: of activations. tta, crop: what of an image the model is shown, as in fexpr/train/views.py.
+      precision: of activations. tta, crop: what of an image the model is shown, as in
+          fexpr/train/views.py.
     """
 
     model: nn.Module = struct.field(pytree_node=False)
@@ -39,15 +45,37 @@ class Network:
 
     def __call__(self, images: jax.Array) -> jax.Array:
         """Images float32 [B, H, W, C] in 0..255 -> logits float32 [B, K] of this one view."""
-        return predict_views(self.model, self.variables, images, self.mean, self.std, self.precision, "none", self.crop)
+        return predict_views(
+            self.model,
+            self.variables,
+            images,
+            self.mean,
+            self.std,
+            self.precision,
+            "none",
+            self.crop,
+        )
 
     def predict(self, images: jax.Array) -> jax.Array:
         """The same over all views: what stands in predictions.npz."""
-        return predict_views(self.model, self.variables, images, self.mean, self.std, self.precision, self.tta, self.crop)
+        return predict_views(
+            self.model,
+            self.variables,
+            images,
+            self.mean,
+            self.std,
+            self.precision,
+            self.tta,
+            self.crop,
+        )
 
 
-def in_batches(function: Callable[[np.ndarray], jax.Array], rows: np.ndarray, size: int = BATCH) -> np.ndarray:
-    """`function`, which maps rows [size, ...] to as many, over N > 0 rows. The last batch is filled up: one compilation for every N."""
+def in_batches(
+    function: Callable[[np.ndarray], jax.Array], rows: np.ndarray, size: int = BATCH
+) -> np.ndarray:
+    """`function`, which maps rows [size, ...] to as many, over N > 0 rows. The last batch is filled
+    up: one compilation for every N.
+    """
     done = []
     for start in range(0, len(rows), size):
         part = rows[start : start + size]

@@ -1,4 +1,6 @@
-"""Probabilities as a table that people and programs read: decision, uncertainty, one column for each class."""
+"""Probabilities as a table that people and programs read: decision, uncertainty, one column for
+each class.
+"""
 
 from __future__ import annotations
 
@@ -10,21 +12,28 @@ import pandas as pd
 NO_FACE = "no face"
 
 
-def table(names: Sequence[str], members: np.ndarray, class_names: Sequence[str], thresholds: np.ndarray | None,
-          found: np.ndarray) -> pd.DataFrame:  # fmt: skip
+def table(
+    names: Sequence[str],
+    members: np.ndarray,
+    class_names: Sequence[str],
+    thresholds: np.ndarray | None,
+    found: np.ndarray,
+) -> pd.DataFrame:
     """One row an image.
 
     Args:
       names: of the N images: the index.
       members: probabilities float [T, N, K] of the T members of an ensemble, or of the one network.
       thresholds: [K] of action units; None: one class a row.
-      found: bool [N], whether there was a face; rows without have no probabilities, and NO_FACE for a decision.
+      found: bool [N], whether there was a face; rows without have no probabilities, and NO_FACE for
+          a decision.
 
     Returns:
-      Columns `decision` (the class; of action units those at or above their threshold, 'AU4+AU7', or 'none'); `entropy` of the mean
-      probabilities, 0 (sure) to 1 (knows nothing): divided by log K, of action units the mean over units divided by log 2; with an
-      ensemble `spread`, the standard deviation over its members of the decided class's probability (of action units the mean over units);
-      then each class's mean probability.
+      Columns `decision` (the class; of action units those at or above their threshold, 'AU4+AU7',
+      or 'none'); `entropy` of the mean probabilities, 0 (sure) to 1 (knows nothing): divided by log
+      K, of action units the mean over units divided by log 2; with an ensemble `spread`, the
+      standard deviation over its members of the decided class's probability (of action units the
+      mean over units); then each class's mean probability.
     """
     mean = members.mean(axis=0)
     if thresholds is None:
@@ -34,13 +43,17 @@ def table(names: Sequence[str], members: np.ndarray, class_names: Sequence[str],
         spread = np.take_along_axis(members.std(axis=0), decided[:, None], axis=1)[:, 0]
     else:
         present = mean >= thresholds
-        decision = np.array(["+".join(np.array(class_names)[row]) or "none" for row in present], object)
+        decision = np.array(
+            ["+".join(np.array(class_names)[row]) or "none" for row in present], object
+        )
         entropy = (_bits(mean) + _bits(1 - mean)).mean(axis=1) / np.log(2)
         spread = members.std(axis=0).mean(axis=1)
     columns = {"decision": np.where(found, decision, NO_FACE), "entropy": entropy}
     if len(members) > 1:
         columns["spread"] = spread
-    made = pd.DataFrame(columns | dict(zip(class_names, mean.T, strict=True)), index=pd.Index(names, name="image"))
+    made = pd.DataFrame(
+        columns | dict(zip(class_names, mean.T, strict=True)), index=pd.Index(names, name="image")
+    )
     made.loc[~found, [name for name in made.columns if name != "decision"]] = np.nan
     return made
 

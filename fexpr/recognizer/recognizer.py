@@ -24,11 +24,14 @@ class Recognizer:
     Attributes:
       networks: the trained network of each member, on the default device.
       class_names: K names. multilabel: whether several classes (action units) may be there at once.
-      shape: (H, W, C) of an image. kind: what it is, 'face', 'flow' (u, v, optical strain), 'clip' (its frames as channels) or 'features'
-        (a vector, H = W = 1).
-      trials: how many the run has; members: which of them these are, from 0. selection: 'last' or 'best_val', their epoch.
-      temperatures: of temperature scaling, fitted on each member's validation rows when the run was evaluated; None where there are none.
-      thresholds: [K], of action units, fitted there too (of an ensemble the mean); None where there are none: decisions are then at 0.5.
+      shape: (H, W, C) of an image. kind: what it is, 'face', 'flow' (u, v, optical strain), 'clip'
+        (its frames as channels) or 'features' (a vector, H = W = 1).
+      trials: how many the run has; members: which of them these are, from 0. selection: 'last' or
+          'best_val', their epoch.
+      temperatures: of temperature scaling, fitted on each member's validation rows when the run was
+          evaluated; None where there are none.
+      thresholds: [K], of action units, fitted there too (of an ensemble the mean); None where there
+          are none: decisions are then at 0.5.
       content: config.json; metrics: metrics.json.
       batch: images a forward pass; a program is compiled for it once.
     """
@@ -48,26 +51,50 @@ class Recognizer:
     batch: int = BATCH
 
     @classmethod
-    def restore(cls, run_dir: Path | str, selection: str | None = None, trial: int | None = None, batch: int = BATCH) -> Recognizer:
-        """Reads a run directory of the experiments fit and cross_validate, on whatever devices there are.
+    def restore(
+        cls,
+        run_dir: Path | str,
+        selection: str | None = None,
+        trial: int | None = None,
+        batch: int = BATCH,
+    ) -> Recognizer:
+        """Reads a run directory of the experiments fit and cross_validate, on whatever devices
+        there are.
 
         Args:
           run_dir: a folder, a .zip or .tar(.gz) of one, or an address that fsspec opens.
-          selection: 'last' or 'best_val'; None: the one that the run's result is about (config.train.selection).
-          trial: fold x seed, numbered as in predictions.npz; None: all that did not fail, as an ensemble. Its members have seen one
-            another's test subjects in training: it is for new faces, and has no test result on the run's own.
-          batch: images a forward pass: 1 answers soonest, an accelerator is better used by hundreds.
+          selection: 'last' or 'best_val'; None: the one that the run's result is about
+              (config.train.selection).
+          trial: fold x seed, numbered as in predictions.npz; None: all that did not fail, as an
+            ensemble. Its members have seen one another's test subjects in training: it is for new
+            faces, and has no test result on the run's own.
+          batch: images a forward pass: 1 answers soonest, an accelerator is better used by
+              hundreds.
 
         Raises:
-          UserError: not a finished run, or of another format; no such selection or trial; weights that the run did not keep, that were
-            saved before the normalisation was saved with them, or that do not fit the model of this version of fexpr.
+          UserError: not a finished run, or of another format; no such selection or trial; weights
+            that the run did not keep, that were saved before the normalisation was saved with them,
+            or that do not fit the model of this version of fexpr.
         """
         with archive.opened(run_dir) as folder:
             found = restored.read(folder, selection, trial)
         data, train = found.content["data"], found.content["config"]["train"]
         multilabel = train["loss"] != "cross_entropy"
-        return cls(found.networks, tuple(data["classes"]), multilabel, tuple(data["image"]), data["kind"], found.trials, found.members,
-                   found.selection, restored.temperatures(found), restored.thresholds(found), found.content, found.metrics, batch)
+        return cls(
+            found.networks,
+            tuple(data["classes"]),
+            multilabel,
+            tuple(data["image"]),
+            data["kind"],
+            found.trials,
+            found.members,
+            found.selection,
+            restored.temperatures(found),
+            restored.thresholds(found),
+            found.content,
+            found.metrics,
+            batch,
+        )
 
     @property
     def network(self) -> Network:
@@ -93,36 +120,57 @@ class Recognizer:
 
     @property
     def picture(self) -> tuple[int, int, int]:
-        """(H, W, C) of what people give: `shape`, less the saliency map where it is computed from the face itself.
+        """(H, W, C) of what people give: `shape`, less the saliency map where it is computed from
+        the face itself.
 
         Raises:
           UserError: the run decides clips, not pictures.
         """
         if self.kind == "clip":
-            raise UserError("the run decides whole clips, it takes neither pictures nor videos",
-                            fix="give Recognizer.predict an array of clips, as fexpr.data.preparation.clip_frames makes them")
+            raise UserError(
+                "the run decides whole clips, it takes neither pictures nor videos",
+                fix="give Recognizer.predict an array of clips, as "
+                "fexpr.data.preparation.clip_frames makes them",
+            )
         data = self.content["config"]["data"]
-        read = data["name"] == "ravdess" and data.get("map") == "saliency"  # from a folder, perhaps: nobody knows whose maps these are
-        return (*self.shape[:2], 1) if data.get("map") in ("spectral", "saliency") and not read else self.shape
+        # from a folder, perhaps: nobody knows whose maps these are
+        read = data["name"] == "ravdess" and data.get("map") == "saliency"
+        return (
+            (*self.shape[:2], 1)
+            if data.get("map") in ("spectral", "saliency") and not read
+            else self.shape
+        )
 
     @property
     def dtype(self) -> type[np.generic]:
         """Of an image."""
         return np.float32 if self.kind == "features" else np.uint8
 
-    def predict(self, images_or_paths: Any, *, layout: str = "HWC", colours: str | None = None, values: str | None = None,
-                fit: str = "exact") -> pd.DataFrame:  # fmt: skip
-        """Images -> a table (`table.table` says which columns), calibrated where the run has temperatures (`attrs['calibrated']`).
+    def predict(
+        self,
+        images_or_paths: Any,
+        *,
+        layout: str = "HWC",
+        colours: str | None = None,
+        values: str | None = None,
+        fit: str = "exact",
+    ) -> pd.DataFrame:
+        """Images -> a table (`table.table` says which columns), calibrated where the run has
+        temperatures (`attrs['calibrated']`).
 
-        A run trained on feature vectors takes an array [N, F] instead, one trained on clips uint8 [N, *shape].
+        A run trained on feature vectors takes an array [N, F] instead, one trained on clips uint8
+        [N, *shape].
 
         Args:
-          images_or_paths: an array of N images, or a list of images of any sizes, or of paths, or one path. N may be anything.
+          images_or_paths: an array of N images, or a list of images of any sizes, or of paths, or
+              one path. N may be anything.
           layout: of an array, per image: 'HWC', 'CHW' or 'HW'.
-          colours: of an array: 'grey', 'rgb', 'bgr', turned into those of the network; None: it has the network's already.
+          colours: of an array: 'grey', 'rgb', 'bgr', turned into those of the network; None: it has
+              the network's already.
           values: of an array: '0..255' or '0..1'; must be said of anything but uint8.
-          fit: 'exact': other sizes are refused. 'resize': the images show the face alone, cropped as in training, in another size.
-            'face': the largest face is found and cut out (needs scikit-image); a row where there is none says so.
+          fit: 'exact': other sizes are refused. 'resize': the images show the face alone, cropped
+            as in training, in another size. 'face': the largest face is found and cut out (needs
+            scikit-image); a row where there is none says so.
 
         Raises:
           UserError: arguments, or images that do not fit them; all of them at once.
@@ -132,29 +180,47 @@ class Recognizer:
             return self.tabulate([str(i) for i in range(len(rows))], rows)
         if self.kind == "clip" and isinstance(images_or_paths, np.ndarray):
             return self.tabulate([str(i) for i in range(len(images_or_paths))], images_or_paths)
-        names, pixels, found = images.gathered(images_or_paths, self.picture, self.kind == "flow", layout, colours, values, fit,
-                                               self._finder() if fit == "face" else None)
+        names, pixels, found = images.gathered(
+            images_or_paths,
+            self.picture,
+            self.kind == "flow",
+            layout,
+            colours,
+            values,
+            fit,
+            self._finder() if fit == "face" else None,
+        )
         return self.tabulate(names, pixels, found)
 
-    def predict_pair(self, onset: Any, apex: Any, *, align: str = "detect", landmarks: Any = None) -> pd.DataFrame:
-        """The onset and apex frame of a movement -> a table of one row, by the optical flow between them, made as the run's data were.
+    def predict_pair(
+        self, onset: Any, apex: Any, *, align: str = "detect", landmarks: Any = None
+    ) -> pd.DataFrame:
+        """The onset and apex frame of a movement -> a table of one row, by the optical flow between
+        them, made as the run's data were.
 
         Args:
           onset, apex: paths, or grey uint8 [H, W].
-          align: 'detect' finds the face on the onset (needs scikit-image), 'landmarks' takes these, 'none': the frames show the face
-            alone, upright, as in the published crops.
-          landmarks: [5, 2], (x, y) of both eyes, nose, both mouth corners in pixels of the onset; left and right as the image shows them.
+          align: 'detect' finds the face on the onset (needs scikit-image), 'landmarks' takes these,
+            'none': the frames show the face alone, upright, as in the published crops.
+          landmarks: [5, 2], (x, y) of both eyes, nose, both mouth corners in pixels of the onset;
+              left and right as the image shows them.
 
         Raises:
           UserError: a run that was not trained on flow; frames or arguments that cannot be used.
         """
-        return self.tabulate([_pair_name(onset, apex)], self.pair(onset, apex, align, landmarks)[None])
+        return self.tabulate(
+            [_pair_name(onset, apex)], self.pair(onset, apex, align, landmarks)[None]
+        )
 
-    def predict_video(self, path: Path | str, *, onset: int | None = None, apex: int | None = None, **options: Any) -> pd.DataFrame:
-        """A video -> a table with one row a frame, or, of a run trained on flow, a pair of frames. Options, errors: `video.batches`.
+    def predict_video(
+        self, path: Path | str, *, onset: int | None = None, apex: int | None = None, **options: Any
+    ) -> pd.DataFrame:
+        """A video -> a table with one row a frame, or, of a run trained on flow, a pair of frames.
+        Options, errors: `video.batches`.
 
         Args:
-          onset, apex: of a run trained on flow, the numbers (from 0) of the only two frames to be read; options are then `predict_pair`'s.
+          onset, apex: of a run trained on flow, the numbers (from 0) of the only two frames to be
+              read; options are then `predict_pair`'s.
         """
         import pandas as pd
 
@@ -163,30 +229,58 @@ class Recognizer:
         if onset is None and apex is None:
             return pd.concat(list(video.tables(self, path, **options)))
         frames = video.grey_frames(path, (onset, apex))
-        return self.predict_pair(*frames, **options).set_axis(pd.Index([f"{onset} -> {apex}"], name="frame"))
+        return self.predict_pair(*frames, **options).set_axis(
+            pd.Index([f"{onset} -> {apex}"], name="frame")
+        )
 
-    def continue_training(self, images: np.ndarray, labels: np.ndarray, train: np.ndarray, val: np.ndarray,
-                          **options: Any) -> tuple[Recognizer, pd.DataFrame]:  # fmt: skip
+    def continue_training(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        train: np.ndarray,
+        val: np.ndarray,
+        **options: Any,
+    ) -> tuple[Recognizer, pd.DataFrame]:
         """Trains the network further; see `continued.continue_training`.
 
         Returns:
-          A recogniser with the new network, without temperature and thresholds, which were those of another one; and the history.
+          A recogniser with the new network, without temperature and thresholds, which were those of
+          another one; and the history.
         """
         from fexpr.recognizer import continued
 
         further, history = continued.continue_training(self, images, labels, train, val, **options)
-        return dataclasses.replace(self, networks=(further,), temperatures=None, thresholds=None), history
+        return dataclasses.replace(
+            self, networks=(further,), temperatures=None, thresholds=None
+        ), history
 
-    def pair(self, onset: Any, apex: Any, align: str = "detect", landmarks: Any = None) -> np.ndarray:
+    def pair(
+        self, onset: Any, apex: Any, align: str = "detect", landmarks: Any = None
+    ) -> np.ndarray:
         """The flow map uint8 [H, W, 3] that `predict_pair` reads. Arguments and errors as there."""
         from fexpr.recognizer import face_finder
 
         if self.kind != "flow":
-            raise UserError(f"the run was trained on images of kind {self.kind!r}, not on flow between two frames", fix="use predict")
-        return face_finder.pair(_frame(onset, "onset"), _frame(apex, "apex"), self.shape, self.content["config"]["data"], align, landmarks)
+            raise UserError(
+                f"the run was trained on images of kind {self.kind!r}, not on flow between "
+                "two frames",
+                fix="use predict",
+            )
+        return face_finder.pair(
+            _frame(onset, "onset"),
+            _frame(apex, "apex"),
+            self.shape,
+            self.content["config"]["data"],
+            align,
+            landmarks,
+        )
 
-    def tabulate(self, names: list[str], pixels: np.ndarray, found: np.ndarray | None = None) -> pd.DataFrame:
-        """The table of pixels uint8 [N, *picture]; `found` bool [N]: False for rows without a face."""
+    def tabulate(
+        self, names: list[str], pixels: np.ndarray, found: np.ndarray | None = None
+    ) -> pd.DataFrame:
+        """The table of pixels uint8 [N, *picture]; `found` bool [N]: False for rows without a
+        face.
+        """
         from fexpr.recognizer import prediction_table
 
         if self.kind != "clip" and self.picture != self.shape:
@@ -194,31 +288,46 @@ class Recognizer:
 
             pixels = face_finder.with_maps(pixels)
         calibrated = self.temperatures is not None
-        made = prediction_table.table(names, self.members_probabilities(pixels, calibrated), self.class_names, self._decision_thresholds(),
-                           np.ones(len(pixels), bool) if found is None else found)
+        made = prediction_table.table(
+            names,
+            self.members_probabilities(pixels, calibrated),
+            self.class_names,
+            self._decision_thresholds(),
+            np.ones(len(pixels), bool) if found is None else found,
+        )
         made.attrs = {"calibrated": calibrated}
         return made
 
     def logits(self, images: np.ndarray) -> np.ndarray:
-        """Images uint8 [N, H, W, C] (features: float32), any N -> float32 [N, K]: those of predictions.npz, to float32 rounding.
+        """Images uint8 [N, H, W, C] (features: float32), any N -> float32 [N, K]: those of
+        predictions.npz, to float32 rounding.
 
         Compiled once.
 
         Raises:
-          UserError: images of another shape, type or range; this is an ensemble, which has probabilities only.
+          UserError: images of another shape, type or range; this is an ensemble, which has
+              probabilities only.
         """
         return self._logits(self.network, images)
 
     def probabilities(self, images: np.ndarray, calibrated: bool = False) -> np.ndarray:
-        """Images uint8 [N, H, W, C], any N -> [N, K]: `scores` of their logits; of an ensemble their mean. Errors as there."""
+        """Images uint8 [N, H, W, C], any N -> [N, K]: `scores` of their logits; of an ensemble
+        their mean. Errors as there.
+        """
         return self.members_probabilities(images, calibrated).mean(axis=0)
 
     def members_probabilities(self, images: np.ndarray, calibrated: bool = False) -> np.ndarray:
         """The same of each member: [T, N, K]."""
-        return np.stack([self.scores(self._logits(one, images), calibrated, i) for i, one in enumerate(self.networks)])
+        return np.stack(
+            [
+                self.scores(self._logits(one, images), calibrated, i)
+                for i, one in enumerate(self.networks)
+            ]
+        )
 
     def scores(self, logits: np.ndarray, calibrated: bool = False, member: int = 0) -> np.ndarray:
-        """Logits [N, K] -> probabilities [N, K]: a softmax, or of action units a sigmoid each; `calibrated`: after temperature scaling.
+        """Logits [N, K] -> probabilities [N, K]: a softmax, or of action units a sigmoid each;
+        `calibrated`: after temperature scaling.
 
         `member`: whose logits they are, by its place in `members`.
 
@@ -226,9 +335,17 @@ class Recognizer:
           UserError: `calibrated`, and the run has no temperature.
         """
         if calibrated and self.temperatures is None:
-            reason = ("temperature scaling is for one class a row, this run is about action units" if self.multilabel else
-                      f"metrics.json has none for {self.selection!r}: the run's result is another selection, or has no validation rows")
-            raise UserError("there is no temperature to calibrate with", [reason], fix="ask for calibrated=False")
+            reason = (
+                "temperature scaling is for one class a row, this run is about action units"
+                if self.multilabel
+                else f"metrics.json has none for {self.selection!r}: the run's result is another "
+                "selection, or has no validation rows"
+            )
+            raise UserError(
+                "there is no temperature to calibrate with",
+                [reason],
+                fix="ask for calibrated=False",
+            )
         if self.multilabel:
             return np.exp(-np.logaddexp(0, -logits))
         scaled = logits / np.float32(self.temperatures[member] if calibrated else 1)
@@ -237,7 +354,10 @@ class Recognizer:
 
     def _alone(self) -> None:
         if len(self.networks) > 1:
-            raise UserError(f"this is an ensemble of {len(self.networks)} networks", fix="restore one of them, with trial=0 for instance")
+            raise UserError(
+                f"this is an ensemble of {len(self.networks)} networks",
+                fix="restore one of them, with trial=0 for instance",
+            )
 
     def _logits(self, one: Network, images: np.ndarray) -> np.ndarray:
         self._check(images)
@@ -260,21 +380,39 @@ class Recognizer:
         problems = []
         if not isinstance(images, np.ndarray) or images.ndim != 4 or images.shape[1:] != self.shape:
             found = list(images.shape) if isinstance(images, np.ndarray) else type(images).__name__
-            problems.append(f"shape: expected [N, {', '.join(map(str, self.shape))}] (rows, height, width, channels), found {found}")
+            problems.append(
+                f"shape: expected [N, {', '.join(map(str, self.shape))}] (rows, height, "
+                f"width, channels), found {found}"
+            )
         if isinstance(images, np.ndarray) and images.dtype != self.dtype:
-            span = f" from {images.min():g} to {images.max():g}" if images.size and images.dtype.kind in "iuf" else ""
-            problems.append(f"type: expected {'float32' if self.kind == 'features' else 'uint8, 0 to 255'}, found {images.dtype}{span}")
+            span = (
+                f" from {images.min():g} to {images.max():g}"
+                if images.size and images.dtype.kind in "iuf"
+                else ""
+            )
+            problems.append(
+                "type: expected "
+                f"{'float32' if self.kind == 'features' else 'uint8, 0 to 255'}, found "
+                f"{images.dtype}{span}"
+            )
         if problems:
-            raise UserError("the recogniser cannot read these images", problems,
-                            fix="give what the run was trained on: the same crop and size, as np.uint8 in 0 to 255, channels last; "
-                            "Recognizer.predict takes more")
+            raise UserError(
+                "the recogniser cannot read these images",
+                problems,
+                fix="give what the run was trained on: the same crop and size, as np.uint8 in 0 "
+                "to 255, channels last; "
+                "Recognizer.predict takes more",
+            )
 
 
 def _frame(frame: Any, name: str) -> np.ndarray:
     """A grey frame uint8 [H, W] from a path or an array."""
     if isinstance(frame, np.ndarray):
         if frame.ndim != 2 or frame.dtype != np.uint8:
-            raise UserError(f"the {name} frame cannot be used", [f"expected grey uint8 [H, W], found {frame.dtype} {list(frame.shape)}"])
+            raise UserError(
+                f"the {name} frame cannot be used",
+                [f"expected grey uint8 [H, W], found {frame.dtype} {list(frame.shape)}"],
+            )
         return frame
     try:
         return images.read(Path(frame), (0, 0, 1))
@@ -283,4 +421,6 @@ def _frame(frame: Any, name: str) -> np.ndarray:
 
 
 def _pair_name(onset: Any, apex: Any) -> str:
-    return " -> ".join("array" if isinstance(frame, np.ndarray) else str(frame) for frame in (onset, apex))
+    return " -> ".join(
+        "array" if isinstance(frame, np.ndarray) else str(frame) for frame in (onset, apex)
+    )

@@ -1,4 +1,6 @@
-"""Reading what a recogniser needs out of a finished run directory: its description, and the weights of one trial or of all."""
+"""Reading what a recogniser needs out of a finished run directory: its description, and the weights
+of one trial or of all.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ class Restored:
 
 
 def read(run_dir: Path, selection: str | None, trial: int | None) -> Restored:
-    """The networks of a finished run, on the default device; arguments and errors as of `Recognizer.restore`."""
+    """The networks of a finished run, on the default device; arguments and errors as of
+    `Recognizer.restore`.
+    """
     content, metrics = contents(run_dir)
     config = content["config"]
     selection = selection or config["train"]["selection"]
@@ -44,34 +48,65 @@ def read(run_dir: Path, selection: str | None, trial: int | None) -> Restored:
         _check_trial(run_dir, trial, trials, failed)
     members = tuple(t for t in range(trials) if t not in failed) if trial is None else (trial,)
     if not members:
-        raise UserError(f"every trial of {run_dir} failed: its loss was not finite", fix="train again with a lower learning rate")
-    missing = extensions.load_recorded(config.get("extensions", ()), run_dir)  # runs of older versions lack the field
+        raise UserError(
+            f"every trial of {run_dir} failed: its loss was not finite",
+            fix="train again with a lower learning rate",
+        )
+    # runs of older versions lack the field
+    missing = extensions.load_recorded(config.get("extensions", ()), run_dir)
     if config["model"]["name"] not in models.MODELS:
         extensions.refuse_missing(missing, f"the model {config['model']['name']} of {run_dir}")
     model = models.build(num_classes=len(content["data"]["classes"]), **config["model"])
     scaling = saved.pop("input")
     crop = config["augment"].get("crop", 0)  # runs of older versions lack the field
-    _check_fit(run_dir, model, input_shape(content["data"]["image"], crop), jax.tree.map(lambda x: x[0], saved))
+    _check_fit(
+        run_dir,
+        model,
+        input_shape(content["data"]["image"], crop),
+        jax.tree.map(lambda x: x[0], saved),
+    )
     networks = []
     for t in members:
         mine = jax.tree.map(lambda x, t=t: x[t], (saved, scaling["mean"], scaling["std"]))
-        networks.append(Network(model, config["train"]["precision"], config["train"]["tta"], *jax.device_put(mine), crop=crop))
+        networks.append(
+            Network(
+                model,
+                config["train"]["precision"],
+                config["train"]["tta"],
+                *jax.device_put(mine),
+                crop=crop,
+            )
+        )
     return Restored(content, metrics, selection, tuple(networks), members, trials)
 
 
 def temperatures(found: Restored) -> tuple[float, ...] | None:
-    """Of each member, fitted on its validation rows when the run was evaluated; None where they are of another selection, or none.
+    """Of each member, fitted on its validation rows when the run was evaluated; None where they are
+    of another selection, or none.
 
-    Where clips were evaluated, `calibration` is about clips: the network's own temperature is that of its frames.
+    Where clips were evaluated, `calibration` is about clips: the network's own temperature is that
+    of its frames.
     """
-    fitted = found.metrics["calibration"].get("temperature") if found.metrics["selection"] == found.selection else None
-    of_trial = found.metrics["clips"]["frames"] if "clips" in found.metrics else fitted["parameters"] if fitted else None
+    fitted = (
+        found.metrics["calibration"].get("temperature")
+        if found.metrics["selection"] == found.selection
+        else None
+    )
+    of_trial = (
+        found.metrics["clips"]["frames"]
+        if "clips" in found.metrics
+        else fitted["parameters"]
+        if fitted
+        else None
+    )
     values = [of_trial["temperature"][t] for t in found.members] if fitted else [None]
     return None if None in values else tuple(values)
 
 
 def thresholds(found: Restored) -> np.ndarray | None:
-    """Of each action unit [K], from validation rows; of an ensemble the mean of its members'. None as in `temperatures`."""
+    """Of each action unit [K], from validation rows; of an ensemble the mean of its members'. None
+    as in `temperatures`.
+    """
     chosen = found.metrics["thresholds"] if found.metrics["selection"] == found.selection else None
     return np.mean([chosen["per_trial"][t] for t in found.members], axis=0) if chosen else None
 
@@ -82,48 +117,98 @@ def contents(run_dir: Path) -> tuple[dict, dict]:
     Raises:
       UserError: it is none, or of a format that this fexpr does not read.
     """
-    missing = [f"{name}: missing" for name in (run.CONFIG, run.PREDICTIONS, run.METRICS) if not (run_dir / name).is_file()]
+    missing = [
+        f"{name}: missing"
+        for name in (run.CONFIG, run.PREDICTIONS, run.METRICS)
+        if not (run_dir / name).is_file()
+    ]
     if missing:
         there = run_dir.is_dir()
-        raise UserError(f"{run_dir} {'holds no finished run' if there else 'does not exist'}", missing if there else (),
-                        fix="name a run directory; an unfinished run is finished by its own launch command")
+        raise UserError(
+            f"{run_dir} {'holds no finished run' if there else 'does not exist'}",
+            missing if there else (),
+            fix="name a run directory; an unfinished run is finished by its own launch command",
+        )
     content = run.read_json(run_dir / run.CONFIG)
     if content["format"] not in run.READABLE:
-        raise UserError(f"{run_dir}: run directory of format {content['format']}, this fexpr reads {', '.join(map(str, run.READABLE))}",
-                        fix=f"use the fexpr that wrote it ({content.get('versions', {}).get('fexpr', 'unknown')}), or a newer one")
+        raise UserError(
+            f"{run_dir}: run directory of format {content['format']}, this fexpr reads "
+            f"{', '.join(map(str, run.READABLE))}",
+            fix="use the fexpr that wrote it "
+            f"({content.get('versions', {}).get('fexpr', 'unknown')}), or a newer one",
+        )
     return content, run.read_json(run_dir / run.METRICS)
 
 
 def _load(run_dir: Path, selection: str) -> dict:
     """The checkpoint of a selection, all trials."""
     folder = run_dir / run.CHECKPOINTS
-    known = sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name != checkpoint.RESUME) if folder.is_dir() else []
+    known = (
+        sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name != checkpoint.RESUME)
+        if folder.is_dir()
+        else []
+    )
     if not known:
-        raise UserError(f"{run_dir} keeps no weights", ["expected checkpoints/last and checkpoints/best_val, found neither"],
-                        fix="train a network with --config.log.variables=True (an SVM has none), and copy run directories as a whole")
+        raise UserError(
+            f"{run_dir} keeps no weights",
+            ["expected checkpoints/last and checkpoints/best_val, found neither"],
+            fix="train a network with --config.log.variables=True (an SVM has none), and copy run "
+            "directories as a whole",
+        )
     if selection not in known:
-        raise UserError(f"{run_dir} keeps no weights of selection {selection!r}", fix=f"choose one of {', '.join(known)}")
+        raise UserError(
+            f"{run_dir} keeps no weights of selection {selection!r}",
+            fix=f"choose one of {', '.join(known)}",
+        )
     saved = checkpoint.load_variables(run_dir, selection)
     if "input" not in saved:
-        raise UserError(f"{folder / selection} does not say how images are normalised",
-                        ["it was written by an fexpr that did not yet save the training rows' mean and deviation with the weights"],
-                        fix="train again into a new --workdir")
+        raise UserError(
+            f"{folder / selection} does not say how images are normalised",
+            [
+                "it was written by an fexpr that did not yet save the training rows' mean and "
+                "deviation with the weights"
+            ],
+            fix="train again into a new --workdir",
+        )
     return saved
 
 
 def _check_trial(run_dir: Path, trial: int, trials: int, failed: list[int]) -> None:
     if not 0 <= trial < trials:
-        raise UserError(f"{run_dir} has no trial {trial}", fix=f"choose one of 0 to {trials - 1}" if trials > 1 else "its only trial is 0")
+        raise UserError(
+            f"{run_dir} has no trial {trial}",
+            fix=f"choose one of 0 to {trials - 1}" if trials > 1 else "its only trial is 0",
+        )
     if trial in failed:
-        raise UserError(f"trial {trial} of {run_dir} failed: its loss was not finite", fix="choose another trial")
+        raise UserError(
+            f"trial {trial} of {run_dir} failed: its loss was not finite",
+            fix="choose another trial",
+        )
 
 
-def _check_fit(run_dir: Path, model: nn.Module, shape: tuple[int, int, int], variables: dict) -> None:
-    """Raises one UserError with every array that the model of this fexpr has in another shape, has not, or has besides."""
-    made = jax.eval_shape(partial(model.init, train=False), jax.random.key(0), jax.ShapeDtypeStruct((1, *shape), jnp.float32))
-    wanted, found = ({name: x.shape for name, x in flatten_dict(tree, sep="/").items()} for tree in (made, variables))
-    problems = [f"{name}: the model has {wanted.get(name, 'none')}, the run {found.get(name, 'none')}"
-                for name in sorted({*wanted, *found}) if wanted.get(name) != found.get(name)]
+def _check_fit(
+    run_dir: Path, model: nn.Module, shape: tuple[int, int, int], variables: dict
+) -> None:
+    """Raises one UserError with every array that the model of this fexpr has in another shape, has
+    not, or has besides.
+    """
+    made = jax.eval_shape(
+        partial(model.init, train=False),
+        jax.random.key(0),
+        jax.ShapeDtypeStruct((1, *shape), jnp.float32),
+    )
+    wanted, found = (
+        {name: x.shape for name, x in flatten_dict(tree, sep="/").items()}
+        for tree in (made, variables)
+    )
+    problems = [
+        f"{name}: the model has {wanted.get(name, 'none')}, the run {found.get(name, 'none')}"
+        for name in sorted({*wanted, *found})
+        if wanted.get(name) != found.get(name)
+    ]
     if problems:
-        raise UserError(f"the weights of {run_dir} do not fit the model", [f"images: {'x'.join(map(str, shape))}", *problems],
-                        fix="use the version of fexpr in its config.json")
+        raise UserError(
+            f"the weights of {run_dir} do not fit the model",
+            [f"images: {'x'.join(map(str, shape))}", *problems],
+            fix="use the version of fexpr in its config.json",
+        )

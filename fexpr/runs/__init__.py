@@ -1,1 +1,3 @@
-"""A run from config to finished directory: data, engine, training loop, results; sweeps, status, launchers."""
+"""A run from config to finished directory: data, engine, training loop, results; sweeps, status,
+launchers.
+"""

@@ -1,4 +1,6 @@
-"""What networks that weigh the frames of a clip look at: the weights for every test clip, kept beside the predictions."""
+"""What networks that weigh the frames of a clip look at: the weights for every test clip, kept
+beside the predictions.
+"""
 
 from __future__ import annotations
 
@@ -19,27 +21,45 @@ from fexpr.recognizer import Network, in_batches
 from fexpr.storage import run
 
 
-def write(config: ConfigDict, workdir: Path, dataset: Dataset, folds: Sequence[Fold], variables: Any) -> None:
+def write(
+    config: ConfigDict, workdir: Path, dataset: Dataset, folds: Sequence[Fold], variables: Any
+) -> None:
     """Writes attention.npz, of clips and a network that has `attention_weights`; nothing otherwise.
 
-    It holds, for the test clips of every fold by the fold's model of the first seed: `ids` str [N], `labels` int32 [N], `frame` int32
-    [N, F] (below 0: none), `weights` float32 [N, F] and, of a synthetic release, `shown` float32 [N, F].
+    It holds, for the test clips of every fold by the fold's model of the first seed: `ids` str [N],
+    `labels` int32 [N], `frame` int32 [N, F] (below 0: none), `weights` float32 [N, F] and, of a
+    synthetic release, `shown` float32 [N, F].
 
     Args:
-      variables: by trial, seed by seed and fold by fold, with what images are normalised by (`input`); on the host.
+      variables: by trial, seed by seed and fold by fold, with what images are normalised by
+          (`input`); on the host.
     """
-    if dataset.kind != "clip" or not hasattr(models.model_class(config.model.name), "attention_weights"):
+    if dataset.kind != "clip" or not hasattr(
+        models.model_class(config.model.name), "attention_weights"
+    ):
         return
     model = models.build(num_classes=len(dataset.class_names), **config.model.to_dict())
     weights = []
     for t, fold in enumerate(folds):
         own = jax.tree.map(lambda x, t=t: x[t], dict(variables))
         scaling = own.pop("input")
-        network = Network(model, config.train.precision, "none", own, scaling["mean"], scaling["std"])
-        weights.append(in_batches(partial(_weights, network), dataset.images[fold.test], config.train.eval_batch))
+        network = Network(
+            model, config.train.precision, "none", own, scaling["mean"], scaling["std"]
+        )
+        weights.append(
+            in_batches(
+                partial(_weights, network), dataset.images[fold.test], config.train.eval_batch
+            )
+        )
     rows = np.concatenate([fold.test for fold in folds])
-    found = {"ids": dataset.ids[rows], "labels": dataset.labels[rows], "weights": np.concatenate(weights)}
-    found |= {name: dataset.extras[name][rows] for name in ("frame", "shown") if name in dataset.extras}
+    found = {
+        "ids": dataset.ids[rows],
+        "labels": dataset.labels[rows],
+        "weights": np.concatenate(weights),
+    }
+    found |= {
+        name: dataset.extras[name][rows] for name in ("frame", "shown") if name in dataset.extras
+    }
     run.write_arrays(workdir / run.ATTENTION, found)
 
 
@@ -47,4 +67,3 @@ def write(config: ConfigDict, workdir: Path, dataset: Dataset, folds: Sequence[F
 def _weights(network: Network, images: jax.Array) -> jax.Array:
     seen = network.normalized(images.astype(jnp.float32))
     return network.model.apply(network.variables, seen, method="attention_weights")
-

@@ -1,4 +1,6 @@
-"""The engine of one program: the trials of one or several runs. Runs that differ in values only (spec.VALUES) share a program."""
+"""The engine of one program: the trials of one or several runs. Runs that differ in values only
+(spec.VALUES) share a program.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +24,13 @@ from fexpr.train.streaming import StreamedEngine
 from fexpr.train.train_config import parse_rates
 
 
-def build_engine(specs: Sequence[RunSpec], dataset: Dataset, folds: Sequence[Fold], start: Initialization | None = None,
-                chunk: int | None = None) -> trials.Engine:
+def build_engine(
+    specs: Sequence[RunSpec],
+    dataset: Dataset,
+    folds: Sequence[Fold],
+    start: Initialization | None = None,
+    chunk: int | None = None,
+) -> trials.Engine:
     """The engine for every fold x repeat of every run; run by run, repeat by repeat, fold by fold.
 
     Args:
@@ -31,60 +38,121 @@ def build_engine(specs: Sequence[RunSpec], dataset: Dataset, folds: Sequence[Fol
       chunk: trials at a time, in the place of the config's.
 
     Raises:
-      UserError: unknown model or argument, loss that does not fit the labels, batch that does not fit the devices; a layer to be frozen
-        that the model has not.
+      UserError: unknown model or argument, loss that does not fit the labels, batch that does not
+        fit the devices; a layer to be frozen that the model has not.
     """
     c, classes = specs[0].config, len(dataset.class_names)
     if dataset.multilabel != (c.train.loss != "cross_entropy"):
-        kind = "one class a row: 'cross_entropy'" if not dataset.multilabel else "several classes a row: 'bce' or 'focal'"
-        raise UserError(f"train.loss={c.train.loss!r} does not fit {c.data.name}", fix=f"its labels are {kind}")
+        kind = (
+            "one class a row: 'cross_entropy'"
+            if not dataset.multilabel
+            else "several classes a row: 'bce' or 'focal'"
+        )
+        raise UserError(
+            f"train.loss={c.train.loss!r} does not fit {c.data.name}", fix=f"its labels are {kind}"
+        )
     streamed = dataset.streamed and not (start and start.end)
     count = 1 if streamed else len(specs) * len(folds) * c.split.seeds
     mesh = trials.make_mesh(count, c.train.batch_size)
-    recipe = make_recipe(c, _model(c, classes, mesh, start), dataset.kind, dataset.multilabel,
-                         _batch_size(c, folds, mesh))
+    recipe = make_recipe(
+        c,
+        _model(c, classes, mesh, start),
+        dataset.kind,
+        dataset.multilabel,
+        _batch_size(c, folds, mesh),
+    )
     if recipe.targets == "soft" and "soft" not in dataset.extras:
-        raise UserError(f"train.targets='soft', and {c.data.name} has no votes", fix="soft labels need data.labels='ferplus'")
-    images, scale = (start.features, "none") if start and start.end else (dataset.images, c.train.normalize)
-    turns = [[validation_turn(f, dataset.groups, c.split.inner, repeat, [c.split.seed, i]) for i, f in enumerate(folds)]
-             for repeat in range(c.split.seeds)]
+        raise UserError(
+            f"train.targets='soft', and {c.data.name} has no votes",
+            fix="soft labels need data.labels='ferplus'",
+        )
+    images, scale = (
+        (start.features, "none") if start and start.end else (dataset.images, c.train.normalize)
+    )
+    turns = [
+        [
+            validation_turn(f, dataset.groups, c.split.inner, repeat, [c.split.seed, i])
+            for i, f in enumerate(folds)
+        ]
+        for repeat in range(c.split.seeds)
+    ]
     trial_specs = [
         trials.TrialSpec(
-            fold.train, fold.val, fold.test, fold=i, seed=p.config.seed + repeat, learning_rate=p.config.optimizer.learning_rate,
-            weight_decay=p.config.optimizer.weight_decay, label_smoothing=p.config.train.label_smoothing,
-            weight_strength=p.config.train.class_weights, weight_maximum=p.config.train.class_weights_max,
+            fold.train,
+            fold.val,
+            fold.test,
+            fold=i,
+            seed=p.config.seed + repeat,
+            learning_rate=p.config.optimizer.learning_rate,
+            weight_decay=p.config.optimizer.weight_decay,
+            label_smoothing=p.config.train.label_smoothing,
+            weight_strength=p.config.train.class_weights,
+            weight_maximum=p.config.train.class_weights_max,
         )
-        for p in specs for repeat, turn in enumerate(turns) for i, fold in enumerate(turn)
+        for p in specs
+        for repeat, turn in enumerate(turns)
+        for i, fold in enumerate(turn)
     ]
     soft = dataset.extras["soft"] if recipe.targets == "soft" else None
     make = StreamedEngine if streamed else trials.Engine
-    engine = make(recipe, images, dataset.labels, classes, trial_specs, mesh, scale, c.train.trial_axis,
-                  c.train.chunk if chunk is None else chunk, soft,
-                  start.variables if start else None)
+    engine = make(
+        recipe,
+        images,
+        dataset.labels,
+        classes,
+        trial_specs,
+        mesh,
+        scale,
+        c.train.trial_axis,
+        c.train.chunk if chunk is None else chunk,
+        soft,
+        start.variables if start else None,
+    )
     _check_names(c, engine)
     return engine
 
 
 def trained_parameters(config: ConfigDict, engine: trials.Engine) -> int:
     """How many numbers a trial trains."""
-    return models.count_parameters(optim.partition_params(engine.abstract_params(), config.optimizer.freeze)[0])
+    return models.count_parameters(
+        optim.partition_params(engine.abstract_params(), config.optimizer.freeze)[0]
+    )
 
 
 def _check_names(c: ConfigDict, engine: trials.Engine) -> None:
     """Regexes that name no layer are slips of the pen, and would go unseen."""
-    patterns = {f"optimizer.freeze={c.optimizer.freeze!r}": c.optimizer.freeze} if c.optimizer.freeze else {}
-    patterns |= {f"optimizer.rates, {rate.pattern!r}": rate.pattern for rate in parse_rates(c.optimizer.rates)}
+    patterns = (
+        {f"optimizer.freeze={c.optimizer.freeze!r}": c.optimizer.freeze}
+        if c.optimizer.freeze
+        else {}
+    )
+    patterns |= {
+        f"optimizer.rates, {rate.pattern!r}": rate.pattern
+        for rate in parse_rates(c.optimizer.rates)
+    }
     paths = flatten_dict(engine.abstract_params(), sep="/")
-    problems = [f"{field}: names no parameter" for field, pattern in patterns.items() if not any(re.search(pattern, p) for p in paths)]
+    problems = [
+        f"{field}: names no parameter"
+        for field, pattern in patterns.items()
+        if not any(re.search(pattern, p) for p in paths)
+    ]
     if c.optimizer.freeze and not problems and not trained_parameters(c, engine):
-        problems = [f"optimizer.freeze={c.optimizer.freeze!r}: names every parameter, nothing is left to train"]
+        problems = [
+            f"optimizer.freeze={c.optimizer.freeze!r}: names every parameter, nothing is left "
+            "to train"
+        ]
     if problems:
         layers = dict.fromkeys(path.rpartition("/")[0] for path in paths)
-        raise UserError("layers are named that cannot be meant", problems, fix=f"the layers are {', '.join(layers)}")
+        raise UserError(
+            "layers are named that cannot be meant",
+            problems,
+            fix=f"the layers are {', '.join(layers)}",
+        )
 
 
-def _model(c: ConfigDict, classes: int, mesh: jax.sharding.Mesh,
-           start: Initialization | None) -> nn.Module:
+def _model(
+    c: ConfigDict, classes: int, mesh: jax.sharding.Mesh, start: Initialization | None
+) -> nn.Module:
     """The network that is trained: of a frozen trunk only its end, which freezes nothing more."""
     if start and start.end:
         return start.end

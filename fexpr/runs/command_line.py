@@ -17,10 +17,20 @@ from fexpr.errors import UserError
 from fexpr.runs.schema import RunConfig
 
 HELP = re.compile(r"--?(?:help(?:full|short)?|h)(?:=(.*))?")
-UNNAMED = ("data.source", "data.root", "log.", "evaluate.", "extensions")  # fields that make no other run
+# fields that make no other run
+UNNAMED = ("data.source", "data.root", "log.", "evaluate.", "extensions")
 FIX = "python launch.py --help lists commands and configs, --help=all every field"
-MISTAKES = (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, ImportError,
-            SyntaxError, NameError)
+MISTAKES = (
+    flags.Error,
+    AttributeError,
+    KeyError,
+    TypeError,
+    ValueError,
+    OSError,
+    ImportError,
+    SyntaxError,
+    NameError,
+)
 
 
 def parse(argv: list[str], describe: Callable[[str], str]) -> list[str]:
@@ -56,9 +66,11 @@ def default_workdir(config: object, sweeps: Sequence[str]) -> Path:
     on the command line."""
     flag = flags.FLAGS["config"]
     name, _, variant = Path(config_flags.get_config_filename(flag)).name.partition(":")
-    changes = [f"{field.rpartition('.')[2]}={value}"
-               for field, value in config_flags.get_override_values(flag).items()
-               if not field.startswith(UNNAMED)]
+    changes = [
+        f"{field.rpartition('.')[2]}={value}"
+        for field, value in config_flags.get_override_values(flag).items()
+        if not field.startswith(UNNAMED)
+    ]
     swept = [f"sweep-{text.partition('=')[0].rpartition('.')[2]}" for text in sweeps]
     source = "synthetic" if config.data.source == "synthetic" else ""
     parts = [name.removesuffix(".py"), variant, source, *changes, *swept]
@@ -100,12 +112,18 @@ def _reason(argv: Sequence[str], error: Exception) -> str:
 
 def _check_config_file(argv: Sequence[str]) -> None:
     """What is no config file would otherwise be reported as whatever came of running it."""
-    values = [a.partition("=")[2] or b for a, b in zip(argv, [*argv[1:], ""], strict=True)
-              if re.match("--?config(=|$)", a)]
+    values = [
+        a.partition("=")[2] or b
+        for a, b in zip(argv, [*argv[1:], ""], strict=True)
+        if re.match("--?config(=|$)", a)
+    ]
     for path in (Path(value.partition(":")[0]) for value in values if value):
         if not path.is_file() or path.suffix != ".py":
             known = {p.name: p for p in sorted(Path("configs").glob("*.py"))}
             near = difflib.get_close_matches(f"{path.stem}.py", known, cutoff=0.7)
             why = "a config is a Python file" if path.is_file() else "there is no such file"
-            raise UserError(f"--config={path}: {why}", [f"perhaps {known[name]}" for name in near],
-                            "python launch.py --help lists the configs")
+            raise UserError(
+                f"--config={path}: {why}",
+                [f"perhaps {known[name]}" for name in near],
+                "python launch.py --help lists the configs",
+            )

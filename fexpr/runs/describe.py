@@ -1,4 +1,6 @@
-"""What a run is about, in words for the terminal and as facts for config.json: data, folds, model, trials, devices."""
+"""What a run is about, in words for the terminal and as facts for config.json: data, folds, model,
+trials, devices.
+"""
 
 from __future__ import annotations
 
@@ -22,29 +24,61 @@ def prepare(config: ConfigDict) -> tuple[Dataset, list[Fold]]:
     """The data of this config, and its folds, on the terminal too."""
     dataset, folds = load_data.load(config)
     if dataset.synthetic:
-        say("SYNTHETIC DATA: drawn by this program, no release was read; the numbers below say nothing about people", style=BANNER)
-    count = (dataset.labels > 0).sum(0) if dataset.multilabel else np.bincount(dataset.labels, minlength=len(dataset.class_names))
-    say(f"data       {dataset.source}: {_size(dataset, slice(None))}, {len(dataset.class_names)} classes")
-    say("classes    " + "  ".join(f"{name} {n}" for name, n in zip(dataset.class_names, count, strict=True)))
+        say(
+            "SYNTHETIC DATA: drawn by this program, no release was read; the numbers below "
+            "say nothing about people",
+            style=BANNER,
+        )
+    count = (
+        (dataset.labels > 0).sum(0)
+        if dataset.multilabel
+        else np.bincount(dataset.labels, minlength=len(dataset.class_names))
+    )
+    say(
+        f"data       {dataset.source}: {_size(dataset, slice(None))}, "
+        f"{len(dataset.class_names)} classes"
+    )
+    say(
+        "classes    "
+        + "  ".join(f"{name} {n}" for name, n in zip(dataset.class_names, count, strict=True))
+    )
     if len(folds) == 1:
         sides = {"train": folds[0].train, "val": folds[0].val, "test": folds[0].test}
-        say("split      " + "   ".join(f"{name} {_size(dataset, rows)}" for name, rows in sides.items()) + _test_parts(dataset, folds[0]))
+        say(
+            "split      "
+            + "   ".join(f"{name} {_size(dataset, rows)}" for name, rows in sides.items())
+            + _test_parts(dataset, folds[0])
+        )
     else:
-        sizes = " ".join(f"{side} {np.mean([len(getattr(f, side)) for f in folds]):.0f}" for side in ("train", "val", "test"))
-        say(f"split      {config.split.protocol}: {len(folds)} folds of {dataset.group_name}s that never cross; "
-            f"{_unit(dataset)} a fold: {sizes}")
+        sizes = " ".join(
+            f"{side} {np.mean([len(getattr(f, side)) for f in folds]):.0f}"
+            for side in ("train", "val", "test")
+        )
+        say(
+            f"split      {config.split.protocol}: {len(folds)} folds of {dataset.group_name}s "
+            "that never cross; "
+            f"{_unit(dataset)} a fold: {sizes}"
+        )
     if found := describe_copies(config, dataset, folds):
         say(f"copies     {copies_in_words(found, dataset, folds)}")
     return dataset, folds
 
 
-def say_program(specs: Sequence[RunSpec], folds: Sequence[Fold], engine: trials.Engine, start: Initialization | None) -> None:
+def say_program(
+    specs: Sequence[RunSpec],
+    folds: Sequence[Fold],
+    engine: trials.Engine,
+    start: Initialization | None,
+) -> None:
     """Model, trials and devices on the terminal."""
     config, facts = specs[0].config, devices.facts()
     say(f"model      {in_words(describe_model(config, engine, start))}   loss {config.train.loss}")
     if len(engine.specs) > 1:
         say(f"trials     {product(specs, folds)} = {len(engine.specs)}, one program")
-    say(f"devices    {facts['count']} x {facts['kind']}" + f" in {facts['processes']} processes" * (facts["processes"] > 1))
+    say(
+        f"devices    {facts['count']} x {facts['kind']}"
+        + f" in {facts['processes']} processes" * (facts["processes"] > 1)
+    )
 
 
 def product(specs: Sequence[RunSpec], folds: Sequence[Fold]) -> str:
@@ -53,18 +87,33 @@ def product(specs: Sequence[RunSpec], folds: Sequence[Fold]) -> str:
     return " x ".join(number_of(n, what) for n, what in counts[len(specs) == 1 :])
 
 
-def describe(config: ConfigDict, dataset: Dataset, folds: Sequence[Fold], engine: trials.Engine, start: Initialization | None) -> dict:
+def describe(
+    config: ConfigDict,
+    dataset: Dataset,
+    folds: Sequence[Fold],
+    engine: trials.Engine,
+    start: Initialization | None,
+) -> dict:
     """What config.json says of data, model and devices, and of what the run begins with."""
-    return {"data": describe_data(config, dataset, folds), "model": describe_model(config, engine, start), "devices": devices.facts(),
-            "init": start.facts if start else None}
+    return {
+        "data": describe_data(config, dataset, folds),
+        "model": describe_model(config, engine, start),
+        "devices": devices.facts(),
+        "init": start.facts if start else None,
+    }
 
 
 def describe_model(config: ConfigDict, engine: trials.Engine, start: Initialization | None) -> dict:
     """Its name and size, and what of it is trained."""
-    trained, parameters = build.trained_parameters(config, engine), models.count_parameters(engine.abstract_params())
+    trained, parameters = (
+        build.trained_parameters(config, engine),
+        models.count_parameters(engine.abstract_params()),
+    )
     if start and start.trunk:
         parameters += models.count_parameters(start.trunk["params"])
-    return {"name": config.model.name, "parameters": parameters} | ({"trained": trained} if trained != parameters else {})
+    return {"name": config.model.name, "parameters": parameters} | (
+        {"trained": trained} if trained != parameters else {}
+    )
 
 
 def in_words(model: dict) -> str:
@@ -75,9 +124,16 @@ def in_words(model: dict) -> str:
 
 def describe_data(config: ConfigDict, dataset: Dataset, folds: Sequence[Fold]) -> dict:
     """What config.json says of the data and its split."""
-    data = {"name": config.data.name, "source": dataset.source, "rows": len(dataset), "groups": len(np.unique(dataset.groups)),
-            "group_name": dataset.group_name, "classes": list(dataset.class_names),
-            "kind": dataset.kind, "image": list(dataset.images.shape[1:])}
+    data = {
+        "name": config.data.name,
+        "source": dataset.source,
+        "rows": len(dataset),
+        "groups": len(np.unique(dataset.groups)),
+        "group_name": dataset.group_name,
+        "classes": list(dataset.class_names),
+        "kind": dataset.kind,
+        "image": list(dataset.images.shape[1:]),
+    }
     if len(folds) == 1:
         data["parts"] = _parts(dataset, folds[0])
         if dataset.split is not None:
@@ -103,16 +159,24 @@ def copies_in_words(found: dict, dataset: Dataset, folds: Sequence[Fold]) -> str
     """What `describe_copies` found, for the terminal."""
     sides = {"train": "training", "val": "validation"}
     if len(folds) > 1:
-        means = (np.mean([sum(left[side].values()) for left in found["left_out"]]) for side in sides)
-        text = " and ".join(f"{n:,.0f} {name}" for n, name in zip(means, sides.values(), strict=True))
+        means = (
+            np.mean([sum(left[side].values()) for left in found["left_out"]]) for side in sides
+        )
+        text = " and ".join(
+            f"{n:,.0f} {name}" for n, name in zip(means, sides.values(), strict=True)
+        )
         return f"{text} rows a fold are left out (data.duplicates={found['rule']})"
     counts = lambda by_kind: ", ".join(f"{n:,} {kind}" for kind, n in by_kind.items())
     copied, tested = sum(found["test"].values()), len(folds[0].test)
-    text = (f"{copied:,} of {tested:,} test {_unit(dataset)} also occur in training or validation "
-            f"rows ({counts(found['test'])})")
+    text = (
+        f"{copied:,} of {tested:,} test {_unit(dataset)} also occur in training or validation "
+        f"rows ({counts(found['test'])})"
+    )
     if not (left := found["left_out"]):
         return f"{text}; all are kept (data.duplicates)"
-    parts = (f"{sum(left[side].values()):,} {sides[side]} rows ({counts(left[side])})" for side in sides)
+    parts = (
+        f"{sum(left[side].values()):,} {sides[side]} rows ({counts(left[side])})" for side in sides
+    )
     return f"{text} after {' and '.join(parts)} were left out (data.duplicates={found['rule']})"
 
 
@@ -124,7 +188,13 @@ def _size(dataset: Dataset, rows: np.ndarray | slice) -> str:
 
 
 def _unit(dataset: Dataset) -> str:
-    return "frames" if "video" in dataset.extras else "images" if dataset.kind == "face" or dataset.group_name == "image" else "clips"
+    return (
+        "frames"
+        if "video" in dataset.extras
+        else "images"
+        if dataset.kind == "face" or dataset.group_name == "image"
+        else "clips"
+    )
 
 
 def number_of(number: int, what: str) -> str:
@@ -134,9 +204,14 @@ def number_of(number: int, what: str) -> str:
 
 def _test_parts(dataset: Dataset, fold: Fold) -> str:
     """Which of the release's own parts the test rows are, where it has such."""
-    return "" if dataset.split is None else f" ({' and '.join(np.unique(dataset.split[fold.test]))})"
+    return (
+        "" if dataset.split is None else f" ({' and '.join(np.unique(dataset.split[fold.test]))})"
+    )
 
 
 def _parts(dataset: Dataset, fold: Fold) -> dict[str, dict[str, int]]:
     rows = {"train": fold.train, "val": fold.val, "test": fold.test}
-    return {name: {"rows": len(r), "groups": len(np.unique(dataset.groups[r]))} for name, r in rows.items()}
+    return {
+        name: {"rows": len(r), "groups": len(np.unique(dataset.groups[r]))}
+        for name, r in rows.items()
+    }

@@ -1,4 +1,6 @@
-"""Features of a frozen trunk: every image once, over all devices, kept in the cache part by part."""
+"""Features of a frozen trunk: every image once, over all devices, kept in the cache part by
+part.
+"""
 
 from __future__ import annotations
 
@@ -19,24 +21,42 @@ from fexpr.storage import run
 from fexpr.terminal import progress, say
 
 PART = 1024  # images a file: what a killed run does not compute again
-OF_THE_END = ("num_classes", "hidden", "dropout", "axis_name", "remat", "parent", "name")  # arguments that features do not depend on
+# arguments that features do not depend on
+OF_THE_END = ("num_classes", "hidden", "dropout", "axis_name", "remat", "parent", "name")
 
 
-def compute(trunk: Callable[[Any, jax.Array], jax.Array], model: nn.Module, end: str, frozen: Any, variables: Any, dataset: Dataset,
-            precision: str, batch: int, dry_run: bool = False) -> np.ndarray:
-    """float32 [N, D], the images of `dataset` through `trunk(variables, images uint8)`; out of the cache where it holds them.
+def compute(
+    trunk: Callable[[Any, jax.Array], jax.Array],
+    model: nn.Module,
+    end: str,
+    frozen: Any,
+    variables: Any,
+    dataset: Dataset,
+    precision: str,
+    batch: int,
+    dry_run: bool = False,
+) -> np.ndarray:
+    """float32 [N, D], the images of `dataset` through `trunk(variables, images uint8)`; out of the
+    cache where it holds them.
 
     Args:
-      end: 'top' or 'head'. frozen: the variables of the trunk. batch: images at a time; rounded up to the devices.
+      end: 'top' or 'head'. frozen: the variables of the trunk. batch: images at a time; rounded up
+          to the devices.
       dry_run: zeros instead.
     """
-    images, devices = dataset.images, jax.local_devices()  # of several hosts each computes them all: they need share no folder
+    # of several hosts each computes them all: they need share no folder
+    images, devices = dataset.images, jax.local_devices()
     batch = -(-batch // len(devices)) * len(devices)
-    width = jax.eval_shape(trunk, variables, jax.ShapeDtypeStruct((batch, *images.shape[1:]), np.uint8)).shape[1]
+    width = jax.eval_shape(
+        trunk, variables, jax.ShapeDtypeStruct((batch, *images.shape[1:]), np.uint8)
+    ).shape[1]
     if dry_run:
         return np.zeros((len(images), width), np.float32)
     folder = run.cache_dir() / "features" / fingerprint(model, end, frozen, images, precision)
-    parts = [(folder / f"{start:08d}.npy", images[start : start + PART]) for start in range(0, len(images), PART)]
+    parts = [
+        (folder / f"{start:08d}.npy", images[start : start + PART])
+        for start in range(0, len(images), PART)
+    ]
     waiting = [(path, rows) for path, rows in parts if not path.exists()]
     began, mesh = time.monotonic(), Mesh(np.array(devices), ("data",))
     placed = jax.device_put(variables, NamedSharding(mesh, P())) if waiting else None
@@ -47,21 +67,35 @@ def compute(trunk: Callable[[Any, jax.Array], jax.Array], model: nn.Module, end:
             for start in range(0, len(rows), batch):
                 some = rows[start : start + batch]
                 filled = np.concatenate([some, np.repeat(some[-1:], batch - len(some), axis=0)])
-                done.append(np.asarray(forward(placed, jax.device_put(filled, NamedSharding(mesh, P("data")))))[: len(some)])
+                done.append(
+                    np.asarray(
+                        forward(placed, jax.device_put(filled, NamedSharding(mesh, P("data"))))
+                    )[: len(some)]
+                )
             with run.atomic_path(path) as partial:
                 np.save(partial, np.concatenate(done))
             advance()
     seconds, count = time.monotonic() - began, sum(len(rows) for _, rows in waiting)
-    speed = f"{count:,} computed at {count / seconds:.1f} a second" if waiting else "out of the cache"
+    speed = (
+        f"{count:,} computed at {count / seconds:.1f} a second" if waiting else "out of the cache"
+    )
     say(f"features   {len(images):,} x {width}, {speed}")
     return np.concatenate([np.load(path, allow_pickle=False) for path, _ in parts])
 
 
 def fingerprint(model: nn.Module, end: str, frozen: Any, images: np.ndarray, precision: str) -> str:
-    """Of all that the features depend on: the trunk's arguments and numbers, the images, the precision."""
+    """Of all that the features depend on: the trunk's arguments and numbers, the images, the
+    precision.
+    """
     ignored = OF_THE_END if end == "top" else tuple(name for name in OF_THE_END if name != "hidden")
-    arguments = sorted((name, repr(value)) for name, value in vars(model).items() if name not in ignored and not name.startswith("_"))
-    digest = hashlib.sha256(repr((1, type(model).__name__, arguments, precision, images.shape)).encode())
+    arguments = sorted(
+        (name, repr(value))
+        for name, value in vars(model).items()
+        if name not in ignored and not name.startswith("_")
+    )
+    digest = hashlib.sha256(
+        repr((1, type(model).__name__, arguments, precision, images.shape)).encode()
+    )
     digest.update(np.ascontiguousarray(images))
     for path, array in sorted(flatten_dict(frozen, sep="/").items()):
         digest.update(f"{path} {array.shape} {array.dtype}".encode())

@@ -1,4 +1,6 @@
-"""What `--dry_run` says of time: a few steps and forward passes of the compiled program are timed here, and thrown away."""
+"""What `--dry_run` says of time: a few steps and forward passes of the compiled program are timed
+here, and thrown away.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,9 @@ SAMPLE = 0.5  # seconds that a sample takes, or one part of an epoch where that 
 
 
 class Forecast(NamedTuple):
-    """Seconds. `compile`: until the first step, with whatever the cache of compiled programs had. `step`: an optimiser step of
-    a chunk's trials. `epoch`: of a chunk, with its validation and test rows. `total`: of all epochs of all chunks, with compiling."""
+    """Seconds. `compile`: until the first step, with whatever the cache of compiled programs had.
+    `step`: an optimiser step of a chunk's trials. `epoch`: of a chunk, with its validation and test
+    rows. `total`: of all epochs of all chunks, with compiling."""
 
     compile: float
     step: float
@@ -32,7 +35,8 @@ def measure(engine: Engine, epochs: int) -> Forecast:
     engine.load(0)
     state = jax.block_until_ready(engine.init())
     compiled, parts = plan.compile_seconds + time.monotonic() - began, engine.dispatches_per_epoch
-    closing = max(1, parts - engine.resumable)  # the evaluation's passes; of streamed images it is in the last part
+    # the evaluation's passes; of streamed images it is in the last part
+    closing = max(1, parts - engine.resumable)
 
     def seconds(first: int, last: int, count: int) -> float:
         """Of one part, by the clock of the main process."""
@@ -40,7 +44,9 @@ def measure(engine: Engine, epochs: int) -> Forecast:
         began = time.monotonic()
         state, scalars = engine.advance(state, first, min(last, first + count))
         jax.block_until_ready((state.step, scalars))
-        return distributed.broadcast_from_main((time.monotonic() - began) / (min(last, first + count) - first))
+        return distributed.broadcast_from_main(
+            (time.monotonic() - began) / (min(last, first + count) - first)
+        )
 
     def sample(first: int, last: int) -> float:
         if first == last:
@@ -60,18 +66,31 @@ def show(engine: Engine, epochs: int) -> None:
         found = measure(engine, epochs)
         advance()
     terminal.say(in_words(found, epochs, engine))
-    terminal.say("predicted from a few steps that have just run here; without reading data, checkpoints and the report "
-                 "(docs/scale.md)", style="dim")
+    terminal.say(
+        "predicted from a few steps that have just run here; without reading data, "
+        "checkpoints and the report "
+        "(docs/scale.md)",
+        style="dim",
+    )
 
 
 def in_words(found: Forecast, epochs: int, engine: Engine) -> str:
     """The line `time`."""
     facts, chunks = devices.facts(), engine.plan.chunks
     times = f"{chunks} chunks of " if chunks > 1 else ""
-    return (f"time       about {duration(found.total)} on {facts['count']} x {facts['kind']}: {_short(found.compile)} compiling, "
-            f"then {times}{number_of(epochs, 'epoch')} of {_short(found.epoch)} "
-            f"({number_of(engine.steps, 'step')} of {_short(found.step)}, and evaluation)")
+    return (
+        f"time       about {duration(found.total)} on {facts['count']} x {facts['kind']}: "
+        f"{_short(found.compile)} compiling, "
+        f"then {times}{number_of(epochs, 'epoch')} of {_short(found.epoch)} "
+        f"({number_of(engine.steps, 'step')} of {_short(found.step)}, and evaluation)"
+    )
 
 
 def _short(seconds: float) -> str:
-    return duration(seconds) if seconds >= 10 else f"{seconds:.2f} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"
+    return (
+        duration(seconds)
+        if seconds >= 10
+        else f"{seconds:.2f} s"
+        if seconds >= 1
+        else f"{1000 * seconds:.3g} ms"
+    )

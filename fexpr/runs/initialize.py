@@ -1,4 +1,6 @@
-"""What a run begins with: another run's network or a file of weights, whole or as a frozen trunk whose features are computed once."""
+"""What a run begins with: another run's network or a file of weights, whole or as a frozen trunk
+whose features are computed once.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ from fexpr.train import optim, trials
 from fexpr.train.views import normalized
 
 WEIGHTS = "weights"  # folder of the data root that holds files of weights
-PUBLISHED = {f"rcmalli_vggface_tf_{top}{name}.h5" for top in ("", "notop_") for name in ("vgg16", "resnet50")}
+PUBLISHED = {
+    f"rcmalli_vggface_tf_{top}{name}.h5" for top in ("", "notop_") for name in ("vgg16", "resnet50")
+}
 RELEASE = "https://github.com/rcmalli/keras-vggface/releases/download/v2.0/"
 
 
@@ -41,8 +45,9 @@ class Initialization:
     Attributes:
       variables: of the model, or a part of them; NumPy.
       facts: for config.json.
-      end, features, trunk: where the trunk is frozen, the part that is trained, what it sees (float32 [N, 1, 1, D]), and the rest of the
-        variables, with what images are normalised by (`input`).
+      end, features, trunk: where the trunk is frozen, the part that is trained, what it sees
+        (float32 [N, 1, 1, D]), and the rest of the variables, with what images are normalised by
+        (`input`).
     """
 
     variables: dict[str, Any]
@@ -55,15 +60,21 @@ class Initialization:
         """The variables [T, ...] of the whole network out of those that were trained."""
         if self.trunk is None:
             return variables
-        return optim.merge_params(variables, jax.tree.map(lambda x: np.broadcast_to(x, (trials, *np.shape(x))), self.trunk))
+        return optim.merge_params(
+            variables,
+            jax.tree.map(lambda x: np.broadcast_to(x, (trials, *np.shape(x))), self.trunk),
+        )
 
 
-def load_initialization(config: ConfigDict, dataset: Dataset, folds: Sequence[Fold], dry_run: bool = False) -> Initialization | None:
-    """Reads what `config.init` names, and says so; None where it names nothing. A dry run computes no features.
+def load_initialization(
+    config: ConfigDict, dataset: Dataset, folds: Sequence[Fold], dry_run: bool = False
+) -> Initialization | None:
+    """Reads what `config.init` names, and says so; None where it names nothing. A dry run computes
+    no features.
 
     Raises:
-      UserError: a file or run that is not there, cannot be read or does not fit; a run that was trained on rows that test here; settings
-        that contradict each other.
+      UserError: a file or run that is not there, cannot be read or does not fit; a run that was
+        trained on rows that test here; settings that contradict each other.
     """
     c = config.init
     if not (c.from_run or c.from_file or c.features):
@@ -80,27 +91,53 @@ def load_initialization(config: ConfigDict, dataset: Dataset, folds: Sequence[Fo
         return Initialization(variables, facts)
     trunk_of, end = split_backbone_and_head(model, image)
     if not variables:
-        say("start      the trunk has random weights: features of it serve to try the program out, and nothing else")
+        say(
+            "start      the trunk has random weights: features of it serve to try the program "
+            "out, and nothing else"
+        )
     random = model.init(jax.random.key(config.seed), jnp.zeros(image.shape), train=False)
     whole = jax.tree.map(np.asarray, optim.merge_params(random, variables))
     trunk, _ = _sides(whole, end.name)
     _, given = _sides(variables, end.name)
     mean, std = scaling or trials.statistics(dataset.images, np.arange(1), config.train.normalize)
     trunk["input"] = {"mean": mean, "std": std}
-    found = features.compute(partial(_look, trunk_of, config.train.precision, mean, std), model, end.name, trunk, whole, dataset,
-                             config.train.precision, config.train.eval_batch, dry_run)
-    return Initialization(given, facts | {"features": found.shape[-1]}, end, found[:, None, None], trunk)
+    found = features.compute(
+        partial(_look, trunk_of, config.train.precision, mean, std),
+        model,
+        end.name,
+        trunk,
+        whole,
+        dataset,
+        config.train.precision,
+        config.train.eval_batch,
+        dry_run,
+    )
+    return Initialization(
+        given, facts | {"features": found.shape[-1]}, end, found[:, None, None], trunk
+    )
 
 
 def _sides(variables: Any, end: str) -> tuple[Any, Any]:
     """The variables without those of the end, and those of the end alone."""
-    sides = [{p: a for p, a in flatten_dict(variables).items() if (p[1] == end) is mine} for mine in (False, True)]
+    sides = [
+        {p: a for p, a in flatten_dict(variables).items() if (p[1] == end) is mine}
+        for mine in (False, True)
+    ]
     return tuple(unflatten_dict(side) for side in sides)
 
 
-def _look(trunk_of: Any, precision: str, mean: np.ndarray, std: np.ndarray, variables: Any, images: jax.Array) -> jax.Array:
+def _look(
+    trunk_of: Any,
+    precision: str,
+    mean: np.ndarray,
+    std: np.ndarray,
+    variables: Any,
+    images: jax.Array,
+) -> jax.Array:
     """What the end sees of images uint8 [B, H, W, C]: float32 [B, D]."""
-    return trunk_of(variables, normalized(images.astype(jnp.float32), mean, std, precision)).astype(jnp.float32)
+    return trunk_of(variables, normalized(images.astype(jnp.float32), mean, std, precision)).astype(
+        jnp.float32
+    )
 
 
 def _from_file(config: ConfigDict, model: nn.Module, like: Any) -> tuple[dict, dict]:
@@ -108,11 +145,17 @@ def _from_file(config: ConfigDict, model: nn.Module, like: Any) -> tuple[dict, d
     weights = files.read(path)
     variables, report = layouts.load(weights, model, like, config.init.anew)
     say(f"start      {path.name} ({weights.format}): {report.summary()}")
-    return variables, {"from_file": str(path), "sha256": weights.sha256, "format": weights.format, **_names(report)}
+    return variables, {
+        "from_file": str(path),
+        "sha256": weights.sha256,
+        "format": weights.format,
+        **_names(report),
+    }
 
 
 def weights_file(config: ConfigDict) -> Path:
-    """Where `config.init.from_file` lies: a path, or a name in the folder `weights` of the data root.
+    """Where `config.init.from_file` lies: a path, or a name in the folder `weights` of the data
+    root.
 
     Raises:
       UserError: it is not there; it says where a published file comes from.
@@ -122,39 +165,88 @@ def weights_file(config: ConfigDict) -> Path:
     for path in (given, kept):
         if path.is_file():
             return path
-    fix = f"put it there, or set config.init.from_file (docs/data.md, 'Weights'); {_without(config)}"
+    fix = (
+        f"put it there, or set config.init.from_file (docs/data.md, 'Weights'); {_without(config)}"
+    )
     if given.name in PUBLISHED:
-        fix = f"download {RELEASE}{given.name} to {kept} (fexpr downloads nothing by itself; docs/data.md, 'Weights'); {_without(config)}"
-    raise UserError(f"the weights {given.name} are not there", [f"looked for {given.absolute()}", f"and for {kept}"], fix=fix)
+        fix = (
+            f"download {RELEASE}{given.name} to {kept} (fexpr downloads nothing by itself; "
+            f"docs/data.md, 'Weights'); {_without(config)}"
+        )
+    raise UserError(
+        f"the weights {given.name} are not there",
+        [f"looked for {given.absolute()}", f"and for {kept}"],
+        fix=fix,
+    )
 
 
 def _without(config: ConfigDict) -> str:
     return f"--config.init.from_file= trains {config.model.name} from random weights"
 
 
-def _from_run(config: ConfigDict, model: nn.Module, like: Any, dataset: Dataset, folds: Sequence[Fold]) -> tuple:
+def _from_run(
+    config: ConfigDict, model: nn.Module, like: Any, dataset: Dataset, folds: Sequence[Fold]
+) -> tuple:
     """Variables, facts, and the mean and deviation that the run's images were normalised by."""
     source = config.init.from_run
     with archive.opened(source) as folder:
-        found, trial_fold = Recognizer.restore(folder, trial=config.init.trial), run.read_arrays(folder / run.PREDICTIONS)["trial_fold"]
+        found, trial_fold = (
+            Recognizer.restore(folder, trial=config.init.trial),
+            run.read_arrays(folder / run.PREDICTIONS)["trial_fold"],
+        )
     theirs = found.content["config"]
-    own = getattr(models.model_class(config.model.name), "BEGINS_WITH", {}).get(theirs["model"]["name"])  # layers that they do not have
-    pairs = {"model.name": (theirs["model"]["name"], config.model.name if own is None else theirs["model"]["name"]),
-             "train.normalize": (theirs["train"]["normalize"], config.train.normalize)}
+    # layers that they do not have
+    own = getattr(models.model_class(config.model.name), "BEGINS_WITH", {}).get(
+        theirs["model"]["name"]
+    )
+    pairs = {
+        "model.name": (
+            theirs["model"]["name"],
+            config.model.name if own is None else theirs["model"]["name"],
+        ),
+        "train.normalize": (theirs["train"]["normalize"], config.train.normalize),
+    }
     problems = [f"{name}: {a!r} there, {b!r} here" for name, (a, b) in pairs.items() if a != b]
     if problems:
-        raise UserError(f"{source} cannot begin this run", problems, fix="set both as in its config.json")
-    arrays = {"/".join(path): np.asarray(a) for path, a in flatten_dict(dict(found.network.variables)).items()}
-    variables, report = fitting.fitted(arrays, like, layouts.OWN, "|".join(filter(None, (config.init.anew, own))))
-    fitting.refuse_problems(report, f"{source} does not fit this {type(model).__name__}",
-                            "set config.model as in its config.json; what is to start anew on purpose is named by config.init.anew")
+        raise UserError(
+            f"{source} cannot begin this run", problems, fix="set both as in its config.json"
+        )
+    arrays = {
+        "/".join(path): np.asarray(a)
+        for path, a in flatten_dict(dict(found.network.variables)).items()
+    }
+    variables, report = fitting.fitted(
+        arrays, like, layouts.OWN, "|".join(filter(None, (config.init.anew, own)))
+    )
+    fitting.refuse_problems(
+        report,
+        f"{source} does not fit this {type(model).__name__}",
+        "set config.model as in its config.json; what is to start anew on purpose is named by "
+        "config.init.anew",
+    )
     say(f"start      {source}, trial {config.init.trial}, {found.selection}: {report.summary()}")
     _refuse_seen(source, found.content, trial_fold[config.init.trial], config, dataset, folds)
-    about = {"from_run": source, "trial": config.init.trial, "selection": found.selection, "data": found.content["data"]["source"]}
-    return variables, about | _names(report), (np.asarray(found.network.mean), np.asarray(found.network.std))
+    about = {
+        "from_run": source,
+        "trial": config.init.trial,
+        "selection": found.selection,
+        "data": found.content["data"]["source"],
+    }
+    return (
+        variables,
+        about | _names(report),
+        (np.asarray(found.network.mean), np.asarray(found.network.std)),
+    )
 
 
-def _refuse_seen(source: str, content: dict, their_fold: int, config: ConfigDict, dataset: Dataset, folds: Sequence[Fold]) -> None:
+def _refuse_seen(
+    source: str,
+    content: dict,
+    their_fold: int,
+    config: ConfigDict,
+    dataset: Dataset,
+    folds: Sequence[Fold],
+) -> None:
     """Groups that a run trained on or was selected by must not test what begins with it."""
     if content["data"]["name"] != config.data.name:
         return
@@ -162,7 +254,10 @@ def _refuse_seen(source: str, content: dict, their_fold: int, config: ConfigDict
     theirs.data.root = config.data.root  # a finished run may have moved with its data
     other, other_folds = load_data.load(theirs)
     if other.source != content["data"]["source"]:
-        say(f"start      {source} was trained on {content['data']['source']}, which is not here: its rows cannot be compared with these")
+        say(
+            f"start      {source} was trained on {content['data']['source']}, which is not "
+            "here: its rows cannot be compared with these"
+        )
         return
     fold = other_folds[their_fold]
     seen = np.unique(other.groups[np.concatenate([fold.train, fold.val])])
@@ -170,8 +265,12 @@ def _refuse_seen(source: str, content: dict, their_fold: int, config: ConfigDict
     both = np.intersect1d(seen, tested)
     if len(both):
         raise UserError(
-            f"{len(both)} of {len(tested)} test {dataset.group_name}s here were in the training or validation rows of {source}",
-            [f"for instance {', '.join(both[:5])}", "a test on what the first network has learned from says nothing about new faces"],
+            f"{len(both)} of {len(tested)} test {dataset.group_name}s here were in the "
+            f"training or validation rows of {source}",
+            [
+                f"for instance {', '.join(both[:5])}",
+                "a test on what the first network has learned from says nothing about new faces",
+            ],
             fix="begin with a run that has the same split (protocol, seeds), or one on other data",
         )
 

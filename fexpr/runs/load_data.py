@@ -29,14 +29,18 @@ def load(config: ConfigDict) -> tuple[Dataset, list[Fold]]:
         copies = duplicates.copies_of(dataset)
         folds = [duplicates.leave_out(fold, copies, rule, dataset.groups) for fold in folds]
     if config.split.train_share < 1:
-        folds = [with_share(fold, dataset, config.split.train_share, [config.split.seed, i]) for i, fold in enumerate(folds)]
+        folds = [
+            with_share(fold, dataset, config.split.train_share, [config.split.seed, i])
+            for i, fold in enumerate(folds)
+        ]
     return dataset, folds
 
 
 def data(config: ConfigDict) -> Dataset:
     """The data set of `config.data`. Errors as of `load`."""
     dataset = data_sets.load(config)
-    left_out = [name.strip() for name in config.get("leave_out", "").split(",") if name.strip()]  # runs of older versions lack the field
+    # runs of older versions lack the field
+    left_out = [name.strip() for name in config.get("leave_out", "").split(",") if name.strip()]
     return without_classes(dataset, left_out) if left_out else dataset
 
 
@@ -46,25 +50,54 @@ def without_classes(dataset: Dataset, names: list[str]) -> Dataset:
     Raises:
       UserError: no such class, fewer than two left, or rows that may be of several classes.
     """
-    problems = [f"{name}: expected one of {', '.join(dataset.class_names)}" for name in names if name not in dataset.class_names]
+    problems = [
+        f"{name}: expected one of {', '.join(dataset.class_names)}"
+        for name in names
+        if name not in dataset.class_names
+    ]
     kept = [name for name in dataset.class_names if name not in names]
     if dataset.multilabel:
-        problems = ["rows here are of several classes at once: choose action units with data.vocabulary"]
+        problems = [
+            "rows here are of several classes at once: choose action units with data.vocabulary"
+        ]
     elif len(kept) < 2:
         problems.append(f"{len(kept)} classes are left")
     if problems:
-        raise UserError("data.leave_out cannot be followed", problems, fix="name classes, as data.leave_out=surprise")
+        raise UserError(
+            "data.leave_out cannot be followed",
+            problems,
+            fix="name classes, as data.leave_out=surprise",
+        )
     stays = np.array([name in kept for name in dataset.class_names])
     rows = np.flatnonzero(stays[dataset.labels])
-    cut = {name: value[rows] for name in ("groups", "ids", "split") if (value := getattr(dataset, name)) is not None}
-    extras = {name: value[rows] for name, value in dataset.extras.items() if name != "soft"}  # votes are about all classes
+    cut = {
+        name: value[rows]
+        for name in ("groups", "ids", "split")
+        if (value := getattr(dataset, name)) is not None
+    }
+    # votes are about all classes
+    extras = {name: value[rows] for name, value in dataset.extras.items() if name != "soft"}
     labels = (np.cumsum(stays) - 1)[dataset.labels[rows]].astype(np.int32)
-    return dataclasses.replace(dataset, images=chosen(dataset.images, rows), labels=labels, class_names=tuple(kept), extras=extras, **cut)
+    return dataclasses.replace(
+        dataset,
+        images=chosen(dataset.images, rows),
+        labels=labels,
+        class_names=tuple(kept),
+        extras=extras,
+        **cut,
+    )
 
 
 def with_share(fold: Fold, dataset: Dataset, share: float, seed: list[int]) -> Fold:
-    """The fold with that share of its training rows: of each class, rounded up; of action units, of all rows."""
+    """The fold with that share of its training rows: of each class, rounded up; of action units, of
+    all rows.
+    """
     rng = np.random.default_rng(seed)
     labels = np.zeros(len(fold.train), int) if dataset.multilabel else dataset.labels[fold.train]
-    kept = [rng.permutation(rows)[: int(np.ceil(share * len(rows)))] for rows in (np.flatnonzero(labels == k) for k in np.unique(labels))]
-    return dataclasses.replace(fold, train=fold.train[np.sort(np.concatenate(kept))], groups=dataset.groups)
+    kept = [
+        rng.permutation(rows)[: int(np.ceil(share * len(rows)))]
+        for rows in (np.flatnonzero(labels == k) for k in np.unique(labels))
+    ]
+    return dataclasses.replace(
+        fold, train=fold.train[np.sort(np.concatenate(kept))], groups=dataset.groups
+    )

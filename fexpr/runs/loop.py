@@ -1,4 +1,6 @@
-"""Training through chunks, epochs and their parts: one progress bar, histories, checkpoints, and going on where it stopped."""
+"""Training through chunks, epochs and their parts: one progress bar, histories, checkpoints, and
+going on where it stopped.
+"""
 
 from __future__ import annotations
 
@@ -27,11 +29,18 @@ class Loop:
 
     Args:
       engine: compiled. stop: whether to save and stop, as SIGTERM asks for.
-      initial_variables: variables by trial that training begins with, in the place of the engine's own.
+      initial_variables: variables by trial that training begins with, in the place of the engine's
+          own.
     """
 
-    def __init__(self, specs: Sequence[RunSpec], engine: Engine, folder: Path,
-                 stop: Callable[[], bool] = lambda: False, initial_variables: Any = None):
+    def __init__(
+        self,
+        specs: Sequence[RunSpec],
+        engine: Engine,
+        folder: Path,
+        stop: Callable[[], bool] = lambda: False,
+        initial_variables: Any = None,
+    ):
         self.specs, self.engine, self.config = specs, engine, specs[0].config
         self.terminated, self.initial_variables = stop, initial_variables
         self.epochs, self.folder = self.config.train.epochs, folder
@@ -40,7 +49,8 @@ class Loop:
         """The final state of all trials, on the host, without what only training needs.
 
         Args:
-          share: (i, n), of every n chunks train the one after i others; their ends stay on disk for `gather`, and None is returned.
+          share: (i, n), of every n chunks train the one after i others; their ends stay on disk for
+              `gather`, and None is returned.
         """
         index, count = share or (None, 1)
         with contextlib.ExitStack() as stack:
@@ -51,11 +61,16 @@ class Loop:
                 stack.callback(kept.close)
             keep = share is not None or self.engine.plan.chunks > 1
             done = {i: keep and kept.done() for i, kept in self.checkpoints.items()}
-            starts = {i: self.epochs * self._units if done[i] else kept.latest() or 0 for i, kept in self.checkpoints.items()}
+            starts = {
+                i: self.epochs * self._units if done[i] else kept.latest() or 0
+                for i, kept in self.checkpoints.items()
+            }
             self._say_resumed(done, starts)
             self._open_writers(index, starts)
             states = []
-            with progress("training", len(chunks) * self.epochs, self._in_epochs(sum(starts.values()))) as advance:
+            with progress(
+                "training", len(chunks) * self.epochs, self._in_epochs(sum(starts.values()))
+            ) as advance:
                 for i, kept in self.checkpoints.items():
                     self.engine.load(i)
                     if done[i]:
@@ -66,10 +81,13 @@ class Loop:
                         kept.save_done(states[-1])
             for log in (*self.histories, *self.writers):
                 log.close()
-        return jax.tree.map(lambda *parts: np.concatenate(parts), *states) if share is None else None
+        return (
+            jax.tree.map(lambda *parts: np.concatenate(parts), *states) if share is None else None
+        )
 
     def gather(self) -> State | None:
-        """What `run` returns, where all trials have been trained in chunks, however they were cut; None where some are missing.
+        """What `run` returns, where all trials have been trained in chunks, however they were cut;
+        None where some are missing.
 
         Compiles nothing. Puts the chunks' histories together.
         """
@@ -78,7 +96,12 @@ class Loop:
             if first not in found:
                 return None
             chunks.append(found[first])
-        parts = [checkpoint.Checkpoints(self.folder, chunk).restore_done(_kept(self.engine.abstract(len(chunk)))) for chunk in chunks]
+        parts = [
+            checkpoint.Checkpoints(self.folder, chunk).restore_done(
+                _kept(self.engine.abstract(len(chunk)))
+            )
+            for chunk in chunks
+        ]
         for point in self.specs if distributed.is_main_process() else ():
             History(point.workdir, lambda row: True)
         return jax.tree.map(lambda *parts: np.concatenate(parts), *parts)
@@ -88,7 +111,9 @@ class Loop:
 
     @property
     def _units(self) -> int:
-        """Positions in an epoch at which a state can be saved; a chunk's positions count from its first epoch's beginning."""
+        """Positions in an epoch at which a state can be saved; a chunk's positions count from its
+        first epoch's beginning.
+        """
         return self.engine.resumable + 1
 
     def _in_epochs(self, position: int) -> float:
@@ -99,32 +124,50 @@ class Loop:
         if chunk is None and not any(done.values()):
             return
         epoch, within = divmod(starts[chunk], self._units) if chunk is not None else (0, 0)
-        say(f"resumed    from epoch {epoch} of {self.epochs}" + (f" and {within / self._units:.0%} of the next" if within else "")
-            + (f", {sum(done.values())} of {len(done)} chunks done" if any(done.values()) else ""))
+        say(
+            f"resumed    from epoch {epoch} of {self.epochs}"
+            + (f" and {within / self._units:.0%} of the next" if within else "")
+            + (f", {sum(done.values())} of {len(done)} chunks done" if any(done.values()) else "")
+        )
         event("resumed", epoch=epoch, part=within, chunk=chunk, done=[i for i in done if done[i]])
 
     def _open_writers(self, share: int | None, starts: dict[int, int]) -> None:
         def keep(row):
-            return row.get("chunk", 0) in starts and row["epoch"] <= starts[row.get("chunk", 0)] // self._units
+            return (
+                row.get("chunk", 0) in starts
+                and row["epoch"] <= starts[row.get("chunk", 0)] // self._units
+            )
 
         written = self.specs if distributed.is_main_process() else ()
         self.histories = [History(p.workdir, keep, share) for p in written]
-        self.writers = [Writers(p.workdir, p.config.log.tensorboard, p.config.log.wandb, p.config.to_dict()) for p in written]
+        self.writers = [
+            Writers(p.workdir, p.config.log.tensorboard, p.config.log.wandb, p.config.to_dict())
+            for p in written
+        ]
 
     def _train_chunk(self, chunk: int, start: int, advance: Any) -> State:
         """Trains on from the position where it stands.
 
-        The devices are given as much at a time as takes them a moment, so that a signal is heard soon, also where an epoch takes an hour.
+        The devices are given as much at a time as takes them a moment, so that a signal is heard
+        soon, also where an epoch takes an hour.
         """
         engine, kept = self.engine, self.checkpoints[chunk]
-        state = engine.to_devices(kept.restore(start, engine.abstract())) if start else self._fresh(chunk)
+        state = (
+            engine.to_devices(kept.restore(start, engine.abstract()))
+            if start
+            else self._fresh(chunk)
+        )
         (epoch, part), many = divmod(start, self._units), 1
         saved, saved_at, cost, spent, dispatches = time.monotonic(), start, 0.0, 0.0, 0
         while epoch < self.epochs:
             began, upto = time.monotonic(), min(part + many, engine.dispatches_per_epoch)
             with self._traced(dispatches == 1):  # the first is not like the others: caches are cold
                 state, scalars = engine.advance(state, part, upto)
-                scalars, failed = engine.to_host((scalars, state.failed_step)) if scalars else jax.block_until_ready((None, state.step))
+                scalars, failed = (
+                    engine.to_host((scalars, state.failed_step))
+                    if scalars
+                    else jax.block_until_ready((None, state.step))
+                )
             pace = (time.monotonic() - began) / (upto - part)
             dispatches, spent = dispatches + 1, spent + time.monotonic() - began
             note = None  # that of the epoch before stays
@@ -139,8 +182,11 @@ class Loop:
                 advance(self.epochs - epoch)
                 break
             wait = self.config.log.checkpoint_seconds * max(1.0, cost)
-            due, stop, pace = distributed.all_gather_scalars([time.monotonic() - saved >= wait, self.terminated(), pace]).T
-            many = max(1, int(STRETCH / max(pace[0], 1e-9)))  # the clock is the writer's, the signal anyone's
+            due, stop, pace = distributed.all_gather_scalars(
+                [time.monotonic() - saved >= wait, self.terminated(), pace]
+            ).T
+            # the clock is the writer's, the signal anyone's
+            many = max(1, int(STRETCH / max(pace[0], 1e-9)))
             position = epoch * self._units + min(part, engine.resumable)
             if (due[0] or stop.any()) and epoch < self.epochs:
                 saving = time.monotonic()
@@ -159,7 +205,11 @@ class Loop:
 
     def _traced(self, wanted: bool) -> contextlib.AbstractContextManager:
         on = wanted and self.config.log.profile and distributed.is_main_process()
-        return jax.profiler.trace(str(self.specs[0].workdir / "profile")) if on else contextlib.nullcontext()
+        return (
+            jax.profiler.trace(str(self.specs[0].workdir / "profile"))
+            if on
+            else contextlib.nullcontext()
+        )
 
     def _fresh(self, chunk: int) -> State:
         """The chunk's states before the first step."""
@@ -167,21 +217,39 @@ class Loop:
         if self.initial_variables is None:
             return state
         first = chunk * self.engine.plan.size
-        given = jax.tree.map(lambda x: x[first : first + self.engine.plan.size], self.initial_variables)
+        given = jax.tree.map(
+            lambda x: x[first : first + self.engine.plan.size], self.initial_variables
+        )
         host = self.engine.to_host(state)
         average = given if jax.tree.leaves(host.average) else host.average
-        return self.engine.to_devices(host._replace(variables=given, best_variables=given, average=average))
+        return self.engine.to_devices(
+            host._replace(variables=given, best_variables=given, average=average)
+        )
 
-    def _record(self, chunk: int, epoch: int, scalars: dict[str, np.ndarray], seconds: float, used: dict[str, float]) -> str:
-        """One line of metrics.jsonl for every run that has trials in this chunk; returns the note for the bar."""
+    def _record(
+        self,
+        chunk: int,
+        epoch: int,
+        scalars: dict[str, np.ndarray],
+        seconds: float,
+        used: dict[str, float],
+    ) -> str:
+        """One line of metrics.jsonl for every run that has trials in this chunk; returns the note
+        for the bar.
+        """
         first, share = chunk * self.engine.plan.size, len(self.engine.specs) // len(self.specs)
         owner = (first + np.arange(len(scalars["ran"]))) // share
         row = {}
         for i in np.unique(owner[scalars["ran"]]):
             mine = scalars["ran"] & (owner == i)
-            row = {"epoch": epoch} | {name: float(np.mean(scalars[name][mine], dtype=np.float64)) for name in ("train_loss", "val_loss")}
+            row = {"epoch": epoch} | {
+                name: float(np.mean(scalars[name][mine], dtype=np.float64))
+                for name in ("train_loss", "val_loss")
+            }
             if self.config.train.monitor != "loss":
-                row[f"val_{self.config.train.monitor}"] = float(np.mean(scalars["val_score"][mine], dtype=np.float64))
+                row[f"val_{self.config.train.monitor}"] = float(
+                    np.mean(scalars["val_score"][mine], dtype=np.float64)
+                )
             row |= {"seconds": round(seconds, 4)} | used
             if share > 1:
                 row["trials"] = int(mine.sum())
@@ -197,8 +265,10 @@ class Loop:
             event("diverged", epoch=epoch, step=int(failed_step.max()))
             rates = sorted({p.config.optimizer.learning_rate for p in self.specs})
             raise UserError(
-                f"training diverged: loss or gradient is not finite at epoch {epoch}, optimiser step {failed_step.max()}",
-                fix=f"lower optimizer.learning_rate (now {', '.join(f'{r:g}' for r in rates)}) or set optimizer.clip_norm=1.0, "
+                f"training diverged: loss or gradient is not finite at epoch {epoch}, "
+                f"optimiser step {failed_step.max()}",
+                fix=f"lower optimizer.learning_rate (now {', '.join(f'{r:g}' for r in rates)}) or "
+                "set optimizer.clip_norm=1.0, "
                 "in a new --workdir",
             )
 

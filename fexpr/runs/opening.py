@@ -1,4 +1,6 @@
-"""Opening a run directory: new, unfinished (resume) or finished (report again), and never somebody else's."""
+"""Opening a run directory: new, unfinished (resume) or finished (report again), and never somebody
+else's.
+"""
 
 from __future__ import annotations
 
@@ -19,32 +21,65 @@ from fexpr.runs import schema
 from fexpr.runs.spec import RunSpec
 from fexpr.storage import mirror, run
 
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "opencv-contrib-python-headless")
+PACKAGES = (
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "numpy",
+    "opencv-contrib-python-headless",
+)
 CHANGEABLE = ("log", "evaluate", "extensions")  # what does not touch what was trained
-LOGS = (run.LOG, "log.txt")  # may stand in a folder that a run begins in; the second is what the first was called
+# may stand in a folder that a run begins in; the second is what the first was called
+LOGS = (run.LOG, "log.txt")
 
 
-def open_run(spec: RunSpec, data: dict, model: dict, devices: dict, init: dict | None = None) -> dict:
+def open_run(
+    spec: RunSpec, data: dict, model: dict, devices: dict, init: dict | None = None
+) -> dict:
     """Writes config.json, or checks it against the one that is there. Returns its content.
 
     Raises:
-      UserError: the folder holds a run of another config or other data (the difference is listed), or cannot be written.
+      UserError: the folder holds a run of another config or other data (the difference is listed),
+          or cannot be written.
     """
     config, workdir = spec.config, spec.workdir
     path = workdir / run.CONFIG
-    others = workdir.is_dir() and [p for p in workdir.iterdir() if p.name not in LOGS and not p.name.startswith(".")]
-    again = path.exists()  # asked after the folder was listed: another task may just have opened the run
+    others = workdir.is_dir() and [
+        p for p in workdir.iterdir() if p.name not in LOGS and not p.name.startswith(".")
+    ]
+    # asked after the folder was listed: another task may just have opened the run
+    again = path.exists()
     content = {
-        "format": run.FORMAT_VERSION, "config": json.loads(config.to_json()), "data": data, "model": model, "devices": devices,
-        "versions": {"fexpr": fexpr.__version__, "python": platform.python_version(), **{p: metadata.version(p) for p in PACKAGES}},
-        "command": os.environ.get("FEXPR_COMMAND") or shlex.join(["python", *sys.argv]),  # of a task: what was typed
+        "format": run.FORMAT_VERSION,
+        "config": json.loads(config.to_json()),
+        "data": data,
+        "model": model,
+        "devices": devices,
+        "versions": {
+            "fexpr": fexpr.__version__,
+            "python": platform.python_version(),
+            **{p: metadata.version(p) for p in PACKAGES},
+        },
+        # of a task: what was typed
+        "command": os.environ.get("FEXPR_COMMAND") or shlex.join(["python", *sys.argv]),
     } | ({"init": init} if init else {})
     if again:
         content = _same_run(content, run.read_json(path), workdir)
     elif others:
-        raise UserError(f"{workdir} is not empty and holds no run of fexpr", fix="choose another --workdir")
+        raise UserError(
+            f"{workdir} is not empty and holds no run of fexpr", fix="choose another --workdir"
+        )
     run.write_json(path, content)
-    terminal.event("opened", run=str(workdir), again=again, devices=devices, data=data.get("source"), model=model.get("name"))
+    terminal.event(
+        "opened",
+        run=str(workdir),
+        again=again,
+        devices=devices,
+        data=data.get("source"),
+        model=model.get("name"),
+    )
     return content
 
 
@@ -60,33 +95,58 @@ def start_log(workdir: Path) -> None:
             raise PermissionError(13, "Permission denied")
         terminal.log_to(workdir / run.LOG, jax.process_index() if jax.process_count() > 1 else None)
     except OSError as e:
-        raise UserError(f"cannot write to the run directory {workdir}: {e.strerror or e}", fix="choose another --workdir") from e
-    mirror.push(workdir / run.LOG)  # so that an address that cannot be written to is known before anything is done
+        raise UserError(
+            f"cannot write to the run directory {workdir}: {e.strerror or e}",
+            fix="choose another --workdir",
+        ) from e
+    # so that an address that cannot be written to is known before anything is done
+    mirror.push(workdir / run.LOG)
 
 
 def _same_run(new: dict, old: dict, workdir: Path) -> dict:
     """The old content with the settings that may change taken from the new one."""
     if old.get("format") != run.FORMAT_VERSION:
-        raise UserError(f"{workdir}: run directory of format {old.get('format')}, this fexpr writes {run.FORMAT_VERSION}",
-                        fix="choose another --workdir")
-    fixed = lambda content: {k: v for k, v in _flat(content["config"]).items() if k.split(".")[0] not in CHANGEABLE}
+        raise UserError(
+            f"{workdir}: run directory of format {old.get('format')}, this fexpr writes "
+            f"{run.FORMAT_VERSION}",
+            fix="choose another --workdir",
+        )
+    fixed = lambda content: {
+        k: v for k, v in _flat(content["config"]).items() if k.split(".")[0] not in CHANGEABLE
+    }
     # a field that the run's fexpr did not have yet stands at its default
     a, b = fixed({"config": json.loads(schema.get_config().to_json())}) | fixed(old), fixed(new)
-    changed = [f"{k}: the run has {repr(a[k]) if k in a else 'no such field'}, this command {repr(b[k]) if k in b else 'none'}"
-               for k in sorted({*a, *b}) if a.get(k) != b.get(k) and k not in ("data.root", "data.path")]
+    changed = [
+        f"{k}: the run has {repr(a[k]) if k in a else 'no such field'}, this command "
+        f"{repr(b[k]) if k in b else 'none'}"
+        for k in sorted({*a, *b})
+        if a.get(k) != b.get(k) and k not in ("data.root", "data.path")
+    ]
     if old["data"]["source"] != new["data"]["source"]:
-        changed.append(f"data: the run was made from {old['data']['source']}, this command finds {new['data']['source']}")
-    if (new.get("init") or {}).get("sha256", sha256 := (old.get("init") or {}).get("sha256")) != sha256:
+        changed.append(
+            f"data: the run was made from {old['data']['source']}, this command finds "
+            f"{new['data']['source']}"
+        )
+    if (new.get("init") or {}).get(
+        "sha256", sha256 := (old.get("init") or {}).get("sha256")
+    ) != sha256:
         changed.append("init.from_file: the file's content is another one now")
     if changed:
-        raise UserError(f"{workdir} holds a run of another config", changed,
-                        fix="choose another --workdir for this config, or give the old settings to go on with that run")
+        raise UserError(
+            f"{workdir} holds a run of another config",
+            changed,
+            fix="choose another --workdir for this config, or give the old settings to go on with "
+            "that run",
+        )
     return {**old, "config": new["config"]}
 
 
 def _flat(tree: dict, prefix: str = "") -> dict:
     flat = {}
     for key, value in tree.items():
-        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value})
+        flat.update(
+            _flat(value, f"{prefix}{key}.")
+            if isinstance(value, dict)
+            else {f"{prefix}{key}": value}
+        )
     return flat
-

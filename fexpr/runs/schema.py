@@ -32,18 +32,35 @@ VARIANTS = ("", "debug")
 class InitConfig:
     """weights that a new run begins with."""
 
-    from_run: str = field("", "run directory of the same model; a last layer of another width "
-                              "starts from random weights")
-    trial: int = field(0, "of init.from_run: fold x seed, numbered as in its predictions.npz", ge=0,
-                       read_if=("only with init.from_run", lambda s: bool(s.from_run)))
-    from_file: str = field("", "or a file of weights (Keras, PyTorch, safetensors): a path, or a "
-                               "name in the folder weights/ of the data root")
-    anew: str = field("", "regex of parameters (as 'top/hidden_0/kernel') that are not taken from "
-                          "there", form=REGEX,
-                      read_if=("only with init.from_run or init.from_file",
-                               lambda s: bool(s.from_run or s.from_file)))
-    features: bool = field(False, "the trunk stays as it is, sees every image once, unaugmented; "
-                                  "the last part is trained on its features")
+    from_run: str = field(
+        "",
+        "run directory of the same model; a last layer of another width starts from random weights",
+    )
+    trial: int = field(
+        0,
+        "of init.from_run: fold x seed, numbered as in its predictions.npz",
+        ge=0,
+        read_if=("only with init.from_run", lambda s: bool(s.from_run)),
+    )
+    from_file: str = field(
+        "",
+        "or a file of weights (Keras, PyTorch, safetensors): a path, or a "
+        "name in the folder weights/ of the data root",
+    )
+    anew: str = field(
+        "",
+        "regex of parameters (as 'top/hidden_0/kernel') that are not taken from there",
+        form=REGEX,
+        read_if=(
+            "only with init.from_run or init.from_file",
+            lambda s: bool(s.from_run or s.from_file),
+        ),
+    )
+    features: bool = field(
+        False,
+        "the trunk stays as it is, sees every image once, unaugmented; "
+        "the last part is trained on its features",
+    )
 
     def problems(self) -> Iterator[Problem]:
         if self.from_run and self.from_file:
@@ -54,17 +71,31 @@ class InitConfig:
 class FilterConfig:
     """which frames of clips to train on (filter_frames, iterate_filtering)."""
 
-    stages: tuple = field((), "NAME=VALUE of experiments.filtering.FILTERS: 'percentile=35', "
-                              "'threshold=0.7', 'gaussian=50', 'au45=0.75', …")
-    embeddings: bool = field(False, "keep every stage's features of every frame (Deep-Emotion: 810 "
-                                    "and 50) in its embeddings.npz")
-    judge: str = field("", "a run on other data, of AffectNet's classes or the same, that judges "
-                           "first; '': each fold's own model")
-    gaussians: str = field("", "of the gaussian filters: a folder of statistics (docs/data.md), or "
-                               "'': of the fold's training frames")
+    stages: tuple = field(
+        (),
+        "NAME=VALUE of experiments.filtering.FILTERS: 'percentile=35', "
+        "'threshold=0.7', 'gaussian=50', 'au45=0.75', …",
+    )
+    embeddings: bool = field(
+        False,
+        "keep every stage's features of every frame (Deep-Emotion: 810 "
+        "and 50) in its embeddings.npz",
+    )
+    judge: str = field(
+        "",
+        "a run on other data, of AffectNet's classes or the same, that judges "
+        "first; '': each fold's own model",
+    )
+    gaussians: str = field(
+        "",
+        "of the gaussian filters: a folder of statistics (docs/data.md), or "
+        "'': of the fold's training frames",
+    )
     weights: Literal["restart", "carry"] = field(
-        "restart", "a stage of iterate_filtering begins with random weights, or with those of the "
-        "stage before it ('carry')")
+        "restart",
+        "a stage of iterate_filtering begins with random weights, or with those of the "
+        "stage before it ('carry')",
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,10 +103,16 @@ class LogConfig:
     """what is written beside the results."""
 
     checkpoint_seconds: float = field(
-        20.0, "between two checkpoints, times the seconds that one holds training up, if more than "
-        "1; 0 = every epoch", ge=0)
-    profile: bool = field(False, "trace two seconds of training (or an epoch that is shorter) with "
-                                 "jax.profiler, into profile/ (TensorBoard, XProf)")
+        20.0,
+        "between two checkpoints, times the seconds that one holds training up, if more than "
+        "1; 0 = every epoch",
+        ge=0,
+    )
+    profile: bool = field(
+        False,
+        "trace two seconds of training (or an epoch that is shorter) with "
+        "jax.profiler, into profile/ (TensorBoard, XProf)",
+    )
     variables: bool = field(True, "keep the weights of every trial, at the last and the best epoch")
     tensorboard: bool = field(True, "write TensorBoard's event files")
     wandb: Literal["", "online", "offline"] = field("", "write to Weights & Biases")
@@ -87,16 +124,26 @@ class RunConfig:
 
     experiment: str = field("fit", "what is run", one_of=EXPERIMENTS)
     seed: int = field(0, "initial weights, shuffling, dropout, augmentation", ge=0)
-    extensions: tuple = field((), "modules of your own that register data sets, models, …: "
-                              "'my_lab.faces', or files: 'lab/my_faces.py'")
-    members: tuple = field((), "of compare_classifiers: config files, each with its published "
-                               "accuracy: 'mlp_fer2013=0.39 PrivateTest', …")
-    sweep: tuple = field((), "as --sweep: 'optimizer.learning_rate=1e-4,3e-4'; every combination "
-                             "is a run")
+    extensions: tuple = field(
+        (),
+        "modules of your own that register data sets, models, …: "
+        "'my_lab.faces', or files: 'lab/my_faces.py'",
+    )
+    members: tuple = field(
+        (),
+        "of compare_classifiers: config files, each with its published "
+        "accuracy: 'mlp_fer2013=0.39 PrivateTest', …",
+    )
+    sweep: tuple = field(
+        (), "as --sweep: 'optimizer.learning_rate=1e-4,3e-4'; every combination is a run"
+    )
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     split: SplitConfig = dataclasses.field(default_factory=SplitConfig)
-    model: dict = field({"name": ""}, "the network, beside it its constructor's arguments; one of "
-                        f"{', '.join(MODELS)}; of experiment=svm 'svm'")
+    model: dict = field(
+        {"name": ""},
+        "the network, beside it its constructor's arguments; one of "
+        f"{', '.join(MODELS)}; of experiment=svm 'svm'",
+    )
     init: InitConfig = dataclasses.field(default_factory=InitConfig)
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
@@ -120,8 +167,12 @@ class RunConfig:
             named["model.name"] = (self.model.get("name"), MODELS)
         for path, (name, registry) in named.items():
             if name not in registry:
-                yield Problem(path, name, f"one of {', '.join(map(repr, registry))}; "
-                                          f"{extensions.registered_by(self.extensions)}")
+                yield Problem(
+                    path,
+                    name,
+                    f"one of {', '.join(map(repr, registry))}; "
+                    f"{extensions.registered_by(self.extensions)}",
+                )
         if self.experiment == "svm" and self.model.get("name") != "svm":
             yield Problem("model.name", self.model.get("name"), "'svm'")
 
@@ -132,18 +183,27 @@ class RunConfig:
                 names = " or ".join(map(repr, data_config.WITH_COPIES))
                 yield Problem("data.name", data.name, f"{names} with data.duplicates")
             if self.split.inner:
-                yield Problem("split.inner", self.split.inner,
-                              "0 with data.duplicates, as validation rows are fixed")
+                yield Problem(
+                    "split.inner",
+                    self.split.inner,
+                    "0 with data.duplicates, as validation rows are fixed",
+                )
         if data.clip_frames and self.augment.mixup:
-            yield Problem("augment.mixup", self.augment.mixup,
-                          "0 with data.clip_frames, as clips may be short")
+            yield Problem(
+                "augment.mixup",
+                self.augment.mixup,
+                "0 with data.clip_frames, as clips may be short",
+            )
         for name in ("shift", "cutout", "crop"):
             if (value := getattr(self.augment, name)) >= side:
                 yield Problem(f"augment.{name}", value, f"less than data.image_size ({side})")
         seen = self.augment.crop or side
         if self.train.early_size >= seen:
-            yield Problem("train.early_size", self.train.early_size,
-                          f"less than the {seen} pixels that the network sees")
+            yield Problem(
+                "train.early_size",
+                self.train.early_size,
+                f"less than the {seen} pixels that the network sees",
+            )
         if self.train.early_size and data.streamed:
             yield Problem("train.early_size", self.train.early_size, "0 with data.streamed")
 
@@ -154,51 +214,76 @@ class RunConfig:
         if self.split.final and train.patience:
             yield Problem("train.patience", train.patience, "0 with split.val='none'")
         if normalize and train.normalize != normalize:
-            yield Problem("train.normalize", train.normalize,
-                          f"{normalize!r}, as {self.model['name']} prepares images itself")
+            yield Problem(
+                "train.normalize",
+                train.normalize,
+                f"{normalize!r}, as {self.model['name']} prepares images itself",
+            )
         if train.targets == "soft" and self.data.labels != "ferplus":
-            yield Problem("train.targets", train.targets,
-                          "another without data.labels='ferplus', whose votes are the soft labels")
+            yield Problem(
+                "train.targets",
+                train.targets,
+                "another without data.labels='ferplus', whose votes are the soft labels",
+            )
         if self.optimizer.name == "lbfgs" and train.batch_size:
-            yield Problem("train.batch_size", train.batch_size,
-                          "0 (all rows) with optimizer.name='lbfgs'")
+            yield Problem(
+                "train.batch_size", train.batch_size, "0 (all rows) with optimizer.name='lbfgs'"
+            )
 
     def _problems_of_features(self) -> Iterator[Problem]:
         """Of `init.features`, which are computed once."""
         if not self.init.features:
             return
         if self.augment != AugmentConfig():
-            yield Problem("augment", "…", "no augmentation with init.features, which are computed "
-                                          "once")
+            yield Problem(
+                "augment", "…", "no augmentation with init.features, which are computed once"
+            )
         if self.train.tta != "none":
             yield Problem("train.tta", self.train.tta, "'none' with init.features")
         if self.optimizer.freeze:
-            yield Problem("optimizer.freeze", self.optimizer.freeze,
-                          "'' with init.features: only the last part is trained")
+            yield Problem(
+                "optimizer.freeze",
+                self.optimizer.freeze,
+                "'' with init.features: only the last part is trained",
+            )
         if self.train.normalize not in ("none", "unit", "symmetric") and not self.init.from_run:
-            yield Problem("train.normalize", self.train.normalize,
-                          "'none', 'unit' or 'symmetric' with init.features of a file")
+            yield Problem(
+                "train.normalize",
+                self.train.normalize,
+                "'none', 'unit' or 'symmetric' with init.features of a file",
+            )
 
     def _unread(self) -> Iterator[Problem]:
         """Fields away from their defaults that nothing reads."""
-        yield from find_unread(self, EXPERIMENTS.get(self.experiment, ("*",)),
-                               f"experiment={self.experiment!r}")
+        yield from find_unread(
+            self, EXPERIMENTS.get(self.experiment, ("*",)), f"experiment={self.experiment!r}"
+        )
         if self.filter.weights != "restart" and self.experiment == "filter_frames":
-            yield Problem("filter.weights", self.filter.weights,
-                          "'restart', as only iterate_filtering reads it")
+            yield Problem(
+                "filter.weights",
+                self.filter.weights,
+                "'restart', as only iterate_filtering reads it",
+            )
         loader = LOADERS.get(self.data.name)
         known = isinstance(loader, Loader) and loader.reads is not None  # or it is the user's own
         if self.experiment in LABORATORIES or not known:
             return
         sizes = {"image_size": (loader.side,)} if loader.side else {}
-        for problem in find_unread(self.data, (*data_config.ALL_READ, *loader.reads),
-                                   f"data.name={self.data.name!r}", also=sizes):
+        for problem in find_unread(
+            self.data,
+            (*data_config.ALL_READ, *loader.reads),
+            f"data.name={self.data.name!r}",
+            also=sizes,
+        ):
             yield problem._replace(field=f"data.{problem.field}")
         for problem in check_kind(self.augment, loader.kind):
             yield problem._replace(field=f"augment.{problem.field}")
         if self.evaluate.clips != "sum" and (self.data.name != "ravdess" or self.data.clip_frames):
-            yield Problem("evaluate.clips", self.evaluate.clips,
-                          "'sum', as only rows that are frames of clips are put together")
+            yield Problem(
+                "evaluate.clips",
+                self.evaluate.clips,
+                "'sum', as only rows that are frames of clips are put together",
+            )
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -208,8 +293,9 @@ def get_config(variant: str = "") -> ConfigDict:
       UserError: unknown variant.
     """
     if variant not in VARIANTS:
-        raise UserError(f"unknown config variant {variant!r}",
-                        fix="use the config as it is, or with ':debug'")
+        raise UserError(
+            f"unknown config variant {variant!r}", fix="use the config as it is, or with ':debug'"
+        )
     return sections.build(RunConfig, variant == "debug").lock()
 
 
@@ -239,7 +325,9 @@ def describe(topic: str) -> str:
     if topic == "all":
         return "\n".join(sections.describe(RunConfig))
     if topic not in names:
-        raise UserError(f"--help={topic}: there is no such section",
-                        fix=f"choose one of {', '.join(names)}, or all")
+        raise UserError(
+            f"--help={topic}: there is no such section",
+            fix=f"choose one of {', '.join(names)}, or all",
+        )
     head = f"{topic}: {kinds[topic].__doc__.partition(chr(10))[0]}"
     return "\n".join([head, "", *sections.describe(kinds[topic], f"{topic}.")])

@@ -1,4 +1,6 @@
-"""What is to be run: a config and the directory that its run goes to; and the names of the experiments."""
+"""What is to be run: a config and the directory that its run goes to; and the names of the
+experiments.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +9,25 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-OF_TRIALS = ("fit", "cross_validate")  # whose runs are trials of one program: what --sweep and --dry_run are for
+# whose runs are trials of one program: what --sweep and --dry_run are for
+OF_TRIALS = ("fit", "cross_validate")
 STUDIES = ("filter_frames", "iterate_filtering")  # stages in a folder, each a run directory
 LABORATORIES = ("lab_circles", "lab_digits")  # bring their own data
-COMMON = ("experiment", "seed", "extensions", "data.*", "split.*", "evaluate.*", "log.*",
-          "train.loss", "train.monitor", "train.batch_size")  # what every config of a release sets
+COMMON = (
+    "experiment",
+    "seed",
+    "extensions",
+    "data.*",
+    "split.*",
+    "evaluate.*",
+    "log.*",
+    "train.loss",
+    "train.monitor",
+    "train.batch_size",
+)  # what every config of a release sets
 TRAINING = (*COMMON, "init.*", "train.*", "optimizer.*", "augment.*")
-EXPERIMENTS: dict[str, tuple[str, ...]] = {  # the fields that an experiment reads, beside config.model
+# the fields that an experiment reads, beside config.model
+EXPERIMENTS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(OF_TRIALS, (*TRAINING, "sweep")),
     "svm": (*COMMON, "train.selection", "train.class_weights*"),
     "compare_classifiers": (*COMMON, "members"),
@@ -21,8 +35,15 @@ EXPERIMENTS: dict[str, tuple[str, ...]] = {  # the fields that an experiment rea
     "lab_circles": (*COMMON, "train.epochs", "optimizer.name", "optimizer.learning_rate"),
     "lab_digits": TRAINING,
 }
-VALUES = ("seed", "optimizer.learning_rate", "optimizer.weight_decay", "train.label_smoothing", "train.class_weights",
-          "train.class_weights_max")  # fields that are arrays in the program: trials that differ in them need no other
+VALUES = (
+    "seed",
+    "optimizer.learning_rate",
+    "optimizer.weight_decay",
+    "train.label_smoothing",
+    "train.class_weights",
+    # fields that are arrays in the program: trials that differ in them need no other
+    "train.class_weights_max",
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,9 +1,11 @@
-"""python -m experiments.status runs: how far the runs below a folder are, while they go on and after.
+"""python -m experiments.status runs: how far the runs below a folder are, while they go on and
+after.
 
-Reads files only, of an address a few small ones. A run is finished when its predictions are there; until then its
-last line of metrics.jsonl says how far it is, and how long ago.
-Its last epochs say what it takes: `step` is the median of an epoch's seconds over its optimiser steps, `wait` the share of the time without
-images (where they are streamed), `memory` the peak of its fullest device, of the whole process where devices do not count it (a CPU).
+Reads files only, of an address a few small ones. A run is finished when its predictions are there;
+until then its last line of metrics.jsonl says how far it is, and how long ago. Its last epochs say
+what it takes: `step` is the median of an epoch's seconds over its optimiser steps, `wait` the share
+of the time without images (where they are streamed), `memory` the peak of its fullest device, of
+the whole process where devices do not count it (a CPU).
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ from fexpr.evaluate.report.run_report import duration, memory
 from fexpr.storage import mirror, run
 from fexpr.storage.addresses import path_or_url
 
-SILENT_EPOCHS, SILENT_SECONDS = 5, 120  # nothing written for longer than both: nobody seems to be training
+# nothing written for longer than both: nobody seems to be training
+SILENT_EPOCHS, SILENT_SECONDS = 5, 120
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,10 +34,14 @@ class Status:
     """One run directory.
 
     Attributes:
-      state: 'finished', 'training', 'silent' (nothing written for long: stopped or killed; its command goes on with it), or 'starting'.
-      epoch, epochs: those finished and those that there are, of all the chunks begun. age: seconds since it wrote.
-      left: seconds to the end of these chunks at the pace so far; None where unknown. row: the last of metrics.jsonl.
-      step: seconds of an optimiser step, and wait: share of the time without images, medians; None where unknown.
+      state: 'finished', 'training', 'silent' (nothing written for long: stopped or killed; its
+          command goes on with it), or 'starting'.
+      epoch, epochs: those finished and those that there are, of all the chunks begun. age: seconds
+          since it wrote.
+      left: seconds to the end of these chunks at the pace so far; None where unknown. row: the last
+          of metrics.jsonl.
+      step: seconds of an optimiser step, and wait: share of the time without images, medians; None
+          where unknown.
       result: metric and estimate of the configured selection on test rows; None before the report.
     """
 
@@ -66,14 +73,21 @@ def find(folder: Path) -> list[Path]:
 def status(folder: Path, now: float) -> Status:
     """`now`: seconds since the epoch of time, as file dates."""
     config, history = run.read_json(folder / run.CONFIG)["config"], run.read_history(folder)
-    row, epochs = (history or [{}])[-1], config["train"]["epochs"] if config else 0  # fused runs have no config, and train nothing
+    # fused runs have no config, and train nothing
+    row, epochs = (history or [{}])[-1], config["train"]["epochs"] if config else 0
     last = {row.get("chunk", 0): row["epoch"] for row in history}
     done = sum(last.values()), len(last) * epochs
-    age = now - max(file.stat().st_mtime for file in (run.history_files(folder) if history else [folder / run.CONFIG]))
+    age = now - max(
+        file.stat().st_mtime
+        for file in (run.history_files(folder) if history else [folder / run.CONFIG])
+    )
     pace, step = (_median(r.get(key) for r in history) for key in ("seconds", "step_seconds"))
-    wait = _median(r["input_wait"] / r["seconds"] for r in history if "input_wait" in r and r["seconds"])
+    wait = _median(
+        r["input_wait"] / r["seconds"] for r in history if "input_wait" in r and r["seconds"]
+    )
     result = None
-    if (folder / run.METRICS).exists() and (folder / run.PREDICTIONS).exists():  # a laboratory has no predictions of its own
+    # a laboratory has no predictions of its own
+    if (folder / run.METRICS).exists() and (folder / run.PREDICTIONS).exists():
         metrics = run.read_json(folder / run.METRICS)
         name = metrics["headline"]["metrics"][0]
         result = name, metrics["test"][name]
@@ -81,7 +95,8 @@ def status(folder: Path, now: float) -> Status:
         return Status(folder, "finished", *done, age, None, step, wait, row, result)
     quiet = age > max(SILENT_SECONDS, SILENT_EPOCHS * (pace or 0))
     state = "silent" if quiet else "training" if history else "starting"
-    side_by_side = history and run.history_files(folder)[-1].name != run.HISTORY  # else those before the last are done
+    # else those before the last are done
+    side_by_side = history and run.history_files(folder)[-1].name != run.HISTORY
     behind = min(last.values(), default=0) if side_by_side else row.get("epoch", 0)
     left = (epochs - behind) * pace if pace is not None and not quiet else None
     return Status(folder, state, *done, age, left, step, wait, row, result)
@@ -95,7 +110,9 @@ def _median(values: Iterable[float | None]) -> float | None:
 
 def _resources(s: Status, streams: bool) -> list[str]:
     """A step's time, the share of waiting where any run streams, and memory."""
-    step = None if s.step is None else f"{s.step:.2f} s" if s.step >= 1 else f"{1000 * s.step:.3g} ms"
+    step = (
+        None if s.step is None else f"{s.step:.2f} s" if s.step >= 1 else f"{1000 * s.step:.3g} ms"
+    )
     wait = [s.wait if s.wait is None else f"{s.wait:.0%}"] * streams
     peak = s.row.get("device_bytes", s.row.get("host_bytes"))
     return [cell or "–" for cell in (step, *wait, peak and memory(peak))]
@@ -103,28 +120,45 @@ def _resources(s: Status, streams: bool) -> list[str]:
 
 def _short(seconds: float) -> str:
     """'57 s', '12 min', '3 h', '4 d': the largest unit that is full."""
-    size, unit = next(((n, u) for n, u in ((86400, "d"), (3600, "h"), (60, "min")) if seconds >= n), (1, "s"))
+    size, unit = next(
+        ((n, u) for n, u in ((86400, "d"), (3600, "h"), (60, "min")) if seconds >= n), (1, "s")
+    )
     return f"{int(seconds // size)} {unit}"
 
 
 def print_status(root: Path, found: Sequence[Status]) -> None:
     streams = any(s.wait is not None for s in found)
-    table = make_table("", "", "epoch", "left", "ago", "loss", "val", "step", *["wait"] * streams, "memory", left=2)
+    table = make_table(
+        "", "", "epoch", "left", "ago", "loss", "val", "step", *["wait"] * streams, "memory", left=2
+    )
     table.add_column("result on test rows", no_wrap=True)
     styles = {"finished": "green", "training": "bold", "silent": "yellow", "starting": "bold"}
     for s in found:
         name = s.folder.relative_to(root).as_posix() if s.folder != root else root.name
-        losses = [f"{s.row[key]:.3f}" if s.row.get(key) is not None else "–" for key in ("train_loss", "val_loss")]
+        losses = [
+            f"{s.row[key]:.3f}" if s.row.get(key) is not None else "–"
+            for key in ("train_loss", "val_loss")
+        ]
         table.add_row(
-            name, s.state, f"{s.epoch} of {s.epochs}" if s.row else "–", duration(s.left) if s.left is not None else "–",
-            _short(s.age), *losses, *_resources(s, streams),
-            f"{s.result[0]} {in_words(s.result[1])}" if s.result else "–", style=styles[s.state],
+            name,
+            s.state,
+            f"{s.epoch} of {s.epochs}" if s.row else "–",
+            duration(s.left) if s.left is not None else "–",
+            _short(s.age),
+            *losses,
+            *_resources(s, streams),
+            f"{s.result[0]} {in_words(s.result[1])}" if s.result else "–",
+            style=styles[s.state],
         )
     print_table(table, terminal.console)
     counts = {state: sum(s.state == state for s in found) for state in styles}
     terminal.say("  ".join(f"{n} {state}" for state, n in counts.items() if n))
     if counts["silent"]:
-        terminal.say("silent runs have stopped, or their epochs take long: the same command goes on with them", style="yellow")
+        terminal.say(
+            "silent runs have stopped, or their epochs take long: the same command goes on "
+            "with them",
+            style="yellow",
+        )
 
 
 def show(where: Path | str) -> None:
@@ -135,11 +169,18 @@ def show(where: Path | str) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="python -m experiments.status", description="How far the runs at or below a folder are: epochs, time "
-                                "left, losses, results. Also while they train.")
-    p.add_argument("folder", type=path_or_url, nargs="?", default=Path("runs"),
-                   help="a run, a sweep, or a folder of them, or the address of one "
-                   "(default: runs)")
+    p = argparse.ArgumentParser(
+        prog="python -m experiments.status",
+        description="How far the runs at or below a folder are: epochs, time "
+        "left, losses, results. Also while they train.",
+    )
+    p.add_argument(
+        "folder",
+        type=path_or_url,
+        nargs="?",
+        default=Path("runs"),
+        help="a run, a sweep, or a folder of them, or the address of one (default: runs)",
+    )
     return p
 
 

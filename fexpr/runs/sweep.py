@@ -1,4 +1,6 @@
-"""Many points in one go: those that differ in values only train as trials of one program, the others as further programs."""
+"""Many points in one go: those that differ in values only train as trials of one program, the
+others as further programs.
+"""
 
 from __future__ import annotations
 
@@ -23,16 +25,26 @@ from fexpr.terminal import say
 from fexpr.train import distributed
 
 
-def sweep(config: ConfigDict, workdir: Path, sweeps: Sequence[str], dry_run: bool = False, program: int | None = None) -> None:
-    """A run directory for each point under `workdir`, then one table, sorted by validation; finished points are not run again.
+def sweep(
+    config: ConfigDict,
+    workdir: Path,
+    sweeps: Sequence[str],
+    dry_run: bool = False,
+    program: int | None = None,
+) -> None:
+    """A run directory for each point under `workdir`, then one table, sorted by validation;
+    finished points are not run again.
 
     Args:
-      sweeps: 'FIELD=V1,V2,...' each (values that hold commas: separated by ';'); every combination is a point.
-      dry_run: only say what would be compiled: programs, trials, memory, and what it would take, by a few steps that are thrown away.
+      sweeps: 'FIELD=V1,V2,...' each (values that hold commas: separated by ';'); every combination
+          is a point.
+      dry_run: only say what would be compiled: programs, trials, memory, and what it would take, by
+          a few steps that are thrown away.
       program: with dry_run, show this program alone.
 
     Raises:
-      UserError: unknown field, value of another type, a point whose config cannot be used; no such program.
+      UserError: unknown field, value of another type, a point whose config cannot be used; no such
+          program.
     """
     points, groups = programs(config, workdir, sweeps)
     _check_program(program, groups)
@@ -42,7 +54,10 @@ def sweep(config: ConfigDict, workdir: Path, sweeps: Sequence[str], dry_run: boo
     for i, group in enumerate(groups):
         if program not in (None, i):
             continue
-        say(f"\nprogram    {i + 1} of {len(groups)}: {len(group)} points: " + "  ".join(p.workdir.name for p in group))
+        say(
+            f"\nprogram    {i + 1} of {len(groups)}: {len(group)} points: "
+            + "  ".join(p.workdir.name for p in group)
+        )
         if dry_run:
             _show(group)
         else:
@@ -52,26 +67,38 @@ def sweep(config: ConfigDict, workdir: Path, sweeps: Sequence[str], dry_run: boo
 
 
 def list_programs(config: ConfigDict, workdir: Path, sweeps: Sequence[str]) -> list[list[RunSpec]]:
-    """The runs by program: the points of a sweep; without one the run itself. Errors as of `sweep`."""
+    """The runs by program: the points of a sweep; without one the run itself. Errors as of
+    `sweep`.
+    """
     return programs(config, workdir, sweeps)[1] if sweeps else [[RunSpec(config, workdir)]]
 
 
-def train_program(config: ConfigDict, workdir: Path, sweeps: Sequence[str], program: int, chunk: str = "") -> None:
-    """Trains one program alone, counted from 0; the points of a sweep are reported. The whole command, run later, finds it finished.
+def train_program(
+    config: ConfigDict, workdir: Path, sweeps: Sequence[str], program: int, chunk: str = ""
+) -> None:
+    """Trains one program alone, counted from 0; the points of a sweep are reported. The whole
+    command, run later, finds it finished.
 
     Args:
-      chunk: 'I/N', one of N shares of the program's trials, I from 0; the whole command puts them together.
+      chunk: 'I/N', one of N shares of the program's trials, I from 0; the whole command puts them
+          together.
 
     Raises:
       UserError: no such program or chunk; an experiment that is no set of trials; as of `sweep`.
     """
     if config.experiment not in OF_TRIALS:
-        raise UserError(f"--program: experiment={config.experiment!r} is no set of trials", fix=f"it is for {' and '.join(OF_TRIALS)}")
+        raise UserError(
+            f"--program: experiment={config.experiment!r} is no set of trials",
+            fix=f"it is for {' and '.join(OF_TRIALS)}",
+        )
     found = list_programs(config, workdir, sweeps)
     _check_program(program, found)
     share = tuple(int(n) for n in chunk.split("/")) if re.fullmatch(r"\d+/\d+", chunk) else None
     if chunk and (share is None or not share[0] < share[1]):
-        raise UserError(f"--chunk={chunk}: expected I/N with I from 0 to N - 1", fix="as in --chunk=0/2 and --chunk=1/2")
+        raise UserError(
+            f"--chunk={chunk}: expected I/N with I from 0 to N - 1",
+            fix="as in --chunk=0/2 and --chunk=1/2",
+        )
     distributed.run_on_main_process(lambda: opening.start_log(workdir))
     _run(found[program], workdir, bool(sweeps), share)
 
@@ -81,12 +108,16 @@ def _check_program(program: int | None, found: Sequence) -> None:
         raise UserError(f"--program={program}: there are programs 0 to {len(found) - 1}")
 
 
-def programs(config: ConfigDict, workdir: Path, sweeps: Sequence[str]) -> tuple[list[tuple[RunSpec, dict]],
-                                                                                list[list[RunSpec]]]:  # fmt: skip
+def programs(
+    config: ConfigDict, workdir: Path, sweeps: Sequence[str]
+) -> tuple[list[tuple[RunSpec, dict]], list[list[RunSpec]]]:
     """The points with their settings, and the same points by program. Errors as of `sweep`."""
     if config.experiment not in OF_TRIALS:
-        raise UserError(f"experiment={config.experiment!r} is no set of trials: --sweep and --dry_run do not apply to it",
-                        fix=f"they work with {' and '.join(OF_TRIALS)}")
+        raise UserError(
+            f"experiment={config.experiment!r} is no set of trials: --sweep and --dry_run do "
+            "not apply to it",
+            fix=f"they work with {' and '.join(OF_TRIALS)}",
+        )
     points = make_points(config, workdir, [parse(config, text) for text in sweeps])
     return points, list(by_program([point for point, _ in points]))
 
@@ -94,29 +125,48 @@ def programs(config: ConfigDict, workdir: Path, sweeps: Sequence[str]) -> tuple[
 def make_table(points: Sequence[tuple[RunSpec, dict]], monitor: str, workdir: Path) -> None:
     """The sweep's table, sorted by validation, and its page, out of finished runs."""
     rows = [_row(point, settings) for point, settings in points]
-    page = write_sweep_report(workdir, rows, monitor, run.read_json(points[0][0].workdir / run.METRICS)["source"])
+    page = write_sweep_report(
+        workdir, rows, monitor, run.read_json(points[0][0].workdir / run.METRICS)["source"]
+    )
     say()
     print_sweep(rows, monitor)
     say(f"\nreport     {mirror.display_path(page)}")
 
 
 def parse(config: ConfigDict, text: str) -> tuple[str, list]:
-    """'optimizer.learning_rate=1e-4,3e-4' -> ('optimizer.learning_rate', [0.0001, 0.0003]), by the type of the config's own value."""
+    """'optimizer.learning_rate=1e-4,3e-4' -> ('optimizer.learning_rate', [0.0001, 0.0003]), by the
+    type of the config's own value.
+    """
     field, equals, values = text.partition("=")
     try:
         now = _get(config, field)
     except (KeyError, AttributeError) as e:
-        raise UserError(f"--sweep={text}: the config has no field {field!r}", fix="python launch.py --help=all lists the fields") from e
+        raise UserError(
+            f"--sweep={text}: the config has no field {field!r}",
+            fix="python launch.py --help=all lists the fields",
+        ) from e
     if not equals or not values or isinstance(now, (ConfigDict, tuple)):
-        raise UserError(f"--sweep={text}: expected FIELD=V1,V2,...", fix="e.g. --sweep=optimizer.learning_rate=1e-4,3e-4")
-    convert = (lambda v: {"true": True, "false": False}[v.lower()]) if isinstance(now, bool) else type(now)
+        raise UserError(
+            f"--sweep={text}: expected FIELD=V1,V2,...",
+            fix="e.g. --sweep=optimizer.learning_rate=1e-4,3e-4",
+        )
+    convert = (
+        (lambda v: {"true": True, "false": False}[v.lower()])
+        if isinstance(now, bool)
+        else type(now)
+    )
     try:
         return field, [convert(v.strip()) for v in values.split(";" if ";" in values else ",")]
     except (ValueError, KeyError) as e:
-        raise UserError(f"--sweep={text}: {field} holds a {type(now).__name__}: {e}", fix=f"give values such as {now}") from e
+        raise UserError(
+            f"--sweep={text}: {field} holds a {type(now).__name__}: {e}",
+            fix=f"give values such as {now}",
+        ) from e
 
 
-def make_points(config: ConfigDict, workdir: Path, axes: Sequence[tuple[str, list]]) -> list[tuple[RunSpec, dict]]:
+def make_points(
+    config: ConfigDict, workdir: Path, axes: Sequence[tuple[str, list]]
+) -> list[tuple[RunSpec, dict]]:
     """Every combination as a point in a folder of its own, with the settings that make it."""
     points = []
     for values in itertools.product(*(values for _, values in axes)):
@@ -125,7 +175,12 @@ def make_points(config: ConfigDict, workdir: Path, axes: Sequence[tuple[str, lis
         own.sweep = ()
         own.update_from_flattened_dict(settings)
         schema.validate(own)
-        name = ",".join(f"{field.rpartition('.')[2]}={value}" for field, value in settings.items()).replace("/", "_") or "point"
+        name = (
+            ",".join(
+                f"{field.rpartition('.')[2]}={value}" for field, value in settings.items()
+            ).replace("/", "_")
+            or "point"
+        )
         points.append((RunSpec(own, workdir / name), settings))
     return points
 
@@ -141,19 +196,36 @@ def by_program(points: Sequence[RunSpec]) -> Iterator[list[RunSpec]]:
     yield from groups.values()
 
 
-def _run(group: list[RunSpec], workdir: Path, of_sweep: bool = True, share: tuple[int, int] | None = None) -> None:
-    """Trains the points of one program that are not finished, and reports those that have no report; a share of it trains only."""
+def _run(
+    group: list[RunSpec], workdir: Path, of_sweep: bool = True, share: tuple[int, int] | None = None
+) -> None:
+    """Trains the points of one program that are not finished, and reports those that have no
+    report; a share of it trains only.
+    """
     dataset, folds = describe.prepare(group[0].config)
-    waiting = [group[i] for i in distributed.broadcast_from_main([i for i, p in enumerate(group) if not p.finished])]
+    waiting = [
+        group[i]
+        for i in distributed.broadcast_from_main([i for i, p in enumerate(group) if not p.finished])
+    ]
     if waiting:
-        train(waiting, dataset, folds, program_dir(workdir, waiting) if of_sweep else workdir, share=share)
+        train(
+            waiting,
+            dataset,
+            folds,
+            program_dir(workdir, waiting) if of_sweep else workdir,
+            share=share,
+        )
     if of_sweep and not share:
         distributed.run_on_main_process(lambda: report_points(group, waiting, dataset))
 
 
 def program_dir(workdir: Path, waiting: Sequence[RunSpec]) -> Path:
     """Where the checkpoints of a sweep's program lie, which fit these points alone."""
-    return workdir / "programs" / hashlib.sha256(" ".join(p.workdir.name for p in waiting).encode()).hexdigest()[:12]
+    return (
+        workdir
+        / "programs"
+        / hashlib.sha256(" ".join(p.workdir.name for p in waiting).encode()).hexdigest()[:12]
+    )
 
 
 def report_points(points: Sequence[RunSpec], anew: Sequence[RunSpec], dataset: Dataset) -> None:
@@ -171,8 +243,12 @@ def _show(group: list[RunSpec]) -> None:
     plan = engine.compile()
     say(f"model      {describe.in_words(model)}")
     say(f"trials     {describe.product(group, folds)} = {plan.trials}")
-    say(f"memory     {plan.bytes_needed / 2**30:.2f} GiB a device for {describe.number_of(plan.size, 'trial')} at a time, "
-        f"{describe.number_of(plan.chunks, 'chunk')}; {plan.bytes_limit / 2**30:.2f} GiB may be used")
+    say(
+        f"memory     {plan.bytes_needed / 2**30:.2f} GiB a device for "
+        f"{describe.number_of(plan.size, 'trial')} at a time, "
+        f"{describe.number_of(plan.chunks, 'chunk')}; {plan.bytes_limit / 2**30:.2f} GiB may "
+        "be used"
+    )
     forecast.show(engine, group[0].config.train.epochs)
 
 
@@ -180,8 +256,13 @@ def _row(point: RunSpec, settings: dict) -> dict:
     metrics = run.read_json(point.workdir / run.METRICS)
     failed = run.read_arrays(point.workdir / run.PREDICTIONS)["failed"]
     return {
-        "name": point.workdir.name, "settings": settings, "run_dir": point.workdir, "val": metrics["val"], "test": metrics["test"],
-        "failed": int(failed.sum()), "seconds": run.read_json(point.workdir / run.CONFIG).get("wall_seconds"),
+        "name": point.workdir.name,
+        "settings": settings,
+        "run_dir": point.workdir,
+        "val": metrics["val"],
+        "test": metrics["test"],
+        "failed": int(failed.sum()),
+        "seconds": run.read_json(point.workdir / run.CONFIG).get("wall_seconds"),
     }
 
 

@@ -1,7 +1,8 @@
-"""The runs of one program, from their configs to finished run directories without reports: engine, training, what is saved.
+"""The runs of one program, from their configs to finished run directories without reports: engine,
+training, what is saved.
 
-Every run has one program; the runs of a sweep that differ in values only share one. A program's own checkpoints lie in a folder, of a
-single run its run directory.
+Every run has one program; the runs of a sweep that differ in values only share one. A program's own
+checkpoints lie in a folder, of a single run its run directory.
 """
 
 from __future__ import annotations
@@ -27,24 +28,37 @@ from fexpr.train.state import State, evaluated
 from fexpr.train.trials import Engine
 
 
-def train(specs: Sequence[RunSpec], dataset: Dataset, folds: Sequence[Fold], folder: Path, *,
-          start: Initialization | None = None, variables: Any = None, share: tuple[int, int] | None = None) -> Engine:
-    """Trains these runs to the end, or on to the end; nothing where all are finished, but that they are of these configs and data.
+def train(
+    specs: Sequence[RunSpec],
+    dataset: Dataset,
+    folds: Sequence[Fold],
+    folder: Path,
+    *,
+    start: Initialization | None = None,
+    variables: Any = None,
+    share: tuple[int, int] | None = None,
+) -> Engine:
+    """Trains these runs to the end, or on to the end; nothing where all are finished, but that they
+    are of these configs and data.
 
-    Every run gets its variables (`last`, `best_val`), then its predictions.npz. What is saved is the whole network, also where its trunk
-    was frozen. Few calls lie between here and the gradient: `Engine.compile` traces `step.advance`, which takes it.
+    Every run gets its variables (`last`, `best_val`), then its predictions.npz. What is saved is
+    the whole network, also where its trunk was frozen. Few calls lie between here and the gradient:
+    `Engine.compile` traces `step.advance`, which takes it.
 
     Args:
       folder: where the program's checkpoints lie while it is trained.
       start: what all trials begin with; None: what `config.init` names, if anything.
-      variables: by trial, that training begins with, in the place of the engine's own; a tree of arrays [T, ...] like the model's.
-      share: (i, n), train the part i of n of the trials alone, and save none of the runs: a call without it does, once all are trained.
+      variables: by trial, that training begins with, in the place of the engine's own; a tree of
+          arrays [T, ...] like the model's.
+      share: (i, n), train the part i of n of the trials alone, and save none of the runs: a call
+          without it does, once all are trained.
 
     Returns:
       The engine; compiled, unless all runs were finished.
 
     Raises:
-      UserError: whatever the user can mend: config, run directory, a full disk; every trial's loss is not finite.
+      UserError: whatever the user can mend: config, run directory, a full disk; every trial's loss
+          is not finite.
       Preempted: SIGTERM came; the state is saved.
     """
     began = time.monotonic()
@@ -65,9 +79,15 @@ def train(specs: Sequence[RunSpec], dataset: Dataset, folds: Sequence[Fold], fol
                 advance()
             state = Loop(specs, engine, folder, stop, variables).run(share)
     if not share:
-        distributed.run_on_main_process(lambda: save(specs, dataset, folds, engine, state, folder, start))
+        distributed.run_on_main_process(
+            lambda: save(specs, dataset, folds, engine, state, folder, start)
+        )
         seconds = _training_seconds(specs[0].workdir) if gathered else time.monotonic() - began
-        distributed.run_on_main_process(lambda: finish_runs(specs, infos, seconds / len(specs), folder, None if gathered else engine))
+        distributed.run_on_main_process(
+            lambda: finish_runs(
+                specs, infos, seconds / len(specs), folder, None if gathered else engine
+            )
+        )
     return engine
 
 
@@ -78,48 +98,84 @@ def _chunk(specs: Sequence[RunSpec], folds: Sequence[Fold], share: tuple[int, in
 
 
 def _training_seconds(workdir: Path) -> float:
-    """Of the chunk that took longest, by the history of all: chunks may have been trained beside one another."""
+    """Of the chunk that took longest, by the history of all: chunks may have been trained beside
+    one another.
+    """
     seconds: dict[int, float] = {}
     for row in run.read_history(workdir):
         seconds[row.get("chunk", 0)] = seconds.get(row.get("chunk", 0), 0.0) + row["seconds"]
     return max(seconds.values(), default=0.0)
 
 
-def open_runs(specs: Sequence[RunSpec], dataset: Dataset, folds: Sequence[Fold], engine: Engine,
-              start: Initialization | None) -> list[dict]:
+def open_runs(
+    specs: Sequence[RunSpec],
+    dataset: Dataset,
+    folds: Sequence[Fold],
+    engine: Engine,
+    start: Initialization | None,
+) -> list[dict]:
     """What config.json holds of each; errors as of opening.open_run."""
     facts = describe.describe(specs[0].config, dataset, folds, engine, start)
-    return distributed.run_on_main_process(lambda: [opening.open_run(spec, **facts) for spec in specs])
+    return distributed.run_on_main_process(
+        lambda: [opening.open_run(spec, **facts) for spec in specs]
+    )
 
 
-def save(specs: Sequence[RunSpec], dataset: Dataset, folds: Sequence[Fold], engine: Engine, state: State, folder: Path,
-         start: Initialization | None) -> None:
-    """Leaves the variables and predictions.npz of every run, out of the final state of all trials."""
+def save(
+    specs: Sequence[RunSpec],
+    dataset: Dataset,
+    folds: Sequence[Fold],
+    engine: Engine,
+    state: State,
+    folder: Path,
+    start: Initialization | None,
+) -> None:
+    """Leaves the variables and predictions.npz of every run, out of the final state of all
+    trials.
+    """
     share = len(engine.specs) // len(specs)
     for i, spec in enumerate(specs):
         mine = slice(i * share, (i + 1) * share)
         part = jax.tree.map(lambda x, mine=mine: x[mine], state)
         # with what an image is normalised by, so that a checkpoint is all that predicting needs
         scaling = {"input": {"mean": engine.trials.mean[mine], "std": engine.trials.std[mine]}}
-        kept = {"last": {**evaluated(part), **scaling}, "best_val": {**part.best_variables, **scaling}}
+        kept = {
+            "last": {**evaluated(part), **scaling},
+            "best_val": {**part.best_variables, **scaling},
+        }
         if not engine.trials.val_mask[mine].any():  # final training: no epoch was selected
             del kept["best_val"]
-        kept = {name: start.whole(variables, share) for name, variables in kept.items()} if start else kept
+        kept = (
+            {name: start.whole(variables, share) for name, variables in kept.items()}
+            if start
+            else kept
+        )
         if spec.config.log.variables:
             for name, variables in kept.items():
                 checkpoint.save_variables(spec.workdir, name, variables)
-        attention.write(spec.config, spec.workdir, dataset, folds, kept[spec.config.train.selection])
+        attention.write(
+            spec.config, spec.workdir, dataset, folds, kept[spec.config.train.selection]
+        )
         found = results.predictions(dataset, folds, engine, mine, part)
-        run.write_arrays(spec.workdir / run.PREDICTIONS, found)  # last of a run: its presence says that training is done
+        # last of a run: its presence says that training is done
+        run.write_arrays(spec.workdir / run.PREDICTIONS, found)
     mirror.remove(folder / run.CHECKPOINTS / checkpoint.RESUME)  # nothing is left to resume
 
 
-def finish_runs(specs: Sequence[RunSpec], infos: Sequence[dict], seconds: float, folder: Path, engine: Engine | None = None) -> None:
-    """Removes what only training needed, and adds to each config.json what is known only after it: how long each run took, and what of
-    the machine, if it was this one's `engine`."""
+def finish_runs(
+    specs: Sequence[RunSpec],
+    infos: Sequence[dict],
+    seconds: float,
+    folder: Path,
+    engine: Engine | None = None,
+) -> None:
+    """Removes what only training needed, and adds to each config.json what is known only after it:
+    how long each run took, and what of the machine, if it was this one's `engine`."""
     if all(folder != spec.workdir for spec in specs):
         mirror.remove(folder)
-    used = {"wall_seconds": round(seconds, 1)} | ({"resources": resources.of_program(engine)} if engine else {})
+    used = {"wall_seconds": round(seconds, 1)} | (
+        {"resources": resources.of_program(engine)} if engine else {}
+    )
     for spec, info in zip(specs, infos, strict=True):
         run.write_json(spec.workdir / run.CONFIG, info | used)
         event("finished", run=str(spec.workdir), **used)

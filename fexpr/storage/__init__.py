@@ -1,1 +1,3 @@
-"""What lies on disks and in buckets: run directories (names, atomic writes), caches, addresses and their mirrors."""
+"""What lies on disks and in buckets: run directories (names, atomic writes), caches, addresses and
+their mirrors.
+"""

@@ -1,4 +1,6 @@
-"""File systems behind addresses, through fsspec: names, reading, writing, deleting; whatever they raise becomes one message."""
+"""File systems behind addresses, through fsspec: names, reading, writing, deleting; whatever they
+raise becomes one message.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +17,21 @@ from pathlib import Path
 from fexpr.errors import UserError
 from fexpr.storage.cache import cache_dir
 
-PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs"}
-CREDENTIALS = {"s3fs": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run: aws configure",
-               "gcsfs": "run: gcloud auth application-default login"}
+PACKAGES = {
+    "s3": "s3fs",
+    "s3a": "s3fs",
+    "gs": "gcsfs",
+    "gcs": "gcsfs",
+    "abfs": "adlfs",
+    "az": "adlfs",
+}
+CREDENTIALS = {
+    "s3fs": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run: aws configure",
+    "gcsfs": "run: gcloud auth application-default login",
+}
 WEB = ("http", "https")  # where a page is a file and a folder at once
-TIMES = ("LastModified", "last_modified", "mtime", "updated", "modified", "created")  # as file systems call the time of a change
+# as file systems call the time of a change
+TIMES = ("LastModified", "last_modified", "mtime", "updated", "modified", "created")
 
 
 def is_address(place: Path | str) -> bool:
@@ -36,10 +48,12 @@ class Gone(UserError):
 
 
 class Store:
-    """What lies at an address. Names are relative to it; '' stands for an address that is a file itself.
+    """What lies at an address. Names are relative to it; '' stands for an address that is a file
+    itself.
 
     Raises (here and in every method):
-      UserError: a package for the scheme is missing; no such bucket, no permission, no credentials, nobody answers.
+      UserError: a package for the scheme is missing; no such bucket, no permission, no credentials,
+          nobody answers.
     """
 
     def __init__(self, address: str):
@@ -53,7 +67,9 @@ class Store:
             self._root = root.rstrip("/")
 
     def names(self, below: str = "") -> dict[str, float | None]:
-        """Every file below a name, and when it was changed, in seconds of the epoch, as far as that is known; empty where there is none."""
+        """Every file below a name, and when it was changed, in seconds of the epoch, as far as that
+        is known; empty where there is none.
+        """
         root = self._path(below)
         with self._wrap_errors("open"):
             self._files.invalidate_cache()
@@ -65,8 +81,13 @@ class Store:
                 if "bucket" in str(e):
                     raise
                 found = {}  # some say so of a folder that nothing is in yet
-        names = {path[len(root) :].lstrip("/"): _modified(info) for path, info in found.items() if not path.endswith("/")}
-        return {name: modified for name, modified in names.items() if ".." not in name.split("/")}  # a key may hold anything
+        names = {
+            path[len(root) :].lstrip("/"): _modified(info)
+            for path, info in found.items()
+            if not path.endswith("/")
+        }
+        # a key may hold anything
+        return {name: modified for name, modified in names.items() if ".." not in name.split("/")}
 
     def get(self, names: Mapping[str, float | None], target: Path) -> None:
         """Files into the folder `target` (the file '' as `target`), with their times.
@@ -79,7 +100,10 @@ class Store:
             for folder in {path.parent for path in local.values()}:
                 folder.mkdir(parents=True, exist_ok=True)
             if names:
-                self._files.get([self._path(name) for name in names], [os.fspath(path) for path in local.values()])
+                self._files.get(
+                    [self._path(name) for name in names],
+                    [os.fspath(path) for path in local.values()],
+                )
         for name, modified in names.items():
             if modified is not None:
                 os.utime(local[name], (modified, modified))
@@ -87,7 +111,10 @@ class Store:
     def put(self, files: Mapping[str, Path]) -> None:
         with self._wrap_errors("write"):
             if files:
-                self._files.put([os.fspath(path) for path in files.values()], [self._path(name) for name in files])
+                self._files.put(
+                    [os.fspath(path) for path in files.values()],
+                    [self._path(name) for name in files],
+                )
 
     def delete(self, names: Sequence[str]) -> None:
         with self._wrap_errors("write"), contextlib.suppress(FileNotFoundError):
@@ -110,21 +137,31 @@ def _message(title: str, error: Exception, doing: str) -> UserError:
     """What went wrong at an address, and what to do about it."""
     scheme = title.partition("://")[0].rpartition(" ")[2]
     package = PACKAGES.get(scheme, "")
-    reason, kind = str(error).strip() or type(error).__name__, f"{type(error).__name__} {error}".lower()
+    reason, kind = (
+        str(error).strip() or type(error).__name__,
+        f"{type(error).__name__} {error}".lower(),
+    )
     fix, made = "check the address", UserError
     if isinstance(error, ImportError):
         fix = f"pip install {package or 'what it asks for'}"
     elif "credential" in kind:
         fix = CREDENTIALS.get(package, "give this file system its credentials")
     elif isinstance(error, PermissionError):
-        reason, fix = f"no permission: {reason}", f"these credentials may not {doing} there: take others, or have the permission given"
+        reason, fix = (
+            f"no permission: {reason}",
+            f"these credentials may not {doing} there: take others, or have the permission given",
+        )
     elif isinstance(error, FileNotFoundError):
         reason = reason if "bucket" in kind else "not found"
         fix, made = "check the address; a bucket must be there before the run", Gone
     elif isinstance(error, NotImplementedError):
         reason, fix = f"{scheme}:// can only be read", "choose another address"
-    elif any(word in kind for word in ("connect", "timeout", "timed out", "resolve", "unreachable")):
-        fix = "check the network, and the address of the service" + " (AWS_ENDPOINT_URL_S3)" * (package == "s3fs")
+    elif any(
+        word in kind for word in ("connect", "timeout", "timed out", "resolve", "unreachable")
+    ):
+        fix = "check the network, and the address of the service" + " (AWS_ENDPOINT_URL_S3)" * (
+            package == "s3fs"
+        )
     if doing == "write":
         fix += "; the same command goes on from what is there"
     return made(title, [reason.splitlines()[0]], fix)
@@ -141,9 +178,11 @@ def _modified(info: Mapping) -> float | None:
 
 @contextlib.contextmanager
 def temporary(name: str) -> Iterator[Path]:
-    """Yields a path of this name in a folder of the cache that is this process' own, and removed afterwards.
+    """Yields a path of this name in a folder of the cache that is this process' own, and removed
+    afterwards.
 
-    A process that is killed leaves its folder behind, but not the lock on it: the next one cleans up.
+    A process that is killed leaves its folder behind, but not the lock on it: the next one cleans
+    up.
 
     Raises:
       UserError: the cache cannot be written to.
@@ -154,7 +193,10 @@ def temporary(name: str) -> Iterator[Path]:
         _clean(above)
         folder = Path(tempfile.mkdtemp(dir=above))
     except OSError as e:
-        raise UserError(f"cannot write {above}: {e.strerror or e}", fix="set FEXPR_CACHE_DIR to a folder that can be written") from e
+        raise UserError(
+            f"cannot write {above}: {e.strerror or e}",
+            fix="set FEXPR_CACHE_DIR to a folder that can be written",
+        ) from e
     try:
         with open(folder / ".lock", "w") as lock:
             _lock(lock)
@@ -166,7 +208,8 @@ def temporary(name: str) -> Iterator[Path]:
 def _clean(above: Path) -> None:
     for path in above.glob("*/.lock"):
         with contextlib.suppress(OSError), open(path) as lock:
-            if time.time() - path.stat().st_mtime > 60 and _lock(lock):  # a younger one may not be locked yet
+            # a younger one may not be locked yet
+            if time.time() - path.stat().st_mtime > 60 and _lock(lock):
                 shutil.rmtree(path.parent, ignore_errors=True)
 
 
@@ -174,6 +217,7 @@ def _lock(file) -> bool:
     """Whether this process now holds it."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:  # another holds it, or the file system knows no locks: then nothing is ever cleaned up
+    except OSError:
+        # another holds it, or the file system knows no locks: then nothing is ever cleaned up
         return False
     return True

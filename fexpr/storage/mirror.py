@@ -1,8 +1,11 @@
-"""Run directories at an address ('s3://…', 'gs://…', whatever fsspec opens): a local folder that is filled from there, and pushed back.
+"""Run directories at an address ('s3://…', 'gs://…', whatever fsspec opens): a local folder that is
+filled from there, and pushed back.
 
-The address is the truth: a run that was killed goes on, on any machine, from what lies there. A file goes there when it is finished on
-disk. A checkpoint, which is a folder, appears there as a whole: the file WHOLE, which Orbax writes into each, goes up last and is the
-first to be removed, and a checkpoint without it is not fetched. Nothing is renamed or appended to there: object stores can do neither.
+The address is the truth: a run that was killed goes on, on any machine, from what lies there. A
+file goes there when it is finished on disk. A checkpoint, which is a folder, appears there as a
+whole: the file WHOLE, which Orbax writes into each, goes up last and is the first to be removed,
+and a checkpoint without it is not fetched. Nothing is renamed or appended to there: object stores
+can do neither.
 """
 
 from __future__ import annotations
@@ -23,30 +26,37 @@ from fexpr.errors import UserError
 from fexpr.storage import addresses
 from fexpr.storage.addresses import is_address
 
-CONFIG, METRICS, LOG, CHECKPOINTS = "config.json", "metrics.json", "log.jsonl", "checkpoints"  # as in run.py, which takes them from here
+# as in run.py, which takes them from here
+CONFIG, METRICS, LOG, CHECKPOINTS = "config.json", "metrics.json", "log.jsonl", "checkpoints"
 OURS = {CONFIG, METRICS, "comparison.json"}  # one of them is in what fexpr leaves
 WHOLE = "_CHECKPOINT_METADATA"
-UNREAD = re.compile(r"(.*/)?(tensorboard|figures|profile|wandb)/")  # drawn anew, or never read here: pushed at the end, never fetched
-CHECKPOINT = re.compile(rf"(?:.*/)?{CHECKPOINTS}/(?:resume/[^/]+/)?[^/]+(?=/)")  # the folder of the checkpoint that a file belongs to
+# drawn anew, or never read here: pushed at the end, never fetched
+UNREAD = re.compile(r"(.*/)?(tensorboard|figures|profile|wandb)/")
+# the folder of the checkpoint that a file belongs to
+CHECKPOINT = re.compile(rf"(?:.*/)?{CHECKPOINTS}/(?:resume/[^/]+/)?[^/]+(?=/)")
 SOON = 5.0  # seconds from one push of a growing file to the next
 
 
 @contextlib.contextmanager
-def opened(place: Path | str, only: Sequence[str] = (), names_only: Sequence[str] = ()) -> Iterator[Path]:
-    """Yields a run directory as a folder of this machine: a path is itself, what lies at an address is fetched.
+def opened(
+    place: Path | str, only: Sequence[str] = (), names_only: Sequence[str] = ()
+) -> Iterator[Path]:
+    """Yields a run directory as a folder of this machine: a path is itself, what lies at an address
+    is fetched.
 
-    What is finished in the folder is pushed to its address at once; the rest (log, TensorBoard) when the block ends, well or not. The
-    folder has the address' last name, and is removed then. Several processes may have the same address open, as long as they write
-    different files.
+    What is finished in the folder is pushed to its address at once; the rest (log, TensorBoard)
+    when the block ends, well or not. The folder has the address' last name, and is removed then.
+    Several processes may have the same address open, as long as they write different files.
 
     Args:
-      only: names of files to read, or patterns of them (metrics.*); nothing else is fetched then, and nothing pushed. The address may
-        then be a single file.
-      names_only: names of files of which it matters only that they are there: they come empty. Goes with `only`.
+      only: names of files to read, or patterns of them (metrics.*); nothing else is fetched then,
+        and nothing pushed. The address may then be a single file.
+      names_only: names of files of which it matters only that they are there: they come empty. Goes
+          with `only`.
 
     Raises:
-      UserError: the address cannot be read or written; with `only`, nothing is there. Of what the block raises as a UserError, the
-        text names the address where it named the folder.
+      UserError: the address cannot be read or written; with `only`, nothing is there. Of what the
+        block raises as a UserError, the text names the address where it named the folder.
     """
     if not is_address(place):
         yield Path(place)
@@ -58,7 +68,14 @@ def opened(place: Path | str, only: Sequence[str] = (), names_only: Sequence[str
         if only:
             if not names:
                 raise UserError(f"cannot open {address}", ["not found"], fix="check the address")
-            _fetch(store, names, folder, lambda name: not name or any(fnmatch(name.rpartition("/")[2], text) for text in only))
+            _fetch(
+                store,
+                names,
+                folder,
+                lambda name: (
+                    not name or any(fnmatch(name.rpartition("/")[2], text) for text in only)
+                ),
+            )
             for name in (name for name in names if name.rpartition("/")[2] in names_only):
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 (folder / name).touch()
@@ -73,7 +90,8 @@ def opened(place: Path | str, only: Sequence[str] = (), names_only: Sequence[str
 
 
 def fetch(address: str, target: Path) -> Path:
-    """The file or the whole folder at an address, as `target`; of its checkpoints those that are whole.
+    """The file or the whole folder at an address, as `target`; of its checkpoints those that are
+    whole.
 
     Raises:
       UserError: nothing is there, or it cannot be read.
@@ -87,7 +105,8 @@ def fetch(address: str, target: Path) -> Path:
 
 
 def push(path: Path | str) -> None:
-    """Brings a finished file or folder of an opened run directory to its address; a path elsewhere is left alone.
+    """Brings a finished file or folder of an opened run directory to its address; a path elsewhere
+    is left alone.
 
     Raises:
       UserError: it cannot be written there.
@@ -97,19 +116,25 @@ def push(path: Path | str) -> None:
 
 
 def push_soon(path: Path | str) -> None:
-    """Pushes a file that grows, in the background and every few seconds at most. Raises what went wrong with it before."""
+    """Pushes a file that grows, in the background and every few seconds at most. Raises what went
+    wrong with it before.
+    """
     if mirror := _of(path):
         mirror.push_soon(Path(path))
 
 
 def pull(path: Path | str) -> None:
-    """Fetches again what lies at the address of a folder: what other processes have brought there meanwhile. Errors as of `opened`."""
+    """Fetches again what lies at the address of a folder: what other processes have brought there
+    meanwhile. Errors as of `opened`.
+    """
     if mirror := _of(path):
         mirror.pull(Path(path))
 
 
 def remove(path: Path | str) -> None:
-    """Deletes a file or folder, here and at its address; nothing where there is none. Errors as of `push`."""
+    """Deletes a file or folder, here and at its address; nothing where there is none. Errors as of
+    `push`.
+    """
     if mirror := _of(path):
         mirror.remove(Path(path))
     if Path(path).is_dir():
@@ -119,7 +144,9 @@ def remove(path: Path | str) -> None:
 
 
 def forget_others(folder: Path | str) -> None:
-    """Deletes at the address every entry of `folder` that is not in it here any more. Errors as of `push`."""
+    """Deletes at the address every entry of `folder` that is not in it here any more. Errors as of
+    `push`.
+    """
     if mirror := _of(folder):
         mirror.forget_others(Path(folder))
 
@@ -141,8 +168,10 @@ class _Mirror:
 
     def __init__(self, store: addresses.Store, root: Path):
         self.store, self.root = store, root
-        self.workers = concurrent.futures.ThreadPoolExecutor(2, "push")  # a checkpoint's and the history's
-        self._lock = threading.Lock()  # of two pushes of one file the later one must also begin later to read it
+        # a checkpoint's and the history's
+        self.workers = concurrent.futures.ThreadPoolExecutor(2, "push")
+        # of two pushes of one file the later one must also begin later to read it
+        self._lock = threading.Lock()
         self._pushed = {path: _stamp(path) for path in root.rglob("*") if path.is_file()}
         self._soon: dict[Path, tuple[float, concurrent.futures.Future | None]] = {}
 
@@ -158,7 +187,9 @@ class _Mirror:
         del _open[self.root]
 
     def address_of(self, path: Path) -> str:
-        return self.store.address + "".join(f"/{part}" for part in path.relative_to(self.root).parts)
+        return self.store.address + "".join(
+            f"/{part}" for part in path.relative_to(self.root).parts
+        )
 
     def push(self, path: Path) -> None:
         if not path.is_dir():
@@ -167,7 +198,8 @@ class _Mirror:
             return
         whole = [path / WHOLE] if (path / WHOLE).is_file() else []
         if CHECKPOINT.match(self._name(path) + "/") and not whole:
-            raise RuntimeError(f"{path} has no {WHOLE}: nobody would fetch it")  # an Orbax that writes other files
+            # an Orbax that writes other files
+            raise RuntimeError(f"{path} has no {WHOLE}: nobody would fetch it")
         if whole:
             self.remove(path)  # of one that was saved before, or half pushed
         self._put([p for p in sorted(path.rglob("*")) if p.is_file() and p not in whole])
@@ -181,10 +213,21 @@ class _Mirror:
             self._soon[path] = time.monotonic(), self.workers.submit(self.push, path)
 
     def push_rest(self) -> None:
-        """Every file that is not there as it is here, but for checkpoints and what is being written."""
-        found = {path.relative_to(self.root): path for path in self.root.rglob("*") if path.is_file()}
-        self._put([path for name, path in found.items() if not CHECKPOINT.match(name.as_posix())
-                   and not any(part.startswith(".") for part in name.parts) and self._pushed.get(path) != _stamp(path)])
+        """Every file that is not there as it is here, but for checkpoints and what is being
+        written.
+        """
+        found = {
+            path.relative_to(self.root): path for path in self.root.rglob("*") if path.is_file()
+        }
+        self._put(
+            [
+                path
+                for name, path in found.items()
+                if not CHECKPOINT.match(name.as_posix())
+                and not any(part.startswith(".") for part in name.parts)
+                and self._pushed.get(path) != _stamp(path)
+            ]
+        )
 
     def pull(self, path: Path) -> None:
         store = addresses.Store(self.address_of(path))
@@ -198,12 +241,17 @@ class _Mirror:
         there = self.store.names(self._name(folder))
         for entry in sorted({name.partition("/")[0] for name in there}):
             if not (folder / entry).exists():
-                self._delete(folder / entry, [name[len(entry) + 1 :] for name in there if name.partition("/")[0] == entry])
+                self._delete(
+                    folder / entry,
+                    [name[len(entry) + 1 :] for name in there if name.partition("/")[0] == entry],
+                )
 
     def _delete(self, path: Path, names: Sequence[str]) -> None:
         own = self._name(path)
         self.store.delete([f"{own}/{name}" for name in names if name.rpartition("/")[2] == WHOLE])
-        self.store.delete([f"{own}/{name}".rstrip("/") for name in names if name.rpartition("/")[2] != WHOLE])
+        self.store.delete(
+            [f"{own}/{name}".rstrip("/") for name in names if name.rpartition("/")[2] != WHOLE]
+        )
 
     def _put(self, paths: Sequence[Path]) -> None:
         stamps = {path: _stamp(path) for path in paths}
@@ -218,7 +266,14 @@ _open: dict[Path, _Mirror] = {}
 
 
 def _of(path: Path | str) -> _Mirror | None:
-    return next((mirror for root, mirror in list(_open.items()) if Path(path).is_relative_to(root)), None) if _open else None
+    return (
+        next(
+            (mirror for root, mirror in list(_open.items()) if Path(path).is_relative_to(root)),
+            None,
+        )
+        if _open
+        else None
+    )
 
 
 def _stamp(path: Path) -> tuple[int, int]:
@@ -227,7 +282,12 @@ def _stamp(path: Path) -> tuple[int, int]:
     return state.st_mtime_ns, state.st_size
 
 
-def _fetch(store: addresses.Store, names: dict[str, float | None], target: Path, wanted: Callable[[str], bool]) -> None:
+def _fetch(
+    store: addresses.Store,
+    names: dict[str, float | None],
+    target: Path,
+    wanted: Callable[[str], bool],
+) -> None:
     """The wanted files; of checkpoints those that are whole."""
     parts: dict[str | None, dict[str, float | None]] = {}
     for name, modified in names.items():
@@ -247,8 +307,12 @@ def _fetch(store: addresses.Store, names: dict[str, float | None], target: Path,
 def _refuse_others(address: str, names: dict[str, float | None]) -> None:
     """Before all of somebody's bucket is fetched."""
     last = {name.rpartition("/")[2] for name in names}
-    if not OURS & last and any(name != LOG and not name.startswith(".") and not UNREAD.match(name) for name in names):
-        raise UserError(f"{address} is not empty and holds no run of fexpr", fix="choose another address")
+    if not OURS & last and any(
+        name != LOG and not name.startswith(".") and not UNREAD.match(name) for name in names
+    ):
+        raise UserError(
+            f"{address} is not empty and holds no run of fexpr", fix="choose another address"
+        )
 
 
 @contextlib.contextmanager
@@ -256,5 +320,7 @@ def _named(address: str, folder: Path) -> Iterator[None]:
     try:
         yield
     except UserError as e:
-        title, fix, *problems = (text.replace(str(folder), address) for text in (e.title, e.fix, *e.problems))
+        title, fix, *problems = (
+            text.replace(str(folder), address) for text in (e.title, e.fix, *e.problems)
+        )
         raise UserError(title, problems, fix) from e

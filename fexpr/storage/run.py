@@ -1,8 +1,11 @@
-"""The run directory and the cache: names, formats, atomic writes. What users script against (docs/design.md).
+"""The run directory and the cache: names, formats, atomic writes. What users script against
+(docs/design.md).
 
-A run directory holds `config.json`, `metrics.jsonl`, `predictions.npz`, `metrics.json`, `report.html`, `figures/`,
-`checkpoints/` and `log.jsonl`. Every file is written under a temporary name and renamed, so that a kill at any instant
-leaves either the old file or the new one, never half of one. Of a run directory at an address it is pushed there then (mirror.py).
+A run directory holds `config.json`, `metrics.jsonl`, `predictions.npz`, `metrics.json`,
+`report.html`, `figures/`,
+`checkpoints/` and `log.jsonl`. Every file is written under a temporary name and renamed, so that a
+kill at any instant leaves either the old file or the new one, never half of one. Of a run directory
+at an address it is pushed there then (mirror.py).
 """
 
 from __future__ import annotations
@@ -20,7 +23,9 @@ import numpy as np
 
 from fexpr.errors import UserError
 from fexpr.storage import mirror
-from fexpr.storage.cache import cache_dir as cache_dir  # stands here too: what a run leaves elsewhere
+
+# stands here too: what a run leaves elsewhere
+from fexpr.storage.cache import cache_dir as cache_dir
 
 FORMAT_VERSION = 1
 READABLE = (1,)  # formats that can be restored; tests/fixtures holds a run of each
@@ -39,31 +44,40 @@ LOG = mirror.LOG
 
 @contextlib.contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
-    """Yields a temporary path beside `path`, on the same file system; renames it onto `path` if the block succeeds.
+    """Yields a temporary path beside `path`, on the same file system; renames it onto `path` if the
+    block succeeds.
 
-    The file (or folder: make it at the yielded path) is removed if the block raises. The suffix of `path` is kept, since
-    many writers choose their format by it.
+    The file (or folder: make it at the yielded path) is removed if the block raises. The suffix of
+    `path` is kept, since many writers choose their format by it.
 
     Raises:
-      UserError: the folder cannot be written to, or the disk is full; the path's address cannot be written to.
+      UserError: the folder cannot be written to, or the disk is full; the path's address cannot be
+          written to.
     """
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     except OSError as e:
-        raise UserError(f"cannot write {path}: {e.strerror or e}", fix="check the folder's permissions and free space") from e
+        raise UserError(
+            f"cannot write {path}: {e.strerror or e}",
+            fix="check the folder's permissions and free space",
+        ) from e
     partial = folder / path.name
     try:
         yield partial
         if partial.is_file():
-            with open(partial, "rb+") as f:  # on disk before the rename, or a power cut leaves an empty file of that name
+            # on disk before the rename, or a power cut leaves an empty file of that name
+            with open(partial, "rb+") as f:
                 os.fsync(f.fileno())
         if path.is_dir() and partial.is_dir():
             shutil.rmtree(path)
         os.replace(partial, path)
     except OSError as e:
-        raise UserError(f"cannot write {path}: {e.strerror or e}", fix="check the folder's permissions and free space") from e
+        raise UserError(
+            f"cannot write {path}: {e.strerror or e}",
+            fix="check the folder's permissions and free space",
+        ) from e
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     mirror.push(path)
@@ -75,9 +89,12 @@ def write_text(path: Path | str, text: str) -> None:
 
 
 def write_json(path: Path | str, value: object) -> None:
-    """Strict JSON: NaN and infinities are written as null, NumPy scalars and arrays as plain numbers and lists, paths as
+    """Strict JSON: NaN and infinities are written as null, NumPy scalars and arrays as plain
+    numbers and lists, paths as
     `mirror.display_path`."""
-    write_text(path, json.dumps(_plain(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(
+        path, json.dumps(_plain(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    )
 
 
 def read_json(path: Path | str) -> object:
@@ -108,7 +125,8 @@ def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
       UserError: the file is damaged, or no .npz without pickles.
     """
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as f:  # opened here: np.load leaves a broken one open
+        # opened here: np.load leaves a broken one open
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as f:
             return {name: f[name] for name in f.files}
     except (zipfile.BadZipFile, ValueError, EOFError) as e:
         raise damaged(path, str(e)) from e
@@ -116,7 +134,10 @@ def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
 
 def damaged(path: Path | str, why: str) -> UserError:
     """What to raise where a file of a run directory is not what was written."""
-    return UserError(f"{path} is damaged: {why}", fix="copy it again from where it is whole, or train into another run directory")
+    return UserError(
+        f"{path} is damaged: {why}",
+        fix="copy it again from where it is whole, or train into another run directory",
+    )
 
 
 def history_file(run_dir: Path | str, chunk: int | None) -> Path:
@@ -131,7 +152,8 @@ def history_files(run_dir: Path | str) -> list[Path]:
 
 
 def read_history(run_dir: Path | str) -> list[dict[str, float]]:
-    """The rows of metrics.jsonl and of its chunks' files, by chunk and epoch, without a last line that a kill cut short.
+    """The rows of metrics.jsonl and of its chunks' files, by chunk and epoch, without a last line
+    that a kill cut short.
 
     A row that stands in both is a chunk's that was being put together; no files: no rows.
     """

@@ -1,4 +1,6 @@
-"""The devices of this process: how many a CPU is taken for, how much memory they have, where programs compiled for them are kept."""
+"""The devices of this process: how many a CPU is taken for, how much memory they have, where
+programs compiled for them are kept.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +12,11 @@ from fexpr.storage import run
 
 
 def use_every_core(cores: int = 0) -> None:
-    """Makes each CPU core, or so many, a device of its own, for many trials; call before JAX is used. Accelerators are not affected.
+    """Makes each CPU core, or so many, a device of its own, for many trials; call before JAX is
+    used. Accelerators are not affected.
 
-    Trials then run side by side on the cores, 2.5 times (HTNet) to 4.8 times (STSTNet) as fast on two cores as vmapped over one
-    device. XLA_FLAGS with a number of host devices goes before.
+    Trials then run side by side on the cores, 2.5 times (HTNet) to 4.8 times (STSTNet) as fast on
+    two cores as vmapped over one device. XLA_FLAGS with a number of host devices goes before.
     """
     if "host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -21,20 +24,30 @@ def use_every_core(cores: int = 0) -> None:
 
 
 def keep_compiled() -> None:
-    """Compiled programs are kept in the cache folder: a second run of the same shapes compiles nothing."""
+    """Compiled programs are kept in the cache folder: a second run of the same shapes compiles
+    nothing.
+    """
     jax.config.update("jax_compilation_cache_dir", str(run.cache_dir() / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 def memory_limit() -> int:
-    """Bytes that one device may use: what an accelerator reports, less a tenth; of a CPU's memory 70 %, shared by its devices."""
+    """Bytes that one device may use: what an accelerator reports, less a tenth; of a CPU's memory
+    70 %, shared by its devices.
+    """
     stats = jax.local_devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return int(0.9 * stats["bytes_limit"])
-    return int(0.7 * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / jax.local_device_count())
+    return int(
+        0.7 * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / jax.local_device_count()
+    )
 
 
 def facts() -> dict[str, str | int]:
     """Kind and number of the devices, and of the processes that they belong to, for the record."""
-    return {"kind": jax.devices()[0].device_kind, "count": jax.device_count(), "platform": jax.default_backend(),
-            "processes": jax.process_count()}
+    return {
+        "kind": jax.devices()[0].device_kind,
+        "count": jax.device_count(),
+        "platform": jax.default_backend(),
+        "processes": jax.process_count(),
+    }

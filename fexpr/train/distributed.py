@@ -1,8 +1,10 @@
-"""Several processes as one program (SPMD): each runs the same code on the same config; the mesh spans the devices of all of them.
+"""Several processes as one program (SPMD): each runs the same code on the same config; the mesh
+spans the devices of all of them.
 
-All processes read the data and compute; one, the writer, owns the terminal and the run directory. What the others must know of it they
-are told through `broadcast_from_main` and `run_on_main_process`, so that no file system needs to be shared. With a
-single process all of this is free.
+All processes read the data and compute; one, the writer, owns the terminal and the run directory.
+What the others must know of it they are told through `broadcast_from_main` and
+`run_on_main_process`, so that no file system needs to be shared. With a single process all of this
+is free.
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ def join(text: str) -> None:
     """Makes this process one of a job's; call before JAX is used.
 
     Args:
-      text: 'auto' (SLURM, Open MPI, MPICH, TPU pods and Kubernetes, as JAX finds them), or 'ADDRESS:PORT,RANK,COUNT' of the process 0.
+      text: 'auto' (SLURM, Open MPI, MPICH, TPU pods and Kubernetes, as JAX finds them), or
+          'ADDRESS:PORT,RANK,COUNT' of the process 0.
 
     Raises:
       UserError: text of another form, no cluster to be found, process 0 does not answer.
@@ -42,32 +45,55 @@ def join(text: str) -> None:
     if text != "auto":
         address, _, rest = text.partition(",")
         rank, _, count = rest.partition(",")
-        if ":" not in address or not rank.isdigit() or not count.isdigit() or int(rank) >= int(count):
-            raise UserError(f"--hosts={text}: expected 'auto' or ADDRESS:PORT,RANK,COUNT with RANK from 0 to COUNT - 1",
-                            fix="as --hosts=node1:12345,0,2 on the first of two machines and --hosts=node1:12345,1,2 on the second")
-        arguments = {"coordinator_address": address, "num_processes": int(count), "process_id": int(rank)}
+        if (
+            ":" not in address
+            or not rank.isdigit()
+            or not count.isdigit()
+            or int(rank) >= int(count)
+        ):
+            raise UserError(
+                f"--hosts={text}: expected 'auto' or ADDRESS:PORT,RANK,COUNT with RANK from 0 "
+                "to COUNT - 1",
+                fix="as --hosts=node1:12345,0,2 on the first of two machines and "
+                "--hosts=node1:12345,1,2 on the second",
+            )
+        arguments = {
+            "coordinator_address": address,
+            "num_processes": int(count),
+            "process_id": int(rank),
+        }
     try:
-        jax.distributed.initialize(**arguments, heartbeat_timeout_seconds=PATIENCE,
-                                   shutdown_timeout_seconds=PATIENCE)
+        jax.distributed.initialize(
+            **arguments, heartbeat_timeout_seconds=PATIENCE, shutdown_timeout_seconds=PATIENCE
+        )
     except (RuntimeError, ValueError) as e:
-        raise UserError(f"--hosts={text}: {str(e).splitlines()[0]}",
-                        fix="start it through srun or mpirun, or say who is who: --hosts=ADDRESS:PORT,RANK,COUNT") from e
+        raise UserError(
+            f"--hosts={text}: {str(e).splitlines()[0]}",
+            fix="start it through srun or mpirun, or say who is who: "
+            "--hosts=ADDRESS:PORT,RANK,COUNT",
+        ) from e
     terminal.console.quiet = not is_main_process()
 
 
 @contextlib.contextmanager
 def exit_if_peer_lost() -> Iterator[None]:
-    """What is done in the block takes every process: where one is gone, the others end too, with RESUMABLE.
+    """What is done in the block takes every process: where one is gone, the others end too, with
+    RESUMABLE.
 
     They end at once. An orderly shutdown would wait for the one that is gone, and abort.
     """
     try:
         yield
     except (RuntimeError, ValueError) as e:  # JAX raises either, by where the connection broke
-        if jax.process_count() == 1 or not re.search("gloo|nccl|coordination|connection|heartbeat|unavailable", str(e), re.IGNORECASE):
+        if jax.process_count() == 1 or not re.search(
+            "gloo|nccl|coordination|connection|heartbeat|unavailable", str(e), re.IGNORECASE
+        ):
             raise
-        terminal.error(f"process {jax.process_index()} of {jax.process_count()} cannot reach another, which has ended or lost its network "
-                       f"({str(e).splitlines()[0]}): the same commands go on from the last checkpoint")
+        terminal.error(
+            f"process {jax.process_index()} of {jax.process_count()} cannot reach another, "
+            "which has ended or lost its network "
+            f"({str(e).splitlines()[0]}): the same commands go on from the last checkpoint"
+        )
         sys.stdout.flush()
         os._exit(RESUMABLE)
 
@@ -81,7 +107,8 @@ def run_directory(place: Path | str) -> Iterator[Path]:
     """
     with contextlib.ExitStack() as stack:
         yield run_on_main_process(lambda: stack.enter_context(mirror.opened(place))) or Path(place)
-        run_on_main_process(stack.close)  # the others must not leave while the last files are pushed
+        # the others must not leave while the last files are pushed
+        run_on_main_process(stack.close)
 
 
 def is_main_process() -> bool:
@@ -95,13 +122,19 @@ def to_global_array(x: np.ndarray, sharding: Sharding) -> jax.Array:
     return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
 
 
-def to_global_array_of_shares(x: np.ndarray, shape: tuple[int, ...], sharding: Sharding) -> jax.Array:
-    """An array of this shape, of which every process holds its own share, onto the devices of all of them."""
+def to_global_array_of_shares(
+    x: np.ndarray, shape: tuple[int, ...], sharding: Sharding
+) -> jax.Array:
+    """An array of this shape, of which every process holds its own share, onto the devices of all
+    of them.
+    """
     return jax.make_array_from_process_local_data(sharding, x, shape)
 
 
 def to_host(tree: Any) -> Any:
-    """The whole of arrays that lie on the devices of all processes, as NumPy arrays, in every process."""
+    """The whole of arrays that lie on the devices of all processes, as NumPy arrays, in every
+    process.
+    """
     if jax.process_count() == 1:
         return jax.device_get(tree)
     return multihost_utils.process_allgather(tree, tiled=True)
@@ -111,7 +144,9 @@ def all_gather_scalars(values: list[float]) -> np.ndarray:
     """What each process has to say, float64 [processes, n]."""
     if jax.process_count() == 1:
         return np.array([values], np.float64)
-    return np.asarray(multihost_utils.process_allgather(np.array(values, np.float32))).astype(np.float64)
+    return np.asarray(multihost_utils.process_allgather(np.array(values, np.float32))).astype(
+        np.float64
+    )
 
 
 def broadcast_from_main(value: T) -> T:
@@ -120,12 +155,17 @@ def broadcast_from_main(value: T) -> T:
         return value
     text = np.frombuffer(json.dumps(value if is_main_process() else None).encode(), np.uint8)
     size = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
-    text = np.asarray(multihost_utils.broadcast_one_to_all(text if is_main_process() else np.zeros(size, np.uint8)))
+    text = np.asarray(
+        multihost_utils.broadcast_one_to_all(
+            text if is_main_process() else np.zeros(size, np.uint8)
+        )
+    )
     return json.loads(text.tobytes().decode())
 
 
 def broadcast_arrays(read: Callable[[], Any], like: Any) -> Any:
-    """The arrays that `read()` gives in the writer, in every process; `like`: the tree of their shapes and types.
+    """The arrays that `read()` gives in the writer, in every process; `like`: the tree of their
+    shapes and types.
 
     Raises:
       UserError: what `read` raised, in every process.
@@ -134,7 +174,9 @@ def broadcast_arrays(read: Callable[[], Any], like: Any) -> Any:
     if jax.process_count() == 1:
         return tree
     empty = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), like)
-    return jax.tree.map(np.asarray, multihost_utils.broadcast_one_to_all(tree if is_main_process() else empty))
+    return jax.tree.map(
+        np.asarray, multihost_utils.broadcast_one_to_all(tree if is_main_process() else empty)
+    )
 
 
 def run_on_main_process(do: Callable[[], T]) -> T | None:

@@ -1,4 +1,6 @@
-"""Where the numbers of a run go while it trains: metrics.jsonl always; TensorBoard and Weights & Biases where asked for."""
+"""Where the numbers of a run go while it trains: metrics.jsonl always; TensorBoard and Weights &
+Biases where asked for.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +13,21 @@ from fexpr.storage import mirror, run
 
 
 class History:
-    """`metrics.jsonl`: one JSON object an epoch. A resumed run keeps the rows that stand before its checkpoint and goes on from there.
+    """`metrics.jsonl`: one JSON object an epoch. A resumed run keeps the rows that stand before its
+    checkpoint and goes on from there.
 
-    At an address it is renewed every few seconds, and must be before a checkpoint that it leads up to (`Checkpoints.save`).
+    At an address it is renewed every few seconds, and must be before a checkpoint that it leads up
+    to (`Checkpoints.save`).
 
     Args:
       keep: whether a row that is there stays.
-      chunk: write into a file of this chunk's own, as others train at the same time; who opens the history of all puts them together.
+      chunk: write into a file of this chunk's own, as others train at the same time; who opens the
+          history of all puts them together.
     """
 
-    def __init__(self, run_dir: Path, keep: Callable[[dict[str, float]], bool], chunk: int | None = None):
+    def __init__(
+        self, run_dir: Path, keep: Callable[[dict[str, float]], bool], chunk: int | None = None
+    ):
         self.path = run.history_file(run_dir, chunk)
         rows = [row for row in run.read_history(run_dir) if keep(row)]
         run.write_text(self.path, "".join(json.dumps(row) + "\n" for row in rows))
@@ -38,7 +45,8 @@ class History:
 
 
 class Writers:
-    """TensorBoard event files (without TensorFlow) under `tensorboard/`, and Weights & Biases ('online' or 'offline', '' = off).
+    """TensorBoard event files (without TensorFlow) under `tensorboard/`, and Weights & Biases
+    ('online' or 'offline', '' = off).
 
     Raises:
       UserError: Weights & Biases is asked for and not installed.
@@ -54,13 +62,26 @@ class Writers:
             try:
                 import wandb as package
             except ImportError as e:
-                raise UserError(f"log.wandb={wandb!r}, but Weights & Biases is not installed",
-                                fix="pip install wandb, or --config.log.wandb=''") from e
+                raise UserError(
+                    f"log.wandb={wandb!r}, but Weights & Biases is not installed",
+                    fix="pip install wandb, or --config.log.wandb=''",
+                ) from e
             name = Path(run_dir).resolve().name
-            self._wandb = package.init(project="fexpr", name=name, id=name, resume="allow", mode=wandb, dir=str(run_dir), config=config)
+            self._wandb = package.init(
+                project="fexpr",
+                name=name,
+                id=name,
+                resume="allow",
+                mode=wandb,
+                dir=str(run_dir),
+                config=config,
+            )
 
     def add(self, row: dict[str, float]) -> None:
-        step, scalars = row["epoch"], {k: v for k, v in row.items() if k != "epoch" and v is not None}
+        step, scalars = (
+            row["epoch"],
+            {k: v for k, v in row.items() if k != "epoch" and v is not None},
+        )
         if self._board:
             for name, value in scalars.items():
                 self._board.add_scalar(name, value, step)

@@ -1,4 +1,6 @@
-"""Losses: plain functions (logits, targets, ...) -> one loss per row. Weights come from the trial's training rows only."""
+"""Losses: plain functions (logits, targets, ...) -> one loss per row. Weights come from the trial's
+training rows only.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +10,27 @@ import numpy as np
 import optax
 
 
-def binary_cross_entropy(logits_BxK: jax.Array, targets_BxK: jax.Array, weights_K: jax.Array, gamma: jax.Array) -> jax.Array:
+def binary_cross_entropy(
+    logits_BxK: jax.Array, targets_BxK: jax.Array, weights_K: jax.Array, gamma: jax.Array
+) -> jax.Array:
     """Sum over classes of sigmoid cross entropy, averaged over K; shape [B].
 
-    `targets` may be soft (action-unit intensity in [0, 1]); `weights` multiplies the positive part, as PyTorch's `pos_weight`.
+    `targets` may be soft (action-unit intensity in [0, 1]); `weights` multiplies the positive part,
+    as PyTorch's `pos_weight`.
     `gamma` is not used.
     """
     del gamma
     positive, negative = -jax.nn.log_sigmoid(logits_BxK), -jax.nn.log_sigmoid(-logits_BxK)
-    return jnp.mean(weights_K[None] * targets_BxK * positive + (1 - targets_BxK) * negative, axis=-1)
+    return jnp.mean(
+        weights_K[None] * targets_BxK * positive + (1 - targets_BxK) * negative, axis=-1
+    )
 
 
-def focal(logits_BxK: jax.Array, targets_BxK: jax.Array, weights_K: jax.Array, gamma: jax.Array) -> jax.Array:
-    """Focal loss on sigmoids (Lin et al. 2017, equation 4; for soft targets the modulating factor is |target - p|^gamma), shape [B].
+def focal(
+    logits_BxK: jax.Array, targets_BxK: jax.Array, weights_K: jax.Array, gamma: jax.Array
+) -> jax.Array:
+    """Focal loss on sigmoids (Lin et al. 2017, equation 4; for soft targets the modulating factor
+    is |target - p|^gamma), shape [B].
 
     gamma = 0 is `binary_cross_entropy`.
     """
@@ -28,15 +38,24 @@ def focal(logits_BxK: jax.Array, targets_BxK: jax.Array, weights_K: jax.Array, g
     positive, negative = -jax.nn.log_sigmoid(logits_BxK), -jax.nn.log_sigmoid(-logits_BxK)
     # the clip keeps the gradient of x^gamma finite at x = 0 for gamma < 1
     focus = jnp.power(jnp.clip(jnp.abs(targets_BxK - p), 1e-6, 1.0), gamma)
-    return jnp.mean(focus * (weights_K[None] * targets_BxK * positive + (1 - targets_BxK) * negative), axis=-1)
+    return jnp.mean(
+        focus * (weights_K[None] * targets_BxK * positive + (1 - targets_BxK) * negative), axis=-1
+    )
 
 
-def cross_entropy(logits_BxK: jax.Array, labels: jax.Array, weights_K: jax.Array, smoothing: jax.Array) -> jax.Array:
-    """Softmax cross entropy, label smoothing (Szegedy et al. 2016), one weight per true class; shape [B].
+def cross_entropy(
+    logits_BxK: jax.Array, labels: jax.Array, weights_K: jax.Array, smoothing: jax.Array
+) -> jax.Array:
+    """Softmax cross entropy, label smoothing (Szegedy et al. 2016), one weight per true class;
+    shape [B].
 
     `labels`: class ids [B], or shares of the classes [B, K], which sum to 1.
     """
-    shares = jax.nn.one_hot(labels, logits_BxK.shape[-1], dtype=logits_BxK.dtype) if labels.ndim == 1 else labels
+    shares = (
+        jax.nn.one_hot(labels, logits_BxK.shape[-1], dtype=logits_BxK.dtype)
+        if labels.ndim == 1
+        else labels
+    )
     targets = shares * (1 - smoothing) + smoothing / logits_BxK.shape[-1]
     return optax.softmax_cross_entropy(logits_BxK, targets) * (shares @ weights_K)
 
@@ -44,8 +63,9 @@ def cross_entropy(logits_BxK: jax.Array, labels: jax.Array, weights_K: jax.Array
 def class_weights(labels: np.ndarray, classes: int, strength: float, maximum: float) -> np.ndarray:
     """One weight per class from the training labels alone, float32 [K].
 
-    Multi-label [N, K]: (negatives / positives) ** strength, the weight of a positive; a class without positives gets 1 (its weight is
-    never used). Class ids [N]: (N / (K * count)) ** strength, scikit-learn's `balanced` at strength 1.
+    Multi-label [N, K]: (negatives / positives) ** strength, the weight of a positive; a class
+    without positives gets 1 (its weight is never used). Class ids [N]: (N / (K * count)) **
+    strength, scikit-learn's `balanced` at strength 1.
     `strength` 0 means no weighting; every weight is at most `maximum`.
     """
     if labels.ndim == 2:

@@ -1,4 +1,6 @@
-"""The optimiser of one trial. Learning rate, weight decay and length are arrays, so trials that differ in them share a program."""
+"""The optimiser of one trial. Learning rate, weight decay and length are arrays, so trials that
+differ in them share a program.
+"""
 
 from __future__ import annotations
 
@@ -16,34 +18,49 @@ from fexpr.train.train_config import OptimizerConfig, Rate, parse_rates
 MEMORY = 10  # of L-BFGS: past steps kept, as scikit-learn does
 
 
-def learning_rate(step: jax.Array, peak: jax.Array, total: jax.Array, schedule: str, warmup: float) -> jax.Array:
-    """Linear warm-up over `warmup` (a share of `total` steps), then constant, or down to zero along a half cosine or a line."""
+def learning_rate(
+    step: jax.Array, peak: jax.Array, total: jax.Array, schedule: str, warmup: float
+) -> jax.Array:
+    """Linear warm-up over `warmup` (a share of `total` steps), then constant, or down to zero along
+    a half cosine or a line.
+    """
     done = step.astype(jnp.float32) / jnp.maximum(total.astype(jnp.float32), 1.0)
     rate = jnp.asarray(peak, jnp.float32)
-    after = jnp.clip((done - warmup) / (1 - warmup), 0.0, 1.0)  # share of the steps after the warm-up
+    # share of the steps after the warm-up
+    after = jnp.clip((done - warmup) / (1 - warmup), 0.0, 1.0)
     if schedule == "cosine":
         rate = rate * 0.5 * (1 + jnp.cos(jnp.pi * after))
     elif schedule == "linear":
         rate = rate * (1 - after)
-    return rate * jnp.clip((done + 1 / jnp.maximum(total.astype(jnp.float32), 1.0)) / warmup, 0.0, 1.0) if warmup else rate
+    return (
+        rate * jnp.clip((done + 1 / jnp.maximum(total.astype(jnp.float32), 1.0)) / warmup, 0.0, 1.0)
+        if warmup
+        else rate
+    )
 
 
-def make_optimizer(config: OptimizerConfig, peak: jax.Array, weight_decay: jax.Array,
-                   total: jax.Array) -> optax.GradientTransformation:
-    """Clipping by global norm (0 = none), then Adam, AdamW or SGD with Nesterov momentum 0.9. Of 'lbfgs': its memory (`lbfgs_step`).
+def make_optimizer(
+    config: OptimizerConfig, peak: jax.Array, weight_decay: jax.Array, total: jax.Array
+) -> optax.GradientTransformation:
+    """Clipping by global norm (0 = none), then Adam, AdamW or SGD with Nesterov momentum 0.9. Of
+    'lbfgs': its memory (`lbfgs_step`).
 
-    AdamW decays kernels only (arrays of two or more dimensions): biases, norms and position biases are left alone. Adam and SGD
-    add weight_decay * w to the gradient of the same arrays, as PyTorch's `weight_decay` does.
+    AdamW decays kernels only (arrays of two or more dimensions): biases, norms and position biases
+    are left alone. Adam and SGD add weight_decay * w to the gradient of the same arrays, as
+    PyTorch's `weight_decay` does.
 
     Args:
-      peak, weight_decay, total: float32 [], the learning rate at its peak, the decay, all steps; the
-        trial's own, in the place of the config's.
+      peak, weight_decay, total: float32 [], the learning rate at its peak, the decay, all steps;
+        the trial's own, in the place of the config's.
     """
     if config.name == "lbfgs":
         return _lbfgs()
-    decay = optax.add_decayed_weights(weight_decay, mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params))
+    decay = optax.add_decayed_weights(
+        weight_decay, mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params)
+    )
     scale = optax.scale_by_schedule(
-        lambda step: -learning_rate(step, peak, total, config.schedule, config.warmup))
+        lambda step: -learning_rate(step, peak, total, config.schedule, config.warmup)
+    )
     chain = {
         "adam": (decay, optax.scale_by_adam()),
         "adamw": (optax.scale_by_adam(), decay),
@@ -51,32 +68,49 @@ def make_optimizer(config: OptimizerConfig, peak: jax.Array, weight_decay: jax.A
     }[config.name]
     clip = (optax.clip_by_global_norm(config.clip_norm),) if config.clip_norm else ()
     rates = parse_rates(config.rates)
-    return optax.chain(*clip, *chain, scale, *((scale_updates_by_path(rates, total),) if rates else ()))
+    return optax.chain(
+        *clip, *chain, scale, *((scale_updates_by_path(rates, total),) if rates else ())
+    )
 
 
-def scale_updates_by_path(rates: tuple[Rate, ...], total: jax.Array) -> optax.GradientTransformation:
-    """Scales updates by the first of `rates` that matches a parameter's path ('conv5_1/kernel'); others stay as they are."""
+def scale_updates_by_path(
+    rates: tuple[Rate, ...], total: jax.Array
+) -> optax.GradientTransformation:
+    """Scales updates by the first of `rates` that matches a parameter's path ('conv5_1/kernel');
+    others stay as they are.
+    """
 
     def scale(path: str, update: jax.Array, done: jax.Array) -> jax.Array:
         rate = next((rate for rate in rates if re.search(rate.pattern, path)), None)
-        return update if rate is None else update * jnp.where(done >= rate.start, rate.factor, 0.0).astype(update.dtype)
+        return (
+            update
+            if rate is None
+            else update * jnp.where(done >= rate.start, rate.factor, 0.0).astype(update.dtype)
+        )
 
     def updated(updates, count, params=None):
         del params
         done = count.astype(jnp.float32) / jnp.maximum(total.astype(jnp.float32), 1.0)
-        scaled = {path: scale(path, update, done) for path, update in flatten_dict(updates, sep="/").items()}
+        scaled = {
+            path: scale(path, update, done)
+            for path, update in flatten_dict(updates, sep="/").items()
+        }
         return unflatten_dict(scaled, sep="/"), count + 1
 
     return optax.GradientTransformation(lambda _: jnp.int32(0), updated)
 
 
 def partition_params(params: Any, frozen: str) -> tuple[Any, Any]:
-    """Parameters that are trained, and those whose path matches the regex `frozen` ('' = none): two trees that
+    """Parameters that are trained, and those whose path matches the regex `frozen` ('' = none): two
+    trees that
     `merge_params` makes one of."""
     if not frozen:
         return params, {}
     flat = flatten_dict(params, sep="/")
-    sides = [{path: p for path, p in flat.items() if bool(re.search(frozen, path)) is kept} for kept in (False, True)]
+    sides = [
+        {path: p for path, p in flat.items() if bool(re.search(frozen, path)) is kept}
+        for kept in (False, True)
+    ]
     return tuple(unflatten_dict(side, sep="/") for side in sides)
 
 
@@ -86,15 +120,21 @@ def merge_params(trained: Any, others: Any) -> Any:
 
 
 def lbfgs_step(
-    loss_of: Callable[[Any], tuple[jax.Array, Any]], total: Callable[[jax.Array], jax.Array], params: Any, state: Any, penalty: jax.Array
+    loss_of: Callable[[Any], tuple[jax.Array, Any]],
+    total: Callable[[jax.Array], jax.Array],
+    params: Any,
+    state: Any,
+    penalty: jax.Array,
 ) -> tuple[tuple[jax.Array, Any], Any, Any, Any]:
-    """One iteration of L-BFGS with a zoom line search (Nocedal and Wright, algorithms 7.5 and 3.5) on loss + penalty/2 |kernels|^2.
+    """One iteration of L-BFGS with a zoom line search (Nocedal and Wright, algorithms 7.5 and 3.5)
+    on loss + penalty/2 |kernels|^2.
 
     Args:
       loss_of: params -> (this device's share of the loss, auxiliary); `total` adds the shares up.
 
     Returns:
-      (loss without the penalty, auxiliary), gradient of the penalised loss, both at `params`; the new params; the new state.
+      (loss without the penalty, auxiliary), gradient of the penalised loss, both at `params`; the
+      new params; the new state.
     """
 
     def penalised(p):
@@ -105,21 +145,33 @@ def lbfgs_step(
         (share, (loss, auxiliary)), grads = jax.value_and_grad(penalised, has_aux=True)(p)
         decayed = jax.tree.map(lambda w: w if w.ndim > 1 else jnp.zeros_like(w), p)
         grads = jax.tree.map(lambda g, w: total(g) + penalty * w, grads, decayed)
-        return total(share) + 0.5 * penalty * optax.tree.norm(decayed, squared=True), grads, (total(loss), auxiliary)
+        return (
+            total(share) + 0.5 * penalty * optax.tree.norm(decayed, squared=True),
+            grads,
+            (total(loss), auxiliary),
+        )
 
-    @jax.custom_vjp  # the gradient is summed over the devices here: the transpose of a sum inside shard_map would count it twice
+    # the gradient is summed over the devices here: the transpose of a sum inside shard_map would
+    # count it twice
+    @jax.custom_vjp
     def objective(p):
         return with_gradient(p)[0]
 
-    objective.defvjp(lambda p: with_gradient(p)[:2], lambda grads, g: (jax.tree.map(lambda x: g * x, grads),))
+    objective.defvjp(
+        lambda p: with_gradient(p)[:2], lambda grads, g: (jax.tree.map(lambda x: g * x, grads),)
+    )
     value, grads, (loss, auxiliary) = with_gradient(params)
     with jax.numpy_dtype_promotion("standard"):  # optax counts in integers
-        updates, state = _lbfgs().update(grads, state, params, value=value, grad=grads, value_fn=objective)
+        updates, state = _lbfgs().update(
+            grads, state, params, value=value, grad=grads, value_fn=objective
+        )
     return (loss, auxiliary), grads, optax.apply_updates(params, updates), state
 
 
 def ema_update(average: Any, new: Any, step: jax.Array, decay: float) -> Any:
-    """Exponential moving average of the variables; its decay grows to `decay` as min(decay, (1 + t) / (10 + t)), TensorFlow's rule."""
+    """Exponential moving average of the variables; its decay grows to `decay` as min(decay, (1 + t)
+    / (10 + t)), TensorFlow's rule.
+    """
     if not decay:
         return average
     t = step.astype(jnp.float32)

@@ -1,6 +1,8 @@
-"""What the training of ONE trial is given, and what changes meanwhile: tuples of arrays, whose shapes are those of one trial.
+"""What the training of ONE trial is given, and what changes meanwhile: tuples of arrays, whose
+shapes are those of one trial.
 
-`Recipe` is compiled into a program; `Data` and `Trial` are its arguments; `State` is what it hands on from step to step.
+`Recipe` is compiled into a program; `Data` and `Trial` are its arguments; `State` is what it hands
+on from step to step.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ class Recipe:
 
     Attributes:
       augment: with the fields of config.augment.
-      targets: 'presence' (label > 0), 'intensity' (the label), 'class' (ids), or 'soft' (Data.soft).
+      targets: 'presence' (label > 0), 'intensity' (the label), 'class' (ids), or 'soft'
+          (Data.soft).
       batch_size: rows of a step over all devices; train.batch_size, or what its 0 means here.
       data_devices: that share a batch; trials.py sets it.
     """
@@ -52,8 +55,13 @@ class Recipe:
         return self.train.focal_gamma if self.train.loss == "focal" else 0.0
 
 
-def make_recipe(config: Mapping[str, Any], model: nn.Module, kind: str, multilabel: bool,
-                batch_size: int | None = None) -> Recipe:
+def make_recipe(
+    config: Mapping[str, Any],
+    model: nn.Module,
+    kind: str,
+    multilabel: bool,
+    batch_size: int | None = None,
+) -> Recipe:
     """The recipe of a config: the one place where fields become what a program is compiled from.
 
     Args:
@@ -64,20 +72,32 @@ def make_recipe(config: Mapping[str, Any], model: nn.Module, kind: str, multilab
     """
     train, optimizer, augment = (
         read(section, config.get(name, {}))
-        for name, section in (("train", TrainConfig), ("optimizer", OptimizerConfig),
-                              ("augment", AugmentConfig)))
+        for name, section in (
+            ("train", TrainConfig),
+            ("optimizer", OptimizerConfig),
+            ("augment", AugmentConfig),
+        )
+    )
     targets = train.targets if multilabel or train.targets == "soft" else "class"
-    return Recipe(model, Augment(**dataclasses.asdict(augment), kind=kind), train, optimizer,
-                  targets, batch_size or train.batch_size)
+    return Recipe(
+        model,
+        Augment(**dataclasses.asdict(augment), kind=kind),
+        train,
+        optimizer,
+        targets,
+        batch_size or train.batch_size,
+    )
 
 
 class Data(NamedTuple):
-    """On every device once, never copied for a trial: images uint8 [N,H,W,C] or float32 [N,1,1,F], labels float32 [N,K] or int32 [N].
+    """On every device once, never copied for a trial: images uint8 [N,H,W,C] or float32 [N,1,1,F],
+    labels float32 [N,K] or int32 [N].
 
     Images that are streamed are not here ([0,H,W,C]) but come with their batches (streaming.py).
 
-    `soft` float32 [N,K]: shares of the annotators' votes, where the recipe's targets are 'soft'. `start`: variables that every trial
-    begins with, all of the model's or some; only `init` looks at them.
+    `soft` float32 [N,K]: shares of the annotators' votes, where the recipe's targets are 'soft'.
+    `start`: variables that every trial begins with, all of the model's or some; only `init` looks
+    at them.
     """
 
     images: jax.Array
@@ -87,9 +107,12 @@ class Data(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """One fold x seed x hyper-parameter point. Row tables are padded with row 0; the mask says which entries count."""
+    """One fold x seed x hyper-parameter point. Row tables are padded with row 0; the mask says
+    which entries count.
+    """
 
-    key: jax.Array  # uint32 [2], made of the trial's seed and fold: the whole source of its random numbers
+    # uint32 [2], made of the trial's seed and fold: the whole source of its random numbers
+    key: jax.Array
     train_rows: jax.Array  # int32 [n]
     train_mask: jax.Array  # bool [n]
     eval_rows: jax.Array  # int32 [m], validation and test rows
@@ -104,8 +127,9 @@ class Trial(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Rows of one optimiser step, or of several along a leading axis. Where the mesh axis `data` has several devices all see the same
-    rows and masks; `images` are a device's own share of them."""
+    """Rows of one optimiser step, or of several along a leading axis. Where the mesh axis `data`
+    has several devices all see the same rows and masks; `images` are a device's own share of
+    them."""
 
     rows: jax.Array  # int32 [B], into the data
     mask: jax.Array  # bool [B]
@@ -114,7 +138,9 @@ class Batch(NamedTuple):
 
 
 class SelectedEpoch(NamedTuple):
-    """The epoch that a way of selecting has chosen so far, and what the model said then. Epochs count from 1."""
+    """The epoch that a way of selecting has chosen so far, and what the model said then. Epochs
+    count from 1.
+    """
 
     epoch: jax.Array  # int32
     score: jax.Array  # float32, the monitor: higher is better
@@ -134,7 +160,8 @@ class State(NamedTuple):
     active: jax.Array  # bool; False once stopped early or failed
     stale: jax.Array  # int32, epochs since the best validation score
     failed_step: jax.Array  # int32, the first step whose loss or gradient was not finite; -1 = none
-    sums: jax.Array  # float32 [3] of this epoch so far: row losses, rows, largest entry of a gradient
+    # float32 [3] of this epoch so far: row losses, rows, largest entry of a gradient
+    sums: jax.Array
     best_variables: Any  # at the best_val choice
     last: SelectedEpoch
     best_val: SelectedEpoch

@@ -1,7 +1,8 @@
-"""The training of ONE trial: one epoch, its steps, its selection. Parallelism over trials and devices is trials.py's affair.
+"""The training of ONE trial: one epoch, its steps, its selection. Parallelism over trials and
+devices is trials.py's affair.
 
-Shapes below are those of one trial. Where the mesh axis `data` has several devices, each sees its slice of every batch, and gradients
-are summed over the axis; nothing else here knows of devices.
+Shapes below are those of one trial. Where the mesh axis `data` has several devices, each sees its
+slice of every batch, and gradients are summed over the axis; nothing else here knows of devices.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from fexpr.train.state import NEVER, Batch, Data, Recipe, SelectedEpoch, State, 
 from fexpr.train.train_config import LOSSES, MONITORS
 from fexpr.train.views import input_shape, normalized, predict_pass
 
-FLIPS = 2**32 - 1  # the trial's key is folded with 0 (initial weights), with epochs from 1 on, and with this
+# the trial's key is folded with 0 (initial weights), with epochs from 1 on, and with this
+FLIPS = 2**32 - 1
 
 
 def init(recipe: Recipe, data: Data, trial: Trial) -> State:
@@ -28,51 +30,89 @@ def init(recipe: Recipe, data: Data, trial: Trial) -> State:
     variables = optim.merge_params(variables, data.start)
     trained, _ = optim.partition_params(variables["params"], recipe.optimizer.freeze)
     classes = trial.class_weights.shape[0]
-    nothing = SelectedEpoch(jnp.int32(0), jnp.float32(-jnp.inf), jnp.zeros((*trial.eval_rows.shape, classes), jnp.float32))
+    nothing = SelectedEpoch(
+        jnp.int32(0),
+        jnp.float32(-jnp.inf),
+        jnp.zeros((*trial.eval_rows.shape, classes), jnp.float32),
+    )
     return State(
-        variables=variables, average=variables if recipe.train.ema else (), opt_state=_optimizer(recipe, trial).init(trained),
-        rate=jnp.float32(1), waited=jnp.int32(0), step=jnp.int32(0), epoch=jnp.int32(0), active=jnp.bool_(True), stale=jnp.int32(0),
-        failed_step=jnp.int32(NEVER), sums=jnp.zeros(3, jnp.float32), best_variables=variables, last=nothing, best_val=nothing,
+        variables=variables,
+        average=variables if recipe.train.ema else (),
+        opt_state=_optimizer(recipe, trial).init(trained),
+        rate=jnp.float32(1),
+        waited=jnp.int32(0),
+        step=jnp.int32(0),
+        epoch=jnp.int32(0),
+        active=jnp.bool_(True),
+        stale=jnp.int32(0),
+        failed_step=jnp.int32(NEVER),
+        sums=jnp.zeros(3, jnp.float32),
+        best_variables=variables,
+        last=nothing,
+        best_val=nothing,
         oracle=nothing,
     )
 
 
 def is_early(recipe: Recipe, by_trial: tuple[Trial, State, jax.Array]) -> jax.Array:
-    """Whether the trials of a device train on images of `early_size` now: bool [], from arrays [T, ...]. They go through their epochs
-    together: one answer for all makes it a real branch of the program, even where trials are vmapped."""
+    """Whether the trials of a device train on images of `early_size` now: bool [], from arrays [T,
+    ...]. They go through their epochs together: one answer for all makes it a real branch of the
+    program, even where trials are vmapped."""
     return jnp.max(by_trial[1].epoch) < round(recipe.train.early_share * recipe.train.epochs)
 
 
-def advance(recipe: Recipe, data: Data, bounds: jax.Array, early: jax.Array, by_trial: tuple[Trial, State, jax.Array]) -> tuple:
-    """Goes on with an epoch: some of its optimiser steps, some of the forward passes over validation and test rows, and with the last
-    of these its conclusion. How much is done at once changes nothing but when the devices can be asked to stop.
+def advance(
+    recipe: Recipe,
+    data: Data,
+    bounds: jax.Array,
+    early: jax.Array,
+    by_trial: tuple[Trial, State, jax.Array],
+) -> tuple:
+    """Goes on with an epoch: some of its optimiser steps, some of the forward passes over
+    validation and test rows, and with the last of these its conclusion. How much is done at once
+    changes nothing but when the devices can be asked to stop.
 
     A trial that is not active passes through unchanged.
 
     Args:
       bounds: int32 [4], the steps from (incl.) and to (excl.), the passes from and to.
       early: bool [], see `is_early`; without effect where the recipe has no early_size.
-      by_trial: the trial, its state, and float32 [passes, rows, K], the logits of the passes so far.
+      by_trial: the trial, its state, and float32 [passes, rows, K], the logits of the passes so
+          far.
 
     Returns:
       The state, the logits, and the epoch's scalars, which mean nothing before the last pass.
     """
     trial, state, logits = by_trial
     first, last, begin, end = bounds
-    train_step = partial(_train_step, recipe, data, trial, batches(recipe, data, trial, state.epoch))
+    train_step = partial(
+        _train_step, recipe, data, trial, batches(recipe, data, trial, state.epoch)
+    )
     if recipe.train.early_size:
-        small, whole = (partial(jax.lax.fori_loop, first, last, partial(train_step, size)) for size in (recipe.train.early_size, 0))
+        small, whole = (
+            partial(jax.lax.fori_loop, first, last, partial(train_step, size))
+            for size in (recipe.train.early_size, 0)
+        )
         state = jax.lax.cond(early, small, whole, state)
     else:
         state = jax.lax.fori_loop(first, last, partial(train_step, 0), state)
     variables = evaluated(state)
-    logits = jax.lax.fori_loop(begin, end, lambda i, kept: kept.at[i].set(predict_pass(recipe, data, trial, variables, i)), logits)
+    logits = jax.lax.fori_loop(
+        begin,
+        end,
+        lambda i, kept: kept.at[i].set(predict_pass(recipe, data, trial, variables, i)),
+        logits,
+    )
 
     def concluded(state, logits):
-        return conclude(recipe, data, trial, state, logits.reshape(-1, logits.shape[-1])[: len(trial.eval_rows)])
+        return conclude(
+            recipe, data, trial, state, logits.reshape(-1, logits.shape[-1])[: len(trial.eval_rows)]
+        )
 
     def not_yet(state, logits):
-        return state, jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(concluded, state, logits)[1])
+        return state, jax.tree.map(
+            lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(concluded, state, logits)[1]
+        )
 
     state, scalars = jax.lax.cond(end == len(logits), concluded, not_yet, state, logits)
     return state, logits, scalars
@@ -81,7 +121,8 @@ def advance(recipe: Recipe, data: Data, bounds: jax.Array, early: jax.Array, by_
 def batches(recipe: Recipe, data: Data, trial: Trial, epoch_number: jax.Array) -> Batch:
     """The batches [steps, ...] of the epoch after this many, without images.
 
-    Every row of the data draws its own number, and every step its own keys, so neither depends on how far a trial's table is padded.
+    Every row of the data draws its own number, and every step its own keys, so neither depends on
+    how far a trial's table is padded.
     """
     shuffle_key, steps_key = jax.random.split(jax.random.fold_in(_key(trial), epoch_number + 1))
     draw = jax.random.uniform(shuffle_key, (len(data.labels),))[trial.train_rows]
@@ -93,12 +134,20 @@ def batches(recipe: Recipe, data: Data, trial: Trial, epoch_number: jax.Array) -
 
 
 def train(recipe: Recipe, data: Data, trial: Trial, state: State, steps: Batch) -> State:
-    """The optimiser steps on these batches [S, ...], whose images came with them, each image in its own size."""
-    return jax.lax.fori_loop(0, len(steps.rows), partial(_train_step, recipe, data, trial, steps, 0), state)
+    """The optimiser steps on these batches [S, ...], whose images came with them, each image in its
+    own size.
+    """
+    return jax.lax.fori_loop(
+        0, len(steps.rows), partial(_train_step, recipe, data, trial, steps, 0), state
+    )
 
 
-def conclude(recipe: Recipe, data: Data, trial: Trial, state: State, logits: jax.Array) -> tuple[State, dict[str, jax.Array]]:
-    """What an epoch ends with, once its steps are taken and its model has said `logits` [m, K] of the trial's eval_rows."""
+def conclude(
+    recipe: Recipe, data: Data, trial: Trial, state: State, logits: jax.Array
+) -> tuple[State, dict[str, jax.Array]]:
+    """What an epoch ends with, once its steps are taken and its model has said `logits` [m, K] of
+    the trial's eval_rows.
+    """
     labels = data.labels[trial.eval_rows]
     row_losses = _row_losses(recipe, trial, logits, _targets(recipe, data, trial.eval_rows))
     monitor = MONITORS[recipe.train.monitor]
@@ -116,9 +165,14 @@ def conclude(recipe: Recipe, data: Data, trial: Trial, state: State, logits: jax
     if recipe.optimizer.tolerance:
         stopped |= state.sums[2] <= recipe.optimizer.tolerance
     waited = jnp.where(better_val, 0, state.waited + 1)
-    plateau = (waited >= recipe.optimizer.plateau_patience) & (recipe.optimizer.schedule == "plateau")
+    plateau = (waited >= recipe.optimizer.plateau_patience) & (
+        recipe.optimizer.schedule == "plateau"
+    )
     new = state._replace(
-        epoch=now, stale=stale, active=here & ~stopped, waited=jnp.where(plateau, 0, waited),
+        epoch=now,
+        stale=stale,
+        active=here & ~stopped,
+        waited=jnp.where(plateau, 0, waited),
         rate=jnp.where(plateau, state.rate * recipe.optimizer.plateau_factor, state.rate),
         best_variables=_where(better_val, evaluated(state), state.best_variables),
         last=_where(here, SelectedEpoch(now, val_score, logits), state.last),
@@ -127,21 +181,27 @@ def conclude(recipe: Recipe, data: Data, trial: Trial, state: State, logits: jax
     )
     n_val = jnp.maximum(trial.val_mask.sum().astype(jnp.float32), 1.0)
     kept = _where(state.active, new, state)._replace(sums=jnp.zeros_like(state.sums))
-    return kept, {"train_loss": state.sums[0] / jnp.maximum(state.sums[1], 1.0),
-                  "val_loss": jnp.sum(jnp.where(trial.val_mask, row_losses, 0.0)) / n_val,
-                  "val_score": val_score, "ran": state.active, "active": kept.active}
+    return kept, {
+        "train_loss": state.sums[0] / jnp.maximum(state.sums[1], 1.0),
+        "val_loss": jnp.sum(jnp.where(trial.val_mask, row_losses, 0.0)) / n_val,
+        "val_score": val_score,
+        "ran": state.active,
+        "active": kept.active,
+    }
 
 
 def _train_step(recipe, data, trial, batches, size, i, state):
-    """The optimiser step on batch `i`, its images resized to `size` if that is not 0. One without a row, or of a stopped trial, changes
-    nothing."""
+    """The optimiser step on batch `i`, its images resized to `size` if that is not 0. One without a
+    row, or of a stopped trial, changes nothing."""
     batch = jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, i, keepdims=False), batches)
     rows, mask, (augment_key, dropout_key), images = batch
     d = recipe.data_devices
     places = jnp.arange(len(rows), dtype=jnp.int32)
     if d > 1:
         start = jax.lax.axis_index("data") * (len(rows) // d)
-        rows, mask, places = (jax.lax.dynamic_slice_in_dim(x, start, len(x) // d) for x in (rows, mask, places))
+        rows, mask, places = (
+            jax.lax.dynamic_slice_in_dim(x, start, len(x) // d) for x in (rows, mask, places)
+        )
 
     def total(x):
         return jax.lax.psum(x, "data") if d > 1 else x
@@ -154,8 +214,14 @@ def _train_step(recipe, data, trial, batches, size, i, state):
     if size:
         images = jax.image.resize(images, (len(images), size, size, images.shape[-1]), "linear")
     if recipe.augment.mixup:
-        mixing = jnp.where(state.epoch < round(recipe.augment.mixup_until * recipe.train.epochs), recipe.augment.mixup_p, 0.0)
-        images, partner, share = mixup(augment_key, images, mask, recipe.augment.mixup, places, recipe.batch_size, mixing)
+        mixing = jnp.where(
+            state.epoch < round(recipe.augment.mixup_until * recipe.train.epochs),
+            recipe.augment.mixup_p,
+            0.0,
+        )
+        images, partner, share = mixup(
+            augment_key, images, mask, recipe.augment.mixup, places, recipe.batch_size, mixing
+        )
     images = normalized(images, trial.mean, trial.std, recipe.train.precision)
     targets = _targets(recipe, data, rows)
     mutable = [name for name in state.variables if name != "params"]
@@ -164,42 +230,76 @@ def _train_step(recipe, data, trial, batches, size, i, state):
 
     def loss_of(params):
         variables = {**state.variables, "params": optim.merge_params(params, frozen)}
-        logits, updated = recipe.model.apply(variables, images, train=True, mask=mask, rngs={"dropout": dropout_key}, mutable=mutable)
+        logits, updated = recipe.model.apply(
+            variables, images, train=True, mask=mask, rngs={"dropout": dropout_key}, mutable=mutable
+        )
         logits = logits.astype(jnp.float32)
         losses = _row_losses(recipe, trial, logits, targets, train=True)
         if recipe.augment.mixup:
-            losses = share * losses + (1 - share) * _row_losses(recipe, trial, logits, targets[partner], train=True)
+            losses = share * losses + (1 - share) * _row_losses(
+                recipe, trial, logits, targets[partner], train=True
+            )
         return jnp.sum(jnp.where(mask, losses, 0.0)) / jnp.maximum(count, 1.0), updated
 
     if recipe.optimizer.name == "lbfgs":
-        (loss, updated), grads, new_params, opt_state = optim.lbfgs_step(loss_of, total, params, state.opt_state, trial.weight_decay)
+        (loss, updated), grads, new_params, opt_state = optim.lbfgs_step(
+            loss_of, total, params, state.opt_state, trial.weight_decay
+        )
     else:
         (loss, updated), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
         loss, grads = total(loss), jax.tree.map(total, grads)
-        with jax.numpy_dtype_promotion("standard"):  # optax raises a float to its integer step count
-            updates, opt_state = _optimizer(recipe, trial, state.rate).update(grads, state.opt_state, params)
+        # optax raises a float to its integer step count
+        with jax.numpy_dtype_promotion("standard"):
+            updates, opt_state = _optimizer(recipe, trial, state.rate).update(
+                grads, state.opt_state, params
+            )
         new_params = optax.apply_updates(params, updates)
     finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(grads))
     due = state.active & (count > 0) & (state.failed_step == NEVER)
     go = due & finite
     new = {**updated, "params": optim.merge_params(new_params, frozen)}
-    changed = (new, optim.ema_update(state.average, new, state.step, recipe.train.ema), opt_state, state.step + 1)
-    variables, average, opt_state, step = _where(go, changed, (state.variables, state.average, state.opt_state, state.step))
+    changed = (
+        new,
+        optim.ema_update(state.average, new, state.step, recipe.train.ema),
+        opt_state,
+        state.step + 1,
+    )
+    variables, average, opt_state, step = _where(
+        go, changed, (state.variables, state.average, state.opt_state, state.step)
+    )
     failed = jnp.where(due & ~finite, state.step, state.failed_step)
     # a step not taken counts no rows in the epoch's mean
-    sums = jnp.stack([state.sums[0] + loss * count, state.sums[1] + count, jnp.maximum(state.sums[2], optax.tree.norm(grads, ord=jnp.inf))])
-    return state._replace(variables=variables, average=average, opt_state=opt_state, step=step, failed_step=failed,
-                          sums=jnp.where(go, sums, state.sums))
+    sums = jnp.stack(
+        [
+            state.sums[0] + loss * count,
+            state.sums[1] + count,
+            jnp.maximum(state.sums[2], optax.tree.norm(grads, ord=jnp.inf)),
+        ]
+    )
+    return state._replace(
+        variables=variables,
+        average=average,
+        opt_state=opt_state,
+        step=step,
+        failed_step=failed,
+        sums=jnp.where(go, sums, state.sums),
+    )
 
 
 def _mirrored(trial, rows, epoch):
-    """Whose turn it is to be mirrored, bool [B]: of each row at random in the first epoch, then in every other epoch."""
-    draws = jax.vmap(lambda row: jax.random.bits(jax.random.fold_in(jax.random.fold_in(_key(trial), FLIPS), row)))(rows)
+    """Whose turn it is to be mirrored, bool [B]: of each row at random in the first epoch, then in
+    every other epoch.
+    """
+    draws = jax.vmap(
+        lambda row: jax.random.bits(jax.random.fold_in(jax.random.fold_in(_key(trial), FLIPS), row))
+    )(rows)
     return (draws & 1).astype(jnp.int32) != epoch % 2
 
 
 def _targets(recipe, data, rows):
-    """What the loss is about: presences or intensities [R,K], class ids [R], or shares of votes [R,K]."""
+    """What the loss is about: presences or intensities [R,K], class ids [R], or shares of votes
+    [R,K].
+    """
     if recipe.targets == "soft":
         return data.soft[rows]
     labels = data.labels[rows]
@@ -216,8 +316,12 @@ def _row_losses(recipe, trial, logits, targets, train=False):
 
 def _optimizer(recipe, trial, rate=1.0):
     steps = (trial.train_mask.sum().astype(jnp.int32) + recipe.batch_size - 1) // recipe.batch_size
-    return optim.make_optimizer(recipe.optimizer, trial.learning_rate * rate, trial.weight_decay,
-                                steps * recipe.train.epochs)
+    return optim.make_optimizer(
+        recipe.optimizer,
+        trial.learning_rate * rate,
+        trial.weight_decay,
+        steps * recipe.train.epochs,
+    )
 
 
 def _key(trial):

@@ -1,8 +1,10 @@
-"""Training on images that stay on the disk: Grain reads them ahead in threads, each process its own share of every batch.
+"""Training on images that stay on the disk: Grain reads them ahead in threads, each process its own
+share of every batch.
 
-An epoch is cut into parts of some optimiser steps each. A part's images travel to the devices while the part before it is computed.
-Which rows a step sees, and its random numbers, are those of the engine that holds all images on the devices: a position is an epoch and
-a part, whatever the number of devices or processes.
+An epoch is cut into parts of some optimiser steps each. A part's images travel to the devices while
+the part before it is computed. Which rows a step sees, and its random numbers, are those of the
+engine that holds all images on the devices: a position is an epoch and a part, whatever the number
+of devices or processes.
 """
 
 from __future__ import annotations
@@ -29,22 +31,28 @@ THREADS = 4
 
 
 class StreamedEngine(Engine):
-    """An engine whose images are not kept on the devices: of them only `shape`, `dtype` and indexing by row numbers are used.
+    """An engine whose images are not kept on the devices: of them only `shape`, `dtype` and
+    indexing by row numbers are used.
 
-    It trains one trial at a time, all devices sharing its batches. Arguments as of Engine; the mesh is that of a single trial.
+    It trains one trial at a time, all devices sharing its batches. Arguments as of Engine; the mesh
+    is that of a single trial.
 
     Args:
       part_bytes: of images in a part, 0 = PART_BYTES; a part has at least one step.
 
     Attributes:
-      input_wait_seconds: seconds of the current epoch for which this process stood still because no images were there. Its devices
-        may have had the part before to compute meanwhile, so they stood still for no longer than that.
+      input_wait_seconds: seconds of the current epoch for which this process stood still because no
+        images were there. Its devices may have had the part before to compute meanwhile, so they
+        stood still for no longer than that.
     """
 
     def __init__(self, *args: Any, part_bytes: int = 0, **kwargs: Any):
         super().__init__(*args, **kwargs)
         batch, share, self.size = self.recipe.batch_size, self.mesh.shape["data"], 1
-        self.part_steps = min(self.steps, max(1, (part_bytes or PART_BYTES) // (batch * int(np.prod(self.images.shape[1:])))))
+        self.part_steps = min(
+            self.steps,
+            max(1, (part_bytes or PART_BYTES) // (batch * int(np.prod(self.images.shape[1:])))),
+        )
         self.resumable = self.dispatches_per_epoch = -(-self.steps // self.part_steps)
         evaluated_rows = min(self.part_steps * batch, self.trials.eval_rows.shape[1])
         self._eval_rows = -(-evaluated_rows // share) * share
@@ -60,19 +68,44 @@ class StreamedEngine(Engine):
         return self._plan
 
     def _compile(self) -> Plan:
-        spread, images, began = NamedSharding(self.mesh, P("trial")), P(None, "data"), time.monotonic()
-        trial, state = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=spread),
-                                    (self.abstract_trials(1), self.abstract(1)))
+        spread, images, began = (
+            NamedSharding(self.mesh, P("trial")),
+            P(None, "data"),
+            time.monotonic(),
+        )
+        trial, state = jax.tree.map(
+            lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=spread),
+            (self.abstract_trials(1), self.abstract(1)),
+        )
         order = partial(_order, self.recipe, self.dispatches_per_epoch, self.part_steps)
         self._order = jax.jit(order, out_shardings=NamedSharding(self.mesh, P()))
-        self._say, self._conclude = self._program(_say, P("data"), donate=False), self._program(step.conclude, P(), donate=True)
-        given = (jax.eval_shape(self._order, self.data, trial, state.epoch), jax.ShapeDtypeStruct((), np.int32), jax.ShapeDtypeStruct(
-            (self.part_steps, self.recipe.batch_size, *self.images.shape[1:]), np.uint8, sharding=NamedSharding(self.mesh, images)))
-        self._train = self._program(_train, (P(), P(), images), donate=True).lower(self.data, trial, state, given).compile()
-        seconds, limit = time.monotonic() - began, int(distributed.all_gather_scalars([devices.memory_limit()]).min())
+        self._say, self._conclude = (
+            self._program(_say, P("data"), donate=False),
+            self._program(step.conclude, P(), donate=True),
+        )
+        given = (
+            jax.eval_shape(self._order, self.data, trial, state.epoch),
+            jax.ShapeDtypeStruct((), np.int32),
+            jax.ShapeDtypeStruct(
+                (self.part_steps, self.recipe.batch_size, *self.images.shape[1:]),
+                np.uint8,
+                sharding=NamedSharding(self.mesh, images),
+            ),
+        )
+        self._train = (
+            self._program(_train, (P(), P(), images), donate=True)
+            .lower(self.data, trial, state, given)
+            .compile()
+        )
+        seconds, limit = (
+            time.monotonic() - began,
+            int(distributed.all_gather_scalars([devices.memory_limit()]).min()),
+        )
         return Plan(len(self.specs), 1, len(self.specs), bytes_of(self._train), limit, seconds)
 
-    def advance(self, state: State, first: int, last: int) -> tuple[State, dict[str, jax.Array] | None]:
+    def advance(
+        self, state: State, first: int, last: int
+    ) -> tuple[State, dict[str, jax.Array] | None]:
         for i in range(first, last):
             state, scalars = self._part(state, i)
         return state, scalars
@@ -80,20 +113,34 @@ class StreamedEngine(Engine):
     def _part(self, state: State, part: int) -> tuple[State, dict[str, jax.Array] | None]:
         if part == 0 or part != self._at:  # an epoch begins, or is gone on with
             self._batches = self._order(self.data, self._trial, state.epoch)
-            self._arriving, self._busy, self.input_wait_seconds = self.read(np.asarray(self._batches.rows)[part:]), None, 0.0
+            self._arriving, self._busy, self.input_wait_seconds = (
+                self.read(np.asarray(self._batches.rows)[part:]),
+                None,
+                0.0,
+            )
         images = next(self._arriving)
         jax.block_until_ready(self._busy)  # no more than one part ahead of the devices
-        state, self._busy = self._train(self.data, self._trial, state, (self._batches, np.int32(part), images))
+        state, self._busy = self._train(
+            self.data, self._trial, state, (self._batches, np.int32(part), images)
+        )
         self._at = part + 1
         if self._at < self.dispatches_per_epoch:
             return state, None
-        logits = [np.asarray(self._say(self.data, self._trial, state, images).addressable_data(0))[0] for images in self._arriving]
+        logits = [
+            np.asarray(self._say(self.data, self._trial, state, images).addressable_data(0))[0]
+            for images in self._arriving
+        ]
         said = np.concatenate(logits)[: self.trials.eval_rows.shape[1]]
-        return self._conclude(self.data, self._trial, state, distributed.to_global_array(said, NamedSharding(self.mesh, P())))
+        return self._conclude(
+            self.data,
+            self._trial,
+            state,
+            distributed.to_global_array(said, NamedSharding(self.mesh, P())),
+        )
 
     def read(self, train_rows: np.ndarray) -> Iterator[jax.Array]:
-        """The images of these batches [parts, steps, B], then those of the rows that are evaluated, each on its way to the devices while
-        the one before it is given out."""
+        """The images of these batches [parts, steps, B], then those of the rows that are evaluated,
+        each on its way to the devices while the one before it is given out."""
         import grain  # two seconds, for those alone who stream
 
         rows = self.trials.eval_rows[self._chunk[0]]
@@ -107,42 +154,71 @@ class StreamedEngine(Engine):
             mine = next(reader)
             self.input_wait_seconds += time.monotonic() - began
             axes = P(None, "data") if item.ndim == 2 else P("data")
-            placed = distributed.to_global_array_of_shares(mine, (*item.shape, *self.images.shape[1:]), NamedSharding(self.mesh, axes))
+            placed = distributed.to_global_array_of_shares(
+                mine, (*item.shape, *self.images.shape[1:]), NamedSharding(self.mesh, axes)
+            )
             if waiting is not None:
                 yield waiting
             waiting = placed
         yield waiting
 
     def _share_of(self, rows: np.ndarray) -> np.ndarray:
-        """Reads this process's images of rows [..., R]: the R divide over the processes in their order."""
+        """Reads this process's images of rows [..., R]: the R divide over the processes in their
+        order.
+        """
         mine = np.split(rows, jax.process_count(), axis=-1)[jax.process_index()]
         return self.images[mine.reshape(-1)].reshape(*mine.shape, *self.images.shape[1:])
 
     def _program(self, one: Callable, spec: Any, donate: bool) -> Any:
-        """`one(recipe, data, trial, state, x)` of the one trial of a chunk; x is laid out by `spec`."""
-        def many(data, trial, state, x):
-            return jax.tree.map(lambda a: a[None], one(self.recipe, data, _first(trial), _first(state), x))
+        """`one(recipe, data, trial, state, x)` of the one trial of a chunk; x is laid out by
+        `spec`.
+        """
 
-        program = jax.shard_map(many, mesh=self.mesh, in_specs=(P(), P("trial"), P("trial"), spec), out_specs=P("trial"), check_vma=False)
+        def many(data, trial, state, x):
+            return jax.tree.map(
+                lambda a: a[None], one(self.recipe, data, _first(trial), _first(state), x)
+            )
+
+        program = jax.shard_map(
+            many,
+            mesh=self.mesh,
+            in_specs=(P(), P("trial"), P("trial"), spec),
+            out_specs=P("trial"),
+            check_vma=False,
+        )
         return jax.jit(program, donate_argnums=(2,) if donate else ())
 
 
-def _order(recipe: Recipe, parts: int, steps: int, data: Data, trial: Trial, epoch: jax.Array) -> Batch:
-    """The epoch's batches, part by part: arrays [parts, steps, ...], filled up with steps that have no row."""
+def _order(
+    recipe: Recipe, parts: int, steps: int, data: Data, trial: Trial, epoch: jax.Array
+) -> Batch:
+    """The epoch's batches, part by part: arrays [parts, steps, ...], filled up with steps that have
+    no row.
+    """
     batches = step.batches(recipe, data, _first(trial), epoch[0])
     missing = parts * steps - len(batches.rows)
 
     def in_parts(x):
-        return jnp.concatenate([x, jnp.repeat(x[-1:], missing, axis=0)]).reshape(parts, steps, *x.shape[1:])
+        return jnp.concatenate([x, jnp.repeat(x[-1:], missing, axis=0)]).reshape(
+            parts, steps, *x.shape[1:]
+        )
 
     there = jnp.arange(parts * steps).reshape(parts, steps, 1) < len(batches.rows)
     return Batch(in_parts(batches.rows), in_parts(batches.mask) & there, in_parts(batches.keys))
 
 
-def _train(recipe: Recipe, data: Data, trial: Trial, state: State, given: tuple[Batch, jax.Array, jax.Array]) -> tuple[State, jax.Array]:
+def _train(
+    recipe: Recipe,
+    data: Data,
+    trial: Trial,
+    state: State,
+    given: tuple[Batch, jax.Array, jax.Array],
+) -> tuple[State, jax.Array]:
     """The steps of one part of the batches, by their images; and something small to wait for."""
     batches, part, images = given
-    state = step.train(recipe, data, trial, state, jax.tree.map(lambda x: x[part], batches)._replace(images=images))
+    state = step.train(
+        recipe, data, trial, state, jax.tree.map(lambda x: x[part], batches)._replace(images=images)
+    )
     return state, state.step + 0
 
 

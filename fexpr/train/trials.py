@@ -1,8 +1,9 @@
 """All trials of a protocol as one compiled program over a mesh with the axes `trial` and `data`.
 
-A trial is one fold x one seed x one point of the hyper-parameters that need no recompilation. Trials are padded so that they divide
-over the devices of the axis `trial`; the data set lies on every device once. `jit(shard_map(vmap(one trial)))` inserts no collectives
-between trials; with one trial and several devices, the axis `data` takes them all and the same program is data-parallel.
+A trial is one fold x one seed x one point of the hyper-parameters that need no recompilation.
+Trials are padded so that they divide over the devices of the axis `trial`; the data set lies on
+every device once. `jit(shard_map(vmap(one trial)))` inserts no collectives between trials; with one
+trial and several devices, the axis `data` takes them all and the same program is data-parallel.
 """
 
 from __future__ import annotations
@@ -24,15 +25,16 @@ from fexpr.train.losses import class_weights
 from fexpr.train.state import Data, Recipe, State, Trial
 from fexpr.train.views import passes
 
-# 'standardize': mean and deviation of each channel over the trial's training rows; 'pixel': of each pixel; 'unit': 0 to 1;
-# 'symmetric': -1 to 1; 'none': as they are
+# 'standardize': mean and deviation of each channel over the trial's training rows; 'pixel': of each
+# pixel; 'unit': 0 to 1; 'symmetric': -1 to 1; 'none': as they are
 BLOCK = 1024  # rows that statistics are computed of at a time
 NORMALIZATIONS = ("standardize", "pixel", "unit", "symmetric", "none")
 
 
 @dataclasses.dataclass(frozen=True)
 class TrialSpec:
-    """A trial as the experiments describe it: row numbers into the data set, its fold and seed, its hyper-parameters.
+    """A trial as the experiments describe it: row numbers into the data set, its fold and seed, its
+    hyper-parameters.
 
     `scaling`: mean and deviation that images are normalised by; None: those of the training rows.
     """
@@ -59,13 +61,17 @@ def make_mesh(trials: int, batch_size: int, there: Sequence[jax.Device] | None =
     there = list(jax.devices() if there is None else there)
     shape = (1, len(there)) if trials == 1 else (len(there), 1)
     if trials == 1 and batch_size % len(there):
-        raise UserError(f"train.batch_size={batch_size} does not divide over {len(there)} devices",
-                        fix=f"choose a multiple of {len(there)}")
+        raise UserError(
+            f"train.batch_size={batch_size} does not divide over {len(there)} devices",
+            fix=f"choose a multiple of {len(there)}",
+        )
     return Mesh(np.array(there).reshape(shape), ("trial", "data"))
 
 
 class Plan(NamedTuple):
-    """How the trials are laid out: `size` at a time, `chunks` times; memory of one device in bytes, and what compiling took."""
+    """How the trials are laid out: `size` at a time, `chunks` times; memory of one device in bytes,
+    and what compiling took.
+    """
 
     trials: int
     size: int
@@ -76,51 +82,84 @@ class Plan(NamedTuple):
 
 
 class Engine:
-    """Trains a set of trials, all at once or, where they do not fit, chunk after chunk with one and the same program.
+    """Trains a set of trials, all at once or, where they do not fit, chunk after chunk with one and
+    the same program.
 
-    Results have a leading axis of trials, padding removed. `load` a chunk, then `init`; `compile` before the first epoch.
+    Results have a leading axis of trials, padding removed. `load` a chunk, then `init`; `compile`
+    before the first epoch.
 
     Args:
       recipe: what is compiled in; its `data_devices` is set here from the mesh.
-      images: uint8 [N,H,W,C], or feature vectors float32 [N,1,1,F]. labels: float32 [N,K] or int32 [N]. classes: K.
+      images: uint8 [N,H,W,C], or feature vectors float32 [N,1,1,F]. labels: float32 [N,K] or int32
+          [N]. classes: K.
       specs: the trials. mesh: from `make_mesh`.
       normalize: one of NORMALIZATIONS.
-      trial_axis: 'vmap' (all trials of a device at once), 'map' (one after the other: for networks that fill a device alone), or
-        'auto': 'map' on CPU, where plain products are faster than batched ones, else 'vmap'.
-      chunk: trials at a time; 0, or more than fit = as many as fit, by the compiled program's own account of its memory.
+      trial_axis: 'vmap' (all trials of a device at once), 'map' (one after the other: for networks
+        that fill a device alone), or 'auto': 'map' on CPU, where plain products are faster than
+        batched ones, else 'vmap'.
+      chunk: trials at a time; 0, or more than fit = as many as fit, by the compiled program's own
+          account of its memory.
       soft: float32 [N,K], for a recipe whose targets are 'soft'.
-      start: variables that every trial begins with, all of the model's or some: a tree of NumPy arrays.
+      start: variables that every trial begins with, all of the model's or some: a tree of NumPy
+          arrays.
 
     Attributes:
-      size: trials at a time; `compile` may lower it. mapped: whether the trials of a device are computed one after the other.
+      size: trials at a time; `compile` may lower it. mapped: whether the trials of a device are
+          computed one after the other.
       data: what lies on the devices. trials: tables of all trials, on the host.
-      dispatches_per_epoch: what an epoch is made of: its optimiser steps, then forward passes over validation and test rows.
-      resumable: the first so many parts change the state, which can be saved after each of them; the others are made again then.
+      dispatches_per_epoch: what an epoch is made of: its optimiser steps, then forward passes over
+          validation and test rows.
+      resumable: the first so many parts change the state, which can be saved after each of them;
+          the others are made again then.
     """
 
-    def __init__(self, recipe: Recipe, images: np.ndarray, labels: np.ndarray, classes: int, specs: Sequence[TrialSpec], mesh: Mesh,
-                 normalize: str = "standardize", trial_axis: str = "auto", chunk: int = 0, soft: np.ndarray | None = None,
-                 start: Any = None):
+    def __init__(
+        self,
+        recipe: Recipe,
+        images: np.ndarray,
+        labels: np.ndarray,
+        classes: int,
+        specs: Sequence[TrialSpec],
+        mesh: Mesh,
+        normalize: str = "standardize",
+        trial_axis: str = "auto",
+        chunk: int = 0,
+        soft: np.ndarray | None = None,
+        start: Any = None,
+    ):
         self.recipe = dataclasses.replace(recipe, data_devices=mesh.shape["data"])
         self.mesh, self.specs, self.images = mesh, tuple(specs), images
         on_cpu = mesh.devices.flat[0].platform == "cpu"
         self.mapped = trial_axis == "map" or (trial_axis == "auto" and on_cpu)
         self.trials = stack(specs, images, labels, classes, normalize)
         everywhere = NamedSharding(mesh, P())
-        self.data = jax.tree.map(lambda x: distributed.to_global_array(x, everywhere), Data(self.resident_images(), labels, soft))
+        self.data = jax.tree.map(
+            lambda x: distributed.to_global_array(x, everywhere),
+            Data(self.resident_images(), labels, soft),
+        )
         self.size = self._padded(min(chunk or len(specs), len(specs)))
         self._start = start  # on the host: only `init` needs it
-        self._init, self._chunk, self._plan, self.program = self.over_trials(step.init), None, None, None
-        self.jitted_epoch = self.over_trials(step.advance, by_trial=3, shared=1, donate=(3, 4), common=step.is_early)
+        self._init, self._chunk, self._plan, self.program = (
+            self.over_trials(step.init),
+            None,
+            None,
+            None,
+        )
+        self.jitted_epoch = self.over_trials(
+            step.advance, by_trial=3, shared=1, donate=(3, 4), common=step.is_early
+        )
         self.resumable = self.steps
         self._passes, self._each = passes(self.recipe, self.trials.eval_rows.shape[1])
         self.dispatches_per_epoch = self.resumable + self._passes
 
-    input_wait_seconds = None  # seconds of the current epoch without images to compute with, where they are streamed
+    # seconds of the current epoch without images to compute with, where they are streamed
+    input_wait_seconds = None
 
     @property
     def steps(self) -> int:
-        """Optimiser steps of an epoch, of the trial with the most training rows: the others' last ones change nothing."""
+        """Optimiser steps of an epoch, of the trial with the most training rows: the others' last
+        ones change nothing.
+        """
         return -(-self.trials.train_rows.shape[1] // self.recipe.batch_size)
 
     def resident_images(self) -> np.ndarray:
@@ -135,26 +174,44 @@ class Engine:
         return self._plan
 
     def compile(self) -> Plan:
-        """Compiles the program of an epoch, for fewer trials at a time if it would not fit. What was loaded before must be loaded again.
+        """Compiles the program of an epoch, for fewer trials at a time if it would not fit. What
+        was loaded before must be loaded again.
 
         A second call does nothing.
         """
         if self._plan is None:
-            limit, began = int(distributed.all_gather_scalars([devices.memory_limit()]).min()), time.monotonic()
+            limit, began = (
+                int(distributed.all_gather_scalars([devices.memory_limit()]).min()),
+                time.monotonic(),
+            )
             share = self.mesh.shape["trial"]
             for fitted in (False, True):
                 self.program = self.jitted_epoch.lower(self.data, *self.abstract_epoch()).compile()
                 needed = bytes_of(self.program)
                 if fitted or needed <= limit or self.size <= share:
                     break
-                self.size, self._chunk = max(share, int(self.size * limit / needed) // share * share), None
-            self._plan = Plan(len(self.specs), self.size, -(-len(self.specs) // self.size), needed, limit, time.monotonic() - began)
+                self.size, self._chunk = (
+                    max(share, int(self.size * limit / needed) // share * share),
+                    None,
+                )
+            self._plan = Plan(
+                len(self.specs),
+                self.size,
+                -(-len(self.specs) // self.size),
+                needed,
+                limit,
+                time.monotonic() - began,
+            )
         return self._plan
 
     def load(self, chunk: int) -> None:
-        """Makes the trials of this chunk (of `size` trials, from 0) those that `init` and `epoch` are about."""
+        """Makes the trials of this chunk (of `size` trials, from 0) those that `init` and `epoch`
+        are about.
+        """
         self._chunk = self.trials_of(chunk, self.size)
-        self._trial = self._put(jax.tree.map(lambda x: x[self._chunk.start : self._chunk.stop], self.trials))
+        self._trial = self._put(
+            jax.tree.map(lambda x: x[self._chunk.start : self._chunk.stop], self.trials)
+        )
 
     def trials_of(self, chunk: int, size: int) -> range:
         """The numbers of a chunk's trials, of chunks of this size."""
@@ -162,57 +219,100 @@ class Engine:
 
     def init(self) -> State:
         """Fresh states of the chunk, on the devices. Needs no compiled epoch."""
-        start = jax.tree.map(lambda x: distributed.to_global_array(np.asarray(x), NamedSharding(self.mesh, P())), self._start)
+        start = jax.tree.map(
+            lambda x: distributed.to_global_array(np.asarray(x), NamedSharding(self.mesh, P())),
+            self._start,
+        )
         return self._init(self.data._replace(start=start), self._trial)
 
     def epoch(self, state: State) -> tuple[State, dict[str, jax.Array]]:
-        """One epoch of every trial of the chunk. `state` is donated. The scalars come back as arrays, not yet waited for."""
+        """One epoch of every trial of the chunk. `state` is donated. The scalars come back as
+        arrays, not yet waited for.
+        """
         return self.advance(state, 0, self.dispatches_per_epoch)
 
-    def advance(self, state: State, first: int, last: int) -> tuple[State, dict[str, jax.Array] | None]:
-        """The parts first .. last - 1 of an epoch, as `epoch`; scalars come with the last part alone.
+    def advance(
+        self, state: State, first: int, last: int
+    ) -> tuple[State, dict[str, jax.Array] | None]:
+        """The parts first .. last - 1 of an epoch, as `epoch`; scalars come with the last part
+        alone.
 
         Parts are taken in their order; a restored state goes on at no later one than `resumable`.
         """
         steps = self.resumable
         if first <= steps:
             empty = np.zeros((self.plan.size, *self._logits_shape()), np.float32)
-            self._eval_logits = distributed.to_global_array(empty, NamedSharding(self.mesh, P("trial")))
-        bounds = np.array([min(first, steps), min(last, steps), max(first - steps, 0), max(last - steps, 0)], np.int32)
-        state, self._eval_logits, scalars = self.program(self.data, bounds, self._trial, state, self._eval_logits)
+            self._eval_logits = distributed.to_global_array(
+                empty, NamedSharding(self.mesh, P("trial"))
+            )
+        bounds = np.array(
+            [min(first, steps), min(last, steps), max(first - steps, 0), max(last - steps, 0)],
+            np.int32,
+        )
+        state, self._eval_logits, scalars = self.program(
+            self.data, bounds, self._trial, state, self._eval_logits
+        )
         return state, scalars if last == self.dispatches_per_epoch else None
 
     def _logits_shape(self) -> tuple[int, int, int]:
-        return self._passes, self._each * self.mesh.shape["data"], self.trials.class_weights.shape[1]
+        return (
+            self._passes,
+            self._each * self.mesh.shape["data"],
+            self.trials.class_weights.shape[1],
+        )
 
     def to_host(self, tree: Any) -> Any:
-        """NumPy arrays of the chunk's real trials, whatever the devices: what checkpoints and predictions are made from."""
+        """NumPy arrays of the chunk's real trials, whatever the devices: what checkpoints and
+        predictions are made from.
+        """
         return jax.tree.map(lambda x: np.asarray(x)[: len(self._chunk)], distributed.to_host(tree))
 
     def to_devices(self, state: State) -> State:
-        """The inverse of `to_host`, onto this engine's devices (which may be others than those the state came from)."""
+        """The inverse of `to_host`, onto this engine's devices (which may be others than those the
+        state came from).
+        """
         return self._put(state)
 
     def abstract(self, trials: int | None = None) -> State:
-        """Shapes and types of `to_host(init())` of so many trials (those of the chunk) without computing it."""
+        """Shapes and types of `to_host(init())` of so many trials (those of the chunk) without
+        computing it.
+        """
         size = trials or len(self._chunk)
-        shapes = jax.eval_shape(jax.vmap(partial(step.init, dataclasses.replace(self.recipe, data_devices=1)), in_axes=(None, 0)),
-                                self.data, self.abstract_trials(1))
+        shapes = jax.eval_shape(
+            jax.vmap(
+                partial(step.init, dataclasses.replace(self.recipe, data_devices=1)),
+                in_axes=(None, 0),
+            ),
+            self.data,
+            self.abstract_trials(1),
+        )
         return jax.tree.map(lambda s: jax.ShapeDtypeStruct((size, *s.shape[1:]), s.dtype), shapes)
 
     def abstract_params(self) -> Any:
         """Shapes of one trial's parameters; nothing is compiled."""
-        return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape[1:], s.dtype), self.abstract(1).variables["params"])
+        return jax.tree.map(
+            lambda s: jax.ShapeDtypeStruct(s.shape[1:], s.dtype),
+            self.abstract(1).variables["params"],
+        )
 
     def abstract_trials(self, size: int) -> Trial:
         """Shapes and types of the tables of so many trials."""
-        return jax.tree.map(lambda x: jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype), self.trials)
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype), self.trials
+        )
 
     def abstract_epoch(self) -> tuple[jax.ShapeDtypeStruct, Trial, State, jax.ShapeDtypeStruct]:
-        """What `jitted_epoch` takes beside the data: the bounds, and by trial, laid out over the mesh, tables, states and logits."""
-        spread, logits = NamedSharding(self.mesh, P("trial")), jax.ShapeDtypeStruct((self.size, *self._logits_shape()), np.float32)
-        by_trial = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=spread),
-                                (self.abstract_trials(self.size), self.abstract(self.size), logits))
+        """What `jitted_epoch` takes beside the data: the bounds, and by trial, laid out over the
+        mesh, tables, states and logits.
+        """
+        spread, logits = (
+            NamedSharding(self.mesh, P("trial")),
+            jax.ShapeDtypeStruct((self.size, *self._logits_shape()), np.float32),
+        )
+        by_trial = jax.tree.map(
+            lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=spread),
+            (self.abstract_trials(self.size), self.abstract(self.size), logits),
+        )
         return jax.ShapeDtypeStruct((4,), np.int32), *by_trial
 
     def _padded(self, trials: int) -> int:
@@ -220,24 +320,40 @@ class Engine:
         return -(-trials // share) * share
 
     def _put(self, tree: Any) -> Any:
-        """Pads the trials to the program's size by repeating the last (its copies are computed and thrown away), over the mesh."""
+        """Pads the trials to the program's size by repeating the last (its copies are computed and
+        thrown away), over the mesh.
+        """
+
         def put(x):
             padding = np.repeat(x[-1:], self.size - len(x), 0)
-            return distributed.to_global_array(np.concatenate([x, padding]), NamedSharding(self.mesh, P("trial")))
+            return distributed.to_global_array(
+                np.concatenate([x, padding]), NamedSharding(self.mesh, P("trial"))
+            )
 
         return jax.tree.map(put, tree)
 
-    def over_trials(self, one: Callable, by_trial: int = 1, shared: int = 0, donate: tuple[int, ...] = (),
-                    common: Callable | None = None) -> Any:
-        """The jitted program (data, *shared, *by trial) that does `one(recipe, data, *shared, by trial)` for all trials of the mesh.
+    def over_trials(
+        self,
+        one: Callable,
+        by_trial: int = 1,
+        shared: int = 0,
+        donate: tuple[int, ...] = (),
+        common: Callable | None = None,
+    ) -> Any:
+        """The jitted program (data, *shared, *by trial) that does `one(recipe, data, *shared, by
+        trial)` for all trials of the mesh.
 
-        Several arguments by trial come to `one` as a tuple. This alone lays trials out over devices.
+        Several arguments by trial come to `one` as a tuple. This alone lays trials out over
+        devices.
 
         Args:
-          by_trial: number of arguments with a leading axis of trials. shared: number of those that are the same for all.
+          by_trial: number of arguments with a leading axis of trials. shared: number of those that
+              are the same for all.
           donate: places of arguments whose memory the results may take.
-          common: what is computed of all trials of a device, common(recipe, trials), and handed to each after the shared arguments.
+          common: what is computed of all trials of a device, common(recipe, trials), and handed to
+              each after the shared arguments.
         """
+
         def all_trials(data, *arguments):
             trials = arguments[shared:] if by_trial > 1 else arguments[shared]
             extra = (common(self.recipe, trials),) if common else ()
@@ -245,18 +361,31 @@ class Engine:
             return jax.lax.map(one_trial, trials) if self.mapped else jax.vmap(one_trial)(trials)
 
         specs = (*[P()] * (1 + shared), *[P("trial")] * by_trial)
-        program = jax.shard_map(all_trials, mesh=self.mesh, in_specs=specs, out_specs=P("trial"), check_vma=False)
+        program = jax.shard_map(
+            all_trials, mesh=self.mesh, in_specs=specs, out_specs=P("trial"), check_vma=False
+        )
         return jax.jit(program, donate_argnums=donate)
 
 
 def bytes_of(program: jax.stages.Compiled) -> int:
-    """Peak memory of one device by the compiler's own account: arguments, results that do not reuse them, and temporaries."""
+    """Peak memory of one device by the compiler's own account: arguments, results that do not reuse
+    them, and temporaries.
+    """
     m = program.memory_analysis()
-    return m.argument_size_in_bytes + m.output_size_in_bytes - m.alias_size_in_bytes + m.temp_size_in_bytes
+    return (
+        m.argument_size_in_bytes
+        + m.output_size_in_bytes
+        - m.alias_size_in_bytes
+        + m.temp_size_in_bytes
+    )
 
 
-def stack(specs: Sequence[TrialSpec], images: np.ndarray, labels: np.ndarray, classes: int, normalize: str) -> Trial:
-    """Index tables, masks, and the statistics of each trial's own training rows (docs/design.md, rule 2), as NumPy arrays [T, ...]."""
+def stack(
+    specs: Sequence[TrialSpec], images: np.ndarray, labels: np.ndarray, classes: int, normalize: str
+) -> Trial:
+    """Index tables, masks, and the statistics of each trial's own training rows (docs/design.md,
+    rule 2), as NumPy arrays [T, ...].
+    """
     n = max(len(s.train) for s in specs)
     m = max(len(s.val) + len(s.test) for s in specs)
 
@@ -264,11 +393,18 @@ def stack(specs: Sequence[TrialSpec], images: np.ndarray, labels: np.ndarray, cl
         mean, std = s.scaling or statistics(images, s.train, normalize)
         return Trial(
             key=np.asarray(jax.random.key_data(jax.random.fold_in(jax.random.key(s.seed), s.fold))),
-            train_rows=_pad(s.train, n), train_mask=np.arange(n) < len(s.train),
-            eval_rows=_pad(np.concatenate([s.val, s.test]), m), val_mask=np.arange(m) < len(s.val),
+            train_rows=_pad(s.train, n),
+            train_mask=np.arange(n) < len(s.train),
+            eval_rows=_pad(np.concatenate([s.val, s.test]), m),
+            val_mask=np.arange(m) < len(s.val),
             test_mask=(np.arange(m) >= len(s.val)) & (np.arange(m) < len(s.val) + len(s.test)),
-            class_weights=class_weights(labels[s.train], classes, s.weight_strength, s.weight_maximum), mean=mean, std=std,
-            learning_rate=np.float32(s.learning_rate), weight_decay=np.float32(s.weight_decay),
+            class_weights=class_weights(
+                labels[s.train], classes, s.weight_strength, s.weight_maximum
+            ),
+            mean=mean,
+            std=std,
+            learning_rate=np.float32(s.learning_rate),
+            weight_decay=np.float32(s.weight_decay),
             label_smoothing=np.float32(s.label_smoothing),
         )
 
@@ -279,8 +415,11 @@ def _pad(rows: np.ndarray, n: int) -> np.ndarray:
     return np.concatenate([rows, np.zeros(n - len(rows), rows.dtype)]).astype(np.int32)
 
 
-def statistics(images: np.ndarray, rows: np.ndarray, normalize: str) -> tuple[np.ndarray, np.ndarray]:
-    """What is subtracted and what is divided by, in 0..255 (or the features' own units): float32 [C] each, of 'pixel' [H,W,C].
+def statistics(
+    images: np.ndarray, rows: np.ndarray, normalize: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """What is subtracted and what is divided by, in 0..255 (or the features' own units): float32
+    [C] each, of 'pixel' [H,W,C].
 
     Both of these rows alone. Images are read in blocks: they may lie on the disk.
     """
@@ -289,7 +428,10 @@ def statistics(images: np.ndarray, rows: np.ndarray, normalize: str) -> tuple[np
         return np.zeros(channels, np.float32), np.ones(channels, np.float32)
     if images.dtype != np.uint8:  # feature vectors have no range of their own
         if normalize != "standardize":
-            raise UserError(f"train.normalize={normalize!r} is for images", fix="set train.normalize=standardize (or none) for vectors")
+            raise UserError(
+                f"train.normalize={normalize!r} is for images",
+                fix="set train.normalize=standardize (or none) for vectors",
+            )
         vectors = images[rows].reshape(-1, channels).astype(np.float64)
         std = vectors.std(0)
         return vectors.mean(0).astype(np.float32), np.where(std > 0, std, 1.0).astype(np.float32)
@@ -299,11 +441,20 @@ def statistics(images: np.ndarray, rows: np.ndarray, normalize: str) -> tuple[np
         return np.full(channels, 127.5, np.float32), np.full(channels, 127.5, np.float32)
     blocks = (images[rows[i : i + BLOCK]] for i in range(0, len(rows), BLOCK))
     if normalize == "pixel":
-        sums = sum(np.stack([block.sum(0, dtype=np.int64), np.square(block, dtype=np.int64).sum(0)]) for block in blocks)
+        sums = sum(
+            np.stack([block.sum(0, dtype=np.int64), np.square(block, dtype=np.int64).sum(0)])
+            for block in blocks
+        )
         mean, square = sums / len(rows)
     else:
-        count = sum(np.stack([np.bincount(block[..., c].reshape(-1), minlength=256) for c in range(channels)]) for block in blocks)
+        count = sum(
+            np.stack(
+                [np.bincount(block[..., c].reshape(-1), minlength=256) for c in range(channels)]
+            )
+            for block in blocks
+        )
         grey, total = np.arange(256.0), count.sum(1)
         mean, square = count @ grey / total, count @ grey**2 / total
     std = np.sqrt(np.maximum(square - mean**2, 0))
-    return mean.astype(np.float32), np.maximum(std, 1.0).astype(np.float32)  # what is constant stays finite
+    # what is constant stays finite
+    return mean.astype(np.float32), np.maximum(std, 1.0).astype(np.float32)

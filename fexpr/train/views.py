@@ -1,4 +1,6 @@
-"""From images in 0..255 to logits: normalisation, and test-time augmentation by views of an image whose predictions are averaged."""
+"""From images in 0..255 to logits: normalisation, and test-time augmentation by views of an image
+whose predictions are averaged.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ import jax.numpy as jnp
 
 from fexpr.train.state import Data, Recipe, Trial
 
-CROP_SHIFT = 3  # pixels: without a crop, the four corners of 42 pixels of a 48-pixel face, as shifts with a repeated border
+# pixels: without a crop, the four corners of 42 pixels of a 48-pixel face, as shifts with a
+# repeated border
+CROP_SHIFT = 3
 
 
 def input_shape(shape: Sequence[int], crop: int) -> tuple[int, int, int]:
@@ -20,10 +24,11 @@ def input_shape(shape: Sequence[int], crop: int) -> tuple[int, int, int]:
 
 
 def views(images: jax.Array, name: str, crop: int = 0) -> list[jax.Array]:
-    """The views of images [B,H,W,C]: 'none' (themselves), 'flip' (and mirrored), 'flip_crop' (both, shifted to the four corners too).
+    """The views of images [B,H,W,C]: 'none' (themselves), 'flip' (and mirrored), 'flip_crop' (both,
+    shifted to the four corners too).
 
-    With a crop, themselves are the middle square of that side, and 'flip_crop' the ten crops of Krizhevsky et al. 2012: middle and
-    corners, each mirrored too.
+    With a crop, themselves are the middle square of that side, and 'flip_crop' the ten crops of
+    Krizhevsky et al. 2012: middle and corners, each mirrored too.
     """
     height, width = images.shape[1:3]
     s = CROP_SHIFT
@@ -41,29 +46,46 @@ def views(images: jax.Array, name: str, crop: int = 0) -> list[jax.Array]:
     both = [images, images[:, :, ::-1]]
     if name == "flip":
         return [cut(v, middle) for v in both]
-    wide = both if crop else [jnp.pad(v, ((0, 0), (s, s), (s, s), (0, 0)), mode="edge") for v in both]
+    wide = (
+        both if crop else [jnp.pad(v, ((0, 0), (s, s), (s, s), (0, 0)), mode="edge") for v in both]
+    )
     return [*(cut(v, middle) for v in both), *(cut(v, end) for v in wide for end in ends)]
 
 
 def mean_prediction(logits: Sequence[jax.Array]) -> jax.Array:
-    """Logits [B,K] of V views -> the logarithm of their mean class probabilities; of one view, its logits as they are."""
+    """Logits [B,K] of V views -> the logarithm of their mean class probabilities; of one view, its
+    logits as they are.
+    """
     if len(logits) == 1:
         return logits[0]
-    return jax.nn.logsumexp(jnp.stack([jax.nn.log_softmax(v) for v in logits]), axis=0) - jnp.log(float(len(logits)))
+    return jax.nn.logsumexp(jnp.stack([jax.nn.log_softmax(v) for v in logits]), axis=0) - jnp.log(
+        float(len(logits))
+    )
 
 
 def normalized(images: jax.Array, mean: jax.Array, std: jax.Array, precision: str) -> jax.Array:
-    """What a model sees of images float32 [B,H,W,C] in 0..255, in the type that it is to compute in. mean, std: [C] or [H,W,C]."""
+    """What a model sees of images float32 [B,H,W,C] in 0..255, in the type that it is to compute
+    in. mean, std: [C] or [H,W,C].
+    """
     lead = (None,) * (images.ndim - mean.ndim)
     return ((images - mean[lead]) / std[lead]).astype(precision)
 
 
 def predict_views(
-    model: nn.Module, variables: Any, images: jax.Array, mean: jax.Array, std: jax.Array, precision: str, tta: str, crop: int = 0
+    model: nn.Module,
+    variables: Any,
+    images: jax.Array,
+    mean: jax.Array,
+    std: jax.Array,
+    precision: str,
+    tta: str,
+    crop: int = 0,
 ) -> jax.Array:
     """Logits float32 [B,K] of images float32 [B,H,W,C] in 0..255, over the views of `tta`."""
     seen = (normalized(view, mean, std, precision) for view in views(images, tta, crop))
-    return mean_prediction([model.apply(variables, view, train=False).astype(jnp.float32) for view in seen])
+    return mean_prediction(
+        [model.apply(variables, view, train=False).astype(jnp.float32) for view in seen]
+    )
 
 
 def passes(recipe: Recipe, rows: int) -> tuple[int, int]:
@@ -72,10 +94,16 @@ def passes(recipe: Recipe, rows: int) -> tuple[int, int]:
     return -(-rows // (recipe.data_devices * each)), each
 
 
-def predict_pass(recipe: Recipe, data: Data, trial: Trial, variables: Any, number: jax.Array) -> jax.Array:
-    """Logits of the trial's eval_rows of one forward pass, 0 .. passes - 1, of all devices on `data`: float32 [devices x rows, K]."""
+def predict_pass(
+    recipe: Recipe, data: Data, trial: Trial, variables: Any, number: jax.Array
+) -> jax.Array:
+    """Logits of the trial's eval_rows of one forward pass, 0 .. passes - 1, of all devices on
+    `data`: float32 [devices x rows, K].
+    """
     d, (count, each) = recipe.data_devices, passes(recipe, len(trial.eval_rows))
-    rows = jnp.pad(trial.eval_rows, (0, count * d * each - len(trial.eval_rows))).reshape(count, d, each)[number]
+    rows = jnp.pad(trial.eval_rows, (0, count * d * each - len(trial.eval_rows))).reshape(
+        count, d, each
+    )[number]
     rows = rows[jax.lax.axis_index("data")] if d > 1 else rows[0]
     return _said(recipe, trial, variables, rows[None], lambda rows_B: data.images[rows_B])
 
@@ -83,24 +111,55 @@ def predict_pass(recipe: Recipe, data: Data, trial: Trial, variables: Any, numbe
 def predict(recipe: Recipe, data: Data, trial: Trial, variables: Any) -> jax.Array:
     """Logits of all of the trial's eval_rows, float32 [m, K]."""
     m = len(trial.eval_rows)
-    said = jax.lax.map(lambda i: predict_pass(recipe, data, trial, variables, i), jnp.arange(passes(recipe, m)[0]))
+    said = jax.lax.map(
+        lambda i: predict_pass(recipe, data, trial, variables, i), jnp.arange(passes(recipe, m)[0])
+    )
     return said.reshape(-1, said.shape[-1])[:m]
 
 
 def predict_images(recipe: Recipe, trial: Trial, variables: Any, images: jax.Array) -> jax.Array:
-    """Logits of images that are not in the data: of a device's share uint8 [R, H, W, C], float32 [R x devices, K] of all shares."""
+    """Logits of images that are not in the data: of a device's share uint8 [R, H, W, C], float32 [R
+    x devices, K] of all shares.
+    """
     count = -(-len(images) // recipe.train.eval_batch)
-    padded = jnp.pad(images, ((0, count * recipe.train.eval_batch - len(images)), (0, 0), (0, 0), (0, 0)))
-    logits = _said(recipe, trial, variables, padded.reshape(count, -1, *images.shape[1:]), lambda images_B: images_B)
-    return logits.reshape(recipe.data_devices, count * recipe.train.eval_batch, -1)[:, : len(images)].reshape(-1, logits.shape[-1])
+    padded = jnp.pad(
+        images, ((0, count * recipe.train.eval_batch - len(images)), (0, 0), (0, 0), (0, 0))
+    )
+    logits = _said(
+        recipe,
+        trial,
+        variables,
+        padded.reshape(count, -1, *images.shape[1:]),
+        lambda images_B: images_B,
+    )
+    return logits.reshape(recipe.data_devices, count * recipe.train.eval_batch, -1)[
+        :, : len(images)
+    ].reshape(-1, logits.shape[-1])
 
 
-def _said(recipe: Recipe, trial: Trial, variables: Any, given: jax.Array, images_of: Callable[[jax.Array], jax.Array]) -> jax.Array:
-    """Logits of passes [P, B, ...], those of all devices one after the other: float32 [devices x P x B, K]."""
+def _said(
+    recipe: Recipe,
+    trial: Trial,
+    variables: Any,
+    given: jax.Array,
+    images_of: Callable[[jax.Array], jax.Array],
+) -> jax.Array:
+    """Logits of passes [P, B, ...], those of all devices one after the other: float32 [devices x P
+    x B, K].
+    """
+
     def forward(what):
         images = images_of(what).astype(jnp.float32)
-        return predict_views(recipe.model, variables, images, trial.mean, trial.std, recipe.train.precision, recipe.train.tta,
-                             recipe.crop)
+        return predict_views(
+            recipe.model,
+            variables,
+            images,
+            trial.mean,
+            trial.std,
+            recipe.train.precision,
+            recipe.train.tta,
+            recipe.crop,
+        )
 
     logits = jax.lax.map(forward, given) if len(given) > 1 else forward(given[0])[None]
     if recipe.data_devices > 1:

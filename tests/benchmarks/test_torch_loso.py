@@ -24,9 +24,12 @@ def torch_state(variables):
     arrays = {
         "streams.weight": params["streams"]["kernel"].transpose(3, 2, 0, 1),
         "streams.bias": params["streams"]["bias"],
-        "norm.weight": params["streams_norm"]["scale"], "norm.bias": params["streams_norm"]["bias"],
-        "norm.running_mean": stats["mean"], "norm.running_var": stats["var"],
-        "head.weight": params["head"]["kernel"].T, "head.bias": params["head"]["bias"],
+        "norm.weight": params["streams_norm"]["scale"],
+        "norm.bias": params["streams_norm"]["bias"],
+        "norm.running_mean": stats["mean"],
+        "norm.running_var": stats["var"],
+        "head.weight": params["head"]["kernel"].T,
+        "head.bias": params["head"]["bias"],
     }
     return {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
 
@@ -40,8 +43,9 @@ def variables():
 
 def apply_fexpr(variables, images, train, mask=None):
     model = ststnet.STSTNet(3, dropout=0.0)
-    return jax.jit(lambda v, x: model.apply(v, x, train=train, mask=mask,
-                                            mutable=["batch_stats"]))(variables, images)
+    return jax.jit(lambda v, x: model.apply(v, x, train=train, mask=mask, mutable=["batch_stats"]))(
+        variables, images
+    )
 
 
 def test_ststnet_equals_fexpr(variables):
@@ -75,8 +79,9 @@ def given(network):
     return torch_loso.Given(states, orders)
 
 
-@pytest.mark.parametrize(("network", "products"),
-                         [("ststnet", True), ("ststnet", False), ("htnet", True)])
+@pytest.mark.parametrize(
+    ("network", "products"), [("ststnet", True), ("ststnet", False), ("htnet", True)]
+)
 def test_vmapped_equals_loop(network, products):
     """Folds of different lengths: in some steps a trial has few rows or none."""
     common = (network, IMAGES, LABELS, FOLDS, [0], EPOCHS, BATCH, RATE, "cpu", 0.0)

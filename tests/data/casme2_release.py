@@ -1,4 +1,6 @@
-"""Miniature CASME II and SMIC releases, and the challenge's lists of flow maps, each in its release's own layout."""
+"""Miniature CASME II and SMIC releases, and the challenge's lists of flow maps, each in its
+release's own layout.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +12,20 @@ import openpyxl
 
 from tests.data import samm_release as mini
 
-HEADER = ("Subject", "Filename", None, "OnsetFrame", "ApexFrame", "OffsetFrame", None, "Action Units", "Estimated Emotion")
+HEADER = (
+    "Subject",
+    "Filename",
+    None,
+    "OnsetFrame",
+    "ApexFrame",
+    "OffsetFrame",
+    None,
+    "Action Units",
+    "Estimated Emotion",
+)
 
-# subject as the workbook has it, clip, onset, apex, offset, code, emotion; two subjects share a clip's name, as in the release
+# subject as the workbook has it, clip, onset, apex, offset, code, emotion; two subjects share a
+# clip's name, as in the release
 CLIPS = (
     (1, "EP02_01f", 46, 50, 54, "12", "happiness"),
     (1, "EP19_05f", 9, 12, 15, "4+L10", "disgust"),
@@ -45,7 +58,11 @@ def write_casme2(root: Path, clips=CLIPS) -> Path:
     return folder
 
 
-def write_smic(root: Path, clips=(("s1", "negative", "s1_ne_01"), ("s3", "surprise", "s3_sur_02")), frames: int = 5) -> Path:
+def write_smic(
+    root: Path,
+    clips=(("s1", "negative", "s1_ne_01"), ("s3", "surprise", "s3_sur_02")),
+    frames: int = 5,
+) -> Path:
     for seed, (subject, emotion, clip) in enumerate(clips):
         place = root / "smic" / "SMIC_all_cropped" / "HS" / subject / "micro" / emotion / clip
         place.mkdir(parents=True)
@@ -62,6 +79,8 @@ def write_list(root: Path, name: str, rows: list[tuple[str, str, str]]) -> Path:
     lines = ["dataset,subject,clip,emotion,flow"]
     for i, (subject, clip, emotion) in enumerate(rows):
         lines.append(f"{name},{subject},{clip},{emotion},{subject}_{clip}.png")
-        cv2.imwrite(str(folder / "flow" / f"{subject}_{clip}.png"), np.roll(mini.ramp(), i, 0)[..., ::-1])
+        cv2.imwrite(
+            str(folder / "flow" / f"{subject}_{clip}.png"), np.roll(mini.ramp(), i, 0)[..., ::-1]
+        )
     (folder / "megc2019.csv").write_text("\n".join(lines) + "\n")
     return folder

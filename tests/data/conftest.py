@@ -7,7 +7,9 @@ from fexpr.data.preparation import flow
 
 @pytest.fixture
 def no_release(tmp_path, monkeypatch):
-    """A home folder of the test's own, and no data root: no release is found that the test has not written."""
+    """A home folder of the test's own, and no data root: no release is found that the test has not
+    written.
+    """
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("FEXPR_DATA_DIR", raising=False)
 

@@ -1,4 +1,6 @@
-"""Miniature SAMM releases: textures that are moved by a known amount, in the release's own layout."""
+"""Miniature SAMM releases: textures that are moved by a known amount, in the release's own
+layout.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ def table(clips=CLIPS) -> pd.DataFrame:
 
 
 def texture(seed: int, side: int = SIDE) -> np.ndarray:
-    noise = cv2.GaussianBlur(np.random.default_rng(seed).normal(size=(side, side)).astype(np.float32), (0, 0), 2)
+    noise = cv2.GaussianBlur(
+        np.random.default_rng(seed).normal(size=(side, side)).astype(np.float32), (0, 0), 2
+    )
     return cv2.normalize(noise, None, 0, 255, cv2.NORM_MINMAX)
 
 
@@ -41,23 +45,31 @@ def moved(image: np.ndarray, amount: float) -> np.ndarray:
     side = len(image)
     y, x = np.mgrid[:side, :side].astype(np.float32)
     bump = amount * np.exp(-((x - side / 2) ** 2 + (y - side / 2) ** 2) / (side / 5) ** 2)
-    return cv2.remap(image, x - bump, y + bump / 2, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT).clip(0, 255)
+    return cv2.remap(
+        image, x - bump, y + bump / 2, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
+    ).clip(0, 255)
 
 
-def write_frames(root: Path, clips=CLIPS, side: int = SIDE, prefix: str = "", suffix: str = ".png") -> None:
+def write_frames(
+    root: Path, clips=CLIPS, side: int = SIDE, prefix: str = "", suffix: str = ".png"
+) -> None:
     for seed, (subject, clip, onset, apex, offset, _) in enumerate(clips):
         folder = root / f"{prefix}{subject}" / clip
         folder.mkdir(parents=True)
         image = texture(seed, side)
         for number in range(onset, offset + 1):
             share = min(number - onset, apex - onset) / (apex - onset)
-            cv2.imwrite(str(folder / f"{subject}_{number:05d}{suffix}"), moved(image, 2 * share).astype(np.uint8))
+            cv2.imwrite(
+                str(folder / f"{subject}_{number:05d}{suffix}"),
+                moved(image, 2 * share).astype(np.uint8),
+            )
 
 
 def write_maps(root: Path, clips=CLIPS, size: int = 28) -> None:
     root.mkdir(parents=True)
     for subject, clip, *_ in clips:
-        cv2.imwrite(str(root / f"{subject}_{clip}.png"), ramp(size)[..., ::-1])  # OpenCV writes B, G, R
+        # OpenCV writes B, G, R
+        cv2.imwrite(str(root / f"{subject}_{clip}.png"), ramp(size)[..., ::-1])
 
 
 def ramp(size: int = 28) -> np.ndarray:
@@ -67,7 +79,10 @@ def ramp(size: int = 28) -> np.ndarray:
 
 
 def write_landmarks(path: Path, key: str, points: dict[str, np.ndarray]) -> None:
-    lines = [",".join([key, *alignment.COLUMNS]), *(",".join([name, *map(str, p.ravel())]) for name, p in points.items())]
+    lines = [
+        ",".join([key, *alignment.COLUMNS]),
+        *(",".join([name, *map(str, p.ravel())]) for name, p in points.items()),
+    ]
     path.write_text("\n".join(lines) + "\n")
 
 
@@ -97,10 +112,22 @@ def rewrite(folder: Path, **cells: dict) -> None:
 
 def config(root: Path | str = "", **changes: object) -> ConfigDict:
     fields = {
-        "name": "samm", "root": str(root), "source": "auto", "layout": "auto", "image_size": 28, "align": "auto",
-        "vocabulary": "data", "min_positives": 1, "alternatives": "first", "references": "absent", "uncertain": "present",
-        "skip_clips": "", "synthetic_subjects": 2, "synthetic_clips": 3, "synthetic_seed": 0,
-    }  # fmt: skip
+        "name": "samm",
+        "root": str(root),
+        "source": "auto",
+        "layout": "auto",
+        "image_size": 28,
+        "align": "auto",
+        "vocabulary": "data",
+        "min_positives": 1,
+        "alternatives": "first",
+        "references": "absent",
+        "uncertain": "present",
+        "skip_clips": "",
+        "synthetic_subjects": 2,
+        "synthetic_clips": 3,
+        "synthetic_seed": 0,
+    }
     return ConfigDict({**fields, **changes})
 
 

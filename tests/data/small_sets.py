@@ -1,4 +1,6 @@
-"""Data sets that are split: labels, groups and parts as releases have them, images of nothing; and the fields of `config.split`."""
+"""Data sets that are split: labels, groups and parts as releases have them, images of nothing; and
+the fields of `config.split`.
+"""
 
 import dataclasses
 
@@ -13,11 +15,21 @@ def dataset(labels, groups, datasets=None) -> Dataset:
     names = tuple("abcdefgh"[: labels.shape[1] if labels.ndim == 2 else labels.max() + 1])
     extras = {} if datasets is None else {"dataset": np.asarray(datasets)}
     ids = np.array([f"c{i}" for i in range(n)])
-    return Dataset(np.zeros((n, 8, 8, 3), np.uint8), labels, np.asarray(groups), ids, names, "synthetic", extras=extras)
+    return Dataset(
+        np.zeros((n, 8, 8, 3), np.uint8),
+        labels,
+        np.asarray(groups),
+        ids,
+        names,
+        "synthetic",
+        extras=extras,
+    )
 
 
 def imbalanced(seed: int = 0, subjects: int = 24, clips: int = 140) -> Dataset:
-    """Three classes, the third rare and held by few; subjects of very different size; two data sets."""
+    """Three classes, the third rare and held by few; subjects of very different size; two data
+    sets.
+    """
     rng = np.random.default_rng(seed)
     share = rng.dirichlet(np.full(subjects, 0.8))
     owner = np.concatenate([np.arange(subjects), rng.choice(subjects, clips - subjects, p=share)])
@@ -31,9 +43,19 @@ def faces(*sizes: int, seed: int = 0) -> Dataset:
     rng = np.random.default_rng(seed)
     parts = rng.permutation(np.repeat(["Training", "PublicTest", "PrivateTest"], sizes))
     labels = rng.choice(4, len(parts), p=[0.5, 0.3, 0.15, 0.05]).astype(np.int32)
-    return dataclasses.replace(dataset(labels, [f"i{i:05d}" for i in range(len(parts))]), split=parts)
+    return dataclasses.replace(
+        dataset(labels, [f"i{i:05d}" for i in range(len(parts))]), split=parts
+    )
 
 
 def split(protocol: str, **changes) -> ConfigDict:
-    fields = {"protocol": protocol, "test_fraction": 0.2, "val_fraction": 0.2, "folds": 5, "repeats": 4, "seed": 42, "file": ""}
+    fields = {
+        "protocol": protocol,
+        "test_fraction": 0.2,
+        "val_fraction": 0.2,
+        "folds": 5,
+        "repeats": 4,
+        "seed": 42,
+        "file": "",
+    }
     return ConfigDict({**fields, **changes})

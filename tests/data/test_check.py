@@ -16,7 +16,12 @@ def test_a_whole_release(root, capsys, monkeypatch):
     monkeypatch.setenv("FEXPR_DATA_DIR", str(root))
     assert main(["check", "samm", "--set", "min_positives=1"]) == 0
     out = capsys.readouterr().out
-    for text in (f"root       {root} (given by $FEXPR_DATA_DIR)", "rows     4 of 3 subjects, 28x28x3, samm@", "AU04 3", "fine"):
+    for text in (
+        f"root       {root} (given by $FEXPR_DATA_DIR)",
+        "rows     4 of 3 subjects, 28x28x3, samm@",
+        "AU04 3",
+        "fine",
+    ):
         assert text in out
 
 
@@ -31,13 +36,16 @@ def test_every_release_is_looked_at_before_a_fault_ends_it(root, capsys):
     assert "fine" not in found.out
 
 
-@pytest.mark.parametrize(("arguments", "expected"), [
-    (["samm"], "the release samm is not there"),
-    ([], "holds no release"),
-    (["sam"], "'sam': expected one of samm"),
-    (["--set", "layuot=flow"], "has no field 'layuot'"),
-    (["--set", "min_positives=few"], "min_positives=few: invalid literal"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["samm"], "the release samm is not there"),
+        ([], "holds no release"),
+        (["sam"], "'sam': expected one of samm"),
+        (["--set", "layuot=flow"], "has no field 'layuot'"),
+        (["--set", "min_positives=few"], "min_positives=few: invalid literal"),
+    ],
+)
 def test_mistakes(tmp_path, capsys, arguments, expected):
     assert main(["check", *arguments, "--root", str(tmp_path)]) == 2
     assert expected in capsys.readouterr().err

@@ -1,4 +1,6 @@
-"""Images on the disk: indexed as the array that they were, read when asked, refused when damaged."""
+"""Images on the disk: indexed as the array that they were, read when asked, refused when
+damaged.
+"""
 
 import numpy as np
 import pytest
@@ -17,26 +19,50 @@ def images():
 def kept(images, tmp_path):
     """Written in stacks of ten."""
     names = [f"clip/{i}" for i in range(len(images))]
-    records.write(tmp_path / "kept", ((names[i : i + 10], images[i : i + 10]) for i in range(0, len(images), 10)))
+    records.write(
+        tmp_path / "kept",
+        ((names[i : i + 10], images[i : i + 10]) for i in range(0, len(images), 10)),
+    )
     ids, found = records.read(tmp_path / "kept")
     assert ids == names
     return found
 
 
-@pytest.mark.parametrize("rows", [
-    3, -1, slice(4, 9), slice(None), slice(20, 3, -4), [5, 0, 5], np.array([], int), np.arange(23) % 3 == 0, np.array([7]), np.int32(2),
-])
+@pytest.mark.parametrize(
+    "rows",
+    [
+        3,
+        -1,
+        slice(4, 9),
+        slice(None),
+        slice(20, 3, -4),
+        [5, 0, 5],
+        np.array([], int),
+        np.arange(23) % 3 == 0,
+        np.array([7]),
+        np.int32(2),
+    ],
+)
 def test_indexed_like_the_array(images, kept, rows):
     found = kept[rows]
     np.testing.assert_array_equal(found, images[rows])
     assert found.dtype == np.uint8
-    some = np.array([9, 2, 2, 17, 4, 11, 22, 0, 1, 3, 5, 6, 7, 8, 10, 12, 13, 14, 15, 16, 18, 19, 20])
+    some = np.array(
+        [9, 2, 2, 17, 4, 11, 22, 0, 1, 3, 5, 6, 7, 8, 10, 12, 13, 14, 15, 16, 18, 19, 20]
+    )
     np.testing.assert_array_equal(kept.take(some)[rows], images[some][rows])
-    np.testing.assert_array_equal(records.chosen(kept, some).take(some > 4)[:], records.chosen(images, some)[some > 4])
+    np.testing.assert_array_equal(
+        records.chosen(kept, some).take(some > 4)[:], records.chosen(images, some)[some > 4]
+    )
 
 
 def test_looks_like_the_array(images, kept):
-    assert (kept.shape, kept.dtype, kept.ndim, len(kept)) == (images.shape, images.dtype, images.ndim, len(images))
+    assert (kept.shape, kept.dtype, kept.ndim, len(kept)) == (
+        images.shape,
+        images.dtype,
+        images.ndim,
+        len(images),
+    )
     assert kept.take(np.arange(4)).shape == (4, 5, 4, 2)
 
 
@@ -46,7 +72,8 @@ def test_a_data_set_of_them(images, kept):
     assert dataset.streamed
     shown = Pictures(dataset, ids[::2], range(0, len(kept), 2))
     assert list(shown) == ids[::2].tolist()
-    np.testing.assert_array_equal(shown["4"], images[4, ..., :1])  # the map beside the face is not shown
+    # the map beside the face is not shown
+    np.testing.assert_array_equal(shown["4"], images[4, ..., :1])
     with pytest.raises(ValueError, match="labels has 22 rows"):
         Dataset(kept, np.zeros(22, np.int32), ids, ids, ("one",), "toy@1")
 
@@ -64,10 +91,15 @@ def test_damage_is_noticed(images, kept, tmp_path):
         records.read(tmp_path / "kept")
 
 
-@pytest.mark.parametrize("stacks", [
-    [], [(["a"], np.zeros((2, 3, 3, 1), np.uint8))], [(["a"], np.zeros((1, 3, 3, 1), np.float32))],
-    [(["a"], np.zeros((1, 3, 3, 1), np.uint8)), (["b"], np.zeros((1, 4, 3, 1), np.uint8))],
-])
+@pytest.mark.parametrize(
+    "stacks",
+    [
+        [],
+        [(["a"], np.zeros((2, 3, 3, 1), np.uint8))],
+        [(["a"], np.zeros((1, 3, 3, 1), np.float32))],
+        [(["a"], np.zeros((1, 3, 3, 1), np.uint8)), (["b"], np.zeros((1, 4, 3, 1), np.uint8))],
+    ],
+)
 def test_what_cannot_be_kept(tmp_path, stacks):
     with pytest.raises(ValueError, match="images"):
         records.write(tmp_path / "kept", stacks)

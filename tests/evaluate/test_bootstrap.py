@@ -35,11 +35,14 @@ def test_interval_of_a_mean_covers_as_often_as_it_says():
     covered = 0
     for trial in range(150):
         values = np.repeat(rng.normal(size=40), 5) + rng.normal(size=200)
-        samples = bootstrap.bootstrap(lambda w, v=values: {"mean": w @ v / w.sum(axis=1)}, groups, 300, seed=trial)["mean"]
+        samples = bootstrap.bootstrap(
+            lambda w, v=values: {"mean": w @ v / w.sum(axis=1)}, groups, 300, seed=trial
+        )["mean"]
         low, high, used = bootstrap.interval(samples)
         covered += low <= 0 <= high
         assert used == 300
-    assert 0.88 <= covered / 150 <= 0.99  # drawing rows instead of groups would cover about two thirds
+    # drawing rows instead of groups would cover about two thirds
+    assert 0.88 <= covered / 150 <= 0.99
 
 
 def test_undefined_resamples_are_left_out_and_counted():

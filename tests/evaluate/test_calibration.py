@@ -12,7 +12,11 @@ def case(request):
     """Labels [R], logits [R, K], integer weights [R] with zeros; confidences with ties."""
     rng = np.random.default_rng(request.param)
     labels = rng.integers(0, 4, 150)
-    return labels, np.round(2 * rng.normal(size=(150, 4)) + np.eye(4)[labels], 1), rng.integers(0, 3, 150)
+    return (
+        labels,
+        np.round(2 * rng.normal(size=(150, 4)) + np.eye(4)[labels], 1),
+        rng.integers(0, 3, 150),
+    )
 
 
 def softmax(row):
@@ -21,7 +25,9 @@ def softmax(row):
 
 
 def naive(labels, logits, bins_of=None, bins=10):
-    """ECE, MCE, adaptive and class-wise ECE row by row. bins_of: rows whose confidences make the adaptive bins."""
+    """ECE, MCE, adaptive and class-wise ECE row by row. bins_of: rows whose confidences make the
+    adaptive bins.
+    """
     p = [softmax(row) for row in logits]
     top = [max(row) for row in p]
     right = [row.index(max(row)) == y for row, y in zip(p, labels, strict=True)]
@@ -38,18 +44,28 @@ def naive(labels, logits, bins_of=None, bins=10):
     ordered = sorted(top if bins_of is None else [max(softmax(row)) for row in bins_of])
     ends = [ordered[int(np.ceil(b * len(ordered) / bins)) - 1] for b in range(1, bins)]
     mass = list(zip([-1, *ends], [*ends, 1.1], strict=True))
-    classes = [sum(gaps([row[k] for row in p], [y == k for y in labels], *e)[1] for e in edges) for k in range(len(p[0]))]
+    classes = [
+        sum(gaps([row[k] for row in p], [y == k for y in labels], *e)[1] for e in edges)
+        for k in range(len(p[0]))
+    ]
     return {
-        "ece": sum(gaps(top, right, *e)[1] for e in edges), "mce": max(gaps(top, right, *e)[0] for e in edges),
-        "adaptive_ece": sum(gaps(top, right, *e)[1] for e in mass if e[0] < e[1]), "classwise_ece": np.mean(classes),
+        "ece": sum(gaps(top, right, *e)[1] for e in edges),
+        "mce": max(gaps(top, right, *e)[0] for e in edges),
+        "adaptive_ece": sum(gaps(top, right, *e)[1] for e in mass if e[0] < e[1]),
+        "classwise_ece": np.mean(classes),
     }
 
 
 def test_measures_equal_loops(case):
     labels, logits, weights = case
     presence = labels[:, None] == np.arange(4)
-    found = calibration.measures(presence, logits, False)(np.stack([np.ones(150), weights]).astype(float))
-    plain, repeated = naive(labels, logits), naive(np.repeat(labels, weights), np.repeat(logits, weights, axis=0), logits)
+    found = calibration.measures(presence, logits, False)(
+        np.stack([np.ones(150), weights]).astype(float)
+    )
+    plain, repeated = (
+        naive(labels, logits),
+        naive(np.repeat(labels, weights), np.repeat(logits, weights, axis=0), logits),
+    )
     for name in calibration.ERRORS:
         assert found[name] == pytest.approx([plain[name], repeated[name]], abs=1e-12), name
     p = np.array([softmax(row) for row in logits])
@@ -66,7 +82,9 @@ def test_adaptive_bins_hold_equally_many_and_never_part_ties():
 
 def test_reliability_is_scikit_learns_curve_with_counts(case):
     labels, logits, _ = case
-    confidence, outcome = calibration.confidence_and_outcome(labels[:, None] == np.arange(4), logits, False)
+    confidence, outcome = calibration.confidence_and_outcome(
+        labels[:, None] == np.arange(4), logits, False
+    )
     bins = calibration.reliability(confidence, outcome)
     rate, mean = calibration_curve(outcome[:, 0], confidence[:, 0], n_bins=10)
     full = bins["count"] > 0
@@ -85,6 +103,10 @@ def test_a_perfect_model_shows_the_error_that_luck_leaves():
     seen = []
     for _ in range(60):
         labels = (p.cumsum(axis=1) < rng.random((4000, 1))).sum(axis=1)
-        seen.append(calibration.measures(labels[:, None] == np.arange(5), np.log(p), False)(np.ones((1, 4000)))["ece"][0])
+        seen.append(
+            calibration.measures(labels[:, None] == np.arange(5), np.log(p), False)(
+                np.ones((1, 4000))
+            )["ece"][0]
+        )
     assert expected == pytest.approx(np.mean(seen), rel=0.1)
     assert expected > 0.005

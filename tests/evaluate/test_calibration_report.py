@@ -13,8 +13,19 @@ from tests.evaluate.predictions import multiclass, multilabel, pictures
 MAPS = ("none", "temperature", "vector", "isotonic")
 MEASURES = ("accuracy", "nll", "brier", "ece", "mce", "adaptive_ece", "classwise_ece")
 M_KEYS = {
-    *MEASURES, "uf1", "uar", "balanced_accuracy", "top2_accuracy", "macro_f1", "macro_precision", "macro_recall", "weighted_f1",
-    "weighted_precision", "weighted_recall", "roc_auc", "average_precision",
+    *MEASURES,
+    "uf1",
+    "uar",
+    "balanced_accuracy",
+    "top2_accuracy",
+    "macro_f1",
+    "macro_precision",
+    "macro_recall",
+    "weighted_f1",
+    "weighted_precision",
+    "weighted_recall",
+    "roc_auc",
+    "average_precision",
 }
 
 
@@ -36,14 +47,27 @@ def rows(p, split, selection="best_val"):
 def test_one_of_k_metrics_are_those_of_scikit_learn(predictions, result, tmp_path):
     z, labels, _ = rows(predictions, "test")
     p, said = calibration.probabilities(z, False), z.argmax(axis=1)
-    expected = {"accuracy": sk.accuracy_score(labels, said), "balanced_accuracy": sk.balanced_accuracy_score(labels, said),
-                "top2_accuracy": sk.top_k_accuracy_score(labels, p, k=2), "roc_auc": sk.roc_auc_score(labels, p, multi_class="ovr"),
-                "nll": sk.log_loss(labels, p)}
+    expected = {
+        "accuracy": sk.accuracy_score(labels, said),
+        "balanced_accuracy": sk.balanced_accuracy_score(labels, said),
+        "top2_accuracy": sk.top_k_accuracy_score(labels, p, k=2),
+        "roc_auc": sk.roc_auc_score(labels, p, multi_class="ovr"),
+        "nll": sk.log_loss(labels, p),
+    }
     for average in ("macro", "weighted"):
-        for name, f in (("precision", sk.precision_score), ("recall", sk.recall_score), ("f1", sk.f1_score)):
+        for name, f in (
+            ("precision", sk.precision_score),
+            ("recall", sk.recall_score),
+            ("f1", sk.f1_score),
+        ):
             expected[f"{average}_{name}"] = f(labels, said, average=average)
-    assert {name: result["test"][name]["value"] for name in expected} == pytest.approx(expected, abs=1e-12)
-    assert all(set(m) == M_KEYS for m in (result["val"], *result["selections"].values(), *result["baselines"].values()))
+    assert {name: result["test"][name]["value"] for name in expected} == pytest.approx(
+        expected, abs=1e-12
+    )
+    assert all(
+        set(m) == M_KEYS
+        for m in (result["val"], *result["selections"].values(), *result["baselines"].values())
+    )
     assert result["test"]["uar"] == result["test"]["balanced_accuracy"]
     assert result["baselines"]["majority"]["top2_accuracy"]["value"] is None  # it names one class
     for m in (result["test"], *(result["calibration"][name] for name in MAPS)):
@@ -56,27 +80,47 @@ def test_before_and_after_stand_side_by_side(predictions, result):
     val, (z, labels, _) = rows(predictions, "val"), rows(predictions, "test")
     table = result["calibration"]
     assert tuple(table) == MAPS
-    assert {name: table["none"][name] for name in MEASURES} == {name: result["test"][name] for name in MEASURES}
+    assert {name: table["none"][name] for name in MEASURES} == {
+        name: result["test"][name] for name in MEASURES
+    }
     for name in MAPS[1:]:
         logits = recalibration.FITS[name](*val)(z)
-        expected = calibration.measures(labels[:, None] == np.arange(7), logits, False)(np.ones((1, len(z))))
-        assert {key: table[name][key]["value"] for key in expected} == pytest.approx({k: v[0] for k, v in expected.items()}, abs=1e-12)
-        assert table[name]["accuracy"]["value"] == pytest.approx((logits.argmax(axis=1) == labels).mean())
-    assert table["temperature"]["parameters"] == {"temperature": [recalibration.fit_temperature(*val).temperature]}
+        expected = calibration.measures(labels[:, None] == np.arange(7), logits, False)(
+            np.ones((1, len(z)))
+        )
+        assert {key: table[name][key]["value"] for key in expected} == pytest.approx(
+            {k: v[0] for k, v in expected.items()}, abs=1e-12
+        )
+        assert table[name]["accuracy"]["value"] == pytest.approx(
+            (logits.argmax(axis=1) == labels).mean()
+        )
+    assert table["temperature"]["parameters"] == {
+        "temperature": [recalibration.fit_temperature(*val).temperature]
+    }
     assert table["temperature"]["accuracy"] == table["none"]["accuracy"]
     assert table["temperature"]["ece"]["value"] < 0.5 * table["none"]["ece"]["value"]
     assert set(table["vector"]["parameters"]) == {"scale", "bias"}
     bins = table["none"]["reliability"]
-    gaps = [n * abs(c - a) for n, c, a in zip(bins["count"], bins["confidence"], bins["accuracy"], strict=True) if n]
+    gaps = [
+        n * abs(c - a)
+        for n, c, a in zip(bins["count"], bins["confidence"], bins["accuracy"], strict=True)
+        if n
+    ]
     assert sum(bins["count"]) == 400
     assert sum(gaps) / 400 == pytest.approx(table["none"]["ece"]["value"], abs=1e-12)
 
 
 def test_no_test_label_reaches_a_map(predictions, result):
-    turned = predictions | {"labels": np.where(predictions["split"] == "test", 6 - predictions["labels"], predictions["labels"])}
+    turned = predictions | {
+        "labels": np.where(
+            predictions["split"] == "test", 6 - predictions["labels"], predictions["labels"]
+        )
+    }
     changed = evaluate(turned, "best_val", "fer2013@0123", resamples=2)
     for name in MAPS:
-        assert changed["calibration"][name]["parameters"] == result["calibration"][name]["parameters"]
+        assert (
+            changed["calibration"][name]["parameters"] == result["calibration"][name]["parameters"]
+        )
         assert changed["calibration"][name]["nll"] != result["calibration"][name]["nll"]
 
 
@@ -88,8 +132,14 @@ def test_risk_and_coverage(predictions, result):
     assert set(entry) == {"aurc", "accuracy_at_0.9", "accuracy_at_0.8", "accuracy_at_0.7", "curve"}
     assert entry["curve"]["risk"] == pytest.approx(selective.curve(confidence, right), abs=1e-12)
     assert entry["curve"]["coverage"][-1] == 1
-    assert entry["accuracy_at_0.8"]["value"] == pytest.approx(right[np.argsort(-confidence)][:320].mean())
-    assert entry["accuracy_at_0.7"]["low"] < entry["accuracy_at_0.7"]["value"] < entry["accuracy_at_0.7"]["high"]
+    assert entry["accuracy_at_0.8"]["value"] == pytest.approx(
+        right[np.argsort(-confidence)][:320].mean()
+    )
+    assert (
+        entry["accuracy_at_0.7"]["low"]
+        < entry["accuracy_at_0.7"]["value"]
+        < entry["accuracy_at_0.7"]["high"]
+    )
 
 
 def test_each_trial_has_a_map_of_its_own_and_failed_ones_none():
@@ -116,11 +166,24 @@ def test_where_nothing_can_be_fitted_it_says_why(predictions):
     assert "no validation rows" in table["unavailable"]
     p = multiclass()
     some = (p["split"] == "test") | (p["trial"] > 1)
-    table = evaluate({k: v[some] if len(v) == len(some) else v for k, v in p.items()}, "last", "x@0", resamples=20)["calibration"]
+    table = evaluate(
+        {k: v[some] if len(v) == len(some) else v for k, v in p.items()},
+        "last",
+        "x@0",
+        resamples=20,
+    )["calibration"]
     assert table["unavailable"] == "2 of 8 trials have no validation rows to fit a map on"
     zero = np.zeros(1, int)
-    lost = predictions | {"failed": zero == 0, "trial_fold": zero, "trial_seed": zero, "fold_names": np.array(["all"])}
-    assert evaluate(lost, "last", "x@0", resamples=20)["calibration"]["unavailable"] == "every trial failed"
+    lost = predictions | {
+        "failed": zero == 0,
+        "trial_fold": zero,
+        "trial_seed": zero,
+        "fold_names": np.array(["all"]),
+    }
+    assert (
+        evaluate(lost, "last", "x@0", resamples=20)["calibration"]["unavailable"]
+        == "every trial failed"
+    )
     actions = evaluate(multilabel(), "last", "samm@0", resamples=20)
     assert actions["calibration"] == actions["selective"] == actions["kaggle"] == {}
 
@@ -133,7 +196,11 @@ def test_pictures_without_subjects(result):
     assert list(result["per_dataset"]) == ["full", "PrivateTest", "PublicTest"]
     assert set(result["kaggle"]) == {"PrivateTest", "PublicTest"}
     private = result["per_dataset"]["PrivateTest"]["best_val"]["accuracy"]["value"]
-    assert result["kaggle"]["PrivateTest"]["accuracy"] == private != result["test"]["accuracy"]["value"]
+    assert (
+        result["kaggle"]["PrivateTest"]["accuracy"]
+        == private
+        != result["test"]["accuracy"]["value"]
+    )
     people = evaluate(multiclass(), "last", "megc2019@0", resamples=2)
     assert people["group_name"] == "subject"
     assert people["headline"]["metrics"] == ["uf1", "uar", "accuracy"]

@@ -1,4 +1,6 @@
-"""Clips decided by their frames: every rule by hand, what it may look at, and clips as rows of an evaluation."""
+"""Clips decided by their frames: every rule by hand, what it may look at, and clips as rows of an
+evaluation.
+"""
 
 import numpy as np
 import pytest
@@ -20,12 +22,21 @@ def predictions(seed=0, frames=6, clips=8):
     logits = rng.normal(size=(len(clip), K)) + 0.8 * np.eye(K)[labels]
     order = rng.permutation(len(clip))  # frames of a clip need not stand together
     return {
-        "ids": np.array([f"c{c}/{i % frames}" for i, c in enumerate(clip)])[order], "video": np.array([f"c{c}" for c in clip])[order],
-        "groups": np.array([f"actor{c // 2}" for c in clip])[order], "labels": labels[order], "logits": logits[order].astype(np.float32),
-        "trial": np.zeros(len(clip), int), "split": np.where(clip < clips // 2, "test", "val")[order],
+        "ids": np.array([f"c{c}/{i % frames}" for i, c in enumerate(clip)])[order],
+        "video": np.array([f"c{c}" for c in clip])[order],
+        "groups": np.array([f"actor{c // 2}" for c in clip])[order],
+        "labels": labels[order],
+        "logits": logits[order].astype(np.float32),
+        "trial": np.zeros(len(clip), int),
+        "split": np.where(clip < clips // 2, "test", "val")[order],
         "selection": np.full(len(clip), "last"),
-        "class_names": np.array(["x", "y", "z"]), "train_positives": np.full((1, K), 9.0), "train_rows": np.array([27]),
-        "trial_fold": np.array([0]), "trial_seed": np.array([0]), "fold_names": np.array(["all"]), "failed": np.array([False]),
+        "class_names": np.array(["x", "y", "z"]),
+        "train_positives": np.full((1, K), 9.0),
+        "train_rows": np.array([27]),
+        "trial_fold": np.array([0]),
+        "trial_seed": np.array([0]),
+        "fold_names": np.array(["all"]),
+        "failed": np.array([False]),
     }
 
 
@@ -37,24 +48,35 @@ def of_clip(found, name="c1"):
 def test_rules_by_hand():
     p = predictions()
     mine, val = p["video"] == "c1", p["split"] == "val"
-    posteriors, seen = softmax(p["logits"][mine].astype(float), axis=1), softmax(p["logits"][val].astype(float), axis=1)
+    posteriors, seen = (
+        softmax(p["logits"][mine].astype(float), axis=1),
+        softmax(p["logits"][val].astype(float), axis=1),
+    )
     said = posteriors.argmax(1)[:, None] == np.arange(K)
     expected = {
-        "sum": posteriors.mean(0), "vote": said.mean(0),
-        "weighted_vote": 0.5 * said.mean(0) + 0.5 * (said * posteriors).sum(0) / (said * posteriors).sum(),
+        "sum": posteriors.mean(0),
+        "vote": said.mean(0),
+        "weighted_vote": 0.5 * said.mean(0)
+        + 0.5 * (said * posteriors).sum(0) / (said * posteriors).sum(),
         "centred": np.maximum(posteriors.mean(0) - seen.mean(0) + 1 / K, 1e-6),
     }
     for rule, wanted in expected.items():
         np.testing.assert_allclose(np.exp(of_clip(decide(p, rule))), wanted, atol=2e-6)
-    np.testing.assert_allclose(of_clip(decide(p, "zscored")), (posteriors.mean(0) - seen.mean(0)) / seen.std(0), rtol=1e-4)
+    np.testing.assert_allclose(
+        of_clip(decide(p, "zscored")), (posteriors.mean(0) - seen.mean(0)) / seen.std(0), rtol=1e-4
+    )
     np.testing.assert_allclose(of_clip(decide(p, "product")), np.log(posteriors).sum(0), rtol=1e-4)
 
 
 def test_the_z_score_divides():
-    """What Díez Benito's code calls a z-score never divides: with a class of wide spread the two name different classes."""
+    """What Díez Benito's code calls a z-score never divides: with a class of wide spread the two
+    name different classes.
+    """
     p = predictions(3, frames=30)
     centred, zscored = (decide(p, rule)["logits"].argmax(1) for rule in ("centred", "zscored"))
-    assert (centred != zscored).any() or not np.allclose(decide(p, "centred")["logits"], decide(p, "zscored")["logits"])
+    assert (centred != zscored).any() or not np.allclose(
+        decide(p, "centred")["logits"], decide(p, "zscored")["logits"]
+    )
 
 
 def test_temperature_comes_from_validation_frames_alone():
@@ -78,9 +100,13 @@ def test_clips_are_rows_of_an_evaluation():
     assert table["sum"]["accuracy"]["value"] == metrics["test"]["accuracy"]["value"]
     alone = of_frames(p, "last", 50)
     val = p["split"] == "val"
-    assert alone["temperature"] == [fit_temperature(p["logits"][val], p["labels"][val], p["split"][val]).temperature]
+    assert alone["temperature"] == [
+        fit_temperature(p["logits"][val], p["labels"][val], p["split"][val]).temperature
+    ]
     test = p["split"] == "test"
-    assert np.isclose(alone["accuracy"]["value"], (p["logits"].argmax(1) == p["labels"])[test].mean())
+    assert np.isclose(
+        alone["accuracy"]["value"], (p["logits"].argmax(1) == p["labels"])[test].mean()
+    )
     assert alone["accuracy"]["low"] <= alone["accuracy"]["value"] <= alone["accuracy"]["high"]
 
 

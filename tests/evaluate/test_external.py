@@ -27,7 +27,9 @@ def write_csv(path, values, labels, prefix="p_", **columns):
         writer = csv.writer(f)
         writer.writerow([*columns, "note", "label", *[prefix + name for name in FER_CLASSES]])
         for i, (row, label) in enumerate(zip(values, labels, strict=True)):
-            writer.writerow([*(c[i] for c in columns.values()), "-", label, *(repr(float(v)) for v in row)])
+            writer.writerow(
+                [*(c[i] for c in columns.values()), "-", label, *(repr(float(v)) for v in row)]
+            )
     return path
 
 
@@ -42,7 +44,13 @@ def test_every_layout_gives_the_figures_of_a_run(case, tmp_path):
     expected = evaluate(p, "last", "x@0", resamples=10)
     names, probabilities = np.array(FER_CLASSES), calibration.probabilities(z, False)
     np.savez(tmp_path / "logits.npz", logits=z, labels=labels, split=split, class_names=names)
-    np.savez(tmp_path / "named.npz", probabilities=probabilities, labels=names[labels], split=split, class_names=names)
+    np.savez(
+        tmp_path / "named.npz",
+        probabilities=probabilities,
+        labels=names[labels],
+        split=split,
+        class_names=names,
+    )
     write_csv(tmp_path / "p.csv", probabilities, names[labels], split=split, id=p["ids"])
     write_csv(tmp_path / "l.csv", z, labels, "logit_", split=split)
     for name, at in (("test", split == "test"), ("val", split == "val")):
@@ -50,9 +58,13 @@ def test_every_layout_gives_the_figures_of_a_run(case, tmp_path):
     np.savez(tmp_path / "run.npz", **p)
     for file in ("logits.npz", "named.npz", "p.csv", "l.csv", "test.csv", "run.npz"):
         val = "val.csv" if file == "test.csv" else None
-        found = evaluate(read_predictions(tmp_path / file, val and tmp_path / val), "last", "x@0", resamples=10)
+        found = evaluate(
+            read_predictions(tmp_path / file, val and tmp_path / val), "last", "x@0", resamples=10
+        )
         for key in ("accuracy", "macro_f1", "nll", "ece", "roc_auc"):
-            assert found["test"][key]["value"] == pytest.approx(expected["test"][key]["value"], abs=1e-6), (file, key)
+            assert found["test"][key]["value"] == pytest.approx(
+                expected["test"][key]["value"], abs=1e-6
+            ), (file, key)
         after, before = (r["calibration"]["temperature"]["ece"]["value"] for r in (found, expected))
         assert after == pytest.approx(before, abs=1e-6)
         assert [row["name"] for row in found["per_class"]] == list(FER_CLASSES)
@@ -62,11 +74,21 @@ def test_every_layout_gives_the_figures_of_a_run(case, tmp_path):
 def test_command_line(case, tmp_path, capsys):
     z, labels, split, _ = case
     at = split == "test"
-    write_csv(tmp_path / "mine.csv", calibration.probabilities(z, False)[at], labels[at], group=[f"s{i % 5}" for i in range(120)])
-    assert main([str(tmp_path / "mine.csv"), "--resamples", "20", "--labels", "a,b,c,d,e,f,<g>"]) == 0
+    write_csv(
+        tmp_path / "mine.csv",
+        calibration.probabilities(z, False)[at],
+        labels[at],
+        group=[f"s{i % 5}" for i in range(120)],
+    )
+    assert (
+        main([str(tmp_path / "mine.csv"), "--resamples", "20", "--labels", "a,b,c,d,e,f,<g>"]) == 0
+    )
     out = tmp_path / "mine_report"
     assert {f.name for f in out.iterdir()} == {"metrics.json", "figures", "report.html"}
-    metrics, page = run.read_json(out / "metrics.json"), (out / "report.html").read_text(encoding="utf-8")
+    metrics, page = (
+        run.read_json(out / "metrics.json"),
+        (out / "report.html").read_text(encoding="utf-8"),
+    )
     assert metrics["counts_from"] == "test"
     assert metrics["groups"]["test"] == 5
     assert "no validation rows" in metrics["calibration"]["unavailable"]
@@ -78,7 +100,9 @@ def test_command_line(case, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert f"{metrics['test']['accuracy']['value']:.3f}" in printed
     assert printed.rstrip().endswith("report.html")
-    assert main([str(tmp_path / "mine.csv"), "--out", str(tmp_path / "new"), "--resamples", "3"]) == 2
+    assert (
+        main([str(tmp_path / "mine.csv"), "--out", str(tmp_path / "new"), "--resamples", "3"]) == 2
+    )
     run.write_json(tmp_path / "run" / run.CONFIG, {})
     assert main([str(tmp_path / "mine.csv"), "--out", str(tmp_path / "run")]) == 2
     assert "holds a run of fexpr" in capsys.readouterr().err
@@ -86,7 +110,20 @@ def test_command_line(case, tmp_path, capsys):
 
 def test_saved_predictions_of_a_run(tmp_path, capsys):
     np.savez(tmp_path / "predictions.npz", **multilabel())
-    assert main([str(tmp_path / "predictions.npz"), "--resamples", "20", "--selection", "last", "--out", str(tmp_path / "o")]) == 0
+    assert (
+        main(
+            [
+                str(tmp_path / "predictions.npz"),
+                "--resamples",
+                "20",
+                "--selection",
+                "last",
+                "--out",
+                str(tmp_path / "o"),
+            ]
+        )
+        == 0
+    )
     found = run.read_json(tmp_path / "o" / "metrics.json")
     assert found["selection"] == "last"
     assert found["test"] == evaluate(multilabel(), "last", "x@0", resamples=20)["test"]
@@ -97,8 +134,13 @@ def test_saved_predictions_of_a_run(tmp_path, capsys):
 
 
 def test_it_needs_no_jax():
-    code = "import fexpr.evaluate.__main__, fexpr.evaluate.recalibration, sys; print('jax' in sys.modules, 'flax' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split() == ["False", "False"]
+    code = (
+        "import fexpr.evaluate.__main__, fexpr.evaluate.recalibration, sys; print('jax' in "
+        "sys.modules, 'flax' in sys.modules)"
+    )
+    assert subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split() == ["False", "False"]
 
 
 def test_all_faults_of_a_csv_at_once(case, tmp_path):
@@ -113,15 +155,20 @@ def test_all_faults_of_a_csv_at_once(case, tmp_path):
     path.write_text(path.read_text().replace("nan", "abc") + "test,-,1\n")
     text = problems_of(path)
     for expected in (
-        "line 42: 3 fields, the header has 10", "line 7, p_angry: 'abc' is no number",
+        "line 42: 3 fields, the header has 10",
+        "line 7, p_angry: 'abc' is no number",
     ):
         assert expected in text
     path.write_text(path.read_text().replace("abc", "inf").replace("test,-,1\n", ""))
     text = problems_of(path)
     for expected in (
-        "line 7: probabilities hold NaN or infinity", "line 5 (sum 0.9000): probabilities do not sum to 1",
-        "line 9: probabilities below 0", "lines 11 (7), 13 (joy): label is neither a class id from 0 to 6 nor one of angry",
-        "lines 14 (train), 15 (train)", "and 20 more: split is neither 'val' nor 'test'", "--help",
+        "line 7: probabilities hold NaN or infinity",
+        "line 5 (sum 0.9000): probabilities do not sum to 1",
+        "line 9: probabilities below 0",
+        "lines 11 (7), 13 (joy): label is neither a class id from 0 to 6 nor one of angry",
+        "lines 14 (train), 15 (train)",
+        "and 20 more: split is neither 'val' nor 'test'",
+        "--help",
     ):
         assert expected in text
 
@@ -136,23 +183,58 @@ def test_faults_of_an_npz(case, tmp_path):
         for words in expected:
             assert words in text
 
-    refused("rows 0, 1: logits hold NaN", logits=np.where(np.arange(200)[:, None] < 2, np.inf, z), labels=labels)
+    refused(
+        "rows 0, 1: logits hold NaN",
+        logits=np.where(np.arange(200)[:, None] < 2, np.inf, z),
+        labels=labels,
+    )
     refused("row 4 (9): label", logits=z, labels=np.where(np.arange(200) == 4, 9, labels))
     refused("row 4 (2.5): label", logits=z, labels=np.where(np.arange(200) == 4, 2.5, labels))
     refused("labels have the shape (200,), expected (7,)", "transposed", logits=z.T, labels=labels)
-    refused("labels have the shape (200, 7)", "split have the shape (3,)", logits=z, labels=np.eye(7)[labels], split=np.array(["val"] * 3))
-    refused("3 class names (a, b, c), logits have 7 columns", logits=z, labels=labels, class_names=np.array(["a", "b", "c"]))
-    refused("either logits or probabilities, found labels, logits, probabilities", logits=z, probabilities=p, labels=labels)
+    refused(
+        "labels have the shape (200, 7)",
+        "split have the shape (3,)",
+        logits=z,
+        labels=np.eye(7)[labels],
+        split=np.array(["val"] * 3),
+    )
+    refused(
+        "3 class names (a, b, c), logits have 7 columns",
+        logits=z,
+        labels=labels,
+        class_names=np.array(["a", "b", "c"]),
+    )
+    refused(
+        "either logits or probabilities, found labels, logits, probabilities",
+        logits=z,
+        probabilities=p,
+        labels=labels,
+    )
     refused("no row is a test row", logits=z, labels=labels, split=np.full(200, "val"))
-    refused("groups have validation and test rows", logits=z, labels=labels, split=split, groups=np.full(200, "s"))
+    refused(
+        "groups have validation and test rows",
+        logits=z,
+        labels=labels,
+        split=split,
+        groups=np.full(200, "s"),
+    )
     refused("shape (1,)", logits=np.array(3.0), labels=labels)
     over_rows = np.exp(z.astype(float)) / np.exp(z.astype(float)).sum(axis=0)
-    refused("do not sum to 1; the columns do: the softmax was taken over the rows", probabilities=over_rows, labels=labels)
+    refused(
+        "do not sum to 1; the columns do: the softmax was taken over the rows",
+        probabilities=over_rows,
+        labels=labels,
+    )
 
 
 def test_nothing_is_unpickled(case, tmp_path):
     z, labels, _, _ = case
-    np.savez(tmp_path / "x.npz", logits=z, labels=labels, class_names=np.array(list(FER_CLASSES), dtype=object))
+    np.savez(
+        tmp_path / "x.npz",
+        logits=z,
+        labels=labels,
+        class_names=np.array(list(FER_CLASSES), dtype=object),
+    )
     assert "never opened" in problems_of(tmp_path / "x.npz")
     assert "class_names" in problems_of(tmp_path / "x.npz")
     (tmp_path / "y.npz").write_bytes(b"\x80\x04]\x94.")
@@ -168,7 +250,14 @@ def test_validation_file_must_be_other_rows_of_the_same_classes(case, tmp_path):
     assert "the same rows as in test.csv" in problems_of(test, val=test)
     shared = write_csv(tmp_path / "val.csv", z[:50] + 1, labels[:50], "logit_", id=p["ids"][:50])
     assert "val.csv: 50 ids are also in test.csv" in problems_of(test, val=shared)
-    said = write_csv(tmp_path / "said.csv", z[:50] + 1, labels[:50], "logit_", id=np.arange(50), split=["test"] * 50)
+    said = write_csv(
+        tmp_path / "said.csv",
+        z[:50] + 1,
+        labels[:50],
+        "logit_",
+        id=np.arange(50),
+        split=["test"] * 50,
+    )
     assert "'val' throughout said.csv" in problems_of(test, val=said)
     np.savez(tmp_path / "other.npz", logits=z[:, :5], labels=labels % 5)
     assert "other classes (5) than test.csv (angry" in problems_of(test, val=tmp_path / "other.npz")
@@ -183,4 +272,6 @@ def test_a_probability_of_zero_is_told(case, tmp_path, capsys):
     np.savez(tmp_path / "x.npz", probabilities=p, labels=labels)
     assert main([str(tmp_path / "x.npz"), "--resamples", "10"]) == 0
     assert "1 rows give their true class a probability of exactly 0" in capsys.readouterr().out
-    assert "1 rows give their true class" in (tmp_path / "x_report" / "report.html").read_text(encoding="utf-8")
+    assert "1 rows give their true class" in (tmp_path / "x_report" / "report.html").read_text(
+        encoding="utf-8"
+    )

@@ -1,4 +1,6 @@
-"""Late fusion of runs and seeds: posteriors by hand, a run chosen by validation rows alone, and runs that do not fit."""
+"""Late fusion of runs and seeds: posteriors by hand, a run chosen by validation rows alone, and
+runs that do not fit.
+"""
 
 import numpy as np
 import pytest
@@ -12,23 +14,39 @@ ROWS, K = 12, 3
 
 
 def predictions(seed, skill=0.0, seeds=2, good=()):
-    """Two folds of six rows; each fold's validation rows are two of the other's. `good`: folds whose validation rows are all right."""
+    """Two folds of six rows; each fold's validation rows are two of the other's. `good`: folds
+    whose validation rows are all right.
+    """
     rng = np.random.default_rng(seed)
     labels = np.arange(ROWS) % K
     parts = []
     for repeat in range(seeds):
         for fold in range(2):
-            test, val = np.arange(6) + 6 * fold, np.arange(2 * repeat, 2 * repeat + 2) + 6 * (1 - fold)
+            test, val = (
+                np.arange(6) + 6 * fold,
+                np.arange(2 * repeat, 2 * repeat + 2) + 6 * (1 - fold),
+            )
             for split, rows in (("test", test), ("val", val)):
                 logits = rng.normal(size=(len(rows), K)) + skill * np.eye(K)[labels[rows]]
                 logits += 20 * np.eye(K)[labels[rows]] * (split == "val" and fold in good)
-                parts.append((rows, logits, np.full(len(rows), 2 * repeat + fold), np.full(len(rows), split)))
+                parts.append(
+                    (rows, logits, np.full(len(rows), 2 * repeat + fold), np.full(len(rows), split))
+                )
     rows, logits, trial, split = (np.concatenate(p) for p in zip(*parts, strict=True))
     return {
-        "ids": np.array([f"r{r:02d}" for r in rows]), "groups": np.array([f"g{r // 3}" for r in rows]), "labels": labels[rows],
-        "logits": logits.astype(np.float32), "trial": trial, "split": split, "selection": np.full(len(rows), "last"),
-        "class_names": np.array(["a", "b", "c"]), "trial_fold": np.tile([0, 1], seeds), "trial_seed": np.repeat(np.arange(seeds), 2),
-        "fold_names": np.array(["one", "two"]), "failed": np.zeros(2 * seeds, bool), "train_positives": np.ones((2 * seeds, K)),
+        "ids": np.array([f"r{r:02d}" for r in rows]),
+        "groups": np.array([f"g{r // 3}" for r in rows]),
+        "labels": labels[rows],
+        "logits": logits.astype(np.float32),
+        "trial": trial,
+        "split": split,
+        "selection": np.full(len(rows), "last"),
+        "class_names": np.array(["a", "b", "c"]),
+        "trial_fold": np.tile([0, 1], seeds),
+        "trial_seed": np.repeat(np.arange(seeds), 2),
+        "fold_names": np.array(["one", "two"]),
+        "failed": np.zeros(2 * seeds, bool),
+        "train_positives": np.ones((2 * seeds, K)),
         "train_rows": np.full(2 * seeds, 4),
     }
 
@@ -43,9 +61,17 @@ def test_posteriors_are_averaged_over_seeds_then_runs(rule):
         each = []
         for p in runs.values():
             of = p["logits"][(p["ids"] == name) & (p["split"] == "test")].astype(float)
-            each.append(log_softmax(of, axis=1).mean(0) if rule == "product" else np.log(softmax(of, axis=1).mean(0)))
+            each.append(
+                log_softmax(of, axis=1).mean(0)
+                if rule == "product"
+                else np.log(softmax(of, axis=1).mean(0))
+            )
         each = np.array(each)
-        wanted = log_softmax(log_softmax(each, axis=1).mean(0)) if rule == "product" else np.log(softmax(each, axis=1).mean(0))
+        wanted = (
+            log_softmax(log_softmax(each, axis=1).mean(0))
+            if rule == "product"
+            else np.log(softmax(each, axis=1).mean(0))
+        )
         got = found["logits"][(found["ids"] == name) & (found["split"] == "test")]
         np.testing.assert_allclose(log_softmax(got, axis=1), wanted[None], atol=1e-6)
     rows = found["split"] == "val"
@@ -56,11 +82,16 @@ def test_a_fold_takes_the_run_that_its_own_validation_rows_prefer():
     x, y = predictions(0, good=(0,)), predictions(1, good=(1,))
     found, chosen = fuse({"x": x, "y": y}, "last", choose="nll")
     assert chosen == {"one": "x", "two": "y"}
-    spoiled = {name: p | {"logits": p["logits"] * np.where(p["split"] == "test", -1, 1)[:, None]} for name, p in (("x", x), ("y", y))}
+    spoiled = {
+        name: p | {"logits": p["logits"] * np.where(p["split"] == "test", -1, 1)[:, None]}
+        for name, p in (("x", x), ("y", y))
+    }
     assert fuse(spoiled, "last", choose="nll")[1] == chosen  # test rows have no say
     alone = fuse({"x": x}, "last")[0]
     first = (found["trial"] == 0) & (found["split"] == "test")
-    np.testing.assert_array_equal(found["logits"][first], alone["logits"][(alone["trial"] == 0) & (alone["split"] == "test")])
+    np.testing.assert_array_equal(
+        found["logits"][first], alone["logits"][(alone["trial"] == 0) & (alone["split"] == "test")]
+    )
 
 
 def test_runs_that_do_not_fit_are_named():

@@ -43,9 +43,16 @@ def test_figures_are_those_of_evaluate_and_the_difference_is_paired():
     a, b = (c["test"]["uf1"] for c in found["candidates"])
     assert d["uf1"]["value"] == pytest.approx(b["value"] - a["value"])
     assert d["uf1"]["low"] > 0
-    same = compare([candidate(strong), candidate(strong | {"logits": strong["logits"] + 0.2 * np.eye(3)[0]}, "b")], resamples=200)
+    same = compare(
+        [
+            candidate(strong),
+            candidate(strong | {"logits": strong["logits"] + 0.2 * np.eye(3)[0]}, "b"),
+        ],
+        resamples=200,
+    )
     paired, alone = same["differences"][0]["uf1"], same["candidates"][0]["test"]["uf1"]
-    assert paired["high"] - paired["low"] < 0.5 * (alone["high"] - alone["low"])  # what both share cancels
+    # what both share cancels
+    assert paired["high"] - paired["low"] < 0.5 * (alone["high"] - alone["low"])
 
 
 def test_rows_that_one_of_them_tests_twice():
@@ -56,8 +63,15 @@ def test_rows_that_one_of_them_tests_twice():
     with pytest.raises(UserError, match="row by row") as e:
         compare([candidate(p), candidate(doubled, "b")], resamples=10)
     shown = ", ".join(f"{i} 2 and 1 times" for i in sorted(p["ids"][twice[-2:]]))
-    assert list(e.value.problems) == [f"b: 2 rows are tested another number of times than by a: {shown}"]
-    assert compare([candidate(doubled), candidate(doubled, "b")], resamples=10)["differences"][0]["agree"] == 1.0
+    assert list(e.value.problems) == [
+        f"b: 2 rows are tested another number of times than by a: {shown}"
+    ]
+    assert (
+        compare([candidate(doubled), candidate(doubled, "b")], resamples=10)["differences"][0][
+            "agree"
+        ]
+        == 1.0
+    )
 
 
 def test_mcnemar_counts_the_rows_that_only_one_has_right():
@@ -67,7 +81,12 @@ def test_mcnemar_counts_the_rows_that_only_one_has_right():
     right = [(x["logits"][at].argmax(1) == x["labels"][at])[order] for x in (p, q)]
     only_q, only_p = (right[1] & ~right[0]).sum(), (right[0] & ~right[1]).sum()
     (d,) = compare([candidate(p), candidate(q, "b")], resamples=10)["differences"]
-    assert d["mcnemar"] == {"only_this": only_q, "only_first": only_p, "p": binomtest(only_q, only_q + only_p).pvalue, "seeds": [0, 0]}
+    assert d["mcnemar"] == {
+        "only_this": only_q,
+        "only_first": only_p,
+        "p": binomtest(only_q, only_q + only_p).pvalue,
+        "seeds": [0, 0],
+    }
 
 
 def test_only_common_rows_count():
@@ -81,12 +100,21 @@ def test_only_common_rows_count():
     assert found["candidates"][0]["reliability"] is None
 
 
-@pytest.mark.parametrize(("change", "expected"), [
-    (lambda p: p | {"class_names": np.array(["negative", "surprise", "positive"])}, "b: classes negative, surprise, positive"),
-    (lambda p: p | {"labels": (p["labels"] + (p["ids"] == "7")) % 3}, "b: labels of 1 of 96 common rows are not those of a, as of 7"),
-    (lambda p: p | {"groups": p["ids"]}, "b: groups of 96 of 96"),
-    (lambda p: p | {"ids": np.char.add("x", p["ids"])}, "no row was tested by all"),
-])
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (
+            lambda p: p | {"class_names": np.array(["negative", "surprise", "positive"])},
+            "b: classes negative, surprise, positive",
+        ),
+        (
+            lambda p: p | {"labels": (p["labels"] + (p["ids"] == "7")) % 3},
+            "b: labels of 1 of 96 common rows are not those of a, as of 7",
+        ),
+        (lambda p: p | {"groups": p["ids"]}, "b: groups of 96 of 96"),
+        (lambda p: p | {"ids": np.char.add("x", p["ids"])}, "no row was tested by all"),
+    ],
+)
 def test_what_cannot_be_compared(change, expected):
     p = multiclass()
     with pytest.raises(UserError) as e:
@@ -102,7 +130,11 @@ def test_command_line(tmp_path, capsys):
     assert main([*runs, "--resamples", "50"]) == 0
     out = tmp_path / "comparison"
     assert {f.name for f in out.iterdir()} == {"comparison.json", "comparison.html", "figures"}
-    assert {f.name for f in (out / "figures").iterdir()} == {"paired.png", "f1_by_class.png", "reliability.png"}
+    assert {f.name for f in (out / "figures").iterdir()} == {
+        "paired.png",
+        "f1_by_class.png",
+        "reliability.png",
+    }
     said, page = capsys.readouterr().out, (out / "comparison.html").read_text(encoding="utf-8")
     assert "Higher: the UF1 of strong less that of weak" in said
     assert "UF1 less weak" in said

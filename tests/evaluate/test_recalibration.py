@@ -1,4 +1,6 @@
-"""Each map against scikit-learn or a naive likelihood; fitted on validation rows only, over the classes only."""
+"""Each map against scikit-learn or a naive likelihood; fitted on validation rows only, over the
+classes only.
+"""
 
 import numpy as np
 import pytest
@@ -7,12 +9,21 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
 from fexpr.evaluate import calibration, recalibration
-from fexpr.evaluate.recalibration import FITS, Temperature, fit_isotonic, fit_temperature, fit_trial, fit_vector
+from fexpr.evaluate.recalibration import (
+    FITS,
+    Temperature,
+    fit_isotonic,
+    fit_temperature,
+    fit_trial,
+    fit_vector,
+)
 from tests.evaluate.predictions import multiclass
 
 
 def overconfident(seed=0, rows=400, classes=4, sharp=3.0):
-    """Logits, labels and split: drawn from a softmax, then the logits are multiplied by `sharp` and shifted by class."""
+    """Logits, labels and split: drawn from a softmax, then the logits are multiplied by `sharp` and
+    shifted by class.
+    """
     rng = np.random.default_rng(seed)
     z = 1.5 * rng.normal(size=(rows, classes))
     p = calibration.probabilities(z, False)
@@ -32,7 +43,9 @@ def test_temperature_and_vector_of_two_classes_are_logistic_regressions():
     z, labels, split = overconfident(classes=2, rows=2000)
     plain = {"C": np.inf, "tol": 1e-10, "max_iter": 1000}
     slope = LogisticRegression(fit_intercept=False, **plain).fit(z[:, 1:] - z[:, :1], labels)
-    assert fit_temperature(z, labels, split).temperature == pytest.approx(1 / slope.coef_[0, 0], rel=1e-4)
+    assert fit_temperature(z, labels, split).temperature == pytest.approx(
+        1 / slope.coef_[0, 0], rel=1e-4
+    )
     both = LogisticRegression(**plain).fit(z * [-1, 1], labels)
     fitted = fit_vector(z, labels, split)
     assert fitted.scale == pytest.approx(both.coef_[0], rel=1e-4)
@@ -45,7 +58,12 @@ def test_temperature_and_vector_reach_the_highest_likelihood():
     assert 2.5 < temperature.temperature < 3.5
     by_grid = min(np.geomspace(2, 5, 300), key=lambda t: naive_nll(z / t, labels))
     assert temperature.temperature == pytest.approx(by_grid, rel=0.005)
-    best = minimize(lambda th: -calibration.log_probabilities(z * th[:4] + th[4:], False)[np.arange(400), labels].sum(), [1] * 4 + [0] * 4)
+    best = minimize(
+        lambda th: (
+            -calibration.log_probabilities(z * th[:4] + th[4:], False)[np.arange(400), labels].sum()
+        ),
+        [1] * 4 + [0] * 4,
+    )
     assert naive_nll(vector(z), labels) == pytest.approx(best.fun, abs=1e-3)
     assert naive_nll(vector(z), labels) < naive_nll(temperature(z), labels) < naive_nll(z, labels)
 
@@ -66,8 +84,16 @@ def test_isotonic_is_one_against_the_rest_and_renormalised():
     new = overconfident(seed=9)[0]
     found = calibration.probabilities(fit_isotonic(z, labels, split)(new), False)
     p, half = calibration.probabilities(z, False), 0.5 / 200
-    curves = [IsotonicRegression(y_min=half, y_max=1 - half, out_of_bounds="clip").fit(p[:, k], labels == k) for k in range(4)]
-    columns = np.stack([c.predict(calibration.probabilities(new, False)[:, k]) for k, c in enumerate(curves)], axis=1)
+    curves = [
+        IsotonicRegression(y_min=half, y_max=1 - half, out_of_bounds="clip").fit(
+            p[:, k], labels == k
+        )
+        for k in range(4)
+    ]
+    columns = np.stack(
+        [c.predict(calibration.probabilities(new, False)[:, k]) for k, c in enumerate(curves)],
+        axis=1,
+    )
     np.testing.assert_allclose(found, columns / columns.sum(axis=1, keepdims=True), atol=1e-12)
     for k, (x, y) in enumerate(fit_isotonic(z, labels, split).curves):
         expected = np.clip(pool_adjacent_violators(p[:, k], labels == k), half, 1 - half)
@@ -79,7 +105,9 @@ def test_a_map_mends_an_overconfident_model_on_other_rows(name):
     z, labels, split = overconfident(rows=3000)
     new, truth, _ = overconfident(seed=1, rows=3000)
     judge = calibration.measures(truth[:, None] == np.arange(4), new, False)
-    mended = calibration.measures(truth[:, None] == np.arange(4), FITS[name](z, labels, split)(new), False)
+    mended = calibration.measures(
+        truth[:, None] == np.arange(4), FITS[name](z, labels, split)(new), False
+    )
     before, after = judge(np.ones((1, 3000))), mended(np.ones((1, 3000)))
     assert before["ece"] > 0.15
     assert after["ece"] < 0.03
@@ -88,8 +116,11 @@ def test_a_map_mends_an_overconfident_model_on_other_rows(name):
 
 def test_temperature_never_changes_the_class():
     z, labels, split = overconfident()
-    np.testing.assert_array_equal(fit_temperature(z, labels, split)(z).argmax(axis=1), z.argmax(axis=1))
-    backwards = fit_temperature(-z, labels, split)  # likelihood is highest below zero, where classes would be turned round
+    np.testing.assert_array_equal(
+        fit_temperature(z, labels, split)(z).argmax(axis=1), z.argmax(axis=1)
+    )
+    # likelihood is highest below zero, where classes would be turned round
+    backwards = fit_temperature(-z, labels, split)
     assert backwards.temperature == pytest.approx(1e4)
     np.testing.assert_array_equal(backwards(-z).argmax(axis=1), (-z).argmax(axis=1))
 
@@ -113,7 +144,9 @@ def test_other_splits_and_shapes_are_refused(name):
 @pytest.mark.parametrize("name", ["temperature", "vector"])
 @pytest.mark.parametrize("seed", range(2))
 def test_a_softmax_over_the_rows_is_found_out(name, seed, monkeypatch):
-    over_rows = lambda logits, multilabel: logits - np.logaddexp.reduce(logits, axis=0, keepdims=True)
+    over_rows = lambda logits, multilabel: (
+        logits - np.logaddexp.reduce(logits, axis=0, keepdims=True)
+    )
     monkeypatch.setattr(recalibration, "log_probabilities", over_rows)
     with pytest.raises(ValueError, match="over the wrong axis"):
         FITS[name](*overconfident(seed))
@@ -136,7 +169,10 @@ def test_a_trial_is_fitted_on_its_own_validation_rows():
     mine = (p["trial"] == 5) & (p["split"] == "val")
     expected = fit_temperature(p["logits"][mine], p["labels"][mine], p["split"][mine])
     assert fit_trial(p, "last", 5, "temperature") == expected == Temperature(expected.temperature)
-    others = p | {"logits": np.where(mine[:, None], p["logits"], 9 * p["logits"]), "labels": np.where(mine, p["labels"], 0)}
+    others = p | {
+        "logits": np.where(mine[:, None], p["logits"], 9 * p["logits"]),
+        "labels": np.where(mine, p["labels"], 0),
+    }
     assert fit_trial(others, "last", 5, "temperature") == expected
     with pytest.raises(ValueError, match="no validation rows"):
         fit_trial(p | {"split": np.full(len(mine), "test")}, "last", 5, "temperature")

@@ -10,7 +10,9 @@ def naive(confidence, right):
     risks = []
     for i in order:
         answered = [j for j in order if confidence[j] >= confidence[i]]
-        risks.append((len(answered) / len(order), sum(not right[j] for j in answered) / len(answered)))
+        risks.append(
+            (len(answered) / len(order), sum(not right[j] for j in answered) / len(answered))
+        )
     return risks
 
 

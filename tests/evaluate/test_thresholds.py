@@ -15,11 +15,20 @@ def test_no_other_threshold_has_a_higher_f1(seed):
     assert f1_score(presence, p >= chosen) == pytest.approx(max(every), abs=1e-12)
 
 
-@pytest.mark.parametrize(("presence", "equally_good", "decided_present"), [
-    ([1, 0, 0, 1], (1, 4), 1),  # F1 2/3 for the first row and for all four: the more careful one
-    ([1, 1, 0, 0, 1, 0, 0, 1], (2, 5, 8), 5),  # F1 2/3 three times: the middle one
-])
-def test_equally_good_thresholds_give_the_middle_or_higher_one(presence, equally_good, decided_present):
+@pytest.mark.parametrize(
+    ("presence", "equally_good", "decided_present"),
+    [
+        (
+            [1, 0, 0, 1],
+            (1, 4),
+            1,
+        ),  # F1 2/3 for the first row and for all four: the more careful one
+        ([1, 1, 0, 0, 1, 0, 0, 1], (2, 5, 8), 5),  # F1 2/3 three times: the middle one
+    ],
+)
+def test_equally_good_thresholds_give_the_middle_or_higher_one(
+    presence, equally_good, decided_present
+):
     presence, p = np.array(presence, bool), np.linspace(0.9, 0.2, len(presence))
     f1 = {n: f1_score(presence, np.arange(len(p)) < n) for n in range(1, len(p) + 1)}
     assert tuple(n for n, f in f1.items() if f == max(f1.values())) == equally_good
@@ -40,11 +49,15 @@ def test_own_thresholds_are_drawn_towards_the_pooled_one_by_how_few_positives_th
 
     for k in (0, 1):
         own, n = best_f1_threshold(p[:, k], presence[:, k]), presence[:, k].sum()
-        assert logit(thresholds[k]) == pytest.approx((n * logit(own) + PRIOR * logit(pooled)) / (n + PRIOR), rel=1e-9)
+        assert logit(thresholds[k]) == pytest.approx(
+            (n * logit(own) + PRIOR * logit(pooled)) / (n + PRIOR), rel=1e-9
+        )
 
 
 def test_without_any_positive_the_threshold_is_one_half():
-    thresholds, origin = fit_thresholds(np.full((30, 3), 0.2), np.zeros((30, 3), bool), np.full(30, "val"))
+    thresholds, origin = fit_thresholds(
+        np.full((30, 3), 0.2), np.zeros((30, 3), bool), np.full(30, "val")
+    )
     assert thresholds.tolist() == [0.5] * 3
     assert set(origin) == {"fixed"}
 

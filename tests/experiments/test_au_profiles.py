@@ -13,8 +13,15 @@ from tests.data import ravdess_gaussians
 
 def clips(units, labels):
     actors = np.array([f"actor{1 + i % 4:02d}" for i in range(len(labels))])
-    return Dataset(np.float32(units)[:, None, None], np.int32(labels), actors, np.array([f"c{i}" for i in range(len(labels))]), EMOTIONS,
-                   "synthetic", kind="features")
+    return Dataset(
+        np.float32(units)[:, None, None],
+        np.int32(labels),
+        actors,
+        np.array([f"c{i}" for i in range(len(labels))]),
+        EMOTIONS,
+        "synthetic",
+        kind="features",
+    )
 
 
 def test_clips_at_their_own_gaussian_are_named_by_it():
@@ -29,9 +36,13 @@ def test_clips_at_their_own_gaussian_are_named_by_it():
     assert found["chance"] == pytest.approx(1 / 7)
     assert [row["emotion"] for row in found["emotions"]] == list(EMOTIONS)
     assert all(row["clips"] == 40 and row["correlation"] > 0.99 for row in found["emotions"])
-    assert all(row["trace"] == pytest.approx(0.17, rel=0.3) and row["their_trace"] == 17 for row in found["emotions"])
+    assert all(
+        row["trace"] == pytest.approx(0.17, rel=0.3) and row["their_trace"] == 17
+        for row in found["emotions"]
+    )
 
-    units[labels == 2] = mean[3]  # a happy clip that looks sad: a seventh of the classes is lost, an eighth of the clips
+    # a happy clip that looks sad: a seventh of the classes is lost, an eighth of the clips
+    units[labels == 2] = mean[3]
     found = au_profiles.compare(clips(units, labels), gaussians, 50)
     assert found["uar"]["value"] == pytest.approx(6 / 7)
     assert found["accuracy"]["value"] == pytest.approx(7 / 8)

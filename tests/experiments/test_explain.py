@@ -23,12 +23,16 @@ from fexpr.train import checkpoint
 CLASSES = ("angry", "happy", "sad")
 
 
-def recogniser(name, shape, variables=None, mean=0.0, std=1.0, tta="none", multilabel=False, **arguments):
+def recogniser(
+    name, shape, variables=None, mean=0.0, std=1.0, tta="none", multilabel=False, **arguments
+):
     model = models.build(name, num_classes=3, **arguments)
     variables = variables or model.init(jax.random.key(0), jnp.zeros((1, *shape)), train=False)
     mean, std = (np.full(shape[-1:], x, np.float32) if np.ndim(x) == 0 else x for x in (mean, std))
     network = Network(model, "float32", tta, variables, mean, std)
-    return Recognizer((network,), CLASSES, multilabel, shape, "face", 1, (0,), "last", None, None, {}, {})
+    return Recognizer(
+        (network,), CLASSES, multilabel, shape, "face", 1, (0,), "last", None, None, {}, {}
+    )
 
 
 def linear(weights, **settings):
@@ -49,10 +53,16 @@ def test_the_gradient_of_a_linear_model_is_its_weight_over_the_deviation():
 
 
 def test_smoothgrad_is_the_mean_over_noisy_images():
-    r, image = recogniser("mlp", (8, 8, 1), hidden=(6,), batch_norm=False), np.arange(64, dtype=np.uint8).reshape(8, 8, 1)
+    r, image = (
+        recogniser("mlp", (8, 8, 1), hidden=(6,), batch_norm=False),
+        np.arange(64, dtype=np.uint8).reshape(8, 8, 1),
+    )
     _, smooth = explain.gradients(r.network, image, 1)
     noise = np.random.default_rng(0).normal(0, 0.15 * 63, (24, 8, 8, 1))
-    one_by_one = [jax.grad(lambda x: r.network(x[None])[0, 1])(jnp.asarray(image + n, jnp.float32)) for n in noise]
+    one_by_one = [
+        jax.grad(lambda x: r.network(x[None])[0, 1])(jnp.asarray(image + n, jnp.float32))
+        for n in noise
+    ]
     np.testing.assert_allclose(smooth, np.abs(one_by_one).max(-1).mean(0), rtol=1e-3, atol=1e-7)
 
 
@@ -67,7 +77,9 @@ def test_hiding_what_a_linear_model_ignores_changes_nothing(multilabel):
     assert (drop[:, 12:] != 0).any(axis=0).all()
 
 
-@pytest.mark.parametrize(("shape", "tta"), [((21, 14, 2), "none"), ((16, 16, 1), "flip"), ((8, 8, 1), "none")])
+@pytest.mark.parametrize(
+    ("shape", "tta"), [((21, 14, 2), "none"), ((16, 16, 1), "flip"), ((8, 8, 1), "none")]
+)
 def test_occlusion_is_what_the_recogniser_says_of_the_hidden_image(shape, tta):
     """Patches put in by hand, also where the stride does not divide the side."""
     rng = np.random.default_rng(2)
@@ -79,7 +91,9 @@ def test_occlusion_is_what_the_recogniser_says_of_the_hidden_image(shape, tta):
         for x in ends[1]:
             hidden = image.copy()
             hidden[y : y + 8, x : x + 8] = 100
-            total[y : y + 8, x : x + 8] += (r.probabilities(image[None]) - r.probabilities(hidden[None]))[0, 1]
+            total[y : y + 8, x : x + 8] += (
+                r.probabilities(image[None]) - r.probabilities(hidden[None])
+            )[0, 1]
             count[y : y + 8, x : x + 8] += 1
     assert count.all()
     np.testing.assert_allclose(explain.occlusion(r, image, 1), total / count, atol=1e-6)
@@ -101,20 +115,46 @@ def test_feature_maps_are_the_convolutions_outputs():
     assert list(explain.feature_maps(r.network, image, ["conv_1"])) == ["conv_1"]
 
 
-@pytest.mark.parametrize(("model", "shape", "names"), [
-    (("vgg_fer", {"widths": (2,) * 6, "hidden": ()}), (64, 64, 1), [f"conv_{i}" for i in range(12)]),  # not 0, 1, 10, 11, 2
-    (("deep_emotion", {}), (48, 48, 1), ["localization/conv_0", "localization/conv_1", *(f"conv_{i}" for i in range(4))]),
-    (("htnet", {"dim": 4, "num_hierarchies": 3}), (28, 28, 3), ["merge_0", "merge_1"]),
-    (("ststnet", {}), (28, 28, 3), ["streams"]),
-    (("logistic", {}), (8, 8, 1), []),
-])
+@pytest.mark.parametrize(
+    ("model", "shape", "names"),
+    [
+        # not 0, 1, 10, 11, 2
+        (
+            ("vgg_fer", {"widths": (2,) * 6, "hidden": ()}),
+            (64, 64, 1),
+            [f"conv_{i}" for i in range(12)],
+        ),
+        (
+            ("deep_emotion", {}),
+            (48, 48, 1),
+            ["localization/conv_0", "localization/conv_1", *(f"conv_{i}" for i in range(4))],
+        ),
+        (("htnet", {"dim": 4, "num_hierarchies": 3}), (28, 28, 3), ["merge_0", "merge_1"]),
+        (("ststnet", {}), (28, 28, 3), ["streams"]),
+        (("logistic", {}), (8, 8, 1), []),
+    ],
+)
 def test_convolutions_in_the_order_of_the_network(model, shape, names):
     name, arguments = model
     module = models.build(name, num_classes=3, **arguments)
-    variables = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype),
-                             jax.eval_shape(lambda: module.init(jax.random.key(0), jnp.zeros((1, *shape)), train=False)))
-    assert explain.layer_names(Network(module, "float32", "none", variables, np.zeros(shape[-1:], np.float32),
-                                       np.ones(shape[-1:], np.float32)), shape) == names
+    variables = jax.tree.map(
+        lambda s: np.zeros(s.shape, s.dtype),
+        jax.eval_shape(lambda: module.init(jax.random.key(0), jnp.zeros((1, *shape)), train=False)),
+    )
+    assert (
+        explain.layer_names(
+            Network(
+                module,
+                "float32",
+                "none",
+                variables,
+                np.zeros(shape[-1:], np.float32),
+                np.ones(shape[-1:], np.float32),
+            ),
+            shape,
+        )
+        == names
+    )
 
 
 def test_the_strongest_channels_come_first():
@@ -130,32 +170,69 @@ def toy(multilabel, source="toy@1"):
     rng = np.random.default_rng(4)
     labels = (np.arange(20) % 3).astype(np.int32)
     ids = np.array([f"clip/{i:02}" for i in range(20)])
-    return Dataset(rng.integers(0, 256, (20, 16, 16, 3), np.uint8), np.eye(3, dtype=np.float32)[labels] if multilabel else labels, ids, ids,
-                   CLASSES, source, kind="flow")
+    return Dataset(
+        rng.integers(0, 256, (20, 16, 16, 3), np.uint8),
+        np.eye(3, dtype=np.float32)[labels] if multilabel else labels,
+        ids,
+        ids,
+        CLASSES,
+        source,
+        kind="flow",
+    )
 
 
 @pytest.fixture
 def make(tmp_path, monkeypatch):
     """A finished run of untrained networks, two trials; returns its folder."""
+
     def run_of(multilabel=False, source="toy@1", name="aucnn"):
         monkeypatch.setitem(LOADERS, "samm", lambda config: toy(multilabel, source))
         dataset, folder = toy(multilabel, source), tmp_path / "run"
         config = base.get_config("debug")
         config.data.image_size, config.model = 16, {"name": name}
         config.train.loss = "bce" if multilabel else "cross_entropy"
-        trials = [recogniser(name, (16, 16, 3), mean=100.0, std=50.0, multilabel=multilabel) for _ in range(2)]
+        trials = [
+            recogniser(name, (16, 16, 3), mean=100.0, std=50.0, multilabel=multilabel)
+            for _ in range(2)
+        ]
         trials[1].network.variables["params"]["head"]["bias"] += jnp.arange(3.0)
-        saved = [{**t.network.variables, "input": {"mean": t.network.mean, "std": t.network.std}} for t in trials]
+        saved = [
+            {**t.network.variables, "input": {"mean": t.network.mean, "std": t.network.std}}
+            for t in trials
+        ]
         checkpoint.save_variables(folder, "best_val", jax.tree.map(lambda *x: np.stack(x), *saved))
         data = {"source": source, "classes": CLASSES, "image": [16, 16, 3], "kind": "flow"}
-        run.write_json(folder / run.CONFIG, {"format": 1, "config": json.loads(config.to_json()), "data": data, "model": {"name": name}})
-        metrics = {"selection": "best_val", "calibration": {}, "thresholds": None, "trials": {"failed": []}}
+        run.write_json(
+            folder / run.CONFIG,
+            {
+                "format": 1,
+                "config": json.loads(config.to_json()),
+                "data": data,
+                "model": {"name": name},
+            },
+        )
+        metrics = {
+            "selection": "best_val",
+            "calibration": {},
+            "thresholds": None,
+            "trials": {"failed": []},
+        }
         run.write_json(folder / run.METRICS, metrics)
         rows = np.tile(np.arange(10, 20), 2)
-        run.write_arrays(folder / run.PREDICTIONS, {
-            "ids": dataset.ids[rows], "labels": dataset.labels[rows], "trial": np.repeat([0, 1], 10), "split": np.full(20, "test"),
-            "selection": np.full(20, "best_val"), "trial_fold": np.array([0, 1]), "trial_seed": np.array([0, 7]),
-            "fold_names": np.array(["first", "second"]), "logits": np.concatenate([t.logits(dataset.images[10:]) for t in trials])})
+        run.write_arrays(
+            folder / run.PREDICTIONS,
+            {
+                "ids": dataset.ids[rows],
+                "labels": dataset.labels[rows],
+                "trial": np.repeat([0, 1], 10),
+                "split": np.full(20, "test"),
+                "selection": np.full(20, "best_val"),
+                "trial_fold": np.array([0, 1]),
+                "trial_seed": np.array([0, 7]),
+                "fold_names": np.array(["first", "second"]),
+                "logits": np.concatenate([t.logits(dataset.images[10:]) for t in trials]),
+            },
+        )
         return folder
 
     return run_of
@@ -165,20 +242,53 @@ def test_the_page_of_a_run(make, capsys):
     folder = make(source="synthetic")
     assert explain.main([str(folder), "--image", "clip/03", "--image", "clip/12"]) == 0
     page = (folder / "inside" / "inside.html").read_text()
-    for text in ("SYNTHETIC DATA", "clip/03", "clip/12", "training, or none", "conv_1", "8 × 8", "the 16 strongest"):
+    for text in (
+        "SYNTHETIC DATA",
+        "clip/03",
+        "clip/12",
+        "training, or none",
+        "conv_1",
+        "8 × 8",
+        "the 16 strongest",
+    ):
         assert text in page
     assert "http" not in page
-    figures = [f"{name}_{part}.png" for name in ("1_clip_03", "2_clip_12") for part in ("maps", "conv_0", "conv_1")]
-    assert sorted(p.name for p in (folder / "inside").iterdir()) == sorted([*figures, "inside.html"])
+    figures = [
+        f"{name}_{part}.png"
+        for name in ("1_clip_03", "2_clip_12")
+        for part in ("maps", "conv_0", "conv_1")
+    ]
+    assert sorted(p.name for p in (folder / "inside").iterdir()) == sorted(
+        [*figures, "inside.html"]
+    )
     assert str(folder / "inside" / "inside.html") in capsys.readouterr().out.replace("\n", "")
 
 
 def test_one_layer_one_class_another_trial_and_folder(make, tmp_path):
     folder = make(multilabel=True)
     out = tmp_path / "elsewhere"
-    assert explain.main([str(folder), "--class", "happy", "--layer", "conv_1", "--trial", "1", "--out", str(out)]) == 0
+    assert (
+        explain.main(
+            [
+                str(folder),
+                "--class",
+                "happy",
+                "--layer",
+                "conv_1",
+                "--trial",
+                "1",
+                "--out",
+                str(out),
+            ]
+        )
+        == 0
+    )
     page = (out / "inside.html").read_text()
-    for text in ("1 (of 0 to 1): fold second, seed 7", "probability of happy", "highest probability of happy in test rows that show it"):
+    for text in (
+        "1 (of 0 to 1): fold second, seed 7",
+        "probability of happy",
+        "highest probability of happy in test rows that show it",
+    ):
         assert text in page
     assert "SYNTHETIC" not in page
     assert not list(out.glob("*conv_0.png"))
@@ -197,11 +307,22 @@ def test_the_surest_right_and_the_surest_wrong_row():
     r = recogniser("logistic", (16, 16, 3))
     logits = np.zeros((10, 3), np.float32)
     right = dataset.labels[10:]
-    for row, k, height in ((2, right[2], 3.0), (4, right[4], 5.0), (6, (right[6] + 1) % 3, 4.0), (7, (right[7] + 2) % 3, 2.0)):
+    for row, k, height in (
+        (2, right[2], 3.0),
+        (4, right[4], 5.0),
+        (6, (right[6] + 1) % 3, 4.0),
+        (7, (right[7] + 2) % 3, 2.0),
+    ):
         logits[row, k] = height
     logits[8, right[8]] = 9.0  # of another trial
-    found = {"ids": dataset.ids[10:], "labels": right, "logits": logits, "trial": np.array([0] * 8 + [1] * 2),
-             "split": np.full(10, "test"), "selection": np.full(10, "last")}
+    found = {
+        "ids": dataset.ids[10:],
+        "labels": right,
+        "logits": logits,
+        "trial": np.array([0] * 8 + [1] * 2),
+        "split": np.full(10, "test"),
+        "selection": np.full(10, "last"),
+    }
     good, bad = explain.surest(r, dataset, found, None)
     assert (good.row, good.class_id) == (14, right[4])
     assert (bad.row, bad.class_id) == (16, (right[6] + 1) % 3)
@@ -212,11 +333,28 @@ def test_the_surest_right_and_the_surest_wrong_row():
 
 def test_everything_unknown_is_named_at_once(make, capsys):
     folder = make()
-    assert explain.main([str(folder), "--image", "clip/3", "--image", "clip/04", "--class", "hapy", "--layer", "conv1"]) == 2
+    assert (
+        explain.main(
+            [
+                str(folder),
+                "--image",
+                "clip/3",
+                "--image",
+                "clip/04",
+                "--class",
+                "hapy",
+                "--layer",
+                "conv1",
+            ]
+        )
+        == 2
+    )
     text = capsys.readouterr().err
-    for words in ("--image clip/3: the data have no such row; did you mean clip/",
-                  "--class hapy: there is no such class; did you mean happy?",
-                  "--layer conv1: there is no such convolution; did you mean conv_1 or conv_0?"):
+    for words in (
+        "--image clip/3: the data have no such row; did you mean clip/",
+        "--class hapy: there is no such class; did you mean happy?",
+        "--layer conv1: there is no such convolution; did you mean conv_1 or conv_0?",
+    ):
         assert words in text.replace("\n", " ")
     assert "clip/04:" not in text
     assert not (folder / "inside").exists()
@@ -235,7 +373,11 @@ def test_data_that_are_gone_or_others(make, monkeypatch):
         raise UserError(f"the release is not in {config.root}", ["looked for samm"], "put it there")
 
     monkeypatch.setitem(LOADERS, "samm", gone)
-    with pytest.raises(UserError, match=r"cannot be read: the release is not in /mnt\n  - looked for samm\n.*--root=DIR .* put it"):
+    with pytest.raises(
+        UserError,
+        match=r"cannot be read: the release is not in /mnt\n  - looked for samm\n.*--root=DIR .* "
+        r"put it",
+    ):
         explain.load(folder, content, "/mnt")
     monkeypatch.setitem(LOADERS, "samm", lambda _: toy(False, "toy@2"))
     with pytest.raises(UserError, match="made from toy@1, found toy@2"):
@@ -251,5 +393,13 @@ def test_help_names_every_option(capsys):
     with pytest.raises(SystemExit):
         explain.main(["--help"])
     text = capsys.readouterr().out
-    for option in ("--image ID", "--class NAME", "--layer NAME", "--trial N", "--root DIR", "--out DIR", "examples:"):
+    for option in (
+        "--image ID",
+        "--class NAME",
+        "--layer NAME",
+        "--trial N",
+        "--root DIR",
+        "--out DIR",
+        "examples:",
+    ):
         assert option in text

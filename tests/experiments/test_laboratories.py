@@ -22,10 +22,18 @@ def complete(workdir, figure):
     page = (workdir / run.REPORT).read_text()
     assert "http" not in page.replace("http://www.w3.org", "")  # self-contained
     assert page.startswith("<!doctype html>")
-    for part in ('<table class="narrow">', '<img src="data:image/png;base64,', "<h2>Command</h2>", "</html>"):
+    for part in (
+        '<table class="narrow">',
+        '<img src="data:image/png;base64,',
+        "<h2>Command</h2>",
+        "</html>",
+    ):
         assert page.count(part) == 1
     assert (workdir / run.FIGURES / figure).stat().st_size > 5000
-    assert run.read_json(workdir / run.CONFIG)["data"]["source"] == run.read_json(workdir / run.METRICS)["source"]
+    assert (
+        run.read_json(workdir / run.CONFIG)["data"]["source"]
+        == run.read_json(workdir / run.METRICS)["source"]
+    )
     return page
 
 
@@ -60,22 +68,36 @@ def test_circles_logistic_regression_is_scikit_learns():
     logits = circles.predict(model, circles.fit(model, points, labels, folds, config), points)
     for rows, said in zip(folds, logits, strict=True):
         peer = LogisticRegression(C=np.inf, tol=1e-8, max_iter=1000).fit(points[rows], labels[rows])
-        np.testing.assert_allclose(said[:, 1] - said[:, 0], peer.decision_function(points), rtol=1e-2, atol=1e-2)
+        np.testing.assert_allclose(
+            said[:, 1] - said[:, 0], peer.decision_function(points), rtol=1e-2, atol=1e-2
+        )
 
 
 def test_the_networks_have_their_published_sizes():
     image = jnp.zeros((1, 28, 28, 1))
-    sizes = [models.count_parameters(jax.eval_shape(models.build(num_classes=10, **arguments).init, jax.random.key(0), image)["params"])
-             for arguments in moved_digits.NETWORKS.values()]
+    sizes = [
+        models.count_parameters(
+            jax.eval_shape(
+                models.build(num_classes=10, **arguments).init, jax.random.key(0), image
+            )["params"]
+        )
+        for arguments in moved_digits.NETWORKS.values()
+    ]
     assert sizes == [186_664, 183_690]
 
 
 @pytest.fixture
 def few(monkeypatch):
-    """Ninety digits, two shifts, and no convolutions, which take a minute in the tests' programs, compiled without optimisation."""
+    """Ninety digits, two shifts, and no convolutions, which take a minute in the tests' programs,
+    compiled without optimisation.
+    """
     small = load_digits()
     monkeypatch.setitem(moved_digits.NETWORKS, "convolutional", {"name": "logistic"})
-    monkeypatch.setattr(digits, "load_digits", lambda: SimpleNamespace(images=small.images[:90], target=small.target[:90]))
+    monkeypatch.setattr(
+        digits,
+        "load_digits",
+        lambda: SimpleNamespace(images=small.images[:90], target=small.target[:90]),
+    )
     monkeypatch.setattr(moved_digits, "SHIFTS", range(0, 5, 4))
 
 
@@ -88,7 +110,9 @@ def config():
 
 def test_digits_leaves_its_files_and_says_which_data(few, config, tmp_path, capsys, monkeypatch):
     workdir, config.train.epochs = tmp_path / "run", 3
-    monkeypatch.setattr(results, "write_page", lambda folder, *_: (folder / run.REPORT).write_text("of one network"))
+    monkeypatch.setattr(
+        results, "write_page", lambda folder, *_: (folder / run.REPORT).write_text("of one network")
+    )
     moved_digits.lab_digits(config, workdir)
     page, metrics = complete(workdir, moved_digits.FIGURE), run.read_json(workdir / run.METRICS)
     assert "scikit-learn digits scaled to 28x28" in page
@@ -99,10 +123,17 @@ def test_digits_leaves_its_files_and_says_which_data(few, config, tmp_path, caps
     for name, of in metrics["networks"].items():
         assert of["by_shift"].keys() == {"0", "4"}
         assert of["accuracy"] == of["by_shift"]["0"]
-        own = run.read_json(workdir / name / run.METRICS)  # what the network's own run directory says of the same rows
-        assert own["selections"]["last"]["accuracy"]["value"] == pytest.approx(of["accuracy"]["mean"], abs=0.01)  # folds differ by a row
+        # what the network's own run directory says of the same rows
+        own = run.read_json(workdir / name / run.METRICS)
+        # folds differ by a row
+        assert own["selections"]["last"]["accuracy"]["value"] == pytest.approx(
+            of["accuracy"]["mean"], abs=0.01
+        )
         assert (workdir / name / run.REPORT).exists()
-    assert metrics["networks"]["dense"]["accuracy"]["mean"] > metrics["networks"]["dense"]["by_shift"]["4"]["mean"]
+    assert (
+        metrics["networks"]["dense"]["accuracy"]["mean"]
+        > metrics["networks"]["dense"]["by_shift"]["4"]["mean"]
+    )
 
     monkeypatch.setattr(train_run, "Loop", lambda *_: pytest.fail("trained again"))
     moved_digits.lab_digits(config, workdir)

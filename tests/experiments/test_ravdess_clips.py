@@ -1,4 +1,6 @@
-"""RAVDESS clip by clip, as a user runs it on drawn actors; and clips that begin with a network of frames."""
+"""RAVDESS clip by clip, as a user runs it on drawn actors; and clips that begin with a network of
+frames.
+"""
 
 import types
 
@@ -25,16 +27,29 @@ def cache(tmp_path_factory):
 
 def settings(**changes):
     config = stn_ravdess_clips.get_config("debug")
-    config.train.epochs, config.evaluate.resamples, config.log.tensorboard, config.data.source = 2, 20, False, "synthetic"
-    config.update_from_flattened_dict({name.replace("__", "."): value for name, value in changes.items()})
+    config.train.epochs, config.evaluate.resamples, config.log.tensorboard, config.data.source = (
+        2,
+        20,
+        False,
+        "synthetic",
+    )
+    config.update_from_flattened_dict(
+        {name.replace("__", "."): value for name, value in changes.items()}
+    )
     base.validate(config)
     return config
 
 
 @pytest.mark.usefixtures("cache")
 def test_clips_are_decided_as_a_whole(tmp_path):
-    cross_validate(settings(model__variant="baseline", data__map="none", optimizer__learning_rate=0.01), tmp_path / "run")
-    found, seen = run.read_arrays(tmp_path / "run" / run.PREDICTIONS), run.read_arrays(tmp_path / "run" / run.ATTENTION)
+    cross_validate(
+        settings(model__variant="baseline", data__map="none", optimizer__learning_rate=0.01),
+        tmp_path / "run",
+    )
+    found, seen = (
+        run.read_arrays(tmp_path / "run" / run.PREDICTIONS),
+        run.read_arrays(tmp_path / "run" / run.ATTENTION),
+    )
     tested = (found["split"] == "test") & (found["selection"] == "best_val")
     assert sorted(found["ids"][tested]) == sorted(seen["ids"]) == sorted(set(seen["ids"]))
     assert seen["weights"].shape == seen["frame"].shape == seen["shown"].shape == (24, 4)
@@ -56,15 +71,27 @@ def test_clips_are_decided_as_a_whole(tmp_path):
 
 @pytest.fixture
 def of_frames(monkeypatch):
-    """A finished run of `config` on frames, as transfer finds it: its network's variables, and the content of config.json."""
+    """A finished run of `config` on frames, as transfer finds it: its network's variables, and the
+    content of config.json.
+    """
+
     def finished(config, trained_on):
         model = build(num_classes=8, **config.model.to_dict())
         images = np.zeros((1, 48, 48, 2), np.float32)
-        variables = jax.tree.map(lambda x: np.asarray(x) + np.float32(0.5), dict(jax.jit(model.init)(jax.random.key(3), images)))
+        variables = jax.tree.map(
+            lambda x: np.asarray(x) + np.float32(0.5),
+            dict(jax.jit(model.init)(jax.random.key(3), images)),
+        )
         grey = np.full(2, 127.5, np.float32)
-        content = {"config": config.to_dict(), "data": {"name": config.data.name, "source": trained_on}}
-        restored = types.SimpleNamespace(content=content, selection="best_val",
-                                         network=Network(model, "float32", "none", variables, grey, grey))
+        content = {
+            "config": config.to_dict(),
+            "data": {"name": config.data.name, "source": trained_on},
+        }
+        restored = types.SimpleNamespace(
+            content=content,
+            selection="best_val",
+            network=Network(model, "float32", "none", variables, grey, grey),
+        )
         monkeypatch.setattr(initialize.Recognizer, "restore", lambda *_, **__: restored)
         return variables
 
@@ -86,7 +113,12 @@ def test_clips_begin_with_a_network_of_frames(of_frames, tmp_path):
     assert all("attend" in name for name in begun.facts["anew"])
     assert len(begun.facts["anew"]) == 3
 
-    config.model = {"name": "deep_emotion_clips", "variant": "baseline", "regularised": False, "attention": 32}
+    config.model = {
+        "name": "deep_emotion_clips",
+        "variant": "baseline",
+        "regularised": False,
+        "attention": 32,
+    }
     with pytest.raises(UserError, match="localization"):
         initialize.load_initialization(config, dataset, folds)
 
@@ -103,7 +135,9 @@ def test_a_short_clip_is_learned_from_as_it_is():
     assert (dataset.extras["frame"] >= 0).sum(axis=1).tolist() == [5] * 24
     assert not dataset.images[..., 10:].any()
     assert min(dataset.picture(i).max() for i in range(24)) > 0
-    with pytest.raises(UserError, match=r"data\.clip_frames=\d+: expected 0, as data\.name='fer2013'"):
+    with pytest.raises(
+        UserError, match=r"data\.clip_frames=\d+: expected 0, as data\.name='fer2013'"
+    ):
         settings(data__name="fer2013")
     with pytest.raises(UserError, match=r"augment\.mixup"):
         settings(augment__mixup=0.2)

@@ -26,7 +26,12 @@ from fexpr.train import checkpoint
 def small(module):
     """Its debug config, with what costs time made small."""
     config = module.get_config("debug")
-    config.train.epochs, config.evaluate.resamples, config.log.tensorboard, config.data.source = 2, 20, False, "synthetic"
+    config.train.epochs, config.evaluate.resamples, config.log.tensorboard, config.data.source = (
+        2,
+        20,
+        False,
+        "synthetic",
+    )
     return config
 
 
@@ -46,7 +51,10 @@ def test_action_units_by_folds_of_actors_and_their_seeds_fused(action_units, tmp
     found = run.read_arrays(action_units / run.PREDICTIONS)
     for fold in range(3):  # two turns: every training actor validates once
         mine = found["trial_fold"][found["trial"]] == fold
-        of = {split: set(found["groups"][mine & (found["split"] == split)]) for split in ("val", "test")}
+        of = {
+            split: set(found["groups"][mine & (found["split"] == split)])
+            for split in ("val", "test")
+        }
         assert not of["val"] & of["test"]
         assert len(of["val"]) + len(of["test"]) == 6
     assert fuse.main([str(action_units), f"--out={tmp_path / 'fused'}", "--resamples=20"]) == 0
@@ -54,7 +62,11 @@ def test_action_units_by_folds_of_actors_and_their_seeds_fused(action_units, tmp
     assert metrics["rows"]["test"] == len(set(found["ids"]))
     assert {row["group"] for row in metrics["per_group"]} == {f"actor{a:02d}" for a in range(1, 7)}
     assert "SYNTHETIC" in (tmp_path / "fused" / run.REPORT).read_text()
-    assert np.isclose(metrics["test"]["accuracy"]["value"], np.mean([row["accuracy"] for row in metrics["per_group"]]), atol=0.02)
+    assert np.isclose(
+        metrics["test"]["accuracy"]["value"],
+        np.mean([row["accuracy"] for row in metrics["per_group"]]),
+        atol=0.02,
+    )
     assert fuse.main([str(tmp_path), f"--out={tmp_path / 'fused'}"]) == 2
 
 
@@ -63,16 +75,36 @@ def frames(seed=0):
     rng = np.random.default_rng(seed)
     n, clip = 120, np.arange(120) // 5
     labels = (clip % 2).astype(np.int32)
-    extras = {"video": np.array([f"v{c:02d}" for c in clip]), "frame": np.arange(n, dtype=np.int32) % 5,
-              "action_units": rng.uniform(0, 5, (n, 17)).astype(np.float32)}
-    dataset = Dataset(np.zeros((n, 2, 2, 1), np.uint8), labels, np.array([f"actor{c // 4 + 1:02d}" for c in clip]),
-                      np.array([f"v{c:02d}/{i % 5}" for i, c in enumerate(clip)]), ("calm", "glad"), "synthetic", extras=extras)
+    extras = {
+        "video": np.array([f"v{c:02d}" for c in clip]),
+        "frame": np.arange(n, dtype=np.int32) % 5,
+        "action_units": rng.uniform(0, 5, (n, 17)).astype(np.float32),
+    }
+    dataset = Dataset(
+        np.zeros((n, 2, 2, 1), np.uint8),
+        labels,
+        np.array([f"actor{c // 4 + 1:02d}" for c in clip]),
+        np.array([f"v{c:02d}/{i % 5}" for i, c in enumerate(clip)]),
+        ("calm", "glad"),
+        "synthetic",
+        extras=extras,
+    )
     fold = Fold("f", np.arange(40, 120), np.arange(20, 40), np.arange(20), dataset.groups)
     return dataset, fold, rng.dirichlet(np.ones(2), n).astype(np.float32)
 
 
-@pytest.mark.parametrize("name", ["threshold=0.5", "threshold_balanced=0.5", "percentile=40", "au45=0.75", "gaussian=50",
-                                  "gaussian_video=50", "every=2"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "threshold=0.5",
+        "threshold_balanced=0.5",
+        "percentile=40",
+        "au45=0.75",
+        "gaussian=50",
+        "gaussian_video=50",
+        "every=2",
+    ],
+)
 def test_no_filter_sees_a_label_outside_the_training_rows(name):
     dataset, fold, posteriors = frames()
     train, test = filtering.masks(name, dataset, fold, posteriors)
@@ -92,26 +124,37 @@ def test_a_filter_for_training_cannot_be_put_to_test_rows(monkeypatch):
     """A planted leak: the labelled filter in the place of the unlabelled one."""
     dataset, fold, posteriors = frames()
     chosen = filtering.FILTERS["percentile"]
-    monkeypatch.setitem(filtering.FILTERS, "percentile", dataclasses.replace(chosen, test=chosen.train))
+    monkeypatch.setitem(
+        filtering.FILTERS, "percentile", dataclasses.replace(chosen, test=chosen.train)
+    )
     with pytest.raises(ValueError, match="20 rows have no label that a filter may see"):
         filtering.masks("percentile=40", dataset, fold, posteriors)
 
 
 def test_filters_that_cannot_be_used():
     dataset, fold, posteriors = frames()
-    for text, said in (("median=3", "no filter"), ("percentile=x", "no number"), ("threshold=2", "from 0 to 1")):
+    for text, said in (
+        ("median=3", "no filter"),
+        ("percentile=x", "no number"),
+        ("threshold=2", "from 0 to 1"),
+    ):
         with pytest.raises(UserError, match=said):
             filtering.parse(text)
     with pytest.raises(UserError, match="leaves fold f no frame of calm, glad"):
         filtering.filtered("threshold=1", fold, np.zeros(80, bool), dataset)
-    bare = dataclasses.replace(dataset, extras={k: v for k, v in dataset.extras.items() if k != "action_units"})
+    bare = dataclasses.replace(
+        dataset, extras={k: v for k, v in dataset.extras.items() if k != "action_units"}
+    )
     with pytest.raises(UserError, match="needs action units"):
         filtering.masks("gaussian=50", bare, fold, posteriors)
 
 
-def test_stages_of_a_study_carry_weights_over_and_are_not_trained_twice(action_units, tmp_path, capsys):
+def test_stages_of_a_study_carry_weights_over_and_are_not_trained_twice(
+    action_units, tmp_path, capsys
+):
     config = small(stn_ravdess_iterative)
-    config.model = {"name": "mlp", "hidden": (32,), "batch_norm": False, "dropout": 0.0}  # compiled in no time
+    # compiled in no time
+    config.model = {"name": "mlp", "hidden": (32,), "batch_norm": False, "dropout": 0.0}
     iterate_filtering(config, tmp_path)
     study = run.read_json(tmp_path / "study.json")
     assert [s["name"] for s in study["stages"]] == ["all", "1_percentile=50"]
@@ -129,11 +172,25 @@ def test_stages_of_a_study_carry_weights_over_and_are_not_trained_twice(action_u
     assert "weighted_vote" in (tmp_path / "all" / run.REPORT).read_text()
     assert metrics["rows"]["test"] == 24  # clips, not frames
     assert "SYNTHETIC" in (tmp_path / "study.html").read_text()
-    assert {path.stem for path in (tmp_path / run.FIGURES).iterdir()} == {"stages", "kept", "traces", "action_units"}
+    assert {path.stem for path in (tmp_path / run.FIGURES).iterdir()} == {
+        "stages",
+        "kept",
+        "traces",
+        "action_units",
+    }
 
-    before, after = (checkpoint.load_variables(tmp_path / s["run_dir"], "best_val") for s in study["stages"])
-    moved = [np.abs(a - b).max() for a, b in zip(jax.tree.leaves(before["params"]), jax.tree.leaves(after["params"]), strict=True)]
-    assert 0 < max(moved) < 0.01  # two epochs of a step each at 1e-3 from where the stage before ended; of a new start they would be far
+    before, after = (
+        checkpoint.load_variables(tmp_path / s["run_dir"], "best_val") for s in study["stages"]
+    )
+    moved = [
+        np.abs(a - b).max()
+        for a, b in zip(
+            jax.tree.leaves(before["params"]), jax.tree.leaves(after["params"]), strict=True
+        )
+    ]
+    # two epochs of a step each at 1e-3 from where the stage before ended; of a new start they would
+    # be far
+    assert 0 < max(moved) < 0.01
 
     stamps = {path: path.stat().st_mtime_ns for path in tmp_path.glob(f"*/{run.PREDICTIONS}")}
     assert len(stamps) == 2
@@ -147,10 +204,39 @@ def test_stages_of_a_study_carry_weights_over_and_are_not_trained_twice(action_u
         filtering.embeddings(tmp_path / "all", frames()[0], 3)
 
     # late fusion: clips of averaged action units with clips decided by their frames
-    assert fuse.main([str(action_units), str(tmp_path / "all"), f"--out={tmp_path / 'fused'}", "--resamples=20"]) == 0
-    clips = sorted({id_.partition("/")[0] for id_ in run.read_arrays(tmp_path / "all" / filtering.FRAMES)["ids"]})
-    assert evaluate_main.main([str(action_units), str(tmp_path / "all"), f"--out={tmp_path / 'pair'}", "--resamples=20"]) == 0  # on clips
-    assert Recognizer.restore(tmp_path / "all", trial=1).temperature == metrics["clips"]["frames"]["temperature"][1]
+    assert (
+        fuse.main(
+            [
+                str(action_units),
+                str(tmp_path / "all"),
+                f"--out={tmp_path / 'fused'}",
+                "--resamples=20",
+            ]
+        )
+        == 0
+    )
+    clips = sorted(
+        {
+            id_.partition("/")[0]
+            for id_ in run.read_arrays(tmp_path / "all" / filtering.FRAMES)["ids"]
+        }
+    )
+    # on clips
+    assert (
+        evaluate_main.main(
+            [
+                str(action_units),
+                str(tmp_path / "all"),
+                f"--out={tmp_path / 'pair'}",
+                "--resamples=20",
+            ]
+        )
+        == 0
+    )
+    assert (
+        Recognizer.restore(tmp_path / "all", trial=1).temperature
+        == metrics["clips"]["frames"]["temperature"][1]
+    )
     fused = run.read_arrays(tmp_path / "fused" / run.PREDICTIONS)
     assert sorted(fused["ids"][fused["split"] == "test"]) == clips
 
@@ -164,9 +250,21 @@ def test_what_a_filter_keeps_is_counted_against_what_the_frames_show():
     # glad clips have two expressive frames of five; one of the two that are kept is such a frame
     assert row["train"] == {"kept": 0.4, "precision": 0.5, "recall": 0.5}
     assert row["test"] == {"kept": 0, "precision": None, "recall": 0}
-    assert every_frame(dataset, [fold])["train"] == {"kept": 1, "precision": pytest.approx(0.4), "recall": 1}
-    shown = dataclasses.replace(dataset, class_names=("calm", "glad"), extras=extras | {"shown": np.float32(dataset.labels == 0)})
-    assert describe_filter("own", shown, [fold], [(train, test)])["train"] == {"kept": 0.4, "precision": 0.5, "recall": 0.4}
+    assert every_frame(dataset, [fold])["train"] == {
+        "kept": 1,
+        "precision": pytest.approx(0.4),
+        "recall": 1,
+    }
+    shown = dataclasses.replace(
+        dataset,
+        class_names=("calm", "glad"),
+        extras=extras | {"shown": np.float32(dataset.labels == 0)},
+    )
+    assert describe_filter("own", shown, [fold], [(train, test)])["train"] == {
+        "kept": 0.4,
+        "precision": 0.5,
+        "recall": 0.4,
+    }
     untold = dataclasses.replace(dataset, extras={k: v for k, v in extras.items() if k != "shown"})
     assert describe_filter("own", untold, [fold], [(train, test)])["train"] == {"kept": 0.4}
 
@@ -185,12 +283,20 @@ def test_a_filter_that_leaves_an_emotion_nothing_is_left_out_and_the_others_go_o
 
     monkeypatch.setattr(filtering, "stage", stage)
     monkeypatch.setattr(module, "describe_stage", lambda c, name, *rest: {"name": name})
-    monkeypatch.setattr(module, "write_study", lambda *arguments: written.update(
-        rows=arguments[4], keeps=arguments[6], left_out=arguments[7]))
+    monkeypatch.setattr(
+        module,
+        "write_study",
+        lambda *arguments: written.update(
+            rows=arguments[4], keeps=arguments[6], left_out=arguments[7]
+        ),
+    )
     module.filter_frames(config, None)
     assert [row["name"] for row in written["rows"]] == ["all", "percentile=40"]
     assert "no frame of calm, glad" in written["left_out"]["threshold=1"]
-    assert [(row["name"], row["train"]["kept"] > 0) for row in written["keeps"]] == [("threshold=1", False), ("percentile=40", True)]
+    assert [(row["name"], row["train"]["kept"] > 0) for row in written["keeps"]] == [
+        ("threshold=1", False),
+        ("percentile=40", True),
+    ]
     wanted = fold.train[filtering.masks("percentile=40", dataset, fold, posteriors)[0]]
     np.testing.assert_array_equal(trained["percentile=40"][0].train, wanted)
 
@@ -202,7 +308,9 @@ def test_embeddings_of_every_frame(monkeypatch, tmp_path):
     model = DeepEmotion(2, "baseline")
     variables = jax.jit(model.init)(jax.random.key(0), images[:1].astype(np.float32))
     network = Network(model, "float32", "none", variables, np.float32([127.5]), np.float32([127.5]))
-    monkeypatch.setattr(filtering.Recognizer, "restore", lambda *_: types.SimpleNamespace(network=network))
+    monkeypatch.setattr(
+        filtering.Recognizer, "restore", lambda *_: types.SimpleNamespace(network=network)
+    )
     found = run.read_arrays(filtering.embeddings(tmp_path, dataset, 2))
     assert (found["flat"].shape, found["hidden"].shape) == ((2, 120, 810), (2, 120, 50))
     of = jax.device_get(variables["params"]["hidden"])
@@ -221,14 +329,25 @@ def test_a_judge_from_elsewhere_speaks_in_these_classes(monkeypatch):
     config.filter.judge = "runs/stn_affectnet"
 
     def judge(name, classes, probabilities):
-        made = types.SimpleNamespace(content={"data": {"name": name}}, class_names=classes, probabilities=lambda _: probabilities)
+        made = types.SimpleNamespace(
+            content={"data": {"name": name}},
+            class_names=classes,
+            probabilities=lambda _: probabilities,
+        )
         monkeypatch.setattr(filtering.Recognizer, "restore", lambda _: made)
         return filtering.judge(config, dataset, 3)
 
     found = judge("affectnet", CLASSES[:7], said)
     assert found.shape == (3, 120, 8)
-    for emotion, theirs in (("neutral", "neutral"), ("calm", "neutral"), ("angry", "anger"), ("surprised", "surprise")):
-        np.testing.assert_array_equal(found[1][:, EMOTIONS.index(emotion)], said[:, CLASSES.index(theirs)].astype(np.float32))
+    for emotion, theirs in (
+        ("neutral", "neutral"),
+        ("calm", "neutral"),
+        ("angry", "anger"),
+        ("surprised", "surprise"),
+    ):
+        np.testing.assert_array_equal(
+            found[1][:, EMOTIONS.index(emotion)], said[:, CLASSES.index(theirs)].astype(np.float32)
+        )
     with pytest.raises(UserError, match="trained on ravdess itself"):
         judge("ravdess", EMOTIONS, said)
     with pytest.raises(UserError, match="tells a, b apart"):

@@ -1,4 +1,6 @@
-"""DeepEmotion against outputs of its PyTorch release, weights to and fro, embeddings, and what the spatial transformer learns from."""
+"""DeepEmotion against outputs of its PyTorch release, weights to and fro, embeddings, and what the
+spatial transformer learns from.
+"""
 
 from pathlib import Path
 
@@ -16,16 +18,27 @@ FIXTURES = Path(__file__).parents[1] / "fixtures"
 
 
 def shapes(model):
-    return jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((2, 48, 48, CHANNELS[model.variant])))
+    return jax.eval_shape(
+        model.init, jax.random.key(0), jnp.zeros((2, 48, 48, CHANNELS[model.variant]))
+    )
 
 
 def published(variant):
     """Model, its PyTorch state, images NHWC with the map as second channel, and the outputs."""
     with np.load(FIXTURES / f"deep_emotion_{variant}.npz") as file:
         arrays = dict(file)
-    state = {name.removeprefix("param:"): array for name, array in arrays.items() if name.startswith("param:")}
+    state = {
+        name.removeprefix("param:"): array
+        for name, array in arrays.items()
+        if name.startswith("param:")
+    }
     channels = [arrays[name] for name in ("input_nchw", "saliency_nchw") if name in arrays]
-    return DeepEmotion(3, variant), state, np.concatenate(channels, axis=1).transpose(0, 2, 3, 1), arrays
+    return (
+        DeepEmotion(3, variant),
+        state,
+        np.concatenate(channels, axis=1).transpose(0, 2, 3, 1),
+        arrays,
+    )
 
 
 @pytest.mark.parametrize("variant", ["baseline", "original", "saliency"])
@@ -46,16 +59,26 @@ def test_landmarks_are_read_as_saliency_is():
     _, state, images, expected = published("saliency")
     landmarks = DeepEmotion(3, "landmarks")
     variables = deep_emotion_from_torch(state, shapes(landmarks))
-    np.testing.assert_allclose(jax.jit(landmarks.apply)(variables, images), expected["output"], atol=2e-6)
+    np.testing.assert_allclose(
+        jax.jit(landmarks.apply)(variables, images), expected["output"], atol=2e-6
+    )
 
 
 def test_embeddings_lead_to_the_logits():
     model, state, images, expected = published("baseline")
-    variables = deep_emotion_from_torch(state | {"norm.num_batches_tracked": np.int64(7)}, shapes(model))
-    flat, hidden = map(np.asarray, jax.jit(lambda v, x: model.apply(v, x, method="features"))(variables, images))
+    variables = deep_emotion_from_torch(
+        state | {"norm.num_batches_tracked": np.int64(7)}, shapes(model)
+    )
+    flat, hidden = map(
+        np.asarray, jax.jit(lambda v, x: model.apply(v, x, method="features"))(variables, images)
+    )
     assert (flat.shape, hidden.shape) == ((2, 810), (2, 50))
-    np.testing.assert_allclose(np.maximum(flat @ state["fc1.weight"].T + state["fc1.bias"], 0), hidden, atol=1e-5)
-    np.testing.assert_allclose(hidden @ state["fc2.weight"].T + state["fc2.bias"], expected["output"], atol=1e-5)
+    np.testing.assert_allclose(
+        np.maximum(flat @ state["fc1.weight"].T + state["fc1.bias"], 0), hidden, atol=1e-5
+    )
+    np.testing.assert_allclose(
+        hidden @ state["fc2.weight"].T + state["fc2.bias"], expected["output"], atol=1e-5
+    )
 
 
 def test_half_precision_looks_at_the_same_place():
@@ -68,18 +91,27 @@ def test_half_precision_looks_at_the_same_place():
 
 def test_misfits_are_all_named():
     state = published("original")[1]
-    wrong = {name: array for name, array in state.items() if name != "conv2.bias"} | {"lstm.weight": np.zeros((2, 2))}
+    wrong = {name: array for name, array in state.items() if name != "conv2.bias"} | {
+        "lstm.weight": np.zeros((2, 2))
+    }
     with pytest.raises(UserError) as error:
         deep_emotion_from_torch(wrong, shapes(DeepEmotion(7)))
     text = error.value.text()
     assert len(error.value.problems) == 4
-    for part in ("conv2.bias: missing", "lstm.weight: not part", "fc2.weight: expected (7, 50), found (3, 50)", "fc2.bias: expected (7,)"):
+    for part in (
+        "conv2.bias: missing",
+        "lstm.weight: not part",
+        "fc2.weight: expected (7, 50), found (3, 50)",
+        "fc2.bias: expected (7,)",
+    ):
         assert part in text
 
 
 @pytest.mark.parametrize(("num_classes", "count"), [(8, 66_928), (7, 66_877), (3, 66_673)])
 def test_parameter_count(num_classes, count):
-    assert count_parameters(shapes(build("deep_emotion", num_classes=num_classes))["params"]) == count
+    assert (
+        count_parameters(shapes(build("deep_emotion", num_classes=num_classes))["params"]) == count
+    )
     baseline = build("deep_emotion", num_classes=num_classes, variant="baseline")
     assert count_parameters(shapes(baseline)["params"]) == count - 23_120
 
@@ -105,11 +137,26 @@ def test_regularised_drops_a_second_time():
 
     @jax.jit
     def hidden_and_logits(key):
-        """The 50 features as the last layer gets them in training, by either model; and what the regularised one predicts."""
-        settings = {"train": True, "rngs": {"dropout": key}, "mutable": ["batch_stats", "intermediates"]}
-        runs = [m.apply(variables, images, capture_intermediates=lambda module, _: module.name == "drop_hidden", **settings)[1]
-                for m in (plain, regularised)]
-        return *(r["intermediates"]["drop_hidden"]["__call__"][0] for r in runs), regularised.apply(variables, images)
+        """The 50 features as the last layer gets them in training, by either model; and what the
+        regularised one predicts.
+        """
+        settings = {
+            "train": True,
+            "rngs": {"dropout": key},
+            "mutable": ["batch_stats", "intermediates"],
+        }
+        runs = [
+            m.apply(
+                variables,
+                images,
+                capture_intermediates=lambda module, _: module.name == "drop_hidden",
+                **settings,
+            )[1]
+            for m in (plain, regularised)
+        ]
+        return *(r["intermediates"]["drop_hidden"]["__call__"][0] for r in runs), regularised.apply(
+            variables, images
+        )
 
     seen, dropped, logits = map(np.asarray, hidden_and_logits(jax.random.key(1)))
     assert 0.2 < np.mean(dropped[seen > 0] == 0) < 0.8
@@ -118,7 +165,13 @@ def test_regularised_drops_a_second_time():
 
 
 def test_impossible_arguments_and_images():
-    with pytest.raises(UserError, match=r"(?s)num_classes: expected a whole number above 0, found 0.*variant: expected one of baseline"):
+    with pytest.raises(
+        UserError,
+        match=r"(?s)num_classes: expected a whole number above 0, found 0.*variant: expected one of "
+        r"baseline",
+    ):
         DeepEmotion(0, "gaze")
-    with pytest.raises(UserError, match="expected 48x48 with 2 channels: image and map, found 48x48x1"):
+    with pytest.raises(
+        UserError, match="expected 48x48 with 2 channels: image and map, found 48x48x1"
+    ):
         DeepEmotion(7, "saliency").init(jax.random.key(0), jnp.zeros((1, 48, 48, 1)))

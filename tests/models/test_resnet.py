@@ -1,4 +1,6 @@
-"""The residual network: its size, images of any size, blocks that begin as the identity, arguments."""
+"""The residual network: its size, images of any size, blocks that begin as the identity,
+arguments.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +18,13 @@ def variables_of(model, shape=(1, 48, 48, 1)):
     return model.init(jax.random.key(0), jnp.zeros(shape, jnp.float32), train=False)
 
 
-@pytest.mark.parametrize(("arguments", "count"), [
-    ({}, 11_171_271), ({"widths": (32, 64, 128), "blocks": (2, 2, 2), "stem_stride": 2}, 695_655),
-])
+@pytest.mark.parametrize(
+    ("arguments", "count"),
+    [
+        ({}, 11_171_271),
+        ({"widths": (32, 64, 128), "blocks": (2, 2, 2), "stem_stride": 2}, 695_655),
+    ],
+)
 def test_it_has_as_many_parameters_as_it_says(arguments, count):
     model = models.build("resnet", num_classes=7, **arguments)
     assert models.count_parameters(jax.eval_shape(lambda: variables_of(model))["params"]) == count
@@ -33,7 +39,9 @@ def test_images_of_any_size(side):
 
 
 def test_a_block_begins_as_the_identity():
-    """Without its second convolution the network answers the same, as long as nothing is trained."""
+    """Without its second convolution the network answers the same, as long as nothing is
+    trained.
+    """
     model = models.build("resnet", num_classes=7, **SMALL)
     variables, images = variables_of(model), jax.random.normal(jax.random.key(1), (2, 16, 16, 1))
     before = model.apply(variables, images, train=False)
@@ -48,7 +56,9 @@ def test_padded_rows_do_not_count():
     model = models.build("resnet", num_classes=7, **SMALL)
     variables, images = variables_of(model), jax.random.normal(jax.random.key(1), (6, 16, 16, 1))
     mask = jnp.arange(6) < 4
-    padded, statistics = model.apply(variables, images, train=True, mask=mask, mutable=["batch_stats"])
+    padded, statistics = model.apply(
+        variables, images, train=True, mask=mask, mutable=["batch_stats"]
+    )
     alone, expected = model.apply(variables, images[:4], train=True, mutable=["batch_stats"])
     np.testing.assert_allclose(padded[:4], alone, atol=1e-4)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), statistics, expected)
@@ -57,7 +67,9 @@ def test_padded_rows_do_not_count():
 def test_a_strided_convolution_is_xlas_own():
     x = jax.random.normal(jax.random.key(0), (2, 11, 12, 3))
     kernel = jax.random.normal(jax.random.key(1), (3, 3, 3, 5))
-    expected = jax.lax.conv_general_dilated(x, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    expected = jax.lax.conv_general_dilated(
+        x, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
     np.testing.assert_allclose(strided_conv2d(x, kernel, 2), expected, atol=1e-4)
 
 

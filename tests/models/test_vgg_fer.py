@@ -45,9 +45,13 @@ class Standard(nn.Module):
 def test_equals_the_standard_layers():
     model, like = shapes(side=9, widths=[4, 6], convolutions=3, hidden=[9])
     variables = jax.tree.map(lambda s: (0.6 * RNG.random(s.shape) - 0.2).astype(np.float32), like)
-    variables["batch_stats"] = jax.tree.map(lambda s: np.abs(s) + np.float32(0.01), variables["batch_stats"])
+    variables["batch_stats"] = jax.tree.map(
+        lambda s: np.abs(s) + np.float32(0.01), variables["batch_stats"]
+    )
     images = RNG.normal(size=(3, 9, 9, 1)).astype(np.float32)
-    logits, expected = jax.jit(lambda v, x: (model.apply(v, x), Standard().apply(v, x)))(variables, images)
+    logits, expected = jax.jit(lambda v, x: (model.apply(v, x), Standard().apply(v, x)))(
+        variables, images
+    )
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
     assert np.abs(expected).max() > 1e-2
 
@@ -57,7 +61,11 @@ def test_without_hidden_layers_the_maps_are_dropped_out():
     assert set(like["params"]) == {"conv_0", "norm_0", "head"}
     variables = jax.tree.map(lambda s: RNG.random(s.shape).astype(np.float32), like)
     images = RNG.normal(size=(2, 4, 4, 1)).astype(np.float32)
-    run = jax.jit(lambda key: model.apply(variables, images, train=True, rngs={"dropout": key}, mutable=["batch_stats"])[0])
+    run = jax.jit(
+        lambda key: model.apply(
+            variables, images, train=True, rngs={"dropout": key}, mutable=["batch_stats"]
+        )[0]
+    )
     assert np.abs(run(jax.random.key(0)) - run(jax.random.key(1))).max() > 1e-3
 
 
@@ -73,4 +81,9 @@ def test_initial_values_keep_the_signal_through_relu():
 def test_all_impossible_arguments_are_named():
     with pytest.raises(UserError) as error:
         build("vgg_fer", num_classes=7, widths=(8, 0), convolutions=0, hidden=(-1,), dropout=1)
-    assert [p.split(":")[0] for p in error.value.problems] == ["convolutions", "widths[1]", "hidden[0]", "dropout"]
+    assert [p.split(":")[0] for p in error.value.problems] == [
+        "convolutions",
+        "widths[1]",
+        "hidden[0]",
+        "dropout",
+    ]

@@ -39,17 +39,35 @@ class Camera:
 
 
 def toy(config, multilabel):
-    """24 flow-like maps 12x12x3 of six subjects, two classes or two action units, brighter where the second one is there."""
+    """24 flow-like maps 12x12x3 of six subjects, two classes or two action units, brighter where
+    the second one is there.
+    """
     rng = np.random.default_rng(0)
     presence = np.arange(24) % 2
-    images = np.clip(90 + 60 * presence[:, None, None, None] + rng.normal(0, 30, (24, 12, 12, 3)), 0, 255).astype(np.uint8)
-    labels = np.stack([1 - presence, presence], 1).astype(np.float32) if multilabel else presence.astype(np.int32)
+    images = np.clip(
+        90 + 60 * presence[:, None, None, None] + rng.normal(0, 30, (24, 12, 12, 3)), 0, 255
+    ).astype(np.uint8)
+    labels = (
+        np.stack([1 - presence, presence], 1).astype(np.float32)
+        if multilabel
+        else presence.astype(np.int32)
+    )
     ids = np.array([f"clip {i}" for i in range(24)])
-    return Dataset(images, labels, np.array([f"s{i // 4}" for i in range(24)]), ids, ("one", "other"), "toy@1", kind="flow")
+    return Dataset(
+        images,
+        labels,
+        np.array([f"s{i // 4}" for i in range(24)]),
+        ids,
+        ("one", "other"),
+        "toy@1",
+        kind="flow",
+    )
 
 
 def trained(module, experiment, folder, loader, **fields):
-    """The run directory, its data and its predictions, of a config in debug size; without the page, which takes longer than training."""
+    """The run directory, its data and its predictions, of a config in debug size; without the page,
+    which takes longer than training.
+    """
     config = module.get_config("debug")
     config.update_from_flattened_dict({"log.tensorboard": False, "evaluate.resamples": 10} | fields)
     with pytest.MonkeyPatch.context() as patch:

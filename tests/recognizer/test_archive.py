@@ -40,7 +40,8 @@ def folder(tmp_path_factory):
 @pytest.mark.parametrize("kind", ["zip", "gztar", "tar"])
 def test_archives_and_addresses(folder, tmp_path, kind):
     expected = Recognizer.restore(folder, trial=1).metrics
-    packed = shutil.make_archive(str(tmp_path / "packed"), kind, folder)  # with the run directory at its root
+    # with the run directory at its root
+    packed = shutil.make_archive(str(tmp_path / "packed"), kind, folder)
     assert Recognizer.restore(packed, trial=1).metrics == expected
     memory = fsspec.filesystem("memory")
     memory.put(packed, f"/{kind}/run")  # the name says nothing: what matters is what it holds
@@ -50,7 +51,9 @@ def test_archives_and_addresses(folder, tmp_path, kind):
 def test_a_folder_that_is_elsewhere(folder):
     fsspec.filesystem("memory").put(str(folder), "/elsewhere", recursive=True)
     restored = Recognizer.restore("memory://elsewhere", trial=0)
-    np.testing.assert_array_equal(restored.network.mean, Recognizer.restore(folder, trial=0).network.mean)
+    np.testing.assert_array_equal(
+        restored.network.mean, Recognizer.restore(folder, trial=0).network.mean
+    )
 
 
 def pack(path, names):
@@ -66,14 +69,26 @@ def evil(path):
         f.addfile(member, io.BytesIO(b"{}"))
 
 
-@pytest.mark.parametrize(("write", "words"), [
-    (lambda p: p.write_text("hello"), "is no run directory and no archive"),
-    (lambda p: pack(p, ["notes.txt"]), "holds no run directory\n"),
-    (lambda p: pack(p, ["a/config.json", "b/config.json", "__MACOSX/a/config.json"]), "holds 2 run directories\n  - a\n  - b\n"),
-    (lambda p: pack(p, ["a/config.json"]), "holds no finished run\n  - predictions.npz: missing"),
-    (lambda p: p.write_bytes((FIXTURES / "run_format_1.zip").read_bytes()[:20_000]), "no archive"),
-    (evil, "cannot be unpacked"),
-])
+@pytest.mark.parametrize(
+    ("write", "words"),
+    [
+        (lambda p: p.write_text("hello"), "is no run directory and no archive"),
+        (lambda p: pack(p, ["notes.txt"]), "holds no run directory\n"),
+        (
+            lambda p: pack(p, ["a/config.json", "b/config.json", "__MACOSX/a/config.json"]),
+            "holds 2 run directories\n  - a\n  - b\n",
+        ),
+        (
+            lambda p: pack(p, ["a/config.json"]),
+            "holds no finished run\n  - predictions.npz: missing",
+        ),
+        (
+            lambda p: p.write_bytes((FIXTURES / "run_format_1.zip").read_bytes()[:20_000]),
+            "no archive",
+        ),
+        (evil, "cannot be unpacked"),
+    ],
+)
 def test_what_is_no_run(tmp_path, write, words):
     place = tmp_path / "a" / "b"
     place.parent.mkdir()
@@ -83,10 +98,13 @@ def test_what_is_no_run(tmp_path, write, words):
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["a", "b"]
 
 
-@pytest.mark.parametrize(("address", "words"), [
-    ("memory://nowhere/run.zip", "cannot open memory://nowhere/run.zip\n  - not found"),
-    ("nosuch://bucket/run.zip", "Protocol not known: nosuch"),
-])
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("memory://nowhere/run.zip", "cannot open memory://nowhere/run.zip\n  - not found"),
+        ("nosuch://bucket/run.zip", "Protocol not known: nosuch"),
+    ],
+)
 def test_addresses_that_do_not_open(address, words):
     with pytest.raises(UserError, match=words):
         Recognizer.restore(address)
@@ -94,17 +112,24 @@ def test_addresses_that_do_not_open(address, words):
 
 def test_an_ensemble_is_the_mean_of_its_members(folder):
     images = np.load(folder / "images.npy")
-    whole, parts = Recognizer.restore(folder), [Recognizer.restore(folder, trial=t) for t in range(3)]
+    whole, parts = (
+        Recognizer.restore(folder),
+        [Recognizer.restore(folder, trial=t) for t in range(3)],
+    )
     assert whole.members == (0, 1, 2)
     each = np.stack([part.probabilities(images, calibrated=True) for part in parts])
     assert np.ptp(each, axis=0).max() > 0.01
-    np.testing.assert_allclose(whole.probabilities(images, calibrated=True), each.mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(
+        whole.probabilities(images, calibrated=True), each.mean(axis=0), rtol=1e-6
+    )
     table = whole.predict(images)
     assert table.attrs["calibrated"]
     np.testing.assert_allclose(table[list(whole.class_names)], each.mean(axis=0), rtol=1e-6)
     decided = each.mean(axis=0).argmax(axis=1)
     assert table["decision"].tolist() == [whole.class_names[k] for k in decided]
-    np.testing.assert_allclose(table["spread"], each.std(axis=0)[np.arange(len(images)), decided], rtol=1e-5)
+    np.testing.assert_allclose(
+        table["spread"], each.std(axis=0)[np.arange(len(images)), decided], rtol=1e-5
+    )
     with pytest.raises(UserError, match="ensemble of 3 networks"):
         whole.logits(images)
 

@@ -1,4 +1,6 @@
-"""python -m fexpr.recognizer: rows to a file or to standard output, drawings, and every mistake in one message."""
+"""python -m fexpr.recognizer: rows to a file or to standard output, drawings, and every mistake in
+one message.
+"""
 
 import importlib.util
 import io
@@ -22,7 +24,9 @@ from tests.recognizer.runs import FIXTURES, Camera
 from tests.recognizer.test_video import film
 
 RUN = str(FIXTURES / "run_format_1.zip")
-needs_detector = pytest.mark.skipif(importlib.util.find_spec("skimage") is None, reason="scikit-image is not installed")
+needs_detector = pytest.mark.skipif(
+    importlib.util.find_spec("skimage") is None, reason="scikit-image is not installed"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +60,10 @@ def test_rows_of_pictures_as_csv(maps, capsys):
 def test_rows_as_json_lines_of_one_trial_with_drawings(maps, tmp_path):
     _, paths, pixels = maps
     out = tmp_path / "rows.jsonl"
-    assert command.main([RUN, *paths, "--trial=1", f"--out={out}", f"--annotate={tmp_path / 'drawn'}"]) == 0
+    assert (
+        command.main([RUN, *paths, "--trial=1", f"--out={out}", f"--annotate={tmp_path / 'drawn'}"])
+        == 0
+    )
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     expected = Recognizer.restore(RUN, trial=1).predict(pixels)
     assert [row["image"] for row in rows] == paths
@@ -71,15 +78,28 @@ def test_rows_as_json_lines_of_one_trial_with_drawings(maps, tmp_path):
 
 @pytest.mark.parametrize("devices", [1, 2])
 def test_as_a_person_types_it_on_another_number_of_devices(tmp_path, devices):
-    """In a process of its own; the run was trained on four, as many as the other tests have. Standard output holds rows alone."""
+    """In a process of its own; the run was trained on four, as many as the other tests have.
+    Standard output holds rows alone.
+    """
     frames = [texture(0, 224).astype(np.uint8)]
     frames.append(np.roll(frames[0], 2, axis=1))
     paths = [str(tmp_path / name) for name in ("onset.png", "apex.png")]
     for path, frame in zip(paths, frames, strict=True):
         cv2.imwrite(path, frame)
-    typed = [sys.executable, "-m", "fexpr.recognizer", RUN, "--pair", *paths, "--align=none", "--format=jsonl"]
+    typed = [
+        sys.executable,
+        "-m",
+        "fexpr.recognizer",
+        RUN,
+        "--pair",
+        *paths,
+        "--align=none",
+        "--format=jsonl",
+    ]
     env = environment(tmp_path, devices=devices, PYTHONPATH=str(ROOT))
-    done = subprocess.run(typed, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        typed, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120, check=False
+    )
     assert done.returncode == 0, done.stderr
     (row,) = map(json.loads, done.stdout.splitlines())
     expected = Recognizer.restore(RUN).predict(flow.flow_map(*frames, 12)[None])
@@ -92,8 +112,15 @@ def test_as_a_person_types_it_on_another_number_of_devices(tmp_path, devices):
 def test_a_broken_picture_is_one_message_without_opencvs_own(tmp_path):
     whole = cv2.imencode(".png", texture(0, 12).astype(np.uint8))[1].tobytes()
     (tmp_path / "cut.png").write_bytes(whole[:-20])
-    done = subprocess.run([sys.executable, "-m", "fexpr.recognizer", RUN, "cut.png"], cwd=tmp_path, capture_output=True, text=True,
-                          env=environment(tmp_path, PYTHONPATH=str(ROOT)), timeout=120, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "fexpr.recognizer", RUN, "cut.png"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=environment(tmp_path, PYTHONPATH=str(ROOT)),
+        timeout=120,
+        check=False,
+    )
     assert done.returncode == 2
     assert "  - cut.png: is not an image, or is cut off" in done.stderr
     assert "What to do: correct them or leave them out" in done.stderr
@@ -106,9 +133,18 @@ def test_pairs(tmp_path):
     paths = [str(tmp_path / name) for name in ("onset.png", "apex.png")]
     for path, frame in zip(paths, frames, strict=True):
         cv2.imwrite(path, frame)
-    points = ["59", "72", "165", "72", "112", "123", "66", "168", "158", "168"]  # the template itself
+    # the template itself
+    points = ["59", "72", "165", "72", "112", "123", "66", "168", "158", "168"]
     out = tmp_path / "rows.csv"
-    arguments = ["--pair", *paths, "--pair", *paths[::-1], "--align=landmarks", "--landmarks", *points]
+    arguments = [
+        "--pair",
+        *paths,
+        "--pair",
+        *paths[::-1],
+        "--align=landmarks",
+        "--landmarks",
+        *points,
+    ]
     assert command.main([RUN, *arguments, f"--out={out}", f"--annotate={tmp_path}"]) == 0
     table = pd.read_csv(out, index_col="image")
     expected = Recognizer.restore(RUN).predict_pair(*frames, align="none")
@@ -119,7 +155,12 @@ def test_pairs(tmp_path):
 
 def test_two_frames_of_a_video(tmp_path, capsys):
     path = film(tmp_path / "film.avi", [texture(i, 224).astype(np.uint8) for i in range(4)])
-    assert command.main([RUN, "--video", str(path), "--onset=0", "--apex=3", "--align=none", "--format=jsonl"]) == 0
+    assert (
+        command.main(
+            [RUN, "--video", str(path), "--onset=0", "--apex=3", "--align=none", "--format=jsonl"]
+        )
+        == 0
+    )
     (row,) = map(json.loads, capsys.readouterr().out.splitlines())
     expected = Recognizer.restore(RUN).predict_video(path, onset=0, apex=3, align="none")
     assert row["frame"] == "0 -> 3"
@@ -133,7 +174,19 @@ def test_a_video_of_faces_with_boxes_drawn(faces, tmp_path):
     portrait = skimage.data.astronaut()[:256, 100:356]
     path = film(tmp_path / "face.avi", [portrait] * 11)
     out, drawn = tmp_path / "rows.csv", tmp_path / "drawn.mp4"
-    assert command.main([str(faces[0]), "--video", str(path), "--every=2", f"--out={out}", f"--annotate={drawn}"]) == 0
+    assert (
+        command.main(
+            [
+                str(faces[0]),
+                "--video",
+                str(path),
+                "--every=2",
+                f"--out={out}",
+                f"--annotate={drawn}",
+            ]
+        )
+        == 0
+    )
     table = pd.read_csv(out, index_col="frame")
     assert table.index.tolist() == [0, 2, 4, 6, 8, 10]
     seen = list(video.Video(drawn))
@@ -148,7 +201,9 @@ def test_a_video_of_faces_with_boxes_drawn(faces, tmp_path):
 
 @needs_detector
 def test_a_camera_runs_until_it_is_interrupted(faces, tmp_path, monkeypatch):
-    monkeypatch.setattr(video.cv2, "VideoCapture", lambda _: Camera(np.zeros((60, 80, 3), np.uint8)))
+    monkeypatch.setattr(
+        video.cv2, "VideoCapture", lambda _: Camera(np.zeros((60, 80, 3), np.uint8))
+    )
     before = signal.getsignal(signal.SIGINT)
     out, drawn = tmp_path / "rows.csv", tmp_path / "drawn.mp4"
     assert command.main([str(faces[0]), "--camera", f"--out={out}", f"--annotate={drawn}"]) == 0
@@ -157,17 +212,20 @@ def test_a_camera_runs_until_it_is_interrupted(faces, tmp_path, monkeypatch):
     assert drawn.stat().st_size > 0
 
 
-@pytest.mark.parametrize(("arguments", "words"), [
-    ([], "expected one of pictures, --pair, --video, --camera; found none"),
-    (["a.png", "--video", "b.mp4"], "found pictures and --video"),
-    (["a.png", "--out=rows.txt"], "--out=rows.txt: name it .csv or .jsonl"),
-    (["--video", "b.mp4", "--annotate=drawn"], "an annotated video is a .mp4 file"),
-    (["a.png", "--align=landmarks"], "--align=landmarks and --landmarks go together"),
-    (["--video", "b.mp4", "--onset=3"], "--onset and --apex go together"),
-    (["nowhere.png"], "nowhere.png does not exist"),
-    (["--video", "nowhere.mp4"], "nowhere.mp4 does not exist"),
-    (["--pair", "a.png", "b.png", "--align=none"], "the onset frame a.png cannot be used"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "expected one of pictures, --pair, --video, --camera; found none"),
+        (["a.png", "--video", "b.mp4"], "found pictures and --video"),
+        (["a.png", "--out=rows.txt"], "--out=rows.txt: name it .csv or .jsonl"),
+        (["--video", "b.mp4", "--annotate=drawn"], "an annotated video is a .mp4 file"),
+        (["a.png", "--align=landmarks"], "--align=landmarks and --landmarks go together"),
+        (["--video", "b.mp4", "--onset=3"], "--onset and --apex go together"),
+        (["nowhere.png"], "nowhere.png does not exist"),
+        (["--video", "nowhere.mp4"], "nowhere.mp4 does not exist"),
+        (["--pair", "a.png", "b.png", "--align=none"], "the onset frame a.png cannot be used"),
+    ],
+)
 def test_mistakes(arguments, words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert command.main([RUN, *arguments]) == 2
@@ -178,6 +236,9 @@ def test_mistakes(arguments, words, tmp_path, monkeypatch, capsys):
 def test_nothing_half_written_is_left(maps, tmp_path, capsys):
     _, paths, _ = maps
     (tmp_path / "bad.png").write_text("hello")
-    assert command.main([RUN, paths[0], str(tmp_path / "bad.png"), f"--out={tmp_path / 'rows.csv'}"]) == 2
+    assert (
+        command.main([RUN, paths[0], str(tmp_path / "bad.png"), f"--out={tmp_path / 'rows.csv'}"])
+        == 2
+    )
     assert "bad.png: is not an image" in capsys.readouterr().err
     assert sorted(p.name for p in tmp_path.iterdir() if p.is_file()) == ["bad.png", "c.png"]

@@ -9,7 +9,9 @@ from fexpr.recognizer import Recognizer
 
 
 def rows_of(found, side):
-    return found["ids"][(found["split"] == side) & (found["selection"] == "last") & (found["trial"] == 0)]
+    return found["ids"][
+        (found["split"] == side) & (found["selection"] == "last") & (found["trial"] == 0)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +24,9 @@ def going_on(faces):
 
 
 def test_it_goes_on_from_the_restored_network(going_on):
-    """At a rate of 1e-6 Adam moves no parameter by more than that a step. Four devices share the batch."""
+    """At a rate of 1e-6 Adam moves no parameter by more than that a step. Four devices share the
+    batch.
+    """
     restored, *rows = going_on
     assert jax.device_count() == 4
     further, history = restored.continue_training(*rows, epochs=2, learning_rate=1e-6)
@@ -37,13 +41,19 @@ def test_it_goes_on_from_the_restored_network(going_on):
     assert not further.predict(rows[0][:3]).attrs["calibrated"]
 
 
-@pytest.mark.parametrize(("change", "words"), [
-    ({0: lambda x: x.astype(np.float32)}, r"images: expected uint8 \[N, 48, 48, 1\]"),
-    ({1: lambda x: x + 1}, "labels: from 1 to 7, the run has 7 classes"),
-    ({1: lambda x: x.astype(np.int64)}, "labels: expected int32"),
-    ({2: lambda x: x + 10_000, 3: lambda x: x[:0]}, "train: expected .*\n  - val: expected at least one row number"),
-    ({2: lambda x: np.append(x, 0), 3: lambda x: np.append(x, 0)}, "train and val share rows"),
-])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({0: lambda x: x.astype(np.float32)}, r"images: expected uint8 \[N, 48, 48, 1\]"),
+        ({1: lambda x: x + 1}, "labels: from 1 to 7, the run has 7 classes"),
+        ({1: lambda x: x.astype(np.int64)}, "labels: expected int32"),
+        (
+            {2: lambda x: x + 10_000, 3: lambda x: x[:0]},
+            "train: expected .*\n  - val: expected at least one row number",
+        ),
+        ({2: lambda x: np.append(x, 0), 3: lambda x: np.append(x, 0)}, "train and val share rows"),
+    ],
+)
 def test_rows_that_do_not_fit(going_on, change, words):
     restored, *rows = going_on
     with pytest.raises(UserError, match=words):

@@ -1,4 +1,6 @@
-"""What is handed on says the same without fexpr, flax and the run directory; the card tells what metrics.json tells."""
+"""What is handed on says the same without fexpr, flax and the run directory; the card tells what
+metrics.json tells.
+"""
 
 import importlib.util
 import subprocess
@@ -50,7 +52,15 @@ def handed_on(tmp_path_factory):
 
 def test_the_program_in_a_process_without_fexpr_and_flax(handed_on, folder, tmp_path):
     typed = [sys.executable, "-c", ALONE, str(folder / "images.npy"), str(tmp_path / "said.npz")]
-    done = subprocess.run(typed, cwd=handed_on, env=environment(tmp_path), capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        typed,
+        cwd=handed_on,
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     said, images = run.read_arrays(tmp_path / "said.npz"), np.load(folder / "images.npy")
     expected = Recognizer.restore(folder).probabilities(images, calibrated=True)
@@ -72,7 +82,10 @@ def test_weights_under_their_own_names(handed_on, folder):
     weights = files.read(handed_on / export.WEIGHTS)
     for t in range(3):
         network = Recognizer.restore(folder, trial=t).network
-        np.testing.assert_array_equal(weights.arrays[f"trial_{t}/params/head/kernel"], network.variables["params"]["head"]["kernel"])
+        np.testing.assert_array_equal(
+            weights.arrays[f"trial_{t}/params/head/kernel"],
+            network.variables["params"]["head"]["kernel"],
+        )
         np.testing.assert_array_equal(weights.arrays[f"trial_{t}/input/std"], network.std)
 
 
@@ -101,19 +114,26 @@ def test_views_and_temperature_are_in_the_program(faces):
     restored, images = Recognizer.restore(folder), dataset.images[:5]
     (temperature,) = restored.temperatures
     said = jax.export.deserialize(bytearray(export.stablehlo(restored))).call(images)
-    np.testing.assert_allclose(said, softmax(restored.logits(images) / temperature, axis=1), atol=1e-6)
+    np.testing.assert_allclose(
+        said, softmax(restored.logits(images) / temperature, axis=1), atol=1e-6
+    )
     np.testing.assert_allclose(said, export.program(restored)(images[:, :, ::-1]), atol=1e-6)
 
 
 def test_a_program_for_the_converter_has_no_custom_rules(folder):
-    restored, images = Recognizer.restore(folder, trial=1), np.load(folder / "images.npy")[:4].astype(np.float32)
+    restored, images = (
+        Recognizer.restore(folder, trial=1),
+        np.load(folder / "images.npy")[:4].astype(np.float32),
+    )
     function = export.program(restored)
     assert "custom_v" in str(jax.make_jaxpr(function)(images))
     assert "custom_" not in str(jax.make_jaxpr(export.plain(function))(images))
     np.testing.assert_allclose(export.plain(function)(images), function(images), atol=1e-6)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("jax2onnx") is None, reason="jax2onnx is not installed")
+@pytest.mark.skipif(
+    importlib.util.find_spec("jax2onnx") is None, reason="jax2onnx is not installed"
+)
 @pytest.mark.filterwarnings("ignore")
 def test_onnx_says_the_same(tmp_path, folder):
     import onnxruntime
@@ -123,28 +143,51 @@ def test_onnx_says_the_same(tmp_path, folder):
     restored, images = Recognizer.restore(folder, trial=1), np.load(folder / "images.npy")
     for n in (1, 7):
         said = session.run(None, {"images": images[:n].astype(np.float32)})[0]
-        np.testing.assert_allclose(said, restored.probabilities(images[:n], calibrated=True), atol=1e-6)
+        np.testing.assert_allclose(
+            said, restored.probabilities(images[:n], calibrated=True), atol=1e-6
+        )
 
 
 def test_the_card_tells_what_the_run_found(handed_on, folder):
     card, metrics = (handed_on / export.CARD).read_text(), run.read_json(folder / run.METRICS)
-    for words in ("# ststnet on megc2019", "group_k_fold: 3 folds, in which subjects never cross", "An ensemble of 3 networks",
-                  "have no test result", "24 rows of 6 subjects", "SAMM, CASME II and SMIC", "Not for decisions about people"):
+    for words in (
+        "# ststnet on megc2019",
+        "group_k_fold: 3 folds, in which subjects never cross",
+        "An ensemble of 3 networks",
+        "have no test result",
+        "24 rows of 6 subjects",
+        "SAMM, CASME II and SMIC",
+        "Not for decisions about people",
+    ):
         assert words in card
     nll = metrics["test"]["nll"]
-    assert f"| negative log likelihood ↓ | {nll['value']:.3f} ({nll['low']:.3f}–{nll['high']:.3f}) |" in card
+    assert (
+        f"| negative log likelihood ↓ | {nll['value']:.3f} ({nll['low']:.3f}–{nll['high']:.3f}) |"
+        in card
+    )
     after = metrics["calibration"]["temperature"]["ece"]
-    assert f"{after['value']:.3f} ({after['low']:.3f}–{after['high']:.3f})" in card.partition("## Calibration")[2]
+    assert (
+        f"{after['value']:.3f} ({after['low']:.3f}–{after['high']:.3f})"
+        in card.partition("## Calibration")[2]
+    )
     assert "oracle" not in card
     for name in (export.PROGRAM, export.WEIGHTS, export.ABOUT):
         assert f"| {name} |" in card
 
 
 def test_cards_of_synthetic_data_and_of_action_units(faces, units, tmp_path):
-    for (folder, _, _), words in ((faces, ("SYNTHETIC DATA", "None: the data were drawn", "a person may stand")),
-                                  (units, ("action units", "Thresholds: highest F1", "licence agreement"))):
+    for (folder, _, _), words in (
+        (faces, ("SYNTHETIC DATA", "None: the data were drawn", "a person may stand")),
+        (units, ("action units", "Thresholds: highest F1", "licence agreement")),
+    ):
         restored = Recognizer.restore(folder)
-        card = export.model_card(restored.content, restored.metrics, export.described(restored), [("a", "b")], export.usage(True))
+        card = export.model_card(
+            restored.content,
+            restored.metrics,
+            export.described(restored),
+            [("a", "b")],
+            export.usage(True),
+        )
         for text in words:
             assert text in card
         rows = [line for line in card.splitlines() if line.startswith("|")]
@@ -157,10 +200,18 @@ def test_the_other_epoch_is_said_to_be_another(folder):
     assert "Probabilities are not calibrated by temperature scaling" in lines
 
 
-@pytest.mark.parametrize(("arguments", "words"), [
-    (["--trial=7"], "has no trial 7"),
-    (["--onnx"], "an ensemble is not exported as ONNX" if importlib.util.find_spec("jax2onnx") else "jax2onnx\n"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--trial=7"], "has no trial 7"),
+        (
+            ["--onnx"],
+            "an ensemble is not exported as ONNX"
+            if importlib.util.find_spec("jax2onnx")
+            else "jax2onnx\n",
+        ),
+    ],
+)
 def test_mistakes_leave_nothing(arguments, words, tmp_path, capsys):
     assert export.main([RUN, str(tmp_path / "out"), *arguments]) == 2
     assert words in capsys.readouterr().err

@@ -16,7 +16,16 @@ from fexpr.recognizer import Network, Recognizer, export, images
 from fexpr.recognizer import face_finder as frames
 
 
-def gathered(given, shape=(4, 6, 1), flow=False, layout="HWC", colours=None, values=None, fit="exact", find=None):
+def gathered(
+    given,
+    shape=(4, 6, 1),
+    flow=False,
+    layout="HWC",
+    colours=None,
+    values=None,
+    fit="exact",
+    find=None,
+):
     return images.gathered(given, shape, flow, layout, colours, values, fit, find)
 
 
@@ -24,19 +33,22 @@ GREY = np.arange(24, dtype=np.uint8).reshape(1, 4, 6, 1) * 10
 RGB = np.random.default_rng(0).integers(0, 256, (1, 4, 6, 3), np.uint8)
 
 
-@pytest.mark.parametrize(("given", "arguments"), [
-    (GREY, {}),
-    (list(GREY), {}),
-    (GREY[..., 0], {"layout": "HW"}),
-    (GREY.transpose(0, 3, 1, 2), {"layout": "CHW"}),
-    (GREY / 255, {"values": "0..1"}),
-    ((GREY / 255).astype(np.float32), {"values": "0..1"}),
-    (GREY.astype(np.float64), {"values": "0..255"}),
-    (GREY.astype(np.int64), {"values": "0..255"}),
-    (np.repeat(GREY, 3, axis=3), {"colours": "rgb"}),
-    (GREY, {"colours": "grey"}),
-    (GREY.repeat(3, axis=1).repeat(3, axis=2), {"fit": "resize"}),
-])
+@pytest.mark.parametrize(
+    ("given", "arguments"),
+    [
+        (GREY, {}),
+        (list(GREY), {}),
+        (GREY[..., 0], {"layout": "HW"}),
+        (GREY.transpose(0, 3, 1, 2), {"layout": "CHW"}),
+        (GREY / 255, {"values": "0..1"}),
+        ((GREY / 255).astype(np.float32), {"values": "0..1"}),
+        (GREY.astype(np.float64), {"values": "0..255"}),
+        (GREY.astype(np.int64), {"values": "0..255"}),
+        (np.repeat(GREY, 3, axis=3), {"colours": "rgb"}),
+        (GREY, {"colours": "grey"}),
+        (GREY.repeat(3, axis=1).repeat(3, axis=2), {"fit": "resize"}),
+    ],
+)
 def test_the_same_image_said_in_many_ways(given, arguments):
     names, pixels, found = gathered(given, **arguments)
     np.testing.assert_array_equal(pixels, GREY)
@@ -49,7 +61,9 @@ def test_colours_are_turned_into_those_of_the_network():
     for given, colours in ((RGB, "rgb"), (RGB[..., ::-1], "bgr")):
         np.testing.assert_array_equal(gathered(given, colours=colours)[1][0, ..., 0], grey)
         np.testing.assert_array_equal(gathered(given, (4, 6, 3), colours=colours)[1], RGB)
-    np.testing.assert_array_equal(gathered(GREY, (4, 6, 3), colours="grey")[1], GREY.repeat(3, axis=3))
+    np.testing.assert_array_equal(
+        gathered(GREY, (4, 6, 3), colours="grey")[1], GREY.repeat(3, axis=3)
+    )
 
 
 def test_files_are_read_in_the_colours_of_the_network(tmp_path):
@@ -57,33 +71,57 @@ def test_files_are_read_in_the_colours_of_the_network(tmp_path):
     cv2.imwrite(str(path), RGB[0, ..., ::-1])
     np.testing.assert_array_equal(gathered(path, (4, 6, 3))[1], RGB)
     grey = cv2.cvtColor(RGB[0], cv2.COLOR_RGB2GRAY)
-    np.testing.assert_allclose(gathered([str(path)])[1][0, ..., 0], grey, atol=1)  # libpng rounds otherwise
+    # libpng rounds otherwise
+    np.testing.assert_allclose(gathered([str(path)])[1][0, ..., 0], grey, atol=1)
     np.testing.assert_array_equal(gathered([path], (4, 6, 3), flow=True)[1], RGB)
     assert gathered([path])[0] == [str(path)]
 
 
-@pytest.mark.parametrize(("given", "arguments", "words"), [
-    (GREY / 255, {}, r"image 0: float64 from 0 to 0.9\d*: say values='0..255' or values='0..1'"),
-    (GREY.astype(np.float32), {"values": "0..1"}, r"values='0..1', found float32 from 0 to 230"),
-    (GREY.astype(np.float32) - 1, {"values": "0..255"}, r"found float32 from -1 to 229"),
-    (np.full((1, 4, 6, 1), np.nan), {"values": "0..1"}, "from nan to nan"),
-    (GREY.astype(np.int32), {}, "int32 from 0 to 230: say values="),
-    (GREY > 0, {}, "expected numbers, found bool"),
-    (RGB, {}, "expected 1 channel, found 3.*colours='grey', 'rgb' or 'bgr'"),
-    (RGB, {"colours": "grey"}, r"expected 1 channel \(grey\), found 3"),
-    (GREY, {"colours": "rgb"}, r"expected 3 channels \(rgb\), found 1"),
-    (GREY.transpose(0, 3, 1, 2), {}, "expected 1 channel, found 6: is it another layout"),
-    (GREY[0], {}, r"expected 4 axes, found \[4, 6, 1\]"),
-    (GREY, {"layout": "HW"}, r"expected 3 axes, found \[1, 4, 6, 1\]"),
-    ([GREY[0], GREY], {}, r"image 1: layout 'HWC' has 3 axes, found shape \[1, 4, 6, 1\]"),
-    (GREY[:, :3], {}, r"expected 4x6 pixels, found 3x6: say fit='resize' .*fit='face'"),
-    (RGB[:, :3], {"shape": (4, 6, 3), "flow": True}, r"expected 4x6 pixels, found 3x6\nWhat to do: .*flow maps \(u, v, optical strain\)"),
-    (RGB, {"shape": (4, 6, 3), "flow": True, "fit": "resize"}, "neither resized, cropped nor recoloured"),
-    (GREY, {"layout": "HCW", "fit": "crop"}, r"layout: expected one of 'HWC', 'CHW', 'HW'; found 'HCW'\n  - fit: .* found 'crop'"),
-    (["nowhere.png"], {}, "nowhere.png: No such file"),
-    (["nowhere.png"], {"shape": (4, 6, 2)}, "no image file holds the 2 channels"),
-    (GREY, {"shape": (4, 6, 2), "fit": "resize"}, "2 channels, not all of which are colours"),
-])
+@pytest.mark.parametrize(
+    ("given", "arguments", "words"),
+    [
+        (
+            GREY / 255,
+            {},
+            r"image 0: float64 from 0 to 0.9\d*: say values='0..255' or values='0..1'",
+        ),
+        (
+            GREY.astype(np.float32),
+            {"values": "0..1"},
+            r"values='0..1', found float32 from 0 to 230",
+        ),
+        (GREY.astype(np.float32) - 1, {"values": "0..255"}, r"found float32 from -1 to 229"),
+        (np.full((1, 4, 6, 1), np.nan), {"values": "0..1"}, "from nan to nan"),
+        (GREY.astype(np.int32), {}, "int32 from 0 to 230: say values="),
+        (GREY > 0, {}, "expected numbers, found bool"),
+        (RGB, {}, "expected 1 channel, found 3.*colours='grey', 'rgb' or 'bgr'"),
+        (RGB, {"colours": "grey"}, r"expected 1 channel \(grey\), found 3"),
+        (GREY, {"colours": "rgb"}, r"expected 3 channels \(rgb\), found 1"),
+        (GREY.transpose(0, 3, 1, 2), {}, "expected 1 channel, found 6: is it another layout"),
+        (GREY[0], {}, r"expected 4 axes, found \[4, 6, 1\]"),
+        (GREY, {"layout": "HW"}, r"expected 3 axes, found \[1, 4, 6, 1\]"),
+        ([GREY[0], GREY], {}, r"image 1: layout 'HWC' has 3 axes, found shape \[1, 4, 6, 1\]"),
+        (GREY[:, :3], {}, r"expected 4x6 pixels, found 3x6: say fit='resize' .*fit='face'"),
+        (
+            RGB[:, :3],
+            {"shape": (4, 6, 3), "flow": True},
+            r"expected 4x6 pixels, found 3x6\nWhat to do: .*flow maps \(u, v, optical strain\)",
+        ),
+        (
+            RGB,
+            {"shape": (4, 6, 3), "flow": True, "fit": "resize"},
+            "neither resized, cropped nor recoloured",
+        ),
+        (
+            GREY,
+            {"layout": "HCW", "fit": "crop"},
+            r"layout: expected one of 'HWC', 'CHW', 'HW'; found 'HCW'\n  - fit: .* found 'crop'",
+        ),
+        (["nowhere.png"], {}, "nowhere.png: No such file"),
+        (["nowhere.png"], {"shape": (4, 6, 2)}, "no image file holds the 2 channels"),
+        (GREY, {"shape": (4, 6, 2), "fit": "resize"}, "2 channels, not all of which are colours"),
+    ],
+)
 def test_what_is_not_said_is_not_guessed(given, arguments, words):
     with pytest.raises(UserError, match=words):
         gathered(given, **arguments)
@@ -93,9 +131,16 @@ def test_every_bad_file_is_named(tmp_path):
     (tmp_path / "text.png").write_text("hello")
     (tmp_path / "empty.png").touch()
     cv2.imwrite(str(tmp_path / "grey.png"), GREY[0])
-    words = r"text.png: is not an image, or is cut off \(5 bytes\)\n.*empty.png.*\(0 bytes\)\n.*grey.png: .*uint8 4 6"
+    words = (
+        r"text.png: is not an image, or is cut off \(5 bytes\)\n.*empty.png.*\(0 "
+        r"bytes\)\n.*grey.png: .*uint8 4 6"
+    )
     with pytest.raises(UserError, match=words):
-        gathered([tmp_path / name for name in ("text.png", "empty.png", "grey.png")], (4, 6, 3), flow=True)
+        gathered(
+            [tmp_path / name for name in ("text.png", "empty.png", "grey.png")],
+            (4, 6, 3),
+            flow=True,
+        )
 
 
 @pytest.fixture
@@ -116,14 +161,18 @@ def test_a_face_is_found_and_cut_out(faces, portrait, tmp_path):
     pd.testing.assert_frame_equal(table, restored.predict(cropped).set_axis(table.index), rtol=1e-6)
     assert table["decision"].item() in restored.class_names
     probabilities = table[list(restored.class_names)].to_numpy(float)
-    np.testing.assert_allclose(probabilities, restored.probabilities(cropped, calibrated=True), rtol=1e-6)
+    np.testing.assert_allclose(
+        probabilities, restored.probabilities(cropped, calibrated=True), rtol=1e-6
+    )
     entropy = -(probabilities * np.log(probabilities)).sum() / np.log(len(restored.class_names))
     np.testing.assert_allclose(table["entropy"], entropy, rtol=1e-5)
 
 
 def test_a_picture_without_a_face_says_so(faces, portrait):
     restored = Recognizer.restore(faces[0])
-    table = restored.predict([np.full((90, 120, 3), 128, np.uint8), portrait], fit="face", colours="rgb")
+    table = restored.predict(
+        [np.full((90, 120, 3), 128, np.uint8), portrait], fit="face", colours="rgb"
+    )
     assert table["decision"].tolist()[0] == "no face"
     assert table["decision"].tolist()[1] in restored.class_names
     assert table.drop(columns="decision").isna().all(axis=1).tolist() == [True, False]
@@ -131,7 +180,9 @@ def test_a_picture_without_a_face_says_so(faces, portrait):
 
 def test_the_absence_of_a_detector_is_explained(faces, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UserError, match="no detector is installed\nWhat to do: pip install scikit-image"):
+    with pytest.raises(
+        UserError, match="no detector is installed\nWhat to do: pip install scikit-image"
+    ):
         Recognizer.restore(faces[0]).predict(["a.png"], fit="face")
 
 
@@ -141,8 +192,10 @@ def test_action_units_are_decided_by_the_thresholds_of_the_run(units):
     table = restored.predict(dataset.images)
     assert restored.thresholds.tolist() == restored.metrics["thresholds"]["per_trial"][0]
     present = table[list(restored.class_names)].to_numpy() >= restored.thresholds
-    assert table["decision"].tolist() == ["+".join(n for n, p in zip(restored.class_names, row, strict=True) if p) or "none"
-                                          for row in present]
+    assert table["decision"].tolist() == [
+        "+".join(n for n, p in zip(restored.class_names, row, strict=True) if p) or "none"
+        for row in present
+    ]
     assert len(set(table["decision"])) > 1
     assert not table.attrs["calibrated"]
     assert table["entropy"].between(0, 1).all()
@@ -150,38 +203,62 @@ def test_action_units_are_decided_by_the_thresholds_of_the_run(units):
 
 def vectors(faces):
     """A recogniser of three features, whose network is a weight for each class and feature."""
-    restored, weights = Recognizer.restore(faces[0]), np.random.default_rng(0).normal(size=(3, 7)).astype(np.float32)
+    restored, weights = (
+        Recognizer.restore(faces[0]),
+        np.random.default_rng(0).normal(size=(3, 7)).astype(np.float32),
+    )
     variables = {"params": {"head": {"kernel": weights, "bias": np.zeros(7, np.float32)}}}
     scaling = np.zeros(3, np.float32), np.ones(3, np.float32)
-    network = Network(models.build("logistic", num_classes=7), "float32", "none", variables, *scaling)
-    return dataclasses.replace(restored, networks=(network,), kind="features", shape=(1, 1, 3), temperatures=None), weights
+    network = Network(
+        models.build("logistic", num_classes=7), "float32", "none", variables, *scaling
+    )
+    return dataclasses.replace(
+        restored, networks=(network,), kind="features", shape=(1, 1, 3), temperatures=None
+    ), weights
 
 
 def test_feature_vectors(faces):
     recogniser, weights = vectors(faces)
     rows = np.random.default_rng(1).normal(size=(4, 3))
     said = recogniser.predict(rows)
-    np.testing.assert_allclose(said[list(recogniser.class_names)], softmax(rows @ weights, axis=1), rtol=1e-4)
-    np.testing.assert_allclose(jax.export.deserialize(bytearray(export.stablehlo(recogniser))).call(np.float32(rows)[:, None, None]),
-                               said[list(recogniser.class_names)], rtol=1e-5)
-    with pytest.raises(UserError, match=r"expected finite numbers \[N, 3\], found float64 \[4, 2\]"):
+    np.testing.assert_allclose(
+        said[list(recogniser.class_names)], softmax(rows @ weights, axis=1), rtol=1e-4
+    )
+    np.testing.assert_allclose(
+        jax.export.deserialize(bytearray(export.stablehlo(recogniser))).call(
+            np.float32(rows)[:, None, None]
+        ),
+        said[list(recogniser.class_names)],
+        rtol=1e-5,
+    )
+    with pytest.raises(
+        UserError, match=r"expected finite numbers \[N, 3\], found float64 \[4, 2\]"
+    ):
         recogniser.predict(rows[:, :2])
     with pytest.raises(UserError, match="expected float32, found uint8"):
         recogniser.logits(np.zeros((1, 1, 1, 3), np.uint8))
 
 
 def test_a_saliency_map_is_computed_from_the_face(faces):
-    """As FER2013's own second channel is; maps that may have been read from a folder are not made up."""
+    """As FER2013's own second channel is; maps that may have been read from a folder are not made
+    up.
+    """
     restored = Recognizer.restore(faces[0])
     pictures = np.random.default_rng(0).integers(0, 256, (3, 48, 48, 1), np.uint8)
     both = np.stack([face_images.with_map(face, "spectral", None) for face in pictures[..., 0]])
     weights = np.random.default_rng(1).normal(size=(48 * 48 * 2, 7)).astype(np.float32)
     variables = {"params": {"head": {"kernel": weights, "bias": np.zeros(7, np.float32)}}}
     scaling = np.zeros(2, np.float32), np.full(2, 255 * 48, np.float32)
-    network = Network(models.build("logistic", num_classes=7), "float32", "none", variables, *scaling)
+    network = Network(
+        models.build("logistic", num_classes=7), "float32", "none", variables, *scaling
+    )
     content = {"config": {"data": {"name": "fer2013", "map": "saliency"}}}
-    mapped = dataclasses.replace(restored, networks=(network,), shape=(48, 48, 2), temperatures=None, content=content)
-    np.testing.assert_allclose(mapped.predict(pictures)[list(mapped.class_names)], mapped.probabilities(both), rtol=1e-5)
+    mapped = dataclasses.replace(
+        restored, networks=(network,), shape=(48, 48, 2), temperatures=None, content=content
+    )
+    np.testing.assert_allclose(
+        mapped.predict(pictures)[list(mapped.class_names)], mapped.probabilities(both), rtol=1e-5
+    )
     content["config"]["data"]["name"] = "ravdess"
     with pytest.raises(UserError, match="expected 2 channels, found 1"):
         mapped.predict(pictures)

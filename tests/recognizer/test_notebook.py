@@ -24,16 +24,30 @@ def test_it_holds_no_output_of_its_author():
 def test_from_top_to_bottom(faces, tmp_path):
     folder, _, _ = faces
     notebook = nbformat.read(NOTEBOOK, as_version=4)
-    (parameters,) = (cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", ()))
+    (parameters,) = (
+        cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", ())
+    )
     packed = shutil.make_archive(str(tmp_path / "run"), "zip", folder)
     parameters.source += f"\nRUN = {packed!r}"
-    changes = {"PYTHONPATH": str(ROOT), "FEXPR_CACHE_DIR": str(folder.parent / "cache"), "IPYTHONDIR": str(tmp_path)}
-    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute(env={**os.environ, **changes})
+    changes = {
+        "PYTHONPATH": str(ROOT),
+        "FEXPR_CACHE_DIR": str(folder.parent / "cache"),
+        "IPYTHONDIR": str(tmp_path),
+    }
+    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute(
+        env={**os.environ, **changes}
+    )
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
-    text = "\n".join(output.get("text", "") or output.get("data", {}).get("text/plain", "") for output in outputs)
+    text = "\n".join(
+        output.get("text", "") or output.get("data", {}).get("text/plain", "") for output in outputs
+    )
     assert "mlp on synthetic, trained on 4 x" in text
     assert "right decisions on the test rows: 0." in text
     assert sum("image/png" in output.get("data", {}) for output in outputs) == 2
-    history = [output.data["text/plain"] for output in outputs if "val_score" in output.get("data", {}).get("text/plain", "")]
+    history = [
+        output.data["text/plain"]
+        for output in outputs
+        if "val_score" in output.get("data", {}).get("text/plain", "")
+    ]
     assert len(history) == 1
     assert len(history[0].splitlines()) == 4  # two lines of headings, two epochs

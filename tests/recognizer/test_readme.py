@@ -14,7 +14,11 @@ from tests.recognizer.test_video import film
 def test_the_lines_of_the_readme(faces, tmp_path, monkeypatch):
     portrait = pytest.importorskip("skimage.data").astronaut()
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (block,) = (b for b in re.findall(r"^```\w*\n(.*?)^```$", readme, re.M | re.S) if "import Recognizer" in b)
+    (block,) = (
+        b
+        for b in re.findall(r"^```\w*\n(.*?)^```$", readme, re.M | re.S)
+        if "import Recognizer" in b
+    )
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "cnn_simple_fer2013").symlink_to(faces[0])
     (tmp_path / "runs" / "htnet_samm").symlink_to(stored(tmp_path))

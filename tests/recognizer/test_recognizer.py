@@ -1,4 +1,6 @@
-"""A restored run says what the run itself said, and answers in words where it cannot be restored."""
+"""A restored run says what the run itself said, and answers in words where it cannot be
+restored.
+"""
 
 import gc
 import shutil
@@ -38,7 +40,9 @@ def test_action_units_in_bfloat16(units):
     images, logits = rows_of(dataset, found, restored.selection)
     np.testing.assert_allclose(restored.logits(images), logits, atol=2e-2)
     assert restored.network.normalized(images.astype(np.float32)).dtype == "bfloat16"
-    np.testing.assert_allclose(restored.probabilities(images), expit(restored.logits(images)), rtol=1e-6)
+    np.testing.assert_allclose(
+        restored.probabilities(images), expit(restored.logits(images)), rtol=1e-6
+    )
     with pytest.raises(UserError, match="one class a row"):
         restored.probabilities(images, calibrated=True)
 
@@ -78,15 +82,22 @@ def test_probabilities_and_temperature(faces):
     assert restored.temperature == temperature != 1
     logits = restored.logits(images)
     np.testing.assert_allclose(restored.probabilities(images), softmax(logits, axis=1), rtol=1e-5)
-    np.testing.assert_allclose(restored.probabilities(images, calibrated=True), softmax(logits / temperature, axis=1), rtol=1e-5)
+    np.testing.assert_allclose(
+        restored.probabilities(images, calibrated=True),
+        softmax(logits / temperature, axis=1),
+        rtol=1e-5,
+    )
     other = Recognizer.restore(folder, ({"last", "best_val"} - {metrics["selection"]}).pop())
-    with pytest.raises(UserError, match="the run's result is another selection"):  # a temperature of other logits is of no use
+    # a temperature of other logits is of no use
+    with pytest.raises(UserError, match="the run's result is another selection"):
         other.probabilities(images, calibrated=True)
 
 
 def test_large_logits_do_not_overflow(faces, units):
     for folder, _, _ in (faces, units):
-        scores = Recognizer.restore(folder).scores(np.array([[500.0, -500, 0, 0, 0, 0, 0]], np.float32))
+        scores = Recognizer.restore(folder).scores(
+            np.array([[500.0, -500, 0, 0, 0, 0, 0]], np.float32)
+        )
         np.testing.assert_allclose(scores[0, :2], [1, 0], atol=1e-6)
 
 
@@ -95,23 +106,33 @@ def test_nothing_but_the_run_directory_is_needed(faces, tmp_path, monkeypatch):
     expected = Recognizer.restore(folder).logits(dataset.images[:3])
     shutil.copytree(folder, tmp_path / "elsewhere")
     monkeypatch.setattr("fexpr.data.loaders.LOADERS", {})
-    np.testing.assert_array_equal(Recognizer.restore(str(tmp_path / "elsewhere")).logits(dataset.images[:3]), expected)
+    np.testing.assert_array_equal(
+        Recognizer.restore(str(tmp_path / "elsewhere")).logits(dataset.images[:3]), expected
+    )
 
 
 def test_the_variables_are_arguments_not_constants(faces):
-    """Baked into the program they would be compiled with it, and a second trial would need another."""
+    """Baked into the program they would be compiled with it, and a second trial would need
+    another.
+    """
     restored = Recognizer.restore(faces[0])
     text = network.predict.lower(restored.network, np.zeros((BATCH, 48, 48, 1), np.uint8)).as_text()
     assert len(text) < 200_000
 
 
-@pytest.mark.parametrize(("images", "words"), [
-    (np.zeros((2, 48, 48, 1), np.float32), r"expected uint8, 0 to 255, found float32 from 0 to 0"),
-    (np.zeros((48, 48, 1), np.uint8), r"expected \[N, 48, 48, 1\] .* found \[48, 48, 1\]"),
-    (np.zeros((2, 1, 48, 48), np.uint8), r"found \[2, 1, 48, 48\]"),
-    (np.zeros((2, 28, 28, 1), np.int64), r"found \[2, 28, 28, 1\]\n.*found int64 from 0 to 0"),
-    ([[1, 2]], "found list"),
-])
+@pytest.mark.parametrize(
+    ("images", "words"),
+    [
+        (
+            np.zeros((2, 48, 48, 1), np.float32),
+            r"expected uint8, 0 to 255, found float32 from 0 to 0",
+        ),
+        (np.zeros((48, 48, 1), np.uint8), r"expected \[N, 48, 48, 1\] .* found \[48, 48, 1\]"),
+        (np.zeros((2, 1, 48, 48), np.uint8), r"found \[2, 1, 48, 48\]"),
+        (np.zeros((2, 28, 28, 1), np.int64), r"found \[2, 28, 28, 1\]\n.*found int64 from 0 to 0"),
+        ([[1, 2]], "found list"),
+    ],
+)
 def test_wrong_images_are_refused(faces, images, words):
     with pytest.raises(UserError, match=words):
         Recognizer.restore(faces[0]).logits(images)
@@ -139,8 +160,9 @@ def edit(name, change):
 
 @pytest.fixture
 def orbax_late(monkeypatch):
-    """Orbax stops at the first damaged array. The others arrive later, at an event loop that is closed, or are thrown away with the
-    tasks that wait for them; both is said through this hook."""
+    """Orbax stops at the first damaged array. The others arrive later, at an event loop that is
+    closed, or are thrown away with the tasks that wait for them; both is said through this hook."""
+
     def hook(left):
         if "Event loop is closed" not in str(left.exc_value):
             before(left)
@@ -154,26 +176,54 @@ def orbax_late(monkeypatch):
 
 @pytest.mark.usefixtures("orbax_late")
 def test_weights_that_broke_off_on_the_way(copy):
-    largest = max((p for p in (copy / run.CHECKPOINTS / "best_val").rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    largest = max(
+        (p for p in (copy / run.CHECKPOINTS / "best_val").rglob("*") if p.is_file()),
+        key=lambda p: p.stat().st_size,
+    )
     largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
-    with pytest.raises(UserError, match=r"checkpoints/best_val is damaged: .*\nWhat to do: copy it again"):
+    with pytest.raises(
+        UserError, match=r"checkpoints/best_val is damaged: .*\nWhat to do: copy it again"
+    ):
         Recognizer.restore(copy, selection="best_val")
 
 
-@pytest.mark.parametrize(("damage", "arguments", "words"), [
-    (shutil.rmtree, {}, "does not exist\nWhat to do"),
-    (lambda f: (f / run.CHECKPOINTS / "last" / "_METADATA").unlink(), {"selection": "last"}, "checkpoints/last is damaged: "),
-    (lambda f: (f / run.METRICS).write_text("{"), {}, "metrics.json is damaged: "),
-    (lambda f: (f / run.PREDICTIONS).unlink(), {}, r"holds no finished run\n  - predictions.npz: missing"),
-    (lambda f: shutil.rmtree(f / run.CHECKPOINTS), {}, "keeps no weights"),
-    (lambda f: None, {"selection": "oracle"}, "no weights of selection 'oracle'\nWhat to do: choose one of best_val, last"),
-    (lambda f: None, {"trial": 1}, "has no trial 1"),
-    (lambda f: None, {"trial": -1}, "has no trial -1"),
-    (without_input, {"selection": "best_val"}, "does not say how images are normalised"),
-    (edit(run.CONFIG, lambda c: c.update(format=99)), {}, "format 99, this fexpr reads 1"),
-    (edit(run.CONFIG, lambda c: c["config"]["model"].update(hidden=[9])), {}, r"hidden_0/bias: the model has \(9,\), the run \(8,\)"),
-    (edit(run.METRICS, lambda m: m["trials"]["failed"].append({"trial": 0})), {}, "every trial of .* failed"),
-])
+@pytest.mark.parametrize(
+    ("damage", "arguments", "words"),
+    [
+        (shutil.rmtree, {}, "does not exist\nWhat to do"),
+        (
+            lambda f: (f / run.CHECKPOINTS / "last" / "_METADATA").unlink(),
+            {"selection": "last"},
+            "checkpoints/last is damaged: ",
+        ),
+        (lambda f: (f / run.METRICS).write_text("{"), {}, "metrics.json is damaged: "),
+        (
+            lambda f: (f / run.PREDICTIONS).unlink(),
+            {},
+            r"holds no finished run\n  - predictions.npz: missing",
+        ),
+        (lambda f: shutil.rmtree(f / run.CHECKPOINTS), {}, "keeps no weights"),
+        (
+            lambda f: None,
+            {"selection": "oracle"},
+            "no weights of selection 'oracle'\nWhat to do: choose one of best_val, last",
+        ),
+        (lambda f: None, {"trial": 1}, "has no trial 1"),
+        (lambda f: None, {"trial": -1}, "has no trial -1"),
+        (without_input, {"selection": "best_val"}, "does not say how images are normalised"),
+        (edit(run.CONFIG, lambda c: c.update(format=99)), {}, "format 99, this fexpr reads 1"),
+        (
+            edit(run.CONFIG, lambda c: c["config"]["model"].update(hidden=[9])),
+            {},
+            r"hidden_0/bias: the model has \(9,\), the run \(8,\)",
+        ),
+        (
+            edit(run.METRICS, lambda m: m["trials"]["failed"].append({"trial": 0})),
+            {},
+            "every trial of .* failed",
+        ),
+    ],
+)
 def test_a_run_that_cannot_be_restored(copy, damage, arguments, words):
     damage(copy)
     with pytest.raises(UserError, match=words):

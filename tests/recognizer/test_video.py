@@ -14,7 +14,9 @@ from fexpr.recognizer import face_finder as frames
 from tests.data.samm_release import texture
 from tests.recognizer.runs import FIXTURES
 
-needs_detector = pytest.mark.skipif(importlib.util.find_spec("skimage") is None, reason="scikit-image is not installed")
+needs_detector = pytest.mark.skipif(
+    importlib.util.find_spec("skimage") is None, reason="scikit-image is not installed"
+)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +51,9 @@ def test_landmarks_bring_a_face_to_its_place(moving, pair):
     expected = flow.flow_map(*(data_faces.align(frame, transform) for frame in pair), 12)
     np.testing.assert_array_equal(moving.pair(*pair, align="landmarks", landmarks=points), expected)
     joined = frames.pair(*pair, (12, 12, 3), {"regions": "landmarks"}, "landmarks", points)
-    np.testing.assert_array_equal(joined, regions.join_regions(expected[None], np.float32(data_faces.TEMPLATE)[None])[0])
+    np.testing.assert_array_equal(
+        joined, regions.join_regions(expected[None], np.float32(data_faces.TEMPLATE)[None])[0]
+    )
 
 
 @needs_detector
@@ -59,27 +63,47 @@ def test_a_pair_is_aligned_by_the_face_on_its_onset(moving):
     onset = cv2.cvtColor(skimage.data.astronaut(), cv2.COLOR_RGB2GRAY)
     apex = np.roll(onset, 1, axis=0)
     transform = data_faces.square(data_faces.detect(onset))
-    np.testing.assert_array_equal(moving.pair(onset, apex), flow.flow_map(*(data_faces.align(f, transform) for f in (onset, apex)), 12))
+    np.testing.assert_array_equal(
+        moving.pair(onset, apex),
+        flow.flow_map(*(data_faces.align(f, transform) for f in (onset, apex)), 12),
+    )
     with pytest.raises(UserError, match="the pair cannot be used: no face found"):
         moving.predict_pair(np.full((224, 224), 9, np.uint8), np.full((224, 224), 9, np.uint8))
 
 
-@pytest.mark.parametrize(("arguments", "words"), [
-    ({"align": "guess"}, "align: expected one of 'landmarks', 'detect', 'none'; found 'guess'"),
-    ({"align": "landmarks"}, "align='landmarks' needs them"),
-    ({"align": "none", "landmarks": np.zeros((5, 2))}, "and nothing else does"),
-    ({"align": "landmarks", "landmarks": np.zeros((4, 2))}, r"expected \(x, y\) of left_eye, .* found shape \[4, 2\]"),
-    ({"apex": np.zeros((200, 224), np.uint8), "align": "none"}, r"the apex frame has \(224, 200\) pixels, the onset frame has"),
-    ({"apex": np.zeros((224, 224, 3), np.uint8), "align": "none"}, r"the apex frame cannot be used\n.*found uint8 \[224, 224, 3\]"),
-    ({"apex": "nowhere.png", "align": "none"}, "the apex frame nowhere.png cannot be used\n.*No such file"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"align": "guess"}, "align: expected one of 'landmarks', 'detect', 'none'; found 'guess'"),
+        ({"align": "landmarks"}, "align='landmarks' needs them"),
+        ({"align": "none", "landmarks": np.zeros((5, 2))}, "and nothing else does"),
+        (
+            {"align": "landmarks", "landmarks": np.zeros((4, 2))},
+            r"expected \(x, y\) of left_eye, .* found shape \[4, 2\]",
+        ),
+        (
+            {"apex": np.zeros((200, 224), np.uint8), "align": "none"},
+            r"the apex frame has \(224, 200\) pixels, the onset frame has",
+        ),
+        (
+            {"apex": np.zeros((224, 224, 3), np.uint8), "align": "none"},
+            r"the apex frame cannot be used\n.*found uint8 \[224, 224, 3\]",
+        ),
+        (
+            {"apex": "nowhere.png", "align": "none"},
+            "the apex frame nowhere.png cannot be used\n.*No such file",
+        ),
+    ],
+)
 def test_pairs_that_cannot_be_used(moving, pair, arguments, words):
     with pytest.raises(UserError, match=words):
         moving.predict_pair(**({"onset": pair[0], "apex": pair[1]} | arguments))
 
 
 def test_regions_need_landmarks(pair):
-    with pytest.raises(UserError, match="the run reads regions around landmarks: give align='landmarks'"):
+    with pytest.raises(
+        UserError, match="the run reads regions around landmarks: give align='landmarks'"
+    ):
         frames.pair(*pair, (12, 12, 3), {"regions": "landmarks"}, "none", None)
 
 
@@ -89,9 +113,13 @@ def test_a_run_of_faces_reads_no_pairs(faces, pair):
 
 
 def film(path, images, fps=20):
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), fps, images[0].shape[1::-1])
+    writer = cv2.VideoWriter(
+        str(path), cv2.VideoWriter_fourcc(*"MJPG"), fps, images[0].shape[1::-1]
+    )
     for image in images:
-        writer.write(np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else image[..., ::-1])
+        writer.write(
+            np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else image[..., ::-1]
+        )
     writer.release()
     return path
 
@@ -107,9 +135,14 @@ def test_motion_in_a_video_is_read_pair_by_pair(moving, motion_film):
     assert table.index.tolist() == [f"{i} -> {i + 2}" for i in range(9)]
     np.testing.assert_allclose(table["seconds"], np.arange(2, 11) / 20)
     decoded = [cv2.cvtColor(f.pixels, cv2.COLOR_RGB2GRAY) for f in video.Video(motion_film)]
-    expected = moving.predict(np.stack([flow.flow_map(decoded[i], decoded[i + 2], 12) for i in range(9)]))
-    np.testing.assert_allclose(table[list(moving.class_names)], expected[list(moving.class_names)], rtol=1e-6)
-    assert moving.predict_video(motion_film, align="none").index.tolist() == ["0 -> 4", "4 -> 8"]  # 0.2 s, one after the other
+    expected = moving.predict(
+        np.stack([flow.flow_map(decoded[i], decoded[i + 2], 12) for i in range(9)])
+    )
+    np.testing.assert_allclose(
+        table[list(moving.class_names)], expected[list(moving.class_names)], rtol=1e-6
+    )
+    # 0.2 s, one after the other
+    assert moving.predict_video(motion_film, align="none").index.tolist() == ["0 -> 4", "4 -> 8"]
 
 
 def test_onset_and_apex_of_a_video(moving, motion_film):
@@ -125,7 +158,10 @@ def test_onset_and_apex_of_a_video(moving, motion_film):
 
 
 def test_no_more_than_a_batch_is_held(moving, motion_film):
-    sizes = [(len(held), len(rows)) for held, rows in video.batches(moving, video.Video(motion_film), 1, 0.1, "none")]
+    sizes = [
+        (len(held), len(rows))
+        for held, rows in video.batches(moving, video.Video(motion_film), 1, 0.1, "none")
+    ]
     assert sizes == [(4, 4), (4, 4), (1, 1)]
 
 
@@ -133,26 +169,42 @@ def test_no_more_than_a_batch_is_held(moving, motion_film):
 def test_faces_in_a_video(faces, tmp_path):
     import skimage.data
 
-    restored, portrait = Recognizer.restore(faces[0], batch=8), skimage.data.astronaut()[:256, 100:356]
+    restored, portrait = (
+        Recognizer.restore(faces[0], batch=8),
+        skimage.data.astronaut()[:256, 100:356],
+    )
     path = film(tmp_path / "face.avi", [portrait] * 4 + [np.zeros_like(portrait)] * 7)
     table = restored.predict_video(path, every=2)
     assert table.index.tolist() == ["0", "2", "4", "6", "8", "10"]
     there = table["decision"] != "no face"
-    assert there.tolist() == [True, True, True, False, False, False]  # a face is taken to stay where it was found for some frames
+    # a face is taken to stay where it was found for some frames
+    assert there.tolist() == [True, True, True, False, False, False]
     assert table["face_x"].notna().tolist() == there.tolist()
     (first,) = (f for f in video.Video(path) if f.number == 0)
     one = restored.predict([first.pixels], fit="face", colours="rgb")
     classes = list(restored.class_names)
-    np.testing.assert_allclose(table[classes].to_numpy(float)[0], one[classes].to_numpy(float)[0], rtol=1e-6)
+    np.testing.assert_allclose(
+        table[classes].to_numpy(float)[0], one[classes].to_numpy(float)[0], rtol=1e-6
+    )
     whole = restored.predict_video(path, align="none")
     assert len(whole) == 11
     assert whole["face_x"].isna().all()
 
 
-@pytest.mark.parametrize(("options", "words"), [
-    ({"interval": 0.01}, r"interval: 0.01 s is less than a frame of .*motion.avi \(20 frames a second\)"),
-    ({"every": 0, "align": "landmarks"}, "align: expected one of 'detect', 'none'; found 'landmarks'\n.*every: expected at least 1"),
-])
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (
+            {"interval": 0.01},
+            r"interval: 0.01 s is less than a frame of .*motion.avi \(20 frames a second\)",
+        ),
+        (
+            {"every": 0, "align": "landmarks"},
+            "align: expected one of 'detect', 'none'; found 'landmarks'\n.*every: expected at "
+            "least 1",
+        ),
+    ],
+)
 def test_options_that_cannot_be_used(moving, motion_film, options, words):
     with pytest.raises(UserError, match=words):
         moving.predict_video(motion_film, **options)
@@ -160,7 +212,11 @@ def test_options_that_cannot_be_used(moving, motion_film, options, words):
 
 def test_what_is_no_video(moving, tmp_path, capfd):
     (tmp_path / "text.mp4").write_text("hello")
-    for name, words in (("text.mp4", "is no video that OpenCV can decode"), ("nowhere.mp4", "does not exist"), ("", "is no file")):
+    for name, words in (
+        ("text.mp4", "is no video that OpenCV can decode"),
+        ("nowhere.mp4", "does not exist"),
+        ("", "is no file"),
+    ):
         with pytest.raises(UserError, match=words):
             moving.predict_video(tmp_path / name)
     capfd.readouterr()  # what OpenCV has to say

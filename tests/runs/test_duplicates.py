@@ -1,4 +1,6 @@
-"""A tiny FER2013 with planted copies, from the file to the report: kept, or left out of training."""
+"""A tiny FER2013 with planted copies, from the file to the report: kept, or left out of
+training.
+"""
 
 import csv
 import importlib
@@ -90,10 +92,13 @@ def test_copies_are_kept_counted_and_reported_with_and_without(release, tmp_path
     assert results.report(config, dataset, tmp_path, quiet=True)["copies"] == measured
 
 
-@pytest.mark.parametrize(("rule", "left"), [
-    ("drop_exact", {"exact": 0, "near": 4, "mirrored": 3}),
-    ("drop_near", {"exact": 0, "near": 0, "mirrored": 0}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("rule", "left"),
+    [
+        ("drop_exact", {"exact": 0, "near": 4, "mirrored": 3}),
+        ("drop_near", {"exact": 0, "near": 0, "mirrored": 0}),
+    ],
+)
 def test_copies_are_left_out_of_training(release, tmp_path, capsys, rule, left):
     _, out, facts, measured = fit(release, tmp_path, capsys, duplicates=rule)
     dropped = sum(by_kind["exact"] for by_kind in facts["left_out"].values())

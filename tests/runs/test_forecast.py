@@ -1,4 +1,6 @@
-"""What `--dry_run` says of time, of engines whose clock is made up and of real ones; and the bytes that docs/scale.md names."""
+"""What `--dry_run` says of time, of engines whose clock is made up and of real ones; and the bytes
+that docs/scale.md names.
+"""
 
 import re
 from types import SimpleNamespace
@@ -18,7 +20,9 @@ from tests.train.test_streaming import Norm
 
 
 class Clocked:
-    """An engine whose parts take what its clock says; the first time that a part runs, ten times as long."""
+    """An engine whose parts take what its clock says; the first time that a part runs, ten times as
+    long.
+    """
 
     def __init__(self, seconds, resumable, chunks=1, steps=None):
         self.seconds, self.resumable, self.dispatches_per_epoch = seconds, resumable, len(seconds)
@@ -60,7 +64,9 @@ def test_an_epoch_is_its_steps_and_its_passes(clocked):
 
 
 def test_chunks_are_counted_one_after_another(clocked):
-    assert forecast.measure(clocked([0.1] * 8 + [0.3], 8, chunks=3), 2).total == pytest.approx(8 + 3 * 2 * 1.1)
+    assert forecast.measure(clocked([0.1] * 8 + [0.3], 8, chunks=3), 2).total == pytest.approx(
+        8 + 3 * 2 * 1.1
+    )
 
 
 def test_the_last_part_of_streamed_images_holds_the_evaluation(clocked):
@@ -73,9 +79,14 @@ def test_in_words(clocked):
     engine = clocked([0.026] * 8 + [0.05] * 2, 8)
     cpu = f"{jax.device_count()} x cpu"
     said = forecast.in_words(forecast.Forecast(30.0, 0.026, 0.261, 37.83), 30, engine)
-    assert said == f"time       about 37.8 s on {cpu}: 30.0 s compiling, then 30 epochs of 261 ms (8 steps of 26 ms, and evaluation)"
+    assert (
+        said == f"time       about 37.8 s on {cpu}: 30.0 s compiling, then 30 epochs of 261 ms (8 "
+        "steps of 26 ms, and evaluation)"
+    )
     engine.plan = engine.plan._replace(chunks=3)
-    assert "then 3 chunks of 1 epoch of 2.50 s" in forecast.in_words(forecast.Forecast(30.0, 0.026, 2.5, 37.5), 1, engine)
+    assert "then 3 chunks of 1 epoch of 2.50 s" in forecast.in_words(
+        forecast.Forecast(30.0, 0.026, 2.5, 37.5), 1, engine
+    )
 
 
 @pytest.mark.parametrize("streamed", [False, True])
@@ -85,8 +96,11 @@ def test_a_forecast_leaves_the_engine_as_it_was(tmp_path, streamed):
     if streamed:
         records.write(tmp_path / "images", [([f"{i}" for i in range(len(images))], images)])
         images = records.read(tmp_path / "images")[1]
-    make = (lambda: StreamedEngine(toy.recipe(), images, *arguments, part_bytes=2 * 8 * 6 * 6 * 3)) if streamed else (
-        lambda: Engine(toy.recipe(), images, *arguments))
+    make = (
+        (lambda: StreamedEngine(toy.recipe(), images, *arguments, part_bytes=2 * 8 * 6 * 6 * 3))
+        if streamed
+        else (lambda: Engine(toy.recipe(), images, *arguments))
+    )
     asked, other = make(), make()
     found = forecast.measure(asked, 6)
     assert min(found) > 0
@@ -101,13 +115,24 @@ def test_a_forecast_leaves_the_engine_as_it_was(tmp_path, streamed):
 
 
 def test_a_step_sums_the_gradients_and_twice_the_batch_statistics():
-    """As docs/scale.md counts the bytes of a shared batch; those of the compiled program, inside its loop."""
-    engine = Engine(toy.recipe(model=Norm("data")), *toy.task(), toy.CLASSES, [toy.spec()], make_mesh(1, 8, jax.devices()[:2]))
+    """As docs/scale.md counts the bytes of a shared batch; those of the compiled program, inside
+    its loop.
+    """
+    engine = Engine(
+        toy.recipe(model=Norm("data")),
+        *toy.task(),
+        toy.CLASSES,
+        [toy.spec()],
+        make_mesh(1, 8, jax.devices()[:2]),
+    )
     engine.compile()
     variables = engine.abstract(1).variables
     trained = optim.partition_params(variables["params"], engine.recipe.optimizer.freeze)[0]
     reduced = _bytes(trained) + 2 * _bytes({**variables, "params": ()})
-    sums = re.findall(r"= \(?((?:[a-z0-9]+\[[0-9,]*\](?:\{[0-9,]*\})?(?:, )?)+)\)? all-reduce", engine.program.as_text())
+    sums = re.findall(
+        r"= \(?((?:[a-z0-9]+\[[0-9,]*\](?:\{[0-9,]*\})?(?:, )?)+)\)? all-reduce",
+        engine.program.as_text(),
+    )
     shapes = [shape for text in sums for shape in re.findall(r"f32\[([0-9,]*)\]", text)]
     summed = 4 * sum(int(np.prod([int(n) for n in shape.split(",") if n])) for shape in shapes)
     assert 0 <= summed - reduced <= 64  # and some counts, a few numbers

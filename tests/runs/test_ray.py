@@ -1,4 +1,6 @@
-"""The Ray engine through launch.py: the predictions of the local engine, whatever dies, fails or is interrupted on the way."""
+"""The Ray engine through launch.py: the predictions of the local engine, whatever dies, fails or is
+interrupted on the way.
+"""
 
 import os
 import signal
@@ -17,23 +19,38 @@ from tests.launching import ROOT, command, environment, launch
 pytestmark = pytest.mark.long
 
 EPOCHS = 200
-TINY = (f"--config={ROOT}/configs/aucnn_samm.py:debug", "--config.model.name=logistic", "--config.data.synthetic_clips=20",
-        "--config.evaluate.resamples=10", "--config.log.tensorboard=False", "--config.log.checkpoint_seconds=0")
-FOLDS = (*TINY, "--config.experiment=cross_validate", "--config.split.protocol=group_k_fold", "--config.split.folds=4",
-         f"--config.train.epochs={EPOCHS}")
+TINY = (
+    f"--config={ROOT}/configs/aucnn_samm.py:debug",
+    "--config.model.name=logistic",
+    "--config.data.synthetic_clips=20",
+    "--config.evaluate.resamples=10",
+    "--config.log.tensorboard=False",
+    "--config.log.checkpoint_seconds=0",
+)
+FOLDS = (
+    *TINY,
+    "--config.experiment=cross_validate",
+    "--config.split.protocol=group_k_fold",
+    "--config.split.folds=4",
+    f"--config.train.epochs={EPOCHS}",
+)
 SWEEP = (*TINY, "--sweep=train.batch_size=8,16")
 MEMORY = "--ray=memory=100MiB"
 
 
 @pytest.fixture
 def cluster(monkeypatch):
-    """A head without cores and two nodes with one each: really three raylets, with object stores of their own."""
+    """A head without cores and two nodes with one each: really three raylets, with object stores of
+    their own.
+    """
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from ray.cluster_utils import Cluster
 
-        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+        made = Cluster(
+            initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
+        )
         made.nodes_of_ours = [made.add_node(num_cpus=1) for _ in range(2)]
         made.wait_for_nodes()
         yield made
@@ -47,11 +64,17 @@ def raylet_of(node):
 
 def trains(node):
     """Whether a share is being trained on it: a worker is called after its task."""
-    return any("ray::run_command" in " ".join(worker.cmdline()) for worker in psutil.Process(raylet_of(node)).children())
+    return any(
+        "ray::run_command" in " ".join(worker.cmdline())
+        for worker in psutil.Process(raylet_of(node)).children()
+    )
 
 
 def rows(workdir):
-    return [sum(1 for row in run.read_history(workdir) if row.get("chunk", 0) == chunk) for chunk in (0, 1)]
+    return [
+        sum(1 for row in run.read_history(workdir) if row.get("chunk", 0) == chunk)
+        for chunk in (0, 1)
+    ]
 
 
 def wait_for(condition, process, deadline=600):
@@ -64,13 +87,27 @@ def wait_for(condition, process, deadline=600):
 
 def test_folds_over_nodes_one_of_which_dies(tmp_path, cache, cluster, request):
     workdir = tmp_path / "run"
-    arguments = (*FOLDS, f"--workdir={workdir}", "--engine=ray", f"--address={cluster.address}", MEMORY)
+    arguments = (
+        *FOLDS,
+        f"--workdir={workdir}",
+        "--engine=ray",
+        f"--address={cluster.address}",
+        MEMORY,
+    )
 
     def begin():
-        process = subprocess.Popen(command(*arguments), cwd=tmp_path, env=environment(cache), stdout=subprocess.PIPE,
-                                   stderr=subprocess.PIPE, text=True,
-                                   preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # tests run behind an & ignore it
-        request.addfinalizer(lambda: (process.kill(), process.communicate()))  # a test that fails leaves nothing running
+        process = subprocess.Popen(
+            command(*arguments),
+            cwd=tmp_path,
+            env=environment(cache),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            # tests run behind an & ignore it
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+        # a test that fails leaves nothing running
+        request.addfinalizer(lambda: (process.kill(), process.communicate()))
         return process
 
     process = begin()
@@ -86,7 +123,8 @@ def test_folds_over_nodes_one_of_which_dies(tmp_path, cache, cluster, request):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         node = next(node for node in cluster.nodes_of_ours if trains(node))
-        os.kill(raylet_of(node), signal.SIGKILL)  # at once, as a machine that loses its power; removing a node takes a second
+        # at once, as a machine that loses its power; removing a node takes a second
+        os.kill(raylet_of(node), signal.SIGKILL)
         cluster.remove_node(node, allow_graceful=False)
         cluster.add_node(num_cpus=1)
     out, err = process.communicate(timeout=600)
@@ -94,7 +132,9 @@ def test_folds_over_nodes_one_of_which_dies(tmp_path, cache, cluster, request):
     assert "try 2" in out
     done = launch(tmp_path, cache, *FOLDS, f"--workdir={tmp_path / 'local'}")
     assert done.returncode == 0, done.stderr
-    assert (workdir / run.PREDICTIONS).read_bytes() == (tmp_path / "local" / run.PREDICTIONS).read_bytes()
+    assert (workdir / run.PREDICTIONS).read_bytes() == (
+        tmp_path / "local" / run.PREDICTIONS
+    ).read_bytes()
     assert rows(workdir) == [EPOCHS, EPOCHS]
     assert not list(workdir.glob("*chunk*"))  # put together
     assert not (workdir / run.CHECKPOINTS / "resume").exists()
@@ -105,22 +145,33 @@ def test_a_sweep_some_of_whose_programs_fail(tmp_path, cache):
     assert launch(tmp_path, cache, *arguments, f"--workdir={tmp_path / 'local'}").returncode == 0
     (broken := tmp_path / "ray" / "batch_size=16,learning_rate=0.001").mkdir(parents=True)
     (broken / "holiday.txt").write_text("somebody else's")
-    done = launch(tmp_path, cache, *arguments, f"--workdir={tmp_path / 'ray'}", "--engine=ray", MEMORY)
+    done = launch(
+        tmp_path, cache, *arguments, f"--workdir={tmp_path / 'ray'}", "--engine=ray", MEMORY
+    )
     assert (done.returncode, "Traceback" in done.stderr) == (2, False), done.stderr
     assert "1 of 2 tasks failed" in done.stderr
     assert "is not empty and holds no run of fexpr" in done.stderr
     (broken / "holiday.txt").unlink()
-    done = launch(tmp_path, cache, *arguments, f"--workdir={tmp_path / 'ray'}")  # goes on without Ray
-    assert (done.returncode, done.stdout.count("trials  ")) == (0, 1), done.stderr  # one program had been finished
+    # goes on without Ray
+    done = launch(tmp_path, cache, *arguments, f"--workdir={tmp_path / 'ray'}")
+    # one program had been finished
+    assert (done.returncode, done.stdout.count("trials  ")) == (0, 1), done.stderr
     for found in (tmp_path / "local").glob("batch_size=*"):
-        assert (found / run.PREDICTIONS).read_bytes() == (tmp_path / "ray" / found.name / run.PREDICTIONS).read_bytes()
+        assert (found / run.PREDICTIONS).read_bytes() == (
+            tmp_path / "ray" / found.name / run.PREDICTIONS
+        ).read_bytes()
     assert len(run.read_json(tmp_path / "ray" / "sweep.json")["points"]) == 4
 
 
-@pytest.mark.parametrize(("text", "expected"), [
-    ("", (1, 0, ray_cluster.PROCESS + 200, 3)), ("gpus=0.5 cpus=4", (4, 0.5, ray_cluster.PROCESS + 200, 3)),
-    ("memory=8GiB retries=0", (1, 0, 8 * 2**30, 0)), ("memory=512MiB", (1, 0, 512 * 2**20, 3)),
-])
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", (1, 0, ray_cluster.PROCESS + 200, 3)),
+        ("gpus=0.5 cpus=4", (4, 0.5, ray_cluster.PROCESS + 200, 3)),
+        ("memory=8GiB retries=0", (1, 0, 8 * 2**30, 0)),
+        ("memory=512MiB", (1, 0, 512 * 2**20, 3)),
+    ],
+)
 def test_what_a_task_needs(text, expected):
     need = ray_cluster.needs(text, False, 100)
     assert (need.cpus, need.gpus, need.memory, need.retries) == expected
@@ -133,10 +184,23 @@ def test_needs_that_cannot_be_read(text):
         ray_cluster.needs(text, False, 0)
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ((f"--config={ROOT}/configs/lab_circles.py:debug", "--engine=ray"), "--engine=ray: experiment='lab_circles' is of one process"),
-    ((*TINY, "--engine=ray", "--address=localhost:1"), "--address=localhost:1: no Ray cluster answers there"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            (f"--config={ROOT}/configs/lab_circles.py:debug", "--engine=ray"),
+            "--engine=ray: experiment='lab_circles' is of one process",
+        ),
+        (
+            (*TINY, "--engine=ray", "--address=localhost:1"),
+            "--address=localhost:1: no Ray cluster answers there",
+        ),
+    ],
+)
 def test_mistakes(tmp_path, cache, arguments, message):
     done = launch(tmp_path, cache, *arguments)
-    assert (done.returncode, message in done.stderr, "Traceback" in done.stderr) == (2, True, False), done.stderr
+    assert (done.returncode, message in done.stderr, "Traceback" in done.stderr) == (
+        2,
+        True,
+        False,
+    ), done.stderr

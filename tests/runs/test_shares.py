@@ -1,4 +1,6 @@
-"""A program trained in shares, as Ray's tasks and SLURM's jobs do, and put together by the whole command."""
+"""A program trained in shares, as Ray's tasks and SLURM's jobs do, and put together by the whole
+command.
+"""
 
 import numpy as np
 import pytest
@@ -16,10 +18,20 @@ from tests.recognizer.runs import toy
 
 @pytest.fixture
 def config(monkeypatch):
-    """Of a cross-validation with twelve trials that takes no time, but for its page, which is not drawn."""
+    """Of a cross-validation with twelve trials that takes no time, but for its page, which is not
+    drawn.
+    """
     made = mlp_fer2013.get_config("debug")
-    made.update_from_flattened_dict({"log.tensorboard": False, "evaluate.resamples": 10, "train.epochs": 3, "train.batch_size": 8,
-                                     "split.folds": 3, "split.seeds": 4})
+    made.update_from_flattened_dict(
+        {
+            "log.tensorboard": False,
+            "evaluate.resamples": 10,
+            "train.epochs": 3,
+            "train.batch_size": 8,
+            "split.folds": 3,
+            "split.seeds": 4,
+        }
+    )
     made.experiment, made.split.protocol, made.data.name = "cross_validate", "group_k_fold", "toy"
     made.model = {"name": "logistic"}
     monkeypatch.setattr(results, "write_page", lambda folder, *_: folder / run.REPORT)
@@ -36,9 +48,12 @@ def test_shares_are_put_together(config, tmp_path, monkeypatch):
     chunks = checkpoint.find_done(shared).values()
     assert (len(chunks), sum(map(len, chunks))) == (2, 12)
     with monkeypatch.context() as patch:
-        patch.setattr(Engine, "compile", lambda _: pytest.fail("compiled"))  # nothing is trained again
+        # nothing is trained again
+        patch.setattr(Engine, "compile", lambda _: pytest.fail("compiled"))
         cross_validate(config, shared)
-    assert (shared / run.PREDICTIONS).read_bytes() == (tmp_path / "whole" / run.PREDICTIONS).read_bytes()
+    assert (shared / run.PREDICTIONS).read_bytes() == (
+        tmp_path / "whole" / run.PREDICTIONS
+    ).read_bytes()
     assert len(run.read_history(shared)) == 6  # three epochs of two chunks, in one file
     assert not list(shared.glob("*chunk*"))
     assert run.read_json(shared / run.CONFIG)["wall_seconds"] >= 0
@@ -49,7 +64,9 @@ def test_a_missing_share_is_trained_by_the_whole_command(config, tmp_path):
     cross_validate(config, tmp_path / "whole")
     sweep.train_program(config, tmp_path / "shared", [], 0, "0/2")
     cross_validate(config, tmp_path / "shared")
-    here, whole = (run.read_arrays(tmp_path / name / run.PREDICTIONS) for name in ("shared", "whole"))
+    here, whole = (
+        run.read_arrays(tmp_path / name / run.PREDICTIONS) for name in ("shared", "whole")
+    )
     for name, expected in whole.items():
         np.testing.assert_array_equal(here[name], expected, err_msg=name)
 
@@ -58,13 +75,21 @@ def test_a_program_of_a_sweep_in_shares(config, tmp_path):
     for chunk in ("0/2", "1/2"):
         sweep.train_program(config, tmp_path, ["seed=0,1"], 0, chunk)
     sweep.sweep(config, tmp_path, ["seed=0,1"])
-    assert [(tmp_path / f"seed={seed}" / run.PREDICTIONS).exists() for seed in (0, 1)] == [True, True]
+    assert [(tmp_path / f"seed={seed}" / run.PREDICTIONS).exists() for seed in (0, 1)] == [
+        True,
+        True,
+    ]
     assert not list((tmp_path / "programs").glob("*"))
 
 
-@pytest.mark.parametrize(("program", "chunk", "message"), [
-    (1, "", "--program=1: there are programs 0 to 0"), (0, "2/2", "--chunk=2/2: expected I/N"), (0, "x", "--chunk=x: expected I/N"),
-])
+@pytest.mark.parametrize(
+    ("program", "chunk", "message"),
+    [
+        (1, "", "--program=1: there are programs 0 to 0"),
+        (0, "2/2", "--chunk=2/2: expected I/N"),
+        (0, "x", "--chunk=x: expected I/N"),
+    ],
+)
 def test_shares_that_there_are_not(config, tmp_path, program, chunk, message):
     with pytest.raises(UserError, match=message):
         sweep.train_program(config, tmp_path, [], program, chunk)

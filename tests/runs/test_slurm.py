@@ -13,8 +13,14 @@ from tests.launching import ROOT, command, environment
 
 pytestmark = pytest.mark.long
 
-SWEEP = (f"--config={ROOT}/configs/aucnn_samm.py:debug", "--config.model.name=logistic", "--config.train.epochs=2",
-         "--config.evaluate.resamples=10", "--config.log.tensorboard=False", "--sweep=train.batch_size=8,16")
+SWEEP = (
+    f"--config={ROOT}/configs/aucnn_samm.py:debug",
+    "--config.model.name=logistic",
+    "--config.train.epochs=2",
+    "--config.evaluate.resamples=10",
+    "--config.log.tensorboard=False",
+    "--sweep=train.batch_size=8,16",
+)
 
 SBATCH = """#!/bin/bash
 # runs the script for every task of its array; options on the command line and in #SBATCH lines are noted
@@ -33,7 +39,11 @@ echo "7;cluster"
 @pytest.fixture
 def cluster(tmp_path, monkeypatch):
     """A folder of programs called sbatch, srun and scontrol, first in the path."""
-    programs = {"sbatch": SBATCH, "srun": '#!/bin/bash\nexec "$@"\n', "scontrol": '#!/bin/bash\necho "$@" >> "$FAKE/requeued"\n'}
+    programs = {
+        "sbatch": SBATCH,
+        "srun": '#!/bin/bash\nexec "$@"\n',
+        "scontrol": '#!/bin/bash\necho "$@" >> "$FAKE/requeued"\n',
+    }
     for name, text in programs.items():
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
@@ -43,12 +53,29 @@ def cluster(tmp_path, monkeypatch):
 
 
 def test_a_sweep_becomes_an_array_and_a_table(cluster, tmp_path, cache):
-    arguments = (*SWEEP, f"--workdir={tmp_path / 'sweep'}", "--engine=slurm", "--slurm=--gpus-per-node=1 --time=04:00:00")
-    done = subprocess.run(command(*arguments), cwd=tmp_path, env=environment(cache), capture_output=True, text=True, check=False)
+    arguments = (
+        *SWEEP,
+        f"--workdir={tmp_path / 'sweep'}",
+        "--engine=slurm",
+        "--slurm=--gpus-per-node=1 --time=04:00:00",
+    )
+    done = subprocess.run(
+        command(*arguments),
+        cwd=tmp_path,
+        env=environment(cache),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert not (cluster / "codes").exists(), (cluster / "out").read_text()
     script = (cluster / "scripts").read_text()
-    for line in ("#SBATCH --array=0-1", "#SBATCH --gpus-per-node=1", "#SBATCH --time=04:00:00", "#SBATCH --requeue"):
+    for line in (
+        "#SBATCH --array=0-1",
+        "#SBATCH --gpus-per-node=1",
+        "#SBATCH --time=04:00:00",
+        "#SBATCH --requeue",
+    ):
         assert line in script
     options = (cluster / "options").read_text().splitlines()
     assert options[0] == "--parsable"
@@ -61,7 +88,9 @@ def test_a_sweep_becomes_an_array_and_a_table(cluster, tmp_path, cache):
 @pytest.mark.parametrize(("code", "requeued"), [(75, True), (0, False), (2, False)])
 def test_a_preempted_task_is_queued_again(cluster, tmp_path, code, requeued):
     script = slurm.job([sys.executable, "-c", f"raise SystemExit({code})"], tmp_path, 0, [])
-    done = subprocess.run(["bash"], input=script, text=True, env={**os.environ, "SLURM_JOB_ID": "12"}, check=False)
+    done = subprocess.run(
+        ["bash"], input=script, text=True, env={**os.environ, "SLURM_JOB_ID": "12"}, check=False
+    )
     assert done.returncode == code
     assert (cluster / "requeued").exists() == requeued
     if requeued:
@@ -78,7 +107,10 @@ def test_several_nodes_are_one_program():
 
 def test_the_command_line_goes_to_the_tasks_without_what_is_about_submitting(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["launch.py"])
-    typed = "--config=c.py --engine slurm --slurm=--time=1 --dry_run --workdir a -sweep=seed=0,1 --config.data.name=x"
+    typed = (
+        "--config=c.py --engine slurm --slurm=--time=1 --dry_run --workdir a -sweep=seed=0,1 "
+        "--config.data.name=x"
+    )
     kept = slurm.task_command(typed.split(), run.Path("/a"))[2:]
     assert kept == ["--config=c.py", "-sweep=seed=0,1", "--config.data.name=x", "--workdir=/a"]
 
@@ -94,7 +126,9 @@ def test_without_a_cluster_it_says_so(tmp_path, monkeypatch):
 def test_an_address_goes_to_the_tasks_as_it_stands(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(sys, "argv", ["launch.py"])
     monkeypatch.chdir(tmp_path)
-    slurm.submit(["--config=c.py", "--workdir=s3://bucket/runs/x"], "s3://bucket/runs/x", 2, "", dry_run=True)
+    slurm.submit(
+        ["--config=c.py", "--workdir=s3://bucket/runs/x"], "s3://bucket/runs/x", 2, "", dry_run=True
+    )
     script = capsys.readouterr().out
     assert script.count("--workdir=s3://bucket/runs/x") == 2
     assert "--job-name=fexpr-x" in script

@@ -1,4 +1,6 @@
-"""A run whose images stay on the disk, from end to end: the same as one that holds them, also when stopped inside an epoch."""
+"""A run whose images stay on the disk, from end to end: the same as one that holds them, also when
+stopped inside an epoch.
+"""
 
 import os
 import signal
@@ -18,14 +20,19 @@ def fitted(folder, streamed):
     config = mlp_fer2013.get_config("debug")
     config.data.streamed, config.data.synthetic_clips, config.train.epochs = streamed, 300, 2
     config.data.name = "affectnet"
-    config.evaluate.resamples, config.log.tensorboard, config.log.checkpoint_seconds = 10, False, 1e9
+    config.evaluate.resamples, config.log.tensorboard, config.log.checkpoint_seconds = (
+        10,
+        False,
+        1e9,
+    )
     fit(config, folder)
     return run.read_arrays(folder / run.PREDICTIONS)
 
 
 def test_as_with_all_images_in_memory(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(streaming, "PART_BYTES", 48 * 48 * 64)  # one step, or two
-    monkeypatch.setattr(results, "write_page", lambda *_: "no page")  # it takes longer than training
+    # it takes longer than training
+    monkeypatch.setattr(results, "write_page", lambda *_: "no page")
     monkeypatch.setattr(loop, "STRETCH", 0.0)  # one part at a time
     resident = fitted(tmp_path / "resident", False)
     streamed = fitted(tmp_path / "streamed", True)
@@ -41,7 +48,9 @@ def test_as_with_all_images_in_memory(tmp_path, monkeypatch, capsys):
         return part(engine, state, i)
 
     monkeypatch.setattr(streaming.StreamedEngine, "_part", stopped)
-    with pytest.raises(Preempted, match=r"stopped by SIGTERM after \d+% of epoch 2, which is saved"):
+    with pytest.raises(
+        Preempted, match=r"stopped by SIGTERM after \d+% of epoch 2, which is saved"
+    ):
         fitted(tmp_path / "stopped", True)
     assert calls[-1] == 0  # the first part of the second epoch
     capsys.readouterr()
@@ -53,10 +62,13 @@ def test_as_with_all_images_in_memory(tmp_path, monkeypatch, capsys):
     assert "step_seconds" not in second  # this process did not see it begin
 
 
-@pytest.mark.parametrize(("name", "frames", "words"), [
-    ("fer2013", 0, r"data\.streamed=True: expected False, as data\.name='fer2013'"),
-    ("ravdess", 8, r"data\.clip_frames=8: expected 0 with data\.streamed"),
-])
+@pytest.mark.parametrize(
+    ("name", "frames", "words"),
+    [
+        ("fer2013", 0, r"data\.streamed=True: expected False, as data\.name='fer2013'"),
+        ("ravdess", 8, r"data\.clip_frames=8: expected 0 with data\.streamed"),
+    ],
+)
 def test_what_does_not_stream_is_refused(name, frames, words):
     config = mlp_fer2013.get_config("debug")
     config.data.update({"name": name, "streamed": True, "clip_frames": frames})

@@ -1,4 +1,6 @@
-"""A point of a sweep that diverges is listed as failed; the others are trained, reported and ranked as if it were not there."""
+"""A point of a sweep that diverges is listed as failed; the others are trained, reported and ranked
+as if it were not there.
+"""
 
 import math
 
@@ -7,12 +9,18 @@ from tests.launching import ROOT, launch
 
 
 def test_a_diverging_point_fails_alone(tmp_path):
-    arguments = (f"--config={ROOT}/configs/aucnn_samm.py:debug", "--config.evaluate.resamples=20", "--config.log.tensorboard=False",
-                 f"--workdir={tmp_path / 'sweep'}", "--sweep=optimizer.learning_rate=1e-3,1e30,1e-2")
+    arguments = (
+        f"--config={ROOT}/configs/aucnn_samm.py:debug",
+        "--config.evaluate.resamples=20",
+        "--config.log.tensorboard=False",
+        f"--workdir={tmp_path / 'sweep'}",
+        "--sweep=optimizer.learning_rate=1e-3,1e30,1e-2",
+    )
     done = launch(tmp_path, tmp_path, *arguments)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
-    assert "program    1 of 1: 3 points" in done.stdout  # one program: the failure is beside the others, not after them
+    # one program: the failure is beside the others, not after them
+    assert "program    1 of 1: 3 points" in done.stdout
     table = run.read_json(tmp_path / "sweep" / "sweep.json")
     points = {p["settings"]["optimizer.learning_rate"]: p for p in table["points"]}
     assert points.keys() == {1e-3, 1e-2, 1e30}
@@ -27,7 +35,8 @@ def test_a_diverging_point_fails_alone(tmp_path):
         metrics = run.read_json(f"{points[rate]['run_dir']}/{run.METRICS}")
         assert metrics["trials"]["failed"] == []
     lost = run.read_json(f"{points[1e30]['run_dir']}/{run.METRICS}")
-    assert lost["test"]["nll"]["value"] is None  # scores of a failed trial are undefined, never a number
+    # scores of a failed trial are undefined, never a number
+    assert lost["test"]["nll"]["value"] is None
     assert len(lost["trials"]["failed"]) == 1
     page = (tmp_path / "sweep" / "sweep.html").read_text()
     assert page.count('<tr class="lost">') == 1

@@ -1,4 +1,6 @@
-"""Runs in a bucket, as people start them, against an S3 on this machine: killed, and gone on with elsewhere, by Ray."""
+"""Runs in a bucket, as people start them, against an S3 on this machine: killed, and gone on with
+elsewhere, by Ray.
+"""
 
 import re
 import shutil
@@ -20,9 +22,18 @@ from tests.launching import ROOT, command, environment, launch
 pytestmark = pytest.mark.long
 
 RUN = "s3://bucket/runs/mlp"
-FIELDS = {"data.synthetic_clips": 150, "evaluate.resamples": 10, "log.tensorboard": False, "train.epochs": 30, "model.hidden": (8,),
-          "model.dropout": 0.0}
-TINY = (f"--config={ROOT}/configs/mlp_fer2013.py:debug", *(f"--config.{field}={value}" for field, value in FIELDS.items()))
+FIELDS = {
+    "data.synthetic_clips": 150,
+    "evaluate.resamples": 10,
+    "log.tensorboard": False,
+    "train.epochs": 30,
+    "model.hidden": (8,),
+    "model.dropout": 0.0,
+}
+TINY = (
+    f"--config={ROOT}/configs/mlp_fer2013.py:debug",
+    *(f"--config.{field}={value}" for field, value in FIELDS.items()),
+)
 UNITS = 2  # positions of a checkpoint in an epoch: its one step, and its end
 OFTEN = "--config.log.checkpoint_seconds=0"
 
@@ -40,8 +51,12 @@ def server():
         given = moto.ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
         given.start()
         patch.setenv("AWS_ENDPOINT_URL", "http://{}:{}".format(*given.get_host_and_port()))
-        for name, value in {"ACCESS_KEY_ID": "test", "SECRET_ACCESS_KEY": "test", "DEFAULT_REGION": "us-east-1",
-                            "EC2_METADATA_DISABLED": "true"}.items():
+        for name, value in {
+            "ACCESS_KEY_ID": "test",
+            "SECRET_ACCESS_KEY": "test",
+            "DEFAULT_REGION": "us-east-1",
+            "EC2_METADATA_DISABLED": "true",
+        }.items():
             patch.setenv(f"AWS_{name}", value)
         backend = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
         backend.create_bucket("bucket", "us-east-1")
@@ -51,7 +66,10 @@ def server():
 
 def steps(server, whole):
     """Of the checkpoints that go on: those that are whole, or all of which something is there."""
-    found = [re.match(r"runs/mlp/checkpoints/resume/trials_0-0/(\d+)/(.*)", name) for name in list(server.buckets["bucket"].keys)]
+    found = [
+        re.match(r"runs/mlp/checkpoints/resume/trials_0-0/(\d+)/(.*)", name)
+        for name in list(server.buckets["bucket"].keys)
+    ]
     return {int(m[1]) for m in found if m and (not whole or m[2] == mirror.WHOLE)}
 
 
@@ -61,31 +79,61 @@ def test_a_run_in_a_bucket(server, tmp_path, cache, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         patch.setattr(results, "write_page", lambda *_: "no page")
         fit(config, tmp_path / "local")
-    shutil.copytree(cache, elsewhere := tmp_path / "elsewhere")  # prepared data, but nothing of the run
+    # prepared data, but nothing of the run
+    shutil.copytree(cache, elsewhere := tmp_path / "elsewhere")
 
-    job = subprocess.Popen(command(*TINY, OFTEN, f"--workdir={RUN}"), cwd=tmp_path, env=environment(cache, 4), stdout=subprocess.PIPE,
-                           stderr=subprocess.PIPE, text=True)
-    while not (len(steps(server, True)) > 1 and steps(server, False) > steps(server, True)):  # until one is half there
+    job = subprocess.Popen(
+        command(*TINY, OFTEN, f"--workdir={RUN}"),
+        cwd=tmp_path,
+        env=environment(cache, 4),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    # until one is half there
+    while not (len(steps(server, True)) > 1 and steps(server, False) > steps(server, True)):
         assert job.poll() is None, job.communicate()
         time.sleep(0.001)
     job.kill()
     job.communicate()
     last = max(steps(server, True))
     assert status.main(["s3://bucket/runs"]) == 0
-    assert re.search(rf"mlp  training +({'|'.join(map(str, range(last // UNITS, 31)))}) of 30", capsys.readouterr().out)
+    assert re.search(
+        rf"mlp  training +({'|'.join(map(str, range(last // UNITS, 31)))}) of 30",
+        capsys.readouterr().out,
+    )
     store = addresses.Store(RUN)
     whole = store.names(f"checkpoints/resume/trials_0-0/{last}")
-    store.get({f"checkpoints/resume/trials_0-0/{last}/{name}": None for name in whole}, tmp_path / "copy")
-    copies = {name: tmp_path / "copy" / f"checkpoints/resume/trials_0-0/{last}/{name}" for name in whole if name != mirror.WHOLE}
-    store.put({f"checkpoints/resume/trials_0-0/59/{name}": path for name, path in copies.items()})  # what another kill could have left
+    store.get(
+        {f"checkpoints/resume/trials_0-0/{last}/{name}": None for name in whole}, tmp_path / "copy"
+    )
+    copies = {
+        name: tmp_path / "copy" / f"checkpoints/resume/trials_0-0/{last}/{name}"
+        for name in whole
+        if name != mirror.WHOLE
+    }
+    # what another kill could have left
+    store.put({f"checkpoints/resume/trials_0-0/59/{name}": path for name, path in copies.items()})
 
-    done = launch(tmp_path, elsewhere, *TINY, f"--workdir={RUN}", "--engine=ray", "--ray=memory=100MiB", devices=4)
+    done = launch(
+        tmp_path,
+        elsewhere,
+        *TINY,
+        f"--workdir={RUN}",
+        "--engine=ray",
+        "--ray=memory=100MiB",
+        devices=4,
+    )
     assert done.returncode == 0, done.stderr
     assert f"report     {RUN}/report.html" in done.stdout
     assert not list(tmp_path.glob("s3*"))
     assert not list((elsewhere / "mirrors").iterdir())
-    with mirror.opened(RUN, only=(run.PREDICTIONS, run.HISTORY, run.LOG, run.REPORT, run.METRICS)) as folder:
-        here, local = (run.read_arrays(place / run.PREDICTIONS) for place in (folder, tmp_path / "local"))
+    with mirror.opened(
+        RUN, only=(run.PREDICTIONS, run.HISTORY, run.LOG, run.REPORT, run.METRICS)
+    ) as folder:
+        here, local = (
+            run.read_arrays(place / run.PREDICTIONS) for place in (folder, tmp_path / "local")
+        )
         assert [row["epoch"] for row in run.read_history(folder)] == list(range(1, 31))
         assert "run mlp" in (folder / run.REPORT).read_text()
         assert str(cache) not in (folder / run.REPORT).read_text()
@@ -103,6 +151,10 @@ def test_what_s3_says_no_to(monkeypatch, capsys):
         assert status.main([address]) == 2
         return capsys.readouterr().err
 
-    assert said().startswith("cannot open s3://none/run\n  - The specified bucket does not exist\nWhat to do: ")
+    assert said().startswith(
+        "cannot open s3://none/run\n  - The specified bucket does not exist\nWhat to do: "
+    )
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
-    assert "Unable to locate credentials\nWhat to do: set AWS_ACCESS_KEY_ID and" in said("s3://bucket/runs")
+    assert "Unable to locate credentials\nWhat to do: set AWS_ACCESS_KEY_ID and" in said(
+        "s3://bucket/runs"
+    )

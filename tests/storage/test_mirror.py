@@ -1,4 +1,6 @@
-"""A run directory at an address: pushed as it grows, checkpoints whole or not at all, the truth for whoever goes on with it."""
+"""A run directory at an address: pushed as it grows, checkpoints whole or not at all, the truth for
+whoever goes on with it.
+"""
 
 import contextlib
 import os
@@ -42,7 +44,9 @@ def there(address=ADDRESS):
 
 def write(address, *names):
     for name in names:
-        fsspec.filesystem("memory").pipe(f"{address.removeprefix('memory:/')}/{name}", name.encode())
+        fsspec.filesystem("memory").pipe(
+            f"{address.removeprefix('memory:/')}/{name}", name.encode()
+        )
 
 
 def test_a_path_is_itself(tmp_path):
@@ -81,7 +85,9 @@ def test_files_are_pushed_when_they_are_finished_and_the_rest_at_the_end():
 
 
 def test_what_is_open_twice_is_written_by_both():
-    """As tasks of a sweep do, each in its folder; one sees what the other has brought when it asks."""
+    """As tasks of a sweep do, each in its folder; one sees what the other has brought when it
+    asks.
+    """
     with mirror.opened(ADDRESS) as whole, mirror.opened(f"{ADDRESS}/b") as part:
         run.write_text(whole / "a" / "config.json", "1")
         run.write_text(part / "config.json", "2")
@@ -104,7 +110,11 @@ def test_an_interrupted_block_leaves_its_log():
 
 def test_a_history_is_pushed_now_and_then(monkeypatch):
     pushed = []
-    monkeypatch.setattr(addresses.Store, "put", lambda _, files: pushed.append([p.read_text() for p in files.values()]))
+    monkeypatch.setattr(
+        addresses.Store,
+        "put",
+        lambda _, files: pushed.append([p.read_text() for p in files.values()]),
+    )
     with mirror.opened(ADDRESS) as folder:
         (folder / "h").write_text("1")
         for _ in range(100):
@@ -125,7 +135,9 @@ def saved(folder, *steps):
 
 def test_checkpoints_are_there_when_they_are_whole(monkeypatch):
     order, put = [], addresses.Store.put
-    monkeypatch.setattr(addresses.Store, "put", lambda store, files: (order.append(list(files)), put(store, files)))
+    monkeypatch.setattr(
+        addresses.Store, "put", lambda store, files: (order.append(list(files)), put(store, files))
+    )
     with mirror.opened(ADDRESS) as folder:
         (folder / "metrics.jsonl").write_text("{}")
         checkpoints = checkpoint.Checkpoints(folder, range(1))
@@ -140,7 +152,8 @@ def test_checkpoints_are_there_when_they_are_whole(monkeypatch):
         write(ADDRESS, "config.json")
         kept = {name.split("/")[3] for name in there() if name.startswith("checkpoints")}
         assert kept == {"2", "3"}
-        write(ADDRESS, "checkpoints/resume/trials_0-0/9/manifest.ocdbt")  # half of one, of a process that was killed
+        # half of one, of a process that was killed
+        write(ADDRESS, "checkpoints/resume/trials_0-0/9/manifest.ocdbt")
     with mirror.opened(ADDRESS) as folder:
         checkpoints = checkpoint.Checkpoints(folder, range(1))
         assert checkpoints.latest() == 3
@@ -152,7 +165,11 @@ def test_checkpoints_are_there_when_they_are_whole(monkeypatch):
         assert not (folder / "checkpoints" / "resume").exists()
         checkpoint.save_variables(folder, "last", STATE)
         checkpoint.save_variables(folder, "last", STATE)
-        here = sorted(p.relative_to(folder).as_posix() for p in (folder / "checkpoints").rglob("*") if p.is_file())
+        here = sorted(
+            p.relative_to(folder).as_posix()
+            for p in (folder / "checkpoints").rglob("*")
+            if p.is_file()
+        )
         assert [name for name in there() if name.startswith("checkpoints")] == here
     with mirror.opened(ADDRESS) as folder:
         np.testing.assert_array_equal(checkpoint.load_variables(folder, "last")["w"], STATE["w"])
@@ -167,7 +184,10 @@ def test_what_goes_wrong_in_the_background_is_raised_by_the_next_save(monkeypatc
             with contextlib.closing(checkpoints):
                 checkpoints.save(3, STATE)
 
-    with pytest.raises(UserError, match=rf"cannot write {ADDRESS}\n  - the disk is full\n.* goes on from what is there"):
+    with pytest.raises(
+        UserError,
+        match=rf"cannot write {ADDRESS}\n  - the disk is full\n.* goes on from what is there",
+    ):
         training()
     assert {name.split("/")[3] for name in there()} == {"1"}
     assert not list((cache_dir() / "mirrors").iterdir())
@@ -176,30 +196,57 @@ def test_what_goes_wrong_in_the_background_is_raised_by_the_next_save(monkeypatc
 def broken(error):
     def raises(*_, **__):
         raise error
+
     return raises
 
 
-@pytest.mark.parametrize(("error", "words"), [
-    (PermissionError("Access Denied"), "no permission: Access Denied\nWhat to do: these credentials may not open there"),
-    (FileNotFoundError("The bucket does not exist"), "The bucket does not exist\nWhat to do: check the address; a bucket must be"),
-    (ValueError("Unable to locate credentials"), "locate credentials\nWhat to do: give this file system its credentials"),
-    (ConnectionError("Could not connect to http://localhost:1"), "Could not connect .*\nWhat to do: check the network"),
-])
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            PermissionError("Access Denied"),
+            "no permission: Access Denied\nWhat to do: these credentials may not open there",
+        ),
+        (
+            FileNotFoundError("The bucket does not exist"),
+            "The bucket does not exist\nWhat to do: check the address; a bucket must be",
+        ),
+        (
+            ValueError("Unable to locate credentials"),
+            "locate credentials\nWhat to do: give this file system its credentials",
+        ),
+        (
+            ConnectionError("Could not connect to http://localhost:1"),
+            "Could not connect .*\nWhat to do: check the network",
+        ),
+    ],
+)
 def test_an_address_that_does_not_answer(monkeypatch, error, words):
     monkeypatch.setattr(MemoryFileSystem, "find", broken(error))
-    with pytest.raises(UserError, match=f"cannot open {ADDRESS}\n  - .*{words}"), mirror.opened(ADDRESS):
+    with (
+        pytest.raises(UserError, match=f"cannot open {ADDRESS}\n  - .*{words}"),
+        mirror.opened(ADDRESS),
+    ):
         pytest.fail("opened")
 
 
 def test_a_package_that_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "gcsfs", None)
-    with pytest.raises(UserError, match=r"cannot open gs://bucket/x\n.*gcsfs.*\nWhat to do: pip install gcsfs"), mirror.opened("gs://bucket/x"):
+    with (
+        pytest.raises(
+            UserError, match=r"cannot open gs://bucket/x\n.*gcsfs.*\nWhat to do: pip install gcsfs"
+        ),
+        mirror.opened("gs://bucket/x"),
+    ):
         pytest.fail("opened")
 
 
 def test_somebody_elses_folder_is_not_fetched(memory):
     write(ADDRESS, "films/a.mp4", "films/b.mp4")
-    with pytest.raises(UserError, match=f"{ADDRESS} is not empty and holds no run of fexpr"), mirror.opened(ADDRESS):
+    with (
+        pytest.raises(UserError, match=f"{ADDRESS} is not empty and holds no run of fexpr"),
+        mirror.opened(ADDRESS),
+    ):
         pytest.fail("opened")
     memory.pipe("/bucket/runs/x/../../evil", b"")
     assert all(".." not in name for name in there())
@@ -213,7 +260,10 @@ def test_an_address_of_nothing():
 def test_errors_name_the_address():
     with mirror.opened(ADDRESS) as folder:
         run.write_text(folder / run.CONFIG, "{")
-    with pytest.raises(UserError, match=f"^{ADDRESS}/config.json is damaged"), mirror.opened(ADDRESS) as folder:
+    with (
+        pytest.raises(UserError, match=f"^{ADDRESS}/config.json is damaged"),
+        mirror.opened(ADDRESS) as folder,
+    ):
         run.read_json(folder / run.CONFIG)
 
 
@@ -233,7 +283,10 @@ def test_what_a_killed_process_left_is_cleaned_up():
 def test_status_of_an_address(capsys):
     with mirror.opened(ADDRESS) as folder:
         run.write_json(folder / "a" / run.CONFIG, {"config": {"train": {"epochs": 10}}})
-        run.write_text(folder / "a" / run.HISTORY, '{"epoch": 3, "train_loss": 1.0, "val_loss": 2.0, "seconds": 1.0}\n')
+        run.write_text(
+            folder / "a" / run.HISTORY,
+            '{"epoch": 3, "train_loss": 1.0, "val_loss": 2.0, "seconds": 1.0}\n',
+        )
         run.write_json(folder / "b" / run.CONFIG, {"config": {"train": {"epochs": 10}}})
         run.write_text(folder / "b" / run.PREDICTIONS, "not to be read")
         (name,) = (k for k in fsspec.filesystem("memory").store if k.endswith("a/metrics.jsonl"))
@@ -253,8 +306,15 @@ def test_status_of_an_address(capsys):
 def config(monkeypatch):
     """Of a run that takes no time, but for its page, which is not drawn."""
     made = mlp_fer2013.get_config("debug")
-    made.update_from_flattened_dict({"log.tensorboard": False, "evaluate.resamples": 10, "train.epochs": 6, "train.batch_size": 0,
-                                     "log.checkpoint_seconds": 0.0})
+    made.update_from_flattened_dict(
+        {
+            "log.tensorboard": False,
+            "evaluate.resamples": 10,
+            "train.epochs": 6,
+            "train.batch_size": 0,
+            "log.checkpoint_seconds": 0.0,
+        }
+    )
     made.data.name, made.split.protocol = "toy", "holdout"
     made.model = {"name": "logistic"}
     monkeypatch.setattr(results, "write_page", lambda folder, *_: folder / run.REPORT)
@@ -262,7 +322,9 @@ def config(monkeypatch):
     return made
 
 
-def test_a_run_whose_upload_fails_and_that_is_told_to_stop_goes_on(config, memory, tmp_path, monkeypatch, capsys):
+def test_a_run_whose_upload_fails_and_that_is_told_to_stop_goes_on(
+    config, memory, tmp_path, monkeypatch, capsys
+):
     fit(config, tmp_path / "local")
     put = MemoryFileSystem.put_file
 
@@ -273,7 +335,10 @@ def test_a_run_whose_upload_fails_and_that_is_told_to_stop_goes_on(config, memor
 
     with monkeypatch.context() as patch:
         patch.setattr(MemoryFileSystem, "put_file", fails)
-        with pytest.raises(UserError, match="the line is dead"), distributed.run_directory(ADDRESS) as folder:
+        with (
+            pytest.raises(UserError, match="the line is dead"),
+            distributed.run_directory(ADDRESS) as folder,
+        ):
             fit(config, folder)
     assert {name.split("/")[3] for name in there() if name.startswith("checkpoints")} == {"4", "6"}
     assert len(memory.cat_file("/bucket/runs/x/metrics.jsonl").splitlines()) >= 3
@@ -286,7 +351,10 @@ def test_a_run_whose_upload_fails_and_that_is_told_to_stop_goes_on(config, memor
 
     with monkeypatch.context() as patch:
         patch.setattr(History, "add", told_to_stop)
-        with pytest.raises(Preempted, match="after epoch 5, which is saved"), distributed.run_directory(ADDRESS) as folder:
+        with (
+            pytest.raises(Preempted, match="after epoch 5, which is saved"),
+            distributed.run_directory(ADDRESS) as folder,
+        ):
             fit(config, folder)
     with distributed.run_directory(ADDRESS) as folder:
         (folder / run.LOG).write_text("said")
@@ -295,16 +363,26 @@ def test_a_run_whose_upload_fails_and_that_is_told_to_stop_goes_on(config, memor
     assert "resumed    from epoch 3 of 6" in out
     assert "resumed    from epoch 5 of 6" in out
     assert f"report     {ADDRESS}/report.html" in out
-    assert {name for name in there() if "/" not in name} == {run.CONFIG, run.LOG, run.METRICS, run.HISTORY, run.PREDICTIONS}
+    assert {name for name in there() if "/" not in name} == {
+        run.CONFIG,
+        run.LOG,
+        run.METRICS,
+        run.HISTORY,
+        run.PREDICTIONS,
+    }
     assert {name.split("/")[1] for name in there() if "/" in name} == {"last", "best_val"}
     with mirror.opened(ADDRESS) as folder:
-        here, local = (run.read_arrays(place / run.PREDICTIONS) for place in (folder, tmp_path / "local"))
+        here, local = (
+            run.read_arrays(place / run.PREDICTIONS) for place in (folder, tmp_path / "local")
+        )
         assert [row["epoch"] for row in run.read_history(folder)] == list(range(1, 7))
     for name in local:
         np.testing.assert_array_equal(here[name], local[name], err_msg=name)
     assert Recognizer.restore(ADDRESS).content["data"]["name"] == "toy"
     config.init.from_run = ADDRESS
-    assert initialize.load_initialization(config, *load_data.load(config)).facts["from_run"] == ADDRESS
+    assert (
+        initialize.load_initialization(config, *load_data.load(config)).facts["from_run"] == ADDRESS
+    )
 
 
 def test_a_sweep(config):
@@ -316,4 +394,7 @@ def test_a_sweep(config):
         assert f"{point}/predictions.npz" in names
     assert not [name for name in names if name.startswith("programs")]
     with mirror.opened(ADDRESS) as folder:
-        assert {p["run_dir"] for p in run.read_json(folder / "sweep.json")["points"]} == {f"{ADDRESS}/seed=0", f"{ADDRESS}/seed=1"}
+        assert {p["run_dir"] for p in run.read_json(folder / "sweep.json")["points"]} == {
+            f"{ADDRESS}/seed=0",
+            f"{ADDRESS}/seed=1",
+        }

@@ -8,7 +8,11 @@ from fexpr.storage import run
 
 
 def test_arrays_come_back_byte_for_byte(tmp_path):
-    arrays = {"ids": np.array(["a", "bc"]), "logits": np.float32([[1, -2], [0.5, np.nan]]), "failed": np.array([True])}
+    arrays = {
+        "ids": np.array(["a", "bc"]),
+        "logits": np.float32([[1, -2], [0.5, np.nan]]),
+        "failed": np.array([True]),
+    }
     for name in ("once.npz", "twice.npz"):
         run.write_arrays(tmp_path / name, arrays)
     assert (tmp_path / "once.npz").read_bytes() == (tmp_path / "twice.npz").read_bytes()
@@ -25,7 +29,9 @@ def test_arrays_that_are_cut_off(tmp_path, share):
     run.write_arrays(path, {"logits": np.arange(300.0), "ids": np.array(["a"])})
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
-    with pytest.raises(UserError, match=r"predictions.npz is damaged: .*\nWhat to do: copy it again"):
+    with pytest.raises(
+        UserError, match=r"predictions.npz is damaged: .*\nWhat to do: copy it again"
+    ):
         run.read_arrays(path)
 
 

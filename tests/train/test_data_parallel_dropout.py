@@ -8,17 +8,39 @@ from fexpr.models.htnet import HTNet
 from fexpr.models.ststnet import STSTNet
 from tests.train import toy
 
-MODELS = {"htnet": (lambda axis: HTNet(3, 12, 6, dim=4, heads=2, num_hierarchies=1, block_repeats=1, dropout=0.5, axis_name=axis), (4,)),
-          "ststnet": (lambda axis: STSTNet(3, dropout=0.5, axis_name=axis), (2, 4))}
+MODELS = {
+    "htnet": (
+        lambda axis: HTNet(
+            3,
+            12,
+            6,
+            dim=4,
+            heads=2,
+            num_hierarchies=1,
+            block_repeats=1,
+            dropout=0.5,
+            axis_name=axis,
+        ),
+        (4,),
+    ),
+    "ststnet": (lambda axis: STSTNet(3, dropout=0.5, axis_name=axis), (2, 4)),
+}
 
 
 def steps(model, devices):
     """Variables and mean loss after one epoch of three steps; the last batch is half padding."""
     images, labels = toy.task()
     large = images.repeat(2, 1).repeat(2, 2)  # 12x12: enough for STSTNet's pooling
-    # plain gradients: Adam would turn the rounding of a gradient that is nearly zero into a step of full length
-    state, rows = toy.run([toy.spec(1, 20, learning_rate=0.05)], 1, devices=devices, model=model("data" if devices > 1 else None),
-                          data=(large, labels), optimizer="sgd")
+    # plain gradients: Adam would turn the rounding of a gradient that is nearly zero into a step of
+    # full length
+    state, rows = toy.run(
+        [toy.spec(1, 20, learning_rate=0.05)],
+        1,
+        devices=devices,
+        model=model("data" if devices > 1 else None),
+        data=(large, labels),
+        optimizer="sgd",
+    )
     return state.variables, rows["train_loss"]
 
 
@@ -28,4 +50,6 @@ def test_a_trial_drops_the_same_on_any_number_of_devices(model, numbers):
     for devices in numbers:
         shared, shared_loss = steps(model, devices)
         np.testing.assert_allclose(shared_loss, loss, atol=1e-6)
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5, rtol=0), shared, alone)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5, rtol=0), shared, alone
+        )

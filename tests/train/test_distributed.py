@@ -1,4 +1,6 @@
-"""Several processes as one program, started as on a cluster: the same predictions, deaths that end the job, resumes by fewer processes."""
+"""Several processes as one program, started as on a cluster: the same predictions, deaths that end
+the job, resumes by fewer processes.
+"""
 
 import signal
 import socket
@@ -15,18 +17,37 @@ from tests.launching import ROOT, command, environment, launch
 
 pytestmark = pytest.mark.long
 
-TINY = (f"--config={ROOT}/configs/aucnn_samm.py:debug", "--config.model.name=logistic", "--config.data.synthetic_clips=20",
-        "--config.evaluate.resamples=10", "--config.log.tensorboard=False", "--config.log.checkpoint_seconds=0")
-FOLDS = (*TINY, "--config.experiment=cross_validate", "--config.split.protocol=group_k_fold", "--config.split.folds=4",
-         "--config.train.epochs=2")
-STREAMED = (f"--config={ROOT}/configs/mlp_fer2013.py:debug", "--config.data.name=affectnet", "--config.data.streamed=True",
-            "--config.data.synthetic_clips=300", "--config.train.epochs=2", "--config.evaluate.resamples=10",
-            "--config.log.tensorboard=False")
+TINY = (
+    f"--config={ROOT}/configs/aucnn_samm.py:debug",
+    "--config.model.name=logistic",
+    "--config.data.synthetic_clips=20",
+    "--config.evaluate.resamples=10",
+    "--config.log.tensorboard=False",
+    "--config.log.checkpoint_seconds=0",
+)
+FOLDS = (
+    *TINY,
+    "--config.experiment=cross_validate",
+    "--config.split.protocol=group_k_fold",
+    "--config.split.folds=4",
+    "--config.train.epochs=2",
+)
+STREAMED = (
+    f"--config={ROOT}/configs/mlp_fer2013.py:debug",
+    "--config.data.name=affectnet",
+    "--config.data.streamed=True",
+    "--config.data.synthetic_clips=300",
+    "--config.train.epochs=2",
+    "--config.evaluate.resamples=10",
+    "--config.log.tensorboard=False",
+)
 FIT = (*TINY, "--config.train.batch_size=8", "--config.train.epochs=40")
 
 
 def start(folder, cache, workdir, arguments, processes, devices):
-    """One process for each rank. Only the first has `workdir`: nothing is shared but the network."""
+    """One process for each rank. Only the first has `workdir`: nothing is shared but the
+    network.
+    """
     with socket.socket() as s:
         s.bind(("localhost", 0))
         port = s.getsockname()[1]
@@ -34,8 +55,16 @@ def start(folder, cache, workdir, arguments, processes, devices):
     for rank in range(processes):
         own = [f"--workdir={workdir}" if rank == 0 else f"--workdir={workdir}_{rank}"]
         own += [f"--hosts=localhost:{port},{rank},{processes}"] if processes > 1 else []
-        jobs.append(subprocess.Popen(command(*arguments, *own), cwd=folder, env=environment(cache, devices),
-                                     stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+        jobs.append(
+            subprocess.Popen(
+                command(*arguments, *own),
+                cwd=folder,
+                env=environment(cache, devices),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
     return jobs
 
 
@@ -67,7 +96,12 @@ def test_four_processes_train_the_folds_of_one_bit_for_bit(tmp_path, cache):
     codes, errors = finish(start(tmp_path, cache, tmp_path / "four", FOLDS, 4, devices=1))
     assert codes == [0] * 4, errors
     assert_identical(tmp_path / "one", tmp_path / "four")
-    assert run.read_json(tmp_path / "four" / run.CONFIG)["devices"] == {"kind": "cpu", "count": 4, "platform": "cpu", "processes": 4}
+    assert run.read_json(tmp_path / "four" / run.CONFIG)["devices"] == {
+        "kind": "cpu",
+        "count": 4,
+        "platform": "cpu",
+        "processes": 4,
+    }
     assert not list(tmp_path.glob("four_*"))  # one writes
 
 
@@ -100,7 +134,9 @@ def test_streamed_images_are_read_in_shares(tmp_path, cache):
     assert_identical(tmp_path / "one", tmp_path / "two")
 
 
-@pytest.mark.parametrize("text", ["node1,0,2", "node1:1234", "node1:1234,2,2", "node1:1234,first,2"])
+@pytest.mark.parametrize(
+    "text", ["node1,0,2", "node1:1234", "node1:1234,2,2", "node1:1234,first,2"]
+)
 def test_hosts_that_cannot_be_read(text):
     with pytest.raises(UserError, match="expected 'auto' or ADDRESS:PORT,RANK,COUNT"):
         distributed.join(text)

@@ -1,4 +1,6 @@
-"""Trials that begin with given variables, and train some of their parameters, at rates of their own: for one trial as for many."""
+"""Trials that begin with given variables, and train some of their parameters, at rates of their
+own: for one trial as for many.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +38,9 @@ def test_frozen_parameters_keep_their_first_values_and_cost_no_memory(frozen):
 
 def test_a_rate_of_nothing_is_freezing(frozen):
     still, _ = toy.run(SPECS, 2, rates=f"{FIRST}=0,Dense_0=1,nowhere=0", clip_norm=0.0)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), still.variables, frozen.variables)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), still.variables, frozen.variables
+    )
 
 
 def test_layers_join_in_at_their_time():
@@ -53,14 +57,24 @@ def test_layers_join_in_at_their_time():
 
 def test_rates_against_optaxs_own_partition():
     params = {"a": {"kernel": jnp.ones((3, 2))}, "b": {"kernel": jnp.full((2,), 2.0)}}
-    ours = optim.make_optimizer(OptimizerConfig("adam", rates="^a/=0.1"), jnp.float32(1e-2), jnp.float32(0), jnp.int32(10))
-    theirs = optax.partition({"low": optax.adam(1e-3), "high": optax.adam(1e-2)}, {"a": "low", "b": "high"})
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5), toy.followed(ours, params), toy.followed(theirs, params))
+    ours = optim.make_optimizer(
+        OptimizerConfig("adam", rates="^a/=0.1"), jnp.float32(1e-2), jnp.float32(0), jnp.int32(10)
+    )
+    theirs = optax.partition(
+        {"low": optax.adam(1e-3), "high": optax.adam(1e-2)}, {"a": "low", "b": "high"}
+    )
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5),
+        toy.followed(ours, params),
+        toy.followed(theirs, params),
+    )
 
 
 def test_over_devices_and_resumed_it_is_the_same_trial(frozen, tmp_path):
     spread, _ = toy.run(SPECS, 2, devices=2, freeze=FIRST, clip_norm=0.0)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), spread.variables, frozen.variables)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), spread.variables, frozen.variables
+    )
     engine = toy.engine(SPECS, devices=2, freeze=FIRST, clip_norm=0.0)
     half = engine.to_host(engine.epoch(engine.init())[0])
     saved = checkpoint.Checkpoints(tmp_path, range(len(SPECS)))
@@ -75,8 +89,14 @@ def test_over_devices_and_resumed_it_is_the_same_trial(frozen, tmp_path):
 def test_a_trial_begins_with_what_is_given():
     """Of one trial whose batch two devices share."""
     zeros = {"kernel": np.zeros((108, 16), np.float32), "bias": np.zeros(16, np.float32)}
-    engine = trials.Engine(toy.recipe(), *toy.task(), toy.CLASSES, SPECS[:1], trials.make_mesh(1, 8, jax.devices()[:2]),
-                           start={"params": {"Dense_0": zeros}})
+    engine = trials.Engine(
+        toy.recipe(),
+        *toy.task(),
+        toy.CLASSES,
+        SPECS[:1],
+        trials.make_mesh(1, 8, jax.devices()[:2]),
+        start={"params": {"Dense_0": zeros}},
+    )
     engine.load(0)
     begun = engine.to_host(engine.init())
     for tree in (begun.variables, begun.best_variables):

@@ -1,4 +1,6 @@
-"""Crops, erasing, alternating flips, probabilities of a change, growing images, a clean end: each equal to NumPy, by sample."""
+"""Crops, erasing, alternating flips, probabilities of a change, growing images, a clean end: each
+equal to NumPy, by sample.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +18,10 @@ from tests.train import toy
 IMAGES = np.random.default_rng(0).uniform(0, 255, (64, 12, 10, 2)).astype(np.float32)
 PLACES, KEY = jnp.arange(64), jax.random.key(3)
 ONE_OF_K = {"loss": "cross_entropy", "targets": "class"}
-apply = jax.jit(lambda augment, key, images, mirrored=None: augment(key, images, PLACES, 64, mirrored), static_argnums=0)
+apply = jax.jit(
+    lambda augment, key, images, mirrored=None: augment(key, images, PLACES, 64, mirrored),
+    static_argnums=0,
+)
 
 
 def classes():
@@ -46,7 +51,11 @@ def test_a_crop_within_a_warp_is_the_warps_own_window():
 def test_a_crop_within_a_warp_reaches_every_corner():
     marked = np.zeros((64, 12, 12, 1), np.float32)
     marked[:, 0, 0] = marked[:, -1, -1] = 255
-    out = np.asarray(jax.jit(lambda key, x: Augment(crop=8, zoom=1e-6)(key, x, PLACES, 64))(KEY, jnp.asarray(marked)))
+    out = np.asarray(
+        jax.jit(lambda key, x: Augment(crop=8, zoom=1e-6)(key, x, PLACES, 64))(
+            KEY, jnp.asarray(marked)
+        )
+    )
     assert (out[:, 0, 0] > 50).any()
     assert (out[:, -1, -1] > 50).any()
 
@@ -70,7 +79,9 @@ def test_erased_is_a_rectangle_of_the_images_mean(draws):
     top, left = np.floor(draws[2] * (12 - high + 1)), np.floor(draws[3] * (10 - wide + 1))
     expected = IMAGES[0].copy()
     expected[int(top) : int(top + high), int(left) : int(left + wide)] = IMAGES[0].mean((0, 1))
-    np.testing.assert_allclose(erased(jnp.asarray(IMAGES[:1]), jnp.array([draws], jnp.float32))[0], expected, atol=1e-3)
+    np.testing.assert_allclose(
+        erased(jnp.asarray(IMAGES[:1]), jnp.array([draws], jnp.float32))[0], expected, atol=1e-3
+    )
 
 
 def test_erasing_is_as_frequent_as_asked_for():
@@ -85,18 +96,24 @@ def test_erasing_is_as_frequent_as_asked_for():
 def test_a_shift_and_light_of_some_samples_alone():
     shifted = np.asarray(apply(Augment(shift=3, shift_p=0.5), KEY, jnp.asarray(IMAGES)))
     assert 16 < (shifted == IMAGES).all((1, 2, 3)).sum() < 48
-    lit = np.asarray(apply(Augment(contrast=0.3, brightness=0.1, light_p=0.25), KEY, jnp.asarray(IMAGES)))
+    lit = np.asarray(
+        apply(Augment(contrast=0.3, brightness=0.1, light_p=0.25), KEY, jnp.asarray(IMAGES))
+    )
     assert 36 < np.isclose(lit, IMAGES, atol=1e-3).all((1, 2, 3)).sum() < 60
 
 
 def test_an_image_is_mirrored_in_every_other_epoch():
     engine = toy.engine([toy.spec()], augment=Augment(kind="face", alternate=True))
     trial = jax.tree.map(lambda x: jnp.asarray(x[0]), engine.trials)
-    turns = np.stack([step._mirrored(trial, jnp.arange(96), jnp.int32(epoch)) for epoch in range(4)])
+    turns = np.stack(
+        [step._mirrored(trial, jnp.arange(96), jnp.int32(epoch)) for epoch in range(4)]
+    )
     assert 30 < turns[0].sum() < 66
     np.testing.assert_array_equal(turns[1], ~turns[0])
     np.testing.assert_array_equal(turns[2:], turns[:2])
-    out = np.asarray(apply(Augment(alternate=True), KEY, jnp.asarray(IMAGES), jnp.asarray(turns[0][:64])))
+    out = np.asarray(
+        apply(Augment(alternate=True), KEY, jnp.asarray(IMAGES), jnp.asarray(turns[0][:64]))
+    )
     np.testing.assert_array_equal(out[turns[0][:64]], IMAGES[turns[0][:64]][:, :, ::-1])
     np.testing.assert_array_equal(out[~turns[0][:64]], IMAGES[~turns[0][:64]])
 
@@ -117,7 +134,9 @@ def test_mixing_some_samples_and_none_at_the_end():
     state = plain.to_devices(mixed)
     for epoch in (3, 4):
         state, scalars = plain.epoch(state)
-        np.testing.assert_allclose(plain.to_host(scalars)["train_loss"], rows["train_loss"][epoch], rtol=1e-5)
+        np.testing.assert_allclose(
+            plain.to_host(scalars)["train_loss"], rows["train_loss"][epoch], rtol=1e-5
+        )
     np.testing.assert_allclose(plain.to_host(state).last.logits, further.last.logits, atol=1e-5)
     without, _ = toy.run([toy.spec()], 3, **options)
     assert abs(without.last.logits - mixed.last.logits).max() > 1e-3
@@ -127,24 +146,39 @@ def test_mixing_some_samples_and_none_at_the_end():
 def test_the_first_epochs_see_smaller_images(trial_axis):
     from fexpr.models.resnet import ResNet
 
-    options = {"data": classes(), "optimizer": "sgd", "augment": Augment(kind="face"), "trial_axis": trial_axis,
-               "model": ResNet(3, (4,), (1,)), "schedule": "constant"} | ONE_OF_K
+    options = {
+        "data": classes(),
+        "optimizer": "sgd",
+        "augment": Augment(kind="face"),
+        "trial_axis": trial_axis,
+        "model": ResNet(3, (4,), (1,)),
+        "schedule": "constant",
+    } | ONE_OF_K
     specs = [toy.spec(), toy.spec(fold=1)]
-    grown, rows = toy.run(specs, 2, early_size=4, early_share=1 / 6, **options)  # of six epochs the first
+    # of six epochs the first
+    grown, rows = toy.run(specs, 2, early_size=4, early_share=1 / 6, **options)
     small = toy.engine(specs, early_size=4, early_share=1.0, **options)
     whole = toy.engine(specs, **options)
     state, first = small.epoch(small.init())
     first = small.to_host(first)
     state, second = whole.epoch(whole.to_devices(small.to_host(state)))
     np.testing.assert_allclose(rows["train_loss"][0], first["train_loss"], rtol=1e-5)
-    np.testing.assert_allclose(rows["train_loss"][1], whole.to_host(second)["train_loss"], rtol=1e-4)
+    np.testing.assert_allclose(
+        rows["train_loss"][1], whole.to_host(second)["train_loss"], rtol=1e-4
+    )
     np.testing.assert_allclose(grown.last.logits, whole.to_host(state).last.logits, atol=1e-4)
 
 
 def test_one_cycle_rises_and_falls_along_lines():
     total, steps = jnp.int32(100), np.arange(100)
-    rates = np.array([optim.learning_rate(jnp.int32(i), jnp.float32(2.0), total, "linear", 0.2) for i in steps])
-    expected = 2 * np.minimum(np.clip((steps + 1) / 20, 0, 1), 1) * np.clip(1 - (steps / 100 - 0.2) / 0.8, 0, 1)
+    rates = np.array(
+        [optim.learning_rate(jnp.int32(i), jnp.float32(2.0), total, "linear", 0.2) for i in steps]
+    )
+    expected = (
+        2
+        * np.minimum(np.clip((steps + 1) / 20, 0, 1), 1)
+        * np.clip(1 - (steps / 100 - 0.2) / 0.8, 0, 1)
+    )
     np.testing.assert_allclose(rates, expected, rtol=1e-5, atol=1e-6)
 
 

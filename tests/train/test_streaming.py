@@ -1,4 +1,6 @@
-"""Images that stay on the disk: the same training as with all of them on the devices, whatever is cut where."""
+"""Images that stay on the disk: the same training as with all of them on the devices, whatever is
+cut where.
+"""
 
 import flax.linen as nn
 import jax
@@ -14,14 +16,18 @@ from tests.train import toy
 
 
 class Norm(nn.Module):
-    """A network whose batch statistics and dropout would show a row in another place, or one too many."""
+    """A network whose batch statistics and dropout would show a row in another place, or one too
+    many.
+    """
 
     axis_name: str | None = None
 
     @nn.compact
     def __call__(self, images, train=False, mask=None):
         x = nn.Dense(16)(images.reshape(len(images), -1))
-        x = nn.BatchNorm(use_running_average=not train, axis_name=self.axis_name)(x, mask=None if mask is None else mask[:, None])
+        x = nn.BatchNorm(use_running_average=not train, axis_name=self.axis_name)(
+            x, mask=None if mask is None else mask[:, None]
+        )
         return nn.Dense(toy.CLASSES)(nn.Dropout(0.2, deterministic=not train)(nn.relu(x)))
 
 
@@ -29,16 +35,32 @@ class Norm(nn.Module):
 def kept(tmp_path_factory):
     """The images of the toy task, on the disk."""
     folder, (images, _) = tmp_path_factory.mktemp("kept") / "images", toy.task()
-    records.write(folder, [([f"{i}" for i in range(a, a + 30)][: len(images) - a], images[a : a + 30]) for a in range(0, len(images), 30)])
+    records.write(
+        folder,
+        [
+            ([f"{i}" for i in range(a, a + 30)][: len(images) - a], images[a : a + 30])
+            for a in range(0, len(images), 30)
+        ],
+    )
     return records.read(folder)[1]
 
 
 def engine(images, specs=None, devices=1, steps=2, model=None, **changes):
-    """One that streams by `steps` steps a part, or, of an array, one that holds it on the devices."""
+    """One that streams by `steps` steps a part, or, of an array, one that holds it on the
+    devices.
+    """
     mesh = make_mesh(1, 8, jax.devices()[:devices])
-    recipe = toy.recipe(model=model or toy.TinyNet(), augment=Augment(kind="flow", flip=0.5, shift=1, noise=2.0), **changes)
+    recipe = toy.recipe(
+        model=model or toy.TinyNet(),
+        augment=Augment(kind="flow", flip=0.5, shift=1, noise=2.0),
+        **changes,
+    )
     arguments = (recipe, images, toy.task()[1], toy.CLASSES, specs or [toy.spec(train=37)], mesh)
-    made = Engine(*arguments, chunk=1) if isinstance(images, np.ndarray) else StreamedEngine(*arguments, part_bytes=steps * 8 * 6 * 6 * 3)
+    made = (
+        Engine(*arguments, chunk=1)
+        if isinstance(images, np.ndarray)
+        else StreamedEngine(*arguments, part_bytes=steps * 8 * 6 * 6 * 3)
+    )
     made.compile()
     made.load(0)
     return made
@@ -57,10 +79,14 @@ def assert_same(a, b, **tolerance):
         np.testing.assert_allclose(x, y, **tolerance or {"rtol": 2e-5, "atol": 2e-6})
 
 
-@pytest.mark.parametrize("changes", [
-    {"mixup": 0.4, "ema": 0.9, "tta": "flip"}, {"patience": 1, "schedule": "plateau", "plateau_patience": 1, "eval_batch": 5},
-    {"model": Norm(), "freeze": "^Dense_0/"},
-])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mixup": 0.4, "ema": 0.9, "tta": "flip"},
+        {"patience": 1, "schedule": "plateau", "plateau_patience": 1, "eval_batch": 5},
+        {"model": Norm(), "freeze": "^Dense_0/"},
+    ],
+)
 def test_as_with_all_images_on_the_device(kept, changes):
     resident, streamed = engine(toy.task()[0], **changes), engine(kept, **changes)
     assert (resident.resumable, streamed.dispatches_per_epoch) == (5, 3)  # five steps, two a part
@@ -70,7 +96,9 @@ def test_as_with_all_images_on_the_device(kept, changes):
 
 
 def test_on_two_devices(kept):
-    resident, streamed = (trained(engine(images, devices=2, model=Norm("data"))) for images in (toy.task()[0], kept))
+    resident, streamed = (
+        trained(engine(images, devices=2, model=Norm("data"))) for images in (toy.task()[0], kept)
+    )
     for a, b in zip(resident, streamed, strict=True):
         assert_same(a, b, rtol=1e-4, atol=1e-5)
 

@@ -1,4 +1,6 @@
-"""An epoch computed bit by bit: the same as in one go, wherever it is cut, also by a signal or a restored state."""
+"""An epoch computed bit by bit: the same as in one go, wherever it is cut, also by a signal or a
+restored state.
+"""
 
 import os
 import signal
@@ -22,9 +24,14 @@ def assert_identical(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
-@pytest.mark.parametrize("changes", [
-    {"eval_batch": 5}, {"trial_axis": "map", "ema": 0.9, "tta": "flip"}, {"devices": 2, "eval_batch": 9, "mixup": 0.4},
-])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"eval_batch": 5},
+        {"trial_axis": "map", "ema": 0.9, "tta": "flip"},
+        {"devices": 2, "eval_batch": 9, "mixup": 0.4},
+    ],
+)
 def test_where_an_epoch_is_cut_does_not_matter(changes):
     engine = toy.engine(SPECS, **changes)
     steps, parts = engine.resumable, engine.dispatches_per_epoch
@@ -40,12 +47,17 @@ def test_where_an_epoch_is_cut_does_not_matter(changes):
 
 
 def test_one_trial_over_devices_goes_on_with_evaluation_on_others():
-    """What was said so far is no part of the state: a state saved after the last step is evaluated anew."""
+    """What was said so far is no part of the state: a state saved after the last step is evaluated
+    anew.
+    """
     two, four = (toy.engine(SPECS[:1], devices=devices, eval_batch=3) for devices in (2, 4))
     assert two.resumable == four.resumable
     state, _ = two.advance(two.init(), 0, two.resumable)
     saved = two.to_host(state)
-    after = [e.to_host(e.advance(e.to_devices(saved), e.resumable, e.dispatches_per_epoch)[0]) for e in (two, four)]
+    after = [
+        e.to_host(e.advance(e.to_devices(saved), e.resumable, e.dispatches_per_epoch)[0])
+        for e in (two, four)
+    ]
     np.testing.assert_allclose(after[0].last.logits, after[1].last.logits, rtol=1e-5, atol=1e-6)
     assert after[0].epoch == 1
 
@@ -53,7 +65,12 @@ def test_one_trial_over_devices_goes_on_with_evaluation_on_others():
 def fitted(folder):
     config = mlp_fer2013.get_config("debug")
     config.model = {"name": "logistic"}
-    config.data.synthetic_clips, config.train.epochs, config.train.batch_size, config.evaluate.resamples = 150, 3, 32, 10
+    (
+        config.data.synthetic_clips,
+        config.train.epochs,
+        config.train.batch_size,
+        config.evaluate.resamples,
+    ) = 150, 3, 32, 10
     config.train.eval_batch = 4  # several passes, on any number of devices
     config.log.tensorboard, config.log.checkpoint_seconds = False, 1e9
     fit(config, folder)
@@ -61,18 +78,27 @@ def fitted(folder):
 
 
 def test_a_signal_inside_an_epoch(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(results, "write_page", lambda *_: "no page")  # it takes longer than training
+    # it takes longer than training
+    monkeypatch.setattr(results, "write_page", lambda *_: "no page")
     whole = fitted(tmp_path / "whole")
     monkeypatch.setattr(loop, "STRETCH", 0.0)  # one part at a time
     advance = Engine.advance
-    for at, said in (("step", r"[1-9]\d?% of epoch 2"), ("evaluation", r"[1-9]\d?% of epoch 2"), ("end", "epoch 1")):
+    for at, said in (
+        ("step", r"[1-9]\d?% of epoch 2"),
+        ("evaluation", r"[1-9]\d?% of epoch 2"),
+        ("end", "epoch 1"),
+    ):
         epochs = []
 
         def stopped(engine, state, first, last, at=at, epochs=epochs):
             state, scalars = advance(engine, state, first, last)
             if scalars:
                 epochs.append(1)
-            here = {"step": 1, "evaluation": engine.resumable + 1, "end": engine.dispatches_per_epoch}[at]
+            here = {
+                "step": 1,
+                "evaluation": engine.resumable + 1,
+                "end": engine.dispatches_per_epoch,
+            }[at]
             if len(epochs) == 1 and last == here:
                 os.kill(os.getpid(), signal.SIGTERM)
             return state, scalars

@@ -1,4 +1,6 @@
-"""A trial is the same trial whether it runs alone, among others, padded, or on any number of devices."""
+"""A trial is the same trial whether it runs alone, among others, padded, or on any number of
+devices.
+"""
 
 import jax
 import numpy as np
@@ -18,7 +20,11 @@ def assert_same(a, b, atol=2e-5):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=atol, rtol=0), a, b)
 
 
-SPECS = [toy.spec(0, 40), toy.spec(1, 33, seed=3, learning_rate=3e-3), toy.spec(2, 52, weight_decay=0.1)]
+SPECS = [
+    toy.spec(0, 40),
+    toy.spec(1, 33, seed=3, learning_rate=3e-3),
+    toy.spec(2, 52, weight_decay=0.1),
+]
 
 
 @pytest.fixture(scope="module")
@@ -27,9 +33,13 @@ def alone():
     return [toy.run([spec]) for spec in SPECS]
 
 
-@pytest.mark.parametrize(("devices", "trial_axis", "chunk"),
-                         [(1, "vmap", 0), (2, "vmap", 0), (4, "vmap", 0), (2, "map", 0), (1, "vmap", 2)])
-def test_a_trial_among_others_padded_chunked_and_over_devices_is_the_trial_alone(alone, devices, trial_axis, chunk):
+@pytest.mark.parametrize(
+    ("devices", "trial_axis", "chunk"),
+    [(1, "vmap", 0), (2, "vmap", 0), (4, "vmap", 0), (2, "map", 0), (1, "vmap", 2)],
+)
+def test_a_trial_among_others_padded_chunked_and_over_devices_is_the_trial_alone(
+    alone, devices, trial_axis, chunk
+):
     together, _ = toy.run(SPECS, devices=devices, trial_axis=trial_axis, chunk=chunk)
     for t, spec in enumerate(SPECS):
         # the tables of `together` are padded to 52 rows, and to a multiple of the devices
@@ -57,7 +67,9 @@ def test_random_numbers_depend_on_fold_and_seed():
     base = toy.spec(0)
 
     def kernel(spec):
-        return np.asarray(toy.engine([spec], compiled=False).init().variables["params"]["Dense_0"]["kernel"])
+        return np.asarray(
+            toy.engine([spec], compiled=False).init().variables["params"]["Dense_0"]["kernel"]
+        )
 
     assert np.array_equal(kernel(base), kernel(toy.spec(0, 30)))
     assert not np.array_equal(kernel(base), kernel(toy.spec(0, seed=1)))
@@ -73,7 +85,8 @@ def test_labels_of_test_rows_do_not_reach_training_or_honest_selection():
     b, _ = toy.run([spec], 4, data=(images, altered))
     for field in ("variables", "best_variables", "last", "best_val"):
         jax.tree.map(np.testing.assert_array_equal, getattr(a, field), getattr(b, field))
-    assert not np.array_equal(a.oracle.score, b.oracle.score)  # the oracle does look: that is why it is called so
+    # the oracle does look: that is why it is called so
+    assert not np.array_equal(a.oracle.score, b.oracle.score)
 
 
 def test_statistics_and_weights_come_from_training_rows_alone():
@@ -81,7 +94,10 @@ def test_statistics_and_weights_come_from_training_rows_alone():
     spec = toy.spec(0, weight_strength=1.0)
     altered_images, altered_labels = images.copy(), labels.copy()
     held_out = np.concatenate([spec.val, spec.test])
-    altered_images[held_out], altered_labels[held_out] = 255 - images[held_out], 1 - labels[held_out]
+    altered_images[held_out], altered_labels[held_out] = (
+        255 - images[held_out],
+        1 - labels[held_out],
+    )
     a, _ = toy.run([spec], data=(images, labels))
     b, _ = toy.run([spec], data=(altered_images, altered_labels))
     jax.tree.map(np.testing.assert_array_equal, a.variables, b.variables)

@@ -1,4 +1,6 @@
-"""A tiny task for the train room: two channels of noise whose means carry three labels, and a network that learns them."""
+"""A tiny task for the train room: two channels of noise whose means carry three labels, and a
+network that learns them.
+"""
 
 import dataclasses
 
@@ -33,7 +35,9 @@ def task(seed=0):
 
 
 def spec(fold=0, train=40, **changes):
-    """A trial with its own rows: the first `train` after a rotation by the fold's number, then 12 to validate, 16 to test."""
+    """A trial with its own rows: the first `train` after a rotation by the fold's number, then 12
+    to validate, 16 to test.
+    """
     order = np.roll(np.arange(ROWS), -7 * fold)
     return TrialSpec(order[:train], order[60:72], order[72:88], fold=fold, **changes)
 
@@ -50,13 +54,27 @@ def recipe(model=None, augment=None, targets="presence", **changes):
     for name, value in fields.items():
         (section,) = (s for s, kind in SECTIONS.items() if name in declarations(kind))
         config[section][name] = value
-    return make_recipe(config, model or TinyNet(), augment.kind, targets in ("presence", "intensity"))
+    return make_recipe(
+        config, model or TinyNet(), augment.kind, targets in ("presence", "intensity")
+    )
 
 
-def engine(specs, devices=1, data=None, normalize="standardize", trial_axis="vmap", chunk=0, soft=None, compiled=True, **changes):
+def engine(
+    specs,
+    devices=1,
+    data=None,
+    normalize="standardize",
+    trial_axis="vmap",
+    chunk=0,
+    soft=None,
+    compiled=True,
+    **changes,
+):
     images, labels = task() if data is None else data
     mesh = make_mesh(len(specs), 8, jax.devices()[:devices])
-    made = Engine(recipe(**changes), images, labels, CLASSES, specs, mesh, normalize, trial_axis, chunk, soft)
+    made = Engine(
+        recipe(**changes), images, labels, CLASSES, specs, mesh, normalize, trial_axis, chunk, soft
+    )
     if compiled:
         made.compile()
     made.load(0)
@@ -80,7 +98,9 @@ def run(specs, epochs=2, **kwargs):
 
 
 def followed(transformation, params, steps=3):
-    """Parameters after a few updates by an optax transformation whose gradients depend on the parameters and on the step."""
+    """Parameters after a few updates by an optax transformation whose gradients depend on the
+    parameters and on the step.
+    """
     with jax.numpy_dtype_promotion("standard"):
         state = transformation.init(params)
         for i in range(steps):

@@ -1,1 +1,3 @@
-"""From files to arrays, once: the cache and its locks, faces and landmarks, optical flow, OpenFace's tables."""
+"""From files to arrays, once: the cache and its locks, faces and landmarks, optical flow,
+OpenFace's tables.
+"""

@@ -1,6 +1,8 @@
-"""A prepared data set on disk: rows of named arrays and texts, written as ArrayRecord through a TFDS builder. No TensorFlow.
+"""A prepared data set on disk: rows of named arrays and texts, written as ArrayRecord through a
+TFDS builder. No TensorFlow.
 
-The only file that imports TFDS (0.5 s): import it where a set is prepared or read, not at the top of a loader.
+The only file that imports TFDS (0.5 s): import it where a set is prepared or read, not at the top
+of a loader.
 """
 
 from __future__ import annotations
@@ -32,7 +34,11 @@ class ArrayRecordBuilder(tfds.core.GeneratorBasedBuilder):
         super().__init__(file_format="array_record", data_dir=data_dir)
 
     def _info(self) -> tfds.core.DatasetInfo:
-        return _Info(builder=self, features=tfds.features.FeaturesDict(self._features), disable_shuffling=True)
+        return _Info(
+            builder=self,
+            features=tfds.features.FeaturesDict(self._features),
+            disable_shuffling=True,
+        )
 
     def _split_generators(self, dl_manager: object) -> dict:
         return {SPLIT: self._generate_examples()}
@@ -49,7 +55,9 @@ class ArrayRecordBuilder(tfds.core.GeneratorBasedBuilder):
 
 class _Info(tfds.core.DatasetInfo):
     def initialize_from_bucket(self) -> None:
-        """Nothing of ours is in Google's bucket; TFDS would make a temporary folder for it and leave it behind."""
+        """Nothing of ours is in Google's bucket; TFDS would make a temporary folder for it and
+        leave it behind.
+        """
 
 
 def exists(folder: Path) -> bool:
@@ -62,7 +70,8 @@ def write(folder: Path, name: str, rows: Iterable[Row]) -> None:
     Args:
       folder: where the set will be; must not exist.
       name: of the data set, a Python identifier.
-      rows: at least one, all with the same names, types, shapes: str, int, float, or arrays of any shape, one shape a name.
+      rows: at least one, all with the same names, types, shapes: str, int, float, or arrays of any
+          shape, one shape a name.
 
     Raises:
       UserError: the folder cannot be written to, or the disk is full.
@@ -85,7 +94,8 @@ def write(folder: Path, name: str, rows: Iterable[Row]) -> None:
 
 
 def read(folder: Path) -> dict[str, np.ndarray]:
-    """All rows of a prepared set in the order they were written in: name -> array [N, ...], texts as str [N].
+    """All rows of a prepared set in the order they were written in: name -> array [N, ...], texts
+    as str [N].
 
     Raises:
       UserError: the set has been damaged.
@@ -101,7 +111,10 @@ def each(folder: Path) -> Iterator[dict[str, np.ndarray | str]]:
     with _damage(folder):
         source = _source(folder)
         for i in range(len(source)):
-            yield {name: value.decode() if isinstance(value, bytes) else value for name, value in source[i].items()}
+            yield {
+                name: value.decode() if isinstance(value, bytes) else value
+                for name, value in source[i].items()
+            }
 
 
 def _source(folder: Path) -> Sequence:
@@ -114,8 +127,12 @@ def _source(folder: Path) -> Sequence:
 def _damage(folder: Path) -> Iterator[None]:
     try:
         yield
-    except Exception as e:  # each layer below raises its own: a file is missing, cut off, or not what it was
-        raise UserError(f"the prepared set {folder} is damaged: {e}", fix="remove that folder; it is prepared anew then") from e
+    except Exception as e:
+        # each layer below raises its own: a file is missing, cut off, or not what it was
+        raise UserError(
+            f"the prepared set {folder} is damaged: {e}",
+            fix="remove that folder; it is prepared anew then",
+        ) from e
 
 
 def _feature(value: object) -> tfds.features.FeatureConnector:
@@ -124,21 +141,30 @@ def _feature(value: object) -> tfds.features.FeatureConnector:
     value = np.asarray(value)
     if value.ndim == 0:
         return tfds.features.Scalar(value.dtype)
-    return tfds.features.Tensor(shape=value.shape, dtype=value.dtype, encoding="bytes")  # six times as fast as its default
+    # six times as fast as its default
+    return tfds.features.Tensor(shape=value.shape, dtype=value.dtype, encoding="bytes")
 
 
 def _check(row: Row, features: Mapping[str, tfds.features.FeatureConnector]) -> None:
     if row.keys() != features.keys():
-        raise ValueError(f"a row has the columns {sorted(row)}, the first one has {sorted(features)}")
+        raise ValueError(
+            f"a row has the columns {sorted(row)}, the first one has {sorted(features)}"
+        )
     for name, value in row.items():
         feature, array = features[name], np.asarray(value)
         text = isinstance(feature, tfds.features.Text)
-        if text != isinstance(value, str) or (not text and (array.shape, array.dtype) != (feature.shape, feature.np_dtype)):
-            raise ValueError(f"column {name}: a row has {array.dtype} {array.shape}, the first one {feature}")
+        if text != isinstance(value, str) or (
+            not text and (array.shape, array.dtype) != (feature.shape, feature.np_dtype)
+        ):
+            raise ValueError(
+                f"column {name}: a row has {array.dtype} {array.shape}, the first one {feature}"
+            )
 
 
 def _column(values: list) -> np.ndarray:
-    return np.array([v.decode() for v in values]) if isinstance(values[0], bytes) else np.stack(values)
+    return (
+        np.array([v.decode() for v in values]) if isinstance(values[0], bytes) else np.stack(values)
+    )
 
 
 @contextlib.contextmanager
@@ -155,11 +181,16 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _disk_errors(folder: Path) -> Iterator[None]:
-    """ArrayRecord's C++ writer reports a full disk as a RuntimeError: 'write() failed: No space left on device; ...'."""
+    """ArrayRecord's C++ writer reports a full disk as a RuntimeError: 'write() failed: No space
+    left on device; ...'.
+    """
     try:
         yield
     except RuntimeError as e:
         reason = re.search(r"\(\) failed: ([^;]+)", str(e))
         if not reason:
             raise
-        raise UserError(f"cannot write {folder}: {reason[1]}", fix="check the folder's permissions and free space") from e
+        raise UserError(
+            f"cannot write {folder}: {reason[1]}",
+            fix="check the folder's permissions and free space",
+        ) from e

@@ -1,4 +1,6 @@
-"""From a row a frame to a row a clip: frames sampled evenly, laid behind one another in the channels."""
+"""From a row a frame to a row a clip: frames sampled evenly, laid behind one another in the
+channels.
+"""
 
 from __future__ import annotations
 
@@ -12,24 +14,29 @@ NONE = -1  # number of a frame that is not there
 
 
 def as_clips(dataset: Dataset, count: int) -> Dataset:
-    """Each clip as one row of kind 'clip': its frames, or `count` of them, from the middles of `count` equal parts of the clip.
+    """Each clip as one row of kind 'clip': its frames, or `count` of them, from the middles of
+    `count` equal parts of the clip.
 
-    Frames as channels, so that whatever is done to an image is done to all frames of a clip alike: were each flipped, moved or
-    brightened by itself, that would look like motion.
+    Frames as channels, so that whatever is done to an image is done to all frames of a clip alike:
+    were each flipped, moved or brightened by itself, that would look like motion.
 
     Args:
-      dataset: rows are frames, with the extras `video` str [N] and `frame` int32 [N]; images [N, H, W, C].
+      dataset: rows are frames, with the extras `video` str [N] and `frame` int32 [N]; images [N, H,
+          W, C].
       count: F.
 
     Returns:
-      images uint8 [V, H, W, F * C], those of frames that a short clip has not are 0; ids the clips' names. Extras: `frame` int32 [V, F],
-      NONE where there is none; of a synthetic release `shown` float32 [V, F], NaN there.
+      images uint8 [V, H, W, F * C], those of frames that a short clip has not are 0; ids the clips'
+      names. Extras: `frame` int32 [V, F], NONE where there is none; of a synthetic release `shown`
+      float32 [V, F], NaN there.
 
     Raises:
       ValueError: the frames of a clip have several labels.
     """
     order = np.lexsort((dataset.extras["frame"], dataset.extras["video"]))
-    names, starts, sizes = np.unique(dataset.extras["video"][order], return_index=True, return_counts=True)
+    names, starts, sizes = np.unique(
+        dataset.extras["video"][order], return_index=True, return_counts=True
+    )
     rows = np.zeros((len(names), count), np.int64)
     there = np.arange(count) < np.minimum(sizes, count)[:, None]
     for v, (start, size) in enumerate(zip(starts, sizes, strict=True)):
@@ -47,5 +54,11 @@ def as_clips(dataset: Dataset, count: int) -> Dataset:
         extras["shown"] = np.where(there, dataset.extras["shown"][rows], np.nan).astype(np.float32)
     first = rows[:, 0]
     return dataclasses.replace(
-        dataset, images=images.reshape(len(names), height, width, count * channels), labels=dataset.labels[first],
-        groups=dataset.groups[first], ids=names, extras=extras, kind="clip")
+        dataset,
+        images=images.reshape(len(names), height, width, count * channels),
+        labels=dataset.labels[first],
+        groups=dataset.groups[first],
+        ids=names,
+        extras=extras,
+        kind="clip",
+    )

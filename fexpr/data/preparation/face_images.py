@@ -1,4 +1,6 @@
-"""48x48 grey faces and, beside each, a map of where to look: what the Deep-Emotion networks read. Prepared once, in blocks."""
+"""48x48 grey faces and, beside each, a map of where to look: what the Deep-Emotion networks read.
+Prepared once, in blocks.
+"""
 
 from __future__ import annotations
 
@@ -17,16 +19,19 @@ from fexpr.errors import UserError
 
 SIDE = 48
 MAPS = allowed(DataConfig, "map")
-FOLDERS = {"saliency": "saliency", "landmarks": "landmarks"}  # of maps that somebody has made, parallel to the faces' own
+# of maps that somebody has made, parallel to the faces' own
+FOLDERS = {"saliency": "saliency", "landmarks": "landmarks"}
 BLOCK = 512  # images in one record of a prepared set
 Stack = tuple[Sequence[str], np.ndarray]  # ids and their images uint8 [n, 48, 48, C]
 
 
 def choose_map(how: str, folder: Path) -> str:
-    """What `config.data.map` comes down to here: 'none', 'folder' (read maps) or 'spectral' (compute them).
+    """What `config.data.map` comes down to here: 'none', 'folder' (read maps) or 'spectral'
+    (compute them).
 
-    'saliency' reads the release's folder saliency/ and computes spectral residuals where there is none; 'landmarks' reads landmarks/: of
-    faces that are cropped already nobody knows where they lay in the pictures whose landmarks were found.
+    'saliency' reads the release's folder saliency/ and computes spectral residuals where there is
+    none; 'landmarks' reads landmarks/: of faces that are cropped already nobody knows where they
+    lay in the pictures whose landmarks were found.
 
     Raises:
       UserError: unknown; landmark masks are wanted and there are none.
@@ -35,8 +40,12 @@ def choose_map(how: str, folder: Path) -> str:
         raise UserError(f"config.data.map is {how!r}", fix=f"set it to one of {', '.join(MAPS)}")
     there = how in FOLDERS and (folder / FOLDERS[how]).is_dir()
     if how == "landmarks" and not there:
-        raise UserError(f"config.data.map is 'landmarks', and {folder} holds no masks of them", [f"{folder} {prepare.contents(folder)}"],
-                        f"put masks into {folder / FOLDERS[how]}, named as the faces are, or set it to saliency or none")  # fmt: skip
+        raise UserError(
+            f"config.data.map is 'landmarks', and {folder} holds no masks of them",
+            [f"{folder} {prepare.contents(folder)}"],
+            f"put masks into {folder / FOLDERS[how]}, named as the faces are, or set it to "
+            "saliency or none",
+        )
     return "folder" if there else "none" if how == "none" else "spectral"
 
 
@@ -47,14 +56,19 @@ def computed_map(how: str) -> str:
       UserError: unknown; landmark masks, which are read from files alone.
     """
     if how not in MAPS[:3]:
-        raise UserError(f"config.data.map is {how!r}", fix=f"for these data set it to one of {', '.join(MAPS[:3])}")
+        raise UserError(
+            f"config.data.map is {how!r}",
+            fix=f"for these data set it to one of {', '.join(MAPS[:3])}",
+        )
     return "none" if how == "none" else "spectral"
 
 
 def spectral_residual(face: np.ndarray) -> np.ndarray:
-    """A saliency map uint8 [H, W] of a grey face uint8 [H, W], 0 to 255 from its least to its most salient pixel.
+    """A saliency map uint8 [H, W] of a grey face uint8 [H, W], 0 to 255 from its least to its most
+    salient pixel.
 
-    Hou and Zhang, CVPR 2007, as OpenCV computes it: what is left of the log amplitude spectrum once its smooth part is gone.
+    Hou and Zhang, CVPR 2007, as OpenCV computes it: what is left of the log amplitude spectrum once
+    its smooth part is gone.
     """
     _, found = cv2.saliency.StaticSaliencySpectralResidual_create().computeSaliency(face)
     low, high = float(found.min()), float(found.max())
@@ -69,23 +83,35 @@ def read_grey(path: Path) -> np.ndarray:
     """
     image = read_image(path, cv2.IMREAD_GRAYSCALE)
     if image.shape[0] != image.shape[1]:
-        raise BadInput(f"{path}: {image.shape[1]}x{image.shape[0]} pixels, expected a square (48x48)")
-    return image if image.shape[0] == SIDE else cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+        raise BadInput(
+            f"{path}: {image.shape[1]}x{image.shape[0]} pixels, expected a square (48x48)"
+        )
+    return (
+        image
+        if image.shape[0] == SIDE
+        else cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    )
 
 
 def with_map(face: np.ndarray, how: str, path: Path | None) -> np.ndarray:
-    """The face [48, 48] with its map as a second channel, [48, 48, 2]; without one, [48, 48, 1]. `how` is of `choose_map`.
+    """The face [48, 48] with its map as a second channel, [48, 48, 2]; without one, [48, 48, 1].
+    `how` is of `choose_map`.
 
     Raises:
       BadInput: the map at `path` cannot be read.
     """
     if how == "none":
         return face[..., None]
-    return np.stack([face, read_grey(path) if how == "folder" else spectral_residual(face)], axis=-1)
+    return np.stack(
+        [face, read_grey(path) if how == "folder" else spectral_residual(face)], axis=-1
+    )
 
 
 def stored_strip(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
-    """The faces `make()` of one clip, uint8 [F, 48, 48, C], C at most 3; kept as one image, made once however often work is interrupted."""
+    """The faces `make()` of one clip, uint8 [F, 48, 48, C], C at most 3; kept as one image, made
+    once however often work is interrupted.
+    """
+
     def strip() -> np.ndarray:
         images = make()
         whole = np.zeros((*images.shape[:3], 3), np.uint8)
@@ -95,22 +121,29 @@ def stored_strip(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
     return prepare.cached_png(path, strip).reshape(-1, SIDE, SIDE, 3)
 
 
-def prepared(name: str, mark: str, make: Callable[[Path], Iterable[Stack]], streamed: bool = False) -> tuple[list[str], records.Images]:
-    """Ids and images uint8 [N, 48, 48, C], from the cache or from `make(folder)`, which may keep finished items in `folder`.
+def prepared(
+    name: str, mark: str, make: Callable[[Path], Iterable[Stack]], streamed: bool = False
+) -> tuple[list[str], records.Images]:
+    """Ids and images uint8 [N, 48, 48, C], from the cache or from `make(folder)`, which may keep
+    finished items in `folder`.
 
     Args:
-      streamed: the images are not read but stay on the disk, a record each. Preparing holds a stack at a time in any case.
+      streamed: the images are not read but stay on the disk, a record each. Preparing holds a stack
+          at a time in any case.
     """
     folder = prepare.prepared_folder(name, mark, lambda kept: _rows(make(kept)))
     if streamed:
         single = folder.with_name(prepare.IMAGES)
         with prepare.exclusive_lock(folder.parent):
             if not single.is_dir():
-                prepare.remove(folder.parent.glob(f".{single.name}.*"))  # what a killed process left
+                # what a killed process left
+                prepare.remove(folder.parent.glob(f".{single.name}.*"))
                 records.write(single, _stacks(folder))
         return records.read(single)
     stacks = list(_stacks(folder))
-    return [id_ for ids, _ in stacks for id_ in ids], np.concatenate([images for _, images in stacks])
+    return [id_ for ids, _ in stacks for id_ in ids], np.concatenate(
+        [images for _, images in stacks]
+    )
 
 
 def _rows(stacks: Iterable[Stack]) -> Iterator[dict[str, np.ndarray | str]]:

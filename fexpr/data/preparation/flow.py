@@ -1,34 +1,42 @@
-"""Onset-to-apex optical flow, its optical strain, and the small map of both that micro-expression networks read."""
+"""Onset-to-apex optical flow, its optical strain, and the small map of both that micro-expression
+networks read.
+"""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
 
-# OpenCV's defaults (5 scales by 0.8, 5 warps, 0.01) take three times as long and do no better on known warps of a 224x224 face:
-# mean error 0.025 px with sensor noise, 0.010 px (0.008) without.
+# OpenCV's defaults (5 scales by 0.8, 5 warps, 0.01) take three times as long and do no better on
+# known warps of a 224x224 face: mean error 0.025 px with sensor noise, 0.010 px (0.008) without.
 SOLVER = {"nscales": 4, "scaleStep": 0.5, "warps": 3, "epsilon": 0.02}
 
 
 def tvl1(onset: np.ndarray, apex: np.ndarray) -> np.ndarray:
-    """Dense TV-L1 flow (Zach, Pock & Bischof 2007; OpenCV's Dual TV-L1 with its default weights, solved by `SOLVER`).
+    """Dense TV-L1 flow (Zach, Pock & Bischof 2007; OpenCV's Dual TV-L1 with its default weights,
+    solved by `SOLVER`).
 
     Args:
       onset, apex: uint8 [H, W], grey, of one size.
 
     Returns:
-      float32 [H, W, 2] in pixels: u to the right, v down, such that apex(x + u, y + v) = onset(x, y).
+      float32 [H, W, 2] in pixels: u to the right, v down, such that apex(x + u, y + v) = onset(x,
+      y).
 
     Raises:
       ValueError: not uint8 [H, W], or of different sizes.
     """
     if onset.ndim != 2 or onset.shape != apex.shape or not onset.dtype == apex.dtype == np.uint8:
-        raise ValueError(f"expected two uint8 [H,W] frames, got {onset.dtype} {onset.shape} and {apex.dtype} {apex.shape}")
+        raise ValueError(
+            f"expected two uint8 [H,W] frames, got {onset.dtype} {onset.shape} and "
+            f"{apex.dtype} {apex.shape}"
+        )
     return cv2.optflow.DualTVL1OpticalFlow_create(**SOLVER).calc(onset, apex, None)
 
 
 def optical_strain(flow: np.ndarray) -> np.ndarray:
-    """How much the skin is stretched and sheared at each pixel: sqrt(ux^2 + vy^2 + (uy + vx)^2 / 2).
+    """How much the skin is stretched and sheared at each pixel: sqrt(ux^2 + vy^2 + (uy + vx)^2 /
+    2).
 
     The norm of the strain tensor, whose shear (uy + vx) / 2 counts twice. Derivatives are central
     differences (one-sided at the border), exact for a linear field. A translation has none.
@@ -45,11 +53,13 @@ def optical_strain(flow: np.ndarray) -> np.ndarray:
 
 
 def encode(flow: np.ndarray, size: int = 28) -> np.ndarray:
-    """A flow field as the map that the field trains on: uint8 [size, size, 3], channels u, v and optical strain.
+    """A flow field as the map that the field trains on: uint8 [size, size, 3], channels u, v and
+    optical strain.
 
-    The strain is taken at full resolution; each channel is resized by area, then min-max scaled to 0..255. Scaling first as
-    well would give the same, since min-max scaling undoes any earlier one; scaling last leaves every channel with both a 0 and
-    a 255, as in all the published maps of SAMM and CASME II. A channel without any variation (no motion) is 0 everywhere.
+    The strain is taken at full resolution; each channel is resized by area, then min-max scaled to
+    0..255. Scaling first as well would give the same, since min-max scaling undoes any earlier one;
+    scaling last leaves every channel with both a 0 and a 255, as in all the published maps of SAMM
+    and CASME II. A channel without any variation (no motion) is 0 everywhere.
     """
     channels = np.dstack([flow, optical_strain(flow)]).astype(np.float32)
     small = cv2.resize(channels, (size, size), interpolation=cv2.INTER_AREA)

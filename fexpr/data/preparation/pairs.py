@@ -1,4 +1,6 @@
-"""Onset and apex to one flow map: both moved by one transform found on the onset, then the motion between them."""
+"""Onset and apex to one flow map: both moved by one transform found on the onset, then the motion
+between them.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,11 @@ from fexpr.data.preparation.prepare import BadInput
 ALIGNMENTS = ("landmarks", "detect", "none")
 
 
-def transform_of(onset: np.ndarray, align: str, points: np.ndarray | None = None) -> np.ndarray | None:
-    """The transform [2, 3] that brings the face of a grey onset uint8 [H, W] to 224x224; None where frames are taken as they are.
+def transform_of(
+    onset: np.ndarray, align: str, points: np.ndarray | None = None
+) -> np.ndarray | None:
+    """The transform [2, 3] that brings the face of a grey onset uint8 [H, W] to 224x224; None where
+    frames are taken as they are.
 
     Args:
       align: 'landmarks' (points [5, 2], (x, y) in its pixels), 'detect', 'none'.
@@ -28,9 +33,15 @@ def transform_of(onset: np.ndarray, align: str, points: np.ndarray | None = None
     return alignment.square(box)
 
 
-def motion_map(onset: np.ndarray, apex: np.ndarray, transform: np.ndarray | None, size: int,
-               names: tuple[str, str] = ("the onset frame", "the apex frame")) -> np.ndarray:  # fmt: skip
-    """The motion between two grey frames uint8 [H, W], each moved by `transform`: uint8 [size, size, 3], as `flow.flow_map`.
+def motion_map(
+    onset: np.ndarray,
+    apex: np.ndarray,
+    transform: np.ndarray | None,
+    size: int,
+    names: tuple[str, str] = ("the onset frame", "the apex frame"),
+) -> np.ndarray:
+    """The motion between two grey frames uint8 [H, W], each moved by `transform`: uint8 [size,
+    size, 3], as `flow.flow_map`.
 
     `names`: of the two, for messages.
 
@@ -38,9 +49,13 @@ def motion_map(onset: np.ndarray, apex: np.ndarray, transform: np.ndarray | None
       BadInput: frames of different sizes, or too small.
     """
     if onset.shape != apex.shape:
-        raise BadInput(f"{names[1]} has {apex.shape[::-1]} pixels, {names[0]} has {onset.shape[::-1]}")
+        raise BadInput(
+            f"{names[1]} has {apex.shape[::-1]} pixels, {names[0]} has {onset.shape[::-1]}"
+        )
     if min(onset.shape) < size:
-        raise BadInput(f"{names[0]} has {onset.shape[::-1]} pixels, too few for a map of {size}x{size}")
+        raise BadInput(
+            f"{names[0]} has {onset.shape[::-1]} pixels, too few for a map of {size}x{size}"
+        )
     if transform is not None:
         onset, apex = (alignment.align(frame, transform) for frame in (onset, apex))
     return flow.flow_map(onset, apex, size)

@@ -1,8 +1,10 @@
-"""What all releases share: where the data lies, what identifies it, and work that is done once and kept in the cache.
+"""What all releases share: where the data lies, what identifies it, and work that is done once and
+kept in the cache.
 
-A set that is being prepared lives in `<cache>/prepared/<name>-<fingerprint>/`: finished items in a folder of the loader's
-choice, then all rows in `records/`, and where they are streamed the images in `images/`. All appear under their names only when whole,
-so a killed preparation goes on where it stopped, and a finished one is only read.
+A set that is being prepared lives in `<cache>/prepared/<name>-<fingerprint>/`: finished items in a
+folder of the loader's choice, then all rows in `records/`, and where they are streamed the images
+in `images/`. All appear under their names only when whole, so a killed preparation goes on where it
+stopped, and a finished one is only read.
 """
 
 from __future__ import annotations
@@ -32,16 +34,21 @@ SOURCES = ("auto", "release", "synthetic")
 COMPOSITES = {"megc2019": ("samm", "casme2", "smic"), "ravdess_aus": ("ravdess",)}
 # of releases that share a folder, what shows that one is there
 SIGNS = {"ravdess": ("frames", "Actor_*"), "ravdess_aus": ("average_action_units.csv",)}
-RECORDS, IMAGES = "records", "images"  # folders of a prepared set: its rows; its images a record each, where they are streamed
+# folders of a prepared set: its rows; its images a record each, where they are streamed
+RECORDS, IMAGES = "records", "images"
 ASK_FOR_SYNTHETIC = "for a trial run on is_synthetic data add --config.data.source=synthetic"
 
 
 class BadInput(Exception):
-    """One item of a release cannot be used; `gather` collects them. The text names the file and what is wrong with it."""
+    """One item of a release cannot be used; `gather` collects them. The text names the file and
+    what is wrong with it.
+    """
 
 
 def data_root(config: ConfigDict) -> tuple[Path, str]:
-    """The folder that holds the releases, and who named it: 'config.data.root', '$FEXPR_DATA_DIR', or '' for the default."""
+    """The folder that holds the releases, and who named it: 'config.data.root', '$FEXPR_DATA_DIR',
+    or '' for the default.
+    """
     if config.root:
         return Path(config.root).expanduser(), "config.data.root"
     if os.environ.get("FEXPR_DATA_DIR"):
@@ -50,14 +57,17 @@ def data_root(config: ConfigDict) -> tuple[Path, str]:
 
 
 def resolve_source(config: ConfigDict) -> str:
-    """'release' or 'synthetic': what `config.source` comes down to on this machine. Looks for the folder, reads nothing.
+    """'release' or 'synthetic': what `config.source` comes down to on this machine. Looks for the
+    folder, reads nothing.
 
     Raises:
-      UserError: unknown source; the release was asked for, or a root was given, and `<root>/<name>` is not there (of a
-        composite: none of its releases is).
+      UserError: unknown source; the release was asked for, or a root was given, and `<root>/<name>`
+        is not there (of a composite: none of its releases is).
     """
     if config.source not in SOURCES:
-        raise UserError(f"config.data.source is {config.source!r}", fix=f"set it to one of {', '.join(SOURCES)}")
+        raise UserError(
+            f"config.data.source is {config.source!r}", fix=f"set it to one of {', '.join(SOURCES)}"
+        )
     if config.source == "synthetic":
         return "synthetic"
     root, giver = data_root(config)
@@ -66,12 +76,18 @@ def resolve_source(config: ConfigDict) -> str:
         return "release"
     if config.source == "auto" and not giver:
         return "synthetic"
-    problems = [f"looked for the folder {' or '.join(str(root / name) for name in names)}", f"{root} {contents(root)}"]
+    problems = [
+        f"looked for the folder {' or '.join(str(root / name) for name in names)}",
+        f"{root} {contents(root)}",
+    ]
     if giver:
         problems.append(f"the root was given by {giver}")
     if root.name in names:
         problems.append(f"the root is the folder above the release: perhaps {root.parent}")
-    fix = f"put the release there (docs/data.md), or set config.data.root or $FEXPR_DATA_DIR; {ASK_FOR_SYNTHETIC}"
+    fix = (
+        "put the release there (docs/data.md), or set config.data.root or $FEXPR_DATA_DIR; "
+        f"{ASK_FOR_SYNTHETIC}"
+    )
     raise UserError(f"the release {config.name} is not there", problems, fix)
 
 
@@ -84,11 +100,16 @@ def contents(folder: Path) -> str:
 
 
 def fingerprint(root: Path, files: Iterable[Path], settings: Mapping[str, object]) -> str:
-    """SHA-256 (hex) of settings and of every file's name below `root` and content: the same for every copy of a release."""
+    """SHA-256 (hex) of settings and of every file's name below `root` and content: the same for
+    every copy of a release.
+    """
     files = sorted(files)
     with ThreadPoolExecutor(_workers()) as pool:
         contents = list(pool.map(_digest, files))
-    named = [(path.relative_to(root).as_posix(), content) for path, content in zip(files, contents, strict=True)]
+    named = [
+        (path.relative_to(root).as_posix(), content)
+        for path, content in zip(files, contents, strict=True)
+    ]
     return hashlib.sha256(json.dumps([settings, named], sort_keys=True).encode()).hexdigest()
 
 
@@ -97,17 +118,22 @@ def _digest(path: Path) -> str:
         with open(path, "rb") as f:
             return hashlib.file_digest(f, "sha256").hexdigest()
     except OSError as e:
-        raise UserError(f"cannot read {path}: {e.strerror or e}", fix="check the file and its permissions") from e
+        raise UserError(
+            f"cannot read {path}: {e.strerror or e}", fix="check the file and its permissions"
+        ) from e
 
 
-def prepared(name: str, mark: str, rows: Callable[[Path], Iterable[Mapping[str, object]]]) -> dict[str, np.ndarray]:
-    """The prepared set `name` with fingerprint `mark`: read if it is there, else made from `rows(folder)` first.
+def prepared(
+    name: str, mark: str, rows: Callable[[Path], Iterable[Mapping[str, object]]]
+) -> dict[str, np.ndarray]:
+    """The prepared set `name` with fingerprint `mark`: read if it is there, else made from
+    `rows(folder)` first.
 
     Args:
       name: of the release.
       mark: `fingerprint` of all that the rows are made from.
-      rows: yields the rows (see `builder.write`); may keep finished items in sub-folders of `folder` (see `cached_png`) until the
-        set is whole.
+      rows: yields the rows (see `builder.write`); may keep finished items in sub-folders of
+        `folder` (see `cached_png`) until the set is whole.
 
     Returns:
       Column name -> array [N, ...].
@@ -117,8 +143,12 @@ def prepared(name: str, mark: str, rows: Callable[[Path], Iterable[Mapping[str, 
     return builder.read(prepared_folder(name, mark, rows))
 
 
-def prepared_folder(name: str, mark: str, rows: Callable[[Path], Iterable[Mapping[str, object]]]) -> Path:
-    """The folder of that set's rows, which are written first if it is not there; arguments as of `prepared`."""
+def prepared_folder(
+    name: str, mark: str, rows: Callable[[Path], Iterable[Mapping[str, object]]]
+) -> Path:
+    """The folder of that set's rows, which are written first if it is not there; arguments as of
+    `prepared`.
+    """
     from fexpr.data.preparation import builder
 
     folder = run.cache_dir() / "prepared" / f"{name}-{mark[:16]}"
@@ -150,11 +180,15 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
         yield
 
 
-def gather(jobs: Mapping[str, Callable[[], T]], description: str, title: str, fix: str) -> dict[str, T]:
-    """Does all jobs in threads (OpenCV works outside Python's lock) under a progress bar; name -> result, in the order of `jobs`.
+def gather(
+    jobs: Mapping[str, Callable[[], T]], description: str, title: str, fix: str
+) -> dict[str, T]:
+    """Does all jobs in threads (OpenCV works outside Python's lock) under a progress bar; name ->
+    result, in the order of `jobs`.
 
     Raises:
-      UserError: lists every job that raised `BadInput`, under `title`. Anything else that a job raises stops the work at once.
+      UserError: lists every job that raised `BadInput`, under `title`. Anything else that a job
+          raises stops the work at once.
     """
     results, problems = {}, {}
     pool = ThreadPoolExecutor(_workers())
@@ -171,7 +205,9 @@ def gather(jobs: Mapping[str, Callable[[], T]], description: str, title: str, fi
     finally:
         pool.shutdown(cancel_futures=True)
     if problems:
-        raise UserError(title, [f"{name}: {problems[name]}" for name in jobs if name in problems], fix)
+        raise UserError(
+            title, [f"{name}: {problems[name]}" for name in jobs if name in problems], fix
+        )
     return {name: results[name] for name in jobs}
 
 
@@ -180,11 +216,14 @@ def _workers() -> int:
 
 
 def cached_png(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
-    """The image `make()` (uint8 RGB [H, W, 3]), kept at `path` as a PNG: made once, however often the work is interrupted."""
+    """The image `make()` (uint8 RGB [H, W, 3]), kept at `path` as a PNG: made once, however often
+    the work is interrupted.
+    """
     if path.exists():
         return read_image(path, cv2.IMREAD_COLOR_RGB)
     image = make()
-    _, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))  # cv2.imwrite says nothing when the disk is full
+    # cv2.imwrite says nothing when the disk is full
+    _, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     with run.atomic_path(path) as partial:
         partial.write_bytes(data.tobytes())
     return image

@@ -1,4 +1,6 @@
-"""The four landmark regions that HTNet reads: around both eyes and both mouth corners, joined to one map."""
+"""The four landmark regions that HTNet reads: around both eyes and both mouth corners, joined to
+one map.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +8,17 @@ import numpy as np
 
 from fexpr.data.preparation import alignment
 
-PLACES = (("left_eye", "right_eye"), ("mouth_left", "mouth_right"))  # in the joined map; left and right as the image shows them
+# in the joined map; left and right as the image shows them
+PLACES = (("left_eye", "right_eye"), ("mouth_left", "mouth_right"))
 
 
 def join_regions(images: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-    """Cuts a square of half the side around each of four landmarks and joins them: eyes above, mouth corners below.
+    """Cuts a square of half the side around each of four landmarks and joins them: eyes above,
+    mouth corners below.
 
-    A region that would reach over the border is moved back inside: with 28 pixels, its centre is clamped to [7, 21].
-    (Wang et al., Neurocomputing 2024, sec. 3.1; x counts columns, y counts rows: the released code swaps them.)
+    A region that would reach over the border is moved back inside: with 28 pixels, its centre is
+    clamped to [7, 21]. (Wang et al., Neurocomputing 2024, sec. 3.1; x counts columns, y counts
+    rows: the released code swaps them.)
 
     Args:
       images: [N, S, S, C], S divisible by 4.
@@ -29,20 +34,28 @@ def join_regions(images: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     if images.ndim != 4 or images.shape[2] != size or size % 4:
         raise ValueError(f"expected images [N,S,S,C] with S divisible by 4, got {images.shape}")
     if landmarks.shape != (n, len(alignment.POINTS), 2) or not np.isfinite(landmarks).all():
-        raise ValueError(f"expected {n} times {len(alignment.POINTS)} finite landmarks (x, y), got {landmarks.shape}")
+        raise ValueError(
+            f"expected {n} times {len(alignment.POINTS)} finite landmarks (x, y), got "
+            f"{landmarks.shape}"
+        )
     half = size // 4
     centres = np.rint(landmarks * (size / alignment.SIZE)).astype(int).clip(half, size - half)
     joined = np.empty_like(images)
     for row, names in enumerate(PLACES):
         for column, name in enumerate(names):
-            place = np.s_[2 * half * row : 2 * half * (row + 1), 2 * half * column : 2 * half * (column + 1)]
-            for image, target, (x, y) in zip(images, joined, centres[:, alignment.POINTS.index(name)], strict=True):
+            place = np.s_[
+                2 * half * row : 2 * half * (row + 1), 2 * half * column : 2 * half * (column + 1)
+            ]
+            for image, target, (x, y) in zip(
+                images, joined, centres[:, alignment.POINTS.index(name)], strict=True
+            ):
                 target[place] = image[y - half : y + half, x - half : x + half]
     return joined
 
 
 def fill_landmarks(landmarks: np.ndarray) -> np.ndarray:
-    """Landmarks [N, 5, 2] whose missing rows (any NaN) are the mean of the others; N >= 1, at least one row is there.
+    """Landmarks [N, 5, 2] whose missing rows (any NaN) are the mean of the others; N >= 1, at least
+    one row is there.
 
     Raises:
       ValueError: no row is there.

@@ -1,4 +1,6 @@
-"""AffectNet (Mollahosseini et al., IEEE TAC 2019, doi 10.1109/TAFFC.2017.2740923): 48x48 grey faces, eight, seven or three classes."""
+"""AffectNet (Mollahosseini et al., IEEE TAC 2019, doi 10.1109/TAFFC.2017.2740923): 48x48 grey
+faces, eight, seven or three classes.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,15 @@ from fexpr.config import allowed
 from fexpr.data.data_config import DataConfig
 from fexpr.data.dataset import SYNTHETIC, Dataset
 from fexpr.data.preparation import prepare
-from fexpr.data.preparation.face_images import BLOCK, SIDE, Stack, computed_map, prepared, spectral_residual, stored_strip
+from fexpr.data.preparation.face_images import (
+    BLOCK,
+    SIDE,
+    Stack,
+    computed_map,
+    prepared,
+    spectral_residual,
+    stored_strip,
+)
 from fexpr.data.preparation.prepare import BadInput, read_image
 from fexpr.data.records import chosen
 from fexpr.data.releases.flow_clips import parse_skipped
@@ -27,16 +37,29 @@ from fexpr.storage.run import atomic_path, cache_dir
 from fexpr.terminal import say
 
 NAME = "affectnet"
-CLASSES = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt")  # ids 0 to 7
+# ids 0 to 7
+CLASSES = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt")
 OTHERS = {8: "none", 9: "uncertain", 10: "no face"}
 POLARITY = ("neutral", "positive", "negative")
 NEUTRAL_UP_TO = 0.2  # of |valence|
 RAVDESS_IN_AFFECTNET = (0, 0, 1, 2, 6, 4, 5, 3)  # RAVDESS' eight emotions, calm merged into neutral
 PARTS = {"Training": ("training.csv", "train_set"), "Validation": ("validation.csv", "val_set")}
-COLUMNS = ("subDirectory_filePath", "face_x", "face_y", "face_width", "face_height", "facial_landmarks", "expression", "valence", "arousal")
+COLUMNS = (
+    "subDirectory_filePath",
+    "face_x",
+    "face_y",
+    "face_width",
+    "face_height",
+    "facial_landmarks",
+    "expression",
+    "valence",
+    "arousal",
+)
 IMAGES = ("Manually_Annotated_Images", "images", ".")  # where the paths of the CSVs may begin
 VERSION = 1
-FIX = "docs/data.md shows the layouts; images to leave out on purpose go into config.data.skip_clips"
+FIX = (
+    "docs/data.md shows the layouts; images to leave out on purpose go into config.data.skip_clips"
+)
 
 
 class Row(NamedTuple):
@@ -49,41 +72,68 @@ class Row(NamedTuple):
 
 
 def load(config: ConfigDict) -> Dataset:
-    """Reads AffectNet in either layout; faces are cropped once, block by block, and kept in the cache.
+    """Reads AffectNet in either layout; faces are cropped once, block by block, and kept in the
+    cache.
 
     Args:
-      config: `config.data`; its root, source, classes, map, skip_clips, streamed and synthetic_* are read.
+      config: `config.data`; its root, source, classes, map, skip_clips, streamed and synthetic_*
+          are read.
 
     Returns:
-      images uint8 [N, 48, 48, 1 or 2], streamed: Records; labels int32 [N]; each image its own group; `split` 'Training' or 'Validation'.
-      classes '8', '7' (without contempt), or 'polarity': |valence| <= 0.2 is neutral, above positive, below negative.
+      images uint8 [N, 48, 48, 1 or 2], streamed: Records; labels int32 [N]; each image its own
+      group; `split` 'Training' or 'Validation'. classes '8', '7' (without contempt), or 'polarity':
+      |valence| <= 0.2 is neutral, above positive, below negative.
 
     Raises:
       UserError: nothing is there, or something is faulty: all problems at once.
     """
     kinds = allowed(DataConfig, "classes")
     if config.classes not in kinds:
-        raise UserError(f"config.data.classes is {config.classes!r}", fix=f"set it to one of {', '.join(kinds)}")
+        raise UserError(
+            f"config.data.classes is {config.classes!r}", fix=f"set it to one of {', '.join(kinds)}"
+        )
     how, is_synthetic = computed_map(config.map), prepare.resolve_source(config) == "synthetic"
-    folder = synthetic_release(config.synthetic_clips, config.synthetic_seed) if is_synthetic else prepare.data_root(config)[0] / NAME
+    folder = (
+        synthetic_release(config.synthetic_clips, config.synthetic_seed)
+        if is_synthetic
+        else prepare.data_root(config)[0] / NAME
+    )
     rows = survey(folder, parse_skipped(config.skip_clips))
     said = [[r.id, r.part, r.box, r.expression, r.valence] for r in rows]
-    mark = prepare.fingerprint(folder, sorted({r.path for r in rows}), {"version": VERSION, "map": how, "rows": said})
-    _, images = prepared(NAME, mark, lambda kept: _make(rows, how, kept), config.get("streamed", False))
+    mark = prepare.fingerprint(
+        folder, sorted({r.path for r in rows}), {"version": VERSION, "map": how, "rows": said}
+    )
+    _, images = prepared(
+        NAME, mark, lambda kept: _make(rows, how, kept), config.get("streamed", False)
+    )
     labels, names = _labels(rows, config.classes)
     kept = labels >= 0
-    dropped = Counter(OTHERS.get(r.expression, "contempt") for r, k in zip(rows, kept, strict=True) if not k)
+    dropped = Counter(
+        OTHERS.get(r.expression, "contempt") for r, k in zip(rows, kept, strict=True) if not k
+    )
     if dropped:
         say(f"{NAME}: left out: " + ", ".join(f"{n:,} {name}" for name, n in dropped.most_common()))
     ids = np.array([r.id for r in rows])[kept]
     parts = np.array([r.part for r in rows])[kept]
-    return Dataset(chosen(images, kept), labels[kept], ids, ids, names, SYNTHETIC if is_synthetic else f"{NAME}@{mark[:12]}", split=parts,
-                   extras={"dataset": parts}, kind="face")
+    return Dataset(
+        chosen(images, kept),
+        labels[kept],
+        ids,
+        ids,
+        names,
+        SYNTHETIC if is_synthetic else f"{NAME}@{mark[:12]}",
+        split=parts,
+        extras={"dataset": parts},
+        kind="face",
+    )
 
 
 def _labels(rows: list[Row], kind: str) -> tuple[np.ndarray, tuple[str, ...]]:
     """Class ids int32 [N], -1 for rows that have none, and the classes' names."""
-    expression, valence = np.array([r.expression for r in rows], np.int32), np.array([r.valence for r in rows])
+    expression, valence = (
+        np.array([r.expression for r in rows], np.int32),
+        np.array([r.valence for r in rows]),
+    )
     if kind != "polarity":
         names = CLASSES[: int(kind)]
         return np.where(expression < len(names), expression, -1).astype(np.int32), names
@@ -95,7 +145,8 @@ def survey(folder: Path, skipped: set[str]) -> list[Row]:
     """Every image that is annotated, by part and id; no image is decoded.
 
     Raises:
-      UserError: neither layout is there; rows, annotations or images that are faulty or missing: all of them.
+      UserError: neither layout is there; rows, annotations or images that are faulty or missing:
+          all of them.
     """
     rows, problems = [], []
     for part, (table, images) in PARTS.items():
@@ -105,33 +156,56 @@ def survey(folder: Path, skipped: set[str]) -> list[Row]:
             rows += _from_arrays(folder / images, part, skipped, problems)
     if not rows and not problems:
         looked = "looked for training.csv and for train_set/images"
-        raise UserError(f"{folder} holds no AffectNet", [f"it {prepare.contents(folder)}", looked], FIX)
-    problems += [f"config.data.skip_clips names {name}, which is not there" for name in sorted(skipped)]
+        raise UserError(
+            f"{folder} holds no AffectNet", [f"it {prepare.contents(folder)}", looked], FIX
+        )
+    problems += [
+        f"config.data.skip_clips names {name}, which is not there" for name in sorted(skipped)
+    ]
     if problems:
         raise UserError(f"AffectNet in {folder} cannot be used", problems, FIX)
     return sorted(rows)
 
 
-def _from_table(folder: Path, name: str, part: str, skipped: set[str], problems: list[str]) -> list[Row]:
+def _from_table(
+    folder: Path, name: str, part: str, skipped: set[str], problems: list[str]
+) -> list[Row]:
     """Rows of training.csv or validation.csv. `skipped` loses what it named."""
     try:
         with open(folder / name, encoding="utf-8-sig", errors="replace") as f:
             headed = f.readline().startswith(COLUMNS[0])
-        table = pd.read_csv(folder / name, names=None if headed else list(COLUMNS), header=0 if headed else None, dtype=str).fillna("")
+        table = pd.read_csv(
+            folder / name,
+            names=None if headed else list(COLUMNS),
+            header=0 if headed else None,
+            dtype=str,
+        ).fillna("")
     except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError) as e:
         problems.append(f"{name}: {e}")
         return []
-    missing = [f"{name}: no column {c}" for c in COLUMNS if c not in table and c != "facial_landmarks"]
+    missing = [
+        f"{name}: no column {c}" for c in COLUMNS if c not in table and c != "facial_landmarks"
+    ]
     if missing:
         problems += missing
         return []
-    root = next((folder / place for place in IMAGES if (folder / place / str(table[COLUMNS[0]].iloc[0])).is_file()), folder / IMAGES[0])
+    root = next(
+        (
+            folder / place
+            for place in IMAGES
+            if (folder / place / str(table[COLUMNS[0]].iloc[0])).is_file()
+        ),
+        folder / IMAGES[0],
+    )
     rows, seen = [], {}
     for line, row in enumerate(table.itertuples(index=False), 2 if headed else 1):
         id_ = f"{part}/{row.subDirectory_filePath}"
         if id_ in skipped or seen.setdefault(id_, line) != line:
             if id_ not in skipped:
-                problems.append(f"{name} line {line}: {row.subDirectory_filePath} stands in line {seen[id_]} already")
+                problems.append(
+                    f"{name} line {line}: {row.subDirectory_filePath} stands in line "
+                    f"{seen[id_]} already"
+                )
             continue
         try:
             box = tuple(int(float(getattr(row, c))) for c in COLUMNS[1:5])
@@ -141,15 +215,23 @@ def _from_table(folder: Path, name: str, part: str, skipped: set[str], problems:
             continue
         bad = _checked(expression, valence)
         bad += ["the face has no width or height"] if min(box[2:]) < 1 else []
-        bad += [] if (root / row.subDirectory_filePath).is_file() else [f"no image {root.name}/{row.subDirectory_filePath}"]
+        bad += (
+            []
+            if (root / row.subDirectory_filePath).is_file()
+            else [f"no image {root.name}/{row.subDirectory_filePath}"]
+        )
         problems += [f"{name} line {line}, {row.subDirectory_filePath}: {text}" for text in bad]
         rows.append(Row(id_, part, root / row.subDirectory_filePath, box, expression, valence))
-    skipped -= {id_ for id_ in skipped if id_ in set(table[COLUMNS[0]].map(lambda p: f"{part}/{p}"))}
+    skipped -= {
+        id_ for id_ in skipped if id_ in set(table[COLUMNS[0]].map(lambda p: f"{part}/{p}"))
+    }
     return rows
 
 
 def _from_arrays(folder: Path, part: str, skipped: set[str], problems: list[str]) -> list[Row]:
-    """Rows of images/<n>.jpg with annotations/<n>_exp.npy and <n>_val.npy. `skipped` loses what it named."""
+    """Rows of images/<n>.jpg with annotations/<n>_exp.npy and <n>_val.npy. `skipped` loses what it
+    named.
+    """
     rows = []
     for path in sorted((folder / "images").iterdir()):
         id_ = f"{part}/{path.stem}"
@@ -160,7 +242,8 @@ def _from_arrays(folder: Path, part: str, skipped: set[str], problems: list[str]
         for kind in ("exp", "val"):
             file = folder / "annotations" / f"{path.stem}_{kind}.npy"
             try:
-                values.append(float(np.load(file, allow_pickle=False)))  # numbers as text in the release
+                # numbers as text in the release
+                values.append(float(np.load(file, allow_pickle=False)))
             except (OSError, ValueError, TypeError) as e:
                 problems.append(f"{folder.name}/annotations/{file.name}: {e}")
         if len(values) == 2:
@@ -171,19 +254,31 @@ def _from_arrays(folder: Path, part: str, skipped: set[str], problems: list[str]
 
 def _checked(expression: int, valence: float) -> list[str]:
     bad = [] if 0 <= expression <= 10 else [f"expression is {expression}, expected 0 to 10"]
-    return bad + ([] if expression > 7 or -1 <= valence <= 1 else [f"valence is {valence:g}, expected -1 to 1"])
+    return bad + (
+        []
+        if expression > 7 or -1 <= valence <= 1
+        else [f"valence is {valence:g}, expected -1 to 1"]
+    )
 
 
 def _make(rows: list[Row], how: str, kept: Path) -> Iterator[Stack]:
     """Blocks of faces uint8 [n, 48, 48, C], each kept as soon as it is made."""
+
     def block(start: int) -> np.ndarray:
-        return stored_strip(kept / "blocks" / f"{start}.png", lambda: _crops(rows[start : start + BLOCK], how))
+        return stored_strip(
+            kept / "blocks" / f"{start}.png", lambda: _crops(rows[start : start + BLOCK], how)
+        )
 
     starts = range(0, len(rows), BLOCK)
     jobs = {f"{i:,} to {min(i + BLOCK, len(rows)):,}": lambda i=i: len(block(i)) for i in starts}
-    prepare.gather(jobs, "cropping AffectNet", "images of AffectNet cannot be used", f"repair these; {FIX}")
+    prepare.gather(
+        jobs, "cropping AffectNet", "images of AffectNet cannot be used", f"repair these; {FIX}"
+    )
     for start in starts:
-        yield [r.id for r in rows[start : start + BLOCK]], block(start)[..., : 1 if how == "none" else 2]
+        yield (
+            [r.id for r in rows[start : start + BLOCK]],
+            block(start)[..., : 1 if how == "none" else 2],
+        )
 
 
 def _crops(rows: list[Row], how: str) -> np.ndarray:
@@ -195,7 +290,12 @@ def _crops(rows: list[Row], how: str) -> np.ndarray:
             problems.append(f"{row.id}: {e}")
     if problems:
         raise BadInput("; ".join(problems))
-    return np.stack([face[..., None] if how == "none" else np.stack([face, spectral_residual(face)], -1) for face in faces])
+    return np.stack(
+        [
+            face[..., None] if how == "none" else np.stack([face, spectral_residual(face)], -1)
+            for face in faces
+        ]
+    )
 
 
 def _crop(row: Row) -> np.ndarray:
@@ -209,8 +309,12 @@ def _crop(row: Row) -> np.ndarray:
 
 
 def synthetic_release(count: int, seed: int) -> Path:
-    """The folder of a synthetic AffectNet of `count` drawn faces (nine in ten Training; none shows contempt), drawn on first use."""
-    code = hashlib.sha256(Path(fer_faces.__file__).read_bytes() + Path(__file__).read_bytes()).hexdigest()
+    """The folder of a synthetic AffectNet of `count` drawn faces (nine in ten Training; none shows
+    contempt), drawn on first use.
+    """
+    code = hashlib.sha256(
+        Path(fer_faces.__file__).read_bytes() + Path(__file__).read_bytes()
+    ).hexdigest()
     folder = cache_dir() / "synthetic" / f"{NAME}-{count}-{seed}-{code[:8]}" / NAME
     with prepare.exclusive_lock(folder.parent):
         if not folder.exists():
@@ -220,8 +324,11 @@ def synthetic_release(count: int, seed: int) -> Path:
 
 
 def write_synthetic(folder: Path, count: int, seed: int = 0) -> None:
-    """Draws FER2013's seven expressions (fer_faces.py) in AffectNet's folder layout, with valences to match."""
-    ids = np.array([6, 5, 4, 1, 2, 3, 0])  # of FER2013's angry, disgust, fear, happy, sad, surprise, neutral
+    """Draws FER2013's seven expressions (fer_faces.py) in AffectNet's folder layout, with valences
+    to match.
+    """
+    # of FER2013's angry, disgust, fear, happy, sad, surprise, neutral
+    ids = np.array([6, 5, 4, 1, 2, 3, 0])
     typical = np.array([0.0, 0.7, -0.6, 0.1, -0.5, -0.6, -0.5])  # by AffectNet's id
     labels, _ = fer_faces.plan(count, seed)
     faces, rng = fer_faces.draw(labels, seed), np.random.default_rng([seed, 2])
@@ -231,10 +338,15 @@ def write_synthetic(folder: Path, count: int, seed: int = 0) -> None:
             for kind in ("images", "annotations"):
                 (partial / name / kind).mkdir(parents=True)
         for n, i in enumerate(order):
-            where, expression = partial / ("train_set" if n < 0.9 * count else "val_set"), int(ids[labels[i]])
+            where, expression = (
+                partial / ("train_set" if n < 0.9 * count else "val_set"),
+                int(ids[labels[i]]),
+            )
             _, data = cv2.imencode(".jpg", faces[i], [cv2.IMWRITE_JPEG_QUALITY, 95])
             (where / "images" / f"{n}.jpg").write_bytes(data.tobytes())
             valence = float(np.clip(typical[expression] + rng.normal(0, 0.1), -1, 1))
             np.save(where / "annotations" / f"{n}_exp.npy", np.array(str(expression)))
             np.save(where / "annotations" / f"{n}_val.npy", np.array(f"{valence:.3f}"))
-        (partial / "README.txt").write_text(fer_faces.README.format(count=count, seed=seed), encoding="utf-8")
+        (partial / "README.txt").write_text(
+            fer_faces.README.format(count=count, seed=seed), encoding="utf-8"
+        )

@@ -1,6 +1,8 @@
-"""Statistics of action units by emotion that somebody else has made: `GMM_mean.csv` and `GMM_covM_<Emotion>.csv`, separated by ';'.
+"""Statistics of action units by emotion that somebody else has made: `GMM_mean.csv` and
+`GMM_covM_<Emotion>.csv`, separated by ';'.
 
-The public ones (Guided-EMO-SpatialTransformer) are of AffectNet's images: OpenFace's 17 intensities, seven emotions.
+The public ones (Guided-EMO-SpatialTransformer) are of AffectNet's images: OpenFace's 17
+intensities, seven emotions.
 """
 
 from __future__ import annotations
@@ -16,15 +18,24 @@ from fexpr.data.releases.ravdess_names import EMOTIONS
 from fexpr.errors import UserError
 
 MEANS, COVARIANCE = "GMM_mean.csv", "GMM_covM_{}.csv"
-OF_RAVDESS = {"neutral": "Neutral", "calm": "Neutral", "happy": "Happy", "sad": "Sad", "angry": "Anger", "fearful": "Fear",
-              "disgust": "Disgust", "surprised": "Surprise"}  # calm is merged with neutral
+OF_RAVDESS = {
+    "neutral": "Neutral",
+    "calm": "Neutral",
+    "happy": "Happy",
+    "sad": "Sad",
+    "angry": "Anger",
+    "fearful": "Fear",
+    "disgust": "Disgust",
+    "surprised": "Surprise",
+}  # calm is merged with neutral
 
 
 def read(folder: Path | str) -> tuple[np.ndarray, np.ndarray]:
     """Of each RAVDESS emotion its mean [8, 17] and covariance [8, 17, 17] of INTENSITIES, float64.
 
     Raises:
-      UserError: files, columns or emotions that are missing; numbers that are none; a covariance that is not positive definite.
+      UserError: files, columns or emotions that are missing; numbers that are none; a covariance
+          that is not positive definite.
     """
     folder, problems, covariances = Path(folder), [], {}
     means = _table(folder / MEANS, ("emotion", *INTENSITIES), problems)
@@ -32,17 +43,29 @@ def read(folder: Path | str) -> tuple[np.ndarray, np.ndarray]:
         found = _table(folder / COVARIANCE.format(name), INTENSITIES, problems)
         if found is not None:
             matrix = found[list(INTENSITIES)].to_numpy(np.float64)
-            if matrix.shape != (17, 17) or not np.allclose(matrix, matrix.T, atol=1e-6) or np.linalg.eigvalsh(matrix).min() <= 0:
-                problems.append(f"{COVARIANCE.format(name)}: no covariance matrix of {len(INTENSITIES)} action units")
+            if (
+                matrix.shape != (17, 17)
+                or not np.allclose(matrix, matrix.T, atol=1e-6)
+                or np.linalg.eigvalsh(matrix).min() <= 0
+            ):
+                problems.append(
+                    f"{COVARIANCE.format(name)}: no covariance matrix of {len(INTENSITIES)} "
+                    "action units"
+                )
             covariances[name] = matrix
         if means is not None and (means["emotion"] == name).sum() != 1:
             problems.append(f"{MEANS}: no single row of {name}")
     if problems:
-        raise UserError(f"the Gaussians in {folder} cannot be used", [*problems, f"{folder} {prepare.contents(folder)}"],
-                        f"expected {MEANS} and {COVARIANCE.format('<Emotion>')}, separated by ';'")  # fmt: skip
+        raise UserError(
+            f"the Gaussians in {folder} cannot be used",
+            [*problems, f"{folder} {prepare.contents(folder)}"],
+            f"expected {MEANS} and {COVARIANCE.format('<Emotion>')}, separated by ';'",
+        )
     rows = means.set_index("emotion")
     of = [OF_RAVDESS[name] for name in EMOTIONS]
-    return rows.loc[of, list(INTENSITIES)].to_numpy(np.float64), np.stack([covariances[name] for name in of])
+    return rows.loc[of, list(INTENSITIES)].to_numpy(np.float64), np.stack(
+        [covariances[name] for name in of]
+    )
 
 
 def _table(path: Path, columns: tuple[str, ...], problems: list[str]) -> pd.DataFrame | None:
@@ -52,6 +75,12 @@ def _table(path: Path, columns: tuple[str, ...], problems: list[str]) -> pd.Data
         problems.append(f"{path.name}: {e}")
         return None
     missing = [name for name in columns if name not in table]
-    numbers = [name for name in INTENSITIES if name in table and not np.isfinite(pd.to_numeric(table[name], errors="coerce")).all()]
-    problems += [f"{path.name}: no column {name}" for name in missing] + [f"{path.name}: {name} is not all numbers" for name in numbers]
+    numbers = [
+        name
+        for name in INTENSITIES
+        if name in table and not np.isfinite(pd.to_numeric(table[name], errors="coerce")).all()
+    ]
+    problems += [f"{path.name}: no column {name}" for name in missing] + [
+        f"{path.name}: {name} is not all numbers" for name in numbers
+    ]
     return None if missing or numbers else table

@@ -1,7 +1,7 @@
 """Handwritten digits and the same kind of digits moved, for the laboratory of translation.
 
-MNIST and MNIST-C's `translate` (Mu & Gilmer 2019) once they are downloaded, else scikit-learn's 8x8 digits, scaled to 28x28 and moved by
-up to 3 pixels.
+MNIST and MNIST-C's `translate` (Mu & Gilmer 2019) once they are downloaded, else scikit-learn's 8x8
+digits, scaled to 28x28 and moved by up to 3 pixels.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ MNIST_VALIDATION = 5000  # of its training images
 
 @dataclasses.dataclass(frozen=True)
 class Digits:
-    """Digits to train on, and the same kind of digits moved: `moved` images and `moved_labels` stand in place of all rows of `dataset`,
-    of which only test rows are looked at."""
+    """Digits to train on, and the same kind of digits moved: `moved` images and `moved_labels`
+    stand in place of all rows of `dataset`, of which only test rows are looked at."""
 
     dataset: Dataset
     folds: list[Fold]
@@ -43,8 +43,8 @@ class Digits:
 
 
 def load(config: ConfigDict) -> Digits:
-    """config.data.source: 'auto' takes MNIST once it has been downloaded, else scikit-learn's digits; 'release' wants MNIST, and downloads
-    it (11 MB, and MNIST-C's 240 MB).
+    """config.data.source: 'auto' takes MNIST once it has been downloaded, else scikit-learn's
+    digits; 'release' wants MNIST, and downloads it (11 MB, and MNIST-C's 240 MB).
 
     Raises:
       UserError: 'release', and MNIST is neither there nor to be had.
@@ -54,35 +54,72 @@ def load(config: ConfigDict) -> Digits:
         run.write_arrays(path, download_mnist(run.cache_dir() / "downloads"))
     if path.exists():
         return mnist_digits(run.read_arrays(path))
-    say("MNIST is not on this machine: scikit-learn's digits instead, which are fewer, coarser and fill the whole image "
-        "(--config.data.source=release downloads MNIST)", style="yellow")
+    say(
+        "MNIST is not on this machine: scikit-learn's digits instead, which are fewer, "
+        "coarser and fill the whole image "
+        "(--config.data.source=release downloads MNIST)",
+        style="yellow",
+    )
     return scikit_digits(config)
 
 
 def scikit_digits(config: ConfigDict) -> Digits:
-    """scikit-learn's 1,797 handwritten digits, 8x8 and 17 grey levels, scaled bilinearly; folds by config.split."""
+    """scikit-learn's 1,797 handwritten digits, 8x8 and 17 grey levels, scaled bilinearly; folds by
+    config.split.
+    """
     small = load_digits()
-    grey = [cv2.resize(image * (255 / 16), (SIDE, SIDE), interpolation=cv2.INTER_LINEAR) for image in small.images]
-    images, ids = np.rint(grey).astype(np.uint8)[..., None], np.array([f"digit {i}" for i in range(len(grey))])
-    dataset = Dataset(images, small.target.astype(np.int32), ids, ids, tuple("0123456789"), f"scikit-learn digits scaled to {SIDE}x{SIDE}")
-    return Digits(dataset, make_folds(config.split, dataset), moved(images, 0, SHIFT, config.seed + 1), dataset.labels,
-                  f"moved by up to {SHIFT} pixels")
+    grey = [
+        cv2.resize(image * (255 / 16), (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
+        for image in small.images
+    ]
+    images, ids = (
+        np.rint(grey).astype(np.uint8)[..., None],
+        np.array([f"digit {i}" for i in range(len(grey))]),
+    )
+    dataset = Dataset(
+        images,
+        small.target.astype(np.int32),
+        ids,
+        ids,
+        tuple("0123456789"),
+        f"scikit-learn digits scaled to {SIDE}x{SIDE}",
+    )
+    return Digits(
+        dataset,
+        make_folds(config.split, dataset),
+        moved(images, 0, SHIFT, config.seed + 1),
+        dataset.labels,
+        f"moved by up to {SHIFT} pixels",
+    )
 
 
 def mnist_digits(sets: dict[str, np.ndarray]) -> Digits:
-    """The arrays of `download_mnist` as one fold: MNIST's own split, whose last training images validate."""
-    joined = lambda *parts: [np.concatenate([sets[f"{part}_{column}"] for part in parts]) for column in ("images", "labels")]
+    """The arrays of `download_mnist` as one fold: MNIST's own split, whose last training images
+    validate.
+    """
+    joined = lambda *parts: [
+        np.concatenate([sets[f"{part}_{column}"] for part in parts])
+        for column in ("images", "labels")
+    ]
     images, labels = joined("train", "test")
     ids, n = np.array([f"digit {i}" for i in range(len(labels))]), len(sets["train_labels"])
     dataset = Dataset(images, labels, ids, ids, tuple("0123456789"), "MNIST")
-    fold = Fold("mnist", np.arange(n - MNIST_VALIDATION), np.arange(n - MNIST_VALIDATION, n), np.arange(n, len(labels)), ids)
+    fold = Fold(
+        "mnist",
+        np.arange(n - MNIST_VALIDATION),
+        np.arange(n - MNIST_VALIDATION, n),
+        np.arange(n, len(labels)),
+        ids,
+    )
     return Digits(dataset, [fold], *joined("train", "moved"), "on mnist_corrupted/translate")
 
 
 def download_mnist(folder: Path) -> dict[str, np.ndarray]:
-    """`train`, `test` and `moved` (MNIST-C's translated test images), each `_images` uint8 [n,28,28,1] and `_labels` int32 [n].
+    """`train`, `test` and `moved` (MNIST-C's translated test images), each `_images` uint8
+    [n,28,28,1] and `_labels` int32 [n].
 
-    TFDS knows the addresses and checksums, and downloads; to unpack the files and to encode the images it would need TensorFlow.
+    TFDS knows the addresses and checksums, and downloads; to unpack the files and to encode the
+    images it would need TensorFlow.
 
     Raises:
       UserError: no network, or what came is not what it should be.
@@ -91,30 +128,68 @@ def download_mnist(folder: Path) -> dict[str, np.ndarray]:
     from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
     from tensorflow_datasets.image_classification import mnist, mnist_corrupted
 
-    names = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
-    urls = {name: f"{mnist.MNIST.URL}{name}.gz" for name in names} | {"mnist_c": mnist_corrupted._DOWNLOAD_URL}
+    names = (
+        "train-images-idx3-ubyte",
+        "train-labels-idx1-ubyte",
+        "t10k-images-idx3-ubyte",
+        "t10k-labels-idx1-ubyte",
+    )
+    urls = {name: f"{mnist.MNIST.URL}{name}.gz" for name in names} | {
+        "mnist_c": mnist_corrupted._DOWNLOAD_URL
+    }
     known = mnist.MNIST.url_infos | mnist_corrupted.MNISTCorrupted.url_infos
     try:
         if not getproxies():
-            socket.create_connection((urlparse(mnist.MNIST.URL).hostname, 443), timeout=10).close()  # TFDS would try for minutes
-        manager = tfds.download.DownloadManager(download_dir=folder, url_infos=known, force_checksums_validation=True)
+            # TFDS would try for minutes
+            socket.create_connection((urlparse(mnist.MNIST.URL).hostname, 443), timeout=10).close()
+        manager = tfds.download.DownloadManager(
+            download_dir=folder, url_infos=known, force_checksums_validation=True
+        )
         files = manager.download(urls)
     except (OSError, tfds.download.DownloadError, NonMatchingChecksumError) as e:
-        raise UserError(f"MNIST cannot be downloaded: {str(e).splitlines()[0]}",
-                        fix="check the network, or take scikit-learn's digits: --config.data.source=auto") from e
-    train, train_labels, test, test_labels = (np.frombuffer(gzip.decompress(files[name].read_bytes()), np.uint8) for name in names)
+        raise UserError(
+            f"MNIST cannot be downloaded: {str(e).splitlines()[0]}",
+            fix="check the network, or take scikit-learn's digits: --config.data.source=auto",
+        ) from e
+    train, train_labels, test, test_labels = (
+        np.frombuffer(gzip.decompress(files[name].read_bytes()), np.uint8) for name in names
+    )
     with zipfile.ZipFile(files["mnist_c"]) as archive:
-        moved, moved_labels = (np.load(io.BytesIO(archive.read(f"mnist_c/translate/test_{column}.npy"))) for column in ("images", "labels"))
-    found = {"train": (train[16:], train_labels[8:]), "test": (test[16:], test_labels[8:]),  # behind the headers of the IDX format
-             "moved": (moved, moved_labels)}
-    return {f"{part}_{column}": array for part, (images, labels) in found.items()
-            for column, array in (("images", images.reshape(-1, SIDE, SIDE, 1)), ("labels", labels.astype(np.int32)))}
+        moved, moved_labels = (
+            np.load(io.BytesIO(archive.read(f"mnist_c/translate/test_{column}.npy")))
+            for column in ("images", "labels")
+        )
+    # behind the headers of the IDX format
+    found = {
+        "train": (train[16:], train_labels[8:]),
+        "test": (test[16:], test_labels[8:]),
+        "moved": (moved, moved_labels),
+    }
+    return {
+        f"{part}_{column}": array
+        for part, (images, labels) in found.items()
+        for column, array in (
+            ("images", images.reshape(-1, SIDE, SIDE, 1)),
+            ("labels", labels.astype(np.int32)),
+        )
+    }
 
 
 def moved(images: np.ndarray, least: int, most: int, seed: int) -> np.ndarray:
-    """Images [N,H,W,C], each moved by a whole (dy, dx) drawn evenly from least <= max(|dy|, |dx|) <= most; zeros enter at the border."""
-    every = [(y, x) for y in range(-most, most + 1) for x in range(-most, most + 1) if max(abs(y), abs(x)) >= least]
+    """Images [N,H,W,C], each moved by a whole (dy, dx) drawn evenly from least <= max(|dy|, |dx|)
+    <= most; zeros enter at the border.
+    """
+    every = [
+        (y, x)
+        for y in range(-most, most + 1)
+        for x in range(-most, most + 1)
+        if max(abs(y), abs(x)) >= least
+    ]
     shifts = np.array(every)[np.random.default_rng(seed).integers(len(every), size=len(images))]
     padded = np.pad(images, ((0, 0), (most, most), (most, most), (0, 0)))
-    return np.stack([p[most - y : most - y + image.shape[0], most - x : most - x + image.shape[1]]
-                     for p, image, (y, x) in zip(padded, images, shifts, strict=True)])
+    return np.stack(
+        [
+            p[most - y : most - y + image.shape[0], most - x : most - x + image.shape[1]]
+            for p, image, (y, x) in zip(padded, images, shifts, strict=True)
+        ]
+    )

@@ -1,4 +1,6 @@
-"""How FER2013 lies on the disk: its CSV, plain or packed, or folders of images, loose or in an archive. All become the same columns."""
+"""How FER2013 lies on the disk: its CSV, plain or packed, or folders of images, loose or in an
+archive. All become the same columns.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ from fexpr.data.releases.fer2013_rows import IMAGES, PARTS, Faces, Rows, is_junk
 from fexpr.errors import UserError
 from fexpr.terminal import progress
 
-CSVS = ("fer2013.csv", "fer2013.csv.gz", "icml_face_data.csv", "icml_face_data.csv.gz")  # the preferred first
+# the preferred first
+CSVS = ("fer2013.csv", "fer2013.csv.gz", "icml_face_data.csv", "icml_face_data.csv.gz")
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2")
 FERPLUS = "ferplus"  # folders and archives so called are not FER2013's own
 
@@ -48,32 +51,64 @@ def find_layout(folder: Path) -> Layout:
     """
     tables, images, archives = [], [], []
     for place, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and not name.lower().startswith(FERPLUS))
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not name.startswith(".") and not name.lower().startswith(FERPLUS)
+        )
         top = place == str(folder)
         for path in (Path(place, name) for name in sorted(names)):
             if path.name.lower() in CSVS:
                 tables.append(path)
-            elif top and path.name.lower().endswith(ARCHIVES) and not path.name.lower().startswith(FERPLUS):
+            elif (
+                top
+                and path.name.lower().endswith(ARCHIVES)
+                and not path.name.lower().startswith(FERPLUS)
+            ):
                 archives.append(path)
-            elif not top and not is_junk(path) and (path.suffix.lower() in IMAGES or letters(path.parts[-3]) in PARTS):
+            elif (
+                not top
+                and not is_junk(path)
+                and (path.suffix.lower() in IMAGES or letters(path.parts[-3]) in PARTS)
+            ):
                 images.append(path)
     tables.sort(key=lambda path: (CSVS.index(path.name.lower()), len(path.parts)))
-    found = [*((path, [path]) for path in tables), *([(folder, images)] if images else []), *((path, [path]) for path in archives)]
+    found = [
+        *((path, [path]) for path in tables),
+        *([(folder, images)] if images else []),
+        *((path, [path]) for path in archives),
+    ]
     if not found:
-        expected = f"expected {CSVS[0]}, {CSVS[2]}, either also as .gz, folders train/<class>/ and test/<class>/, or an archive of them"
-        raise UserError(f"{folder} holds no FER2013", [expected, f"it {contents(folder)}"], "lay it out as docs/data.md shows")
+        expected = (
+            f"expected {CSVS[0]}, {CSVS[2]}, either also as .gz, folders train/<class>/ and "
+            "test/<class>/, or an archive of them"
+        )
+        raise UserError(
+            f"{folder} holds no FER2013",
+            [expected, f"it {contents(folder)}"],
+            "lay it out as docs/data.md shows",
+        )
     (path, files), *others = found
-    return Layout(path, files, ["folders of images" if other == folder else other.relative_to(folder).as_posix() for other, _ in others])
+    return Layout(
+        path,
+        files,
+        [
+            "folders of images" if other == folder else other.relative_to(folder).as_posix()
+            for other, _ in others
+        ],
+    )
 
 
 def read(layout: Layout, skipped: set[str]) -> Faces:
-    """Reads every image, under a progress bar: the rows of a CSV in its order, images of folders sorted by part and id.
+    """Reads every image, under a progress bar: the rows of a CSV in its order, images of folders
+    sorted by part and id.
 
     Args:
       skipped: ids that the user leaves out, faulty or not.
 
     Raises:
-      UserError: the file is damaged; or, all at once, everything that is wrong with its rows or images.
+      UserError: the file is damaged; or, all at once, everything that is wrong with its rows or
+          images.
     """
     rows, name = Rows(layout.path, skipped), layout.path.name.lower()
     if layout.path.is_dir():
@@ -108,11 +143,15 @@ def _read_member(content: Callable[[], BinaryIO]) -> bytes:
 
 
 def _members(file: BinaryIO, name: str) -> Iterator[tuple[str, Callable[[], BinaryIO]]]:
-    """Names and contents of an archive's files, a zip's CSV first; nothing is unpacked to the disk. Tar files are read once, in order."""
+    """Names and contents of an archive's files, a zip's CSV first; nothing is unpacked to the disk.
+    Tar files are read once, in order.
+    """
     if name.endswith(".zip"):
         with zipfile.ZipFile(file) as archive:
             members = [member for member in archive.infolist() if not member.is_dir()]
-            for member in sorted(members, key=lambda m: PurePosixPath(m.filename).name.lower() not in CSVS):
+            for member in sorted(
+                members, key=lambda m: PurePosixPath(m.filename).name.lower() not in CSVS
+            ):
                 if member.flag_bits & 1:
                     raise zipfile.BadZipFile("it has a password, which must be taken off first")
                 yield member.filename, partial(archive.open, member)
@@ -132,9 +171,20 @@ def _opened(path: Path) -> Iterator[tuple[BinaryIO, Callable[[], None]]]:
     Raises:
       UserError: the file cannot be read, or turns out to be damaged.
     """
-    damage = (OSError, EOFError, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, NotImplementedError)
+    damage = (
+        OSError,
+        EOFError,
+        zlib.error,
+        lzma.LZMAError,
+        tarfile.TarError,
+        zipfile.BadZipFile,
+        NotImplementedError,
+    )
     try:
-        with open(path, "rb") as file, progress(f"reading {path.name} (MB)", max(path.stat().st_size // 10**6, 1)) as advance:
+        with (
+            open(path, "rb") as file,
+            progress(f"reading {path.name} (MB)", max(path.stat().st_size // 10**6, 1)) as advance,
+        ):
             done = 0
 
             def tick() -> None:

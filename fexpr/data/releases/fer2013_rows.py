@@ -1,4 +1,6 @@
-"""The rows of FER2013, from its CSV or from images whose paths say what they are: checked one by one, with all that is wrong gathered."""
+"""The rows of FER2013, from its CSV or from images whose paths say what they are: checked one by
+one, with all that is wrong gathered.
+"""
 
 from __future__ import annotations
 
@@ -27,21 +29,31 @@ OFFICIAL = {  # images of each class
 SIDE = 48
 IMAGES = (".jpg", ".jpeg", ".png")
 ALIASES = ("anger", "disgusted", "fearful", "happiness", "sadness", "surprised", "neutral")
-LABELS = {name: label for names in (CLASSES, ALIASES, map(str, range(len(CLASSES)))) for label, name in enumerate(names)}
-# What a folder is called -> the parts that its files' names may say, and the part of files whose names do not say any.
+LABELS = {
+    name: label
+    for names in (CLASSES, ALIASES, map(str, range(len(CLASSES))))
+    for label, name in enumerate(names)
+}
+# What a folder is called -> the parts that its files' names may say, and the part of files whose
+# names do not say any.
 PARTS = {
     **dict.fromkeys(("train", "training"), (SPLITS[:1], "Training")),
     **dict.fromkeys(("validation", "valid", "val"), (SPLITS, "PublicTest")),
     **dict.fromkeys(("test", "testing"), (SPLITS[1:], "")),
     **{split.lower(): ((split,), split) for split in SPLITS[1:]},
 }
-NAME_THE_PART = ("call the folder PublicTest or PrivateTest, or the files PublicTest_*.jpg and PrivateTest_*.jpg; or take fer2013.csv, "
-                 "whose column Usage says it")  # fmt: skip
+NAME_THE_PART = (
+    "call the folder PublicTest or PrivateTest, or the files PublicTest_*.jpg and "
+    "PrivateTest_*.jpg; or take fer2013.csv, "
+    "whose column Usage says it"
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Faces:
-    """Images uint8 [N, 48, 48, 1], labels int32 [N], ids [N] ('Training_7'); `numbered`: the number is that of the CSV's row, from 0."""
+    """Images uint8 [N, 48, 48, 1], labels int32 [N], ids [N] ('Training_7'); `numbered`: the number
+    is that of the CSV's row, from 0.
+    """
 
     images: np.ndarray
     labels: np.ndarray
@@ -59,10 +71,14 @@ class Rows:
         self._rows: dict[str, tuple[str, int, np.ndarray]] = {}
         self._first: dict[str, str] = {}  # id -> where it stands
         self._short: dict[str, str] = {}  # id of an image file -> the same without the class
-        self._unsaid: Counter[str] = Counter()  # folder -> images of which nothing says to which test part they belong
-        self._guessed: Counter[str] = Counter()  # part -> images that are said to be in it by their folder alone
+        # folder -> images of which nothing says to which test part they belong
+        self._unsaid: Counter[str] = Counter()
+        # part -> images that are said to be in it by their folder alone
+        self._guessed: Counter[str] = Counter()
 
-    def add(self, where: str, id_: str, split: str, label: int, image: Callable[[], np.ndarray]) -> None:
+    def add(
+        self, where: str, id_: str, split: str, label: int, image: Callable[[], np.ndarray]
+    ) -> None:
         first = self._first.setdefault(id_, where)
         if first != where:
             self.problems.append(f"{where}: {id_} is there already, in {first}")
@@ -79,8 +95,11 @@ class Rows:
         if is_junk(path) or (path.suffix.lower() not in IMAGES and letters(part) not in PARTS):
             return
         if letters(part) not in PARTS or folder.strip().lower() not in LABELS:
-            self.problems.append(f"{name}: expected <part>/<class>/<file> with part train, test, validation or one of {', '.join(SPLITS)}, "
-                                 f"and class one of {', '.join(CLASSES)}")  # fmt: skip
+            self.problems.append(
+                f"{name}: expected <part>/<class>/<file> with part train, test, validation or "
+                f"one of {', '.join(SPLITS)}, "
+                f"and class one of {', '.join(CLASSES)}"
+            )
             return
         label, (allowed, split) = LABELS[folder.strip().lower()], PARTS[letters(part)]
         said = re.fullmatch(f"({'|'.join(SPLITS)})[_-]?(.+)", path.stem, re.IGNORECASE)
@@ -106,29 +125,55 @@ class Rows:
           UserError: all that was wrong; no rows; ids to skip that are not there.
         """
         unsaid = [f"{folder}: {n:,} images" for folder, n in self._unsaid.items()]
-        unsaid += [f"{n:,} images without {split} in their names are in its folder; the official {split} has {sum(OFFICIAL[split]):,}"
-                   for split, n in self._guessed.items() if split != SPLITS[0] and n > sum(OFFICIAL[split])]  # fmt: skip
+        unsaid += [
+            f"{n:,} images without {split} in their names are in its folder; the official "
+            f"{split} has {sum(OFFICIAL[split]):,}"
+            for split, n in self._guessed.items()
+            if split != SPLITS[0] and n > sum(OFFICIAL[split])
+        ]
         if unsaid:
-            raise UserError(f"{self.source}: nothing says whether these images are of PublicTest or PrivateTest", unsaid, NAME_THE_PART)
+            raise UserError(
+                f"{self.source}: nothing says whether these images are of PublicTest or "
+                "PrivateTest",
+                unsaid,
+                NAME_THE_PART,
+            )
         if self.problems:
-            fix = "correct or replace these; images to be left out on purpose go, by id, into config.data.skip_clips"
+            fix = (
+                "correct or replace these; images to be left out on purpose go, by id, into "
+                "config.data.skip_clips"
+            )
             raise UserError(f"{self.source} cannot be used", self.problems, fix)
         unknown = sorted(self.skipped - self._first.keys() - set(self._short.values()))
         if unknown:
-            raise UserError("config.data.skip_clips names images that are not there", unknown, "ids are as Training_7 (docs/data.md)")
+            raise UserError(
+                "config.data.skip_clips names images that are not there",
+                unknown,
+                "ids are as Training_7 (docs/data.md)",
+            )
         if not self._rows:
-            raise UserError(f"{self.source} holds no images", fix="expected a CSV or folders as docs/data.md shows")
-        shared = Counter(self._short.values())  # the public copies' numbers are random: two of them stand in two classes
+            raise UserError(
+                f"{self.source} holds no images",
+                fix="expected a CSV or folders as docs/data.md shows",
+            )
+        # the public copies' numbers are random: two of them stand in two classes
+        shared = Counter(self._short.values())
         short = {id_: name for id_, name in self._short.items() if shared[name] == 1}
         rows = [(short.get(id_, id_), row) for id_, row in self._rows.items()]
         if not self.numbered:
             rows.sort(key=lambda row: (SPLITS.index(row[1][0]), row[0]))
         images = np.stack([image for _, (_, _, image) in rows])[..., None]
-        return Faces(images, np.array([label for _, (_, label, _) in rows], np.int32), [id_ for id_, _ in rows], self.numbered)
+        return Faces(
+            images,
+            np.array([label for _, (_, label, _) in rows], np.int32),
+            [id_ for id_, _ in rows],
+            self.numbered,
+        )
 
 
 def read_csv(stream: BinaryIO, rows: Rows, tick: Callable[[], None]) -> None:
-    """Adds the rows of fer2013.csv or icml_face_data.csv (in UTF-8; blanks in the header do not matter); calls `tick` after each.
+    """Adds the rows of fer2013.csv or icml_face_data.csv (in UTF-8; blanks in the header do not
+    matter); calls `tick` after each.
 
     Raises:
       UserError: it lacks a column.
@@ -136,13 +181,22 @@ def read_csv(stream: BinaryIO, rows: Rows, tick: Callable[[], None]) -> None:
     rows.numbered = True
     reader = csv.reader(line.decode("utf-8", "replace") for line in stream)
     with warnings.catch_warnings():
-        warnings.simplefilter("error", DeprecationWarning)  # how NumPy says that a text is not all numbers
+        # how NumPy says that a text is not all numbers
+        warnings.simplefilter("error", DeprecationWarning)
         try:
             header = [name.strip("\ufeff ").lower() for name in next(reader, [])]
-            missing = [f"no column {name}" for name in ("emotion", "pixels", "Usage") if name.lower() not in header]
+            missing = [
+                f"no column {name}"
+                for name in ("emotion", "pixels", "Usage")
+                if name.lower() not in header
+            ]
             if missing:
                 found = f"found: {', '.join(header)[:200] or 'nothing'}"
-                raise UserError(f"{rows.source} is not FER2013's table", [*missing, found], "take Kaggle's file as it is")
+                raise UserError(
+                    f"{rows.source} is not FER2013's table",
+                    [*missing, found],
+                    "take Kaggle's file as it is",
+                )
             columns = [header.index(name) for name in ("emotion", "usage", "pixels")]
             for number, row in enumerate(row for row in reader if row):
                 _add_row(rows, f"line {reader.line_num}", number, row, columns)
@@ -169,7 +223,8 @@ def _add_row(rows: Rows, where: str, number: int, row: list[str], columns: list[
 
 
 def parse_pixels(text: str) -> np.ndarray:
-    """The image uint8 [48, 48] that 2304 whole numbers from 0 to 255 give, row after row. DeprecationWarnings must be errors here.
+    """The image uint8 [48, 48] that 2304 whole numbers from 0 to 255 give, row after row.
+    DeprecationWarnings must be errors here.
 
     Raises:
       BadInput: they are others, or of another number.
@@ -178,7 +233,9 @@ def parse_pixels(text: str) -> np.ndarray:
         values = np.fromstring(text, np.int64, sep=" ")
     except (DeprecationWarning, ValueError) as e:
         strange = [token for token in text.split() if not re.fullmatch(r"-?\d{1,9}", token)]
-        found = ", ".join(repr(token[:20]) for token in strange[:3]) + (f" and {len(strange) - 3} more" if len(strange) > 3 else "")
+        found = ", ".join(repr(token[:20]) for token in strange[:3]) + (
+            f" and {len(strange) - 3} more" if len(strange) > 3 else ""
+        )
         raise BadInput(f"pixels that are no whole numbers: {found}") from e
     if len(values) != SIDE * SIDE:
         raise BadInput(f"{len(values)} pixels, expected {SIDE * SIDE} ({SIDE}x{SIDE})")
@@ -196,8 +253,11 @@ def decode(data: bytes) -> np.ndarray:
     jpeg, png = data.startswith(b"\xff\xd8"), data.startswith(b"\x89PNG")
     if not (jpeg or png):
         raise BadInput(f"is no JPEG or PNG ({len(data)} bytes)")
-    # OpenCV shows a JPEG whose last bytes are missing, and prints about a PNG. No end mark after the last scan: cut off.
-    if (jpeg and data.rfind(b"\xff\xd9") <= data.rfind(b"\xff\xda")) or (png and b"IEND" not in data[-64:]):
+    # OpenCV shows a JPEG whose last bytes are missing, and prints about a PNG. No end mark after
+    # the last scan: cut off.
+    if (jpeg and data.rfind(b"\xff\xd9") <= data.rfind(b"\xff\xda")) or (
+        png and b"IEND" not in data[-64:]
+    ):
         raise BadInput(f"is cut off ({len(data)} bytes)")
     image = decode_image(data, cv2.IMREAD_GRAYSCALE)
     if image.shape != (SIDE, SIDE):
@@ -211,4 +271,8 @@ def letters(name: str) -> str:
 
 def is_junk(path: PurePosixPath | Path) -> bool:
     """What operating systems leave lying about."""
-    return path.name.startswith(".") or path.name in ("Thumbs.db", "desktop.ini") or "__MACOSX" in path.parts
+    return (
+        path.name.startswith(".")
+        or path.name in ("Thumbs.db", "desktop.ini")
+        or "__MACOSX" in path.parts
+    )

@@ -1,4 +1,6 @@
-"""FERPlus (Barsoum et al., ICMI 2016): ten annotators' votes on every image of FER2013, as labels and as shares."""
+"""FERPlus (Barsoum et al., ICMI 2016): ten annotators' votes on every image of FER2013, as labels
+and as shares.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +19,28 @@ from fexpr.terminal import say
 FILE = "fer2013new.csv"
 CLASSES = (*fer2013_rows.CLASSES, "contempt")
 NEITHER = ("unknown", "NF")  # NF: not a face
-COLUMNS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral", "contempt", *NEITHER)  # in the order of CLASSES
-AGREES = 0.4  # share of labels equal to FER2013's below which the two files look as if their rows were not the same
+# in the order of CLASSES
+COLUMNS = (
+    "anger",
+    "disgust",
+    "fear",
+    "happiness",
+    "sadness",
+    "surprise",
+    "neutral",
+    "contempt",
+    *NEITHER,
+)
+# share of labels equal to FER2013's below which the two files look as if their rows were not the
+# same
+AGREES = 0.4
 
 
 @dataclasses.dataclass(frozen=True)
 class Votes:
-    """`kept` bool [N]; of the M kept rows `labels` int32 [M] and `soft` float32 [M, 8], each row's shares; `path` of the file."""
+    """`kept` bool [N]; of the M kept rows `labels` int32 [M] and `soft` float32 [M, 8], each row's
+    shares; `path` of the file.
+    """
 
     kept: np.ndarray
     labels: np.ndarray
@@ -34,28 +51,40 @@ class Votes:
 def read(folder: Path, faces: Faces) -> Votes:
     """The votes on `faces` in fer2013new.csv, which lies in `folder` or in a folder in it.
 
-    A row's label is the answer with the most votes. Where emotions tie, FER2013's own label decides if it is one of them, else the
-    smallest id; an emotion goes before `unknown` and `NF`. Rows without a vote, and those that are `unknown` or `NF`, are dropped.
+    A row's label is the answer with the most votes. Where emotions tie, FER2013's own label decides
+    if it is one of them, else the smallest id; an emotion goes before `unknown` and `NF`. Rows
+    without a vote, and those that are `unknown` or `NF`, are dropped.
     `soft` are the votes for the eight emotions, divided by their sum.
 
     Raises:
-      UserError: there is no such file; the images are not numbered as its rows; or, all at once, what is wrong with its rows.
+      UserError: there is no such file; the images are not numbered as its rows; or, all at once,
+          what is wrong with its rows.
     """
     path = _find(folder)
     if not faces.numbered:
-        raise UserError(f"config.data.labels=ferplus: the rows of {path.name} are those of fer2013.csv, and image files have no rows",
-                        [f"{folder} was read as image files"], "add fer2013.csv or icml_face_data.csv to that folder")  # fmt: skip
+        raise UserError(
+            f"config.data.labels=ferplus: the rows of {path.name} are those of fer2013.csv, "
+            "and image files have no rows",
+            [f"{folder} was read as image files"],
+            "add fer2013.csv or icml_face_data.csv to that folder",
+        )
     votes = _read_votes(path, faces)
     kept, labels = majority(votes, faces.labels)
     _report(votes, kept, labels, faces.labels)
     if not kept.any():
-        raise UserError(f"{path}: no image is left", fix="take the file of Microsoft's FERPlus repository as it is")
+        raise UserError(
+            f"{path}: no image is left",
+            fix="take the file of Microsoft's FERPlus repository as it is",
+        )
     emotions = votes[kept, : len(CLASSES)].astype(np.float32)
-    return Votes(kept, labels[kept].astype(np.int32), emotions / emotions.sum(1, keepdims=True), path)
+    return Votes(
+        kept, labels[kept].astype(np.int32), emotions / emotions.sum(1, keepdims=True), path
+    )
 
 
 def majority(votes: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The rule of `read`: which rows of votes [N, 10] (in the order of COLUMNS) are kept, and the winner of each, [N] and [N].
+    """The rule of `read`: which rows of votes [N, 10] (in the order of COLUMNS) are kept, and the
+    winner of each, [N] and [N].
 
     `labels` [N] are FER2013's.
     """
@@ -68,24 +97,32 @@ def _find(folder: Path) -> Path:
     found = [path for path in (folder / FILE, *sorted(folder.glob(f"*/{FILE}"))) if path.is_file()]
     if not found:
         looked = [str(folder / FILE), f"{folder / 'FERPlus' / FILE}, or in any other folder there"]
-        raise UserError(f"config.data.labels=ferplus, and {FILE} is not there", [f"looked for {place}" for place in looked],
-                        "take it from Microsoft's FERPlus repository (docs/data.md), or set config.data.labels=fer2013")  # fmt: skip
+        raise UserError(
+            f"config.data.labels=ferplus, and {FILE} is not there",
+            [f"looked for {place}" for place in looked],
+            "take it from Microsoft's FERPlus repository (docs/data.md), or set "
+            "config.data.labels=fer2013",
+        )
     return found[0]
 
 
 def _read_votes(path: Path, faces: Faces) -> np.ndarray:
     """Votes int64 [N, 10] of the faces, in the order of COLUMNS.
 
-    Row i of the file is row i of fer2013.csv: so Microsoft's generate_training_data.py has it. The column `Image name` is not looked
-    at: its numbers fall behind the rows (row 60 is fer0000059.png), and it is empty where no face was seen.
+    Row i of the file is row i of fer2013.csv: so Microsoft's generate_training_data.py has it. The
+    column `Image name` is not looked at: its numbers fall behind the rows (row 60 is
+    fer0000059.png), and it is empty where no face was seen.
     """
     with open(path, newline="", encoding="utf-8-sig", errors="replace") as f:
         header, *rows = [[field.strip() for field in row] for row in csv.reader(f) if row] or [[]]
     names = ("Usage", *COLUMNS)
     missing = [f"no column {name}" for name in names if name not in header]
     if missing:
-        raise UserError(f"{path} is no table of votes", [*missing, f"found: {', '.join(header) or 'nothing'}"],
-                        "take the file of Microsoft's FERPlus repository as it is")  # fmt: skip
+        raise UserError(
+            f"{path} is no table of votes",
+            [*missing, f"found: {', '.join(header) or 'nothing'}"],
+            "take the file of Microsoft's FERPlus repository as it is",
+        )
     where = [header.index(name) for name in names]
     votes, problems = np.zeros((len(faces.ids), len(COLUMNS)), np.int64), []
     for i, id_ in enumerate(faces.ids):
@@ -96,7 +133,11 @@ def _read_votes(path: Path, faces: Faces) -> np.ndarray:
         row = rows[int(number)]
         found, *counts = [row[column] if column < len(row) else "" for column in where]
         wrong = [] if found == usage else [f"Usage is {found!r}, that row of FER2013 has {usage!r}"]
-        strange = [f"{column} is {count!r}" for column, count in zip(COLUMNS, counts, strict=True) if not re.fullmatch("[0-9]{1,3}", count)]
+        strange = [
+            f"{column} is {count!r}"
+            for column, count in zip(COLUMNS, counts, strict=True)
+            if not re.fullmatch("[0-9]{1,3}", count)
+        ]
         if strange:
             wrong.append(f"{', '.join(strange)}: expected numbers of votes")
         else:
@@ -110,13 +151,23 @@ def _read_votes(path: Path, faces: Faces) -> np.ndarray:
 
 def _report(votes: np.ndarray, kept: np.ndarray, winner: np.ndarray, labels: np.ndarray) -> None:
     empty = votes.sum(1) == 0
-    dropped = [f"{((winner == len(CLASSES) + i) & ~empty).sum():,} {name}" for i, name in enumerate(("unknown", "not a face"))]
+    dropped = [
+        f"{((winner == len(CLASSES) + i) & ~empty).sum():,} {name}"
+        for i, name in enumerate(("unknown", "not a face"))
+    ]
     ties = ((votes == votes.max(1, keepdims=True)).sum(1) > 1) & kept
-    say(f"ferplus: {kept.sum():,} of {len(kept):,} images kept; dropped: {', '.join(dropped)}, {empty.sum():,} without a vote; "
-        f"{ties.sum():,} ties, decided by FER2013's label where it is among them, else by the smallest id")
+    say(
+        f"ferplus: {kept.sum():,} of {len(kept):,} images kept; dropped: "
+        f"{', '.join(dropped)}, {empty.sum():,} without a vote; "
+        f"{ties.sum():,} ties, decided by FER2013's label where it is among them, else by the "
+        "smallest id"
+    )
     agree = (winner == labels)[kept].mean() if kept.any() else 0.0
     text = f"ferplus: {agree:.1%} of its labels are FER2013's"
     if agree < AGREES:
-        say(f"{text}: so few that the rows of the two files may not be in the same order", style="yellow")
+        say(
+            f"{text}: so few that the rows of the two files may not be in the same order",
+            style="yellow",
+        )
     else:
         say(text)

@@ -1,4 +1,5 @@
-"""Micro-expression clips on disk: from a release's frames and workbook, or its published flow maps, to prepared rows.
+"""Micro-expression clips on disk: from a release's frames and workbook, or its published flow maps,
+to prepared rows.
 
 What SAMM, CASME II and SMIC have in common; what tells them apart is a `Database`.
 """
@@ -38,9 +39,11 @@ class Database:
       name: of its folder below the data root.
       title: as people call it.
       frames: folders of frames, the preferred first, and whether each shows the aligned face alone.
-      id: what names a clip within the release, made from its row's `subject` and `clip`; `landmarks.csv` names clips so too.
+      id: what names a clip within the release, made from its row's `subject` and `clip`;
+          `landmarks.csv` names clips so too.
       book: how its workbook is written.
-      no_apex: ids of clips for which the published workbook gives no apex after the onset; they are left out, and said to be.
+      no_apex: ids of clips for which the published workbook gives no apex after the onset; they are
+          left out, and said to be.
     """
 
     name: str
@@ -51,7 +54,10 @@ class Database:
     no_apex: tuple[str, ...] = ()
 
     def ids(self, table: pd.DataFrame) -> list[str]:
-        return [self.id.format(subject=s, clip=c) for s, c in zip(table["subject"], table["clip"], strict=True)]
+        return [
+            self.id.format(subject=s, clip=c)
+            for s, c in zip(table["subject"], table["clip"], strict=True)
+        ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,10 +66,12 @@ class Release:
 
     Attributes:
       folder: the release.
-      table: the rows that are used, sorted by `id`; also `subject`, `clip`, `emotion`, and `code` where there is a workbook.
+      table: the rows that are used, sorted by `id`; also `subject`, `clip`, `emotion`, and `code`
+          where there is a workbook.
       files: id -> (onset, apex) frames, or (flow map,).
       align: 'landmarks', 'detect', 'none'; 'flow' where the maps are made already.
-      landmarks: id -> float32 [5, 2]; in the onset's pixels, or for flow maps in the 224x224 face's.
+      landmarks: id -> float32 [5, 2]; in the onset's pixels, or for flow maps in the 224x224
+          face's.
       inputs: every file that the prepared rows depend on.
     """
 
@@ -75,14 +83,21 @@ class Release:
     inputs: list[Path]
 
 
-def survey(database: Database, folder: Path, config: ConfigDict, skipped: set[str],
-           select: Callable[[pd.DataFrame, Path], pd.DataFrame] | None = None) -> Release:  # fmt: skip
-    """Reads the workbook and finds every clip's files; nothing is decoded, so that mistakes come to light within a second.
+def survey(
+    database: Database,
+    folder: Path,
+    config: ConfigDict,
+    skipped: set[str],
+    select: Callable[[pd.DataFrame, Path], pd.DataFrame] | None = None,
+) -> Release:
+    """Reads the workbook and finds every clip's files; nothing is decoded, so that mistakes come to
+    light within a second.
 
     Args:
       config: `config.data`; its `layout` and `align` are read.
       skipped: ids of clips that the user leaves out.
-      select: (the workbook's table with `id`, the workbook) -> its rows that are wanted, all if not given.
+      select: (the workbook's table with `id`, the workbook) -> its rows that are wanted, all if not
+          given.
 
     Raises:
       UserError: anything wrong with config, workbook or files; all problems of a kind at once.
@@ -99,15 +114,24 @@ def survey(database: Database, folder: Path, config: ConfigDict, skipped: set[st
     if layout == "flow":
         align, files = "flow", _find_maps(folder / MAPS, table, names)
         table = table[table["id"].isin(files)].reset_index(drop=True)
-        landmarks = {clip: landmarks[path.name] for clip, (path,) in files.items() if path.name in landmarks}
+        landmarks = {
+            clip: landmarks[path.name] for clip, (path,) in files.items() if path.name in landmarks
+        }
     else:
         align = alignment.choose(config.align, key == "clip", aligned, folder)
         table = _with_motion(database, table, book)
         files = _find_frames(frames, table)
         landmarks = _landmarks_of(table, landmarks, csv) if align == "landmarks" else {}
     if not files:
-        raise UserError(f"no clip of {book} is left", fix="shorten config.data.skip_clips, or add the maps of other clips")
-    inputs = [book, *([csv] if landmarks else []), *(path for paths in files.values() for path in paths)]
+        raise UserError(
+            f"no clip of {book} is left",
+            fix="shorten config.data.skip_clips, or add the maps of other clips",
+        )
+    inputs = [
+        book,
+        *([csv] if landmarks else []),
+        *(path for paths in files.values() for path in paths),
+    ]
     return Release(folder, table, files, align, landmarks, inputs)
 
 
@@ -115,13 +139,19 @@ def flow_maps(name: str, release: Release, size: int) -> tuple[dict[str, np.ndar
     """The release's prepared rows, in the order of its table, and their fingerprint.
 
     Returns:
-      Columns `id`, `group` (subject), `image` uint8 [N, size, size, 3] (u, v, optical strain), `landmarks` float32 [N, 5, 2]
-      ((x, y) in pixels of the 224x224 aligned face, NaN where unknown), `code` and `emotion` (text).
+      Columns `id`, `group` (subject), `image` uint8 [N, size, size, 3] (u, v, optical strain),
+      `landmarks` float32 [N, 5, 2] ((x, y) in pixels of the 224x224 aligned face, NaN where
+      unknown), `code` and `emotion` (text).
 
     Raises:
       UserError: files that cannot be decoded, or have the wrong size; all of them.
     """
-    settings = {"version": VERSION, "align": release.align, "size": size, "clips": list(release.files)}
+    settings = {
+        "version": VERSION,
+        "align": release.align,
+        "size": size,
+        "clips": list(release.files),
+    }
     mark = prepare.fingerprint(release.folder, release.inputs, settings)
     return prepare.prepared(name, mark, lambda folder: _rows(release, folder, size)), mark
 
@@ -139,12 +169,17 @@ def leave_out(table: pd.DataFrame, skipped: set[str], source: Path) -> pd.DataFr
     """
     unknown = sorted(skipped - set(table["id"]))
     if unknown:
-        raise UserError(f"config.data.skip_clips names clips that are not among those of {source}", unknown, "correct the names")
+        raise UserError(
+            f"config.data.skip_clips names clips that are not among those of {source}",
+            unknown,
+            "correct the names",
+        )
     return table[~table["id"].isin(skipped)].sort_values("id", ignore_index=True)
 
 
 def find_layout(database: Database, folder: Path, wanted: str) -> tuple[str, Path, bool]:
-    """'frames' or 'flow', the folder of the subjects or of the maps, and whether frames show the aligned face alone.
+    """'frames' or 'flow', the folder of the subjects or of the maps, and whether frames show the
+    aligned face alone.
 
     Frames come first: they hold more.
 
@@ -152,23 +187,36 @@ def find_layout(database: Database, folder: Path, wanted: str) -> tuple[str, Pat
       UserError: unknown layout, or none of the folders is there.
     """
     if wanted not in LAYOUTS:
-        raise UserError(f"config.data.layout is {wanted!r}", fix=f"set it to one of {', '.join(LAYOUTS)}")
-    candidates = [("frames", folder / name, aligned) for name, aligned in database.frames] + [("flow", folder / MAPS, True)]
+        raise UserError(
+            f"config.data.layout is {wanted!r}", fix=f"set it to one of {', '.join(LAYOUTS)}"
+        )
+    candidates = [("frames", folder / name, aligned) for name, aligned in database.frames] + [
+        ("flow", folder / MAPS, True)
+    ]
     candidates = [candidate for candidate in candidates if wanted in ("auto", candidate[0])]
     for candidate in candidates:
         if candidate[1].is_dir():
             return candidate
     looked_for = [f"{path} ({layout})" for layout, path, _ in candidates]
     title = f"{folder} holds none of the folders that a {database.title} release is read from"
-    raise UserError(title, [*looked_for, f"it {prepare.contents(folder)}"], "lay the release out as docs/data.md shows")
+    raise UserError(
+        title,
+        [*looked_for, f"it {prepare.contents(folder)}"],
+        "lay the release out as docs/data.md shows",
+    )
 
 
 def read_landmarks(folder: Path, layout: str) -> tuple[str, dict[str, np.ndarray], Path]:
-    """What the rows of the folder's landmarks.csv are named by, the rows, and the file; without any if they do not fit the layout."""
+    """What the rows of the folder's landmarks.csv are named by, the rows, and the file; without any
+    if they do not fit the layout.
+    """
     csv = folder / "landmarks.csv"
     key, landmarks = alignment.read_landmarks(csv) if csv.exists() else ("", {})
     if key and (key == "flow") != (layout == "flow"):
-        say(f"{csv} gives landmarks by {key}: they are of no use for the layout {layout!r} and are left aside")
+        say(
+            f"{csv} gives landmarks by {key}: they are of no use for the layout {layout!r} "
+            "and are left aside"
+        )
         return "", {}, csv
     return key, landmarks, csv
 
@@ -178,29 +226,52 @@ def _map_name(row: object) -> str:
 
 
 def _find_maps(folder: Path, table: pd.DataFrame, known: set[str]) -> dict[str, tuple[Path, ...]]:
-    """id -> its published map, in the table's order. A clip without one is normal; a map that is not `known` is not."""
-    maps = {p.stem.removeprefix("sub"): p for p in sorted(folder.iterdir()) if p.suffix.lower() == ".png"}
+    """id -> its published map, in the table's order. A clip without one is normal; a map that is
+    not `known` is not.
+    """
+    maps = {
+        p.stem.removeprefix("sub"): p
+        for p in sorted(folder.iterdir())
+        if p.suffix.lower() == ".png"
+    }
     named = "a map is called <subject>_<clip>.png, as 006_006_1_2.png"
     if not maps:
         raise UserError(f"{folder} holds no maps", fix=named)
     strange = [path.name for stem, path in maps.items() if stem not in known]
     if strange:
-        raise UserError(f"{folder} holds maps of clips that the workbook lacks", strange, f"rename or remove them; {named}")
-    files = {row.id: (maps[_map_name(row)],) for row in table.itertuples() if _map_name(row) in maps}
+        raise UserError(
+            f"{folder} holds maps of clips that the workbook lacks",
+            strange,
+            f"rename or remove them; {named}",
+        )
+    files = {
+        row.id: (maps[_map_name(row)],) for row in table.itertuples() if _map_name(row) in maps
+    }
     if len(files) < len(table):
-        say(f"{len(table) - len(files)} of {len(table)} clips of the workbook have no flow map and are left out")
+        say(
+            f"{len(table) - len(files)} of {len(table)} clips of the workbook have no flow "
+            "map and are left out"
+        )
     return files
 
 
 def _with_motion(database: Database, table: pd.DataFrame, book: Path) -> pd.DataFrame:
-    """The rows whose onset-to-apex movement can be cut out; those that the published workbook cannot tell are left out aloud."""
-    hopeless = table["id"].isin(database.no_apex) & ~(table["apex"] > table["onset"]).fillna(False).astype(bool)
+    """The rows whose onset-to-apex movement can be cut out; those that the published workbook
+    cannot tell are left out aloud.
+    """
+    hopeless = table["id"].isin(database.no_apex) & ~(table["apex"] > table["onset"]).fillna(
+        False
+    ).astype(bool)
     for place in workbook.places(table[hopeless], book):
         say(f"{place}: the workbook gives no apex after the onset; left out")
     table = table[~hopeless].reset_index(drop=True)
     problems = workbook.frame_problems(table)
     if problems:
-        raise UserError(f"{book} has clips whose motion cannot be cut out", problems, f"correct the workbook, or {SKIP}")
+        raise UserError(
+            f"{book} has clips whose motion cannot be cut out",
+            problems,
+            f"correct the workbook, or {SKIP}",
+        )
     return table
 
 
@@ -213,14 +284,28 @@ def _find_frames(root: Path, table: pd.DataFrame) -> dict[str, tuple[Path, ...]]
         frames, twice = numbered_frames(folder)
         numbers = {"onset": int(row.onset), "apex": int(row.apex)}
         if not frames:
-            problems.append(f"{place}: {folder} " + ("holds no frames" if folder.is_dir() else "does not exist"))
+            problems.append(
+                f"{place}: {folder} " + ("holds no frames" if folder.is_dir() else "does not exist")
+            )
             continue
         held = f"{folder} holds frames {min(frames)}..{max(frames)}"
-        problems += [f"{place}: no {name} frame {n}; {held}" for name, n in numbers.items() if n not in frames]
-        problems += [f"{place}: two files are {name} frame {n} in {folder}" for name, n in numbers.items() if n in twice]
+        problems += [
+            f"{place}: no {name} frame {n}; {held}"
+            for name, n in numbers.items()
+            if n not in frames
+        ]
+        problems += [
+            f"{place}: two files are {name} frame {n} in {folder}"
+            for name, n in numbers.items()
+            if n in twice
+        ]
         files[row.id] = tuple(frames.get(n, folder) for n in numbers.values())
     if problems:
-        raise UserError(f"clips of the workbook lack frames in {root}", problems, f"copy the missing frames, or {SKIP}")
+        raise UserError(
+            f"clips of the workbook lack frames in {root}",
+            problems,
+            f"copy the missing frames, or {SKIP}",
+        )
     return files
 
 
@@ -231,12 +316,20 @@ def _person(name: str) -> str:
 
 def numbered_frames(folder: Path) -> tuple[dict[int, Path], set[int]]:
     """Frame number (the last digits of the name) -> file, and the numbers that two files claim."""
-    images = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGES) if folder.is_dir() else []
-    numbered = [(int(digits[-1]), path) for path in images if (digits := re.findall(r"\d+", path.stem))]
-    return dict(numbered), {number for number, count in Counter(number for number, _ in numbered).items() if count > 1}
+    images = (
+        sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGES) if folder.is_dir() else []
+    )
+    numbered = [
+        (int(digits[-1]), path) for path in images if (digits := re.findall(r"\d+", path.stem))
+    ]
+    return dict(numbered), {
+        number for number, count in Counter(number for number, _ in numbered).items() if count > 1
+    }
 
 
-def _landmarks_of(table: pd.DataFrame, landmarks: dict[str, np.ndarray], csv: Path) -> dict[str, np.ndarray]:
+def _landmarks_of(
+    table: pd.DataFrame, landmarks: dict[str, np.ndarray], csv: Path
+) -> dict[str, np.ndarray]:
     places = zip(workbook.places(table), table["id"], strict=True)
     missing = [f"{place}: no row" for place, clip in places if clip not in landmarks]
     if missing:
@@ -245,7 +338,9 @@ def _landmarks_of(table: pd.DataFrame, landmarks: dict[str, np.ndarray], csv: Pa
 
 
 def _rows(release: Release, folder: Path, size: int) -> Iterator[dict[str, object]]:
-    """The rows of the prepared set; whatever can be wrong with pixels is found here, for all clips at once."""
+    """The rows of the prepared set; whatever can be wrong with pixels is found here, for all clips
+    at once.
+    """
     if release.align == "flow":
         jobs = {clip: partial(_read_map, path, size) for clip, (path,) in release.files.items()}
         doing, title = "reading flow maps", "some flow maps cannot be used"
@@ -255,36 +350,55 @@ def _rows(release: Release, folder: Path, size: int) -> Iterator[dict[str, objec
         for clip, paths in release.files.items():
             make = partial(_make_map, paths, release.align, release.landmarks.get(clip), size)
             jobs[clip] = partial(prepare.cached_png, folder / MAPS / f"{clip}.png", make)
-        doing, title, fix = "optical flow", "some frames cannot be used", f"replace these files, or {SKIP}"
+        doing, title, fix = (
+            "optical flow",
+            "some frames cannot be used",
+            f"replace these files, or {SKIP}",
+        )
     images = prepare.gather(jobs, doing, f"{release.folder}: {title}", fix)
     for row in release.table.to_dict("records"):
         code = row.get("code")
         yield {
-            "id": row["id"], "group": row["subject"], "image": images[row["id"]], "landmarks": _points_in_face(release, row["id"]),
-            "code": "" if pd.isna(code) else code if isinstance(code, str) else f"{code:g}", "emotion": row["emotion"],
-        }  # fmt: skip
+            "id": row["id"],
+            "group": row["subject"],
+            "image": images[row["id"]],
+            "landmarks": _points_in_face(release, row["id"]),
+            "code": "" if pd.isna(code) else code if isinstance(code, str) else f"{code:g}",
+            "emotion": row["emotion"],
+        }
 
 
 def _read_map(path: Path, size: int) -> np.ndarray:
     image = read_image(path, cv2.IMREAD_UNCHANGED)
     if image.shape != (size, size, 3) or image.dtype != np.uint8:
         mode = "grey" if image.ndim == 2 else {3: "RGB", 4: "RGBA"}[image.shape[2]]
-        raise BadInput(f"{path} is {image.shape[1]}x{image.shape[0]} {mode} {image.dtype}, expected {size}x{size} RGB uint8")
+        raise BadInput(
+            f"{path} is {image.shape[1]}x{image.shape[0]} {mode} {image.dtype}, expected "
+            f"{size}x{size} RGB uint8"
+        )
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def _make_map(paths: tuple[Path, Path], align: str, points: np.ndarray | None, size: int) -> np.ndarray:
-    """Reads onset and apex, moves both by the one transform found on the onset, and maps the motion between them."""
+def _make_map(
+    paths: tuple[Path, Path], align: str, points: np.ndarray | None, size: int
+) -> np.ndarray:
+    """Reads onset and apex, moves both by the one transform found on the onset, and maps the motion
+    between them.
+    """
     onset, apex = (read_image(path, cv2.IMREAD_GRAYSCALE) for path in paths)
     try:
         transform = pairs.transform_of(onset, align, points)
     except BadInput as e:
         raise BadInput(f"{paths[0]}: {e}") from e
-    return pairs.motion_map(onset, apex, transform, size, (f"the onset frame {paths[0].name}", str(paths[1])))
+    return pairs.motion_map(
+        onset, apex, transform, size, (f"the onset frame {paths[0].name}", str(paths[1]))
+    )
 
 
 def _points_in_face(release: Release, clip: str) -> np.ndarray:
-    """Landmarks in pixels of the 224x224 aligned face, float32 [5, 2]; NaN where they are unknown."""
+    """Landmarks in pixels of the 224x224 aligned face, float32 [5, 2]; NaN where they are
+    unknown.
+    """
     points = release.landmarks.get(clip, np.full((5, 2), np.nan, np.float32))
     if release.align == "landmarks":
         points = points @ (transform := alignment.similarity(points))[:, :2].T + transform[:, 2]

@@ -30,8 +30,10 @@ KINDS = (".jpg", ".jpeg", ".png")
 COLUMNS = ("path", "label", "group")
 COLOURS = {"grey": 1, "rgb": 3}  # config.data.colours: channels
 VERSION = 1
-FIX = ("docs/data.md, 'Your own images', shows the layouts; images to leave out on purpose go into "
-       "config.data.skip_clips")
+FIX = (
+    "docs/data.md, 'Your own images', shows the layouts; images to leave out on purpose go into "
+    "config.data.skip_clips"
+)
 
 
 class Row(NamedTuple):
@@ -44,7 +46,8 @@ class Row(NamedTuple):
 
 
 def load(config: ConfigDict) -> Dataset:
-    """Reads the images, resized to `config.image_size`; they are prepared once and kept in the cache.
+    """Reads the images, resized to `config.image_size`; they are prepared once and kept in the
+    cache.
 
     Args:
       config: `config.data`; its path (the folder or CSV; '': `<root>/folder`), root, source,
@@ -59,20 +62,39 @@ def load(config: ConfigDict) -> Dataset:
     """
     colours, side = config.colours, config.image_size
     if colours not in COLOURS:
-        raise UserError(f"config.data.colours is {colours!r}", fix=f"set it to {' or '.join(COLOURS)}")
+        raise UserError(
+            f"config.data.colours is {colours!r}", fix=f"set it to {' or '.join(COLOURS)}"
+        )
     synthetic = config.source == "synthetic"
     place = synthetic_release(config) if synthetic else location(config)
     rows = survey(place, parse_skipped(config.skip_clips))
     root = Path(os.path.commonpath([row.path.parent for row in rows]))
-    settings = {"version": VERSION, "side": side, "colours": colours, "rows": [row[:3] for row in rows]}
+    settings = {
+        "version": VERSION,
+        "side": side,
+        "colours": colours,
+        "rows": [row[:3] for row in rows],
+    }
     mark = prepare.fingerprint(root, sorted({row.path for row in rows}), settings)
     made, images = prepared(NAME, mark, lambda _: _blocks(rows, side, colours), config.streamed)
     _report_sizes(Counter(text.partition("\t")[0] for text in made), side)
     names = sorted({row.label for row in rows})
-    labels, groups, ids = (np.array(column) for column in (
-        [names.index(row.label) for row in rows], [row.group for row in rows], [row.id for row in rows]))
-    return Dataset(images, labels.astype(np.int32), groups, ids, tuple(names),
-                   SYNTHETIC if synthetic else f"{NAME}@{mark[:12]}")
+    labels, groups, ids = (
+        np.array(column)
+        for column in (
+            [names.index(row.label) for row in rows],
+            [row.group for row in rows],
+            [row.id for row in rows],
+        )
+    )
+    return Dataset(
+        images,
+        labels.astype(np.int32),
+        groups,
+        ids,
+        tuple(names),
+        SYNTHETIC if synthetic else f"{NAME}@{mark[:12]}",
+    )
 
 
 def location(config: ConfigDict) -> Path:
@@ -84,9 +106,12 @@ def location(config: ConfigDict) -> Path:
     place = Path(config.path).expanduser() if config.path else prepare.data_root(config)[0] / NAME
     if not place.exists():
         above = place.absolute().parent
-        raise UserError(f"there are no images at {place.absolute()}", [f"{above} {prepare.contents(above)}"],
-                        "name your folder, or CSV, with --config.data.path; to try the program on drawn faces "
-                        "add --config.data.source=synthetic")
+        raise UserError(
+            f"there are no images at {place.absolute()}",
+            [f"{above} {prepare.contents(above)}"],
+            "name your folder, or CSV, with --config.data.path; to try the program on drawn faces "
+            "add --config.data.source=synthetic",
+        )
     return place
 
 
@@ -98,24 +123,42 @@ def survey(place: Path, skipped: set[str]) -> list[Row]:
         one class alone; all of them.
     """
     problems, ignored = [], Counter()
-    rows = _from_folder(place, problems, ignored) if place.is_dir() else _from_table(place, problems)
+    rows = (
+        _from_folder(place, problems, ignored) if place.is_dir() else _from_table(place, problems)
+    )
     unknown = skipped - {row.id for row in rows}
-    problems += [f"config.data.skip_clips names {name}, which is not there" for name in sorted(unknown)]
+    problems += [
+        f"config.data.skip_clips names {name}, which is not there" for name in sorted(unknown)
+    ]
     rows = sorted(row for row in rows if row.id not in skipped)
     if ignored:
-        say(f"{NAME}: passed over, since no JPEG or PNG: "
-            + ", ".join(f"{n:,} {kind}" for kind, n in ignored.most_common()))
+        say(
+            f"{NAME}: passed over, since no JPEG or PNG: "
+            + ", ".join(f"{n:,} {kind}" for kind, n in ignored.most_common())
+        )
     if not rows and not problems:
-        raise UserError(f"{place} holds no images", [f"it {prepare.contents(place)}" if place.is_dir() else
-                        "the table has no rows", "looked for <person>/<class>/*.jpg, .jpeg, .png"], FIX)
+        raise UserError(
+            f"{place} holds no images",
+            [
+                f"it {prepare.contents(place)}" if place.is_dir() else "the table has no rows",
+                "looked for <person>/<class>/*.jpg, .jpeg, .png",
+            ],
+            FIX,
+        )
     people, classes = (sorted({getattr(row, name) for row in rows}) for name in ("group", "label"))
     if len(people) == 1:
-        problems.append(f"there is one person only, {people[0]}: nobody is left to test on, at least 3 are needed")
+        problems.append(
+            f"there is one person only, {people[0]}: nobody is left to test on, at least 3 "
+            "are needed"
+        )
     if len(classes) == 1:
         problems.append(f"there is one class only, {classes[0]}: at least 2 are needed")
     expressions = {*fer_faces.CLASSES, "anger", "happiness", "sadness", "contempt"}
     if people and {name.lower() for name in people} <= expressions:
-        problems.append(f"the persons are called {', '.join(people)}: the folders are <person>/<class>, not <class>/<person>")
+        problems.append(
+            f"the persons are called {', '.join(people)}: the folders are <person>/<class>, "
+            "not <class>/<person>"
+        )
     if problems:
         problems += _unreadable(rows)
         raise UserError(f"the images in {place} cannot be used", problems, FIX)
@@ -130,15 +173,19 @@ def _from_folder(place: Path, problems: list[str], ignored: Counter[str]) -> lis
         for name in sorted(files):
             kind = Path(name).suffix.lower()
             if kind not in KINDS or name.startswith("."):
-                ignored["hidden files" if name.startswith(".") else kind or "files without an ending"] += 1
+                ignored[
+                    "hidden files" if name.startswith(".") else kind or "files without an ending"
+                ] += 1
             elif len(parts) != 2:
                 misplaced[folder] += 1
             elif "\n" in (id_ := "/".join((*parts, name))) or "\t" in id_:
                 problems.append(f"{id_!r}: a name with a line break or tab")
             else:
                 rows.append(Row(id_, parts[1], parts[0], Path(folder) / name))
-    problems += [f"{folder}: {n:,} image{'s' * (n > 1)} in this folder, expected in {place}/<person>/<class>"
-                 for folder, n in misplaced.items()]
+    problems += [
+        f"{folder}: {n:,} image{'s' * (n > 1)} in this folder, expected in {place}/<person>/<class>"
+        for folder, n in misplaced.items()
+    ]
     return rows
 
 
@@ -154,11 +201,16 @@ def _from_table(place: Path, problems: list[str]) -> list[Row]:
     except (OSError, UnicodeDecodeError, csv.Error) as e:
         raise UserError(f"{place} is no folder and cannot be read as a CSV", [str(e)], FIX) from e
     if missing:
-        problems.append(f"no column {', '.join(missing)}: expected {', '.join(COLUMNS)}; found {first.strip()!r}")
+        problems.append(
+            f"no column {', '.join(missing)}: expected {', '.join(COLUMNS)}; found "
+            f"{first.strip()!r}"
+        )
     rows, seen = [], {}
     for number, line in lines:
         path, label, group = ((line[name] or "").strip() for name in COLUMNS)
-        empty = [name for name, value in zip(COLUMNS, (path, label, group), strict=True) if not value]
+        empty = [
+            name for name, value in zip(COLUMNS, (path, label, group), strict=True) if not value
+        ]
         file = place.absolute().parent / path
         if empty:
             problems.append(f"line {number}: no {' and no '.join(empty)}")
@@ -175,7 +227,12 @@ def _unreadable(rows: list[Row]) -> list[str]:
     """Problems of the images themselves, where others were found before."""
     jobs = {row.id: partial(_read, row.path, cv2.IMREAD_GRAYSCALE) for row in rows}
     try:
-        prepare.gather({name: lambda job=job: job().shape for name, job in jobs.items()}, "reading images", "", "")
+        prepare.gather(
+            {name: lambda job=job: job().shape for name, job in jobs.items()},
+            "reading images",
+            "",
+            "",
+        )
     except UserError as e:
         return list(e.problems)
     return []
@@ -183,8 +240,12 @@ def _unreadable(rows: list[Row]) -> list[str]:
 
 def _blocks(rows: list[Row], side: int, colours: str) -> Iterator[Stack]:
     """Blocks of images uint8 [n, side, side, C]; an id is preceded by the size of its file."""
+
     def read(row: Row) -> tuple[str, np.ndarray]:
-        return _resized(_read(row.path, cv2.IMREAD_GRAYSCALE if colours == "grey" else cv2.IMREAD_COLOR_RGB), side)
+        return _resized(
+            _read(row.path, cv2.IMREAD_GRAYSCALE if colours == "grey" else cv2.IMREAD_COLOR_RGB),
+            side,
+        )
 
     faulty = []
     for start in range(0, len(rows), BLOCK):
@@ -195,8 +256,12 @@ def _blocks(rows: list[Row], side: int, colours: str) -> Iterator[Stack]:
         except UserError as e:
             faulty += e.problems
         if not faulty:
-            yield ([f"{size}\t{id_}" for id_, (size, _) in found.items()],
-                   np.stack([image for _, image in found.values()]).reshape(-1, side, side, COLOURS[colours]))
+            yield (
+                [f"{size}\t{id_}" for id_, (size, _) in found.items()],
+                np.stack([image for _, image in found.values()]).reshape(
+                    -1, side, side, COLOURS[colours]
+                ),
+            )
     if faulty:
         raise UserError("images cannot be used", faulty, f"replace or remove these; {FIX}")
 
@@ -211,7 +276,8 @@ def _read(path: Path, mode: int) -> np.ndarray:
         data = path.read_bytes()
     except OSError as e:
         raise BadInput(e.strerror or str(e)) from e
-    # OpenCV fills what is missing with grey: a JPEG's scan is followed by an end, a PNG ends with IEND
+    # OpenCV fills what is missing with grey: a JPEG's scan is followed by an end, a PNG ends with
+    # IEND
     if data[:2] == b"\xff\xd8" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
         raise BadInput(f"is cut off ({len(data):,} bytes)")
     if data[:8] == b"\x89PNG\r\n\x1a\n" and b"IEND" not in data[-64:]:
@@ -224,7 +290,9 @@ def _resized(image: np.ndarray, side: int) -> tuple[str, np.ndarray]:
     height, width = image.shape[:2]
     if (height, width) != (side, side):
         shrinks = height > side or width > side
-        image = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+        image = cv2.resize(
+            image, (side, side), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        )
     return f"{width}x{height}", image
 
 
@@ -232,25 +300,43 @@ def _report_sizes(sizes: Counter[str], side: int) -> None:
     """Prints how many images were resized, from which sizes."""
     other = {size: n for size, n in sizes.most_common() if size != f"{side}x{side}"}
     if other:
-        named = ", ".join(f"{n:,} of {size}" for size, n in [*other.items()][:3]) + (", …" if len(other) > 3 else "")
+        named = ", ".join(f"{n:,} of {size}" for size, n in [*other.items()][:3]) + (
+            ", …" if len(other) > 3 else ""
+        )
         stretched = sum(n for size, n in other.items() if len(set(size.split("x"))) > 1)
-        say(f"{NAME}: {sum(other.values()):,} images of {len(other):,} other size{'s' * (len(other) > 1)} are resized to "
+        say(
+            f"{NAME}: {sum(other.values()):,} images of {len(other):,} other "
+            f"size{'s' * (len(other) > 1)} are resized to "
             f"{side}x{side} (data.image_size): {named}"
-            + (f"; {stretched:,} are not square, their proportions change" if stretched else ""))
+            + (f"; {stretched:,} are not square, their proportions change" if stretched else "")
+        )
 
 
 def synthetic_release(config: ConfigDict) -> Path:
-    """A folder of `synthetic_clips` drawn faces of `synthetic_subjects` persons, drawn on first use."""
+    """A folder of `synthetic_clips` drawn faces of `synthetic_subjects` persons, drawn on first
+    use.
+    """
     count, people, seed = config.synthetic_clips, config.synthetic_subjects, config.synthetic_seed
-    code = hashlib.sha256(Path(fer_faces.__file__).read_bytes() + Path(__file__).read_bytes()).hexdigest()
+    code = hashlib.sha256(
+        Path(fer_faces.__file__).read_bytes() + Path(__file__).read_bytes()
+    ).hexdigest()
     folder = cache_dir() / "synthetic" / f"{NAME}-{count}-{people}-{seed}-{code[:8]}" / NAME
     with prepare.exclusive_lock(folder.parent):
         if not folder.exists():
             prepare.remove(folder.parent.glob(f".{NAME}.*"))
-            labels = np.random.default_rng(seed).permutation(np.arange(count, dtype=np.int32) % len(fer_faces.CLASSES))
+            labels = np.random.default_rng(seed).permutation(
+                np.arange(count, dtype=np.int32) % len(fer_faces.CLASSES)
+            )
             with atomic_path(folder) as unfinished:
-                for i, (label, face) in enumerate(zip(labels, fer_faces.draw(labels, seed), strict=True)):
-                    path = unfinished / f"person_{i % people + 1:02d}" / fer_faces.CLASSES[label] / f"{i}.png"
+                for i, (label, face) in enumerate(
+                    zip(labels, fer_faces.draw(labels, seed), strict=True)
+                ):
+                    path = (
+                        unfinished
+                        / f"person_{i % people + 1:02d}"
+                        / fer_faces.CLASSES[label]
+                        / f"{i}.png"
+                    )
                     path.parent.mkdir(parents=True, exist_ok=True)
                     path.write_bytes(cv2.imencode(".png", face)[1].tobytes())
     return folder

@@ -1,4 +1,6 @@
-"""The MEGC2019 composite (See et al., FG 2019): SAMM, CASME II and SMIC in three classes, whatever of them is on the disk."""
+"""The MEGC2019 composite (See et al., FG 2019): SAMM, CASME II and SMIC in three classes, whatever
+of them is on the disk.
+"""
 
 from __future__ import annotations
 
@@ -26,65 +28,117 @@ from fexpr.terminal import say
 
 CLASSES = ("negative", "positive", "surprise")
 DATABASES = {database.name: database for database in (SAMM, CASME2, smic.SMIC)}
-OFFICIAL = {"samm": (92, 26, 15), "casme2": (88, 32, 25), "smic": (70, 51, 43)}  # clips of each class
-LIST = "megc2019.csv"  # the challenge's own list of a release's clips; where it is missing, the workbook's emotions are mapped
+# clips of each class
+OFFICIAL = {"samm": (92, 26, 15), "casme2": (88, 32, 25), "smic": (70, 51, 43)}
+# the challenge's own list of a release's clips; where it is missing, the workbook's emotions are
+# mapped
+LIST = "megc2019.csv"
 COLUMNS = ("dataset", "subject", "clip", "emotion", "flow")
 
-# Emotions of the workbooks, in small letters. Clips of any other emotion ('other', 'others') do not take part, nor do CASME II's
-# few of fear and sadness.
+# Emotions of the workbooks, in small letters. Clips of any other emotion ('other', 'others') do not
+# take part, nor do CASME II's few of fear and sadness.
 EMOTIONS = {
-    "samm": {"anger": "negative", "contempt": "negative", "disgust": "negative", "fear": "negative", "sadness": "negative",
-             "happiness": "positive", "surprise": "surprise"},
-    "casme2": {"disgust": "negative", "repression": "negative", "happiness": "positive", "surprise": "surprise"},
-}  # fmt: skip
+    "samm": {
+        "anger": "negative",
+        "contempt": "negative",
+        "disgust": "negative",
+        "fear": "negative",
+        "sadness": "negative",
+        "happiness": "positive",
+        "surprise": "surprise",
+    },
+    "casme2": {
+        "disgust": "negative",
+        "repression": "negative",
+        "happiness": "positive",
+        "surprise": "surprise",
+    },
+}
 
 
 def load(config: ConfigDict) -> Dataset:
     """Reads the composite; flow maps are made once for each release and kept in the cache.
 
     Args:
-      config: `config.data` (fexpr/data/data_config.py documents the fields); `subsets` and `regions` are this loader's own.
+      config: `config.data` (fexpr/data/data_config.py documents the fields); `subsets` and
+          `regions` are this loader's own.
 
     Returns:
-      One row a clip, release after release: images uint8 [N, S, S, 3] (u, v, optical strain; the whole face, or four regions of
-      it joined), labels int32 [N] (ids of `CLASSES`), groups 'casme2/sub01', ids 'casme2/sub01_EP02_01f'; extras `dataset`,
-      `file` (flow map or apex frame, below the release's folder) and, where any are known, `landmarks` float32 [N, 5, 2], (x, y)
-      in pixels of the 224x224 face, NaN for the clips without.
+      One row a clip, release after release: images uint8 [N, S, S, 3] (u, v, optical strain; the
+      whole face, or four regions of it joined), labels int32 [N] (ids of `CLASSES`), groups
+      'casme2/sub01', ids 'casme2/sub01_EP02_01f'; extras `dataset`,
+      `file` (flow map or apex frame, below the release's folder) and, where any are known,
+      `landmarks` float32 [N, 5, 2], (x, y) in pixels of the 224x224 face, NaN for the clips
+      without.
 
     Raises:
-      UserError: anything wrong with config, lists, workbooks or files; all problems of a kind of a release at once.
+      UserError: anything wrong with config, lists, workbooks or files; all problems of a kind of a
+          release at once.
     """
     known = allowed(DataConfig, "regions")
     if config.regions not in known:
-        raise UserError(f"config.data.regions is {config.regions!r}", fix=f"set it to one of {', '.join(known)}")
+        raise UserError(
+            f"config.data.regions is {config.regions!r}", fix=f"set it to one of {', '.join(known)}"
+        )
     if config.regions == "landmarks" and config.image_size % 4:
-        raise UserError(f"config.data.image_size is {config.image_size}", fix="regions of landmarks need a size divisible by 4")
+        raise UserError(
+            f"config.data.image_size is {config.image_size}",
+            fix="regions of landmarks need a size divisible by 4",
+        )
     is_synthetic = resolve_source(config) == "synthetic"
     releases = _synthetic(config) if is_synthetic else _on_disk(config)
-    parts = {name: flow_clips.flow_maps(name, release, config.image_size) for name, release in releases.items()}
+    parts = {
+        name: flow_clips.flow_maps(name, release, config.image_size)
+        for name, release in releases.items()
+    }
     tables = pd.concat([release.table.assign(dataset=name) for name, release in releases.items()])
-    images, landmarks = (np.concatenate([columns[key] for columns, _ in parts.values()]) for key in ("image", "landmarks"))
+    images, landmarks = (
+        np.concatenate([columns[key] for columns, _ in parts.values()])
+        for key in ("image", "landmarks")
+    )
     dataset = tables["dataset"].to_numpy(str)
     if config.regions == "landmarks":
         images = regions.join_regions(images, _filled(landmarks, dataset))
     if not is_synthetic:
         _compare_counts(tables)
-    files = [release.files[clip][-1].relative_to(release.folder).as_posix() for release in releases.values() for clip in release.files]
+    files = [
+        release.files[clip][-1].relative_to(release.folder).as_posix()
+        for release in releases.values()
+        for clip in release.files
+    ]
     mark = hashlib.sha256("".join(mark for _, mark in parts.values()).encode()).hexdigest()
     return Dataset(
-        images, np.array([CLASSES.index(emotion) for emotion in tables["emotion"]], np.int32),
-        (tables["dataset"] + "/" + tables["subject"]).to_numpy(str), (tables["dataset"] + "/" + tables["id"]).to_numpy(str), CLASSES,
-        source=SYNTHETIC if is_synthetic else f"{'+'.join(parts)}@{mark[:12]}", kind="flow",
-        extras={"dataset": dataset, "file": np.array(files), **({"landmarks": landmarks} if np.isfinite(landmarks).any() else {})},
-    )  # fmt: skip
+        images,
+        np.array([CLASSES.index(emotion) for emotion in tables["emotion"]], np.int32),
+        (tables["dataset"] + "/" + tables["subject"]).to_numpy(str),
+        (tables["dataset"] + "/" + tables["id"]).to_numpy(str),
+        CLASSES,
+        source=SYNTHETIC if is_synthetic else f"{'+'.join(parts)}@{mark[:12]}",
+        kind="flow",
+        extras={
+            "dataset": dataset,
+            "file": np.array(files),
+            **({"landmarks": landmarks} if np.isfinite(landmarks).any() else {}),
+        },
+    )
 
 
 def _on_disk(config: ConfigDict) -> dict[str, Release]:
     root, _ = prepare.data_root(config)
-    wanted = tuple(DATABASES) if config.subsets == "auto" else tuple(name.strip() for name in config.subsets.split(","))
-    problems = [f"{name!r} is not one of {', '.join(DATABASES)}" for name in wanted if name not in DATABASES]
+    wanted = (
+        tuple(DATABASES)
+        if config.subsets == "auto"
+        else tuple(name.strip() for name in config.subsets.split(","))
+    )
+    problems = [
+        f"{name!r} is not one of {', '.join(DATABASES)}" for name in wanted if name not in DATABASES
+    ]
     if config.subsets != "auto":
-        problems += [f"{root / name} is not there" for name in wanted if name in DATABASES and not (root / name).is_dir()]
+        problems += [
+            f"{root / name} is not there"
+            for name in wanted
+            if name in DATABASES and not (root / name).is_dir()
+        ]
     if problems or len(set(wanted)) < len(wanted):
         fix = "set it to auto, or to those of samm,casme2,smic whose folders are there, each once"
         raise UserError(f"config.data.subsets is {config.subsets!r}", problems, fix)
@@ -92,32 +146,51 @@ def _on_disk(config: ConfigDict) -> dict[str, Release]:
     for text in flow_clips.parse_skipped(config.skip_clips):
         name, _, clip = text.partition("/")
         if name not in wanted or not clip:
-            raise UserError(f"config.data.skip_clips names {text!r}", fix="write clips of a composite as casme2/sub01_EP02_01f")
+            raise UserError(
+                f"config.data.skip_clips names {text!r}",
+                fix="write clips of a composite as casme2/sub01_EP02_01f",
+            )
         skipped[name].add(clip)
-    return {name: _survey(database, root / name, config, skipped[name])
-            for name, database in DATABASES.items() if name in wanted and (root / name).is_dir()}  # fmt: skip
+    return {
+        name: _survey(database, root / name, config, skipped[name])
+        for name, database in DATABASES.items()
+        if name in wanted and (root / name).is_dir()
+    }
 
 
 def _survey(database: Database, folder: Path, config: ConfigDict, skipped: set[str]) -> Release:
-    """One release's clips with their class as `emotion`, from the challenge's list, the workbook or SMIC's folders."""
+    """One release's clips with their class as `emotion`, from the challenge's list, the workbook or
+    SMIC's folders.
+    """
     layout, *_ = flow_clips.find_layout(database, folder, config.layout)
     path = folder / LIST
     listed = _read_list(path, database) if path.exists() else None
     if layout == "flow" and listed is not None:
         return _listed_maps(database, folder, flow_clips.leave_out(listed, skipped, path))
     if layout == "flow" and (database.book is None or not any(folder.glob("*.xlsx"))):
-        fix = f"its columns are {','.join(COLUMNS)}, one row for each map in {folder / flow_clips.MAPS}"
+        fix = (
+            f"its columns are {','.join(COLUMNS)}, one row for each map in "
+            f"{folder / flow_clips.MAPS}"
+        )
         raise UserError(f"{path} is missing: nothing gives the classes of the maps", fix=fix)
     if database.book is None:
         release = smic.survey(folder, config, skipped)
         unknown = sorted(set(release.table["emotion"]) - set(CLASSES))
         if unknown:
-            raise UserError(f"{folder} has folders of classes that are not known", unknown, f"expected {', '.join(CLASSES)}")
+            raise UserError(
+                f"{folder} has folders of classes that are not known",
+                unknown,
+                f"expected {', '.join(CLASSES)}",
+            )
         return release
-    return flow_clips.survey(database, folder, config, skipped, partial(_select, database, listed, path))
+    return flow_clips.survey(
+        database, folder, config, skipped, partial(_select, database, listed, path)
+    )
 
 
-def _select(database: Database, listed: pd.DataFrame | None, path: Path, table: pd.DataFrame, book: Path) -> pd.DataFrame:
+def _select(
+    database: Database, listed: pd.DataFrame | None, path: Path, table: pd.DataFrame, book: Path
+) -> pd.DataFrame:
     """The workbook's rows that take part, their class as `emotion`."""
     if listed is None:
         classes = table["emotion"].str.lower().map(EMOTIONS[database.name])
@@ -126,9 +199,14 @@ def _select(database: Database, listed: pd.DataFrame | None, path: Path, table: 
             text = ", ".join(f"{name or 'none'} ({n})" for name, n in others.most_common())
             say(f"{database.title}: emotions that take no part: {text}")
     else:
-        strange = [f"line {row.row}: {row.id}" for row in listed[~listed["id"].isin(table["id"])].itertuples()]
+        strange = [
+            f"line {row.row}: {row.id}"
+            for row in listed[~listed["id"].isin(table["id"])].itertuples()
+        ]
         if strange:
-            raise UserError(f"{path} lists clips that {book} does not have", strange, "correct the list")
+            raise UserError(
+                f"{path} lists clips that {book} does not have", strange, "correct the list"
+            )
         classes = table["id"].map(dict(zip(listed["id"], listed["emotion"], strict=True)))
     return table.assign(emotion=classes)[classes.notna()].reset_index(drop=True)
 
@@ -137,15 +215,17 @@ def _read_list(path: Path, database: Database) -> pd.DataFrame:
     """The rows of a release's megc2019.csv with `id` and `row` (the line).
 
     Raises:
-      UserError: columns are missing; or, all at once, each row of another data set, without subject or clip, of an unknown class,
-        or with a clip named before.
+      UserError: columns are missing; or, all at once, each row of another data set, without subject
+        or clip, of an unknown class, or with a clip named before.
     """
     with open(path, newline="", encoding="utf-8-sig", errors="replace") as f:
         reader = csv.DictReader(f, skipinitialspace=True)
         missing = [f"no column {name}" for name in COLUMNS if name not in (reader.fieldnames or ())]
         rows = [{name: (row.get(name) or "").strip() for name in COLUMNS} for row in reader]
     if missing:
-        raise UserError(f"{path} is no list of clips", missing, f"the columns are {','.join(COLUMNS)}")
+        raise UserError(
+            f"{path} is no list of clips", missing, f"the columns are {','.join(COLUMNS)}"
+        )
     problems, first = [], {}
     for line, row in enumerate(rows, 2):
         bad = [f"no {name}" for name in ("subject", "clip", "flow") if not row[name]]
@@ -158,7 +238,9 @@ def _read_list(path: Path, database: Database) -> pd.DataFrame:
             bad.append(f"this clip is in line {first[key]} already")
         problems += [f"line {line}, {row['subject']} {row['clip']}: {problem}" for problem in bad]
     if problems or not rows:
-        raise UserError(f"{path} cannot be used", problems or ["it has no rows"], "correct these rows")
+        raise UserError(
+            f"{path} cannot be used", problems or ["it has no rows"], "correct these rows"
+        )
     table = pd.DataFrame(rows, dtype=object)
     return table.assign(id=database.ids(table), row=range(2, len(rows) + 2))
 
@@ -168,30 +250,49 @@ def _listed_maps(database: Database, folder: Path, table: pd.DataFrame) -> Relea
     maps = folder / flow_clips.MAPS
     files = {row.id: (maps / row.flow,) for row in table.itertuples()}
     lines = table["row"].tolist()
-    missing = [f"line {line}: {path}" for line, (path,) in zip(lines, files.values(), strict=True) if not path.is_file()]
+    missing = [
+        f"line {line}: {path}"
+        for line, (path,) in zip(lines, files.values(), strict=True)
+        if not path.is_file()
+    ]
     if missing:
-        raise UserError(f"{folder / LIST} lists maps that are not there", missing, "copy the missing maps, or correct the list")
+        raise UserError(
+            f"{folder / LIST} lists maps that are not there",
+            missing,
+            "copy the missing maps, or correct the list",
+        )
     if not files:
         raise UserError(f"no clip of {folder / LIST} is left", fix="shorten config.data.skip_clips")
     _, landmarks, path = flow_clips.read_landmarks(folder, "flow")
-    points = {clip: landmarks[map_.name] for clip, (map_,) in files.items() if map_.name in landmarks}
+    points = {
+        clip: landmarks[map_.name] for clip, (map_,) in files.items() if map_.name in landmarks
+    }
     inputs = [folder / LIST, *([path] if points else []), *(map_ for (map_,) in files.values())]
     return Release(folder, table, files, "flow", points, inputs)
 
 
 def _synthetic(config: ConfigDict) -> dict[str, Release]:
-    """Two synthetic SAMM releases of different subjects, which stand for SAMM and CASME II; half the clips each."""
+    """Two synthetic SAMM releases of different subjects, which stand for SAMM and CASME II; half
+    the clips each.
+    """
     subjects, count = config.synthetic_subjects, config.synthetic_clips
-    shares = {"samm": (subjects // 2, count // 2), "casme2": (subjects - subjects // 2, count - count // 2)}
+    shares = {
+        "samm": (subjects // 2, count // 2),
+        "casme2": (subjects - subjects // 2, count - count // 2),
+    }
     select = partial(_select, SAMM, None, Path(LIST))
     return {
-        name: flow_clips.survey(SAMM, synthetic_release(*share, config.synthetic_seed + i), config, set(), select)
+        name: flow_clips.survey(
+            SAMM, synthetic_release(*share, config.synthetic_seed + i), config, set(), select
+        )
         for i, (name, share) in enumerate(shares.items())
     }
 
 
 def _filled(landmarks: np.ndarray, dataset: np.ndarray) -> np.ndarray:
-    """Landmarks for every clip: those without get the mean of their data set, for the protocol tests every clip."""
+    """Landmarks for every clip: those without get the mean of their data set, for the protocol
+    tests every clip.
+    """
     filled, bare = landmarks.copy(), []
     for name in dict.fromkeys(dataset.tolist()):
         rows = dataset == name
@@ -200,10 +301,16 @@ def _filled(landmarks: np.ndarray, dataset: np.ndarray) -> np.ndarray:
             bare.append(f"{name}: none of {missing} clips has any")
             continue
         if missing:
-            say(f"{name}: {missing} of {rows.sum()} clips have no landmarks; their regions lie where those of the others do on average")
+            say(
+                f"{name}: {missing} of {rows.sum()} clips have no landmarks; their regions "
+                "lie where those of the others do on average"
+            )
         filled[rows] = regions.fill_landmarks(landmarks[rows])
     if bare:
-        fix = "add landmarks.csv (docs/data.md), leave the data set out with config.data.subsets, or set config.data.regions=whole"
+        fix = (
+            "add landmarks.csv (docs/data.md), leave the data set out with config.data.subsets, "
+            "or set config.data.regions=whole"
+        )
         raise UserError("config.data.regions is 'landmarks', and there are no landmarks", bare, fix)
     return filled
 
@@ -214,5 +321,8 @@ def _compare_counts(tables: pd.DataFrame) -> None:
         counts = Counter(rows["emotion"])
         found = tuple(counts[c] for c in CLASSES)
         if found != OFFICIAL[name]:
-            text = ", ".join(f"{n} {c} (MEGC2019: {m})" for n, c, m in zip(found, CLASSES, OFFICIAL[name], strict=True))
+            text = ", ".join(
+                f"{n} {c} (MEGC2019: {m})"
+                for n, c, m in zip(found, CLASSES, OFFICIAL[name], strict=True)
+            )
             say(f"{name} differs from the challenge: {text}", style="yellow")

@@ -1,4 +1,6 @@
-"""RAVDESS frame by frame: 48x48 grey faces, a saliency map beside each, emotions and actors from the clips' names (docs/data.md)."""
+"""RAVDESS frame by frame: 48x48 grey faces, a saliency map beside each, emotions and actors from
+the clips' names (docs/data.md).
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,16 @@ from ml_collections import ConfigDict
 from fexpr.data.dataset import SYNTHETIC, Dataset
 from fexpr.data.preparation import openface, prepare
 from fexpr.data.preparation.clip_frames import as_clips
-from fexpr.data.preparation.face_images import BLOCK, SIDE, Stack, choose_map, prepared, read_grey, stored_strip, with_map
+from fexpr.data.preparation.face_images import (
+    BLOCK,
+    SIDE,
+    Stack,
+    choose_map,
+    prepared,
+    read_grey,
+    stored_strip,
+    with_map,
+)
 from fexpr.data.preparation.prepare import BadInput
 from fexpr.data.releases.flow_clips import parse_skipped
 from fexpr.data.releases.ravdess_aus import INTENSITIES
@@ -27,65 +38,104 @@ OPENFACE, TRUTH = "openface", "truth.csv"
 
 
 def load(config: ConfigDict) -> Dataset:
-    """Reads cropped frames, or decodes and crops the videos; prepared once, clip by clip, and kept in the cache.
+    """Reads cropped frames, or decodes and crops the videos; prepared once, clip by clip, and kept
+    in the cache.
 
     Args:
-      config: `config.data`; its root, source, layout, map, clip_frames, skip_clips, streamed and synthetic_* are read.
+      config: `config.data`; its root, source, layout, map, clip_frames, skip_clips, streamed and
+          synthetic_* are read.
 
     Returns:
-      images uint8 [N, 48, 48, 1] or, with a map as second channel, [N, 48, 48, 2]; labels int32 [N]; groups actors; ids
-      '<clip>/<frame>', by clip and frame. Extras: `video` str [N]; `frame` int32 [N]; `action_units` float32 [N, 17] where there are
-      OpenFace tables (NaN where they lack a frame); of a synthetic release `shown` float32 [N] and `blink` bool [N], the truth.
-      With clip_frames a row is a clip (clip_rows.as_clips). Streamed images are Records.
+      images uint8 [N, 48, 48, 1] or, with a map as second channel, [N, 48, 48, 2]; labels int32
+      [N]; groups actors; ids '<clip>/<frame>', by clip and frame. Extras: `video` str [N]; `frame`
+      int32 [N]; `action_units` float32 [N, 17] where there are OpenFace tables (NaN where they lack
+      a frame); of a synthetic release `shown` float32 [N] and `blink` bool [N], the truth. With
+      clip_frames a row is a clip (clip_rows.as_clips). Streamed images are Records.
 
     Raises:
       UserError: nothing is there, or something is faulty: all problems at once.
     """
     is_synthetic = prepare.resolve_source(config) == "synthetic"
-    folder = ravdess_clips.release(config, frames=True) if is_synthetic else prepare.data_root(config)[0] / "ravdess"
+    folder = (
+        ravdess_clips.release(config, frames=True)
+        if is_synthetic
+        else prepare.data_root(config)[0] / "ravdess"
+    )
     clips = survey(folder, config.layout, parse_skipped(config.skip_clips))
     if clips.unused:
-        say(f"ravdess: {clips.unused:,} clips are not 01-01-… (audio-video, speech) and are left out")
+        say(
+            f"ravdess: {clips.unused:,} clips are not 01-01-… (audio-video, speech) and are "
+            "left out"
+        )
     how = _choose(config.map, folder, clips)
     if clips.videos:
         need_detector()
     maps = folder / (OPENFACE if how == "openface" else config.map)
-    read = [maps / name / path.name for name, frames in clips.frames.items() for _, path in frames] if how == "folder" else []
+    read = (
+        [maps / name / path.name for name, frames in clips.frames.items() for _, path in frames]
+        if how == "folder"
+        else []
+    )
     read += [maps / f"{name}.csv" for name in clips.videos] if how == "openface" else []
     _need(folder, read)
     inputs = clips.files + read
     mark = prepare.fingerprint(folder, inputs, {"version": VERSION, "map": how})
-    ids, images = prepared("ravdess", mark, lambda kept: _make(clips, how, maps, kept), config.get("streamed", False))
+    ids, images = prepared(
+        "ravdess", mark, lambda kept: _make(clips, how, maps, kept), config.get("streamed", False)
+    )
     if how == "openface":
         masks = (images[i : i + BLOCK][..., 1] for i in range(0, len(images), BLOCK))
         if blank := sum(int((~mask.any(axis=(1, 2))).sum()) for mask in masks):
-            say(f"ravdess: {blank:,} of {len(images):,} frames have no landmarks: their masks are black", style="yellow")
+            say(
+                f"ravdess: {blank:,} of {len(images):,} frames have no landmarks: their masks "
+                "are black",
+                style="yellow",
+            )
     video = np.array([id_.partition("/")[0] for id_ in ids])
     frame = np.array([int(id_.partition("/")[2]) for id_ in ids], np.int32)
     clip = {str(name): name for name in clips.names}
-    extras = {"video": video, "frame": frame} | _action_units(folder / OPENFACE, video, frame, list(clip)) | _truth(folder, ids)
+    extras = (
+        {"video": video, "frame": frame}
+        | _action_units(folder / OPENFACE, video, frame, list(clip))
+        | _truth(folder, ids)
+    )
     frames = Dataset(
-        images, np.array([clip[v].label for v in video], np.int32), np.array([clip[v].group for v in video]), np.array(ids), EMOTIONS,
-        SYNTHETIC if is_synthetic else f"ravdess@{mark[:12]}", extras=extras, kind="face",
+        images,
+        np.array([clip[v].label for v in video], np.int32),
+        np.array([clip[v].group for v in video]),
+        np.array(ids),
+        EMOTIONS,
+        SYNTHETIC if is_synthetic else f"ravdess@{mark[:12]}",
+        extras=extras,
+        kind="face",
     )
     count = config.get("clip_frames", 0)  # runs of older versions lack the field
     return as_clips(frames, count) if count else frames
 
 
 def _choose(how: str, folder: Path, clips: Clips) -> str:
-    """What `config.data.map` comes down to: 'none', 'folder', 'spectral', or 'openface' (masks of landmarks, drawn from tables of videos).
+    """What `config.data.map` comes down to: 'none', 'folder', 'spectral', or 'openface' (masks of
+    landmarks, drawn from tables of videos).
 
     Raises:
       UserError: as of choose_map; landmarks of videos are wanted and there are no tables.
     """
     if how == "landmarks" and clips.videos:
         if not (folder / OPENFACE).is_dir():
-            raise UserError("masks of landmarks are drawn from OpenFace's tables of the videos, and there are none",
-                            [f"looked for the folder {folder / OPENFACE}"], "docs/data.md shows the layout")
+            raise UserError(
+                "masks of landmarks are drawn from OpenFace's tables of the videos, and there "
+                "are none",
+                [f"looked for the folder {folder / OPENFACE}"],
+                "docs/data.md shows the layout",
+            )
         return "openface"
     chosen = choose_map(how, folder)
     if chosen == "folder" and clips.videos:
-        say(f"ravdess: {how} maps in a folder go with frames; of videos spectral residuals are computed", style="yellow")
+        say(
+            f"ravdess: {how} maps in a folder go with frames; of videos spectral residuals "
+            "are computed",
+            style="yellow",
+        )
         return "spectral"
     return chosen
 
@@ -93,43 +143,73 @@ def _choose(how: str, folder: Path, clips: Clips) -> str:
 def _need(folder: Path, files: Sequence[Path]) -> None:
     missing = [f"{path.relative_to(folder)} is not there" for path in files if not path.is_file()]
     if missing:
-        raise UserError(f"maps of RAVDESS' frames are missing in {folder}", missing,
-                        "a map has the name of its frame, a table of landmarks that of its clip; docs/data.md")
+        raise UserError(
+            f"maps of RAVDESS' frames are missing in {folder}",
+            missing,
+            "a map has the name of its frame, a table of landmarks that of its clip; docs/data.md",
+        )
 
 
 def _make(clips: Clips, how: str, maps: Path, kept: Path) -> Iterator[Stack]:
-    """Clip by clip the ids '<clip>/<frame>' and frames uint8 [F, 48, 48, C], each clip kept as soon as it is made."""
+    """Clip by clip the ids '<clip>/<frame>' and frames uint8 [F, 48, 48, C], each clip kept as soon
+    as it is made.
+    """
+
     def clip_images(name: str) -> np.ndarray:
         if clips.videos:
             faces, transform = decode(clips.videos[name])
             if how == "openface":
-                return np.stack([faces, openface.landmark_masks(maps / f"{name}.csv", len(faces), transform, SIDE)], axis=-1)
+                return np.stack(
+                    [
+                        faces,
+                        openface.landmark_masks(maps / f"{name}.csv", len(faces), transform, SIDE),
+                    ],
+                    axis=-1,
+                )
             return np.stack([with_map(face, how, None) for face in faces])
-        return np.stack([with_map(read_grey(path), how, maps / name / path.name) for _, path in clips.frames[name]])
+        return np.stack(
+            [
+                with_map(read_grey(path), how, maps / name / path.name)
+                for _, path in clips.frames[name]
+            ]
+        )
 
     def strip(name: str) -> np.ndarray:
         return stored_strip(kept / "clips" / f"{name}.png", lambda: clip_images(name))
 
     names = [str(name) for name in clips.names]
-    prepare.gather({name: lambda name=name: len(strip(name)) for name in names}, "reading RAVDESS", "clips of RAVDESS cannot be used",
-                   "repair these, or leave them out by config.data.skip_clips")  # fmt: skip
+    prepare.gather(
+        {name: lambda name=name: len(strip(name)) for name in names},
+        "reading RAVDESS",
+        "clips of RAVDESS cannot be used",
+        "repair these, or leave them out by config.data.skip_clips",
+    )
     for name in names:
         images = strip(name)
         numbers = [i for i, _ in clips.frames[name]] if clips.frames else range(len(images))
         yield [f"{name}/{i}" for i in numbers], images[..., : 1 if how == "none" else 2]
 
 
-def _action_units(folder: Path, video: np.ndarray, frame: np.ndarray, names: list[str]) -> dict[str, np.ndarray]:
-    """Intensities 0 to 5 of each frame from <clip>.csv; OpenFace counts frames from 1, clips' files from 0 or 1.
+def _action_units(
+    folder: Path, video: np.ndarray, frame: np.ndarray, names: list[str]
+) -> dict[str, np.ndarray]:
+    """Intensities 0 to 5 of each frame from <clip>.csv; OpenFace counts frames from 1, clips' files
+    from 0 or 1.
 
     Raises:
       UserError: tables that are missing or faulty, all of them.
     """
     if not folder.is_dir():
         return {}
-    values, problems, first = np.full((len(video), len(INTENSITIES)), np.nan, np.float32), [], min(int(frame.min()), 1)
+    values, problems, first = (
+        np.full((len(video), len(INTENSITIES)), np.nan, np.float32),
+        [],
+        min(int(frame.min()), 1),
+    )
     starts = np.flatnonzero(np.r_[True, video[1:] != video[:-1]])
-    rows_of = {video[a]: np.arange(a, b) for a, b in zip(starts, [*starts[1:], len(video)], strict=True)}
+    rows_of = {
+        video[a]: np.arange(a, b) for a, b in zip(starts, [*starts[1:], len(video)], strict=True)
+    }
     for name in names:
         try:
             numbers, units = openface.read(folder / f"{name}.csv", INTENSITIES)
@@ -138,10 +218,16 @@ def _action_units(folder: Path, video: np.ndarray, frame: np.ndarray, names: lis
             continue
         rows = rows_of[name]
         at = np.searchsorted(numbers, frame[rows] - first + 1)
-        known = (at < len(numbers)) & (numbers[np.minimum(at, len(numbers) - 1)] == frame[rows] - first + 1)
+        known = (at < len(numbers)) & (
+            numbers[np.minimum(at, len(numbers) - 1)] == frame[rows] - first + 1
+        )
         values[rows[known]] = units[at[known]]
     if problems:
-        raise UserError(f"OpenFace's tables in {folder} cannot be used", problems, "a table a clip, or remove the folder")
+        raise UserError(
+            f"OpenFace's tables in {folder} cannot be used",
+            problems,
+            "a table a clip, or remove the folder",
+        )
     lacking = int(np.isnan(values).any(1).sum())
     if lacking:
         say(f"ravdess: {lacking:,} of {len(video):,} frames have no action units", style="yellow")
@@ -152,6 +238,7 @@ def _truth(folder: Path, ids: Sequence[str]) -> dict[str, np.ndarray]:
     """What each frame of a synthetic release shows."""
     if not (folder / TRUTH).is_file():
         return {}
-    table = pd.read_csv(folder / TRUTH, sep=";").set_index("path").loc[[f"{id_}.png" for id_ in ids]]
+    table = (
+        pd.read_csv(folder / TRUTH, sep=";").set_index("path").loc[[f"{id_}.png" for id_ in ids]]
+    )
     return {"shown": table["shown"].to_numpy(np.float32), "blink": table["blink"].to_numpy() == 1}
-

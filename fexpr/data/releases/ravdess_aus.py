@@ -1,4 +1,6 @@
-"""RAVDESS as action units averaged over each clip (OpenFace, 17 intensities and 18 presences): feature vectors, no images."""
+"""RAVDESS as action units averaged over each clip (OpenFace, 17 intensities and 18 presences):
+feature vectors, no images.
+"""
 
 from __future__ import annotations
 
@@ -19,54 +21,83 @@ from fexpr.data.synthetic import ravdess_clips
 from fexpr.errors import UserError
 
 TABLE = "average_action_units.csv"
-INTENSITIES = tuple(f"AU{n:02d}_r" for n in (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45))
-PRESENCES = tuple(f"AU{n:02d}_c" for n in (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 28, 45))
+INTENSITIES = tuple(
+    f"AU{n:02d}_r" for n in (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45)
+)
+PRESENCES = tuple(
+    f"AU{n:02d}_c" for n in (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 28, 45)
+)
 FEATURES = {"both": INTENSITIES + PRESENCES, "intensities": INTENSITIES, "presences": PRESENCES}
 MOST = 5.0  # of an OpenFace intensity
 
 
 def load(config: ConfigDict) -> Dataset:
-    """Reads `ravdess/average_action_units.csv`: `;`-separated, a row a clip, the column `name` and one for each action unit.
+    """Reads `ravdess/average_action_units.csv`: `;`-separated, a row a clip, the column `name` and
+    one for each action unit.
 
     Args:
-      config: `config.data`; its root, source, features, per_actor, skip_clips and synthetic_* are read.
+      config: `config.data`; its root, source, features, per_actor, skip_clips and synthetic_* are
+          read.
 
     Returns:
-      images float32 [N, 1, 1, F] (kind 'features'); labels int32 [N] and groups (actors) from the names; ids are the clips' names.
+      images float32 [N, 1, 1, F] (kind 'features'); labels int32 [N] and groups (actors) from the
+      names; ids are the clips' names.
 
     Raises:
       UserError: the table is not there, or is faulty: all problems at once.
     """
     if config.features not in FEATURES:
-        raise UserError(f"config.data.features is {config.features!r}", fix=f"set it to one of {', '.join(FEATURES)}")
+        raise UserError(
+            f"config.data.features is {config.features!r}",
+            fix=f"set it to one of {', '.join(FEATURES)}",
+        )
     is_synthetic = prepare.resolve_source(config) == "synthetic"
-    folder = ravdess_clips.release(config) if is_synthetic else prepare.data_root(config)[0] / "ravdess"
+    folder = (
+        ravdess_clips.release(config) if is_synthetic else prepare.data_root(config)[0] / "ravdess"
+    )
     table, clips = read(folder / TABLE, parse_skipped(config.skip_clips))
     actors = np.array([c.group for c in clips])
-    features = per_actor(table[list(FEATURES[config.features])].to_numpy(np.float64), actors, config.per_actor).astype(np.float32)
-    settings = {"features": config.features, "per_actor": config.per_actor, "skipped": config.skip_clips}
+    features = per_actor(
+        table[list(FEATURES[config.features])].to_numpy(np.float64), actors, config.per_actor
+    ).astype(np.float32)
+    settings = {
+        "features": config.features,
+        "per_actor": config.per_actor,
+        "skipped": config.skip_clips,
+    }
     mark = prepare.fingerprint(folder, [folder / TABLE], settings)
     return Dataset(
-        features[:, None, None, :], np.array([c.label for c in clips], np.int32), actors, np.array([str(c) for c in clips]),
-        EMOTIONS, SYNTHETIC if is_synthetic else f"ravdess@{mark[:12]}", kind="features",
+        features[:, None, None, :],
+        np.array([c.label for c in clips], np.int32),
+        actors,
+        np.array([str(c) for c in clips]),
+        EMOTIONS,
+        SYNTHETIC if is_synthetic else f"ravdess@{mark[:12]}",
+        kind="features",
     )
 
 
 def per_actor(features: np.ndarray, actors: np.ndarray, how: str) -> np.ndarray:
-    """Features [N, F] less the mean of their actor's clips ('center'), and divided by their deviation plus 0.05 ('standardize').
+    """Features [N, F] less the mean of their actor's clips ('center'), and divided by their
+    deviation plus 0.05 ('standardize').
 
-    It looks at all clips of an actor, the tested one's too, but at no label: it answers for a person of whom several clips are at hand.
+    It looks at all clips of an actor, the tested one's too, but at no label: it answers for a
+    person of whom several clips are at hand.
 
     Raises:
       UserError: unknown `how`.
     """
     known = allowed(DataConfig, "per_actor")
     if how not in known:
-        raise UserError(f"config.data.per_actor is {how!r}", fix=f"set it to one of {', '.join(known)}")
+        raise UserError(
+            f"config.data.per_actor is {how!r}", fix=f"set it to one of {', '.join(known)}"
+        )
     done = features.copy()
     for actor in np.unique(actors) if how != "none" else ():
         own = features[actors == actor]
-        done[actors == actor] = (own - own.mean(0)) / (own.std(0) + 0.05 if how == "standardize" else 1.0)
+        done[actors == actor] = (own - own.mean(0)) / (
+            own.std(0) + 0.05 if how == "standardize" else 1.0
+        )
     return done
 
 
@@ -74,20 +105,30 @@ def read(path: Path, skipped: set[str]) -> tuple[pd.DataFrame, list[ClipName]]:
     """The rows that are used, in the order of their names, and what the names say.
 
     Raises:
-      UserError: not such a table; names that are none or stand twice; numbers that are missing or out of range; all of them.
+      UserError: not such a table; names that are none or stand twice; numbers that are missing or
+          out of range; all of them.
     """
     wanted = INTENSITIES + PRESENCES
     fix = f"the columns are {INTENSITIES[0]} … {PRESENCES[-1]} and name, separated by ';'"
     try:
-        table = pd.read_csv(path, sep=";", skipinitialspace=True, encoding="utf-8-sig", dtype={"name": str})
+        table = pd.read_csv(
+            path, sep=";", skipinitialspace=True, encoding="utf-8-sig", dtype={"name": str}
+        )
     except OSError as e:
-        raise UserError(f"cannot read {path}: {e.strerror or e}", [f"{path.parent} {prepare.contents(path.parent)}"],
-                        "docs/data.md shows the layout") from e
+        raise UserError(
+            f"cannot read {path}: {e.strerror or e}",
+            [f"{path.parent} {prepare.contents(path.parent)}"],
+            "docs/data.md shows the layout",
+        ) from e
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as e:
         raise UserError(f"{path} is no table: {e}", fix=fix) from e
     missing = [f"no column {name}" for name in (*wanted, "name") if name not in table]
     if missing:
-        raise UserError(f"{path} is no table of averaged action units", [*missing, f"found: {', '.join(map(str, table))}"], fix)
+        raise UserError(
+            f"{path} is no table of averaged action units",
+            [*missing, f"found: {', '.join(map(str, table))}"],
+            fix,
+        )
     numbers = table[list(wanted)].apply(pd.to_numeric, errors="coerce")
     most = np.array([MOST] * len(INTENSITIES) + [1.0] * len(PRESENCES))
     faulty = ~((numbers >= 0) & (numbers <= most)).to_numpy()
@@ -97,7 +138,10 @@ def read(path: Path, skipped: set[str]) -> tuple[pd.DataFrame, list[ClipName]]:
             seen.setdefault(name, i)
             clips.append(None)
             continue
-        bad = [f"{wanted[k]} is {table[wanted[k]][i]}, expected 0 to {most[k]:g}" for k in np.flatnonzero(faulty[i])]
+        bad = [
+            f"{wanted[k]} is {table[wanted[k]][i]}, expected 0 to {most[k]:g}"
+            for k in np.flatnonzero(faulty[i])
+        ]
         try:
             clips.append(parse(name))
         except BadInput as e:
@@ -108,7 +152,11 @@ def read(path: Path, skipped: set[str]) -> tuple[pd.DataFrame, list[ClipName]]:
     unknown = sorted(skipped - set(seen))
     problems += [f"config.data.skip_clips names {name}, which is not there" for name in unknown]
     if problems:
-        raise UserError(f"{path} cannot be used", problems, "correct these, or list clips to leave out in config.data.skip_clips")
+        raise UserError(
+            f"{path} cannot be used",
+            problems,
+            "correct these, or list clips to leave out in config.data.skip_clips",
+        )
     order = sorted((i for i, clip in enumerate(clips) if clip), key=lambda i: str(clips[i]))
     if not order:
         raise UserError(f"{path} has no rows", fix=fix)

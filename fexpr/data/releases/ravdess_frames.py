@@ -1,4 +1,6 @@
-"""RAVDESS on the disk: folders of cropped frames with their table, or the release's videos; nothing is decoded here but videos' faces."""
+"""RAVDESS on the disk: folders of cropped frames with their table, or the release's videos; nothing
+is decoded here but videos' faces.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ from fexpr.errors import UserError
 
 FRAMES, TABLE, VIDEOS = "frames", "frames.csv", "Actor_*/*.mp4"
 COLUMNS = ("path", "emotion", "actor", "video_name", "frame_i")
-LOOKS = 5  # frames of a video in which its face is looked for; one box serves all its frames, so that the face's own motion stays
+# frames of a video in which its face is looked for; one box serves all its frames, so that the
+# face's own motion stays
+LOOKS = 5
 FIX = "docs/data.md shows the layout; clips to leave out on purpose go into config.data.skip_clips"
 
 
@@ -42,7 +46,10 @@ class Clips:
 
     @property
     def files(self) -> list[Path]:
-        return [*self.videos.values(), *(path for frames in self.frames.values() for _, path in frames)]
+        return [
+            *self.videos.values(),
+            *(path for frames in self.frames.values() for _, path in frames),
+        ]
 
 
 def survey(folder: Path, layout: str, skipped: set[str]) -> Clips:
@@ -53,16 +60,34 @@ def survey(folder: Path, layout: str, skipped: set[str]) -> Clips:
       skipped: clips that the user leaves out.
 
     Raises:
-      UserError: nothing of that layout is there; names that are none; a table that names other frames, emotions or actors: all of them.
+      UserError: nothing of that layout is there; names that are none; a table that names other
+          frames, emotions or actors: all of them.
     """
     if layout not in ("auto", "frames", "videos"):
-        raise UserError(f"config.data.layout is {layout!r}", fix="for RAVDESS set it to auto, frames or videos")
+        raise UserError(
+            f"config.data.layout is {layout!r}", fix="for RAVDESS set it to auto, frames or videos"
+        )
     by_frames = layout == "frames" or (layout == "auto" and (folder / FRAMES).is_dir())
-    found = {p.name: p for p in folder.glob(f"{FRAMES}/*") if p.is_dir()} if by_frames else {p.stem: p for p in folder.glob(VIDEOS)}
+    found = (
+        {p.name: p for p in folder.glob(f"{FRAMES}/*") if p.is_dir()}
+        if by_frames
+        else {p.stem: p for p in folder.glob(VIDEOS)}
+    )
     if not found:
-        what = f"{FRAMES}/<clip>/<frame>.png" if by_frames else f"{FRAMES}/<clip>/<frame>.png or Actor_*/<clip>.mp4"
-        raise UserError(f"{folder} holds no {what}", [f"it {prepare.contents(folder)}", f"a clip is {SHAPE}"], FIX)
-    problems = [f"config.data.skip_clips names {name}, which is not there" for name in sorted(skipped - set(found))]
+        what = (
+            f"{FRAMES}/<clip>/<frame>.png"
+            if by_frames
+            else f"{FRAMES}/<clip>/<frame>.png or Actor_*/<clip>.mp4"
+        )
+        raise UserError(
+            f"{folder} holds no {what}",
+            [f"it {prepare.contents(folder)}", f"a clip is {SHAPE}"],
+            FIX,
+        )
+    problems = [
+        f"config.data.skip_clips names {name}, which is not there"
+        for name in sorted(skipped - set(found))
+    ]
     clips = {}
     for name in sorted(set(found) - skipped):
         try:
@@ -74,7 +99,11 @@ def survey(folder: Path, layout: str, skipped: set[str]) -> Clips:
     if by_frames and (folder / TABLE).is_file():
         problems += _against_table(folder, {name: clips[name] for name in used}, frames, skipped)
     if problems or not used:
-        raise UserError(f"RAVDESS in {folder} cannot be used", problems or ["no clip is 01-01-… (audio-video, speech)"], FIX)
+        raise UserError(
+            f"RAVDESS in {folder} cannot be used",
+            problems or ["no clip is 01-01-… (audio-video, speech)"],
+            FIX,
+        )
     videos = {} if by_frames else {name: found[name] for name in used}
     return Clips(folder, [clips[name] for name in used], frames, videos, len(clips) - len(used))
 
@@ -92,10 +121,17 @@ def _frames(folder: Path, problems: list[str]) -> list[tuple[int, Path]]:
     return sorted(found)
 
 
-def _against_table(folder: Path, clips: dict[str, ClipName], frames: dict[str, list[tuple[int, Path]]], skipped: set[str]) -> list[str]:
+def _against_table(
+    folder: Path,
+    clips: dict[str, ClipName],
+    frames: dict[str, list[tuple[int, Path]]],
+    skipped: set[str],
+) -> list[str]:
     path = folder / TABLE
     try:
-        table = pd.read_csv(path, sep=";", skipinitialspace=True, dtype=str, encoding="utf-8-sig").fillna("")
+        table = pd.read_csv(
+            path, sep=";", skipinitialspace=True, dtype=str, encoding="utf-8-sig"
+        ).fillna("")
     except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as e:
         return [f"{path}: {e}"]
     missing = [f"{path}: no column {name}" for name in COLUMNS if name not in table]
@@ -105,16 +141,28 @@ def _against_table(folder: Path, clips: dict[str, ClipName], frames: dict[str, l
     listed, problems = set(), []
     for line, row in enumerate(table.itertuples(index=False), 2):
         clip = clips.get(row.video_name)
-        if row.video_name in skipped or (clip is None and not (folder / FRAMES / row.video_name).is_dir()):
+        if row.video_name in skipped or (
+            clip is None and not (folder / FRAMES / row.video_name).is_dir()
+        ):
             if row.video_name not in skipped:
-                problems.append(f"{path.name} line {line}: {row.video_name!r} is no clip of {FRAMES}/")
+                problems.append(
+                    f"{path.name} line {line}: {row.video_name!r} is no clip of {FRAMES}/"
+                )
             continue
         if clip is None:
             continue  # of another modality or channel
         key = "/".join(Path(row.path).parts[-2:])
         said = {"emotion": (row.emotion, clip.label), "actor": (row.actor, clip.actor)}
-        bad = [f"{name} is {found}, the file name says {value}" for name, (found, value) in said.items() if found != str(value)]
-        bad += [f"path {row.path!r} is not in the folder {row.video_name}"] if key.partition("/")[0] != row.video_name else []
+        bad = [
+            f"{name} is {found}, the file name says {value}"
+            for name, (found, value) in said.items()
+            if found != str(value)
+        ]
+        bad += (
+            [f"path {row.path!r} is not in the folder {row.video_name}"]
+            if key.partition("/")[0] != row.video_name
+            else []
+        )
         bad += [f"{row.path} is not there"] if key not in there else []
         bad += ["this frame stands there twice"] if key in listed else []
         listed.add(key)
@@ -123,7 +171,8 @@ def _against_table(folder: Path, clips: dict[str, ClipName], frames: dict[str, l
 
 
 def decode(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """The face in every frame of a video, uint8 [F, 48, 48]: one square box for all frames, the median of those found in a few.
+    """The face in every frame of a video, uint8 [F, 48, 48]: one square box for all frames, the
+    median of those found in a few.
 
     And the transform [2, 3] that has cut it out, from pixels of the video to those of the face.
 
@@ -140,7 +189,9 @@ def decode(path: Path) -> tuple[np.ndarray, np.ndarray]:
     if not frames:
         raise BadInput(f"{path}: no frame can be decoded from it")
     looks = {int(i) for i in np.linspace(0, len(frames) - 1, LOOKS)}
-    boxes = [box for box in map(alignment.detect, [frames[i] for i in sorted(looks)]) if box is not None]
+    boxes = [
+        box for box in map(alignment.detect, [frames[i] for i in sorted(looks)]) if box is not None
+    ]
     if not boxes:
         raise BadInput(f"{path}: no face is found in {len(looks)} of its {len(frames)} frames")
     transform = alignment.square(tuple(np.median(boxes, axis=0)), SIDE)
@@ -150,5 +201,7 @@ def decode(path: Path) -> tuple[np.ndarray, np.ndarray]:
 def need_detector() -> None:
     """Raises UserError where scikit-image, whose cascade finds the faces, is not installed."""
     if importlib.util.find_spec("skimage") is None:
-        raise UserError("faces in RAVDESS' videos are found with scikit-image, which is not installed",
-                        fix="pip install scikit-image, or give cropped frames (docs/data.md)")
+        raise UserError(
+            "faces in RAVDESS' videos are found with scikit-image, which is not installed",
+            fix="pip install scikit-image, or give cropped frames (docs/data.md)",
+        )

@@ -1,4 +1,6 @@
-"""What a RAVDESS file name says (Livingstone and Russo 2018, doi 10.1371/journal.pone.0196391), and the published folds of its actors."""
+"""What a RAVDESS file name says (Livingstone and Russo 2018, doi 10.1371/journal.pone.0196391), and
+the published folds of its actors.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +12,20 @@ import numpy as np
 from fexpr.data.preparation.prepare import BadInput
 from fexpr.errors import UserError
 
-EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")  # 01 to 08 of a name, 0 to 7 of a table
+# 01 to 08 of a name, 0 to 7 of a table
+EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 NAME = re.compile(r"(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)")
 SHAPE = "modality-channel-emotion-intensity-statement-repetition-actor, as 01-01-06-01-02-01-12"
 LIMITS = (3, 2, len(EMOTIONS), 2, 2, 2, 24)
 AUDIO_VIDEO, SPEECH = 1, 1  # the 1440 clips in use: 60 of each actor
 # NumPy's seed 2020 and scikit-learn's KFold(5, shuffle=True) over the 24 actors
-FOLDS = ((2, 5, 14, 15, 16), (3, 6, 7, 13, 18), (10, 11, 12, 19, 20), (8, 17, 21, 23, 24), (1, 4, 9, 22))
+FOLDS = (
+    (2, 5, 14, 15, 16),
+    (3, 6, 7, 13, 18),
+    (10, 11, 12, 19, 20),
+    (8, 17, 21, 23, 24),
+    (1, 4, 9, 22),
+)
 
 
 class ClipName(NamedTuple):
@@ -57,8 +66,11 @@ def parse(name: str) -> ClipName:
     if not found:
         raise BadInput(f"{name!r} is not {SHAPE}")
     parts = ClipName(*map(int, found.groups()))
-    wrong = [f"{part} is {value:02d}, expected 01 to {most:02d}"
-             for part, value, most in zip(ClipName._fields, parts, LIMITS, strict=True) if not 1 <= value <= most]
+    wrong = [
+        f"{part} is {value:02d}, expected 01 to {most:02d}"
+        for part, value, most in zip(ClipName._fields, parts, LIMITS, strict=True)
+        if not 1 <= value <= most
+    ]
     if parts.emotion == 1 and parts.intensity == 2:
         wrong.append("neutral has no strong intensity")
     if wrong:
@@ -67,7 +79,8 @@ def parse(name: str) -> ClipName:
 
 
 def published_folds(groups: np.ndarray) -> list[tuple[str, np.ndarray]]:
-    """Name and test rows of the five published folds, by actor; those without a row (of a part of the release) are left out.
+    """Name and test rows of the five published folds, by actor; those without a row (of a part of
+    the release) are left out.
 
     Args:
       groups: str [N], 'actor01' to 'actor24'.
@@ -78,10 +91,23 @@ def published_folds(groups: np.ndarray) -> list[tuple[str, np.ndarray]]:
     known = {f"actor{actor:02d}" for actors in FOLDS for actor in actors}
     strange = sorted(set(groups.tolist()) - known)
     if strange:
-        raise UserError("split.protocol=ravdess is made of RAVDESS' actors", [f"found the subjects {', '.join(strange[:5])}"],
-                        "use group_k_fold, which makes folds from split.seed")  # fmt: skip
-    rows_of = {actors: np.flatnonzero(np.isin(groups, [f"actor{a:02d}" for a in actors])) for actors in FOLDS}
-    folds = [("actors " + ",".join(map(str, actors)), rows) for actors, rows in rows_of.items() if len(rows)]
+        raise UserError(
+            "split.protocol=ravdess is made of RAVDESS' actors",
+            [f"found the subjects {', '.join(strange[:5])}"],
+            "use group_k_fold, which makes folds from split.seed",
+        )
+    rows_of = {
+        actors: np.flatnonzero(np.isin(groups, [f"actor{a:02d}" for a in actors]))
+        for actors in FOLDS
+    }
+    folds = [
+        ("actors " + ",".join(map(str, actors)), rows)
+        for actors, rows in rows_of.items()
+        if len(rows)
+    ]
     if len(folds) < 2:
-        raise UserError("split.protocol=ravdess: the actors found all stand in one fold", fix="use group_k_fold, or add actors")
+        raise UserError(
+            "split.protocol=ravdess: the actors found all stand in one fold",
+            fix="use group_k_fold, or add actors",
+        )
     return folds

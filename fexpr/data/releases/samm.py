@@ -1,4 +1,6 @@
-"""The SAMM micro-expression release: frames, or published flow maps, and its FACS workbook (docs/data.md shows the layout)."""
+"""The SAMM micro-expression release: frames, or published flow maps, and its FACS workbook
+(docs/data.md shows the layout).
+"""
 
 from __future__ import annotations
 
@@ -14,11 +16,14 @@ from fexpr.data.releases import action_units, flow_clips, workbook
 from fexpr.data.synthetic import drawn_face, drawn_portrait, samm_clips
 from fexpr.storage.run import cache_dir
 
-SAMM = flow_clips.Database("samm", "SAMM", (("SAMM", False), ("SAMM_Normalized_TM", True)), "{clip}", workbook.SAMM)
+SAMM = flow_clips.Database(
+    "samm", "SAMM", (("SAMM", False), ("SAMM_Normalized_TM", True)), "{clip}", workbook.SAMM
+)
 
 
 def load(config: ConfigDict) -> Dataset:
-    """Reads SAMM, or the synthetic release in its layout; flow maps are made once and kept in the cache.
+    """Reads SAMM, or the synthetic release in its layout; flow maps are made once and kept in the
+    cache.
 
     Args:
       config: `config.data` (fexpr/data/data_config.py documents the fields).
@@ -27,19 +32,29 @@ def load(config: ConfigDict) -> Dataset:
       One row a clip, sorted by clip; see `action_units.dataset`.
 
     Raises:
-      UserError: anything wrong with config, workbook or files; all problems of a kind at once, before any flow is computed.
+      UserError: anything wrong with config, workbook or files; all problems of a kind at once,
+          before any flow is computed.
     """
     is_synthetic = resolve_source(config) == "synthetic"
     counts = (config.synthetic_subjects, config.synthetic_clips, config.synthetic_seed)
-    folder = synthetic_release(*counts) if is_synthetic else prepare.data_root(config)[0] / SAMM.name
+    folder = (
+        synthetic_release(*counts) if is_synthetic else prepare.data_root(config)[0] / SAMM.name
+    )
     release = flow_clips.survey(SAMM, folder, config, flow_clips.parse_skipped(config.skip_clips))
     return action_units.dataset(SAMM, release, config, is_synthetic)
 
 
 def synthetic_release(subjects: int, count: int, seed: int) -> Path:
-    """The folder of the synthetic release with `count` clips, drawn on first use, and anew when the code that draws it has changed."""
-    code = b"".join(Path(module.__file__).read_bytes() for module in (samm_clips, drawn_face, drawn_portrait, workbook))
-    name = "-".join(map(str, (SAMM.name, subjects, count, seed, hashlib.sha256(code).hexdigest()[:8])))
+    """The folder of the synthetic release with `count` clips, drawn on first use, and anew when the
+    code that draws it has changed.
+    """
+    code = b"".join(
+        Path(module.__file__).read_bytes()
+        for module in (samm_clips, drawn_face, drawn_portrait, workbook)
+    )
+    name = "-".join(
+        map(str, (SAMM.name, subjects, count, seed, hashlib.sha256(code).hexdigest()[:8]))
+    )
     folder = cache_dir() / "synthetic" / name / SAMM.name
     with prepare.exclusive_lock(folder.parent):
         if not folder.exists():

@@ -1,4 +1,6 @@
-"""SMIC-HS (Li et al., FG 2013): three classes, no action units. Its folders say all there is: subject, class, clip, frames."""
+"""SMIC-HS (Li et al., FG 2013): three classes, no action units. Its folders say all there is:
+subject, class, clip, frames.
+"""
 
 from __future__ import annotations
 
@@ -12,26 +14,32 @@ from fexpr.data.releases import flow_clips
 from fexpr.data.releases.flow_clips import Database, Release
 from fexpr.errors import UserError
 
-SMIC = Database("smic", "SMIC", (("SMIC_all_cropped/HS", True), ("SMIC_all_raw/HS", False)), "{subject}_{clip}")
+SMIC = Database(
+    "smic", "SMIC", (("SMIC_all_cropped/HS", True), ("SMIC_all_raw/HS", False)), "{subject}_{clip}"
+)
 
 
 def survey(folder: Path, config: ConfigDict, skipped: set[str]) -> Release:
     """Finds the frames `<subject>/micro/<class>/<clip>/*.bmp` of SMIC-HS.
 
-    The release names no apex: the middle frame of the clip stands for it (papers spot one, each by a method of its own), and
-    the first frame is the onset.
+    The release names no apex: the middle frame of the clip stands for it (papers spot one, each by
+    a method of its own), and the first frame is the onset.
 
     Args:
       config: `config.data`; its `align` is read.
       skipped: ids ('s1_s1_ne_01') of clips that the user leaves out.
 
     Raises:
-      UserError: no clips, clips of fewer than three frames (all listed), nothing to align the faces with.
+      UserError: no clips, clips of fewer than three frames (all listed), nothing to align the faces
+          with.
     """
     _, root, aligned = flow_clips.find_layout(SMIC, folder, "frames")
     places = sorted(path for path in root.glob("*/micro/*/*") if path.is_dir())
     if not places:
-        raise UserError(f"{root} holds no clips", fix="lay them out as the release does: <subject>/micro/<class>/<clip>/*.bmp")
+        raise UserError(
+            f"{root} holds no clips",
+            fix="lay them out as the release does: <subject>/micro/<class>/<clip>/*.bmp",
+        )
     rows = [(path.parts[-4], path.parts[-2].lower(), path.name) for path in places]
     table = pd.DataFrame(rows, columns=["subject", "emotion", "clip"]).assign(place=places)
     table = flow_clips.leave_out(table.assign(id=SMIC.ids(table)), skipped, root)
@@ -44,8 +52,11 @@ def survey(folder: Path, config: ConfigDict, skipped: set[str]) -> Release:
         else:
             files[row.id] = frames[numbers[0]], frames[numbers[len(numbers) // 2]]
     if problems:
-        raise UserError(f"clips in {root} are too short: three frames are needed", problems,
-                        f"copy the missing frames, or {flow_clips.SKIP}")
+        raise UserError(
+            f"clips in {root} are too short: three frames are needed",
+            problems,
+            f"copy the missing frames, or {flow_clips.SKIP}",
+        )
     key, landmarks, csv = flow_clips.read_landmarks(folder, "frames")
     align = alignment.choose(config.align, key == "clip", aligned, folder)
     points = {}

@@ -1,4 +1,6 @@
-"""The workbooks of SAMM and CASME II: one row a clip, with frame numbers and FACS code. Read, checked, and SAMM's written."""
+"""The workbooks of SAMM and CASME II: one row a clip, with frame numbers and FACS code. Read,
+checked, and SAMM's written.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +22,28 @@ from fexpr.storage.run import atomic_path
 SHEET = "MICRO_ONLY"
 HEADER_ROW = 14  # of the release; the reader finds it by its names among the first rows
 HEADER = (
-    "Subject", "Filename", "Inducement Code", "Onset Frame", "Apex Frame", "Offset Frame", "Duration", "Micro",
-    "Action Units", "Estimated Emotion", "Objective Classes", "Notes",
+    "Subject",
+    "Filename",
+    "Inducement Code",
+    "Onset Frame",
+    "Apex Frame",
+    "Offset Frame",
+    "Duration",
+    "Micro",
+    "Action Units",
+    "Estimated Emotion",
+    "Objective Classes",
+    "Notes",
 )
 COLUMNS = {  # ours -> the workbook's; all of them must be there
-    "subject": "Subject", "clip": "Filename", "onset": "Onset Frame", "apex": "Apex Frame", "offset": "Offset Frame",
-    "code": "Action Units", "emotion": "Estimated Emotion", "objective_class": "Objective Classes",
+    "subject": "Subject",
+    "clip": "Filename",
+    "onset": "Onset Frame",
+    "apex": "Apex Frame",
+    "offset": "Offset Frame",
+    "code": "Action Units",
+    "emotion": "Estimated Emotion",
+    "objective_class": "Objective Classes",
 }
 WHOLE_NUMBERS = ("onset", "apex", "offset", "objective_class")
 
@@ -53,29 +71,46 @@ class Format:
     unknown: str = ""
 
 
-SAMM = Format("SAMM_Micro_FACS_Codes", COLUMNS, HEADER, lambda number: number.zfill(3), ("clip",), SHEET)
+SAMM = Format(
+    "SAMM_Micro_FACS_Codes", COLUMNS, HEADER, lambda number: number.zfill(3), ("clip",), SHEET
+)
 _CASME2_COLUMNS = {
-    "subject": "Subject", "clip": "Filename", "onset": "OnsetFrame", "apex": "ApexFrame", "offset": "OffsetFrame",
-    "code": "Action Units", "emotion": "Estimated Emotion",
+    "subject": "Subject",
+    "clip": "Filename",
+    "onset": "OnsetFrame",
+    "apex": "ApexFrame",
+    "offset": "OffsetFrame",
+    "code": "Action Units",
+    "emotion": "Estimated Emotion",
 }
 CASME2 = Format(
-    "CASME2-coding", _CASME2_COLUMNS, tuple(_CASME2_COLUMNS.values()), lambda number: f"sub{number.zfill(2)}", ("subject", "clip"),
+    "CASME2-coding",
+    _CASME2_COLUMNS,
+    tuple(_CASME2_COLUMNS.values()),
+    lambda number: f"sub{number.zfill(2)}",
+    ("subject", "clip"),
     unknown="/",
 )
 
-# Slips of the published workbook: (clip, onset, apex, offset) as printed there -> the apex that was meant.
+# Slips of the published workbook: (clip, onset, apex, offset) as printed there -> the apex that was
+# meant.
 ERRATA = {("032_3_1", 4896, 1930, 4970): 4930}
 
 _SEARCHED_ROWS = 40
 _KEY = (
-    "Symbol Key:", '"/" = or', '"?" = some AU\'s continue for a while and have unclear offset', None, "AU Help:",
+    "Symbol Key:",
+    '"/" = or',
+    '"?" = some AU\'s continue for a while and have unclear offset',
+    None,
+    "AU Help:",
     '"L2 or R2" = Unilateral AU 2 on left side of face / right side of face',
     '"A2" = Asymmetric AU 2. Occurs on both sides of face but stronger on one side',
 )
 
 
 def find_workbook(folder: Path | str, form: Format = SAMM) -> Path:
-    """The folder's one workbook: `SAMM_Micro_FACS_Codes*.xlsx` (as `form` has it) if there is one, else its only `*.xlsx`.
+    """The folder's one workbook: `SAMM_Micro_FACS_Codes*.xlsx` (as `form` has it) if there is one,
+    else its only `*.xlsx`.
 
     Hidden files and Excel's lock files (`~$...`) do not count.
 
@@ -84,13 +119,27 @@ def find_workbook(folder: Path | str, form: Format = SAMM) -> Path:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder", fix="set config.data.root, or $FEXPR_DATA_DIR, to where the release lies")
-    found = sorted(p for p in folder.iterdir() if p.suffix.lower() == ".xlsx" and not p.name.startswith(("~$", ".")))
+        raise UserError(
+            f"{folder} is not a folder",
+            fix="set config.data.root, or $FEXPR_DATA_DIR, to where the release lies",
+        )
+    found = sorted(
+        p
+        for p in folder.iterdir()
+        if p.suffix.lower() == ".xlsx" and not p.name.startswith(("~$", "."))
+    )
     candidates = [p for p in found if p.name.lower().startswith(form.files.lower())] or found
     if not candidates:
-        raise UserError(f"no FACS workbook ({form.files}*.xlsx) in {folder}", fix="copy the release's workbook there")
+        raise UserError(
+            f"no FACS workbook ({form.files}*.xlsx) in {folder}",
+            fix="copy the release's workbook there",
+        )
     if len(candidates) > 1:
-        raise UserError(f"several workbooks in {folder}", [p.name for p in candidates], "leave only the one to be used there")
+        raise UserError(
+            f"several workbooks in {folder}",
+            [p.name for p in candidates],
+            "leave only the one to be used there",
+        )
     return candidates[0]
 
 
@@ -103,19 +152,24 @@ def read_workbook(path: Path | str, form: Format) -> pd.DataFrame:
     """One row a clip, in the workbook's order.
 
     Returns:
-      A table with `subject` (text, '006' or 'sub01'), `clip` (text), `onset`, `apex`, `offset` (Int64 frame numbers, NA where
-      blank), `code` (the raw cell: text, a number or None; see `facs.parse_all`), `emotion` (text), SAMM's also
-      `objective_class` (Int64), and `row` (Excel's row number). `attrs["errata"]` lists in words the slips that were mended
-      (`ERRATA`), `attrs["notes"]` the oddities left as they are (apex after offset).
+      A table with `subject` (text, '006' or 'sub01'), `clip` (text), `onset`, `apex`, `offset`
+      (Int64 frame numbers, NA where blank), `code` (the raw cell: text, a number or None; see
+      `facs.parse_all`), `emotion` (text), SAMM's also
+      `objective_class` (Int64), and `row` (Excel's row number). `attrs["errata"]` lists in words
+      the slips that were mended (`ERRATA`), `attrs["notes"]` the oddities left as they are (apex
+      after offset).
 
     Raises:
-      UserError: missing, not a workbook, no header, columns renamed or twice; or, all at once, each row without subject or clip,
-        with a clip named before, a subject that is not the one in the clip's name, a frame that is no number; no code at all.
+      UserError: missing, not a workbook, no header, columns renamed or twice; or, all at once, each
+        row without subject or clip, with a clip named before, a subject that is not the one in the
+        clip's name, a frame that is no number; no code at all.
     """
     path = Path(path)
     sheet, header, columns = _find_header(_open(path), path, form)
     rows, problems, first_row = [], [], {}
-    for number, cells in enumerate(sheet.iter_rows(min_row=header + 1, values_only=True), header + 1):
+    for number, cells in enumerate(
+        sheet.iter_rows(min_row=header + 1, values_only=True), header + 1
+    ):
         raw = {name: cells[column] for name, column in columns.items()}
         if all(_blank(cell) for cell in raw.values()):
             continue
@@ -125,26 +179,41 @@ def read_workbook(path: Path | str, form: Format) -> pd.DataFrame:
             found.append(f"this clip is in row {first_row[key]} already")
         elif all(key):
             first_row[key] = number
-        problems += [f"row {number}, clip {row['clip'] or '(none)'}: {problem}" for problem in found]
+        problems += [
+            f"row {number}, clip {row['clip'] or '(none)'}: {problem}" for problem in found
+        ]
         rows.append({**row, "row": number})
     if not rows:
         problems.append(f"sheet {sheet.title!r} has no rows below its header in row {header}")
     elif all(_blank(row["code"]) for row in rows):
-        problems.append(f"column {form.columns['code']!r} of sheet {sheet.title!r} is empty in all {len(rows)} rows")
+        problems.append(
+            f"column {form.columns['code']!r} of sheet {sheet.title!r} is empty in all "
+            f"{len(rows)} rows"
+        )
     if problems:
-        raise UserError(f"the workbook {path} cannot be used", problems, "correct these cells in the workbook")
+        raise UserError(
+            f"the workbook {path} cannot be used", problems, "correct these cells in the workbook"
+        )
     table = pd.DataFrame(rows)
-    return _mend(table.astype({"code": object, **{name: "Int64" for name in WHOLE_NUMBERS if name in table}}))
+    return _mend(
+        table.astype({"code": object, **{name: "Int64" for name in WHOLE_NUMBERS if name in table}})
+    )
 
 
 def places(table: pd.DataFrame, workbook: Path | str = "") -> list[str]:
-    """Where each row stands, for messages: "codes.xlsx row 37, clip 014_2_3" (without the file if none is given)."""
+    """Where each row stands, for messages: "codes.xlsx row 37, clip 014_2_3" (without the file if
+    none is given).
+    """
     prefix = f"{Path(workbook).name} " if workbook else ""
-    return [f"{prefix}row {row}, clip {clip}" for row, clip in zip(table["row"], table["clip"], strict=True)]
+    return [
+        f"{prefix}row {row}, clip {clip}"
+        for row, clip in zip(table["row"], table["clip"], strict=True)
+    ]
 
 
 def frame_problems(table: pd.DataFrame) -> list[str]:
-    """Rows whose onset-to-apex movement cannot be cut out: a frame number missing, or an apex that is not after the onset.
+    """Rows whose onset-to-apex movement cannot be cut out: a frame number missing, or an apex that
+    is not after the onset.
 
     To be asked only where frames are read: published flow maps need no frame numbers.
     """
@@ -157,8 +226,11 @@ def frame_problems(table: pd.DataFrame) -> list[str]:
     return problems
 
 
-def write_samm_workbook(path: Path | str, table: pd.DataFrame, title: str = "SAMM Dataset - Master FACS Codes") -> None:
-    """Writes `table` (columns as from `read_samm_workbook`; `row` is not needed) in the release's layout: sheet, key, header row.
+def write_samm_workbook(
+    path: Path | str, table: pd.DataFrame, title: str = "SAMM Dataset - Master FACS Codes"
+) -> None:
+    """Writes `table` (columns as from `read_samm_workbook`; `row` is not needed) in the release's
+    layout: sheet, key, header row.
 
     Raises:
       UserError: the folder cannot be written to.
@@ -172,7 +244,9 @@ def write_samm_workbook(path: Path | str, table: pd.DataFrame, title: str = "SAM
     for column, name in enumerate(HEADER, 1):
         sheet.cell(HEADER_ROW, column, name)
     for number, row in enumerate(table.to_dict("records"), HEADER_ROW + 1):
-        cells = {theirs: None if pd.isna(row[ours]) else row[ours] for ours, theirs in COLUMNS.items()}
+        cells = {
+            theirs: None if pd.isna(row[ours]) else row[ours] for ours, theirs in COLUMNS.items()
+        }
         induced = re.fullmatch(r"[^_]+_(\d+)_[^_]+", row["clip"])  # subject_inducement_count
         cells["Inducement Code"] = int(induced[1]) if induced else None
         if cells["Onset Frame"] is not None and cells["Offset Frame"] is not None:
@@ -189,22 +263,31 @@ def _open(path: Path) -> openpyxl.Workbook:
     try:
         content = io.BytesIO(path.read_bytes())
     except FileNotFoundError:
-        raise UserError(f"the workbook {path} does not exist", fix="copy the release's workbook there") from None
+        raise UserError(
+            f"the workbook {path} does not exist", fix="copy the release's workbook there"
+        ) from None
     except OSError as e:
         raise UserError(f"cannot read the workbook {path}: {e.strerror or e}") from e
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # openpyxl's, about styles and extensions that play no part here
+            # openpyxl's, about styles and extensions that play no part here
+            warnings.simplefilter("ignore")
             return openpyxl.load_workbook(content, data_only=True)
-    except Exception as e:  # a damaged file: zipfile, zlib, the XML parser and openpyxl each raise their own
+    except Exception as e:
+        # a damaged file: zipfile, zlib, the XML parser and openpyxl each raise their own
         raise UserError(
             f"{path} is not an Excel workbook (.xlsx), or is damaged: {e}",
-            fix="copy it anew from the release; a file of another kind (.xls, .csv, with a password): save it as .xlsx in Excel",
+            fix="copy it anew from the release; a file of another kind (.xls, .csv, with a "
+            "password): save it as .xlsx in Excel",
         ) from e
 
 
-def _find_header(workbook: openpyxl.Workbook, path: Path, form: Format) -> tuple[Worksheet, int, dict[str, int]]:
-    """The sheet, the header's row (1-based) and {our name: column (0-based)}; `form.sheet` is tried before the other sheets."""
+def _find_header(
+    workbook: openpyxl.Workbook, path: Path, form: Format
+) -> tuple[Worksheet, int, dict[str, int]]:
+    """The sheet, the header's row (1-based) and {our name: column (0-based)}; `form.sheet` is tried
+    before the other sheets.
+    """
     best: tuple[int, Worksheet | None, int, list[str]] = (0, None, 0, [])
     for sheet in sorted(workbook.worksheets, key=lambda s: s.title != form.sheet):
         for number, names in _first_rows(sheet):
@@ -214,19 +297,31 @@ def _find_header(workbook: openpyxl.Workbook, path: Path, form: Format) -> tuple
     known, sheet, number, names = best
     if sheet is None or known < 3:
         raise UserError(
-            f"the workbook {path} has no header row among the first {_SEARCHED_ROWS} rows of its sheets "
+            f"the workbook {path} has no header row among the first {_SEARCHED_ROWS} rows of "
+            "its sheets "
             f"({', '.join(s.title for s in workbook.worksheets)})",
-            [f"expected the columns {', '.join(form.columns.values())}"], "use the release's own workbook, unchanged",
+            [f"expected the columns {', '.join(form.columns.values())}"],
+            "use the release's own workbook, unchanged",
         )
     plain = [_plain(name) for name in names]
-    problems = [_column_problem(theirs, names, form) for theirs in form.columns.values() if plain.count(_plain(theirs)) != 1]
+    problems = [
+        _column_problem(theirs, names, form)
+        for theirs in form.columns.values()
+        if plain.count(_plain(theirs)) != 1
+    ]
     if problems:
         problems.append(f"found the columns {', '.join(name for name in names if name)}")
         raise UserError(
-            f"the header of the workbook {path} (sheet {sheet.title!r}, row {number}) is not the release's", problems,
+            f"the header of the workbook {path} (sheet {sheet.title!r}, row {number}) is not "
+            "the release's",
+            problems,
             "give the columns the release's names",
         )
-    return sheet, number, {ours: plain.index(_plain(theirs)) for ours, theirs in form.columns.items()}
+    return (
+        sheet,
+        number,
+        {ours: plain.index(_plain(theirs)) for ours, theirs in form.columns.items()},
+    )
 
 
 def _first_rows(sheet: Worksheet) -> Iterator[tuple[int, list[str]]]:
@@ -243,14 +338,21 @@ def _column_problem(wanted: str, names: list[str], form: Format) -> str:
         return f"column {wanted!r} is there more than once"
     spare = {_plain(name): name for name in names if _plain(name) not in map(_plain, form.header)}
     near = difflib.get_close_matches(_plain(wanted), spare, n=1)
-    return f"column {wanted!r} is missing" + (f"; the nearest is {spare[near[0]]!r}" if near else "")
+    return f"column {wanted!r} is missing" + (
+        f"; the nearest is {spare[near[0]]!r}" if near else ""
+    )
 
 
 def _read_row(raw: dict[str, object], form: Format) -> tuple[dict[str, object], list[str]]:
     """One row's values and what is wrong with them."""
     subject = _label(raw["subject"])
-    row: dict[str, object] = {"subject": form.subject(subject) if subject.isdigit() else subject, "clip": _label(raw["clip"])}
-    problems = [f"{form.columns[name]} is missing" for name in ("subject", "clip") if _blank(raw[name])]
+    row: dict[str, object] = {
+        "subject": form.subject(subject) if subject.isdigit() else subject,
+        "clip": _label(raw["clip"]),
+    }
+    problems = [
+        f"{form.columns[name]} is missing" for name in ("subject", "clip") if _blank(raw[name])
+    ]
     prefix = re.match(r"\d{3}(?=_)", row["clip"])
     if not problems and prefix and prefix[0] != row["subject"]:
         problems.append(f"Subject is {row['subject']}, but the clip's name says {prefix[0]}")
@@ -285,12 +387,17 @@ def _mend(table: pd.DataFrame) -> pd.DataFrame:
     """Applies `ERRATA` and writes down what was mended and what is odd."""
     errata, notes = [], []
     for index, place in enumerate(places(table)):
-        clip, onset, apex, offset = (table.at[index, name] for name in ("clip", "onset", "apex", "offset"))
+        clip, onset, apex, offset = (
+            table.at[index, name] for name in ("clip", "onset", "apex", "offset")
+        )
         if pd.isna(apex) or pd.isna(onset) or pd.isna(offset):
             continue
         if (clip, onset, apex, offset) in ERRATA:
             table.at[index, "apex"] = ERRATA[clip, onset, apex, offset]
-            errata.append(f"{place}: apex frame {apex} is a slip of the published workbook, read as {table.at[index, 'apex']}")
+            errata.append(
+                f"{place}: apex frame {apex} is a slip of the published workbook, read as "
+                f"{table.at[index, 'apex']}"
+            )
         elif apex > offset:
             notes.append(f"{place}: apex frame {apex} is after offset frame {offset}")
     table.attrs.update(errata=errata, notes=notes)

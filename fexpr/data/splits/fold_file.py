@@ -16,8 +16,9 @@ PARTS = ("train", "val", "test")
 def read_folds(path: Path | str, ids: np.ndarray, groups: np.ndarray) -> dict[str, np.ndarray]:
     """Reads a CSV with the columns `id`, `fold` and, where wanted, `part`.
 
-    Without `part`, `fold` is the fold that tests the row; every other fold trains on it; every id has one line. With `part`
-    ('train', 'val' or 'test'), a line says where an id stands in one fold; an id without a line for a fold takes no part in it.
+    Without `part`, `fold` is the fold that tests the row; every other fold trains on it; every id
+    has one line. With `part` ('train', 'val' or 'test'), a line says where an id stands in one
+    fold; an id without a line for a fold takes no part in it.
 
     Args:
       path: the file; in UTF-8.
@@ -28,27 +29,40 @@ def read_folds(path: Path | str, ids: np.ndarray, groups: np.ndarray) -> dict[st
       Fold name -> str [N], 'train', 'val', 'test' or ''; in the order in which the file names them.
 
     Raises:
-      UserError: lists every problem: missing columns, unknown ids, ids without a line, an id twice in a fold, an unknown part, a
-        group on two sides, a fold without training or test rows.
+      UserError: lists every problem: missing columns, unknown ids, ids without a line, an id twice
+        in a fold, an unknown part, a group on two sides, a fold without training or test rows.
     """
     fix = "the columns are id,fold (the fold that tests it) or id,fold,part (train, val or test)"
     if not str(path):
-        raise UserError("split.protocol=file, and config.split.file is empty", fix=f"name a CSV file there: {fix}")
+        raise UserError(
+            "split.protocol=file, and config.split.file is empty",
+            fix=f"name a CSV file there: {fix}",
+        )
     try:
         with open(path, newline="", encoding="utf-8-sig", errors="replace") as f:
             reader = csv.DictReader(f, skipinitialspace=True)
             header = reader.fieldnames or ()
             rows = [{name: (row.get(name) or "").strip() for name in header} for row in reader]
     except OSError as e:
-        raise UserError(f"cannot read the folds in {path}: {e.strerror or e}", fix="correct config.split.file") from e
+        raise UserError(
+            f"cannot read the folds in {path}: {e.strerror or e}", fix="correct config.split.file"
+        ) from e
     missing = [f"no column {name}" for name in ("id", "fold") if name not in header]
     if missing:
-        raise UserError(f"{path} is no table of folds", [*missing, f"found: {', '.join(header) or 'nothing'}"], fix)
+        raise UserError(
+            f"{path} is no table of folds",
+            [*missing, f"found: {', '.join(header) or 'nothing'}"],
+            fix,
+        )
     folds, problems = _place(rows, ids)
     if not problems:
         problems = _crossings(folds, groups)
     if problems or not folds:
-        raise UserError(f"the folds in {path} cannot be used", problems or ["it has no rows"], f"correct these; {fix}")
+        raise UserError(
+            f"the folds in {path} cannot be used",
+            problems or ["it has no rows"],
+            f"correct these; {fix}",
+        )
     return folds
 
 
@@ -72,7 +86,11 @@ def _place(rows: list[dict[str, str]], ids: np.ndarray) -> tuple[dict[str, np.nd
         if not bad:
             folds[row["fold"]][number[row["id"]]] = part
     named = {row["id"] for row in rows}
-    problems += [f"{name}: the data set has it, the file does not" for name in ids.tolist() if name not in named]
+    problems += [
+        f"{name}: the data set has it, the file does not"
+        for name in ids.tolist()
+        if name not in named
+    ]
     if not explicit:
         for part in folds.values():
             part[part == ""] = "train"
@@ -82,7 +100,9 @@ def _place(rows: list[dict[str, str]], ids: np.ndarray) -> tuple[dict[str, np.nd
 def _crossings(folds: dict[str, np.ndarray], groups: np.ndarray) -> list[str]:
     problems = []
     for name, part in folds.items():
-        problems += [f"fold {name}: no {side} rows" for side in ("train", "test") if not (part == side).any()]
+        problems += [
+            f"fold {name}: no {side} rows" for side in ("train", "test") if not (part == side).any()
+        ]
         for group in np.unique(groups):
             sides = [side for side in PARTS if (part[groups == group] == side).any()]
             if len(sides) > 1:

@@ -10,38 +10,66 @@ from fexpr.config import allowed
 from fexpr.data.splits.split_config import SplitConfig
 from fexpr.errors import UserError
 
-TRAINING, TESTS = "Training", ("PublicTest", "PrivateTest", "Validation")  # AffectNet has the last alone, which the field tests on
+# AffectNet has the last alone, which the field tests on
+TRAINING, TESTS = "Training", ("PublicTest", "PrivateTest", "Validation")
 
 
-def official_rows(config: ConfigDict, parts: np.ndarray | None, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def official_rows(
+    config: ConfigDict, parts: np.ndarray | None, classes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Row numbers to fit, to select and to test, each ascending.
 
     Args:
-      config: `config.split`. `val`: 'training' holds `val_fraction` of Training out (scikit-learn's StratifiedShuffleSplit, random_state
-        `seed`); 'PublicTest' selects by that part, and fits all of Training; 'none' fits all of Training and selects nothing. `test`: a
-        part, 'both', or 'auto': every test part of the release that does not select.
+      config: `config.split`. `val`: 'training' holds `val_fraction` of Training out (scikit-learn's
+          StratifiedShuffleSplit, random_state
+        `seed`); 'PublicTest' selects by that part, and fits all of Training; 'none' fits all of
+        Training and selects nothing. `test`: a part, 'both', or 'auto': every test part of the
+        release that does not select.
       parts: str [N], the release's own split, or None.
       classes: [N], what to stratify by.
 
     Raises:
-      UserError: the release has no such parts, or not those asked for; a part is to select and to test; a class of one image.
+      UserError: the release has no such parts, or not those asked for; a part is to select and to
+          test; a class of one image.
     """
     for name, value in (("val", config.val), ("test", config.test)):
         if value not in (known := allowed(SplitConfig, name)):
-            raise UserError(f"config.split.{name} is {value!r}", fix=f"set it to one of {', '.join(known)}")
+            raise UserError(
+                f"config.split.{name} is {value!r}", fix=f"set it to one of {', '.join(known)}"
+            )
     found = [] if parts is None else [part for part in (TRAINING, *TESTS) if (parts == part).any()]
     if TRAINING not in found or len(found) < 2:
-        raise UserError("split.protocol=official needs a release that has training and test parts itself",
-                        [f"found: {', '.join(found) or 'no parts'}"], "use fer2013 or affectnet, or another protocol")  # fmt: skip
-    tests = {"auto": [part for part in found if part in TESTS and part != config.val], "both": TESTS[:2]}.get(config.test, [config.test])
+        raise UserError(
+            "split.protocol=official needs a release that has training and test parts itself",
+            [f"found: {', '.join(found) or 'no parts'}"],
+            "use fer2013 or affectnet, or another protocol",
+        )
+    tests = {
+        "auto": [part for part in found if part in TESTS and part != config.val],
+        "both": TESTS[:2],
+    }.get(config.test, [config.test])
     if config.val in tests:
-        raise UserError(f"split.val={config.val}: it selects, so it cannot be tested on as split.test={config.test} wants",
-                        fix="set split.val=training, or split.test to the other part")  # fmt: skip
-    missing = [part for part in dict.fromkeys((config.val, *tests)) if part not in (*found, "training", "none")]
+        raise UserError(
+            f"split.val={config.val}: it selects, so it cannot be tested on as "
+            f"split.test={config.test} wants",
+            fix="set split.val=training, or split.test to the other part",
+        )
+    missing = [
+        part
+        for part in dict.fromkeys((config.val, *tests))
+        if part not in (*found, "training", "none")
+    ]
     if missing or not tests:
-        text = f"{' and '.join(missing)} {'are' if len(missing) > 1 else 'is'} not there" if missing else "no part is left to test on"
-        raise UserError(f"split.val={config.val}, split.test={config.test}: {text}", [f"found: {', '.join(found)}"],
-                        "add the missing part to the release (docs/data.md), or choose parts that are there")  # fmt: skip
+        text = (
+            f"{' and '.join(missing)} {'are' if len(missing) > 1 else 'is'} not there"
+            if missing
+            else "no part is left to test on"
+        )
+        raise UserError(
+            f"split.val={config.val}, split.test={config.test}: {text}",
+            [f"found: {', '.join(found)}"],
+            "add the missing part to the release (docs/data.md), or choose parts that are there",
+        )
     train, test = np.flatnonzero(parts == TRAINING), np.flatnonzero(np.isin(parts, tests))
     if config.val == "none":
         return train, train[:0], test
@@ -51,6 +79,8 @@ def official_rows(config: ConfigDict, parts: np.ndarray | None, classes: np.ndar
         draw = StratifiedShuffleSplit(1, test_size=config.val_fraction, random_state=config.seed)
         fit, select = next(draw.split(train, classes[train]))
     except ValueError as e:  # a class of one image, or fewer images than classes on one side
-        raise UserError(f"split.val_fraction={config.val_fraction} of {len(train):,} training images: {e}",
-                        fix="use more images (of a synthetic set: data.synthetic_clips), or another fraction") from e  # fmt: skip
+        raise UserError(
+            f"split.val_fraction={config.val_fraction} of {len(train):,} training images: {e}",
+            fix="use more images (of a synthetic set: data.synthetic_clips), or another fraction",
+        ) from e
     return train[np.sort(fit)], train[np.sort(select)], test

@@ -1,6 +1,8 @@
-"""Who trains, who validates, who tests. Every split is a `Fold`, and a Fold in which a group crosses sides cannot be made.
+"""Who trains, who validates, who tests. Every split is a `Fold`, and a Fold in which a group
+crosses sides cannot be made.
 
-A protocol says which rows a fold tests. Its validation rows come from groups inside its training rows, drawn by `draw_validation`.
+A protocol says which rows a fold tests. Its validation rows come from groups inside its training
+rows, drawn by `draw_validation`.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ Tests = Iterable[tuple[str, np.ndarray]]  # name and test rows of every fold
 
 @dataclasses.dataclass(frozen=True)
 class Fold:
-    """Row numbers of one split: `train` to fit, `val` (taken from the training groups) to select, `test` to report.
+    """Row numbers of one split: `train` to fit, `val` (taken from the training groups) to select,
+    `test` to report.
 
     `left_out` counts the rows that data.duplicates took out of `train` and `val`, by side and kind
     (duplicates.leave_out).
@@ -58,26 +61,33 @@ class Fold:
         for a, b in (("train", "val"), ("train", "test"), ("val", "test")):
             shared = np.intersect1d(groups[sides[a]], groups[sides[b]])
             if len(shared):
-                raise ValueError(f"fold {self.name}: leak: {', '.join(map(str, shared[:5]))} in both {a} and {b}")
+                raise ValueError(
+                    f"fold {self.name}: leak: {', '.join(map(str, shared[:5]))} in both {a} and {b}"
+                )
 
 
 def make_folds(config: ConfigDict, dataset: Dataset) -> list[Fold]:
     """The folds of `config.protocol`, one of `PROTOCOLS`.
 
     Args:
-      config: `config.split`: protocol, test_fraction, val_fraction, folds, repeats, seed, file, val, test (split_config.py).
+      config: `config.split`: protocol, test_fraction, val_fraction, folds, repeats, seed, file,
+          val, test (split_config.py).
 
     Raises:
       UserError: unknown protocol; too few groups for it; a fold file that cannot be used.
       ValueError: a group crosses sides (a subject of two data sets under leave_one_dataset_out).
     """
     if config.protocol not in PROTOCOLS:
-        raise UserError(f"config.split.protocol is {config.protocol!r}", fix=f"set it to one of {', '.join(PROTOCOLS)}")
+        raise UserError(
+            f"config.split.protocol is {config.protocol!r}",
+            fix=f"set it to one of {', '.join(PROTOCOLS)}",
+        )
     return resolve(PROTOCOLS[config.protocol])(config, dataset)
 
 
 def group_holdout(groups: np.ndarray, test_fraction: float, val_fraction: float, seed: int) -> Fold:
-    """One subject-exclusive holdout; `test` is exactly scikit-learn's GroupShuffleSplit(test_size, random_state=seed).
+    """One subject-exclusive holdout; `test` is exactly scikit-learn's GroupShuffleSplit(test_size,
+    random_state=seed).
 
     `val` is `val_fraction` of the remaining groups, drawn the same way.
 
@@ -86,13 +96,18 @@ def group_holdout(groups: np.ndarray, test_fraction: float, val_fraction: float,
     """
     found = len(np.unique(groups))
     if found < 3:
-        raise UserError(f"{found} subjects cannot be split into training, validation and test subjects", fix="at least 3 are needed")
+        raise UserError(
+            f"{found} subjects cannot be split into training, validation and test subjects",
+            fix="at least 3 are needed",
+        )
     try:
         rest, test = _draw(groups, test_fraction, seed)
         train, val = _draw(groups[rest], val_fraction, seed)
     except ValueError as e:
-        raise UserError(f"split.test_fraction={test_fraction}, split.val_fraction={val_fraction}: {e}",
-                        fix=f"choose fractions that leave a subject on every side of {found}") from e
+        raise UserError(
+            f"split.test_fraction={test_fraction}, split.val_fraction={val_fraction}: {e}",
+            fix=f"choose fractions that leave a subject on every side of {found}",
+        ) from e
     return Fold("holdout", rest[train], rest[val], test, groups)
 
 
@@ -102,19 +117,24 @@ def _draw(groups: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, n
 
 
 def leave_one_group_out(groups: np.ndarray) -> Tests:
-    """Every group is tested once, by the others (leave one subject out). Folds bear the groups' names, sorted.
+    """Every group is tested once, by the others (leave one subject out). Folds bear the groups'
+    names, sorted.
 
     Raises:
       UserError: more than MAX_LOSO groups.
     """
     names = np.unique(groups)
     if len(names) > MAX_LOSO:
-        raise UserError(f"split.protocol=loso would make {len(names):,} folds", fix="use group_k_fold, or official")
+        raise UserError(
+            f"split.protocol=loso would make {len(names):,} folds",
+            fix="use group_k_fold, or official",
+        )
     return [(str(group), np.flatnonzero(groups == group)) for group in names]
 
 
 def group_k_fold(groups: np.ndarray, k: int, seed: int) -> Tests:
-    """The sorted groups dealt into k parts as even as can be in groups: scikit-learn's KFold(k, shuffle=True, random_state=seed) over them.
+    """The sorted groups dealt into k parts as even as can be in groups: scikit-learn's KFold(k,
+    shuffle=True, random_state=seed) over them.
 
     Raises:
       UserError: fewer than k groups.
@@ -122,14 +142,19 @@ def group_k_fold(groups: np.ndarray, k: int, seed: int) -> Tests:
     names = np.unique(groups)
     _enough(len(names), k)
     folds = KFold(k, shuffle=True, random_state=seed).split(names)
-    return [(f"fold {i}", np.flatnonzero(np.isin(groups, names[test]))) for i, (_, test) in enumerate(folds, 1)]
+    return [
+        (f"fold {i}", np.flatnonzero(np.isin(groups, names[test])))
+        for i, (_, test) in enumerate(folds, 1)
+    ]
 
 
 def stratified_group_k_fold(labels: np.ndarray, groups: np.ndarray, k: int, seed: int) -> Tests:
-    """k parts of whole groups whose class shares are as even as scikit-learn's StratifiedGroupKFold finds them.
+    """k parts of whole groups whose class shares are as even as scikit-learn's StratifiedGroupKFold
+    finds them.
 
-    Several labels a row are stratified by the row's rarest one (`rarest_label`). Where every row is a group of its own, its
-    StratifiedKFold does the same at once: 32,000 groups take the other minutes.
+    Several labels a row are stratified by the row's rarest one (`rarest_label`). Where every row is
+    a group of its own, its StratifiedKFold does the same at once: 32,000 groups take the other
+    minutes.
 
     Raises:
       UserError: fewer than k groups, or groups too uneven to leave each part one.
@@ -138,19 +163,27 @@ def stratified_group_k_fold(labels: np.ndarray, groups: np.ndarray, k: int, seed
     classes = _classes(labels)
     splitter = StratifiedKFold if len(np.unique(groups)) == len(groups) else StratifiedGroupKFold
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # 'the least populated class has only n members': it is spread as far as it goes
+        # 'the least populated class has only n members': it is spread as far as it goes
+        warnings.simplefilter("ignore", UserWarning)
         try:
-            folds = list(splitter(k, shuffle=True, random_state=seed).split(classes, classes, groups))
+            folds = list(
+                splitter(k, shuffle=True, random_state=seed).split(classes, classes, groups)
+            )
         except ValueError as e:  # no class has k rows
             raise UserError(f"split.folds={k}: {e}", fix="lower split.folds") from e
     if any(len(test) == 0 for _, test in folds):
-        raise UserError(f"split.folds={k}: the {len(np.unique(groups))} subjects are too uneven to give each fold one",
-                        fix="lower split.folds, or use split.protocol=group_k_fold")  # fmt: skip
+        raise UserError(
+            f"split.folds={k}: the {len(np.unique(groups))} subjects are too uneven to give "
+            "each fold one",
+            fix="lower split.folds, or use split.protocol=group_k_fold",
+        )
     return [(f"fold {i}", test) for i, (_, test) in enumerate(folds, 1)]
 
 
 def rarest_label(labels: np.ndarray) -> np.ndarray:
-    """One class for each row of labels [N, K]: its positive label with the fewest positives over all rows; K where it has none."""
+    """One class for each row of labels [N, K]: its positive label with the fewest positives over
+    all rows; K where it has none.
+    """
     order = np.argsort((labels > 0).sum(0), kind="stable")
     positive = labels[:, order] > 0
     return np.where(positive.any(1), order[positive.argmax(1)], labels.shape[1])
@@ -161,38 +194,56 @@ def _classes(labels: np.ndarray) -> np.ndarray:
 
 
 def repeated_holdout(groups: np.ndarray, fraction: float, repeats: int, seed: int) -> Tests:
-    """`repeats` independent draws of `fraction` of the groups: scikit-learn's GroupShuffleSplit. The first is the holdout's.
+    """`repeats` independent draws of `fraction` of the groups: scikit-learn's GroupShuffleSplit.
+    The first is the holdout's.
 
     Raises:
       UserError: a fraction that leaves no group on one side.
     """
     try:
-        draws = list(GroupShuffleSplit(repeats, test_size=fraction, random_state=seed).split(groups, groups=groups))
+        draws = list(
+            GroupShuffleSplit(repeats, test_size=fraction, random_state=seed).split(
+                groups, groups=groups
+            )
+        )
     except ValueError as e:
-        raise UserError(f"split.test_fraction={fraction}: {e}", fix="choose a fraction that leaves subjects on both sides") from e
+        raise UserError(
+            f"split.test_fraction={fraction}: {e}",
+            fix="choose a fraction that leaves subjects on both sides",
+        ) from e
     return [(f"repeat {i}", test) for i, (_, test) in enumerate(draws, 1)]
 
 
 def leave_one_dataset_out(datasets: np.ndarray) -> Tests:
-    """Every data set is tested once, by the others (Varanka et al., CD6ME). Folds bear the data sets' names, in order of appearance.
+    """Every data set is tested once, by the others (Varanka et al., CD6ME). Folds bear the data
+    sets' names, in order of appearance.
 
     Raises:
       UserError: one data set only.
     """
     names = list(dict.fromkeys(datasets.tolist()))
     if len(names) < 2:
-        raise UserError(f"split.protocol=leave_one_dataset_out needs two data sets, found {', '.join(names)}",
-                        fix="add another release to the data root, or choose another protocol")  # fmt: skip
+        raise UserError(
+            f"split.protocol=leave_one_dataset_out needs two data sets, found {', '.join(names)}",
+            fix="add another release to the data root, or choose another protocol",
+        )
     return [(name, np.flatnonzero(datasets == name)) for name in names]
 
 
-def draw_validation(name: str, rows: np.ndarray, labels: np.ndarray, groups: np.ndarray, fraction: float,
-                    seed: list[int]) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+def draw_validation(
+    name: str,
+    rows: np.ndarray,
+    labels: np.ndarray,
+    groups: np.ndarray,
+    fraction: float,
+    seed: list[int],
+) -> tuple[np.ndarray, np.ndarray]:
     """Splits a fold's training rows by group into those that fit and those that select.
 
-    Of `DRAWS` random sets of round(fraction x groups) groups (at least one, never all), the one in which the fewest classes are
-    missing from either side; among these the one whose shares of the rows and of every class come nearest to `fraction` (sum of
-    absolute differences); among these the first. So every class stands on both sides wherever some draw has it so.
+    Of `DRAWS` random sets of round(fraction x groups) groups (at least one, never all), the one in
+    which the fewest classes are missing from either side; among these the one whose shares of the
+    rows and of every class come nearest to `fraction` (sum of absolute differences); among these
+    the first. So every class stands on both sides wherever some draw has it so.
 
     Args:
       name: of the fold, for messages.
@@ -208,15 +259,21 @@ def draw_validation(name: str, rows: np.ndarray, labels: np.ndarray, groups: np.
     """
     names, group = np.unique(groups[rows], return_inverse=True)
     if len(names) < 2:
-        raise UserError(f"fold {name} trains on the subject {names[0]} alone: none is left to choose the epoch by",
-                        fix="at least two subjects must stay outside each fold's test rows")  # fmt: skip
+        raise UserError(
+            f"fold {name} trains on the subject {names[0]} alone: none is left to choose the "
+            "epoch by",
+            fix="at least two subjects must stay outside each fold's test rows",
+        )
     counts = _class_counts(labels[rows], group)
     total = counts.sum(0)
     counts, total = counts[:, total > 0], total[total > 0]
     size = min(max(round(fraction * len(names)), 1), len(names) - 1)
     rng = np.random.default_rng(seed)
     chosen = np.zeros((DRAWS, len(names)), bool)
-    chosen[np.arange(DRAWS)[:, None], rng.permuted(np.tile(np.arange(len(names)), (DRAWS, 1)), axis=1)[:, :size]] = True
+    chosen[
+        np.arange(DRAWS)[:, None],
+        rng.permuted(np.tile(np.arange(len(names)), (DRAWS, 1)), axis=1)[:, :size],
+    ] = True
     share = chosen @ counts / total
     missing = ((share == 0) | (share == 1)).sum(1)
     best = np.lexsort((np.abs(share - fraction).sum(1).round(9), missing))[0]
@@ -225,10 +282,11 @@ def draw_validation(name: str, rows: np.ndarray, labels: np.ndarray, groups: np.
 
 
 def validation_turn(fold: Fold, groups: np.ndarray, parts: int, turn: int, seed: list[int]) -> Fold:
-    """The fold with other validation groups: all its groups but the tested ones are dealt into `parts`, of which `turn` validates.
+    """The fold with other validation groups: all its groups but the tested ones are dealt into
+    `parts`, of which `turn` validates.
 
-    Over the turns 0 to parts - 1 every training row validates once: an inner cross-validation that never sees the test rows. parts=0
-    gives the fold as it is.
+    Over the turns 0 to parts - 1 every training row validates once: an inner cross-validation that
+    never sees the test rows. parts=0 gives the fold as it is.
 
     Raises:
       UserError: fewer groups than parts, or one part only.
@@ -238,9 +296,14 @@ def validation_turn(fold: Fold, groups: np.ndarray, parts: int, turn: int, seed:
     rows = np.sort(np.concatenate([fold.train, fold.val]))
     names = np.unique(groups[rows])
     if not 2 <= parts <= len(names):
-        raise UserError(f"split.inner={parts}, and fold {fold.name} trains on {len(names)} subjects",
-                        fix=f"choose from 2 to {len(names)}, or 0")  # fmt: skip
-    chosen = np.isin(groups[rows], np.array_split(np.random.default_rng(seed).permutation(names), parts)[turn % parts])
+        raise UserError(
+            f"split.inner={parts}, and fold {fold.name} trains on {len(names)} subjects",
+            fix=f"choose from 2 to {len(names)}, or 0",
+        )
+    chosen = np.isin(
+        groups[rows],
+        np.array_split(np.random.default_rng(seed).permutation(names), parts)[turn % parts],
+    )
     return Fold(fold.name, rows[~chosen], rows[chosen], fold.test, groups)
 
 
@@ -254,11 +317,14 @@ def _class_counts(labels: np.ndarray, group: np.ndarray) -> np.ndarray:
 
 def _enough(groups: int, k: int) -> None:
     if groups < k or k < 2:
-        raise UserError(f"split.folds={k} with {groups} subjects", fix=f"choose from 2 to {groups} folds")
+        raise UserError(
+            f"split.folds={k} with {groups} subjects", fix=f"choose from 2 to {groups} folds"
+        )
 
 
 def with_validation(tests: Tests, config: ConfigDict, dataset: Dataset) -> list[Fold]:
-    """Folds of a protocol that says only which rows each tests; validation groups are drawn from the others.
+    """Folds of a protocol that says only which rows each tests; validation groups are drawn from
+    the others.
 
     Args:
       tests: name and test rows, int [r], of every fold. config: `config.split`.
@@ -270,15 +336,23 @@ def with_validation(tests: Tests, config: ConfigDict, dataset: Dataset) -> list[
     for i, (name, test) in enumerate(tests):
         rest = np.setdiff1d(np.arange(len(dataset)), test)
         if len(rest) == 0:
-            raise UserError(f"fold {name} tests every row: none is left to train on", fix="at least 3 subjects are needed")
-        train, val = draw_validation(name, rest, dataset.labels, dataset.groups, config.val_fraction, [config.seed, i])
+            raise UserError(
+                f"fold {name} tests every row: none is left to train on",
+                fix="at least 3 subjects are needed",
+            )
+        train, val = draw_validation(
+            name, rest, dataset.labels, dataset.groups, config.val_fraction, [config.seed, i]
+        )
         folds.append(Fold(name, train, val, test, dataset.groups))
     return folds
 
 
 def _datasets(dataset: Dataset) -> np.ndarray:
     if "dataset" not in dataset.extras:
-        raise UserError("split.protocol=leave_one_dataset_out needs a composite of data sets", fix="use it with data.name=megc2019")
+        raise UserError(
+            "split.protocol=leave_one_dataset_out needs a composite of data sets",
+            fix="use it with data.name=megc2019",
+        )
     return dataset.extras["dataset"]
 
 
@@ -326,6 +400,8 @@ def read_file(config: ConfigDict, dataset: Dataset) -> list[Fold]:
     for i, (name, part) in enumerate(read_folds(config.file, dataset.ids, dataset.groups).items()):
         train, val, test = (np.flatnonzero(part == side) for side in ("train", "val", "test"))
         if len(val) == 0:
-            train, val = draw_validation(name, train, dataset.labels, dataset.groups, config.val_fraction, [config.seed, i])
+            train, val = draw_validation(
+                name, train, dataset.labels, dataset.groups, config.val_fraction, [config.seed, i]
+            )
         folds.append(Fold(name, train, val, test, dataset.groups))
     return folds

@@ -14,8 +14,9 @@ PROTOCOLS = {  # functions (config.split, Dataset) -> folds
     "loso": Entry("fexpr.data.splits.protocols:leave_each_group_out", ()),
     "group_k_fold": Entry("fexpr.data.splits.protocols:deal_groups", ("folds",)),
     "stratified_group_k_fold": Entry("fexpr.data.splits.protocols:deal_stratified", ("folds",)),
-    "repeated_holdout": Entry("fexpr.data.splits.protocols:draw_repeatedly",
-                              ("repeats", "test_fraction")),
+    "repeated_holdout": Entry(
+        "fexpr.data.splits.protocols:draw_repeatedly", ("repeats", "test_fraction")
+    ),
     "leave_one_dataset_out": Entry("fexpr.data.splits.protocols:leave_each_dataset_out", ()),
     "ravdess": Entry("fexpr.data.splits.protocols:take_published", ()),
     "official": Entry("fexpr.data.splits.protocols:take_official", ("val", "test")),
@@ -27,24 +28,36 @@ PROTOCOLS = {  # functions (config.split, Dataset) -> folds
 class SplitConfig:
     """who trains, who validates, who tests."""
 
-    protocol: str = field("holdout", "'ravdess': the five published folds of actors; one of "
-                          f"{', '.join(PROTOCOLS)}")
+    protocol: str = field(
+        "holdout", f"'ravdess': the five published folds of actors; one of {', '.join(PROTOCOLS)}"
+    )
     folds: int = field(5, "parts of the k-fold protocols", ge=2)
     repeats: int = field(10, "draws of 'repeated_holdout'", ge=2)
     file: str = field("", "'file': a CSV with the columns that docs/data.md shows")
     seeds: int = field(1, "repeats of every fold with another seed: seed, seed + 1, …", ge=1)
     test_fraction: float = field(0.2, "share of the subjects", gt=0, lt=1)
-    val_fraction: float = field(0.2, "share of the remaining subjects; they select epoch and "
-                                "thresholds", gt=0, lt=1)
-    inner: int = field(0, "parts of a fold's training subjects that validate in turn, a seed each; "
-                       "0 = the same for all seeds", ge=0)
+    val_fraction: float = field(
+        0.2, "share of the remaining subjects; they select epoch and thresholds", gt=0, lt=1
+    )
+    inner: int = field(
+        0,
+        "parts of a fold's training subjects that validate in turn, a seed each; "
+        "0 = the same for all seeds",
+        ge=0,
+    )
     val: Literal["training", "PublicTest", "none"] = field(
-        "training", "'official': val_fraction of its training rows, stratified; 'none': final "
-        "training")
+        "training",
+        "'official': val_fraction of its training rows, stratified; 'none': final training",
+    )
     test: Literal["auto", "PublicTest", "PrivateTest", "both"] = field(
-        "auto", "'official': test parts; 'auto': those of the release that do not validate")
-    train_share: float = field(1.0, "of each class's training rows: how much a result owes to the "
-                               "number of labels", gt=0, le=1)
+        "auto", "'official': test parts; 'auto': those of the release that do not validate"
+    )
+    train_share: float = field(
+        1.0,
+        "of each class's training rows: how much a result owes to the number of labels",
+        gt=0,
+        le=1,
+    )
     seed: int = field(42, "scikit-learn's GroupShuffleSplit(random_state)", ge=0)
 
     @property
@@ -55,5 +68,6 @@ class SplitConfig:
     def problems(self) -> Iterator[Problem]:
         entry = PROTOCOLS.get(self.protocol)
         if isinstance(entry, Entry) and entry.reads is not None:
-            yield from find_unread(self, (*ALL_READ, *entry.reads),
-                                   f"split.protocol={self.protocol!r}")
+            yield from find_unread(
+                self, (*ALL_READ, *entry.reads), f"split.protocol={self.protocol!r}"
+            )

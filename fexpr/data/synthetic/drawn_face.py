@@ -1,9 +1,12 @@
-"""A drawn face's measures and how action units move it; drawn_portrait.py paints it, the synthetic releases are made of it.
+"""A drawn face's measures and how action units move it; drawn_portrait.py paints it, the synthetic
+releases are made of it.
 
-Everything is said in face units: the origin lies between the eyes, x runs to the image's right, y runs down, and 92 units
-separate the eyes, as pixels do on an aligned 224x224 face. A `Face` places them in the frame. Subject's left is image right.
+Everything is said in face units: the origin lies between the eyes, x runs to the image's right, y
+runs down, and 92 units separate the eyes, as pixels do on an aligned 224x224 face. A `Face` places
+them in the frame. Subject's left is image right.
 
-An action unit is a sum of Gaussian bumps of displacement, and of darkening where skin folds, at anchors on each half of the face.
+An action unit is a sum of Gaussian bumps of displacement, and of darkening where skin folds, at
+anchors on each half of the face.
 """
 
 from __future__ import annotations
@@ -14,17 +17,31 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 HEIGHT, WIDTH = 288, 320
-AMPLITUDE = 3.5  # peak displacement of an action unit at intensity 1, in face units (= pixels of the 224x224 face)
+# peak displacement of an action unit at intensity 1, in face units (= pixels of the 224x224 face)
+AMPLITUDE = 3.5
 
-# Per action unit and half face: (anchor, offset outward, offset down, sigma x, sigma y, displacement outward, displacement down).
+# Per action unit and half face: (anchor, offset outward, offset down, sigma x, sigma y,
+# displacement outward, displacement down).
 MOTION: dict[int, tuple[tuple[str, float, float, float, float, float, float], ...]] = {
     1: (("brow_inner", 0, 0, 14, 13, 0.1, -1.0), ("brow_inner", 0, -22, 14, 14, 0, -0.6)),
-    2: (("brow_outer", 0, 0, 17, 13, 0.1, -1.0), ("brow_outer", -2, -22, 16, 14, 0, -0.6), ("eye", 12, -10, 12, 7, 0, -0.3)),
+    2: (
+        ("brow_outer", 0, 0, 17, 13, 0.1, -1.0),
+        ("brow_outer", -2, -22, 16, 14, 0, -0.6),
+        ("eye", 12, -10, 12, 7, 0, -0.3),
+    ),
     4: (("brow_inner", 0, 0, 14, 12, -0.6, 0.8), ("brow_outer", -18, 0, 15, 11, -0.2, 0.5)),
     5: (("eye", 0, -8, 15, 6, 0, -0.9),),
-    6: (("cheek", 4, 0, 20, 14, 0, -1.0), ("eye", 4, 12, 16, 7, 0, -0.5), ("eye", 26, 4, 10, 10, -0.5, 0)),
+    6: (
+        ("cheek", 4, 0, 20, 14, 0, -1.0),
+        ("eye", 4, 12, 16, 7, 0, -0.5),
+        ("eye", 26, 4, 10, 10, -0.5, 0),
+    ),
     7: (("eye", 0, 8, 16, 6, -0.1, -0.9), ("eye", 0, -8, 15, 6, 0, 0.6)),
-    9: (("nostril", 0, -2, 12, 13, 0, -1.0), ("nose_root", 0, 4, 9, 12, 0, -0.5), ("brow_inner", 0, 2, 12, 9, -0.3, 0.6)),
+    9: (
+        ("nostril", 0, -2, 12, 13, 0, -1.0),
+        ("nose_root", 0, 4, 9, 12, 0, -0.5),
+        ("brow_inner", 0, 2, 12, 9, -0.3, 0.6),
+    ),
     10: (("upper_lip", 4, -2, 14, 9, 0, -1.0), ("nostril", 10, 8, 12, 12, 0, -0.7)),
     12: (("corner", 0, 0, 17, 14, 0.8, -0.7), ("cheek", 0, 18, 18, 15, 0.2, -0.6)),
     14: (("corner", 1, 0, 11, 10, 0.9, 0.1), ("corner", 20, 0, 10, 12, -0.7, 0)),
@@ -32,20 +49,29 @@ MOTION: dict[int, tuple[tuple[str, float, float, float, float, float, float], ..
     17: (("chin", 0, 0, 17, 12, 0, -1.0), ("lower_lip", 0, 2, 18, 8, 0, -0.8)),
     18: (("corner", -2, 0, 17, 12, -1.0, 0), ("upper_lip", 0, 0, 12, 8, -0.3, -0.3)),
     20: (("corner", 0, 2, 20, 14, 0.9, 0.2), ("corner", 12, 22, 16, 15, 0.5, 0.2)),
-    24: (("upper_lip", 0, 0, 20, 7, 0, 0.8), ("lower_lip", 0, 0, 20, 7, 0, -0.9), ("corner", 0, 0, 10, 10, -0.3, 0)),
+    24: (
+        ("upper_lip", 0, 0, 20, 7, 0, 0.8),
+        ("lower_lip", 0, 0, 20, 7, 0, -0.9),
+        ("corner", 0, 0, 10, 10, -0.3, 0),
+    ),
     25: (("lower_lip", 0, 0, 20, 9, 0, 1.0), ("upper_lip", 0, 0, 20, 7, 0, -0.4)),
     26: (("chin", 0, 0, 36, 22, 0, 1.0), ("lower_lip", 0, 6, 22, 9, 0, 0.3)),
     39: (("nostril", 2, 0, 8, 9, -1.0, 0.1),),
     43: (("eye", 0, -9, 16, 7, 0, 1.0),),
 }
 
-# Where skin folds or the lips part: (anchor, offset outward, offset down, sigma x, sigma y, share of light lost).
+# Where skin folds or the lips part: (anchor, offset outward, offset down, sigma x, sigma y, share
+# of light lost).
 FOLDS: dict[int, tuple[tuple[str, float, float, float, float, float], ...]] = {
     1: (("brow_inner", 0, -24, 14, 1.6, 0.2), ("brow_inner", 0, -32, 14, 1.6, 0.16)),
     2: (("brow_outer", -6, -24, 16, 1.6, 0.2),),
     4: (("brow_inner", -12, 4, 1.6, 8, 0.35),),
     6: (("eye", 27, 2, 7, 1.2, 0.2), ("eye", 26, 8, 7, 1.2, 0.2)),
-    9: (("nose_root", 0, 2, 6, 1.3, 0.35), ("nose_root", 0, 9, 7, 1.3, 0.3), ("nostril", 4, -10, 3, 7, 0.15)),
+    9: (
+        ("nose_root", 0, 2, 6, 1.3, 0.35),
+        ("nose_root", 0, 9, 7, 1.3, 0.3),
+        ("nostril", 4, -10, 3, 7, 0.15),
+    ),
     10: (("nostril", 8, 8, 2, 9, 0.2),),
     12: (("corner", 3, -12, 2, 12, 0.2),),
     14: (("corner", 8, 0, 2.2, 7, 0.35),),
@@ -59,7 +85,9 @@ LIDS = {5: -0.4, 7: 0.3, 43: 0.9}  # change of lid closure at intensity 1 (0 = a
 
 @dataclasses.dataclass(frozen=True)
 class Unit:
-    """An action unit as it is drawn: `intensity` in [0, 1], and the share of it on the subject's left and right half."""
+    """An action unit as it is drawn: `intensity` in [0, 1], and the share of it on the subject's
+    left and right half.
+    """
 
     au: int
     intensity: float
@@ -67,13 +95,21 @@ class Unit:
     right: float = 1.0
 
     def halves(self) -> tuple[tuple[int, float], ...]:
-        """(sign of x in the image, intensity) of each moving half: the subject's left is the image's right."""
-        return tuple((sign, self.intensity * share) for sign, share in ((1, self.left), (-1, self.right)) if share > 0)
+        """(sign of x in the image, intensity) of each moving half: the subject's left is the
+        image's right.
+        """
+        return tuple(
+            (sign, self.intensity * share)
+            for sign, share in ((1, self.left), (-1, self.right))
+            if share > 0
+        )
 
 
 @dataclasses.dataclass(frozen=True)
 class Face:
-    """One subject: geometry in face units, place in the frame (pixels, radians), look, and way of moving."""
+    """One subject: geometry in face units, place in the frame (pixels, radians), look, and way of
+    moving.
+    """
 
     eye_x: float = 46
     brow_y: float = -22
@@ -99,7 +135,8 @@ class Face:
     backdrop: float = 0.5
     noise: float = 2.0  # standard deviation of the sensor noise, grey levels
     strength: float = 1.0  # how far this subject moves at a given intensity
-    habits: Mapping[int, tuple[float, float]] = dataclasses.field(default_factory=dict)  # shift of an AU's bumps, face units
+    # shift of an AU's bumps, face units
+    habits: Mapping[int, tuple[float, float]] = dataclasses.field(default_factory=dict)
     texture_seed: int = 0
 
     def grid(self) -> tuple[np.ndarray, np.ndarray]:
@@ -110,41 +147,76 @@ class Face:
         return cos * u + sin * v, -sin * u + cos * v
 
     def to_frame(self, vectors: np.ndarray) -> np.ndarray:
-        """Rotates and scales vectors [..., 2] of the face into pixels of the frame (for points, add `center`)."""
+        """Rotates and scales vectors [..., 2] of the face into pixels of the frame (for points, add
+        `center`).
+        """
         cos, sin = np.cos(self.tilt), np.sin(self.tilt)
         return self.scale * vectors @ np.array([[cos, sin], [-sin, cos]], vectors.dtype)
 
     def landmarks(self) -> np.ndarray:
-        """Image-left and image-right eye, nose, image-left and image-right mouth corner at rest, pixels, float64 [5, 2]."""
+        """Image-left and image-right eye, nose, image-left and image-right mouth corner at rest,
+        pixels, float64 [5, 2].
+        """
         eye, mouth = self.eye_x, self.mouth_x
-        points = [(-eye, 0), (eye, 0), (0, self.nose_y), (-mouth, self.mouth_y), (mouth, self.mouth_y)]
+        points = [
+            (-eye, 0),
+            (eye, 0),
+            (0, self.nose_y),
+            (-mouth, self.mouth_y),
+            (mouth, self.mouth_y),
+        ]
         return self.to_frame(np.array(points, np.float64)) + self.center
 
     def anchor(self, name: str) -> tuple[float, float]:
         """A place on the half face with x outward, face units."""
         return {
-            "brow_inner": (0.42 * self.eye_x, self.brow_y), "brow_outer": (1.3 * self.eye_x, self.brow_y - 2),
-            "eye": (self.eye_x, 0), "cheek": (self.eye_x, 0.75 * self.nose_y),
-            "nose_root": (5, 4), "nostril": (13, self.nose_y + 1), "upper_lip": (10, self.mouth_y - 6),
-            "lower_lip": (10, self.mouth_y + 8), "lip_line": (0, self.mouth_y),
-            "corner": (self.mouth_x, self.mouth_y), "chin": (9, self.chin_y - 14),
+            "brow_inner": (0.42 * self.eye_x, self.brow_y),
+            "brow_outer": (1.3 * self.eye_x, self.brow_y - 2),
+            "eye": (self.eye_x, 0),
+            "cheek": (self.eye_x, 0.75 * self.nose_y),
+            "nose_root": (5, 4),
+            "nostril": (13, self.nose_y + 1),
+            "upper_lip": (10, self.mouth_y - 6),
+            "lower_lip": (10, self.mouth_y + 8),
+            "lip_line": (0, self.mouth_y),
+            "corner": (self.mouth_x, self.mouth_y),
+            "chin": (9, self.chin_y - 14),
         }[name]
 
 
 def random_face(rng: np.random.Generator) -> Face:
     """A subject: every visible trait and the way of moving drawn from `rng`."""
+
     def near(mean: float, spread: float) -> float:
         return float(mean + spread * np.clip(rng.standard_normal(), -2, 2))
 
     long_hair = bool(rng.random() < 0.45)
     return Face(
-        eye_x=near(45, 2), brow_y=near(-22, 1.8), nose_y=near(49, 2.5), mouth_x=near(37, 2.5), mouth_y=near(90, 2.5),
-        chin_y=near(134, 4), width=near(78, 3.5), hairline=near(-62, 6), eye_height=near(7, 0.8), lips=near(1, 0.18),
-        brows=near(1, 0.2), nose=near(1, 0.15), center=(near((WIDTH - 1) / 2, 7), near(120, 4)), scale=near(0.9, 0.045),
-        tilt=near(0, 0.045), skin=float(rng.uniform(0.36, 0.74)), hair=float(rng.uniform(0.08, 0.42)), long_hair=long_hair,
-        beard=0.0 if long_hair else float(rng.choice([0, 0.12, 0.3])), grain=float(rng.uniform(0.7, 1.3)),
-        lamp=(near(0, 0.3), near(-0.4, 0.15)), backdrop=float(rng.uniform(0.3, 0.7)), noise=float(rng.uniform(1.0, 2.2)),
-        strength=float(np.exp(near(0, 0.25))), habits={au: (near(0, 2.5), near(0, 2)) for au in MOTION},
+        eye_x=near(45, 2),
+        brow_y=near(-22, 1.8),
+        nose_y=near(49, 2.5),
+        mouth_x=near(37, 2.5),
+        mouth_y=near(90, 2.5),
+        chin_y=near(134, 4),
+        width=near(78, 3.5),
+        hairline=near(-62, 6),
+        eye_height=near(7, 0.8),
+        lips=near(1, 0.18),
+        brows=near(1, 0.2),
+        nose=near(1, 0.15),
+        center=(near((WIDTH - 1) / 2, 7), near(120, 4)),
+        scale=near(0.9, 0.045),
+        tilt=near(0, 0.045),
+        skin=float(rng.uniform(0.36, 0.74)),
+        hair=float(rng.uniform(0.08, 0.42)),
+        long_hair=long_hair,
+        beard=0.0 if long_hair else float(rng.choice([0, 0.12, 0.3])),
+        grain=float(rng.uniform(0.7, 1.3)),
+        lamp=(near(0, 0.3), near(-0.4, 0.15)),
+        backdrop=float(rng.uniform(0.3, 0.7)),
+        noise=float(rng.uniform(1.0, 2.2)),
+        strength=float(np.exp(near(0, 0.25))),
+        habits={au: (near(0, 2.5), near(0, 2)) for au in MOTION},
         texture_seed=int(rng.integers(2**31)),
     )
 
@@ -155,10 +227,12 @@ def bump(x: np.ndarray, y: np.ndarray, cx: float, cy: float, sx: float, sy: floa
 
 
 def motion(face: Face, units: Iterable[Unit]) -> np.ndarray:
-    """Where the skin at each pixel of the neutral frame goes: displacement in frame pixels, float32 [H, W, 2] (x, y).
+    """Where the skin at each pixel of the neutral frame goes: displacement in frame pixels, float32
+    [H, W, 2] (x, y).
 
-    The peak of one unit is about AMPLITUDE * intensity * face.strength face units. Each half's bumps fade at the
-    midline, so that two halves make one whole and a unilateral unit stays on its side.
+    The peak of one unit is about AMPLITUDE * intensity * face.strength face units. Each half's
+    bumps fade at the midline, so that two halves make one whole and a unilateral unit stays on its
+    side.
 
     Raises:
       KeyError: an action unit without a drawing (see MOTION).
@@ -168,14 +242,21 @@ def motion(face: Face, units: Iterable[Unit]) -> np.ndarray:
     for unit in units:
         for sign, amount in unit.halves():
             for name, ox, oy, sx, sy, dx, dy in MOTION[unit.au]:
-                weight = AMPLITUDE * face.strength * amount * _at(face, unit.au, sign, x, y, name, ox, oy, sx, sy)
+                weight = (
+                    AMPLITUDE
+                    * face.strength
+                    * amount
+                    * _at(face, unit.au, sign, x, y, name, ox, oy, sx, sy)
+                )
                 field[..., 0] += sign * dx * weight
                 field[..., 1] += dy * weight
     return face.to_frame(field)
 
 
 def folds(face: Face, units: Iterable[Unit]) -> np.ndarray:
-    """Share of light lost in the folds that the units make, float32 [H, W]; 0 where the skin stays as it is."""
+    """Share of light lost in the folds that the units make, float32 [H, W]; 0 where the skin stays
+    as it is.
+    """
     x, y = face.grid()
     loss = np.zeros_like(x)
     for unit in units:
@@ -185,8 +266,12 @@ def folds(face: Face, units: Iterable[Unit]) -> np.ndarray:
     return np.minimum(loss, 0.8)
 
 
-def _at(face: Face, au: int, sign: int, x, y, anchor: str, ox: float, oy: float, sx: float, sy: float) -> np.ndarray:
-    """The bump of one half of the face, shifted by the subject's habit and faded towards the other half."""
+def _at(
+    face: Face, au: int, sign: int, x, y, anchor: str, ox: float, oy: float, sx: float, sy: float
+) -> np.ndarray:
+    """The bump of one half of the face, shifted by the subject's habit and faded towards the other
+    half.
+    """
     (ax, ay), (hx, hy) = face.anchor(anchor), face.habits.get(au, (0.0, 0.0))
     return bump(sign * x, y, ax + ox + hx, ay + oy + hy, sx, sy) * soft(sign * x / 6)
 

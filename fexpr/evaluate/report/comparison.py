@@ -1,4 +1,6 @@
-"""Classifiers side by side, with what was published of them: comparison.json, comparison.html, a figure, a table on the terminal."""
+"""Classifiers side by side, with what was published of them: comparison.json, comparison.html, a
+figure, a table on the terminal.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +24,10 @@ def write_comparison(folder: Path | str, rows: Sequence[dict]) -> Path:
     """Writes the three files into `folder`.
 
     Args:
-      rows: dicts with `name`, `run_dir`, `published` ({`accuracy`, `on`} or None), `test` (`accuracy`, `macro_f1`, `ece` as in
-        metrics.json), `ece_after` (the ECE after temperature scaling, or None), `parts` {test part: accuracy}, `kaggle`
-        (metrics.json's), `parameters`, `seconds`, `source`.
+      rows: dicts with `name`, `run_dir`, `published` ({`accuracy`, `on`} or None), `test`
+        (`accuracy`, `macro_f1`, `ece` as in metrics.json), `ece_after` (the ECE after temperature
+        scaling, or None), `parts` {test part: accuracy}, `kaggle` (metrics.json's), `parameters`,
+        `seconds`, `source`.
 
     Returns:
       The path of comparison.html.
@@ -36,43 +39,95 @@ def write_comparison(folder: Path | str, rows: Sequence[dict]) -> Path:
     run.write_json(folder / COMPARISON_JSON, {"rows": rows})
     figure = folder / run.FIGURES / "comparison.png"
     draw(figure, rows, synthetic)
-    reports = [Path(os.path.relpath(Path(row["run_dir"]) / run.REPORT, folder)).as_posix() for row in rows]
+    reports = [
+        Path(os.path.relpath(Path(row["run_dir"]) / run.REPORT, folder)).as_posix() for row in rows
+    ]
     return write_html(
-        folder / COMPARISON_HTML, "comparison.html.j2",
-        rows=rows, reports=reports, parts=parts(rows), synthetic=synthetic, title=f"{len(rows)} classifiers",
-        subtitle=folder.resolve().name, source=rows[0]["source"], figure=image(figure), duration=duration, undefined=UNDEFINED, rank=rank,
+        folder / COMPARISON_HTML,
+        "comparison.html.j2",
+        rows=rows,
+        reports=reports,
+        parts=parts(rows),
+        synthetic=synthetic,
+        title=f"{len(rows)} classifiers",
+        subtitle=folder.resolve().name,
+        source=rows[0]["source"],
+        figure=image(figure),
+        duration=duration,
+        undefined=UNDEFINED,
+        rank=rank,
     )
 
 
 def draw(path: Path, rows: Sequence[dict], synthetic: bool) -> None:
-    """Accuracies with their intervals, a line each; what was published beside them, as open marks."""
+    """Accuracies with their intervals, a line each; what was published beside them, as open
+    marks.
+    """
     accuracies = [(y, row["test"]["accuracy"]) for y, row in enumerate(rows)]
     measured = [(y, a["value"]) for y, a in accuracies if a["value"] is not None]
-    published = [(y, row["published"]["accuracy"]) for y, row in enumerate(rows) if row["published"]]
-    with plots.canvas(path, "Accuracy on the test rows", (plots.WIDTH, 1.3 + 0.38 * len(rows)), synthetic) as figure:
+    published = [
+        (y, row["published"]["accuracy"]) for y, row in enumerate(rows) if row["published"]
+    ]
+    with plots.canvas(
+        path, "Accuracy on the test rows", (plots.WIDTH, 1.3 + 0.38 * len(rows)), synthetic
+    ) as figure:
         ax = figure.subplots()
         for y, a in accuracies:
             if a["low"] is not None:
                 ax.plot([a["low"], a["high"]], [y, y], color=plots.BLUE, lw=2)
-        for marks, style in ((measured, {"marker": "o", "c": plots.BLUE, "label": "measured here"}),
-                             (published, {"marker": "D", "c": "white", "edgecolors": plots.ORANGE, "zorder": 3, "label": "published"})):
+        for marks, style in (
+            (measured, {"marker": "o", "c": plots.BLUE, "label": "measured here"}),
+            (
+                published,
+                {
+                    "marker": "D",
+                    "c": "white",
+                    "edgecolors": plots.ORANGE,
+                    "zorder": 3,
+                    "label": "published",
+                },
+            ),
+        ):
             if marks:
                 ax.scatter([x for _, x in marks], [y for y, _ in marks], **style)
-        ax.set(yticks=range(len(rows)), yticklabels=[row["name"] for row in rows], ylim=(len(rows) - 0.5, -0.5), xlabel="accuracy")
+        ax.set(
+            yticks=range(len(rows)),
+            yticklabels=[row["name"] for row in rows],
+            ylim=(len(rows) - 0.5, -0.5),
+            xlabel="accuracy",
+        )
         ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
 
 
 def print_comparison(rows: Sequence[dict], console: Console | None = None) -> None:
     """The same table on the terminal."""
-    table = headline.make_table("", "published", "accuracy", *parts(rows), "macro F1", "parameters", "train time", "ECE before", "after",
-                                "Kaggle")
+    table = headline.make_table(
+        "",
+        "published",
+        "accuracy",
+        *parts(rows),
+        "macro F1",
+        "parameters",
+        "train time",
+        "ECE before",
+        "after",
+        "Kaggle",
+    )
     for row in rows:
         published = row["published"]
-        measured = [row["test"]["accuracy"], *(row["parts"].get(part, UNDEFINED) for part in parts(rows)), row["test"]["macro_f1"]]
+        measured = [
+            row["test"]["accuracy"],
+            *(row["parts"].get(part, UNDEFINED) for part in parts(rows)),
+            row["test"]["macro_f1"],
+        ]
         table.add_row(
-            row["name"], f"{published['accuracy']:.3f} {published['on']}" if published else "–", *map(headline.in_words, measured),
-            f"{row['parameters']:,}", duration(row["seconds"]) if row["seconds"] else "–",
-            *map(headline.in_words, (row["test"]["ece"], row["ece_after"] or UNDEFINED)), rank(row),
+            row["name"],
+            f"{published['accuracy']:.3f} {published['on']}" if published else "–",
+            *map(headline.in_words, measured),
+            f"{row['parameters']:,}",
+            duration(row["seconds"]) if row["seconds"] else "–",
+            *map(headline.in_words, (row["test"]["ece"], row["ece_after"] or UNDEFINED)),
+            rank(row),
         )
     headline.print_table(table, console or terminal.console)
 
@@ -83,7 +138,9 @@ def parts(rows: Sequence[dict]) -> list[str]:
 
 
 def rank(row: dict) -> str:
-    """The place among the published scores of the competition, with the part where it was reached if that was not its own."""
+    """The place among the published scores of the competition, with the part where it was reached
+    if that was not its own.
+    """
     words = []
     for part, entry in row["kaggle"].items():
         place = f"{entry['rank']}" if entry["rank"] else "> 10"

@@ -1,4 +1,6 @@
-"""Which test images a report shows: clips with most and fewest correct decisions, confident mistakes, the worst of each class."""
+"""Which test images a report shows: clips with most and fewest correct decisions, confident
+mistakes, the worst of each class.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,12 @@ MISTAKES_SHOWN = 3 * ACROSS
 CLASSES_SHOWN = 10
 
 
-def right_and_wrong(answer: ScoredRows, ids: np.ndarray, names: list[str]) -> tuple[list[str], int, list[str]]:
-    """Ids to draw, how many of them are right ones, and captions. Among equally right clips, those that show more come first."""
+def right_and_wrong(
+    answer: ScoredRows, ids: np.ndarray, names: list[str]
+) -> tuple[list[str], int, list[str]]:
+    """Ids to draw, how many of them are right ones, and captions. Among equally right clips, those
+    that show more come first.
+    """
     wrong = (answer.presence != answer.decisions).sum(axis=1)
     if not answer.multilabel:
         wrong = 1 - np.where(answer.failed(), 0.0, answer.scores[answer.presence])
@@ -25,28 +31,41 @@ def right_and_wrong(answer: ScoredRows, ids: np.ndarray, names: list[str]) -> tu
     best, worst = order[:count], order[::-1][: len(order) - count][:CLIPS_SHOWN]
 
     def units(row: np.ndarray) -> str:
-        return " + ".join(n.removeprefix("AU") for n, there in zip(names, row, strict=True) if there) or "none"
+        return (
+            " + ".join(n.removeprefix("AU") for n, there in zip(names, row, strict=True) if there)
+            or "none"
+        )
 
     def caption(r: int) -> str:
         lost, how = answer.failed()[r], f": {wrong[r]} wrong" if answer.multilabel else ""
         sure = "" if answer.multilabel or lost else f" ({1 - wrong[r]:.2f})"
-        return f"{ids[r]}{how}\ntrue: {units(answer.presence[r])}{sure}\npred.: {'no answer' if lost else units(answer.decisions[r])}"
+        return (
+            f"{ids[r]}{how}\ntrue: {units(answer.presence[r])}{sure}\npred.: "
+            f"{'no answer' if lost else units(answer.decisions[r])}"
+        )
 
     rows = [*best, *worst]
     return [str(ids[r]) for r in rows], len(best), [caption(r) for r in rows]
 
 
-def mistakes(answer: ScoredRows, ids: np.ndarray, names: list[str], images: Mapping[str, np.ndarray]) -> list[tuple[str, list[Picture]]]:
-    """Rows of a grid: the mistakes of a one-of-K answer that were made with the highest confidence, highest first."""
+def mistakes(
+    answer: ScoredRows, ids: np.ndarray, names: list[str], images: Mapping[str, np.ndarray]
+) -> list[tuple[str, list[Picture]]]:
+    """Rows of a grid: the mistakes of a one-of-K answer that were made with the highest confidence,
+    highest first.
+    """
     wrong = np.flatnonzero((answer.presence != answer.decisions).any(axis=1) & ~answer.failed())
     order = wrong[np.lexsort((ids[wrong], -answer.scores[wrong].max(axis=1)))][:MISTAKES_SHOWN]
     pictures = [_picture(answer, r, ids, names, images) for r in order]
     return [("", pictures[i : i + ACROSS]) for i in range(0, len(pictures), ACROSS)]
 
 
-def worst_by_class(answer: ScoredRows, ids: np.ndarray, names: list[str],
-                   images: Mapping[str, np.ndarray]) -> list[tuple[str, list[Picture]]]:  # fmt: skip
-    """Rows of a grid, one a class that has test rows (the CLASSES_SHOWN most frequent): its rows with the lowest probability."""
+def worst_by_class(
+    answer: ScoredRows, ids: np.ndarray, names: list[str], images: Mapping[str, np.ndarray]
+) -> list[tuple[str, list[Picture]]]:
+    """Rows of a grid, one a class that has test rows (the CLASSES_SHOWN most frequent): its rows
+    with the lowest probability.
+    """
     frequent = np.argsort(-answer.presence.sum(axis=0), kind="stable")[:CLASSES_SHOWN]
     table = []
     for k in np.sort(frequent):
@@ -57,8 +76,16 @@ def worst_by_class(answer: ScoredRows, ids: np.ndarray, names: list[str],
     return table
 
 
-def _picture(answer: ScoredRows, row: int, ids: np.ndarray, names: list[str], images: Mapping[str, np.ndarray]) -> Picture:
+def _picture(
+    answer: ScoredRows,
+    row: int,
+    ids: np.ndarray,
+    names: list[str],
+    images: Mapping[str, np.ndarray],
+) -> Picture:
     """Captioned with truth and decision, and the probability that each was given."""
     true, said = answer.presence[row].argmax(), answer.decisions[row].argmax()
     p = answer.scores[row]
-    return Picture(images[str(ids[row])], f"true {names[true]} {p[true]:.2f}\nsaid {names[said]} {p[said]:.2f}")
+    return Picture(
+        images[str(ids[row])], f"true {names[true]} {p[true]:.2f}\nsaid {names[said]} {p[said]:.2f}"
+    )

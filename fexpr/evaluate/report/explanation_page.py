@@ -1,4 +1,6 @@
-"""The page that looks inside a network: which pixels a class depends on, and what the convolutions answer, laid over the image."""
+"""The page that looks inside a network: which pixels a class depends on, and what the convolutions
+answer, laid over the image.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ from fexpr.evaluate.report.page import image, write_html
 FOLDER, PAGE = "inside", "inside.html"
 CHANNELS_SHOWN = 16  # of a layer
 ACROSS = 8  # channels in a row
-COLOURS = "RdBu_r"  # red above zero, blue below; a value's size is also how much it covers of the image
+# red above zero, blue below; a value's size is also how much it covers of the image
+COLOURS = "RdBu_r"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,10 +26,12 @@ class Explained:
     """One image and what was found out about it.
 
     Attributes:
-      id: the row's. image: uint8 [H, W, C]. kind: 'face' or 'flow', as in the data set. facts: (name, value) pairs in words.
+      id: the row's. image: uint8 [H, W, C]. kind: 'face' or 'flow', as in the data set. facts:
+          (name, value) pairs in words.
       class_name: the class that the maps are about.
       gradient: float [H, W], |d logit / d grey level|. smooth: the same, SmoothGrad.
-      occlusion: float [H, W], how far the probability drops where a patch hides the pixel; below zero it rises.
+      occlusion: float [H, W], how far the probability drops where a patch hides the pixel; below
+          zero it rises.
       features: name of a convolution -> its output float [h, w, D], before the activation.
     """
 
@@ -42,18 +47,29 @@ class Explained:
 
     @property
     def grey(self) -> np.ndarray:
-        """[H, W] in 0..255: a face as the mean of its channels (without its map), of a flow map the strain, dark where there is much."""
+        """[H, W] in 0..255: a face as the mean of its channels (without its map), of a flow map the
+        strain, dark where there is much.
+        """
         if self.kind == "flow":
             return 255.0 - self.image[..., 2]
         return (self.image[..., :1] if self.image.shape[2] == 2 else self.image).mean(axis=2)
 
 
-def write_inside(folder: Path | str, explained: Sequence[Explained], title: str, subtitle: str, facts: Sequence[tuple[str, str]],
-                 notes: Sequence[str], synthetic: bool) -> Path:
-    """Writes the figures as PNG files and the self-contained page inside.html; other files in the folder are left alone.
+def write_inside(
+    folder: Path | str,
+    explained: Sequence[Explained],
+    title: str,
+    subtitle: str,
+    facts: Sequence[tuple[str, str]],
+    notes: Sequence[str],
+    synthetic: bool,
+) -> Path:
+    """Writes the figures as PNG files and the self-contained page inside.html; other files in the
+    folder are left alone.
 
     Args:
-      facts: name and value of what stands at the head of the page. notes: what holds for all maps, a sentence or several each.
+      facts: name and value of what stands at the head of the page. notes: what holds for all maps,
+          a sentence or several each.
 
     Returns:
       The path of the page.
@@ -72,33 +88,63 @@ def write_inside(folder: Path | str, explained: Sequence[Explained], title: str,
             shown = draw_features(path, f"{layer} of {one.id}", one.grey, output, synthetic)
             layers.append((image(path), layer, shown, output.shape))
         sections.append((one, image(maps), layers))
-    return write_html(folder / PAGE, "inside.html.j2", title=title, subtitle=subtitle, facts=facts, notes=notes, synthetic=synthetic,
-                      sections=sections)
+    return write_html(
+        folder / PAGE,
+        "inside.html.j2",
+        title=title,
+        subtitle=subtitle,
+        facts=facts,
+        notes=notes,
+        synthetic=synthetic,
+        sections=sections,
+    )
 
 
 def strongest(output: np.ndarray) -> np.ndarray:
-    """The channels of an output [h, w, D] to be shown, those of the highest mean |value| first; of equal ones the lower number."""
+    """The channels of an output [h, w, D] to be shown, those of the highest mean |value| first; of
+    equal ones the lower number.
+    """
     return np.argsort(-np.abs(output).mean(axis=(0, 1)), kind="stable")[:CHANNELS_SHOWN]
 
 
 def draw_maps(path: Path, one: Explained, synthetic: bool) -> None:
-    """The image, and over it gradient, SmoothGrad and occlusion of the class. Every map has its own scale."""
+    """The image, and over it gradient, SmoothGrad and occlusion of the class. Every map has its own
+    scale.
+    """
     drop, rise = one.occlusion.max(), -one.occlusion.min()
     panels = [
         ("strain of the flow map" if one.kind == "flow" else "image", None),
         (f"gradient: |d logit / d grey level|\nat most {one.gradient.max():.2g}", one.gradient),
         (f"SmoothGrad\nat most {one.smooth.max():.2g}", one.smooth),
-        (f"occlusion: probability {'falls' if drop >= rise else 'rises'}\nby at most {max(drop, rise):.2g}", one.occlusion),
+        (
+            f"occlusion: probability {'falls' if drop >= rise else 'rises'}\nby at most "
+            f"{max(drop, rise):.2g}",
+            one.occlusion,
+        ),
     ]
-    with plots.canvas(path, f"{one.class_name}: what it depends on", (plots.WIDTH, 3.0), synthetic) as figure:
+    with plots.canvas(
+        path, f"{one.class_name}: what it depends on", (plots.WIDTH, 3.0), synthetic
+    ) as figure:
         for ax, (words, values) in zip(figure.subplots(1, len(panels)), panels, strict=True):
             _overlay(ax, one.grey, values, 0, 0)
-            ax.text(0.5, -0.04, words, fontsize=8, ha="center", va="top", color="#222222", transform=ax.transAxes)
+            ax.text(
+                0.5,
+                -0.04,
+                words,
+                fontsize=8,
+                ha="center",
+                va="top",
+                color="#222222",
+                transform=ax.transAxes,
+            )
             ax.axis("off")
 
 
-def draw_features(path: Path, title: str, grey: np.ndarray, output: np.ndarray, synthetic: bool) -> list[int]:
-    """The strongest channels of a convolution's output [h, w, D] over the image, all on one scale. Returns which, in order.
+def draw_features(
+    path: Path, title: str, grey: np.ndarray, output: np.ndarray, synthetic: bool
+) -> list[int]:
+    """The strongest channels of a convolution's output [h, w, D] over the image, all on one scale.
+    Returns which, in order.
 
     All lie in one axes: one for each would take a second for twenty.
     """
@@ -112,20 +158,40 @@ def draw_features(path: Path, title: str, grey: np.ndarray, output: np.ndarray, 
         for i, channel in enumerate(chosen):
             x, y = i % ACROSS * right, i // ACROSS * down
             _overlay(ax, grey, output[..., channel], x, y, np.abs(output).max())
-            ax.text(x + wide / 2, y + 1.03 * high, f"channel {channel}", fontsize=6.5, ha="center", va="top", color="#222222")
+            ax.text(
+                x + wide / 2,
+                y + 1.03 * high,
+                f"channel {channel}",
+                fontsize=6.5,
+                ha="center",
+                va="top",
+                color="#222222",
+            )
         ax.set(xlim=(0, max(columns, ACROSS) * right), ylim=(rows * down, 0), aspect="equal")
         ax.axis("off")
     return chosen.tolist()
 
 
-def _overlay(ax, grey: np.ndarray, values: np.ndarray | None, x: float, y: float, limit: float | None = None) -> None:
-    """A picture [H, W] with its corner at (x, y), and values [h, w] stretched over it: colour from -limit to limit, opacity by size."""
+def _overlay(
+    ax, grey: np.ndarray, values: np.ndarray | None, x: float, y: float, limit: float | None = None
+) -> None:
+    """A picture [H, W] with its corner at (x, y), and values [h, w] stretched over it: colour from
+    -limit to limit, opacity by size.
+    """
     high, wide = grey.shape
     box = (x, x + wide, y + high, y)
     ax.imshow(grey, cmap="gray", vmin=0, vmax=255, extent=box, interpolation="nearest")
     if values is not None and values.any():
         limit = limit or np.abs(values).max()
-        ax.imshow(values, cmap=COLOURS, vmin=-limit, vmax=limit, alpha=np.abs(values) / limit, extent=box, interpolation="nearest")
+        ax.imshow(
+            values,
+            cmap=COLOURS,
+            vmin=-limit,
+            vmax=limit,
+            alpha=np.abs(values) / limit,
+            extent=box,
+            interpolation="nearest",
+        )
 
 
 def _file_name(text: str) -> str:

@@ -1,4 +1,6 @@
-"""Which figures a report shows, in the order of the page, with their captions. `plots` draws them."""
+"""Which figures a report shows, in the order of the page, with their captions. `plots` draws
+them.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +21,22 @@ class Drawn(NamedTuple):
     caption: str
 
 
-def draw(run_dir: Path, metrics: dict, predictions: dict, images: Mapping[str, np.ndarray] | None, data_labels: np.ndarray | None,
-         kind: str) -> list[Drawn]:
-    """Writes `figures/*.png`. `predictions` are checked ones; the other arguments are those of `write_page`."""
+def draw(
+    run_dir: Path,
+    metrics: dict,
+    predictions: dict,
+    images: Mapping[str, np.ndarray] | None,
+    data_labels: np.ndarray | None,
+    kind: str,
+) -> list[Drawn]:
+    """Writes `figures/*.png`. `predictions` are checked ones; the other arguments are those of
+    `write_page`.
+    """
     folder, synthetic = run_dir / run.FIGURES, metrics["source"] == "synthetic"
-    names, multilabel = [str(n) for n in predictions["class_names"]], metrics["task"] == "multilabel"
+    names, multilabel = (
+        [str(n) for n in predictions["class_names"]],
+        metrics["task"] == "multilabel",
+    )
     drawn = []
 
     def path(name: str, caption: str) -> Path:
@@ -35,29 +48,65 @@ def draw(run_dir: Path, metrics: dict, predictions: dict, images: Mapping[str, n
     if history:
         means = f" Means over the trials still training ({trials} at first)." if trials > 1 else ""
         chosen = {name: int(e[0]) for name, e in epochs.items()} if trials == 1 else {}
-        lines = " Lines mark the selected epochs; the oracle’s was chosen on the test rows." if chosen else ""
-        caption = f"Loss on the training rows, loss and score on the validation rows, by epoch.{means}{lines}"
+        lines = (
+            " Lines mark the selected epochs; the oracle’s was chosen on the test rows."
+            if chosen
+            else ""
+        )
+        caption = (
+            "Loss on the training rows, loss and score on the validation rows, by "
+            f"epoch.{means}{lines}"
+        )
         plots.learning_curves(path("learning_curves", caption), history, chosen, synthetic)
     if epochs and trials > 1:
         last = epochs.pop("last", np.array([0]))
         ended = f"{last.min()}" if last.min() == last.max() else f"{last.min()} to {last.max()}"
-        plots.selected_epochs(path("selected_epochs", (
-            f"Epochs selected over the trials that did not fail; black lines are medians, training ended at epoch {ended}. "
-            f"Best val sees validation {metrics['group_name']}s only; "
-            "the oracle takes each trial’s best epoch on the rows it is tested on.")),
-            epochs, max(int(e.max()) for e in (last, *epochs.values())), synthetic)
+        plots.selected_epochs(
+            path(
+                "selected_epochs",
+                (
+                    "Epochs selected over the trials that did not fail; black lines are "
+                    f"medians, training ended at epoch {ended}. "
+                    f"Best val sees validation {metrics['group_name']}s only; "
+                    "the oracle takes each trial’s best epoch on the rows it is tested on."
+                ),
+            ),
+            epochs,
+            max(int(e.max()) for e in (last, *epochs.values())),
+            synthetic,
+        )
 
     constant = headline.baselines_in_words(metrics)["always_positive" if multilabel else "majority"]
-    plots.per_class_f1(path("f1_by_class", (
-        f"F1 on the test rows with 95 % intervals. Upright ticks: the predictor “{constant}”. In brackets: positives among the "
-        f"{metrics['counts_from']} rows{' (fewest of any trial)' if trials > 1 else ''} and the test rows.")),
-                       metrics["per_class"], constant, synthetic)
+    plots.per_class_f1(
+        path(
+            "f1_by_class",
+            (
+                "F1 on the test rows with 95 % intervals. Upright ticks: the predictor "
+                f"“{constant}”. In brackets: positives among the "
+                f"{metrics['counts_from']} "
+                f"rows{' (fewest of any trial)' if trials > 1 else ''} and the test rows."
+            ),
+        ),
+        metrics["per_class"],
+        constant,
+        synthetic,
+    )
     _confusion(path, metrics, names, synthetic)
     _confidence(path, metrics, synthetic)
     if data_labels is not None:
-        plots.prevalence(path("prevalence", "All rows of the data, before the split." + (
-            " A cell counts the clips that show both units; its colour is their share among the clips of its row." * multilabel)),
-            names, presence_of(data_labels, len(names)), synthetic)
+        plots.prevalence(
+            path(
+                "prevalence",
+                "All rows of the data, before the split."
+                + (
+                    " A cell counts the clips that show both units; its colour is their share "
+                    "among the clips of its row." * multilabel
+                ),
+            ),
+            names,
+            presence_of(data_labels, len(names)),
+            synthetic,
+        )
     if (run_dir / run.ATTENTION).exists():
         _attention(path, run.read_arrays(run_dir / run.ATTENTION), names, synthetic)
     if images is not None and kind != "features":
@@ -68,72 +117,137 @@ def draw(run_dir: Path, metrics: dict, predictions: dict, images: Mapping[str, n
 def _attention(path, found: dict[str, np.ndarray], names: list[str], synthetic: bool) -> None:
     """The arrays of attention.npz: a test clip of each class, and what holds for all of them."""
     there = found["frame"] >= 0
-    caption = ("The weight of each frame in the decision on its clip, a test clip of each class: the first by name. "
-               "Dotted: the weight if all frames had the same.")
+    caption = (
+        "The weight of each frame in the decision on its clip, a test clip of each class: the "
+        "first by name. "
+        "Dotted: the weight if all frames had the same."
+    )
     if "shown" in found:
         emotional = np.array(names)[found["labels"]] != "neutral"
         good = (found["shown"] >= 0.5) & there
         alike = there / there.sum(axis=1, keepdims=True)
-        share, held = (100 * (good * w).sum(axis=1)[emotional].mean() for w in (alike, found["weights"]))
-        caption += (" Orange: what the drawn face really shows. "
-                    f"Of the frames of the {emotional.sum()} emotional test clips {share:.0f} % show at least half of their emotion; "
-                    f"they hold {held:.0f} % of the weight.")
+        share, held = (
+            100 * (good * w).sum(axis=1)[emotional].mean() for w in (alike, found["weights"])
+        )
+        caption += (
+            " Orange: what the drawn face really shows. "
+            f"Of the frames of the {emotional.sum()} emotional test clips {share:.0f} % show "
+            "at least half of their emotion; "
+            f"they hold {held:.0f} % of the weight."
+        )
     panels = []
     for k, name in enumerate(names):
         mine = np.flatnonzero(found["labels"] == k)
         if len(mine):
             i = mine[found["ids"][mine].argmin()]
             shown = found["shown"][i][there[i]] if "shown" in found and name != "neutral" else None
-            panels.append((f"{name}  {found['ids'][i]}", found["frame"][i][there[i]], found["weights"][i][there[i]], shown))
+            panels.append(
+                (
+                    f"{name}  {found['ids'][i]}",
+                    found["frame"][i][there[i]],
+                    found["weights"][i][there[i]],
+                    shown,
+                )
+            )
     frame_plots.attention(path("attention", caption), panels, synthetic)
 
 
 def _confusion(path, metrics: dict, names: list[str], synthetic: bool) -> None:
-    counts = {name: np.array(value) for name, value in metrics["confusion"].items() if name != "classes"}
+    counts = {
+        name: np.array(value) for name, value in metrics["confusion"].items() if name != "classes"
+    }
     means = " Counts are means over seeds." if len(metrics["seeds"]) > 1 else ""
     if metrics["task"] == "multilabel":
-        caption = f"Test rows by truth (down) and decision (across). Colour: share of the true row.{means}"
+        caption = (
+            "Test rows by truth (down) and decision (across). Colour: share of the true "
+            f"row.{means}"
+        )
         plots.confusion_grid(path("confusion", caption), names, **counts, synthetic=synthetic)
     else:
         pooled = " pooled over all folds" if metrics["trials"]["folds"] > 1 else ""
         caption = f"Test rows{pooled}, by true class (down) and decision (across).{means}"
-        plots.confusion_matrix(path("confusion", caption), names, counts["counts"], counts["unanswered"], synthetic)
+        plots.confusion_matrix(
+            path("confusion", caption), names, counts["counts"], counts["unanswered"], synthetic
+        )
 
 
 def _selected_epochs(predictions: dict) -> dict[str, np.ndarray]:
     """Selection -> int [trials that did not fail]; empty where the predictions hold no epochs."""
     if "epoch" not in predictions or predictions["failed"].all():
         return {}
-    return dict(zip(("last", "best_val", "oracle"), predictions["epoch"][~predictions["failed"]].T, strict=True))
+    return dict(
+        zip(
+            ("last", "best_val", "oracle"),
+            predictions["epoch"][~predictions["failed"]].T,
+            strict=True,
+        )
+    )
 
 
 def _confidence(path, metrics: dict, synthetic: bool) -> None:
-    """Reliability and risk by coverage, of the model's own probabilities and after temperature scaling, where they are defined."""
-    shown = {name: entry for name, entry in metrics["selective"].items() if entry["curve"] is not None}
+    """Reliability and risk by coverage, of the model's own probabilities and after temperature
+    scaling, where they are defined.
+    """
+    shown = {
+        name: entry for name, entry in metrics["selective"].items() if entry["curve"] is not None
+    }
     if not shown:
         return
-    titles = {name: f"{headline.MAPS_IN_WORDS[name]}: ECE {metrics['calibration'][name]['ece']['value']:.3f}" for name in shown}
+    titles = {
+        name: f"{headline.MAPS_IN_WORDS[name]}: ECE "
+        f"{metrics['calibration'][name]['ece']['value']:.3f}"
+        for name in shown
+    }
     after = ", before and after temperature scaling" if len(shown) > 1 else ""
     plain = metrics["calibration"]["none"]["ece_if_perfect"]
-    confidence_plots.reliability_diagrams(path("reliability", (
-        f"Confidence of the named class against how often it is right{after}, test rows. Bars below the dotted line: too confident. "
-        "Below: how many rows a bin holds; a bin of few rows says little. A perfectly calibrated model would show an ECE of about "
-        f"{plain:.3f} on so many rows, by chance.")),
-        [(titles[name], metrics["calibration"][name]["reliability"]) for name in shown], synthetic)
-    confidence_plots.risk_coverage(path("risk_coverage", (
-        "Were the model to answer only what it is most sure of: share of wrong answers by share of rows answered. Dots with 95 % "
-        "intervals at 70, 80 and 90 %. A lower curve is a confidence that sorts better; temperature scaling hardly moves it.")),
-        shown, headline.MAPS_IN_WORDS, synthetic)
+    confidence_plots.reliability_diagrams(
+        path(
+            "reliability",
+            (
+                f"Confidence of the named class against how often it is right{after}, test "
+                "rows. Bars below the dotted line: too confident. "
+                "Below: how many rows a bin holds; a bin of few rows says little. A perfectly "
+                "calibrated model would show an ECE of about "
+                f"{plain:.3f} on so many rows, by chance."
+            ),
+        ),
+        [(titles[name], metrics["calibration"][name]["reliability"]) for name in shown],
+        synthetic,
+    )
+    confidence_plots.risk_coverage(
+        path(
+            "risk_coverage",
+            (
+                "Were the model to answer only what it is most sure of: share of wrong "
+                "answers by share of rows answered. Dots with 95 % "
+                "intervals at 70, 80 and 90 %. A lower curve is a confidence that sorts "
+                "better; temperature scaling hardly moves it."
+            ),
+        ),
+        shown,
+        headline.MAPS_IN_WORDS,
+        synthetic,
+    )
 
 
-def _examples(path, metrics: dict, predictions: dict, names: list[str], images: Mapping[str, np.ndarray], kind: str,
-              synthetic: bool) -> None:
-    """Faces of a one-of-K task: the most confident mistakes and each class's worst rows; else clips, best and worst."""
+def _examples(
+    path,
+    metrics: dict,
+    predictions: dict,
+    names: list[str],
+    images: Mapping[str, np.ndarray],
+    kind: str,
+    synthetic: bool,
+) -> None:
+    """Faces of a one-of-K task: the most confident mistakes and each class's worst rows; else
+    clips, best and worst.
+    """
     multilabel = metrics["task"] == "multilabel"
     thresholds = np.array(metrics["thresholds"]["per_trial"]) if multilabel else None
     answer = model_rows(predictions, metrics["selection"], "test", thresholds)
     ids = predictions["ids"][rows_of(predictions, metrics["selection"], "test")]
-    first = np.sort(np.unique(ids[answer.pools()[0]], return_index=True)[1])  # a clip once, as the first seed's first fold says
+    # a clip once, as the first seed's first fold says
+    first = np.sort(np.unique(ids[answer.pools()[0]], return_index=True)[1])
     answer, ids = answer.at(first), ids[first]
     whose = f" Decisions of seed {metrics['seeds'][0]}." if len(metrics["seeds"]) > 1 else ""
     what = "clips" if "clips" in metrics else "images"
@@ -141,18 +255,41 @@ def _examples(path, metrics: dict, predictions: dict, names: list[str], images: 
     if kind == "face" and not multilabel:
         p = "With each class the probability that it was given, before any calibration."
         for name, title, caption, rows in (
-            ("mistakes", "The most confident mistakes", f"Test {what} that were named wrongly, the most confident first.",
-             examples.mistakes(answer, ids, names, images)),
-            ("worst_by_class", "The worst of each class",
-             f"The test {what} of each class (left) whose true class got the lowest probability.",
-             examples.worst_by_class(answer, ids, names, images)),
+            (
+                "mistakes",
+                "The most confident mistakes",
+                f"Test {what} that were named wrongly, the most confident first.",
+                examples.mistakes(answer, ids, names, images),
+            ),
+            (
+                "worst_by_class",
+                "The worst of each class",
+                f"The test {what} of each class (left) whose true class got the lowest "
+                "probability.",
+                examples.worst_by_class(answer, ids, names, images),
+            ),
         ):
             if rows:
-                confidence_plots.picture_grid(path(name, f"{caption} {p}{whose}"), title, rows, examples.ACROSS, synthetic)
+                confidence_plots.picture_grid(
+                    path(name, f"{caption} {p}{whose}"), title, rows, examples.ACROSS, synthetic
+                )
         return
     shown, right, captions = examples.right_and_wrong(answer, ids, names)
-    flow = " Grey: optical strain. Arrows: flow from onset to apex, each channel in its own scale." if kind == "flow" else ""
-    order = ("most correct decisions above, fewest" if multilabel
-             else "highest probability of the true class (in brackets) above, lowest")
-    plots.clips(path("clips", f"Test clips: {order} below.{whose}{flow}"),
-                np.stack([images[i] for i in shown]), captions, right, kind, synthetic)
+    flow = (
+        " Grey: optical strain. Arrows: flow from onset to apex, each channel in its own scale."
+        if kind == "flow"
+        else ""
+    )
+    order = (
+        "most correct decisions above, fewest"
+        if multilabel
+        else "highest probability of the true class (in brackets) above, lowest"
+    )
+    plots.clips(
+        path("clips", f"Test clips: {order} below.{whose}{flow}"),
+        np.stack([images[i] for i in shown]),
+        captions,
+        right,
+        kind,
+        synthetic,
+    )

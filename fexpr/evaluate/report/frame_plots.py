@@ -1,4 +1,6 @@
-"""Figures of frames within clips: posteriors over a clip, what filters keep, what a spatial transformer looks at, action units."""
+"""Figures of frames within clips: posteriors over a clip, what filters keep, what a spatial
+transformer looks at, action units.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ UNITS = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45)
 
 
 def by_stage(path: Path, rows: Sequence[dict], synthetic: bool) -> None:
-    """Accuracy of clips with its interval (left axis), share of training frames kept (right axis), by stage."""
+    """Accuracy of clips with its interval (left axis), share of training frames kept (right axis),
+    by stage.
+    """
     with canvas(path, "Clips right, and frames trained on", (WIDTH, 3.4), synthetic) as figure:
         ax = figure.subplots()
         x = np.arange(len(rows))
@@ -24,14 +28,33 @@ def by_stage(path: Path, rows: Sequence[dict], synthetic: bool) -> None:
                 ax.plot([i, i], [e["low"], e["high"]], color=BLUE, lw=1.4)
         ax.plot(x, value, "o", color=BLUE, label="clips right")
         there = [i for i, row in enumerate(rows) if "filtered_test" in row]
-        ax.plot(there, [rows[i]["filtered_test"][rows[i]["rule"]]["accuracy"]["value"] for i in there], "D", ms=4.5, mfc="white", color=RED,
-                label="with test frames filtered too")
+        ax.plot(
+            there,
+            [rows[i]["filtered_test"][rows[i]["rule"]]["accuracy"]["value"] for i in there],
+            "D",
+            ms=4.5,
+            mfc="white",
+            color=RED,
+            label="with test frames filtered too",
+        )
         kept = ax.twinx()
-        kept.bar(x, [row["kept"] for row in rows], width=0.5, color=ORANGE, alpha=0.25, label="frames kept")
+        kept.bar(
+            x,
+            [row["kept"] for row in rows],
+            width=0.5,
+            color=ORANGE,
+            alpha=0.25,
+            label="frames kept",
+        )
         kept.set(ylim=(0, 1.05), ylabel="share of training frames")
         ax.set_zorder(kept.get_zorder() + 1)
         ax.patch.set_visible(False)
-        ax.set_xticks(x, [row["name"] for row in rows], rotation=25 if len(rows) > 3 else 0, ha="right" if len(rows) > 3 else "center")
+        ax.set_xticks(
+            x,
+            [row["name"] for row in rows],
+            rotation=25 if len(rows) > 3 else 0,
+            ha="right" if len(rows) > 3 else "center",
+        )
         ax.set(ylabel="accuracy of clips", ylim=(0, 1))
         figure.legend(loc="outside lower center", ncols=3)
 
@@ -39,25 +62,46 @@ def by_stage(path: Path, rows: Sequence[dict], synthetic: bool) -> None:
 def kept_by_class(path: Path, rows: Sequence[dict], names: Sequence[str], synthetic: bool) -> None:
     """A cell for each emotion and stage: the share of its training frames that is kept."""
     share = np.array([row["kept_by_class"] for row in rows]).T
-    with canvas(path, "Frames kept of each emotion", (WIDTH, 0.9 + 0.3 * len(names)), synthetic) as figure:
+    with canvas(
+        path, "Frames kept of each emotion", (WIDTH, 0.9 + 0.3 * len(names)), synthetic
+    ) as figure:
         ax = figure.subplots()
         ax.imshow(share, vmin=0, vmax=1, aspect="auto")
         for (i, j), s in np.ndenumerate(share):
-            ax.text(j, i, f"{100 * s:.0f} %", ha="center", va="center", fontsize=8, color="white" if s > 0.55 else "#222222")
+            ax.text(
+                j,
+                i,
+                f"{100 * s:.0f} %",
+                ha="center",
+                va="center",
+                fontsize=8,
+                color="white" if s > 0.55 else "#222222",
+            )
         ax.set_yticks(range(len(names)), names)
-        ax.set_xticks(range(len(rows)), [row["name"] for row in rows], rotation=25 if len(rows) > 3 else 0,
-                      ha="right" if len(rows) > 3 else "center")
+        ax.set_xticks(
+            range(len(rows)),
+            [row["name"] for row in rows],
+            rotation=25 if len(rows) > 3 else 0,
+            ha="right" if len(rows) > 3 else "center",
+        )
         ax.tick_params(length=0)
 
 
-def traces(path: Path, panels: Sequence[tuple[str, np.ndarray, int, np.ndarray, np.ndarray | None]], synthetic: bool) -> None:
+def traces(
+    path: Path,
+    panels: Sequence[tuple[str, np.ndarray, int, np.ndarray, np.ndarray | None]],
+    synthetic: bool,
+) -> None:
     """Posteriors over clips.
 
     Args:
-      panels: (title, posteriors [F, K], the clip's class, frames kept bool [F], what is really shown [F] or None).
+      panels: (title, posteriors [F, K], the clip's class, frames kept bool [F], what is really
+          shown [F] or None).
     """
     down = -(-len(panels) // 2)
-    with canvas(path, "Posteriors over clips, and the frames kept", (WIDTH, 0.5 + 1.5 * down), synthetic) as figure:
+    with canvas(
+        path, "Posteriors over clips, and the frames kept", (WIDTH, 0.5 + 1.5 * down), synthetic
+    ) as figure:
         axes = figure.subplots(down, min(2, len(panels)), squeeze=False, sharey=True).ravel()
         for ax in axes[len(panels) :]:
             ax.axis("off")
@@ -74,11 +118,16 @@ def traces(path: Path, panels: Sequence[tuple[str, np.ndarray, int, np.ndarray, 
         figure.supylabel("posterior", fontsize=9)
 
 
-def attention(path: Path, panels: Sequence[tuple[str, np.ndarray, np.ndarray, np.ndarray | None]], synthetic: bool) -> None:
+def attention(
+    path: Path,
+    panels: Sequence[tuple[str, np.ndarray, np.ndarray, np.ndarray | None]],
+    synthetic: bool,
+) -> None:
     """Weights over the frames of clips.
 
     Args:
-      panels: (title, numbers of the frames [F], their weights [F], what is really shown [F] or None).
+      panels: (title, numbers of the frames [F], their weights [F], what is really shown [F] or
+          None).
     """
     down = -(-len(panels) // 2)
     with canvas(path, "Which frames decide", (WIDTH, 0.5 + 1.5 * down), synthetic) as figure:
@@ -99,11 +148,20 @@ def attention(path: Path, panels: Sequence[tuple[str, np.ndarray, np.ndarray, np
         figure.supylabel("weight", fontsize=9)
 
 
-def looks(path: Path, faces: np.ndarray, maps: np.ndarray, sampled: np.ndarray, ids: Sequence[str], synthetic: bool) -> None:
+def looks(
+    path: Path,
+    faces: np.ndarray,
+    maps: np.ndarray,
+    sampled: np.ndarray,
+    ids: Sequence[str],
+    synthetic: bool,
+) -> None:
     """Faces, maps and sampled images [n, H, W] each, in 0..255, above one another."""
     with canvas(path, "What the spatial transformer looks at", (WIDTH, 4.6), synthetic) as figure:
         axes = figure.subplots(3, len(faces), squeeze=False)
-        for line, (name, images) in zip(axes, (("image", faces), ("map", maps), ("sampled", sampled)), strict=True):
+        for line, (name, images) in zip(
+            axes, (("image", faces), ("map", maps), ("sampled", sampled)), strict=True
+        ):
             for ax, picture in zip(line, images, strict=True):
                 ax.imshow(picture, cmap="gray", vmin=0, vmax=255)
                 ax.set(xticks=[], yticks=[])
@@ -112,7 +170,9 @@ def looks(path: Path, faces: np.ndarray, maps: np.ndarray, sampled: np.ndarray, 
             ax.set_title(str(id_)[-14:], fontsize=7)
 
 
-def units_by_class(path: Path, units: np.ndarray, labels: np.ndarray, names: Sequence[str], synthetic: bool) -> None:
+def units_by_class(
+    path: Path, units: np.ndarray, labels: np.ndarray, names: Sequence[str], synthetic: bool
+) -> None:
     """Median and quartiles of each action unit [N, 17], a panel an emotion."""
     across = 4
     down = -(-len(names) // across)

@@ -1,4 +1,6 @@
-"""What a person reads first, on the terminal and at the head of the report: names in words, the table's columns, the verdict."""
+"""What a person reads first, on the terminal and at the head of the report: names in words, the
+table's columns, the verdict.
+"""
 
 from __future__ import annotations
 
@@ -15,42 +17,90 @@ from fexpr.evaluate.recalibration import LARGEST_TEMPERATURE
 
 METRICS_IN_WORDS = {  # in the order of the report's table, by what a figure is taken over
     "macro": {
-        "uf1": "UF1 (macro F1)", "macro_f1": "macro F1", "macro_f1_at_0.5": "macro F1 at threshold 0.5",
-        "macro_f1_at_0.12": "macro F1 at threshold 0.12", "macro_precision": "macro precision", "macro_recall": "macro recall",
-        "uar": "UAR (balanced accuracy)", "roc_auc": "ROC-AUC", "average_precision": "average precision",
+        "uf1": "UF1 (macro F1)",
+        "macro_f1": "macro F1",
+        "macro_f1_at_0.5": "macro F1 at threshold 0.5",
+        "macro_f1_at_0.12": "macro F1 at threshold 0.12",
+        "macro_precision": "macro precision",
+        "macro_recall": "macro recall",
+        "uar": "UAR (balanced accuracy)",
+        "roc_auc": "ROC-AUC",
+        "average_precision": "average precision",
     },
     "defined": {"macro_f1_all": "macro F1"},
     "all": {
-        "accuracy": "accuracy", "top2_accuracy": "top-2 accuracy", "weighted_f1": "weighted F1",
-        "weighted_precision": "weighted precision", "micro_f1": "micro F1", "micro_precision": "micro precision",
-        "micro_recall": "micro recall", "nll": "negative log likelihood ↓",
-        "brier": "Brier score ↓", "ece": "calibration error (ECE) ↓", "adaptive_ece": "adaptive ECE ↓", "classwise_ece": "class-wise ECE ↓",
+        "accuracy": "accuracy",
+        "top2_accuracy": "top-2 accuracy",
+        "weighted_f1": "weighted F1",
+        "weighted_precision": "weighted precision",
+        "micro_f1": "micro F1",
+        "micro_precision": "micro precision",
+        "micro_recall": "micro recall",
+        "nll": "negative log likelihood ↓",
+        "brier": "Brier score ↓",
+        "ece": "calibration error (ECE) ↓",
+        "adaptive_ece": "adaptive ECE ↓",
+        "classwise_ece": "class-wise ECE ↓",
         "mce": "largest gap (MCE) ↓",
     },
 }
-ON_THE_TERMINAL = {  # fewer, and short enough that the table fits into 80 columns; {n}: classes that a macro figure averages
-    "uf1": "UF1", "macro_f1": "macro F1, {n} AUs", "macro_f1_at_0.5": "  at threshold 0.5", "macro_f1_at_0.12": "  at threshold 0.12",
-    "macro_f1_all": "macro F1, {n} AUs", "uar": "UAR", "accuracy": "accuracy", "top2_accuracy": "top-2 accuracy",
-    "roc_auc": "ROC-AUC", "average_precision": "avg. precision", "weighted_f1": "weighted F1", "micro_f1": "micro F1",
+# fewer, and short enough that the table fits into 80 columns; {n}: classes that a macro figure
+# averages
+ON_THE_TERMINAL = {
+    "uf1": "UF1",
+    "macro_f1": "macro F1, {n} AUs",
+    "macro_f1_at_0.5": "  at threshold 0.5",
+    "macro_f1_at_0.12": "  at threshold 0.12",
+    "macro_f1_all": "macro F1, {n} AUs",
+    "uar": "UAR",
+    "accuracy": "accuracy",
+    "top2_accuracy": "top-2 accuracy",
+    "roc_auc": "ROC-AUC",
+    "average_precision": "avg. precision",
+    "weighted_f1": "weighted F1",
+    "micro_f1": "micro F1",
     "ece": "calib. error ↓",
 }
-HEADLINE_IN_WORDS = {"uf1": "UF1", "uar": "UAR", "accuracy": "accuracy", "macro_f1": "macro F1", "exact_match": "exact match"}
+HEADLINE_IN_WORDS = {
+    "uf1": "UF1",
+    "uar": "UAR",
+    "accuracy": "accuracy",
+    "macro_f1": "macro F1",
+    "exact_match": "exact match",
+}
 MONITORS_IN_WORDS = {"loss": "loss", "uf1": "UF1", "accuracy": "accuracy", "roc_auc": "ROC-AUC"}
-SELECTIONS_IN_WORDS = {"best_val": "best validation epoch", "last": "last epoch", "oracle": "oracle epoch"}
+SELECTIONS_IN_WORDS = {
+    "best_val": "best validation epoch",
+    "last": "last epoch",
+    "oracle": "oracle epoch",
+}
 MAPS_IN_WORDS = {
-    "none": "as the model says", "temperature": "temperature scaling", "vector": "vector scaling", "isotonic": "isotonic regression",
+    "none": "as the model says",
+    "temperature": "temperature scaling",
+    "vector": "vector scaling",
+    "isotonic": "isotonic regression",
 }
 CALIBRATION_IN_WORDS = {  # columns of the table of maps
-    "accuracy": "accuracy", "nll": "NLL ↓", "brier": "Brier ↓", "ece": "ECE ↓", "adaptive_ece": "adaptive ECE ↓",
-    "classwise_ece": "class-wise ECE ↓", "mce": "MCE ↓",
+    "accuracy": "accuracy",
+    "nll": "NLL ↓",
+    "brier": "Brier ↓",
+    "ece": "ECE ↓",
+    "adaptive_ece": "adaptive ECE ↓",
+    "classwise_ece": "class-wise ECE ↓",
+    "mce": "MCE ↓",
 }
 COPIES_IN_WORDS = {
     "without_exact": "the {exact} of which training or validation rows hold an exact copy,",
     "without_near": "the {rest} near or mirrored copies either",
 }
 SHORT = {
-    "the model": "the model", "best validation epoch": "best val", "last epoch": "last", "oracle epoch": "oracle",
-    "most frequent class": "majority", "always present": "always\npresent", "validation": "val",
+    "the model": "the model",
+    "best validation epoch": "best val",
+    "last epoch": "last",
+    "oracle epoch": "oracle",
+    "most frequent class": "majority",
+    "always present": "always\npresent",
+    "validation": "val",
     **{f"{part} prevalence": "prior" for part in ("training", "validation", "test")},
 }
 STYLES = {"result": "bold", "baseline": "dim", "val": "", "other": "", "oracle": "magenta"}
@@ -60,25 +110,42 @@ FAILED_SHOWN = 12
 
 
 def columns(metrics: dict) -> list[tuple[str, str, dict]]:
-    """(kind, heading, M) of the headline table; kind is 'result', 'baseline', 'val', 'other' or 'oracle'."""
+    """(kind, heading, M) of the headline table; kind is 'result', 'baseline', 'val', 'other' or
+    'oracle'.
+    """
     chosen = metrics["selection"]
     name_of_it = "the model" if trained_elsewhere(metrics) else SELECTIONS_IN_WORDS[chosen]
     table = [("result", f"test: {name_of_it}", metrics["test"])]
-    table += [("baseline", f"test: {baselines_in_words(metrics)[name]}", m) for name, m in metrics["baselines"].items()]
+    table += [
+        ("baseline", f"test: {baselines_in_words(metrics)[name]}", m)
+        for name, m in metrics["baselines"].items()
+    ]
     if metrics["val"]:
         table.append(("val", "validation", metrics["val"]))
     for name, m in metrics["selections"].items():
         if name != chosen:
-            table.append(("oracle" if name == "oracle" else "other", f"test: {SELECTIONS_IN_WORDS[name]}", m))
+            table.append(
+                ("oracle" if name == "oracle" else "other", f"test: {SELECTIONS_IN_WORDS[name]}", m)
+            )
     return table
 
 
 def selections(metrics: dict, of: dict[str, dict]) -> list[tuple[str, str, dict]]:
     """(kind, words, M) of the selections in `of`, the configured one first and the oracle last."""
     chosen = metrics["selection"]
-    kinds = {name: "result" if name == chosen else "oracle" if name == "oracle" else "other" for name in of}
+    kinds = {
+        name: "result" if name == chosen else "oracle" if name == "oracle" else "other"
+        for name in of
+    }
     order = sorted(of, key=lambda name: ("result", "other", "oracle").index(kinds[name]))
-    return [(kinds[name], "the model" if trained_elsewhere(metrics) else SELECTIONS_IN_WORDS[name], of[name]) for name in order]
+    return [
+        (
+            kinds[name],
+            "the model" if trained_elsewhere(metrics) else SELECTIONS_IN_WORDS[name],
+            of[name],
+        )
+        for name in order
+    ]
 
 
 def trained_elsewhere(metrics: dict) -> bool:
@@ -88,17 +155,27 @@ def trained_elsewhere(metrics: dict) -> bool:
 
 def baselines_in_words(metrics: dict) -> dict[str, str]:
     prevalence = f"{metrics['counts_from']} prevalence"
-    return {"always_positive": "always present", "majority": "most frequent class", "prevalence": prevalence}
+    return {
+        "always_positive": "always present",
+        "majority": "most frequent class",
+        "prevalence": prevalence,
+    }
 
 
 def rows_in_words(metrics: dict, split: str) -> str:
     """'test rows', or what they are of: 'PrivateTest'."""
     parts = metrics["datasets"].get(split, [])
-    return " and ".join(parts) if 0 < len(parts) < 3 else {"test": "test rows", "val": "validation rows"}[split]
+    return (
+        " and ".join(parts)
+        if 0 < len(parts) < 3
+        else {"test": "test rows", "val": "validation rows"}[split]
+    )
 
 
 def part_in_words(name: str, metrics: dict) -> str:
-    """A key of `per_dataset`; 'full' is what the micro-expression challenges call a composite, not what a release is made of."""
+    """A key of `per_dataset`; 'full' is what the micro-expression challenges call a composite, not
+    what a release is made of.
+    """
     return "all of them" if name == "full" and of_pictures(metrics) else name
 
 
@@ -108,17 +185,30 @@ def of_pictures(metrics: dict) -> bool:
 
 
 def name_of(key: str, words: str, metrics: dict) -> str:
-    """UF1 is the name of micro-expression challenges for the macro F1, and unknown to those who sort pictures."""
+    """UF1 is the name of micro-expression challenges for the macro F1, and unknown to those who
+    sort pictures.
+    """
     return "macro F1" if key == "uf1" and of_pictures(metrics) else words
 
 
 def metrics_in_order(metrics: dict) -> list[tuple[str, dict[str, str]]]:
-    """METRICS_IN_WORDS and the declared ones, with what is over all rows first where accuracy comes first."""
-    parts = {**METRICS_IN_WORDS, "all": _with_declared(METRICS_IN_WORDS["all"], "nll", lambda metric: metric.heading)}
-    return sorted(parts.items(), key=lambda item: item[0] != "all") if of_pictures(metrics) else list(parts.items())
+    """METRICS_IN_WORDS and the declared ones, with what is over all rows first where accuracy comes
+    first.
+    """
+    parts = {
+        **METRICS_IN_WORDS,
+        "all": _with_declared(METRICS_IN_WORDS["all"], "nll", lambda metric: metric.heading),
+    }
+    return (
+        sorted(parts.items(), key=lambda item: item[0] != "all")
+        if of_pictures(metrics)
+        else list(parts.items())
+    )
 
 
-def _with_declared(names: dict[str, str], before: str, heading: Callable[[declared.Metric], str]) -> dict[str, str]:
+def _with_declared(
+    names: dict[str, str], before: str, heading: Callable[[declared.Metric], str]
+) -> dict[str, str]:
     """The names with those of declared.METRICS, where they have any, in front of `before`."""
     own = {key: words for key, metric in declared.METRICS.items() if (words := heading(metric))}
     place = list(names).index(before)
@@ -126,47 +216,80 @@ def _with_declared(names: dict[str, str], before: str, heading: Callable[[declar
 
 
 def is_shown(key: str, metrics: dict) -> bool:
-    """Of two names of one figure, one line is enough: one-of-K tasks have their macro F1 as UF1, their macro recall as UAR."""
-    return key in metrics["test"] and not ("uf1" in metrics["test"] and key in ("macro_f1", "macro_recall"))
+    """Of two names of one figure, one line is enough: one-of-K tasks have their macro F1 as UF1,
+    their macro recall as UAR.
+    """
+    return key in metrics["test"] and not (
+        "uf1" in metrics["test"] and key in ("macro_f1", "macro_recall")
+    )
 
 
 def classes_in_words(metrics: dict) -> str:
-    """What the macro figures average, such as '9 action units with at least 5 training positives and a positive test row'."""
+    """What the macro figures average, such as '9 action units with at least 5 training positives
+    and a positive test row'.
+    """
     k, headline = metrics["test"]["macro_f1"]["classes"], metrics["headline"]
     if metrics["task"] == "multiclass":
         return f"{k} classes with a test row"
     units = "action unit" if k == 1 else "action units"
     each = " in every fold" if metrics["trials"]["count"] > 1 else ""
-    return f"{k} {units} with at least {headline['min_train_positives']} training positives{each} and a positive test row"
+    return (
+        f"{k} {units} with at least {headline['min_train_positives']} training positives{each} "
+        "and a positive test row"
+    )
 
 
 def verdict(metrics: dict) -> str:
     """In plain words: does the model beat the predictor that never looks at the image?"""
     key = next(k for k in metrics if k.startswith("difference_to_"))
-    constant = {"difference_to_always_positive": "a predictor that calls every action unit present",
-                "difference_to_majority": f"a predictor that always names the most frequent {metrics['counts_from']} class"}[key]
+    constant = {
+        "difference_to_always_positive": "a predictor that calls every action unit present",
+        "difference_to_majority": f"a predictor that always names the most frequent {metrics['counts_from']} class",
+    }[key]
     model, difference, groups = metrics["test"]["macro_f1"], metrics[key], metrics["groups"]["test"]
     base = metrics["baselines"][key.removeprefix("difference_to_")]["macro_f1"]
     name = "UF1" if metrics["task"] == "multiclass" and not of_pictures(metrics) else "Macro F1"
     if model["value"] is None:
-        return f"The {name} is undefined: no class has enough training positives and a positive test row."
+        return (
+            f"The {name} is undefined: no class has enough training positives and a positive test "
+            "row."
+        )
     seeds = f", the mean of {len(metrics['seeds'])} seeds," if "seeds" in model else ""
     accuracy = ""
     if of_pictures(metrics):
-        found, blind = in_words(metrics["test"]["accuracy"]), metrics["baselines"]["majority"]["accuracy"]["value"]
-        accuracy = f"Accuracy on {rows_in_words(metrics, 'test')} is {found}; {constant} reaches {blind:.3f}. "
+        found, blind = (
+            in_words(metrics["test"]["accuracy"]),
+            metrics["baselines"]["majority"]["accuracy"]["value"],
+        )
+        accuracy = (
+            f"Accuracy on {rows_in_words(metrics, 'test')} is {found}; {constant} reaches "
+            f"{blind:.3f}. "
+        )
         constant = "that predictor"
-    numbers = f"{accuracy}{name} is {in_words(model)}{seeds} over {classes_in_words(metrics)}; {constant} reaches {base['value']:.3f}."
+    numbers = (
+        f"{accuracy}{name} is {in_words(model)}{seeds} over {classes_in_words(metrics)}; "
+        f"{constant} reaches {base['value']:.3f}."
+    )
     if difference["low"] is None:
-        return f"{numbers} One test group allows no interval, so whether the model beats it cannot be told."
+        return (
+            f"{numbers} One test group allows no interval, so whether the model beats it cannot "
+            "be told."
+        )
     if difference["low"] > 0:
         end = "the model beats it"
     elif difference["high"] < 0:
         end = "the model is worse than it"
     else:
         end = "the interval holds zero, so these test rows do not show that the model beats it"
-    few = f" With {groups} test {metrics['group_name']}s such intervals are too narrow." if groups < FEW_GROUPS else ""
-    return f"{numbers} The difference is {_with_sign(difference['value'])} ({signed(difference)}): {end}.{few}"
+    few = (
+        f" With {groups} test {metrics['group_name']}s such intervals are too narrow."
+        if groups < FEW_GROUPS
+        else ""
+    )
+    return (
+        f"{numbers} The difference is {_with_sign(difference['value'])} ({signed(difference)}): "
+        f"{end}.{few}"
+    )
 
 
 def calibration(metrics: dict) -> str:
@@ -176,34 +299,52 @@ def calibration(metrics: dict) -> str:
         return ""
     before, after = maps["none"], maps["temperature"]
     ece, nll = (f"from {in_words(before[key])} to {in_words(after[key])}" for key in ("ece", "nll"))
-    flat = max((t for t in after["parameters"]["temperature"] if t is not None), default=0) >= LARGEST_TEMPERATURE
-    bound = f" T = {LARGEST_TEMPERATURE:,} is as far as the fit goes: there the model’s confidence is worth less than none."
-    return (f"Temperature scaling ({parameters(after)}) takes the calibration error {ece} and the negative log likelihood {nll}; the "
-            f"accuracy stays {after['accuracy']['value']:.3f}.{bound * flat}")
+    flat = (
+        max((t for t in after["parameters"]["temperature"] if t is not None), default=0)
+        >= LARGEST_TEMPERATURE
+    )
+    bound = (
+        f" T = {LARGEST_TEMPERATURE:,} is as far as the fit goes: there the model’s confidence is "
+        "worth less than none."
+    )
+    return (
+        f"Temperature scaling ({parameters(after)}) takes the calibration error {ece} and the "
+        f"negative log likelihood {nll}; the "
+        f"accuracy stays {after['accuracy']['value']:.3f}.{bound * flat}"
+    )
 
 
 def copies(metrics: dict) -> str:
     """Accuracy with and without the test rows that also occur in training or validation rows; ''
     where there are none, or nothing is known."""
     found = metrics["copies"]
-    parts = [f"{in_words(found[name]['accuracy'])} without {words}"
-             for name, words in COPIES_IN_WORDS.items() if name in found]
+    parts = [
+        f"{in_words(found[name]['accuracy'])} without {words}"
+        for name, words in COPIES_IN_WORDS.items()
+        if name in found
+    ]
     if not parts:
         return ""
     n = found["rows"]
     counts = {"exact": f"{n['exact']:,}", "rest": f"{n['near'] + n['mirrored']:,}"}
-    return (f"Accuracy is {in_words(metrics['test']['accuracy'])} on all {n['all']:,} test rows, "
-            f"{' and '.join(parts).format(**counts)}.")
+    return (
+        f"Accuracy is {in_words(metrics['test']['accuracy'])} on all {n['all']:,} test rows, "
+        f"{' and '.join(parts).format(**counts)}."
+    )
 
 
 def copies_in_rows(metrics: dict) -> list[tuple[str, int, dict]]:
-    """(words, number of rows, M) of the report's table of copies: all test rows and parts of them."""
+    """(words, number of rows, M) of the report's table of copies: all test rows and parts of
+    them.
+    """
     found = metrics["copies"]
     n = found["rows"]
     any_copy = n["exact"] + n["near"] + n["mirrored"]
-    table = {"without_exact": ("without exact copies", n["all"] - n["exact"]),
-             "without_near": ("without near and mirrored copies either", n["all"] - any_copy),
-             "only": ("copies alone", any_copy)}
+    table = {
+        "without_exact": ("without exact copies", n["all"] - n["exact"]),
+        "without_near": ("without near and mirrored copies either", n["all"] - any_copy),
+        "only": ("copies alone", any_copy),
+    }
     parts = [(*table[name], found[name]) for name in table if name in found]
     return [("all", n["all"], metrics["test"]), *parts]
 
@@ -214,7 +355,9 @@ def parameters(entry: dict) -> str:
         return ""
     values = sorted(t for t in entry["parameters"]["temperature"] if t is not None)
     median = (values[(len(values) - 1) // 2] + values[len(values) // 2]) / 2
-    low, middle, high = (f"{t:,.0f}" if t >= 100 else f"{t:.2f}" for t in (values[0], median, values[-1]))
+    low, middle, high = (
+        f"{t:,.0f}" if t >= 100 else f"{t:.2f}" for t in (values[0], median, values[-1])
+    )
     return f"T = {middle}" if len(values) == 1 else f"T = {middle}, {low} to {high} over trials"
 
 
@@ -223,10 +366,20 @@ def oracle_gap(metrics: dict) -> str:
     gap = metrics["oracle_gap"]
     if not gap:
         return ""
-    named = {name_of(name, HEADLINE_IN_WORDS[name], metrics): e for name, e in gap.items() if e["value"] is not None}
-    parts = [f"{words} by {_with_sign(e['value'])}" + (f" ({signed(e)})" if e["low"] is not None else "") for words, e in named.items()]
-    return (f"Choosing {'each trial’s' if metrics['trials']['count'] > 1 else 'the'} epoch on its test rows would have moved "
-            f"{', '.join(parts)}.")
+    named = {
+        name_of(name, HEADLINE_IN_WORDS[name], metrics): e
+        for name, e in gap.items()
+        if e["value"] is not None
+    }
+    parts = [
+        f"{words} by {_with_sign(e['value'])}" + (f" ({signed(e)})" if e["low"] is not None else "")
+        for words, e in named.items()
+    ]
+    return (
+        f"Choosing {'each trial’s' if metrics['trials']['count'] > 1 else 'the'} epoch on its "
+        "test rows would have moved "
+        f"{', '.join(parts)}."
+    )
 
 
 def failures(metrics: dict) -> str:
@@ -237,20 +390,40 @@ def failures(metrics: dict) -> str:
     seeds = len(metrics["seeds"]) > 1
     names = [f["fold"] + (f" (seed {f['seed']})" if seeds else "") for f in failed[:FAILED_SHOWN]]
     more = f" and {len(failed) - FAILED_SHOWN} more" if len(failed) > FAILED_SHOWN else ""
-    return (f"{len(failed)} of {count} trials turned NaN: {', '.join(names)}{more}. The test rows of a failed trial count as wrong; "
-            "figures made of scores (ROC-AUC, average precision, likelihood, Brier, calibration error) are undefined.")
+    return (
+        f"{len(failed)} of {count} trials turned NaN: {', '.join(names)}{more}. The test rows "
+        "of a failed trial count as wrong; "
+        "figures made of scores (ROC-AUC, average precision, likelihood, Brier, calibration "
+        "error) are undefined."
+    )
 
 
 def seeds_in_words(metrics: dict) -> str:
-    """The headline metrics of each seed, their mean and standard deviation, and of the seeds as one predictor; '' with one seed."""
-    spread = [(name_of(name, HEADLINE_IN_WORDS[name], metrics), metrics["test"][name]) for name in metrics["headline"]["metrics"]]
-    parts = [f"{words} {e['value']:.3f} ± {e['seed_std']:.3f} ({', '.join(f'{seed:.3f}' for seed in e['seeds'])})"
-             for words, e in spread if e.get("seed_std") is not None]
+    """The headline metrics of each seed, their mean and standard deviation, and of the seeds as one
+    predictor; '' with one seed.
+    """
+    spread = [
+        (name_of(name, HEADLINE_IN_WORDS[name], metrics), metrics["test"][name])
+        for name in metrics["headline"]["metrics"]
+    ]
+    parts = [
+        f"{words} {e['value']:.3f} ± {e['seed_std']:.3f} "
+        f"({', '.join(f'{seed:.3f}' for seed in e['seeds'])})"
+        for words, e in spread
+        if e.get("seed_std") is not None
+    ]
     ensemble = metrics.get("ensemble") or {}  # runs of older versions lack it
-    together = [f"{name_of(name, HEADLINE_IN_WORDS[name], metrics)} {in_words(ensemble[name])}"
-                for name in metrics["headline"]["metrics"] if name in ensemble]
+    together = [
+        f"{name_of(name, HEADLINE_IN_WORDS[name], metrics)} {in_words(ensemble[name])}"
+        for name in metrics["headline"]["metrics"]
+        if name in ensemble
+    ]
     text = f"over {len(metrics['seeds'])} seeds: {', '.join(parts)}" if parts else ""
-    return f"{text}; by the mean of their probabilities: {', '.join(together)}" if text and together else text
+    return (
+        f"{text}; by the mean of their probabilities: {', '.join(together)}"
+        if text and together
+        else text
+    )
 
 
 def signed(e: dict) -> str:
@@ -265,7 +438,11 @@ def in_words(estimate: dict, decimals: int = 3) -> str:
     if estimate["value"] is None:
         return "–"
     value = f"{estimate['value']:.{decimals}f}"
-    return value if estimate["low"] is None else f"{value} ({estimate['low']:.{decimals}f}–{estimate['high']:.{decimals}f})"
+    return (
+        value
+        if estimate["low"] is None
+        else f"{value} ({estimate['low']:.{decimals}f}–{estimate['high']:.{decimals}f})"
+    )
 
 
 def decimals(key: str) -> int:
@@ -274,7 +451,9 @@ def decimals(key: str) -> int:
 
 
 def print_headline(metrics: dict, console: Console | None = None) -> None:
-    """The headline tables: test figures with intervals and baselines, other selections, the oracle in another colour."""
+    """The headline tables: test figures with intervals and baselines, other selections, the oracle
+    in another colour.
+    """
     console = console or terminal.console
     if metrics["per_dataset"]:
         print_table(_by_dataset(metrics), console)
@@ -284,7 +463,11 @@ def print_headline(metrics: dict, console: Console | None = None) -> None:
     if "temperature" in metrics["calibration"]:
         console.print()
         print_table(_by_map(metrics), console)
-    say(f"prior: answers with the {metrics['counts_from']} prevalence. The baselines never look at the image.", "dim")
+    say(
+        f"prior: answers with the {metrics['counts_from']} prevalence. The baselines never "
+        "look at the image.",
+        "dim",
+    )
     say(seeds_in_words(metrics))
     if "oracle" in metrics["selections"]:
         say(f"oracle epoch: {ORACLE_WARNING}. {oracle_gap(metrics)}", "magenta")
@@ -294,7 +477,10 @@ def print_headline(metrics: dict, console: Console | None = None) -> None:
     for part in metrics["kaggle"].values():
         say(f"Kaggle 2013: {part['text']}")
     if metrics["undefined"]:
-        say(f"undefined on these test rows, in no average: {', '.join(sorted({u['name'] for u in metrics['undefined']}))}")
+        say(
+            "undefined on these test rows, in no average: "
+            f"{', '.join(sorted({u['name'] for u in metrics['undefined']}))}"
+        )
     say(failures(metrics), "bold red")
     if metrics["source"] == "synthetic":
         say("SYNTHETIC DATA: these numbers say nothing about people", "bold white on red")
@@ -309,7 +495,9 @@ def make_table(*headings: str, left: int = 1) -> Table:
 
 
 def print_table(table: Table, console: Console) -> None:
-    """At its full width: a terminal too narrow wraps the lines, where rich would cut the numbers."""
+    """At its full width: a terminal too narrow wraps the lines, where rich would cut the
+    numbers.
+    """
     table.width = Measurement.get(console, console.options.update(width=1000), table).maximum
     console.print(table, crop=False)
 
@@ -319,23 +507,47 @@ def _by_metric(metrics: dict) -> Table:
     for kind, heading, _ in shown:
         short = SHORT[heading.removeprefix("test: ")]
         head = f"test: {short}\n(95 % interval)" if kind == "result" else short
-        table.add_column(Text(head, STYLES[kind]), style=STYLES[kind], justify="right", vertical="bottom", no_wrap=True)
+        table.add_column(
+            Text(head, STYLES[kind]),
+            style=STYLES[kind],
+            justify="right",
+            vertical="bottom",
+            no_wrap=True,
+        )
     first = ("accuracy", "top2_accuracy") if of_pictures(metrics) else ()
-    named = _with_declared(ON_THE_TERMINAL, "ece", lambda metric: metric.short and metric.short + " ↓" * metric.lower_is_better)
+    named = _with_declared(
+        ON_THE_TERMINAL,
+        "ece",
+        lambda metric: metric.short and metric.short + " ↓" * metric.lower_is_better,
+    )
     for key, words in sorted(named.items(), key=lambda item: item[0] not in first):
         if is_shown(key, metrics):
-            cells = (in_words(m[key] if kind == "result" else {**m[key], "low": None}, declared.decimals(key)) for kind, _, m in shown)
-            table.add_row(name_of(key, words, metrics).format(n=metrics["test"][key].get("classes")), *cells)
+            cells = (
+                in_words(
+                    m[key] if kind == "result" else {**m[key], "low": None}, declared.decimals(key)
+                )
+                for kind, _, m in shown
+            )
+            table.add_row(
+                name_of(key, words, metrics).format(n=metrics["test"][key].get("classes")), *cells
+            )
     return table
 
 
 def _by_map(metrics: dict) -> Table:
     """Calibration maps down, measures of calibration across."""
-    shown = {key: words for key, words in CALIBRATION_IN_WORDS.items() if key in ("accuracy", "nll", "brier", "ece")}
+    shown = {
+        key: words
+        for key, words in CALIBRATION_IN_WORDS.items()
+        if key in ("accuracy", "nll", "brier", "ece")
+    }
     table = make_table("calibrated by", *shown.values())
     for name, words in MAPS_IN_WORDS.items():
         entry = metrics["calibration"][name]
-        cells = (in_words(entry[key] if key in ("ece", "accuracy") else {**entry[key], "low": None}) for key in shown)
+        cells = (
+            in_words(entry[key] if key in ("ece", "accuracy") else {**entry[key], "low": None})
+            for key in shown
+        )
         table.add_row("– (the model)" if name == "none" else words.split()[0], *cells)
     return table
 
@@ -343,10 +555,16 @@ def _by_map(metrics: dict) -> Table:
 def _by_dataset(metrics: dict) -> Table:
     """Data set x selection down, headline metrics with intervals across."""
     names = metrics["headline"]["metrics"]
-    table = make_table("part" if of_pictures(metrics) else "data", "epoch",
-                       *(name_of(name, HEADLINE_IN_WORDS[name], metrics) for name in names), left=2)
+    table = make_table(
+        "part" if of_pictures(metrics) else "data",
+        "epoch",
+        *(name_of(name, HEADLINE_IN_WORDS[name], metrics) for name in names),
+        left=2,
+    )
     for dataset, of in metrics["per_dataset"].items():
         for i, (kind, words, m) in enumerate(selections(metrics, of)):
             first = "" if i else part_in_words(dataset, metrics)
-            table.add_row(first, SHORT[words], *(in_words(m[name]) for name in names), style=STYLES[kind])
+            table.add_row(
+                first, SHORT[words], *(in_words(m[name]) for name in names), style=STYLES[kind]
+            )
     return table

@@ -1,4 +1,6 @@
-"""A model card (Mitchell et al. 2019, arXiv 1810.03993) in Markdown, written from what a run directory says of itself."""
+"""A model card (Mitchell et al. 2019, arXiv 1810.03993) in Markdown, written from what a run
+directory says of itself.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +9,21 @@ from collections.abc import Sequence
 from fexpr.evaluate.report import headline
 from fexpr.evaluate.report.headline import in_words
 
-_ON_REQUEST = "handed out on request under a licence agreement of its own, for research; it may not be passed on"
+_ON_REQUEST = (
+    "handed out on request under a licence agreement of its own, for research; it may not be "
+    "passed on"
+)
 LICENCES = {  # of the data, by `config.data.name`
     "samm": f"SAMM (Manchester Metropolitan University): {_ON_REQUEST}.",
     "casme2": f"CASME II (Institute of Psychology, Chinese Academy of Sciences): {_ON_REQUEST}.",
     "megc2019": f"SAMM, CASME II and SMIC, as far as they were there: each {_ON_REQUEST}.",
-    "ravdess": "RAVDESS (Livingstone and Russo 2018): Creative Commons Attribution-NonCommercial-ShareAlike 4.0.",
-    "ravdess_aus": "RAVDESS (Livingstone and Russo 2018): Creative Commons Attribution-NonCommercial-ShareAlike 4.0.",
-    "fer2013": "FER2013 (ICML 2013 challenge, Kaggle): pictures that were found by web search; whose they are is not known, and fexpr "
-               "knows of no licence for the pictures themselves.",
+    "ravdess": "RAVDESS (Livingstone and Russo 2018): Creative Commons "
+    "Attribution-NonCommercial-ShareAlike 4.0.",
+    "ravdess_aus": "RAVDESS (Livingstone and Russo 2018): Creative Commons "
+    "Attribution-NonCommercial-ShareAlike 4.0.",
+    "fer2013": "FER2013 (ICML 2013 challenge, Kaggle): pictures that were found by web search; whose "
+    "they are is not known, and fexpr "
+    "knows of no licence for the pictures themselves.",
 }
 UNKNOWN = "fexpr does not know the licence of these data: it is for whoever made them to say."
 PURPOSE = """Research on facial expressions, and comparison with other recognisers on the same protocol. A person's expression is not
@@ -25,7 +33,13 @@ Not for decisions about people (hiring, policing, insurance, diagnosis, exams). 
 work and in schools, but for medical or safety reasons (Regulation 2024/1689, article 5)."""
 
 
-def model_card(content: dict, metrics: dict, restored: Sequence[str], files: Sequence[tuple[str, str]], usage: str) -> str:
+def model_card(
+    content: dict,
+    metrics: dict,
+    restored: Sequence[str],
+    files: Sequence[tuple[str, str]],
+    usage: str,
+) -> str:
     """The card as Markdown.
 
     Args:
@@ -36,26 +50,50 @@ def model_card(content: dict, metrics: dict, restored: Sequence[str], files: Seq
     """
     data, model, config = content["data"], content["model"], content["config"]
     invented = data["source"] == "synthetic"
-    licence = "None: the data were drawn by a program." if invented else LICENCES.get(data["name"], UNKNOWN)
+    licence = (
+        "None: the data were drawn by a program."
+        if invented
+        else LICENCES.get(data["name"], UNKNOWN)
+    )
     parts = [
         f"# {model['name']} on {data['name']}",
-        "**SYNTHETIC DATA: trained and tested on data drawn by a program; no figure here says anything about people.**" if invented else "",
-        f"{_input(data)} in, {_output(metrics, data)} out. {model['parameters']:,} parameters; written by fexpr "
+        "**SYNTHETIC DATA: trained and tested on data drawn by a program; no figure here says "
+        "anything about people.**"
+        if invented
+        else "",
+        f"{_input(data)} in, {_output(metrics, data)} out. {model['parameters']:,} "
+        "parameters; written by fexpr "
         f"{content['versions']['fexpr']}.",
-        _bullets(restored), _table(("file", "content"), files), usage,
-        "## Intended use, and what it is not for", PURPOSE,
-        "## Data", _bullets([
-            f"{data['source']}: {_size(data, data['group_name'])}; kind of image: {data['kind']}, " + "x".join(map(str, data["image"])),
-            f"Classes: {', '.join(data['classes'])}",
-            f"Licence of the data: {licence}",
-        ]),
-        "## Protocol", _bullets(_protocol(config, data, metrics)),
-        "## Results on the test rows", _results(metrics),
-        headline.verdict(metrics), headline.seeds_in_words(metrics), headline.failures(metrics), _classes(metrics),
-        "## Calibration", _calibration(metrics),
-        "## Limits", _bullets(_limits(data, metrics)),
-        "## How it was made", f"```\n{content['command']}\n```",
-        ", ".join(f"{name} {version}" for name, version in content["versions"].items()) + f"; {content['devices']['count']} x "
+        _bullets(restored),
+        _table(("file", "content"), files),
+        usage,
+        "## Intended use, and what it is not for",
+        PURPOSE,
+        "## Data",
+        _bullets(
+            [
+                f"{data['source']}: {_size(data, data['group_name'])}; kind of image: "
+                f"{data['kind']}, " + "x".join(map(str, data["image"])),
+                f"Classes: {', '.join(data['classes'])}",
+                f"Licence of the data: {licence}",
+            ]
+        ),
+        "## Protocol",
+        _bullets(_protocol(config, data, metrics)),
+        "## Results on the test rows",
+        _results(metrics),
+        headline.verdict(metrics),
+        headline.seeds_in_words(metrics),
+        headline.failures(metrics),
+        _classes(metrics),
+        "## Calibration",
+        _calibration(metrics),
+        "## Limits",
+        _bullets(_limits(data, metrics)),
+        "## How it was made",
+        f"```\n{content['command']}\n```",
+        ", ".join(f"{name} {version}" for name, version in content["versions"].items())
+        + f"; {content['devices']['count']} x "
         f"{content['devices']['kind']}.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -66,69 +104,127 @@ def _input(data: dict) -> str:
     if data["kind"] == "features":
         return f"A vector of {channels} features"
     if data["kind"] == "flow":
-        return f"A map of {width}x{height} of the motion between two frames (u, v, optical strain, each scaled to 0..255)"
+        return (
+            f"A map of {width}x{height} of the motion between two frames (u, v, optical strain, "
+            "each scaled to 0..255)"
+        )
     if data["kind"] == "clip":
-        return f"The frames of a clip, {width}x{height} of one face each, 0..255, one after the other in {channels} channels"
+        return (
+            f"The frames of a clip, {width}x{height} of one face each, 0..255, one after the "
+            f"other in {channels} channels"
+        )
     colours = {1: "grey", 3: "RGB"}.get(channels, f"{channels}-channel")
     return f"A {colours} picture of {width}x{height} of a face, 0..255"
 
 
 def _output(metrics: dict, data: dict) -> str:
     k = len(data["classes"])
-    return f"a probability for each of {k} action units" if metrics["task"] == "multilabel" else f"probabilities of {k} classes"
+    return (
+        f"a probability for each of {k} action units"
+        if metrics["task"] == "multilabel"
+        else f"probabilities of {k} classes"
+    )
 
 
 def _protocol(config: dict, data: dict, metrics: dict) -> list[str]:
     split, groups = config["split"], f"{data['group_name']}s"
-    lines = [f"{split['protocol']}: " + (f"{data['folds']} folds" if "folds" in data else "one split")
-             + ("" if groups == "images" else f", in which {groups} never cross") + f"; {len(metrics['seeds'])} seed(s), "
-             f"{metrics['trials']['count']} training run(s)"]
-    lines += ["; ".join(f"{name}: {_size(part, data['group_name'])}" for name, part in data.get("parts", {}).items())]
-    lines += [f"Epoch: {headline.SELECTIONS_IN_WORDS[metrics['selection']]}, chosen without the test rows; temperatures and thresholds "
-              "were fitted on validation rows alone"]
+    lines = [
+        f"{split['protocol']}: "
+        + (f"{data['folds']} folds" if "folds" in data else "one split")
+        + ("" if groups == "images" else f", in which {groups} never cross")
+        + f"; {len(metrics['seeds'])} seed(s), "
+        f"{metrics['trials']['count']} training run(s)"
+    ]
+    lines += [
+        "; ".join(
+            f"{name}: {_size(part, data['group_name'])}"
+            for name, part in data.get("parts", {}).items()
+        )
+    ]
+    lines += [
+        f"Epoch: {headline.SELECTIONS_IN_WORDS[metrics['selection']]}, chosen without the "
+        "test rows; temperatures and thresholds "
+        "were fitted on validation rows alone"
+    ]
     if "clips" in metrics:
-        lines.append(f"Frames were predicted, clips decided and counted, by the rule '{metrics['clips']['rule']}'")
+        lines.append(
+            "Frames were predicted, clips decided and counted, by the rule "
+            f"'{metrics['clips']['rule']}'"
+        )
     return [line for line in lines if line]
 
 
 def _results(metrics: dict) -> str:
-    shown = [column for column in headline.columns(metrics) if column[0] in ("result", "baseline", "val")]
+    shown = [
+        column for column in headline.columns(metrics) if column[0] in ("result", "baseline", "val")
+    ]
     rows = []
     for _, names in headline.metrics_in_order(metrics):
         for key in (key for key in names if headline.is_shown(key, metrics)):
             cells = (in_words(m[key], headline.decimals(key)) for _, _, m in shown)
             rows.append((headline.name_of(key, names[key], metrics), *cells))
-    note = f"With 95 % bootstrap intervals over {metrics['group_name']}s; macro figures average {headline.classes_in_words(metrics)}."
+    note = (
+        f"With 95 % bootstrap intervals over {metrics['group_name']}s; macro figures average "
+        f"{headline.classes_in_words(metrics)}."
+    )
     return f"{note}\n\n" + _table(("", *(words for _, words, _ in shown)), rows)
 
 
 def _classes(metrics: dict) -> str:
-    rows = [(c["name"], str(c["positives"]), *(in_words(c[key]) for key in ("precision", "recall", "f1"))) for c in metrics["per_class"]]
+    rows = [
+        (
+            c["name"],
+            str(c["positives"]),
+            *(in_words(c[key]) for key in ("precision", "recall", "f1")),
+        )
+        for c in metrics["per_class"]
+    ]
     return _table(("class", "test rows", "precision", "recall", "F1"), rows)
 
 
 def _calibration(metrics: dict) -> str:
     if metrics["task"] == "multilabel":
-        return f"ECE over all action units {in_words(metrics['test']['ece'])}. Thresholds: {metrics['thresholds']['rule']}."
+        return (
+            f"ECE over all action units {in_words(metrics['test']['ece'])}. Thresholds: "
+            f"{metrics['thresholds']['rule']}."
+        )
     kinds = [name for name in headline.MAPS_IN_WORDS if name in metrics["calibration"]]
-    rows = [(headline.MAPS_IN_WORDS[name], *(in_words(metrics["calibration"][name][key]) for key in ("nll", "ece"))) for name in kinds]
-    return _table(("calibrated by", "NLL ↓", "ECE ↓"), rows) + "\n\n" + headline.calibration(metrics)
+    rows = [
+        (
+            headline.MAPS_IN_WORDS[name],
+            *(in_words(metrics["calibration"][name][key]) for key in ("nll", "ece")),
+        )
+        for name in kinds
+    ]
+    return (
+        _table(("calibrated by", "NLL ↓", "ECE ↓"), rows) + "\n\n" + headline.calibration(metrics)
+    )
 
 
 def _limits(data: dict, metrics: dict) -> list[str]:
     tested = _size({part: metrics[part]["test"] for part in ("rows", "groups")}, data["group_name"])
     lines = [
-        f"Tested on {tested} of {data['name']} alone: other cameras, light, ages and cultures were not measured, nor "
+        f"Tested on {tested} of {data['name']} alone: other cameras, light, ages and cultures "
+        "were not measured, nor "
         "how errors differ between groups of people.",
         "Probabilities are calibrated, if at all, for pictures like the validation rows.",
     ]
     if data["kind"] == "flow":
-        lines.append("It reads the motion between an onset and an apex that somebody has found; head motion looks like expression to it.")
+        lines.append(
+            "It reads the motion between an onset and an apex that somebody has found; head "
+            "motion looks like expression to it."
+        )
     if data["group_name"] == "image":
-        lines.append("Nobody knows who is in the pictures: a person may stand on both sides of the split; intervals are too narrow then.")
+        lines.append(
+            "Nobody knows who is in the pictures: a person may stand on both sides of the "
+            "split; intervals are too narrow then."
+        )
     if metrics["trials"]["count"] > 1:
-        lines.append("The results are those of cross-validation, of one network for each fold. All of them together, as an ensemble, have "
-                     "no test result: each has seen the test rows of others.")
+        lines.append(
+            "The results are those of cross-validation, of one network for each fold. All of "
+            "them together, as an ensemble, have "
+            "no test result: each has seen the test rows of others."
+        )
     return lines
 
 
@@ -144,4 +240,6 @@ def _bullets(lines: Sequence[str]) -> str:
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     cells = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(" ".join(cell.split()) for cell in row) + " |" for row in cells)
+    return "\n".join(
+        "| " + " | ".join(" ".join(cell.split()) for cell in row) + " |" for row in cells
+    )

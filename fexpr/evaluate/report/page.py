@@ -1,4 +1,6 @@
-"""What the pages share: the template environment, numbers in cells, figures inlined. A page is one file that opens anywhere."""
+"""What the pages share: the template environment, numbers in cells, figures inlined. A page is one
+file that opens anywhere.
+"""
 
 from __future__ import annotations
 
@@ -12,23 +14,32 @@ from markupsafe import Markup
 from fexpr.evaluate.report import plots
 from fexpr.storage import run
 
-CSS_PIXELS_PER_INCH = 110  # figures are shown larger than on paper, from a file that is sharp on a dense screen too
+# figures are shown larger than on paper, from a file that is sharp on a dense screen too
+CSS_PIXELS_PER_INCH = 110
 
 
-def write_html(path: Path, template: str, *, title: str, subtitle: str, synthetic: bool, **context: object) -> Path:
-    """Writes a page whose body is `template` and returns its path. A page of synthetic data says so at its head.
+def write_html(
+    path: Path, template: str, *, title: str, subtitle: str, synthetic: bool, **context: object
+) -> Path:
+    """Writes a page whose body is `template` and returns its path. A page of synthetic data says so
+    at its head.
 
     Raises:
       UserError: the folder cannot be written to.
     """
-    run.write_text(path, _render(template, title=title, subtitle=subtitle, synthetic=synthetic, **context))
+    run.write_text(
+        path, _render(template, title=title, subtitle=subtitle, synthetic=synthetic, **context)
+    )
     return path
 
 
 def _render(template: str, **context: object) -> str:
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters |= {"number": number, "thousands": lambda n: f"{n:,}"}
     return environment.get_template(template).render(context)
@@ -40,7 +51,9 @@ def number(estimate: dict, interval: bool = True, decimals: int = 3) -> Markup:
         return Markup('<span class="none">–</span>')
     text = Markup(f"{{:.{decimals}f}}").format(estimate["value"])
     if interval and estimate["low"] is not None:
-        text += Markup(f" <small>{{:.{decimals}f}}–{{:.{decimals}f}}</small>").format(estimate["low"], estimate["high"])
+        text += Markup(f" <small>{{:.{decimals}f}}–{{:.{decimals}f}}</small>").format(
+            estimate["low"], estimate["high"]
+        )
     return text
 
 
@@ -49,4 +62,6 @@ def image(path: Path) -> Markup:
     data = path.read_bytes()
     (width,) = struct.unpack(">I", data[16:20])  # of the IHDR chunk
     source = "data:image/png;base64," + base64.b64encode(data).decode()
-    return Markup('<img src="{}" width="{}" alt="">').format(source, round(width / plots.DPI * CSS_PIXELS_PER_INCH))
+    return Markup('<img src="{}" width="{}" alt="">').format(
+        source, round(width / plots.DPI * CSS_PIXELS_PER_INCH)
+    )

@@ -1,4 +1,6 @@
-"""The page of a paired comparison: comparison.json, comparison.html and its figures, the same table on the terminal."""
+"""The page of a paired comparison: comparison.json, comparison.html and its figures, the same table
+on the terminal.
+"""
 
 from __future__ import annotations
 
@@ -19,41 +21,68 @@ PANELS = 4  # reliability diagrams that stand beside one another and can still b
 
 
 def write_paired(folder: Path | str, found: dict, command: str) -> Path:
-    """Writes the files into `folder`; `found` is what `paired.compare` returns. Returns the path of comparison.html.
+    """Writes the files into `folder`; `found` is what `paired.compare` returns. Returns the path of
+    comparison.html.
 
     Raises:
       UserError: the folder cannot be written to.
     """
     folder, synthetic = Path(folder), any(c["source"] == "synthetic" for c in found["candidates"])
     run.write_json(folder / COMPARISON_JSON, found)
-    figures = {name: folder / run.FIGURES / f"{name}.png" for name in ("paired", "f1_by_class", "reliability")}
+    figures = {
+        name: folder / run.FIGURES / f"{name}.png"
+        for name in ("paired", "f1_by_class", "reliability")
+    }
     draw_differences(figures["paired"], found, synthetic)
     draw_classes(figures["f1_by_class"], found, synthetic)
     judged = [c for c in found["candidates"] if c["reliability"]][:PANELS]
-    panels = [(f"{c['name']}: ECE {c['test']['ece']['value']:.3f}", c["reliability"]) for c in judged]
+    panels = [
+        (f"{c['name']}: ECE {c['test']['ece']['value']:.3f}", c["reliability"]) for c in judged
+    ]
     if panels:
         confidence_plots.reliability_diagrams(figures["reliability"], panels, synthetic)
     names = [c["name"] for c in found["candidates"]]
     return write_html(
-        folder / COMPARISON_HTML, "paired.html.j2", found=found, synthetic=synthetic,
+        folder / COMPARISON_HTML,
+        "paired.html.j2",
+        found=found,
+        synthetic=synthetic,
         title=" against ".join(names) if len(names) < 4 else f"{len(names)} runs",
-        subtitle=f"on {rows_in_words(found)}", command=command, words=words, mcnemar=mcnemar, verdict=verdict, signed=signed,
-        figures={name: image(path) for name, path in figures.items() if name != "reliability" or panels},
+        subtitle=f"on {rows_in_words(found)}",
+        command=command,
+        words=words,
+        mcnemar=mcnemar,
+        verdict=verdict,
+        signed=signed,
+        figures={
+            name: image(path) for name, path in figures.items() if name != "reliability" or panels
+        },
         selections=headline.SELECTIONS_IN_WORDS,
     )
 
 
 def draw_differences(path: Path, found: dict, synthetic: bool) -> None:
-    """Left the first metric of each candidate, right its difference to the first candidate, with their intervals."""
+    """Left the first metric of each candidate, right its difference to the first candidate, with
+    their intervals.
+    """
     metric, candidates = found["metrics"][0], found["candidates"]
-    with plots.canvas(path, f"{words(metric)} on the common test rows", (plots.WIDTH, 1.4 + 0.38 * len(candidates)), synthetic) as figure:
+    with plots.canvas(
+        path,
+        f"{words(metric)} on the common test rows",
+        (plots.WIDTH, 1.4 + 0.38 * len(candidates)),
+        synthetic,
+    ) as figure:
         left, right = figure.subplots(1, 2, sharey=True)
         for y, c in enumerate(candidates):
             _estimate(left, c["test"][metric], y, plots.BLUE)
         for y, d in enumerate(found["differences"], 1):
             _estimate(right, d[metric], y, plots.ORANGE)
         right.axvline(0, color=plots.GREY, lw=0.9, ls=":")
-        left.set(yticks=range(len(candidates)), yticklabels=[c["name"] for c in candidates], xlabel=words(metric))
+        left.set(
+            yticks=range(len(candidates)),
+            yticklabels=[c["name"] for c in candidates],
+            xlabel=words(metric),
+        )
         right.set(xlabel=f"{words(metric)} less that of {candidates[0]['name']}")
         right.tick_params(labelleft=False)
         left.set_ylim(len(candidates) - 0.5, -0.5)
@@ -62,14 +91,29 @@ def draw_differences(path: Path, found: dict, synthetic: bool) -> None:
 def draw_classes(path: Path, found: dict, synthetic: bool) -> None:
     """F1 of each class, a colour a candidate, with intervals."""
     names, candidates = found["class_names"], found["candidates"]
-    with plots.canvas(path, "F1 by class", (plots.WIDTH, 1.4 + len(names) * (0.16 + 0.1 * len(candidates))), synthetic) as figure:
+    with plots.canvas(
+        path,
+        "F1 by class",
+        (plots.WIDTH, 1.4 + len(names) * (0.16 + 0.1 * len(candidates))),
+        synthetic,
+    ) as figure:
         ax = figure.subplots()
         for i, c in enumerate(candidates):
             for k, f1 in enumerate(c["f1"]):
-                _estimate(ax, f1, k + 0.7 * ((i + 0.5) / len(candidates) - 0.5), COLOURS[i % len(COLOURS)])
-        ax.set(yticks=range(len(names)), yticklabels=names, xlim=(0, 1), xlabel="F1 on the common test rows",
-               ylim=(len(names) - 0.45, -0.55))
-        handles = [ax.plot([], [], "o", ms=4, color=COLOURS[i % len(COLOURS)], label=c["name"])[0] for i, c in enumerate(candidates)]
+                _estimate(
+                    ax, f1, k + 0.7 * ((i + 0.5) / len(candidates) - 0.5), COLOURS[i % len(COLOURS)]
+                )
+        ax.set(
+            yticks=range(len(names)),
+            yticklabels=names,
+            xlim=(0, 1),
+            xlabel="F1 on the common test rows",
+            ylim=(len(names) - 0.45, -0.55),
+        )
+        handles = [
+            ax.plot([], [], "o", ms=4, color=COLOURS[i % len(COLOURS)], label=c["name"])[0]
+            for i, c in enumerate(candidates)
+        ]
         figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4))
 
 
@@ -85,11 +129,20 @@ def print_paired(found: dict, console: Console | None = None) -> None:
     """What comparison.html says, short."""
     console = console or terminal.console
     shown = found["metrics"][:3]
-    table = headline.make_table("", *map(words, shown), f"{words(shown[0])} less {found['candidates'][0]['name']}", "McNemar")
+    table = headline.make_table(
+        "",
+        *map(words, shown),
+        f"{words(shown[0])} less {found['candidates'][0]['name']}",
+        "McNemar",
+    )
     for i, c in enumerate(found["candidates"]):
         difference = found["differences"][i - 1] if i else None
-        table.add_row(c["name"], *(headline.in_words(c["test"][m]) for m in shown),
-                      signed(difference[shown[0]]) if i else "", mcnemar(difference) if i else "")
+        table.add_row(
+            c["name"],
+            *(headline.in_words(c["test"][m]) for m in shown),
+            signed(difference[shown[0]]) if i else "",
+            mcnemar(difference) if i else "",
+        )
     console.print(f"on {rows_in_words(found)}")
     headline.print_table(table, console)
     for difference in found["differences"]:
@@ -98,12 +151,16 @@ def print_paired(found: dict, console: Console | None = None) -> None:
 
 def rows_in_words(found: dict) -> str:
     rows, groups = f"{found['rows']:,} test rows", found["groups"]
-    return f"{rows} that all of them tested" + (f", of {groups:,} groups" if groups != found["rows"] else "")
+    return f"{rows} that all of them tested" + (
+        f", of {groups:,} groups" if groups != found["rows"] else ""
+    )
 
 
 def mcnemar(difference: dict) -> str:
     m = difference["mcnemar"]
-    return f"{m['only_this']} : {m['only_first']}, p " + ("< 0.001" if m["p"] < 0.001 else f"= {m['p']:.3f}")
+    return f"{m['only_this']} : {m['only_first']}, p " + (
+        "< 0.001" if m["p"] < 0.001 else f"= {m['p']:.3f}"
+    )
 
 
 def signed(estimate: dict) -> str:
@@ -111,14 +168,21 @@ def signed(estimate: dict) -> str:
     if estimate["value"] is None:
         return "–"
     value = f"{estimate['value']:+.3f}".replace("-", "−")
-    return value if estimate["low"] is None else f"{value} ({estimate['low']:+.3f} to {estimate['high']:+.3f})".replace("-", "−")
+    return (
+        value
+        if estimate["low"] is None
+        else f"{value} ({estimate['low']:+.3f} to {estimate['high']:+.3f})".replace("-", "−")
+    )
 
 
 def verdict(found: dict, difference: dict) -> str:
     """One sentence: whether the interval of the first metric's difference excludes zero."""
     e, metric = difference[found["metrics"][0]], words(found["metrics"][0])
     if e["low"] is None:
-        return f"{difference['name']} less {difference['less']}: {metric} {signed(e)}; a single group, so no interval."
+        return (
+            f"{difference['name']} less {difference['less']}: {metric} {signed(e)}; a single "
+            "group, so no interval."
+        )
     said = f"the {metric} of {difference['name']} less that of {difference['less']} is {signed(e)}"
     if e["low"] <= 0 <= e["high"]:
         return f"Not told apart: {said}; its interval holds zero."

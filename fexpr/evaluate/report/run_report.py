@@ -1,4 +1,6 @@
-"""report.html: one file that a reader can open anywhere, and the figures beside it. Built from a run directory alone."""
+"""report.html: one file that a reader can open anywhere, and the figures beside it. Built from a
+run directory alone.
+"""
 
 from __future__ import annotations
 
@@ -17,20 +19,32 @@ from fexpr.storage import run
 
 
 def write_page(
-    run_dir: Path, config: dict, metrics: dict, predictions: dict[str, np.ndarray], images: Mapping[str, np.ndarray] | None = None,
-    data_labels: np.ndarray | None = None, kind: str = "flow",
+    run_dir: Path,
+    config: dict,
+    metrics: dict,
+    predictions: dict[str, np.ndarray],
+    images: Mapping[str, np.ndarray] | None = None,
+    data_labels: np.ndarray | None = None,
+    kind: str = "flow",
 ) -> Path:
-    """Writes `figures/*.png` and `report.html`; learning curves come from the folder's metrics.jsonl, if it has one.
+    """Writes `figures/*.png` and `report.html`; learning curves come from the folder's
+    metrics.jsonl, if it has one.
 
-    `config` is the content of config.json. It may hold, and the report then shows: `config`, `versions`, `devices` {kind, count}, `data`
-    {name, source, rows, groups, group_name, parts: {part: {rows, groups}}}, `model` {name, parameters}, `command`, `wall_seconds`,
-    `resources` {bytes_needed, size, chunks, compile_seconds, host_bytes, maybe device_bytes}, `notes` [text].
+    `config` is the content of config.json. It may hold, and the report then shows: `config`,
+    `versions`, `devices` {kind, count}, `data` {name, source, rows, groups, group_name, parts:
+    {part: {rows, groups}}}, `model` {name, parameters}, `command`, `wall_seconds`,
+    `resources` {bytes_needed, size, chunks, compile_seconds, host_bytes, maybe device_bytes},
+    `notes` [text].
 
     Args:
-      run_dir: where to write. metrics: what `evaluate` returned for `predictions`, the arrays of predictions.npz.
-      images: id -> uint8 [H, W, C] of at least the test rows, to draw right and wrong clips from; without it no such figure.
-      data_labels: labels of all data rows, [N, K] or [N]; without it there is no figure of prevalence and co-occurrence.
-      kind: what an image is, as in Dataset: 'flow', 'face' or 'features' (of which no example is drawn).
+      run_dir: where to write. metrics: what `evaluate` returned for `predictions`, the arrays of
+          predictions.npz.
+      images: id -> uint8 [H, W, C] of at least the test rows, to draw right and wrong clips from;
+          without it no such figure.
+      data_labels: labels of all data rows, [N, K] or [N]; without it there is no figure of
+          prevalence and co-occurrence.
+      kind: what an image is, as in Dataset: 'flow', 'face' or 'features' (of which no example is
+          drawn).
 
     Returns:
       The path of report.html.
@@ -43,14 +57,30 @@ def write_page(
     metrics = metrics | {"group_name": group} if group else metrics
     drawn = figures.draw(run_dir, metrics, predictions, images, data_labels, kind)
     return write_html(
-        run_dir / run.REPORT, "report.html.j2",
-        h=headline, metrics=metrics, synthetic=metrics["source"] == "synthetic", title=_title(config, metrics),
-        subtitle=f"run {run_dir.resolve().name}", facts=_facts(config, metrics, predictions),
-        group=metrics["group_name"], monitor=config.get("config", {}).get("train", {}).get("monitor"),
-        groups={name: list(rows) for name, rows in itertools.groupby(metrics["per_group"], lambda row: row["dataset"] or "")},
-        figures=[(file.stem, image(file), caption) for file, caption in drawn], command=config.get("command", ""),
-        sections=sections.filled(config, metrics, predictions), notes=config.get("notes", []), clip_rules=RULES, clip_metrics=SHOWN,
-        settings=list(flat(config.get("config", {}))), versions=config.get("versions", {}),
+        run_dir / run.REPORT,
+        "report.html.j2",
+        h=headline,
+        metrics=metrics,
+        synthetic=metrics["source"] == "synthetic",
+        title=_title(config, metrics),
+        subtitle=f"run {run_dir.resolve().name}",
+        facts=_facts(config, metrics, predictions),
+        group=metrics["group_name"],
+        monitor=config.get("config", {}).get("train", {}).get("monitor"),
+        groups={
+            name: list(rows)
+            for name, rows in itertools.groupby(
+                metrics["per_group"], lambda row: row["dataset"] or ""
+            )
+        },
+        figures=[(file.stem, image(file), caption) for file, caption in drawn],
+        command=config.get("command", ""),
+        sections=sections.filled(config, metrics, predictions),
+        notes=config.get("notes", []),
+        clip_rules=RULES,
+        clip_metrics=SHOWN,
+        settings=list(flat(config.get("config", {}))),
+        versions=config.get("versions", {}),
     )
 
 
@@ -66,7 +96,13 @@ def flat(config: dict, prefix: str = "") -> Iterable[tuple[str, str]]:
 def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
+    return (
+        f"{hours} h {minutes} min"
+        if hours
+        else f"{minutes} min {rest} s"
+        if minutes
+        else f"{seconds:.1f} s"
+    )
 
 
 def _title(config: dict, metrics: dict) -> str:
@@ -74,34 +110,66 @@ def _title(config: dict, metrics: dict) -> str:
         return config["title"]
     model = config.get("model", {}).get("name", "model")
     data = config.get("data", {}).get("name", metrics["source"].split("@")[0])
-    classes = f"{len(metrics['per_class'])} {'action units' if metrics['task'] == 'multilabel' else 'classes'}"
+    classes = (
+        f"{len(metrics['per_class'])} "
+        f"{'action units' if metrics['task'] == 'multilabel' else 'classes'}"
+    )
     data = f"synthetic {data} data" if metrics["source"] == "synthetic" else data
     return f"{model} on {data}: {classes}"
 
 
 def _facts(config: dict, metrics: dict, predictions: dict) -> list[tuple[str, str]]:
     """What was run on what, in words; only what the run directory holds."""
-    data, model, devices, trials = (*(config.get(key, {}) for key in ("data", "model", "devices")), metrics["trials"])
+    data, model, devices, trials = (
+        *(config.get(key, {}) for key in ("data", "model", "devices")),
+        metrics["trials"],
+    )
     group = metrics["group_name"]
 
     def size(n: dict, unit: str = "frames" if "clips" in metrics else "rows") -> str:
         if n.get("groups") == n["rows"]:
             return f"{n['rows']:,} {group}s"
-        return f"{n['rows']:,} {unit}, {n['groups']:,} {group}s" if "groups" in n else f"{n['rows']:,} {unit}"
+        return (
+            f"{n['rows']:,} {unit}, {n['groups']:,} {group}s"
+            if "groups" in n
+            else f"{n['rows']:,} {unit}"
+        )
 
     facts = [("source", metrics["source"])]
     facts += [("data", size(data))] if "rows" in data else []
-    facts += [({"train": "training", "val": "validation"}.get(part, part), size(n)) for part, n in data.get("parts", {}).items()]
+    facts += [
+        ({"train": "training", "val": "validation"}.get(part, part), size(n))
+        for part, n in data.get("parts", {}).items()
+    ]
     of = {"test": "test", "val": "validation"}
-    facts += [(f"{of[split]} rows are of", ", ".join(names)) for split, names in metrics["datasets"].items() if names]
+    facts += [
+        (f"{of[split]} rows are of", ", ".join(names))
+        for split, names in metrics["datasets"].items()
+        if names
+    ]
     if trials["count"] > 1:
         folds, seeds = trials["folds"], len(metrics["seeds"])
-        facts.append(("trials", f"{folds} fold{'s' * (folds > 1)} × {seeds} seed{'s' * (seeds > 1)}"))
+        facts.append(
+            ("trials", f"{folds} fold{'s' * (folds > 1)} × {seeds} seed{'s' * (seeds > 1)}")
+        )
     if "rows" not in data:
-        facts += [({"val": "validation"}.get(split, split), size({"rows": n, "groups": metrics["groups"][split]}))
-                  for split, n in metrics["rows"].items() if n]
+        facts += [
+            (
+                {"val": "validation"}.get(split, split),
+                size({"rows": n, "groups": metrics["groups"][split]}),
+            )
+            for split, n in metrics["rows"].items()
+            if n
+        ]
     if "clips" in metrics:
-        facts.append(("test", size({"rows": metrics["ids"]["test"], "groups": metrics["groups"]["test"]}, "clips")))
+        facts.append(
+            (
+                "test",
+                size(
+                    {"rows": metrics["ids"]["test"], "groups": metrics["groups"]["test"]}, "clips"
+                ),
+            )
+        )
     facts += [("model", model["name"])] if "name" in model else []
     if "parameters" in model:
         facts.append(("parameters", f"{model['parameters']:,}"))
@@ -125,10 +193,15 @@ def _facts(config: dict, metrics: dict, predictions: dict) -> list[tuple[str, st
 def _used(r: dict) -> str:
     """`resources` of config.json in words."""
     size = min(r["trials"], r["size"])  # without padding
-    trials = f"{size} trial{'s' * (size > 1)} at a time" + (f" in {r['chunks']} chunks" if r["chunks"] > 1 else "")
+    trials = f"{size} trial{'s' * (size > 1)} at a time" + (
+        f" in {r['chunks']} chunks" if r["chunks"] > 1 else ""
+    )
     peak = f", {memory(r['device_bytes'])} at its peak" if "device_bytes" in r else ""
     needed = f"{memory(r['bytes_needed'])} a device by the compiler’s account{peak}"
-    return f"compiled in {duration(r['compile_seconds'])}; {trials}; {needed}; {memory(r['host_bytes'])} of the process"
+    return (
+        f"compiled in {duration(r['compile_seconds'])}; {trials}; {needed}; "
+        f"{memory(r['host_bytes'])} of the process"
+    )
 
 
 def memory(size: float) -> str:

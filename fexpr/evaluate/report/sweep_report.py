@@ -1,4 +1,6 @@
-"""A sweep's points side by side, ordered by validation and never by test: sweep.json, sweep.html, a table on the terminal."""
+"""A sweep's points side by side, ordered by validation and never by test: sweep.json, sweep.html, a
+table on the terminal.
+"""
 
 from __future__ import annotations
 
@@ -24,26 +26,34 @@ def ranked(points: Sequence[dict], monitor: str) -> dict:
     """What sweep.json holds, but for the source.
 
     Args:
-      points: dicts with `name`, `settings` {field: value}, `run_dir`, `val` and `test` (the M of metrics.json; {} where there is
-        none), `seconds`, `failed` (how many trials turned NaN).
-      monitor: what the points are ordered by on their validation rows: `config.train.monitor`, or a key of M.
+      points: dicts with `name`, `settings` {field: value}, `run_dir`, `val` and `test` (the M of
+        metrics.json; {} where there is none), `seconds`, `failed` (how many trials turned NaN).
+      monitor: what the points are ordered by on their validation rows: `config.train.monitor`, or a
+          key of M.
 
     Returns:
-      `metric`, `lower_is_better`, and `points`: the given dicts with `rank`, from 1 by validation. A point without a validation
-      figure has the rank None and stands at the end.
+      `metric`, `lower_is_better`, and `points`: the given dicts with `rank`, from 1 by validation.
+      A point without a validation figure has the rank None and stands at the end.
     """
     metric = METRIC_OF_MONITOR.get(monitor, monitor)
-    lower = metric in LOWER_IS_BETTER or (metric in declared.METRICS and declared.METRICS[metric].lower_is_better)
+    lower = metric in LOWER_IS_BETTER or (
+        metric in declared.METRICS and declared.METRICS[metric].lower_is_better
+    )
     sign = 1 if lower else -1
     has = [p for p in points if value_of(p["val"], metric) is not None]
     order = sorted(has, key=lambda p: sign * value_of(p["val"], metric))
     rest = [p for p in points if value_of(p["val"], metric) is None]
-    placed = [{**p, "rank": i} for i, p in enumerate(order, 1)] + [{**p, "rank": None} for p in rest]
+    placed = [{**p, "rank": i} for i, p in enumerate(order, 1)] + [
+        {**p, "rank": None} for p in rest
+    ]
     return {"metric": metric, "lower_is_better": sign == 1, "points": placed}
 
 
-def write_sweep_report(folder: Path | str, points: Sequence[dict], monitor: str, source: str) -> Path:
-    """Writes sweep.json, sweep.html and its figure into `folder`; points and monitor as in `ranked`, source as in `evaluate`.
+def write_sweep_report(
+    folder: Path | str, points: Sequence[dict], monitor: str, source: str
+) -> Path:
+    """Writes sweep.json, sweep.html and its figure into `folder`; points and monitor as in
+    `ranked`, source as in `evaluate`.
 
     Returns:
       The path of sweep.html.
@@ -54,36 +64,70 @@ def write_sweep_report(folder: Path | str, points: Sequence[dict], monitor: str,
     folder, sweep = Path(folder), ranked(points, monitor) | {"source": source}
     run.write_json(folder / SWEEP_JSON, sweep)
     metric, synthetic = sweep["metric"], source == "synthetic"
-    pairs = [(p["rank"], value_of(p["val"], metric), value_of(p["test"], metric)) for p in sweep["points"]]
+    pairs = [
+        (p["rank"], value_of(p["val"], metric), value_of(p["test"], metric))
+        for p in sweep["points"]
+    ]
     pairs = [(rank, val, test) for rank, val, test in pairs if val is not None and test is not None]
     figure = folder / run.FIGURES / "sweep.png"
     if pairs:
         plots.sweep_scatter(figure, pairs, words(metric), sweep["lower_is_better"], synthetic)
     return write_html(
-        folder / SWEEP_HTML, "sweep.html.j2",
-        sweep=sweep, synthetic=synthetic, title=f"sweep of {len(points)} points", subtitle=folder.resolve().name,
-        fields=fields(points), words=words(metric), figure=image(figure) if pairs else "",
-        best=sweep["points"][0], favourite=_by_test(sweep),
-        reports=[_report_of(p, folder) for p in sweep["points"]], total=duration(sum(p["seconds"] for p in points)), duration=duration,
+        folder / SWEEP_HTML,
+        "sweep.html.j2",
+        sweep=sweep,
+        synthetic=synthetic,
+        title=f"sweep of {len(points)} points",
+        subtitle=folder.resolve().name,
+        fields=fields(points),
+        words=words(metric),
+        figure=image(figure) if pairs else "",
+        best=sweep["points"][0],
+        favourite=_by_test(sweep),
+        reports=[_report_of(p, folder) for p in sweep["points"]],
+        total=duration(sum(p["seconds"] for p in points)),
+        duration=duration,
         undefined={"value": None},
     )
 
 
 def print_sweep(points: Sequence[dict], monitor: str, console: Console | None = None) -> None:
-    """The same table, on the terminal: the best by validation in bold, failed points in red, test figures dimmed."""
+    """The same table, on the terminal: the best by validation in bold, failed points in red, test
+    figures dimmed.
+    """
     sweep = ranked(points, monitor)
     metric, names = sweep["metric"], fields(points)
-    table = headline.make_table("", *(name.rsplit(".", 1)[-1] for name in names), f"val {words(metric)}", "test", "seconds", "failed",
-                                left=0)
+    table = headline.make_table(
+        "",
+        *(name.rsplit(".", 1)[-1] for name in names),
+        f"val {words(metric)}",
+        "test",
+        "seconds",
+        "failed",
+        left=0,
+    )
     for p in sweep["points"]:
         settings = (str(p["settings"].get(name, "")) for name in names)
-        val, test = (headline.in_words(p[part].get(metric, {"value": None})) for part in ("val", "test"))
+        val, test = (
+            headline.in_words(p[part].get(metric, {"value": None})) for part in ("val", "test")
+        )
         style = "bold" if p["rank"] == 1 else "red" if p["rank"] is None else None
-        table.add_row(str(p["rank"] or "–"), *settings, val, f"[dim]{test}[/dim]", f"{p['seconds']:.0f}",
-                      str(int(p["failed"])) if p["failed"] else "", style=style)
+        table.add_row(
+            str(p["rank"] or "–"),
+            *settings,
+            val,
+            f"[dim]{test}[/dim]",
+            f"{p['seconds']:.0f}",
+            str(int(p["failed"])) if p["failed"] else "",
+            style=style,
+        )
     console = console or terminal.console
     headline.print_table(table, console)
-    console.print("ordered by validation; test figures are only to look at: choosing by them would be choosing on test rows", style="dim")
+    console.print(
+        "ordered by validation; test figures are only to look at: choosing by them would be "
+        "choosing on test rows",
+        style="dim",
+    )
 
 
 def fields(points: Sequence[dict]) -> list[str]:

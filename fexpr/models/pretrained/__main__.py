@@ -1,4 +1,6 @@
-"""`python -m fexpr.models.pretrained`, the former name of `python -m fexpr.weights`; it starts that command and imports nothing of it."""
+"""`python -m fexpr.models.pretrained`, the former name of `python -m fexpr.weights`; it starts that
+command and imports nothing of it.
+"""
 
 import runpy
 

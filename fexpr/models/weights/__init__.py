@@ -1,11 +1,12 @@
 """Weights of other people and frameworks, read from local files into the models here, and back.
 
-    from fexpr.models.weights import files, layouts
-    weights = files.read("rcmalli_vggface_tf_notop_vgg16.h5")
-    variables, report = layouts.load(weights, model, like)   # everything fits, or one error lists what does not
+    from fexpr.models.weights import files, layouts weights =
+    files.read("rcmalli_vggface_tf_notop_vgg16.h5") variables, report = layouts.load(weights, model,
+    like)   # everything fits, or one error lists what does not
 
-One file a format: keras_h5.py, torch_zip.py (safetensors is the library's own); files.py tells them apart. layouts.py knows which names a
-model has in which format, fitting.py fits and reports. Nothing in a file is ever run. `python -m fexpr.weights inspect FILE`.
+One file a format: keras_h5.py, torch_zip.py (safetensors is the library's own); files.py tells them
+apart. layouts.py knows which names a model has in which format, fitting.py fits and reports.
+Nothing in a file is ever run. `python -m fexpr.weights inspect FILE`.
 """
 
 from fexpr.models.weights.htnet_layout import htnet_from_torch, htnet_to_torch

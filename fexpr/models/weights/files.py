@@ -1,4 +1,6 @@
-"""Any file of weights -> names and arrays. Its format is told by its content, never by its name. Nothing in it is run."""
+"""Any file of weights -> names and arrays. Its format is told by its content, never by its name.
+Nothing in it is run.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,10 @@ import safetensors.numpy
 from fexpr.errors import UserError
 from fexpr.models.weights import keras_h5, torch_zip
 
-READS = "Keras .h5, .weights.h5 and .keras, PyTorch .pth and .pt (a zip, since PyTorch 1.6), safetensors"
+READS = (
+    "Keras .h5, .weights.h5 and .keras, PyTorch .pth and .pt (a zip, since PyTorch 1.6), "
+    "safetensors"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +46,8 @@ def read(path: Path | str) -> Weights:
     """Reads a file of any of these formats: READS.
 
     Raises:
-      UserError: no such file; another format; damaged or cut off; holds more than tensors (see torch_zip.py).
+      UserError: no such file; another format; damaged or cut off; holds more than tensors (see
+          torch_zip.py).
     """
     path = Path(path)
     try:
@@ -50,7 +56,9 @@ def read(path: Path | str) -> Weights:
             f.seek(0)
             sha256 = hashlib.file_digest(f, "sha256").hexdigest()
     except OSError as e:
-        raise UserError(f"cannot read {path}: {e.strerror or e}", fix="give the path of a file of weights") from e
+        raise UserError(
+            f"cannot read {path}: {e.strerror or e}", fix="give the path of a file of weights"
+        ) from e
     if head.startswith(b"\x89HDF"):
         return Weights(path, *keras_h5.read(path), sha256)
     if head.startswith(b"PK"):
@@ -58,17 +66,28 @@ def read(path: Path | str) -> Weights:
     if head[8:9] == b"{":
         return Weights(path, *_safetensors(path), sha256)
     if head[:1] == b"\x80":
-        raise UserError(f"{path} is a bare pickle: PyTorch's format before 1.6, or no weights at all",
-                        ["fexpr does not unpickle what may hold any code"],
-                        fix="if you trust it, load it in PyTorch (weights_only=True) and save it again with torch.save(state_dict, FILE)")
-    raise UserError(f"{path} is no file of weights", [f"it begins with {head[:8]!r}; fexpr reads {READS}"],
-                    fix="a page that says 'not found' is sometimes saved under a file's name: look into it" if head[:1] == b"<" else
-                    "give a file of one of these formats")
+        raise UserError(
+            f"{path} is a bare pickle: PyTorch's format before 1.6, or no weights at all",
+            ["fexpr does not unpickle what may hold any code"],
+            fix="if you trust it, load it in PyTorch (weights_only=True) and save it again with "
+            "torch.save(state_dict, FILE)",
+        )
+    raise UserError(
+        f"{path} is no file of weights",
+        [f"it begins with {head[:8]!r}; fexpr reads {READS}"],
+        fix="a page that says 'not found' is sometimes saved under a file's name: look into it"
+        if head[:1] == b"<"
+        else "give a file of one of these formats",
+    )
 
 
-def write_safetensors(path: Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, str]) -> None:
+def write_safetensors(
+    path: Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, str]
+) -> None:
     """Writes arrays under their names; `about` goes into the file's metadata."""
-    data = safetensors.numpy.save({name: np.ascontiguousarray(a) for name, a in arrays.items()}, dict(about))
+    data = safetensors.numpy.save(
+        {name: np.ascontiguousarray(a) for name, a in arrays.items()}, dict(about)
+    )
     path.write_bytes(data)  # its own save_file lets nobody but the owner read
 
 
@@ -78,7 +97,9 @@ def _safetensors(path: Path) -> tuple[str, dict[str, np.ndarray], dict[str, str]
             about = f.metadata() or {}
             return "safetensors", {name: f.get_tensor(name) for name in f.keys()}, about  # noqa: SIM118
     except (safetensors.SafetensorError, TypeError, ValueError) as e:
-        raise UserError(f"{path} is damaged, cut off, or no safetensors: {e}", fix="copy or download it again") from e
+        raise UserError(
+            f"{path} is damaged, cut off, or no safetensors: {e}", fix="copy or download it again"
+        ) from e
 
 
 def _zip(path: Path) -> tuple[str, dict[str, np.ndarray], dict[str, str]]:
@@ -92,6 +113,12 @@ def _zip(path: Path) -> tuple[str, dict[str, np.ndarray], dict[str, str]]:
             if "model.weights.h5" in names:
                 return keras_h5.read(path, io.BytesIO(archive.read("model.weights.h5")))
     except zipfile.BadZipFile as e:
-        raise UserError(f"{path} is damaged, or cut off: {e}", fix="copy or download it again, and compare its size") from e
-    raise UserError(f"{path} is an archive without weights", [f"it holds {', '.join(names[:5]) or 'nothing'}; fexpr reads {READS}"],
-                    fix="unpack it, if weights lie deeper in it")
+        raise UserError(
+            f"{path} is damaged, or cut off: {e}",
+            fix="copy or download it again, and compare its size",
+        ) from e
+    raise UserError(
+        f"{path} is an archive without weights",
+        [f"it holds {', '.join(names[:5]) or 'nothing'}; fexpr reads {READS}"],
+        fix="unpack it, if weights lie deeper in it",
+    )

@@ -1,4 +1,6 @@
-"""Arrays of a file -> the variables of a model, with a report by name. All of them fit, or none is used."""
+"""Arrays of a file -> the variables of a model, with a report by name. All of them fit, or none is
+used.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,8 @@ class Layout:
     Attributes:
       name: path here -> name there; None: the file cannot hold it.
       to_file, from_file: array in our layout -> in the file's, and back; given the path.
-      aside: regex of names there that the model needs nothing of (PyTorch's batch counter, the top of another task).
+      aside: regex of names there that the model needs nothing of (PyTorch's batch counter, the top
+          of another task).
     """
 
     name: Callable[[Path], str | None]
@@ -36,7 +39,8 @@ class Layout:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """By name: `loaded` here; `missing`, `extra` and `wrong` as problems, in words; `anew` here: keeps its first values, on purpose;
+    """By name: `loaded` here; `missing`, `extra` and `wrong` as problems, in words; `anew` here:
+    keeps its first values, on purpose;
     `aside` there: not needed. All sorted as in the model or file."""
 
     loaded: tuple[str, ...]
@@ -55,26 +59,42 @@ class Report:
         parts = [f"{len(self.loaded)} arrays loaded"]
         if self.anew:
             names = dict.fromkeys(name.partition("/")[2].rpartition("/")[0] for name in self.anew)
-            parts.append(f"started anew: {', '.join(names)} ({'; '.join(dict.fromkeys(self.anew.values()))})")
+            parts.append(
+                f"started anew: {', '.join(names)} ({'; '.join(dict.fromkeys(self.anew.values()))})"
+            )
         if self.aside:
-            parts.append(f"left aside: {', '.join(dict.fromkeys(name.rpartition('/')[0] or name for name in self.aside))}")
+            parts.append(
+                "left aside: "
+                f"{', '.join(dict.fromkeys(name.rpartition('/')[0] or name for name in self.aside))}"
+            )
         return "; ".join(parts)
 
 
-def fitted(arrays: Mapping[str, np.ndarray], like: Mapping[str, Any], layout: Layout, anew: str = "", whole: bool = False
-           ) -> tuple[dict, Report]:
-    """The variables that the file holds, as a tree of float32 arrays like `like` without what starts anew, and the report.
+def fitted(
+    arrays: Mapping[str, np.ndarray],
+    like: Mapping[str, Any],
+    layout: Layout,
+    anew: str = "",
+    whole: bool = False,
+) -> tuple[dict, Report]:
+    """The variables that the file holds, as a tree of float32 arrays like `like` without what
+    starts anew, and the report.
 
-    A last layer of another width starts anew, a top that the file lacks as a whole, and what `anew` (a regex of paths here without
-    their collection: 'top/hidden_0/kernel') asks for. Check `report.problems` before using the tree.
+    A last layer of another width starts anew, a top that the file lacks as a whole, and what `anew`
+    (a regex of paths here without their collection: 'top/hidden_0/kernel') asks for. Check
+    `report.problems` before using the tree.
 
     Args:
-      like: the variables of the model that is to take them; only shapes are read, so `jax.eval_shape(model.init, …)` will do.
+      like: the variables of the model that is to take them; only shapes are read, so
+          `jax.eval_shape(model.init, …)` will do.
       whole: nothing starts anew.
     """
     leaves = {path: tuple(leaf.shape) for path, leaf in flatten_dict(like).items()}
     names = {path: layout.name(path) for path in leaves}
-    expected = {path: layout.to_file(path, np.broadcast_to(np.float32(0), shape)).shape for path, shape in leaves.items()}
+    expected = {
+        path: layout.to_file(path, np.broadcast_to(np.float32(0), shape)).shape
+        for path, shape in leaves.items()
+    }
     fresh = {} if whole else _fresh(arrays, names, expected, anew)
     tree, missing, wrong = {}, [], []
     for path in leaves:
@@ -98,16 +118,30 @@ def fitted(arrays: Mapping[str, np.ndarray], like: Mapping[str, Any], layout: La
     wanted = set(names.values())
     unknown = [name for name in arrays if name not in wanted]
     aside = [name for name in unknown if re.search(layout.aside, name)]
-    extra = [f"{name}: not part of this model, found {np.shape(arrays[name])}" for name in unknown if name not in aside]
-    report = Report(tuple("/".join(path) for path in tree), tuple(missing), tuple(extra), tuple(wrong),
-                    {"/".join(path): why for path, why in fresh.items()}, tuple(aside))
+    extra = [
+        f"{name}: not part of this model, found {np.shape(arrays[name])}"
+        for name in unknown
+        if name not in aside
+    ]
+    report = Report(
+        tuple("/".join(path) for path in tree),
+        tuple(missing),
+        tuple(extra),
+        tuple(wrong),
+        {"/".join(path): why for path, why in fresh.items()},
+        tuple(aside),
+    )
     return unflatten_dict(tree), report
 
 
 def refuse_problems(report: Report, title: str, fix: str) -> None:
     """Raises one UserError that lists everything missing, extra and of the wrong shape."""
     if report.problems:
-        raise UserError(f"{title} ({len(report.problems)} problems, nothing was loaded)", report.problems, fix=fix)
+        raise UserError(
+            f"{title} ({len(report.problems)} problems, nothing was loaded)",
+            report.problems,
+            fix=fix,
+        )
 
 
 def _fresh(arrays: Mapping, names: Mapping, expected: Mapping, anew: str) -> dict[Path, str]:
@@ -116,11 +150,18 @@ def _fresh(arrays: Mapping, names: Mapping, expected: Mapping, anew: str) -> dic
     top = [path for path in names if path[1] == TOP and path not in fresh]
     if top and not any(names[path] in arrays for path in top):
         fresh |= dict.fromkeys(top, "the file has none")
-    kernel = next((path for path in names if path[-2:] == (LAST, "kernel") and path not in fresh), None)
+    kernel = next(
+        (path for path in names if path[-2:] == (LAST, "kernel") and path not in fresh), None
+    )
     bias = kernel and (*kernel[:-1], "bias")
     if kernel and names[kernel] in arrays and names[bias] in arrays:
         (here,), there = expected[bias], np.size(arrays[names[bias]])
-        # the number of classes is the first axis of a kernel in PyTorch's layout, the last in Keras' and here
-        if sorted(np.shape(arrays[names[kernel]])) == sorted(there if n == here else n for n in expected[kernel]) and there != here:
+        # the number of classes is the first axis of a kernel in PyTorch's layout, the last in
+        # Keras' and here
+        if (
+            sorted(np.shape(arrays[names[kernel]]))
+            == sorted(there if n == here else n for n in expected[kernel])
+            and there != here
+        ):
             fresh |= dict.fromkeys((kernel, bias), f"{there} classes there, {here} here")
     return fresh

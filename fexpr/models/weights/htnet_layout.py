@@ -11,7 +11,8 @@ from flax.traverse_util import flatten_dict
 
 from fexpr.models.weights.fitting import Layout, fitted, refuse_problems
 
-# Parameter paths here -> module names in HTNet's PyTorch release. Both count levels and blocks from 0, the finest level first.
+# Parameter paths here -> module names in HTNet's PyTorch release. Both count levels and blocks from
+# 0, the finest level first.
 _MODULES = (
     (r"patch_embedding/", r"to_patch_embedding.1."),
     (r"level_(\d+)/position", r"layers.\1.0.pos_emb"),
@@ -29,8 +30,13 @@ _MODULES = (
 
 
 def htnet_to_torch(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The parameters of an HTNet under the names and in the layouts of its PyTorch release (a `.pth` state dict)."""
-    return {name(path): np.ascontiguousarray(to_torch_layout(path, np.asarray(array))) for path, array in flatten_dict(params).items()}
+    """The parameters of an HTNet under the names and in the layouts of its PyTorch release (a
+    `.pth` state dict).
+    """
+    return {
+        name(path): np.ascontiguousarray(to_torch_layout(path, np.asarray(array)))
+        for path, array in flatten_dict(params).items()
+    }
 
 
 def htnet_from_torch(state: Mapping[str, np.ndarray], like: Mapping[str, Any]) -> dict[str, Any]:
@@ -48,14 +54,20 @@ def htnet_from_torch(state: Mapping[str, np.ndarray], like: Mapping[str, Any]) -
       UserError: names are missing, unknown, or of another shape; it lists all of them.
     """
     tree, report = fitted(state, {"params": like}, LAYOUT, whole=True)
-    refuse_problems(report, "the weights do not fit this HTNet",
-                    "build the model with the arguments that the weights were trained with (dim, heads, block_repeats …)")
+    refuse_problems(
+        report,
+        "the weights do not fit this HTNet",
+        "build the model with the arguments that the weights were trained with (dim, heads, "
+        "block_repeats …)",
+    )
     return tree["params"]
 
 
 def name(path: tuple[str, ...]) -> str:
     """('level_0', 'position') -> 'layers.0.0.pos_emb'."""
-    leaf_names = {"scale": "g", "bias": "b"} if _is_norm(path) else {"kernel": "weight", "bias": "bias"}
+    leaf_names = (
+        {"scale": "g", "bias": "b"} if _is_norm(path) else {"kernel": "weight", "bias": "bias"}
+    )
     *modules, leaf = path
     ours = "/".join([*modules, leaf_names.get(leaf, leaf)])
     for pattern, theirs in _MODULES:
@@ -65,7 +77,9 @@ def name(path: tuple[str, ...]) -> str:
 
 
 def to_torch_layout(path: tuple[str, ...], array: np.ndarray) -> np.ndarray:
-    """HWIO -> OIHW; [I, O] -> [O, I], as a 1x1 convolution but for the classifier; norms [C] -> [1, C, 1, 1]."""
+    """HWIO -> OIHW; [I, O] -> [O, I], as a 1x1 convolution but for the classifier; norms [C] -> [1,
+    C, 1, 1].
+    """
     if _is_norm(path):
         return array.reshape(1, -1, 1, 1)
     if array.ndim == 4:
@@ -76,7 +90,9 @@ def to_torch_layout(path: tuple[str, ...], array: np.ndarray) -> np.ndarray:
 
 
 def from_torch_layout(path: tuple[str, ...], array: np.ndarray) -> np.ndarray:
-    """The inverse of `there`. A convolution with a 1x1 kernel that is a dense layer here has two axes here."""
+    """The inverse of `there`. A convolution with a 1x1 kernel that is a dense layer here has two
+    axes here.
+    """
     if _is_norm(path):
         return array.reshape(-1)
     if array.ndim == 4:
@@ -88,5 +104,8 @@ def _is_norm(path: tuple[str, ...]) -> bool:
     return path[-2].endswith("_norm")
 
 
-LAYOUT = Layout(lambda path: name(path[1:]), lambda path, array: to_torch_layout(path[1:], array),
-                lambda path, array: from_torch_layout(path[1:], array))
+LAYOUT = Layout(
+    lambda path: name(path[1:]),
+    lambda path, array: to_torch_layout(path[1:], array),
+    lambda path, array: from_torch_layout(path[1:], array),
+)

@@ -1,4 +1,6 @@
-"""Which layout a file has, for which model: PyTorch's HTNet and Deep-Emotion, keras-vggface, fexpr's own."""
+"""Which layout a file has, for which model: PyTorch's HTNet and Deep-Emotion, keras-vggface,
+fexpr's own.
+"""
 
 from __future__ import annotations
 
@@ -19,37 +21,55 @@ from fexpr.models.weights import deep_emotion_layout, htnet_layout
 from fexpr.models.weights.files import Weights
 from fexpr.models.weights.fitting import TOP, Layout, Path, Report, fitted, refuse_problems
 
-OWN = Layout(name=lambda path: "/".join(path), aside=r"^input/")  # a run's export also says how images were normalised
+# a run's export also says how images were normalised
+OWN = Layout(name=lambda path: "/".join(path), aside=r"^input/")
 TORCH = {HTNet: htnet_layout.LAYOUT, DeepEmotion: deep_emotion_layout.LAYOUT}
 KERAS = (VGGFaceVGG16, VGGFaceResNet50)
 PUBLISHED_TOP = r"^(fc[678]|classifier)/"  # names people; of no use to another task
-_KERAS_LEAVES = {"kernel": "kernel", "scale": "gamma", "mean": "moving_mean", "var": "moving_variance"}
+_KERAS_LEAVES = {
+    "kernel": "kernel",
+    "scale": "gamma",
+    "mean": "moving_mean",
+    "var": "moving_variance",
+}
 
 # What a file is, by names that only it has; the first that fits.
 MARKS = (
-    ("fexpr", r"^params/"), ("vggface_senet50, which fexpr has not", r"^conv2_1_1x1_(down|up)/"),
-    ("vggface_resnet50", r"^conv2_1_1x1_reduce/"), ("vggface_vgg16", r"^conv1_1/"), ("htnet", r"^to_patch_embedding\."),
-    ("deep_emotion", r"^fc_loc\.0\."), ("deep_emotion, variant baseline", r"^norm\.running_mean"),
+    ("fexpr", r"^params/"),
+    ("vggface_senet50, which fexpr has not", r"^conv2_1_1x1_(down|up)/"),
+    ("vggface_resnet50", r"^conv2_1_1x1_reduce/"),
+    ("vggface_vgg16", r"^conv1_1/"),
+    ("htnet", r"^to_patch_embedding\."),
+    ("deep_emotion", r"^fc_loc\.0\."),
+    ("deep_emotion, variant baseline", r"^norm\.running_mean"),
 )
 
 
 def recognised(names: Mapping[str, Any]) -> str:
     """The network that the names of a file belong to, or ''."""
-    return next((model for model, mark in MARKS if any(re.search(mark, name) for name in names)), "")
+    return next(
+        (model for model, mark in MARKS if any(re.search(mark, name) for name in names)), ""
+    )
 
 
-def load(weights: Weights, model: nn.Module, like: Mapping[str, Any], anew: str = "") -> tuple[dict[str, Any], Report]:
+def load(
+    weights: Weights, model: nn.Module, like: Mapping[str, Any], anew: str = ""
+) -> tuple[dict[str, Any], Report]:
     """The variables of `model` from a file, and the report by name (fitting.fitted).
 
     Raises:
-      UserError: no layout is known for this model in this format, or the file does not fit: everything missing, extra and of the wrong
-        shape is listed, and nothing is loaded.
+      UserError: no layout is known for this model in this format, or the file does not fit:
+        everything missing, extra and of the wrong shape is listed, and nothing is loaded.
     """
     tree, report = fitted(weights.arrays, like, _layout(weights, model, like, anew), anew)
     looks = recognised(weights.arrays)
-    refuse_problems(report, f"{weights.path} does not fit this {type(model).__name__}",
-                    (f"the file looks like {looks}; " if looks else "") + "build the model with the arguments that the weights were made "
-                    "with (config.model); what is to start anew on purpose is named by config.init.anew")
+    refuse_problems(
+        report,
+        f"{weights.path} does not fit this {type(model).__name__}",
+        (f"the file looks like {looks}; " if looks else "")
+        + "build the model with the arguments that the weights were made "
+        "with (config.model); what is to start anew on purpose is named by config.init.anew",
+    )
     return tree, report
 
 
@@ -60,10 +80,16 @@ def to_torch(model: nn.Module, variables: Mapping[str, Any]) -> dict[str, np.nda
       UserError: there is no PyTorch release of this model whose names these could be.
     """
     if type(model) not in TORCH:
-        raise UserError(f"{type(model).__name__} has no layout for PyTorch", fix="HTNet and DeepEmotion have; fexpr's own fits all")
+        raise UserError(
+            f"{type(model).__name__} has no layout for PyTorch",
+            fix="HTNet and DeepEmotion have; fexpr's own fits all",
+        )
     layout = TORCH[type(model)]
     leaves = flatten_dict(variables).items()
-    return {layout.name(path): np.ascontiguousarray(layout.to_file(path, np.asarray(array))) for path, array in leaves}
+    return {
+        layout.name(path): np.ascontiguousarray(layout.to_file(path, np.asarray(array)))
+        for path, array in leaves
+    }
 
 
 def _layout(weights: Weights, model: nn.Module, like: Mapping[str, Any], anew: str) -> Layout:
@@ -74,25 +100,47 @@ def _layout(weights: Weights, model: nn.Module, like: Mapping[str, Any], anew: s
     if not weights.format.startswith("Keras") and type(model) in TORCH:
         return TORCH[type(model)]
     looks = recognised(weights.arrays)
-    raise UserError(f"{weights.path} cannot be read into {type(model).__name__}",
-                    [f"it is {weights.format}" + (f" and looks like {looks}" if looks else "")],
-                    fix="Keras files fit the vggface models, PyTorch's HTNet and DeepEmotion, fexpr's own exports any model of theirs")
+    raise UserError(
+        f"{weights.path} cannot be read into {type(model).__name__}",
+        [f"it is {weights.format}" + (f" and looks like {looks}" if looks else "")],
+        fix="Keras files fit the vggface models, PyTorch's HTNet and DeepEmotion, fexpr's own "
+        "exports any model of theirs",
+    )
 
 
 def _keras(arrays: Mapping[str, np.ndarray], like: Mapping[str, Any], anew: str) -> Layout:
-    """Trunk layers by name. Dense layers, whatever they are called, are the top's in order where they are as many; the published top,
-    which names people, only where all its shapes fit, else it is left aside."""
-    tops = {path[1]: tuple(leaf.shape) for path, leaf in flatten_dict(like["params"]).items() if path[0] == TOP and path[-1] == "kernel"}
+    """Trunk layers by name. Dense layers, whatever they are called, are the top's in order where
+    they are as many; the published top, which names people, only where all its shapes fit, else it
+    is left aside."""
+    tops = {
+        path[1]: tuple(leaf.shape)
+        for path, leaf in flatten_dict(like["params"]).items()
+        if path[0] == TOP and path[-1] == "kernel"
+    }
     ours = sorted(tops, key=lambda layer: (layer == "head", len(layer), layer))
-    theirs = [name.rpartition("/")[0] for name, array in arrays.items() if name.endswith("/kernel") and array.ndim == 2]
+    theirs = [
+        name.rpartition("/")[0]
+        for name, array in arrays.items()
+        if name.endswith("/kernel") and array.ndim == 2
+    ]
     published = any(re.match(PUBLISHED_TOP, f"{layer}/") for layer in theirs)
-    fits = len(ours) == len(theirs) and (not published or [tops[a] for a in ours] == [arrays[f"{b}/kernel"].shape for b in theirs])
+    fits = len(ours) == len(theirs) and (
+        not published or [tops[a] for a in ours] == [arrays[f"{b}/kernel"].shape for b in theirs]
+    )
     dense = dict(zip(ours, theirs, strict=True)) if fits else {}
 
     def name(path: Path) -> str | None:
         layer, leaf = (dense.get(path[2]), path[3]) if path[1] == TOP else path[1:]
-        leaf = "beta" if leaf == "bias" and layer and layer.endswith("_bn") else _KERAS_LEAVES.get(leaf, leaf)
+        leaf = (
+            "beta"
+            if leaf == "bias" and layer and layer.endswith("_bn")
+            else _KERAS_LEAVES.get(leaf, leaf)
+        )
         return layer and f"{layer}/{leaf}"
 
-    unused = [f"^{re.escape(layer)}/" for layer in theirs] if not fits and (published or re.search(anew or "$^", f"{TOP}/")) else []
+    unused = (
+        [f"^{re.escape(layer)}/" for layer in theirs]
+        if not fits and (published or re.search(anew or "$^", f"{TOP}/"))
+        else []
+    )
     return Layout(name, aside="|".join(unused) or r"$^")

@@ -44,8 +44,13 @@ def prepare(config: ConfigDict, swept: bool) -> None:
         devices.use_every_core()
 
 
-def run_elsewhere(config: ConfigDict, place: str | Path, sweeps: Sequence[str], options: Options,
-                  experiment: Callable) -> bool:
+def run_elsewhere(
+    config: ConfigDict,
+    place: str | Path,
+    sweeps: Sequence[str],
+    options: Options,
+    experiment: Callable,
+) -> bool:
     """Runs, shows or submits what is more than one run in this process. Whether it was that.
 
     Joins the other processes of `options.hosts` in any case.
@@ -58,12 +63,17 @@ def run_elsewhere(config: ConfigDict, place: str | Path, sweeps: Sequence[str], 
         slurm.submit(sys.argv[1:], place, count, options.slurm, options.dry_run)
         return True
     if options.chunk and options.program is None:
-        raise UserError(f"--chunk={options.chunk}: of which program?", fix="give --program=0 too, or another number")
+        raise UserError(
+            f"--chunk={options.chunk}: of which program?",
+            fix="give --program=0 too, or another number",
+        )
     of_ray = options.engine == "ray"
     if (of_ray or options.hosts) and config.experiment not in OF_TRIALS:
         flag = "--engine=ray" if of_ray else "--hosts"
-        raise UserError(f"{flag}: experiment={config.experiment!r} is of one process",
-                        fix=f"it is for {' and '.join(OF_TRIALS)}")
+        raise UserError(
+            f"{flag}: experiment={config.experiment!r} is of one process",
+            fix=f"it is for {' and '.join(OF_TRIALS)}",
+        )
     if options.hosts:
         distributed.join(options.hosts)
     if options.dry_run:

@@ -1,8 +1,10 @@
-"""The programs of a sweep, or shares of a cross-validation's trials, as Ray tasks on one machine or a cluster.
+"""The programs of a sweep, or shares of a cross-validation's trials, as Ray tasks on one machine or
+a cluster.
 
-A task runs the command that SLURM gets too: `launch.py --program=N`, with `--chunk=I/K` where K tasks share a program. Ray starts what
-fits, and starts again what a lost node took with it. What is trained lands in the run directory; what is unfinished goes on from its
-checkpoints, what is finished is not run again, and the whole command, run last, puts the shares together and reports.
+A task runs the command that SLURM gets too: `launch.py --program=N`, with `--chunk=I/K` where K
+tasks share a program. Ray starts what fits, and starts again what a lost node took with it. What is
+trained lands in the run directory; what is unfinished goes on from its checkpoints, what is
+finished is not run again, and the whole command, run last, puts the shares together and reports.
 """
 
 from __future__ import annotations
@@ -38,10 +40,14 @@ try:
 
     from fexpr.runs.launchers import ray_tasks
 except ImportError as e:
-    raise UserError("--engine=ray needs Ray, which is not installed", fix="pip install ray, or leave --engine away") from e
+    raise UserError(
+        "--engine=ray needs Ray, which is not installed",
+        fix="pip install ray, or leave --engine away",
+    ) from e
 
 PASSED_ON = re.compile("FEXPR_|XLA_|AWS_|GOOGLE_|WANDB_")  # of the environment
-CODE = ("launch.py", "fexpr", "configs", "experiments")  # what the nodes get of the folder that fexpr lies in
+# what the nodes get of the folder that fexpr lies in
+CODE = ("launch.py", "fexpr", "configs", "experiments")
 GIB = 2**30
 PROCESS = 1 * GIB  # of a worker: Python, JAX and their libraries
 PATIENCE = 10  # seconds that cancelled tasks get to end by themselves
@@ -49,7 +55,9 @@ PATIENCE = 10  # seconds that cancelled tasks get to end by themselves
 
 @dataclasses.dataclass(frozen=True)
 class Needs:
-    """What a task is given: cores, GPUs (or a part of one), bytes of the node's memory; how often it is started again."""
+    """What a task is given: cores, GPUs (or a part of one), bytes of the node's memory; how often
+    it is started again.
+    """
 
     cpus: int = 1
     gpus: float = 0
@@ -58,7 +66,8 @@ class Needs:
 
 
 def needs(text: str, gpus_there: bool, data_bytes: int) -> Needs:
-    """'gpus=1 cpus=4 memory=8GiB retries=5'; by default one GPU if the cluster has any, and memory for a process and its data.
+    """'gpus=1 cpus=4 memory=8GiB retries=5'; by default one GPU if the cluster has any, and memory
+    for a process and its data.
 
     Raises:
       UserError: text of another form.
@@ -67,16 +76,31 @@ def needs(text: str, gpus_there: bool, data_bytes: int) -> Needs:
     for word in text.split():
         name, _, value = word.partition("=")
         number = re.fullmatch(r"([\d.]+)(GiB|MiB)?", value)
-        if name not in ("cpus", "gpus", "memory", "retries") or not number or bool(number[2]) != (name == "memory"):
-            raise UserError(f"--ray={text!r}: {word!r} is not understood", fix="as in --ray='gpus=1 cpus=4 memory=8GiB retries=5'")
+        if (
+            name not in ("cpus", "gpus", "memory", "retries")
+            or not number
+            or bool(number[2]) != (name == "memory")
+        ):
+            raise UserError(
+                f"--ray={text!r}: {word!r} is not understood",
+                fix="as in --ray='gpus=1 cpus=4 memory=8GiB retries=5'",
+            )
         found[name] = float(number[1]) * {"GiB": GIB, "MiB": 2**20, None: 1}[number[2]]
-    return Needs(int(found.get("cpus", 1)), found["gpus"], int(found["memory"]), int(found.get("retries", 3)))
+    return Needs(
+        int(found.get("cpus", 1)), found["gpus"], int(found["memory"]), int(found.get("retries", 3))
+    )
 
 
-def run_all(config: ConfigDict, workdir: Path, sweeps: Sequence[str], address: str | None, asked: str,
-            experiment: Callable[[ConfigDict, Path], None]) -> None:
-    """Trains the run, or every point of the sweep, on the cluster at `address` (None: one started on this machine); makes the report
-    or the table at the end.
+def run_all(
+    config: ConfigDict,
+    workdir: Path,
+    sweeps: Sequence[str],
+    address: str | None,
+    asked: str,
+    experiment: Callable[[ConfigDict, Path], None],
+) -> None:
+    """Trains the run, or every point of the sweep, on the cluster at `address` (None: one started
+    on this machine); makes the report or the table at the end.
 
     Args:
       experiment: of the config; once all is trained it only reports.
@@ -87,7 +111,9 @@ def run_all(config: ConfigDict, workdir: Path, sweeps: Sequence[str], address: s
     """
     opening.start_log(workdir)
     groups = sweep.list_programs(config, workdir, sweeps)
-    waiting = {i: group for i, group in enumerate(groups) if not all(point.finished for point in group)}
+    waiting = {
+        i: group for i, group in enumerate(groups) if not all(point.finished for point in group)
+    }
     if waiting:
         with _cluster(address, extensions.sources(config.extensions)):
             _train(waiting, workdir, asked)
@@ -103,21 +129,33 @@ def _cluster(address: str | None, sources: Sequence[str]) -> Iterator[None]:
     """`sources`: files and package folders that travel with the job, as fexpr does."""
     _check_answers(address)
     environment = {name: value for name, value in os.environ.items() if PASSED_ON.match(name)}
-    address = address or os.environ.get("RAY_ADDRESS") or "local"  # without a word, Ray would join whatever cluster it finds
+    # without a word, Ray would join whatever cluster it finds
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
     local = {"include_dashboard": False} if address == "local" else {}
     kept = [f"!/{name}{below}" for name in CODE for below in ("", "/**")]
     # all but these; '/*' would leave out the folder itself, whose name is '.' here
-    code = {"working_dir": str(Path(fexpr.__file__).parents[1]), "excludes": ["/??*", *kept, "__pycache__"]}
+    code = {
+        "working_dir": str(Path(fexpr.__file__).parents[1]),
+        "excludes": ["/??*", *kept, "__pycache__"],
+    }
     try:
         own = {"py_modules": sources} if sources else {}  # Ray refuses an empty list
-        ray.init(address, log_to_driver=False, logging_level="ERROR", **local,
-                 runtime_env={**code, **own, "env_vars": environment})
+        ray.init(
+            address,
+            log_to_driver=False,
+            logging_level="ERROR",
+            **local,
+            runtime_env={**code, **own, "env_vars": environment},
+        )
     except (ConnectionError, RuntimeError, ValueError) as e:
         raise _no_cluster(address, e) from e
     try:
         resources = ray.cluster_resources()
         nodes = sum(node["Alive"] for node in ray.nodes())
-        say(f"cluster    {describe.number_of(nodes, 'node')}, {resources.get('CPU', 0):.0f} cores, {resources.get('GPU', 0):.0f} GPUs")
+        say(
+            f"cluster    {describe.number_of(nodes, 'node')}, {resources.get('CPU', 0):.0f} "
+            f"cores, {resources.get('GPU', 0):.0f} GPUs"
+        )
         yield
     finally:
         ray.shutdown()
@@ -134,8 +172,10 @@ def _check_answers(address: str | None) -> None:
 
 
 def _no_cluster(address: str | None, why: Exception) -> UserError:
-    return UserError(f"--address={address}: no Ray cluster answers there ({str(why).splitlines()[0]})",
-                     fix="start one with `ray start --head`, name it as HOST:PORT, or leave --address away")
+    return UserError(
+        f"--address={address}: no Ray cluster answers there ({str(why).splitlines()[0]})",
+        fix="start one with `ray start --head`, name it as HOST:PORT, or leave --address away",
+    )
 
 
 def _train(waiting: Mapping[int, Sequence], workdir: Path, asked: str) -> None:
@@ -146,14 +186,27 @@ def _train(waiting: Mapping[int, Sequence], workdir: Path, asked: str) -> None:
     for config in (group[0].config for group in waiting.values()):
         if (key := _data_key(config)) not in sizes:
             dataset, folds = load_data.load(config)
-            sizes[key] = len(folds) * config.split.seeds, 0 if dataset.streamed else dataset.images.nbytes
-    need = needs(asked, ray.cluster_resources().get("GPU", 0) > 0, max(size for _, size in sizes.values()))
+            sizes[key] = (
+                len(folds) * config.split.seeds,
+                0 if dataset.streamed else dataset.images.nbytes,
+            )
+    need = needs(
+        asked, ray.cluster_resources().get("GPU", 0) > 0, max(size for _, size in sizes.values())
+    )
     slots = _slots(need)
-    say(f"tasks      {describe.number_of(need.cpus, 'core')}, {need.gpus:g} GPUs, {need.memory / GIB:.1f} GiB each: {slots} at a time; "
-        f"begun again up to {need.retries} times")
+    say(
+        f"tasks      {describe.number_of(need.cpus, 'core')}, {need.gpus:g} GPUs, "
+        f"{need.memory / GIB:.1f} GiB each: {slots} at a time; "
+        f"begun again up to {need.retries} times"
+    )
     board = ray.remote(ray_tasks.Board).options(num_cpus=0, scheduling_strategy=_here()).remote()
     remote = ray.remote(ray_tasks.run_command).options(
-        num_cpus=need.cpus, num_gpus=need.gpus, memory=need.memory, max_retries=need.retries, retry_exceptions=[Preempted])
+        num_cpus=need.cpus,
+        num_gpus=need.gpus,
+        memory=need.memory,
+        max_retries=need.retries,
+        retry_exceptions=[Preempted],
+    )
     words, typed, refs = task_command(sys.argv[1:], root)[2:], shlex.join(["python", *sys.argv]), {}
     try:
         for i, group in waiting.items():
@@ -162,9 +215,19 @@ def _train(waiting: Mapping[int, Sequence], workdir: Path, asked: str) -> None:
             size = min(config.train.chunk or trials, -(-trials // max(1, slots // len(waiting))))
             count = -(-trials // size)
             for k in range(count):
-                own, shown = ([f"--chunk={k}/{count}"], f"{name} [{k}]") if count > 1 else ([], name)
-                task = ray_tasks.Task(shown, (*words, f"--program={i}", *own), typed, root, token, os.getcwd(), need.cpus,
-                                      min(1.0, need.gpus or 1.0))
+                own, shown = (
+                    ([f"--chunk={k}/{count}"], f"{name} [{k}]") if count > 1 else ([], name)
+                )
+                task = ray_tasks.Task(
+                    shown,
+                    (*words, f"--program={i}", *own),
+                    typed,
+                    root,
+                    token,
+                    os.getcwd(),
+                    need.cpus,
+                    min(1.0, need.gpus or 1.0),
+                )
                 refs[shown] = remote.remote(task, board)
         failed = _wait(refs, board)
     except (KeyboardInterrupt, Preempted):
@@ -172,8 +235,11 @@ def _train(waiting: Mapping[int, Sequence], workdir: Path, asked: str) -> None:
         raise
     mirror.remove(workdir / ray_tasks.TOKEN)
     if failed:
-        raise UserError(f"{len(failed)} of {len(refs)} tasks failed", [f"{name}: {reason}" for name, reason in failed.items()],
-                        fix="mend what they say and give the same command: what is finished is not run again")
+        raise UserError(
+            f"{len(failed)} of {len(refs)} tasks failed",
+            [f"{name}: {reason}" for name, reason in failed.items()],
+            fix="mend what they say and give the same command: what is finished is not run again",
+        )
 
 
 def _data_key(config: ConfigDict) -> str:
@@ -183,12 +249,21 @@ def _data_key(config: ConfigDict) -> str:
 def _slots(need: Needs) -> int:
     """How many tasks run at a time."""
     resources = ray.cluster_resources()
-    pairs = ((resources.get("CPU", 0), need.cpus), (resources.get("GPU", 0), need.gpus), (resources.get("memory", 0), need.memory))
+    pairs = (
+        (resources.get("CPU", 0), need.cpus),
+        (resources.get("GPU", 0), need.gpus),
+        (resources.get("memory", 0), need.memory),
+    )
     slots = min(int(have / want) for have, want in pairs if want)
     if not slots:
-        raise UserError(f"no task fits: it needs {need.cpus} cores, {need.gpus:g} GPUs, {need.memory / GIB:.1f} GiB, and the cluster has "
-                        f"{resources.get('CPU', 0):g}, {resources.get('GPU', 0):g}, {resources.get('memory', 0) / GIB:.1f}",
-                        fix="ask for less with --ray='cpus=1 gpus=0 memory=2GiB', or join a larger cluster with --address")
+        raise UserError(
+            f"no task fits: it needs {need.cpus} cores, {need.gpus:g} GPUs, "
+            f"{need.memory / GIB:.1f} GiB, and the cluster has "
+            f"{resources.get('CPU', 0):g}, {resources.get('GPU', 0):g}, "
+            f"{resources.get('memory', 0) / GIB:.1f}",
+            fix="ask for less with --ray='cpus=1 gpus=0 memory=2GiB', or join a larger cluster "
+            "with --address",
+        )
     return slots
 
 
@@ -199,7 +274,9 @@ def _here() -> object:
 
 
 def _wait(refs: dict[str, ray.ObjectRef], board: ray.actor.ActorHandle) -> dict[str, str]:
-    """Until all have ended, with a line whenever one begins, begins again, or ends; why some failed, by name."""
+    """Until all have ended, with a line whenever one begins, begins again, or ends; why some
+    failed, by name.
+    """
     ended: dict[str, str] = {}  # name -> '' or the reason
     begun: dict[str, int] = {}
     with terminated() as stop:
@@ -208,12 +285,19 @@ def _wait(refs: dict[str, ray.ObjectRef], board: ray.actor.ActorHandle) -> dict[
             done = ray.wait(list(left), num_returns=1, timeout=0.5)[0]
             for name, nodes in ray.get(board.read.remote()).items():
                 if len(nodes) > begun.get(name, 0):
-                    say(f"training   {name} on {nodes[-1]}" + (f", try {len(nodes)}" if len(nodes) > 1 else ""))
+                    say(
+                        f"training   {name} on {nodes[-1]}"
+                        + (f", try {len(nodes)}" if len(nodes) > 1 else "")
+                    )
                 begun[name] = len(nodes)
             for ref in done:
                 name = left[ref]
                 ended[name] = _reason(ref)
-                say(f"{'failed' if ended[name] else 'done':<10} {name}   {len(ended)} of {len(refs)}", "red" if ended[name] else "green")
+                say(
+                    f"{'failed' if ended[name] else 'done':<10} {name}   {len(ended)} of "
+                    f"{len(refs)}",
+                    "red" if ended[name] else "green",
+                )
             if stop():
                 raise Preempted("stopped by SIGTERM, and the tasks with it")
     return {name: reason for name, reason in ended.items() if reason}

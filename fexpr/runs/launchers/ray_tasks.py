@@ -1,4 +1,6 @@
-"""What a Ray worker does: runs the command of a program, as SLURM gets it too, in a process of its own on the worker's node."""
+"""What a Ray worker does: runs the command of a program, as SLURM gets it too, in a process of its
+own on the worker's node.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,12 @@ from fexpr.errors import RESUMABLE, Preempted, UserError
 
 TOKEN = ".ray.json"  # in the run directory: written by launch.py, looked for by the workers
 GRACE = 8  # seconds that the command gets to save its state when the task is cancelled
-# runs its arguments in a process that Linux kills when the worker dies: a node that is lost must not go on writing
-LEASH = "import ctypes, os, sys; sys.platform == 'linux' and ctypes.CDLL(None).prctl(1, 9); os.execv(sys.argv[1], sys.argv[1:])"
+# runs its arguments in a process that Linux kills when the worker dies: a node that is lost must
+# not go on writing
+LEASH = (
+    "import ctypes, os, sys; sys.platform == 'linux' and ctypes.CDLL(None).prctl(1, 9); "
+    "os.execv(sys.argv[1], sys.argv[1:])"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +33,8 @@ class Task:
     """A program, or a share of its trials.
 
     Attributes:
-      name: for the terminal. words: of the command line, after launch.py. typed: the whole command as a person gave it, for config.json.
+      name: for the terminal. words: of the command line, after launch.py. typed: the whole command
+          as a person gave it, for config.json.
       root: the run directory, or its address; of a folder TOKEN must hold `token`.
       folder: the current one of launch.py, if the node has it.
       cpus: devices that CPU cores are taken for. fraction: of a GPU, 1 if it is whole.
@@ -64,11 +71,17 @@ def run_command(task: Task, board: ray.actor.ActorHandle) -> None:
       Preempted: it was ended from outside, and goes on when it is run again.
     """
     node = socket.gethostname()
-    board.begin.remote(task.name, node)  # not waited for: a task that waits lends its cores to others
+    # not waited for: a task that waits lends its cores to others
+    board.begin.remote(task.name, node)
     token = Path(task.root) / TOKEN
-    if "://" not in task.root and not (token.exists() and json.loads(token.read_text()) == task.token):
-        raise UserError(f"the node {node} does not see the run directory {task.root}",
-                        fix="give a --workdir on a file system that all nodes share, or in a bucket (docs/recipes.md)")
+    if "://" not in task.root and not (
+        token.exists() and json.loads(token.read_text()) == task.token
+    ):
+        raise UserError(
+            f"the node {node} does not see the run directory {task.root}",
+            fix="give a --workdir on a file system that all nodes share, or in a bucket "
+            "(docs/recipes.md)",
+        )
     shipped, environment = Path.cwd(), os.environ | {"FEXPR_COMMAND": task.typed}
     if "host_platform_device_count" not in (flags := environment.get("XLA_FLAGS", "")):
         environment["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count={task.cpus}"
@@ -76,8 +89,13 @@ def run_command(task: Task, board: ray.actor.ActorHandle) -> None:
         environment["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{0.9 * task.fraction:.3f}"
     command = [sys.executable, "-c", LEASH, sys.executable, str(shipped / "launch.py"), *task.words]
     with tempfile.TemporaryFile("w+") as stderr:
-        process = subprocess.Popen(command, cwd=task.folder if Path(task.folder).is_dir() else shipped, env=environment,
-                                   stdout=subprocess.DEVNULL, stderr=stderr)
+        process = subprocess.Popen(
+            command,
+            cwd=task.folder if Path(task.folder).is_dir() else shipped,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+        )
         try:
             while process.poll() is None:
                 time.sleep(0.1)  # in short turns: Ray cannot interrupt a wait
@@ -88,7 +106,11 @@ def run_command(task: Task, board: ray.actor.ActorHandle) -> None:
     if process.returncode == RESUMABLE or process.returncode < 0:
         raise Preempted(text or f"ended by signal {-process.returncode}")
     if process.returncode:
-        raise UserError(text if process.returncode == 2 else f"exit code {process.returncode}: {text.rpartition(chr(10))[2]}")
+        raise UserError(
+            text
+            if process.returncode == 2
+            else f"exit code {process.returncode}: {text.rpartition(chr(10))[2]}"
+        )
 
 
 def _stop(process: subprocess.Popen) -> None:

@@ -1,6 +1,8 @@
-"""A run or a sweep as SLURM jobs: an array with one task a program, or one program over several nodes; preempted tasks come back.
+"""A run or a sweep as SLURM jobs: an array with one task a program, or one program over several
+nodes; preempted tasks come back.
 
-The script is plain: what it does can be read, changed and submitted by hand. SLURM's own options are passed on as they are.
+The script is plain: what it does can be read, changed and submitted by hand. SLURM's own options
+are passed on as they are.
 """
 
 from __future__ import annotations
@@ -18,11 +20,14 @@ from fexpr.storage.addresses import is_address
 from fexpr.terminal import say
 
 WARNING = 120  # seconds before the time limit at which a task is told to save and stop
-VALUED = ("--engine", "--slurm", "--workdir", "--address", "--ray")  # flags that the tasks get otherwise, or not
+# flags that the tasks get otherwise, or not
+VALUED = ("--engine", "--slurm", "--workdir", "--address", "--ray")
 BARE = ("--dry_run", "--nodry_run")
 
 
-def submit(arguments: Sequence[str], place: Path | str, programs: int, options: str, dry_run: bool) -> None:
+def submit(
+    arguments: Sequence[str], place: Path | str, programs: int, options: str, dry_run: bool
+) -> None:
     """Submits the jobs; with `dry_run` prints what it would submit.
 
     Args:
@@ -51,7 +56,9 @@ def submit(arguments: Sequence[str], place: Path | str, programs: int, options: 
     number = _sbatch([], script)
     say(f"submitted  job {number}")
     if programs:
-        table = _sbatch([f"--dependency=afterok:{number}", *_header(place, "%j")], f"#!/bin/bash\n{report}\n")
+        table = _sbatch(
+            [f"--dependency=afterok:{number}", *_header(place, "%j")], f"#!/bin/bash\n{report}\n"
+        )
         say(f"submitted  job {table}: the table, when every program is done")
     say(f"watch it   python -m experiments.status {place}")
 
@@ -65,32 +72,64 @@ def task_command(arguments: Sequence[str], place: Path | str) -> list[str]:
             kept.append(word)
         elif not equals and "--" + name.lstrip("-") in VALUED:
             next(words, None)  # its value is a word of its own
-    return [sys.executable, str(Path(sys.argv[0]).resolve()), *kept, f"--workdir={place if is_address(place) else Path(place).resolve()}"]
+    return [
+        sys.executable,
+        str(Path(sys.argv[0]).resolve()),
+        *kept,
+        f"--workdir={place if is_address(place) else Path(place).resolve()}",
+    ]
 
 
 def job(command: Sequence[str], place: Path | str, programs: int, options: Sequence[str]) -> str:
-    """The batch script. A task that ends with RESUMABLE, because SLURM told it to stop, is queued again."""
+    """The batch script. A task that ends with RESUMABLE, because SLURM told it to stop, is queued
+    again.
+    """
     nodes = _nodes(options)
-    line = shlex.join(command) + (" --program=$SLURM_ARRAY_TASK_ID" if programs else "") + (" --hosts=auto" if nodes > 1 else "")
-    header = [*_header(place, "%A_%a" if programs else "%j"), *([f"--array=0-{programs - 1}"] if programs else []),
-              *(["--ntasks-per-node=1"] if nodes > 1 else []), "--requeue", "--open-mode=append", f"--signal=TERM@{WARNING}", *options]
-    return "\n".join([
-        "#!/bin/bash", *(f"#SBATCH {option}" for option in header),
-        f"srun {line}", "code=$?",
-        f'[ $code = {RESUMABLE} ] && scontrol requeue "$SLURM_JOB_ID"  # it saved its state: the same job goes on from there',
-        "exit $code", "",
-    ])
+    line = (
+        shlex.join(command)
+        + (" --program=$SLURM_ARRAY_TASK_ID" if programs else "")
+        + (" --hosts=auto" if nodes > 1 else "")
+    )
+    header = [
+        *_header(place, "%A_%a" if programs else "%j"),
+        *([f"--array=0-{programs - 1}"] if programs else []),
+        *(["--ntasks-per-node=1"] if nodes > 1 else []),
+        "--requeue",
+        "--open-mode=append",
+        f"--signal=TERM@{WARNING}",
+        *options,
+    ]
+    return "\n".join(
+        [
+            "#!/bin/bash",
+            *(f"#SBATCH {option}" for option in header),
+            f"srun {line}",
+            "code=$?",
+            f'[ $code = {RESUMABLE} ] && scontrol requeue "$SLURM_JOB_ID"  # it saved its '
+            "state: the same job goes on from there",
+            "exit $code",
+            "",
+        ]
+    )
 
 
 def _header(place: Path | str, number: str) -> list[str]:
-    """SLURM writes its output into the run directory; of one at an address, into the folder that the job is submitted from."""
+    """SLURM writes its output into the run directory; of one at an address, into the folder that
+    the job is submitted from.
+    """
     folder = Path.cwd() if is_address(place) else Path(place).resolve()
     return [f"--job-name=fexpr-{Path(place).name}", f"--output={folder}/slurm-{number}.txt"]
 
 
 def _nodes(options: Sequence[str]) -> int:
     for word, following in itertools.pairwise([*options, ""]):
-        text = word.removeprefix("--nodes=") if word.startswith("--nodes=") else following if word in ("-N", "--nodes") else ""
+        text = (
+            word.removeprefix("--nodes=")
+            if word.startswith("--nodes=")
+            else following
+            if word in ("-N", "--nodes")
+            else ""
+        )
         if text:
             return int(text.partition("-")[0]) if text.partition("-")[0].isdigit() else 1
     return 1
@@ -99,8 +138,20 @@ def _nodes(options: Sequence[str]) -> int:
 def _sbatch(options: Sequence[str], script: str) -> str:
     """Submits; the job's number."""
     if not shutil.which("sbatch"):
-        raise UserError("there is no sbatch on this machine", fix="submit from a login node of the cluster, or look at it with --dry_run")
-    done = subprocess.run(["sbatch", "--parsable", *options], input=script, capture_output=True, text=True, check=False)
+        raise UserError(
+            "there is no sbatch on this machine",
+            fix="submit from a login node of the cluster, or look at it with --dry_run",
+        )
+    done = subprocess.run(
+        ["sbatch", "--parsable", *options],
+        input=script,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode:
-        raise UserError(f"sbatch refuses: {done.stderr.strip() or done.stdout.strip()}", fix="change its options: --slurm='...'")
+        raise UserError(
+            f"sbatch refuses: {done.stderr.strip() or done.stdout.strip()}",
+            fix="change its options: --slurm='...'",
+        )
     return done.stdout.strip().partition(";")[0]

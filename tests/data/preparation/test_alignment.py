@@ -1,4 +1,6 @@
-"""Alignment brings points where they belong and keeps the motion; landmark tables are read or refused whole."""
+"""Alignment brings points where they belong and keeps the motion; landmark tables are read or
+refused whole.
+"""
 
 import cv2
 import numpy as np
@@ -20,12 +22,18 @@ def apply(transform, points):
 
 def test_similarity_undoes_rotation_scale_and_shift():
     points = rotated(alignment.TEMPLATE, 17, 2.3, [300, 120])
-    np.testing.assert_allclose(apply(alignment.similarity(points), points), alignment.TEMPLATE, atol=1e-9)
-    np.testing.assert_allclose(apply(alignment.similarity(points, size=112), points), alignment.TEMPLATE / 2, atol=1e-9)
+    np.testing.assert_allclose(
+        apply(alignment.similarity(points), points), alignment.TEMPLATE, atol=1e-9
+    )
+    np.testing.assert_allclose(
+        apply(alignment.similarity(points, size=112), points), alignment.TEMPLATE / 2, atol=1e-9
+    )
 
 
 def test_similarity_is_the_best_one_and_neither_mirrors_nor_shears():
-    points = rotated(alignment.TEMPLATE, -8, 1.4, [10, 50]) + np.random.default_rng(0).normal(0, 3, (5, 2))
+    points = rotated(alignment.TEMPLATE, -8, 1.4, [10, 50]) + np.random.default_rng(0).normal(
+        0, 3, (5, 2)
+    )
     transform = alignment.similarity(points)
 
     def error(t):
@@ -36,13 +44,20 @@ def test_similarity_is_the_best_one_and_neither_mirrors_nor_shears():
     np.testing.assert_allclose(transform[0, 1], -transform[1, 0])
     best, _ = cv2.estimateAffinePartial2D(points, alignment.TEMPLATE, method=cv2.LMEDS)
     assert error(transform) <= error(best)
-    for change in ([[1, 0, 0], [0, 1, 0]], [[0, -1, 0], [1, 0, 0]], [[0, 0, 1], [0, 0, 0]], [[0, 0, 0], [0, 0, 1]]):
-        for step in (-1e-3, 1e-3):  # scale, rotation, shift to the right, shift down: any other similarity is worse
+    for change in (
+        [[1, 0, 0], [0, 1, 0]],
+        [[0, -1, 0], [1, 0, 0]],
+        [[0, 0, 1], [0, 0, 0]],
+        [[0, 0, 0], [0, 0, 1]],
+    ):
+        # scale, rotation, shift to the right, shift down: any other similarity is worse
+        for step in (-1e-3, 1e-3):
             assert error(transform + step * np.array(change)) > error(transform)
 
 
 def test_align_puts_what_lies_under_a_landmark_under_the_template():
-    points = rotated(alignment.TEMPLATE, 10, 3.0, [200, 60])  # shrinks by three: the path through INTER_AREA
+    # shrinks by three: the path through INTER_AREA
+    points = rotated(alignment.TEMPLATE, 10, 3.0, [200, 60])
     frame = np.zeros((900, 1100), np.uint8)
     for x, y in points:
         cv2.circle(frame, (round(x), round(y)), 12, 255, -1)
@@ -51,7 +66,8 @@ def test_align_puts_what_lies_under_a_landmark_under_the_template():
     for x, y in alignment.TEMPLATE:
         patch = face[int(y) - 8 : int(y) + 9, int(x) - 8 : int(x) + 9].astype(float)
         dy, dx = np.mgrid[-8:9, -8:9]
-        assert abs((patch * dx).sum() / patch.sum()) < 0.4  # the blob's centre, in pixels of the face
+        # the blob's centre, in pixels of the face
+        assert abs((patch * dx).sum() / patch.sum()) < 0.4
         assert abs((patch * dy).sum() / patch.sum()) < 0.4
 
 
@@ -59,9 +75,17 @@ def test_the_motion_survives_alignment():
     onset = samm_release.texture(0, 300)
     transform = alignment.similarity(alignment.TEMPLATE * 1.2 + 10)
     shift = np.float32([[1, 0, 2.4], [0, 1, 0]])
-    apex = cv2.warpAffine(onset, shift, (300, 300), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
-    field = flow.tvl1(*(alignment.align(frame.clip(0, 255).astype(np.uint8), transform) for frame in (onset, apex)))
-    np.testing.assert_allclose(np.median(field, (0, 1)), [2.0, 0], atol=0.1)  # 2.4 pixels of the frame, 2.0 of the face
+    apex = cv2.warpAffine(
+        onset, shift, (300, 300), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
+    )
+    field = flow.tvl1(
+        *(
+            alignment.align(frame.clip(0, 255).astype(np.uint8), transform)
+            for frame in (onset, apex)
+        )
+    )
+    # 2.4 pixels of the frame, 2.0 of the face
+    np.testing.assert_allclose(np.median(field, (0, 1)), [2.0, 0], atol=0.1)
 
 
 def test_square_centres_the_box_with_a_margin():
@@ -77,7 +101,10 @@ def test_the_detector_finds_the_astronaut_and_no_face_in_noise():
     assert x < 1.5 * 222 < x + width  # her nose
     assert y < 1.5 * 125 < y + height
     assert 100 < width < 300
-    assert alignment.detect(np.random.default_rng(0).integers(0, 255, (200, 200), dtype=np.uint8)) is None
+    assert (
+        alignment.detect(np.random.default_rng(0).integers(0, 255, (200, 200), dtype=np.uint8))
+        is None
+    )
 
 
 def test_landmarks_by_clip_and_by_flow_map(tmp_path):
@@ -106,7 +133,10 @@ def test_all_bad_rows_are_listed(tmp_path):
 def test_missing_columns_are_named(tmp_path):
     path = tmp_path / "landmarks.csv"
     path.write_text("name,left_eye_x\nx,1\n")
-    with pytest.raises(UserError, match=r"no column flow or clip(.|\n)*no column left_eye_y(.|\n)*found: name, left_eye_x"):
+    with pytest.raises(
+        UserError,
+        match=r"no column flow or clip(.|\n)*no column left_eye_y(.|\n)*found: name, left_eye_x",
+    ):
         alignment.read_landmarks(path)
 
 
@@ -124,7 +154,9 @@ def test_missing_columns_are_named(tmp_path):
     ],
 )
 def test_alignment_policy(policy, landmarks, normalised, skimage, expected, tmp_path, monkeypatch):
-    monkeypatch.setattr(alignment.importlib.util, "find_spec", lambda name: object() if skimage else None)
+    monkeypatch.setattr(
+        alignment.importlib.util, "find_spec", lambda name: object() if skimage else None
+    )
     if expected in alignment.POLICIES:
         assert alignment.choose(policy, landmarks, normalised, tmp_path) == expected
     else:

@@ -15,9 +15,12 @@ def rows(n=5):
     rng = np.random.default_rng(0)
     for i in range(n):
         yield {
-            "id": f"clip é {9 - i}", "image": rng.integers(0, 256, (6, 5, 3), dtype=np.uint8),
-            "points": np.float32([[i, np.nan]]), "frame": i * 10, "note": "" if i else "first",
-        }  # fmt: skip
+            "id": f"clip é {9 - i}",
+            "image": rng.integers(0, 256, (6, 5, 3), dtype=np.uint8),
+            "points": np.float32([[i, np.nan]]),
+            "frame": i * 10,
+            "note": "" if i else "first",
+        }
 
 
 def test_rows_come_back_in_order_with_their_types(tmp_path):
@@ -60,9 +63,17 @@ def test_an_interrupted_preparation_leaves_nothing(tmp_path):
 
 def test_a_full_disk_is_one_clear_message(tmp_path):
     with pytest.raises(UserError, match="No space left on device"):
-        builder.write(tmp_path / "records", "samm", interrupted(OSError(errno.ENOSPC, "No space left on device")))
-    text = 'Failed to finalize writing of split "rows": write() failed: No space left on device; writing x; at byte 4096'
-    with pytest.raises(UserError, match=r"records: No space left on device\n"):  # as ArrayRecord's C++ writer reports it
+        builder.write(
+            tmp_path / "records",
+            "samm",
+            interrupted(OSError(errno.ENOSPC, "No space left on device")),
+        )
+    text = (
+        'Failed to finalize writing of split "rows": write() failed: No space left on device; '
+        "writing x; at byte 4096"
+    )
+    # as ArrayRecord's C++ writer reports it
+    with pytest.raises(UserError, match=r"records: No space left on device\n"):
         builder.write(tmp_path / "records", "samm", interrupted(RuntimeError(text)))
     assert os.listdir(tmp_path) == []
 
@@ -73,7 +84,14 @@ def test_a_programmer_error_keeps_its_own_type(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change", [{"image": np.zeros((6, 5, 1), np.uint8)}, {"image": np.zeros((6, 5, 3))}, {"id": 3}, {"frame": "x"}, {"more": 1}]
+    "change",
+    [
+        {"image": np.zeros((6, 5, 1), np.uint8)},
+        {"image": np.zeros((6, 5, 3))},
+        {"id": 3},
+        {"frame": "x"},
+        {"more": 1},
+    ],
 )
 def test_rows_must_be_of_one_kind(change, tmp_path):
     first, second, *_ = rows()

@@ -14,16 +14,33 @@ SIZES = {"b": 10, "a": 3, "c": 4}
 def frames(channels=2):
     """Three clips; a pixel says which frame of which clip it is of. Rows stand in no order."""
     video = np.array([name for name, size in SIZES.items() for _ in range(size)])
-    number = np.concatenate([np.arange(size) * 2 + 1 for size in SIZES.values()]).astype(np.int32)  # as files count: 1, 3, 5 …
+    # as files count: 1, 3, 5 …
+    number = np.concatenate([np.arange(size) * 2 + 1 for size in SIZES.values()]).astype(np.int32)
     grey = 10 * number + np.array(["abc".index(name) for name in video])
-    images = np.broadcast_to(grey[:, None, None, None], (len(video), 2, 2, channels)).astype(np.uint8)
+    images = np.broadcast_to(grey[:, None, None, None], (len(video), 2, 2, channels)).astype(
+        np.uint8
+    )
     images[..., -1] += 5
     order = np.random.default_rng(0).permutation(len(video))
-    extras = {"video": video, "frame": number, "shown": number.astype(np.float32) / 20, "action_units": np.zeros((len(video), 17))}
-    dataset = Dataset(images, np.array(["abc".index(name) for name in video], np.int32), np.char.add("actor0", video),
-                      np.array([f"{v}/{n}" for v, n in zip(video, number, strict=True)]), ("x", "y", "z"), "synthetic", extras=extras)
+    extras = {
+        "video": video,
+        "frame": number,
+        "shown": number.astype(np.float32) / 20,
+        "action_units": np.zeros((len(video), 17)),
+    }
+    dataset = Dataset(
+        images,
+        np.array(["abc".index(name) for name in video], np.int32),
+        np.char.add("actor0", video),
+        np.array([f"{v}/{n}" for v, n in zip(video, number, strict=True)]),
+        ("x", "y", "z"),
+        "synthetic",
+        extras=extras,
+    )
     rows = {name: getattr(dataset, name)[order] for name in ("images", "labels", "groups", "ids")}
-    return dataclasses.replace(dataset, extras={name: value[order] for name, value in extras.items()}, **rows)
+    return dataclasses.replace(
+        dataset, extras={name: value[order] for name, value in extras.items()}, **rows
+    )
 
 
 def test_frames_are_sampled_evenly_and_short_clips_are_filled_up_with_nothing():

@@ -24,7 +24,9 @@ def grid():
 
 def warped(image, matrix):
     """apex(M p) = image(p) for the affine 2x3 `matrix`, and the flow M p - p that this is."""
-    apex = cv2.warpAffine(image, matrix, (SIDE, SIDE), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
+    apex = cv2.warpAffine(
+        image, matrix, (SIDE, SIDE), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
+    )
     x, y = grid()
     moved = np.stack([x, y, np.ones_like(x)], -1) @ matrix.T
     return np.clip(apex, 0, 255).astype(np.uint8), moved - np.stack([x, y], -1)
@@ -46,7 +48,8 @@ def test_a_known_warp_is_recovered_to_a_tenth_of_a_pixel(texture, matrix):
     inner = slice(MARGIN, -MARGIN)
     error = np.linalg.norm(found - truth, axis=-1)[inner, inner]
     assert error.mean() < 0.1
-    assert np.linalg.norm(truth, axis=-1)[inner, inner].mean() > 0.5  # or the test would pass on zeros
+    # or the test would pass on zeros
+    assert np.linalg.norm(truth, axis=-1)[inner, inner].mean() > 0.5
 
 
 def test_frames_of_two_sizes_and_colour_frames_are_refused(texture):
@@ -68,7 +71,9 @@ def test_strain_of_a_linear_field_is_exact():
 def test_translation_and_rotation_have_no_strain():
     x, y = grid()
     np.testing.assert_array_equal(flow.optical_strain(np.full((SIDE, SIDE, 2), 1.7)), 0)
-    np.testing.assert_allclose(flow.optical_strain(np.stack([-0.02 * y, 0.02 * x], -1)), 0, atol=1e-5)
+    np.testing.assert_allclose(
+        flow.optical_strain(np.stack([-0.02 * y, 0.02 * x], -1)), 0, atol=1e-5
+    )
 
 
 def test_channels_are_u_v_strain_over_the_full_range():
@@ -105,7 +110,9 @@ def test_a_mirrored_flow_field_is_the_mirrored_map_with_u_as_255_minus_u():
 def test_a_mirrored_pair_of_frames_negates_u(texture):
     x, y = grid()
     bump = 2 * np.exp(-((x - 40) ** 2 + (y - 50) ** 2) / 150)
-    apex = cv2.remap(texture, x - bump, y + bump / 2, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
+    apex = cv2.remap(
+        texture, x - bump, y + bump / 2, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
+    )
     onset, apex = texture.astype(np.uint8), apex.clip(0, 255).astype(np.uint8)
     seen = flow.flow_map(onset, apex)
     mirrored = flow.flow_map(onset[:, ::-1].copy(), apex[:, ::-1].copy())[:, ::-1]

@@ -14,24 +14,37 @@ from fexpr.data.synthetic import ravdess_clips
 from fexpr.errors import UserError
 
 CLIP = "01-01-03-01-01-01-01"
-SPOTS = np.array([[120, 110], [190, 120], [160, 150], [140, 190], [185, 200]])  # of a face in a picture of 320x288
+# of a face in a picture of 320x288
+SPOTS = np.array([[120, 110], [190, 120], [160, 150], [140, 190], [185, 200]])
 
 
 def table(points):
     """As OpenFace writes it: all 68 landmarks of frame i at points[i] (x, y)."""
-    columns = {"frame": np.arange(1, len(points) + 1), "success": 1} | dict.fromkeys(INTENSITIES, 1.0)
-    return pd.DataFrame(columns | {name: points[:, int(name[0] == "y")].astype(float) for name in openface.LANDMARKS})
+    columns = {"frame": np.arange(1, len(points) + 1), "success": 1} | dict.fromkeys(
+        INTENSITIES, 1.0
+    )
+    return pd.DataFrame(
+        columns
+        | {name: points[:, int(name[0] == "y")].astype(float) for name in openface.LANDMARKS}
+    )
 
 
 @pytest.fixture
 def release(tmp_path):
-    """A video of one still face; in every frame but the first a white square at another of SPOTS, where the table has the landmarks."""
+    """A video of one still face; in every frame but the first a white square at another of SPOTS,
+    where the table has the landmarks.
+    """
     portrait = ravdess_clips.Portrait(ravdess_clips.random_face(np.random.default_rng([3, 3, 1])))
     take = ravdess_clips.plan(1, 3, 8, seed=3)[2]
     still = next(iter(ravdess_clips.render(portrait, take, 3)))
     for folder in ("Actor_01", "openface"):
         (tmp_path / "ravdess" / folder).mkdir(parents=True)
-    writer = cv2.VideoWriter(str(tmp_path / "ravdess" / "Actor_01" / f"{CLIP}.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 30, (320, 288))
+    writer = cv2.VideoWriter(
+        str(tmp_path / "ravdess" / "Actor_01" / f"{CLIP}.mp4"),
+        cv2.VideoWriter_fourcc(*"mp4v"),
+        30,
+        (320, 288),
+    )
     for spot in (None, *SPOTS):
         frame = still.copy()
         if spot is not None:
@@ -49,7 +62,9 @@ def save(folder, made):
 
 def load(folder):
     config = base.get_config().data
-    config.update({"name": "ravdess", "root": str(folder.parent), "source": "release", "map": "landmarks"})
+    config.update(
+        {"name": "ravdess", "root": str(folder.parent), "source": "release", "map": "landmarks"}
+    )
     return LOADERS["ravdess"](config)
 
 
@@ -62,7 +77,11 @@ def test_landmarks_lie_where_the_face_shows_what_they_mark(release):
     images = load(release).images.astype(float)
     assert images.shape == (6, 48, 48, 2)
     change = np.abs(images[1:, ..., 0] - images[0, ..., 0])
-    for seen, mask in zip(np.where(change > 0.4 * change.max((1, 2), keepdims=True), change, 0), images[1:, ..., 1], strict=True):
+    for seen, mask in zip(
+        np.where(change > 0.4 * change.max((1, 2), keepdims=True), change, 0),
+        images[1:, ..., 1],
+        strict=True,
+    ):
         assert mask.max() > 200
         np.testing.assert_allclose(centre(mask), centre(seen), atol=0.7)
 
@@ -74,12 +93,22 @@ def test_a_frame_without_a_face_has_a_black_mask_and_is_counted(release, capsys)
     found = load(release)
     assert found.images[..., 1].any(axis=(1, 2)).tolist() == [True, True, False, True, False, True]
     assert "2 of 6 frames have no landmarks" in capsys.readouterr().out
-    assert np.isnan(found.extras["action_units"]).all(axis=1).tolist() == [False, False, True, False, True, False]
+    assert np.isnan(found.extras["action_units"]).all(axis=1).tolist() == [
+        False,
+        False,
+        True,
+        False,
+        True,
+        False,
+    ]
 
 
 def test_landmarks_of_another_size_or_none_at_all(release):
     save(release, table(np.vstack([[160, 150], SPOTS]) // 4))
-    with pytest.raises(UserError, match=r"(?s)landmarks lie within the face that is cut.*those of the video as it is"):
+    with pytest.raises(
+        UserError,
+        match=r"(?s)landmarks lie within the face that is cut.*those of the video as it is",
+    ):
         load(release)
     save(release, table(np.vstack([[160, 150], SPOTS])).drop(columns=["x_5", "y_60"]))
     with pytest.raises(UserError, match="no column x_5, y_60"):
@@ -88,13 +117,20 @@ def test_landmarks_of_another_size_or_none_at_all(release):
     with pytest.raises(UserError, match=rf"openface/{CLIP}\.csv is not there"):
         load(release)
     (release / "openface").rmdir()
-    with pytest.raises(UserError, match="drawn from OpenFace's tables of the videos, and there are none"):
+    with pytest.raises(
+        UserError, match="drawn from OpenFace's tables of the videos, and there are none"
+    ):
         load(release)
 
 
 def test_a_mask_is_the_brightest_of_its_spots():
-    mask = openface.landmark_mask(np.array([[10.0, 20.0], [10.0, 20.0], [30.5, 8.0], [-9.0, 4.0]]), 48)
-    assert (mask[20, 10], mask[8, 30], mask[8, 31]) == (255, *[round(255 * np.exp(-0.25 / 4.5))] * 2)
+    mask = openface.landmark_mask(
+        np.array([[10.0, 20.0], [10.0, 20.0], [30.5, 8.0], [-9.0, 4.0]]), 48
+    )
+    assert (mask[20, 10], mask[8, 30], mask[8, 31]) == (
+        255,
+        *[round(255 * np.exp(-0.25 / 4.5))] * 2,
+    )
     assert mask[20, 13] == round(255 * np.exp(-9 / 4.5))
     assert mask[40, 40] == 0
     assert not openface.landmark_mask(np.array([[10.0, np.nan]]), 48).any()

@@ -1,4 +1,6 @@
-"""CASME II for action units: its workbook's own ways, repeated clip names, frames and maps; and what is missing is named."""
+"""CASME II for action units: its workbook's own ways, repeated clip names, frames and maps; and
+what is missing is named.
+"""
 
 import os
 
@@ -14,7 +16,9 @@ pytestmark = pytest.mark.usefixtures("no_release")
 
 
 def load(root="", **changes):
-    return LOADERS["casme2"](samm_release.config(root, name="casme2", **{"skip_clips": "", **changes}))
+    return LOADERS["casme2"](
+        samm_release.config(root, name="casme2", **{"skip_clips": "", **changes})
+    )
 
 
 def message(root, **changes):
@@ -26,21 +30,42 @@ def message(root, **changes):
 def test_frames_and_codes(tmp_path, capsys):
     casme2_release.write_casme2(tmp_path)
     data = load(tmp_path)
-    assert data.ids.tolist() == ["sub01_EP02_01f", "sub01_EP19_05f", "sub02_EP02_01f", "sub02_EP03_02", "sub05_EP13_01"]
+    assert data.ids.tolist() == [
+        "sub01_EP02_01f",
+        "sub01_EP19_05f",
+        "sub02_EP02_01f",
+        "sub02_EP03_02",
+        "sub05_EP13_01",
+    ]
     assert data.groups.tolist() == ["sub01", "sub01", "sub02", "sub02", "sub05"]
     assert data.class_names == ("AU01", "AU02", "AU04", "AU10", "AU12")
-    np.testing.assert_array_equal(data.labels, [[0, 0, 0, 0, 1], [0, 0, 1, 1, 0], [1, 1, 0, 0, 0], [0, 0, 1, 0, 0], [0] * 5])
-    assert data.extras["emotion"].tolist() == ["happiness", "disgust", "surprise", "repression", "others"]
+    np.testing.assert_array_equal(
+        data.labels, [[0, 0, 0, 0, 1], [0, 0, 1, 1, 0], [1, 1, 0, 0, 0], [0, 0, 1, 0, 0], [0] * 5]
+    )
+    assert data.extras["emotion"].tolist() == [
+        "happiness",
+        "disgust",
+        "surprise",
+        "repression",
+        "others",
+    ]
     assert data.extras["code"].tolist() == ["12", "4+L10", "AU1+2", "4", "?"]
     assert data.source.startswith("casme2@")
     assert data.kind == "flow"
     u = data.images[0, ..., 0]  # the middle moves to the right from onset to apex
     assert u[12:16, 12:16].mean() > u[:4].mean() + 80
-    assert "row 6, clip EP12_01f: the workbook gives no apex after the onset; left out" in capsys.readouterr().out
+    assert (
+        "row 6, clip EP12_01f: the workbook gives no apex after the onset; left out"
+        in capsys.readouterr().out
+    )
 
 
 def test_only_the_published_gaps_are_left_out_in_silence(tmp_path):
-    clips = [*casme2_release.CLIPS, (5, "EP09_05f", 7, 7, 9, "4", "disgust"), (6, "EP01_01", 2, "/", 5, "4", "disgust")]
+    clips = [
+        *casme2_release.CLIPS,
+        (5, "EP09_05f", 7, 7, 9, "4", "disgust"),
+        (6, "EP01_01", 2, "/", 5, "4", "disgust"),
+    ]
     casme2_release.write_casme2(tmp_path, clips)
     text = message(tmp_path)
     assert "clip EP01_01: apex frame is missing" in text
@@ -49,7 +74,9 @@ def test_only_the_published_gaps_are_left_out_in_silence(tmp_path):
 
 
 def test_maps_with_the_workbook(tmp_path):
-    folder = casme2_release.write_list(tmp_path, "casme2", [("sub02", "EP02_01f", "surprise"), ("sub04", "EP12_01f", "negative")])
+    folder = casme2_release.write_list(
+        tmp_path, "casme2", [("sub02", "EP02_01f", "surprise"), ("sub04", "EP12_01f", "negative")]
+    )
     casme2_release.write_workbook(folder)
     data = load(tmp_path)
     assert data.ids.tolist() == ["sub02_EP02_01f", "sub04_EP12_01f"]  # a map needs no apex
@@ -59,7 +86,11 @@ def test_maps_with_the_workbook(tmp_path):
 
 
 def test_a_clip_twice_and_a_bad_number_are_both_listed(tmp_path):
-    clips = [*casme2_release.CLIPS, (1, "EP19_05f", 9, 12, 15, "4", "disgust"), (7, "EP02_01f", "x", 3, 4, "4", "others")]
+    clips = [
+        *casme2_release.CLIPS,
+        (1, "EP19_05f", 9, 12, 15, "4", "disgust"),
+        (7, "EP02_01f", "x", 3, 4, "4", "others"),
+    ]
     (tmp_path / "casme2" / "Cropped").mkdir(parents=True)
     casme2_release.write_workbook(tmp_path / "casme2", clips)
     text = message(tmp_path)

@@ -1,4 +1,6 @@
-"""Digits and moved digits: scikit-learn's, MNIST's own file formats, and a network that is not there."""
+"""Digits and moved digits: scikit-learn's, MNIST's own file formats, and a network that is not
+there.
+"""
 
 import gzip
 import zipfile
@@ -31,14 +33,21 @@ def test_moved_digits():
         y, x = np.argwhere(found[..., 0] == 7)[:, 1:].T - 4
         distance = np.maximum(abs(y), abs(x))
         assert set(distance.tolist()) == set(range(least, most + 1))
-        assert len(set(zip(y.tolist(), x.tolist(), strict=True))) == (2 * most + 1) ** 2 - max(2 * least - 1, 0) ** 2
+        assert (
+            len(set(zip(y.tolist(), x.tolist(), strict=True)))
+            == (2 * most + 1) ** 2 - max(2 * least - 1, 0) ** 2
+        )
     edge = np.full((4, 3, 3, 1), 9, np.uint8)
     assert digits.moved(edge, 3, 3, seed=0).sum() == 0  # all of it has left
 
 
 def test_digits_folds_and_scaling(config, monkeypatch):
     small = load_digits()
-    monkeypatch.setattr(digits, "load_digits", lambda: SimpleNamespace(images=small.images[:90], target=small.target[:90]))
+    monkeypatch.setattr(
+        digits,
+        "load_digits",
+        lambda: SimpleNamespace(images=small.images[:90], target=small.target[:90]),
+    )
     data = digits.scikit_digits(config)
     assert data.dataset.images.shape == (90, 28, 28, 1)
     assert data.dataset.images.max() == 255
@@ -53,12 +62,23 @@ def mnist_files(tmp_path, monkeypatch):
     """A tiny MNIST and MNIST-C in their own file formats, in place of the network."""
     rng, sets = np.random.default_rng(0), {}
     for part, name, n in (("train", "train", 30), ("test", "t10k", 12)):
-        images, labels = rng.integers(0, 256, (n, 28, 28, 1), dtype=np.uint8), rng.integers(0, 10, n).astype(np.uint8)
+        images, labels = (
+            rng.integers(0, 256, (n, 28, 28, 1), dtype=np.uint8),
+            rng.integers(0, 10, n).astype(np.uint8),
+        )
         sets[part] = images, labels
-        (tmp_path / f"{name}-images-idx3-ubyte.gz").write_bytes(gzip.compress(bytes(16) + images.tobytes()))
-        (tmp_path / f"{name}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(bytes(8) + labels.tobytes()))
+        (tmp_path / f"{name}-images-idx3-ubyte.gz").write_bytes(
+            gzip.compress(bytes(16) + images.tobytes())
+        )
+        (tmp_path / f"{name}-labels-idx1-ubyte.gz").write_bytes(
+            gzip.compress(bytes(8) + labels.tobytes())
+        )
     with zipfile.ZipFile(tmp_path / "mnist_c.zip", "w") as archive:
-        for column, values in (("images", 255 - sets["test"][0][::-1]), ("labels", sets["test"][1][::-1])):  # in an order of its own
+        # in an order of its own
+        for column, values in (
+            ("images", 255 - sets["test"][0][::-1]),
+            ("labels", sets["test"][1][::-1]),
+        ):
             with archive.open(f"mnist_c/translate/test_{column}.npy", "w") as file:
                 np.save(file, values)
 
@@ -67,7 +87,9 @@ def mnist_files(tmp_path, monkeypatch):
         return {key: tmp_path / url.rsplit("/", 1)[1] for key, url in urls.items()}
 
     monkeypatch.setattr(DownloadManager, "download", download)
-    monkeypatch.setattr(digits.socket, "create_connection", lambda *_, **__: SimpleNamespace(close=lambda: None))
+    monkeypatch.setattr(
+        digits.socket, "create_connection", lambda *_, **__: SimpleNamespace(close=lambda: None)
+    )
     monkeypatch.setattr(digits, "MNIST_VALIDATION", 6)
     return sets
 
@@ -96,5 +118,7 @@ def test_mnist_without_a_network_is_one_message(config, monkeypatch):
     config.data.source = "release"
     monkeypatch.setattr(digits.socket, "create_connection", refuse)
     monkeypatch.setattr(digits, "getproxies", dict)
-    with pytest.raises(UserError, match=r"(?s)MNIST cannot be downloaded: no route to host.*data.source=auto"):
+    with pytest.raises(
+        UserError, match=r"(?s)MNIST cannot be downloaded: no route to host.*data.source=auto"
+    ):
         digits.load(config)

@@ -1,4 +1,6 @@
-"""FER2013 in every layout: the same rows, the CSV's ids, the official parts by name; counts and copies are said; the synthetic set."""
+"""FER2013 in every layout: the same rows, the CSV's ids, the official parts by name; counts and
+copies are said; the synthetic set.
+"""
 
 import csv
 import gzip
@@ -25,7 +27,17 @@ COUNT = 150
 
 
 def load(root="", **changes):
-    return LOADERS["fer2013"](ConfigDict({**base.get_config().data, "name": "fer2013", "labels": "fer2013", "root": str(root), **changes}))
+    return LOADERS["fer2013"](
+        ConfigDict(
+            {
+                **base.get_config().data,
+                "name": "fer2013",
+                "labels": "fer2013",
+                "root": str(root),
+                **changes,
+            }
+        )
+    )
 
 
 @pytest.fixture(scope="module")
@@ -97,35 +109,57 @@ def save(path, image):
 def test_names_of_folders_and_files(tmp_path):
     root = tmp_path / "fer2013" / "images"
     grey = np.full((48, 48), 90, np.uint8)
-    for i, name in enumerate(("Anger", "DISGUSTED", "fearful", "happiness", "sadness", "Surprised", "neutral")):
+    for i, name in enumerate(
+        ("Anger", "DISGUSTED", "fearful", "happiness", "sadness", "Surprised", "neutral")
+    ):
         save(root / "Train" / name / f"Training_{i}.png", grey + i)
     for label in range(7):
         save(root / "PrivateTest" / str(label) / "7.png", grey + 10 + label)
     save(root / "public_test" / "happy" / "a b.JPG", grey + 20)
     save(root / "validation" / "sad" / "9.jpeg", grey + 21)
     save(root / "validation" / "sad" / "privatetest_8.png", grey + 22)
-    save(root / "train" / "fear" / "Training_0.png", grey + 23)  # numbers of public copies repeat from class to class
+    # numbers of public copies repeat from class to class
+    save(root / "train" / "fear" / "Training_0.png", grey + 23)
     (root / "Train" / "neutral" / ".DS_Store").write_bytes(b"x")
     (root / "README.md").write_text("no image")
     data = load(tmp_path)
-    level = dict(zip(data.ids.tolist(), data.images.mean((1, 2, 3)).round().astype(int) - 90, strict=True))
+    level = dict(
+        zip(data.ids.tolist(), data.images.mean((1, 2, 3)).round().astype(int) - 90, strict=True)
+    )
     label = dict(zip(data.ids.tolist(), data.labels.tolist(), strict=True))
     assert level == {
-        "Training_angry_0": 0, "Training_fear_0": 23, **{f"Training_{i}": i for i in range(1, 7)},
-        **{f"PrivateTest_{name}_7": 10 + i for i, name in enumerate(CLASSES)}, "PublicTest_happy_a b": 20, "PublicTest_sad_9": 21,
+        "Training_angry_0": 0,
+        "Training_fear_0": 23,
+        **{f"Training_{i}": i for i in range(1, 7)},
+        **{f"PrivateTest_{name}_7": 10 + i for i, name in enumerate(CLASSES)},
+        "PublicTest_happy_a b": 20,
+        "PublicTest_sad_9": 21,
         "PrivateTest_8": 22,
-    }  # fmt: skip
+    }
     assert [label[f"Training_{i}"] for i in range(1, 7)] == [1, 2, 3, 4, 5, 6]
     assert label["Training_angry_0"] == 0
-    assert (label["Training_fear_0"], label["PublicTest_happy_a b"], label["PrivateTest_8"]) == (2, 3, 4)
+    assert (label["Training_fear_0"], label["PublicTest_happy_a b"], label["PrivateTest_8"]) == (
+        2,
+        3,
+        4,
+    )
     assert data.split.tolist() == ["Training"] * 8 + ["PublicTest"] * 2 + ["PrivateTest"] * 8
 
 
 def test_colours_become_grey(tmp_path, drawn):
     grey = drawn[0][0]
-    save(tmp_path / "fer2013" / "train" / "happy" / "Training_1.png", np.repeat(grey[..., None], 3, 2))
-    save(tmp_path / "fer2013" / "train" / "happy" / "Training_2.png", np.dstack([grey] * 3 + [np.full_like(grey, 255)]))
-    save(tmp_path / "fer2013" / "train" / "happy" / "Training_3.jpg", np.repeat(grey[..., None], 3, 2))
+    save(
+        tmp_path / "fer2013" / "train" / "happy" / "Training_1.png",
+        np.repeat(grey[..., None], 3, 2),
+    )
+    save(
+        tmp_path / "fer2013" / "train" / "happy" / "Training_2.png",
+        np.dstack([grey] * 3 + [np.full_like(grey, 255)]),
+    )
+    save(
+        tmp_path / "fer2013" / "train" / "happy" / "Training_3.jpg",
+        np.repeat(grey[..., None], 3, 2),
+    )
     images = load(tmp_path).images[..., 0].astype(int)
     assert np.abs(images[0] - grey).max() <= 1
     assert np.abs(images[1] - grey).max() <= 1
@@ -143,7 +177,9 @@ def test_of_several_layouts_the_csv_is_read_and_named(tmp_path, capsys):
     fer_faces.write_synthetic(tmp_path / "third", "icml", 80)
     shutil.move(tmp_path / "third" / "icml_face_data.csv", folder)
     assert len(load(tmp_path)) == 80
-    assert "icml_face_data.csv; also there, and not read: archive.zip, fer2013.tar.gz" in " ".join(capsys.readouterr().out.split())
+    assert "icml_face_data.csv; also there, and not read: archive.zip, fer2013.tar.gz" in " ".join(
+        capsys.readouterr().out.split()
+    )
 
 
 def test_a_csv_in_a_larger_archive_and_in_a_folder(tmp_path):
@@ -153,7 +189,8 @@ def test_a_csv_in_a_larger_archive_and_in_a_folder(tmp_path):
     (tmp_path / "packed" / "fer2013").mkdir(parents=True)
     with tarfile.open(tmp_path / "packed" / "fer2013" / "all.tar.xz", "w:xz") as archive:
         save(tmp_path / "x.png", np.zeros((9, 9), np.uint8))
-        archive.add(tmp_path / "x.png", "train/happy/sample.png")  # the table is preferred, and what else there is does not matter
+        # the table is preferred, and what else there is does not matter
+        archive.add(tmp_path / "x.png", "train/happy/sample.png")
         (tmp_path / "icml_face_data.csv.gz").write_bytes(gzip.compress(table.read_bytes()))
         archive.add(tmp_path / "icml_face_data.csv.gz", "challenge/icml_face_data.csv.gz")
     np.testing.assert_array_equal(load(tmp_path / "packed").images, expected)
@@ -177,17 +214,23 @@ def write_rows(folder, rows):
 
 def counts(drawn):
     _, labels, parts = drawn
-    return {part: tuple(np.bincount(labels[parts == part], minlength=7).tolist()) for part in OFFICIAL}
+    return {
+        part: tuple(np.bincount(labels[parts == part], minlength=7).tolist()) for part in OFFICIAL
+    }
 
 
-def test_official_counts_pass_in_silence_and_deviations_are_said(tmp_path, capsys, monkeypatch, drawn):
+def test_official_counts_pass_in_silence_and_deviations_are_said(
+    tmp_path, capsys, monkeypatch, drawn
+):
     for part, official in counts(drawn).items():
         monkeypatch.setitem(OFFICIAL, part, official)
     folder = write(tmp_path)
     load(tmp_path)
     assert "official" not in capsys.readouterr().out
     header, *rows = rows_of(folder)
-    write_rows(folder, [header, ["3", *rows[0][1:]], *(row for row in rows[1:] if row[2] != "PrivateTest")])
+    write_rows(
+        folder, [header, ["3", *rows[0][1:]], *(row for row in rows[1:] if row[2] != "PrivateTest")]
+    )
     load(tmp_path)
     out = " ".join(capsys.readouterr().out.split())
     was, happy = int(rows[0][0]), counts(drawn)["Training"][3]
@@ -214,12 +257,18 @@ def test_copies_across_parts_are_counted(tmp_path, capsys):
     folder = write(tmp_path)
     header, *rows = rows_of(folder)
     pixels = {part: [i for i, row in enumerate(rows) if row[2] == part] for part in OFFICIAL}
-    for target, source in ((pixels["PublicTest"][0], 0), (pixels["PublicTest"][1], 1), (pixels["PrivateTest"][0], pixels["PublicTest"][5]),
-                           (5, 6)):  # fmt: skip
+    for target, source in (
+        (pixels["PublicTest"][0], 0),
+        (pixels["PublicTest"][1], 1),
+        (pixels["PrivateTest"][0], pixels["PublicTest"][5]),
+        (5, 6),
+    ):
         rows[target][1] = rows[source][1]
     write_rows(folder, [header, *rows])
     assert len(load(tmp_path)) == COUNT
-    assert "2 of PublicTest and 1 of PrivateTest; 1 within Training" in " ".join(capsys.readouterr().out.split())
+    assert "2 of PublicTest and 1 of PrivateTest; 1 within Training" in " ".join(
+        capsys.readouterr().out.split()
+    )
 
 
 # --- synthetic ---------------------------------------------------------------------------------------------------------------
@@ -229,7 +278,11 @@ def test_without_a_release_faces_are_drawn_once(monkeypatch, capsys):
     data = load(synthetic_clips=COUNT)
     assert data.synthetic
     assert "official" not in capsys.readouterr().out
-    assert dict(zip(*np.unique(data.split, return_counts=True), strict=True)) == {"Training": 120, "PublicTest": 15, "PrivateTest": 15}
+    assert dict(zip(*np.unique(data.split, return_counts=True), strict=True)) == {
+        "Training": 120,
+        "PublicTest": 15,
+        "PrivateTest": 15,
+    }
     monkeypatch.setattr(fer_faces, "draw", None)
     np.testing.assert_array_equal(load(synthetic_clips=COUNT).images, data.images)
     with pytest.raises(TypeError):
@@ -240,14 +293,18 @@ def test_drawn_faces_have_the_official_shares_and_can_be_told_apart_but_not_by_a
     labels, parts = fer_faces.plan(1500, 0)
     for part, official in OFFICIAL.items():
         share = np.bincount(labels[parts == part], minlength=7) / (parts == part).sum()
-        np.testing.assert_allclose(share, np.array(official) / sum(official), atol=1 / (parts == part).sum())
+        np.testing.assert_allclose(
+            share, np.array(official) / sum(official), atol=1 / (parts == part).sum()
+        )
     images = fer_faces.draw(labels, 0)
     np.testing.assert_array_equal(images[:512], fer_faces.draw(labels[:512], 0))
     assert len(np.unique(images.reshape(len(images), -1), axis=0)) == len(images)
     small = images.reshape(-1, 24, 2, 24, 2).mean((2, 4)).reshape(len(images), -1)
     small = (small - small.mean(1, keepdims=True)) / small.std(1, keepdims=True)
     train = parts == "Training"
-    score = RidgeClassifier(300.0).fit(small[train], labels[train]).score(small[~train], labels[~train])
+    score = (
+        RidgeClassifier(300.0).fit(small[train], labels[train]).score(small[~train], labels[~train])
+    )
     assert 0.35 < score < 0.75  # the largest class is a quarter
 
 
@@ -259,7 +316,9 @@ def test_only_known_layouts_and_labels(tmp_path):
 
 
 @pytest.mark.release
-@pytest.mark.skipif(not os.path.isdir(os.path.join(RELEASE_ROOT or "", "fer2013")), reason="no FER2013 there")
+@pytest.mark.skipif(
+    not os.path.isdir(os.path.join(RELEASE_ROOT or "", "fer2013")), reason="no FER2013 there"
+)
 def test_the_release_has_the_official_counts(capsys):
     data = load(RELEASE_ROOT)
     for part in np.unique(data.split):

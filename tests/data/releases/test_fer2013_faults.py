@@ -1,4 +1,6 @@
-"""What is wrong with a FER2013 on disk is listed, all of it, with file and row; nothing is swallowed and nothing prepared."""
+"""What is wrong with a FER2013 on disk is listed, all of it, with file and row; nothing is
+swallowed and nothing prepared.
+"""
 
 import csv
 import io
@@ -22,7 +24,17 @@ HEADER = ["emotion", "pixels", "Usage"]
 
 
 def load(root, **changes):
-    return LOADERS["fer2013"](ConfigDict({**base.get_config().data, "name": "fer2013", "labels": "fer2013", "root": str(root), **changes}))
+    return LOADERS["fer2013"](
+        ConfigDict(
+            {
+                **base.get_config().data,
+                "name": "fer2013",
+                "labels": "fer2013",
+                "root": str(root),
+                **changes,
+            }
+        )
+    )
 
 
 def error(root, **changes) -> UserError:
@@ -62,32 +74,57 @@ def encoded(shape=(48, 48), suffix=".jpg", value=80):
 def test_every_bad_row_of_a_csv_is_listed(tmp_path, cache):
     good = ["3", PIXELS, "Training"]
     table(
-        tmp_path, good, ["7", PIXELS, "Training"], ["-1", PIXELS, "Training"], ["", PIXELS, "Training"], ["3", PIXELS, "training"],
-        ["3", "7 8 9", "Training"], ["3", PIXELS + " 7", "PublicTest"], ["3", PIXELS.replace("7", "256", 1), "Training"],
-        ["3", PIXELS.replace("7", "-2", 1), "Training"], ["3", PIXELS.replace("7", "7.5", 1), "Training"],
-        ["3", PIXELS.replace("7", "nan", 2), "Training"], ["3", "", "Training"], ["3"], ["x", "7", "Test"], good,
+        tmp_path,
+        good,
+        ["7", PIXELS, "Training"],
+        ["-1", PIXELS, "Training"],
+        ["", PIXELS, "Training"],
+        ["3", PIXELS, "training"],
+        ["3", "7 8 9", "Training"],
+        ["3", PIXELS + " 7", "PublicTest"],
+        ["3", PIXELS.replace("7", "256", 1), "Training"],
+        ["3", PIXELS.replace("7", "-2", 1), "Training"],
+        ["3", PIXELS.replace("7", "7.5", 1), "Training"],
+        ["3", PIXELS.replace("7", "nan", 2), "Training"],
+        ["3", "", "Training"],
+        ["3"],
+        ["x", "7", "Test"],
+        good,
         ["3", PIXELS.replace("7", "99999999999999999999", 1), "Training"],
-    )  # fmt: skip
+    )
     e = error(tmp_path)
     parts = "expected one of Training, PublicTest, PrivateTest"
     assert str(tmp_path / "fer2013" / "fer2013.csv") in e.title
     assert e.problems[:-1] == (
-        "line 3: emotion is '7', expected 0 to 6", "line 4: emotion is '-1', expected 0 to 6", "line 5: emotion is '', expected 0 to 6",
-        f"line 6: Usage is 'training', {parts}", "line 7: 3 pixels, expected 2304 (48x48)", "line 8: 2305 pixels, expected 2304 (48x48)",
-        "line 9: pixels from 7 to 256, expected 0 to 255", "line 10: pixels from -2 to 7, expected 0 to 255",
-        "line 11: pixels that are no whole numbers: '7.5'", "line 12: pixels that are no whole numbers: 'nan', 'nan'",
+        "line 3: emotion is '7', expected 0 to 6",
+        "line 4: emotion is '-1', expected 0 to 6",
+        "line 5: emotion is '', expected 0 to 6",
+        f"line 6: Usage is 'training', {parts}",
+        "line 7: 3 pixels, expected 2304 (48x48)",
+        "line 8: 2305 pixels, expected 2304 (48x48)",
+        "line 9: pixels from 7 to 256, expected 0 to 255",
+        "line 10: pixels from -2 to 7, expected 0 to 255",
+        "line 11: pixels that are no whole numbers: '7.5'",
+        "line 12: pixels that are no whole numbers: 'nan', 'nan'",
         "line 13: 0 pixels, expected 2304 (48x48)",
-        "line 14: 1 fields, expected emotion, pixels and Usage", "line 15: emotion is 'x', expected 0 to 6",
-        f"line 15: Usage is 'Test', {parts}", "line 15: 1 pixels, expected 2304 (48x48)",
-    )  # fmt: skip
+        "line 14: 1 fields, expected emotion, pixels and Usage",
+        "line 15: emotion is 'x', expected 0 to 6",
+        f"line 15: Usage is 'Test', {parts}",
+        "line 15: 1 pixels, expected 2304 (48x48)",
+    )
     assert e.problems[-1].startswith("line 17: ")
     assert not list(cache.rglob("records"))
 
 
-@pytest.mark.parametrize(("rows", "header", "found"), [
-    ([], None, "no column emotion"), ([], HEADER, "holds no images"), ([["3", PIXELS]], ["emotion", "pixels"], "no column Usage"),
-    ([["3", PIXELS, "Training"]], None, "no column pixels"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("rows", "header", "found"),
+    [
+        ([], None, "no column emotion"),
+        ([], HEADER, "holds no images"),
+        ([["3", PIXELS]], ["emotion", "pixels"], "no column Usage"),
+        ([["3", PIXELS, "Training"]], None, "no column pixels"),
+    ],
+)
 def test_files_that_are_no_table(rows, header, found, tmp_path):
     table(tmp_path, *rows, header=header)
     assert found in error(tmp_path).text()
@@ -104,16 +141,21 @@ def test_a_csv_that_is_cut_off(tmp_path):
 def test_every_bad_image_is_listed(layout, tmp_path, capfd):
     jpg, png = encoded(), encoded(suffix=".png")
     faults = {
-        "train/happy/Training_900.jpg": (jpg[: len(jpg) // 2], "is cut off"), "train/happy/Training_901.jpg": (jpg[:-2], "is cut off"),
-        "train/happy/Training_902.png": (png[:-30], "is cut off"), "train/happy/Training_903.jpg": (b"", "is no JPEG or PNG"),
-        "train/happy/Training_904.jpg": (b"GIF89a nonsense", "is no JPEG or PNG"), "train/happy/notes.txt": (b"x", "is no JPEG or PNG"),
+        "train/happy/Training_900.jpg": (jpg[: len(jpg) // 2], "is cut off"),
+        "train/happy/Training_901.jpg": (jpg[:-2], "is cut off"),
+        "train/happy/Training_902.png": (png[:-30], "is cut off"),
+        "train/happy/Training_903.jpg": (b"", "is no JPEG or PNG"),
+        "train/happy/Training_904.jpg": (b"GIF89a nonsense", "is no JPEG or PNG"),
+        "train/happy/notes.txt": (b"x", "is no JPEG or PNG"),
         "train/happy/Training_905.jpg": (encoded((48, 47)), "is 47x48, expected 48x48"),
         "train/happy/Training_906.jpg": (encoded((96, 96)), "is 96x96, expected 48x48"),
-        "train/contempt/Training_907.jpg": (jpg, "class one of angry, disgust"), "samples/a.jpg": (jpg, "expected <part>/<class>/<file>"),
+        "train/contempt/Training_907.jpg": (jpg, "class one of angry, disgust"),
+        "samples/a.jpg": (jpg, "expected <part>/<class>/<file>"),
         "train/happy/PublicTest_908.jpg": (jpg, "an image of PublicTest in the folder train"),
         "test/happy/Training_909.jpg": (jpg, "an image of Training in the folder test"),
-        "other/train/happy/Training_910.jpg": (jpg, ""), "train/happy/Training_910.jpg": (jpg, ""),
-    }  # fmt: skip
+        "other/train/happy/Training_910.jpg": (jpg, ""),
+        "train/happy/Training_910.jpg": (jpg, ""),
+    }
     files(tmp_path, {name: data for name, (data, _) in faults.items()}, layout)
     problems = sorted(error(tmp_path).problems)
     copies = [problem for problem in problems if "is there already, in" in problem]
@@ -128,7 +170,10 @@ def test_every_bad_image_is_listed(layout, tmp_path, capfd):
 
 
 def test_images_of_no_part_are_asked_for_their_part(tmp_path):
-    files(tmp_path, {"test/happy/im0.jpg": encoded(), "test/happy/im1.jpg": encoded(), "test/sad/x.png": b""})
+    files(
+        tmp_path,
+        {"test/happy/im0.jpg": encoded(), "test/happy/im1.jpg": encoded(), "test/sad/x.png": b""},
+    )
     e = error(tmp_path)
     assert "nothing says whether these images are of PublicTest or PrivateTest" in e.title
     assert e.problems == ("test/happy: 2 images", "test/sad: 1 images")
@@ -140,7 +185,10 @@ def test_a_validation_folder_that_holds_more_than_public_test(tmp_path, monkeypa
     monkeypatch.setitem(OFFICIAL, "PublicTest", (1, 0, 0, 1, 0, 0, 0))
     names = [f"validation/happy/{i}.png" for i in range(3)]
     files(tmp_path, dict.fromkeys(names, encoded(suffix=".png")))
-    assert error(tmp_path).problems == ("3 images without PublicTest in their names are in its folder; the official PublicTest has 2",)
+    assert error(tmp_path).problems == (
+        "3 images without PublicTest in their names are in its folder; the official "
+        "PublicTest has 2",
+    )
 
 
 @pytest.mark.parametrize("layout", ["csv.gz", "kaggle", "zip", "tar.xz", "tar.gz"])
@@ -148,7 +196,9 @@ def test_a_validation_folder_that_holds_more_than_public_test(tmp_path, monkeypa
 def test_damaged_archives(layout, damage, tmp_path):
     fer_faces.write_synthetic(tmp_path / "fer2013", layout, 40)
     path = max((tmp_path / "fer2013").iterdir(), key=lambda path: path.stat().st_size)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3] if damage == "cut" else b"junk" * 999)
+    path.write_bytes(
+        path.read_bytes()[: path.stat().st_size * 2 // 3] if damage == "cut" else b"junk" * 999
+    )
     assert error(tmp_path).title.startswith(f"{path} is damaged, or cannot be read: ")
 
 
@@ -161,7 +211,9 @@ def test_damaged_members_of_a_zip_are_all_listed(tmp_path):
     for member in members:
         data[member.header_offset + 600] ^= 255
     path.write_bytes(data)
-    assert [problem.split(":")[0] for problem in error(tmp_path).problems] == [member.filename for member in members]
+    assert [problem.split(":")[0] for problem in error(tmp_path).problems] == [
+        member.filename for member in members
+    ]
 
 
 def test_archives_without_images_and_links(tmp_path):

@@ -14,12 +14,36 @@ from fexpr.data.synthetic import fer_faces
 from fexpr.errors import UserError
 
 COUNT = 150
-HEADER = ["Usage", "Image name", "neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF"]
-ORDER = (6, 3, 5, 4, 0, 1, 2, 7, 8, 9)  # where each of these columns stands among the classes, unknown and NF
+HEADER = [
+    "Usage",
+    "Image name",
+    "neutral",
+    "happiness",
+    "surprise",
+    "sadness",
+    "anger",
+    "disgust",
+    "fear",
+    "contempt",
+    "unknown",
+    "NF",
+]
+# where each of these columns stands among the classes, unknown and NF
+ORDER = (6, 3, 5, 4, 0, 1, 2, 7, 8, 9)
 
 
 def load(root="", **changes):
-    return LOADERS["fer2013"](ConfigDict({**base.get_config().data, "name": "fer2013", "labels": "ferplus", "root": str(root), **changes}))
+    return LOADERS["fer2013"](
+        ConfigDict(
+            {
+                **base.get_config().data,
+                "name": "fer2013",
+                "labels": "ferplus",
+                "root": str(root),
+                **changes,
+            }
+        )
+    )
 
 
 @pytest.fixture
@@ -53,16 +77,34 @@ def test_votes_become_labels_and_shares(folder, capsys):
     vote(3, "fer0000002.png", contempt=5, happiness=4, unknown=1)  # numbers fall behind the rows
     vote(4, "fer0000003.png", unknown=5, sadness=5)  # an emotion goes before unknown
     a, b = ("sadness", "fear") if labels[5] not in (2, 4) else ("anger", "surprise")
-    vote(5, "fer0000004.png", **{a: 4, b: 4, "NF": 2})  # neither is FER2013's label: the smallest id
+    # neither is FER2013's label: the smallest id
+    vote(5, "fer0000004.png", **{a: 4, b: 4, "NF": 2})
     own = HEADER[2:][ORDER.index(labels[6])]
     other = "anger" if own != "anger" else "contempt"
     vote(6, "fer0000005.png", **{own: 5, other: 5})
     write(folder, [header, *rows])
     data = load(folder.parent)
-    assert data.class_names == ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral", "contempt")
-    soft, label = (dict(zip(data.ids.tolist(), values, strict=True)) for values in (data.extras["soft"], data.labels.tolist()))
+    assert data.class_names == (
+        "angry",
+        "disgust",
+        "fear",
+        "happy",
+        "sad",
+        "surprise",
+        "neutral",
+        "contempt",
+    )
+    soft, label = (
+        dict(zip(data.ids.tolist(), values, strict=True))
+        for values in (data.extras["soft"], data.labels.tolist())
+    )
     assert not {"Training_0", "Training_1", "Training_2"} & label.keys()
-    assert [label[f"Training_{i}"] for i in (3, 4, 5, 6)] == [7, 4, 2 if a == "sadness" else 0, labels[6]]
+    assert [label[f"Training_{i}"] for i in (3, 4, 5, 6)] == [
+        7,
+        4,
+        2 if a == "sadness" else 0,
+        labels[6],
+    ]
     np.testing.assert_allclose(soft["Training_3"], [0, 0, 0, 4 / 9, 0, 0, 0, 5 / 9], rtol=1e-6)
     np.testing.assert_allclose(soft["Training_4"], [0, 0, 0, 0, 1, 0, 0, 0], rtol=1e-6)
     assert data.extras["soft"].dtype == np.float32
@@ -96,7 +138,13 @@ def test_every_row_against_a_slow_reading(folder):
 
 def test_rows_in_another_order_look_suspicious(folder, capsys):
     header, *rows = read(folder)
-    write(folder, [header, *(sorted(rows, key=lambda row: (row[0] != "Training", row[0] != "PublicTest", row[3])))])
+    write(
+        folder,
+        [
+            header,
+            *(sorted(rows, key=lambda row: (row[0] != "Training", row[0] != "PublicTest", row[3]))),
+        ],
+    )
     load(folder.parent)
     assert "may not be in the same order" in " ".join(capsys.readouterr().out.split())
 
@@ -110,8 +158,12 @@ def test_what_is_wrong_with_the_votes_is_listed(folder):
     with pytest.raises(UserError) as e:
         load(folder.parent)
     assert [problem.split(":")[0] for problem in e.value.problems] == [
-        "row 3 (line 5)", "row 4 (line 6)", "row 6 (line 8)", f"PrivateTest_{COUNT - 2}", f"PrivateTest_{COUNT - 1}",
-    ]  # fmt: skip
+        "row 3 (line 5)",
+        "row 4 (line 6)",
+        "row 6 (line 8)",
+        f"PrivateTest_{COUNT - 2}",
+        f"PrivateTest_{COUNT - 1}",
+    ]
     assert "sadness is 'many'" in e.value.problems[1]
     write(folder, [header[:-1], *rows])
     with pytest.raises(UserError, match="no column NF"):

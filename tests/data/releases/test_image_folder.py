@@ -51,8 +51,10 @@ def test_images_of_other_sizes_are_resized_and_counted_again_from_the_cache(tmp_
     cv2.imwrite(str(place / "p0" / "calm" / "c.png"), np.full((80, 60), 7, np.uint8))
     for _ in range(2):
         assert (load(place).images[2] == 7).all()
-        assert ("1 images of 1 other size are resized to 48x48 (data.image_size): 1 of 60x80; 1 are not square"
-                in capsys.readouterr().out.replace("\n", " "))
+        assert (
+            "1 images of 1 other size are resized to 48x48 (data.image_size): 1 of 60x80; 1 "
+            "are not square" in capsys.readouterr().out.replace("\n", " ")
+        )
     assert load(place, image_size=24).images.shape == (13, 24, 24, 1)
 
 
@@ -68,9 +70,17 @@ def test_colours_and_streaming(tmp_path):
 @pytest.mark.parametrize("comma", [",", ";"])
 def test_a_table(tmp_path, comma):
     write(tmp_path / "photos")
-    lines = [("path", "label", "group"), *((f"photos/p{p}/{name}/a.png", name.upper(), f"person {p}") for p in range(3)
-                                           for name in ("calm", "glad"))]
-    (tmp_path / "photos.csv").write_text("\n".join(comma.join(line) for line in lines), encoding="utf-8-sig")
+    lines = [
+        ("path", "label", "group"),
+        *(
+            (f"photos/p{p}/{name}/a.png", name.upper(), f"person {p}")
+            for p in range(3)
+            for name in ("calm", "glad")
+        ),
+    ]
+    (tmp_path / "photos.csv").write_text(
+        "\n".join(comma.join(line) for line in lines), encoding="utf-8-sig"
+    )
     found = load(tmp_path / "photos.csv")
     assert found.class_names == ("CALM", "GLAD")
     assert np.unique(found.groups).tolist() == ["person 0", "person 1", "person 2"]
@@ -82,16 +92,25 @@ def test_every_problem_of_a_folder_at_once(tmp_path):
     place = write(tmp_path / "photos", people=1, classes=("calm",))
     data = (place / "p0" / "calm" / "b.JPG").read_bytes()
     (place / "p0" / "calm" / "cut.jpg").write_bytes(data[:-2])
-    (place / "p0" / "calm" / "cut.png").write_bytes((place / "p0" / "calm" / "a.png").read_bytes()[:60])
+    (place / "p0" / "calm" / "cut.png").write_bytes(
+        (place / "p0" / "calm" / "a.png").read_bytes()[:60]
+    )
     (place / "p0" / "calm" / "text.jpeg").write_text("hello")
     (place / "p0" / "calm" / "empty.png").touch()
     (place / "stray.png").write_bytes(data)
     with pytest.raises(UserError) as error:
         load(place, skip_clips="nobody.png")
     text = error.value.text()
-    for part in ("one person only, p0", "one class only, calm", "1 image in this folder, expected in", "names nobody.png",
-                 "p0/calm/cut.jpg: is cut off", "p0/calm/cut.png: is cut off", "p0/calm/text.jpeg: is not an image",
-                 "p0/calm/empty.png: is not an image"):
+    for part in (
+        "one person only, p0",
+        "one class only, calm",
+        "1 image in this folder, expected in",
+        "names nobody.png",
+        "p0/calm/cut.jpg: is cut off",
+        "p0/calm/cut.png: is cut off",
+        "p0/calm/text.jpeg: is not an image",
+        "p0/calm/empty.png: is not an image",
+    ):
         assert part in text
 
 
@@ -105,10 +124,15 @@ def test_unreadable_images_alone(tmp_path):
 
 def test_faults_of_a_table_are_all_named(tmp_path):
     write(tmp_path / "photos")
-    (tmp_path / "t.csv").write_text("path,label,group\nphotos/p0/calm/a.png,calm,p0\nphotos/p0/calm/a.png,calm,p0\n"
-                                    "none.png,calm,p1\nphotos/p1/calm/a.png,,\n")
-    with pytest.raises(UserError, match=r"(?s)line 3: .* is in line 2 already.*line 4: there is no file none.png"
-                                        r".*line 5: no label and no group"):
+    (tmp_path / "t.csv").write_text(
+        "path,label,group\nphotos/p0/calm/a.png,calm,p0\nphotos/p0/calm/a.png,calm,p0\n"
+        "none.png,calm,p1\nphotos/p1/calm/a.png,,\n"
+    )
+    with pytest.raises(
+        UserError,
+        match=r"(?s)line 3: .* is in line 2 already.*line 4: there is no file none.png"
+        r".*line 5: no label and no group",
+    ):
         load(tmp_path / "t.csv")
     (tmp_path / "t.csv").write_text("file,label\na,b\n")
     with pytest.raises(UserError, match="no column path, group"):

@@ -1,4 +1,6 @@
-"""The composite: any subset, maps or frames, classes by list or by emotion, people who never collide, regions, and mistakes."""
+"""The composite: any subset, maps or frames, classes by list or by emotion, people who never
+collide, regions, and mistakes.
+"""
 
 import os
 
@@ -16,13 +18,27 @@ from tests.data import samm_release as mini
 
 RELEASE_ROOT = os.environ.get("FEXPR_DATA_DIR")  # the tests below see an environment without it
 pytestmark = pytest.mark.usefixtures("no_release")
-SAMM = [("006", "006_1_2", "negative"), ("007", "007_2_1", "positive"), ("011", "011_3_1", "surprise")]
-CASME2 = [("sub01", "EP02_01f", "positive"), ("sub01", "EP19_05f", "negative"), ("sub02", "EP02_01f", "surprise")]
+SAMM = [
+    ("006", "006_1_2", "negative"),
+    ("007", "007_2_1", "positive"),
+    ("011", "011_3_1", "surprise"),
+]
+CASME2 = [
+    ("sub01", "EP02_01f", "positive"),
+    ("sub01", "EP19_05f", "negative"),
+    ("sub02", "EP02_01f", "surprise"),
+]
 SMIC = [("s1", "s1_ne_01", "negative"), ("s3", "s3_po_02", "positive")]
 
 
 def load(root="", **changes):
-    fields = {"name": "megc2019", "subsets": "auto", "regions": "whole", "skip_clips": "", **changes}
+    fields = {
+        "name": "megc2019",
+        "subsets": "auto",
+        "regions": "whole",
+        "skip_clips": "",
+        **changes,
+    }
     return LOADERS["megc2019"](mini.config(root, **fields))
 
 
@@ -47,8 +63,20 @@ def test_three_releases_become_one(root, capsys):
     data = load(root)
     assert data.class_names == ("negative", "positive", "surprise")
     assert data.labels.tolist() == [0, 1, 2, 1, 0, 2, 0, 1]
-    assert data.groups.tolist() == ["samm/006", "samm/007", "samm/011", *["casme2/sub01"] * 2, "casme2/sub02", "smic/s1", "smic/s3"]
-    assert data.ids[[0, 3, 6]].tolist() == ["samm/006_1_2", "casme2/sub01_EP02_01f", "smic/s1_s1_ne_01"]
+    assert data.groups.tolist() == [
+        "samm/006",
+        "samm/007",
+        "samm/011",
+        *["casme2/sub01"] * 2,
+        "casme2/sub02",
+        "smic/s1",
+        "smic/s3",
+    ]
+    assert data.ids[[0, 3, 6]].tolist() == [
+        "samm/006_1_2",
+        "casme2/sub01_EP02_01f",
+        "smic/s1_s1_ne_01",
+    ]
     assert data.extras["dataset"].tolist() == ["samm"] * 3 + ["casme2"] * 3 + ["smic"] * 2
     assert data.extras["file"][3] == "flow/sub01_EP02_01f.png"
     assert "landmarks" not in data.extras
@@ -56,7 +84,10 @@ def test_three_releases_become_one(root, capsys):
     assert data.kind == "flow"
     for i, shift in enumerate([0, 1, 2, 0, 1, 2, 0, 1]):
         np.testing.assert_array_equal(data.images[i], np.roll(mini.ramp(), shift, 0))
-    assert "casme2 differs from the challenge: 1 negative (MEGC2019: 88), 1 positive (MEGC2019: 32)" in capsys.readouterr().out
+    assert (
+        "casme2 differs from the challenge: 1 negative (MEGC2019: 88), 1 positive (MEGC2019: 32)"
+        in capsys.readouterr().out
+    )
 
 
 def test_the_order_of_a_list_plays_no_part(root):
@@ -93,19 +124,31 @@ def test_frames_are_classed_by_the_workbooks_emotion(tmp_path, capsys):
     other.write_smic(tmp_path)
     data = load(tmp_path)
     assert data.ids[4:].tolist() == [
-        "casme2/sub01_EP02_01f", "casme2/sub01_EP19_05f", "casme2/sub02_EP02_01f", "casme2/sub02_EP03_02", "smic/s1_s1_ne_01",
+        "casme2/sub01_EP02_01f",
+        "casme2/sub01_EP19_05f",
+        "casme2/sub02_EP02_01f",
+        "casme2/sub02_EP03_02",
+        "smic/s1_s1_ne_01",
         "smic/s3_s3_sur_02",
     ]  # neither 'others', nor the clip without an apex
     assert data.labels.tolist() == [0, 0, 0, 0, 1, 0, 2, 0, 0, 2]
     assert data.extras["file"][4] == "Cropped/sub01/EP02_01f/reg_img50.jpg"
-    assert data.extras["file"][8] == "SMIC_all_cropped/HS/s1/micro/negative/s1_ne_01/reg_image032759.bmp"  # the middle one
+    # the middle one
+    assert (
+        data.extras["file"][8]
+        == "SMIC_all_cropped/HS/s1/micro/negative/s1_ne_01/reg_image032759.bmp"
+    )
     assert data.images.std((1, 2)).min() > 0
     assert "CASME II: emotions that take no part: others (1)" in capsys.readouterr().out
 
 
 def test_a_list_decides_over_the_workbook(tmp_path):
     folder = other.write_casme2(tmp_path)
-    lines = ["dataset,subject,clip,emotion,flow", "casme2,sub05,EP13_01,negative,x.png", "casme2,sub02,EP03_02,surprise,x.png"]
+    lines = [
+        "dataset,subject,clip,emotion,flow",
+        "casme2,sub05,EP13_01,negative,x.png",
+        "casme2,sub02,EP03_02,surprise,x.png",
+    ]
     (folder / "megc2019.csv").write_text("\n".join(lines))
     data = load(tmp_path)
     assert data.ids.tolist() == ["casme2/sub02_EP03_02", "casme2/sub05_EP13_01"]
@@ -115,9 +158,19 @@ def test_a_list_decides_over_the_workbook(tmp_path):
 
 
 def test_every_emotion_of_the_releases_has_its_class_or_takes_no_part():
-    assert set(megc2019.EMOTIONS["samm"]) == {"anger", "contempt", "disgust", "fear", "sadness", "happiness", "surprise"}
+    assert set(megc2019.EMOTIONS["samm"]) == {
+        "anger",
+        "contempt",
+        "disgust",
+        "fear",
+        "sadness",
+        "happiness",
+        "surprise",
+    }
     assert set(megc2019.EMOTIONS["casme2"]) == {"disgust", "repression", "happiness", "surprise"}
-    assert {c for emotions in megc2019.EMOTIONS.values() for c in emotions.values()} == set(megc2019.CLASSES)
+    assert {c for emotions in megc2019.EMOTIONS.values() for c in emotions.values()} == set(
+        megc2019.CLASSES
+    )
 
 
 # --- regions -----------------------------------------------------------------------------------------------------------------
@@ -126,7 +179,10 @@ def test_every_emotion_of_the_releases_has_its_class_or_takes_no_part():
 def test_regions_and_clips_without_landmarks(root, capsys):
     points = {f"{s}_{c}.png": alignment.TEMPLATE + i for i, (s, c, _) in enumerate(SAMM)}
     mini.write_landmarks(root / "samm" / "landmarks.csv", "flow", points)
-    known = {"sub01_EP02_01f.png": alignment.TEMPLATE + [16, 8], "sub02_EP02_01f.png": alignment.TEMPLATE + [0, 24]}
+    known = {
+        "sub01_EP02_01f.png": alignment.TEMPLATE + [16, 8],
+        "sub02_EP02_01f.png": alignment.TEMPLATE + [0, 24],
+    }
     mini.write_landmarks(root / "casme2" / "landmarks.csv", "flow", known)
     text = message(root, regions="landmarks")
     assert "smic: none of 2 clips has any" in text
@@ -159,7 +215,10 @@ def test_without_any_release_two_synthetic_ones_stand_in():
 def test_a_root_without_any_of_them_is_an_error(tmp_path):
     (tmp_path / "fer2013").mkdir()
     text = message(tmp_path)
-    assert f"looked for the folder {tmp_path / 'samm'} or {tmp_path / 'casme2'} or {tmp_path / 'smic'}" in text
+    assert (
+        f"looked for the folder {tmp_path / 'samm'} or {tmp_path / 'casme2'} or {tmp_path / 'smic'}"
+        in text
+    )
 
 
 # --- mistakes ----------------------------------------------------------------------------------------------------------------
@@ -167,13 +226,18 @@ def test_a_root_without_any_of_them_is_an_error(tmp_path):
 
 def test_all_bad_rows_of_a_list_are_named(root):
     path = root / "casme2" / "megc2019.csv"
-    path.write_text(path.read_text() + "samm,sub03,EP1,negative,a.png\ncasme2,sub03,EP2,angry,a.png\n"
-                    "casme2,sub01,EP19_05f,negative,a.png\ncasme2,,EP4,negative,\n")
+    path.write_text(
+        path.read_text() + "samm,sub03,EP1,negative,a.png\ncasme2,sub03,EP2,angry,a.png\n"
+        "casme2,sub01,EP19_05f,negative,a.png\ncasme2,,EP4,negative,\n"
+    )
     text = message(root)
     for found in (
-        "line 5, sub03 EP1: dataset is 'samm'", "line 6, sub03 EP2: emotion is 'angry'", "line 7, sub01 EP19_05f: this clip is in line 3",
-        "line 8,  EP4: no subject", "line 8,  EP4: no flow",
-    ):  # fmt: skip
+        "line 5, sub03 EP1: dataset is 'samm'",
+        "line 6, sub03 EP2: emotion is 'angry'",
+        "line 7, sub01 EP19_05f: this clip is in line 3",
+        "line 8,  EP4: no subject",
+        "line 8,  EP4: no flow",
+    ):
         assert found in text
     assert text.count("\n  - ") == 5
     path.write_text("dataset,clip,emotion\n")
@@ -209,7 +273,10 @@ def test_the_published_maps(capsys):
     assert len(data) == 278
     assert len(set(data.groups)) == 52
     for name in ("samm", "casme2"):
-        assert tuple(np.bincount(data.labels[data.extras["dataset"] == name])) == megc2019.OFFICIAL[name]
+        assert (
+            tuple(np.bincount(data.labels[data.extras["dataset"] == name]))
+            == megc2019.OFFICIAL[name]
+        )
     out = capsys.readouterr().out
     assert "differs from the challenge" not in out
     assert "casme2: 9 of 145 clips have no landmarks" in out
@@ -217,17 +284,25 @@ def test_the_published_maps(capsys):
     folds = make_folds(split, data)
     assert len(folds) == 52
     assert sorted(np.concatenate([fold.test for fold in folds])) == list(range(278))
-    assert all(len(np.unique(data.labels[rows])) == 3 for fold in folds for rows in (fold.train, fold.val))
+    assert all(
+        len(np.unique(data.labels[rows])) == 3 for fold in folds for rows in (fold.train, fold.val)
+    )
 
 
 @pytest.mark.release
 @pytest.mark.skipif(not RELEASE_ROOT, reason="needs FEXPR_DATA_DIR")
 def test_the_workbook_of_samm_gives_the_challenges_classes():
     def release(listed):
-        return LOADERS["megc2019"](mini.config(listed, name="megc2019", subsets="samm", regions="whole", skip_clips=""))
+        return LOADERS["megc2019"](
+            mini.config(listed, name="megc2019", subsets="samm", regions="whole", skip_clips="")
+        )
 
     published = release(RELEASE_ROOT)
-    table = megc2019.clips.workbook.read_samm_workbook(megc2019.clips.workbook.find_workbook(f"{RELEASE_ROOT}/samm"))
-    table = megc2019._select(megc2019.SAMM, None, None, table.assign(id=table["clip"]), None).sort_values("id")
+    table = megc2019.clips.workbook.read_samm_workbook(
+        megc2019.clips.workbook.find_workbook(f"{RELEASE_ROOT}/samm")
+    )
+    table = megc2019._select(
+        megc2019.SAMM, None, None, table.assign(id=table["clip"]), None
+    ).sort_values("id")
     assert ("samm/" + table["id"]).tolist() == published.ids.tolist()
     assert table["emotion"].tolist() == [published.class_names[label] for label in published.labels]

@@ -1,4 +1,6 @@
-"""RAVDESS: names, the published folds, frames against their table, videos, action units, and the drawn release's own truth."""
+"""RAVDESS: names, the published folds, frames against their table, videos, action units, and the
+drawn release's own truth.
+"""
 
 import csv
 import shutil
@@ -44,10 +46,19 @@ def load(name, folder, **fields):
 
 def test_names():
     clip = parse("01-01-06-02-01-02-12.mp4")
-    assert (clip.label, clip.group, clip.used, str(clip)) == (5, "actor12", True, "01-01-06-02-01-02-12")
+    assert (clip.label, clip.group, clip.used, str(clip)) == (
+        5,
+        "actor12",
+        True,
+        "01-01-06-02-01-02-12",
+    )
     assert not parse("02-01-06-02-01-02-12").used  # no sound
-    for name, said in (("01-01-09-01-01-01-01", "emotion is 09, expected 01 to 08"), ("01-01-01-02-01-01-01", "no strong intensity"),
-                       ("01-01-02-01-01-01-25", "actor is 25"), ("1-1-2-1-1-1-2", "is not modality-channel")):
+    for name, said in (
+        ("01-01-09-01-01-01-01", "emotion is 09, expected 01 to 08"),
+        ("01-01-01-02-01-01-01", "no strong intensity"),
+        ("01-01-02-01-01-01-25", "actor is 25"),
+        ("1-1-2-1-1-1-2", "is not modality-channel"),
+    ):
         with pytest.raises(BadInput, match=said):
             parse(name)
 
@@ -76,11 +87,14 @@ def test_frames_maps_and_action_units(release):
     np.testing.assert_array_equal(found.images[40, ..., 1], spectral_residual(face))
     with open(release / "openface" / f"{clip}.csv", newline="") as f:
         row = list(csv.DictReader(f))[found.extras["frame"][40]]
-    np.testing.assert_allclose(found.extras["action_units"][40], [float(row[n]) for n in INTENSITIES], atol=1e-6)
+    np.testing.assert_allclose(
+        found.extras["action_units"][40], [float(row[n]) for n in INTENSITIES], atol=1e-6
+    )
     assert found.extras["shown"].max() > 0.9
     assert found.extras["shown"].min() == 0
 
-    shutil.copytree(release / "frames", release / "saliency")  # a map of somebody's own making is read where it is
+    # a map of somebody's own making is read where it is
+    shutil.copytree(release / "frames", release / "saliency")
     own = load("ravdess", release, map="saliency")
     np.testing.assert_array_equal(own.images[..., 0], own.images[..., 1])
     (release / "saliency" / f"{found.ids[3]}.png").unlink()
@@ -100,8 +114,13 @@ def test_what_contradicts_the_table_is_all_named(release):
     with pytest.raises(UserError) as error:
         load("ravdess", release)
     text = error.value.text()
-    for part in (f"emotion is 6, the file name says {emotion}", f"actor is 9, the file name says {actor}", "this frame stands there twice",
-                 "does not list it", "actor is 33, expected 01 to 24"):
+    for part in (
+        f"emotion is 6, the file name says {emotion}",
+        f"actor is 9, the file name says {actor}",
+        "this frame stands there twice",
+        "does not list it",
+        "actor is 33, expected 01 to 24",
+    ):
         assert part in text
 
 
@@ -121,7 +140,9 @@ def test_videos_are_decoded_and_the_face_cropped(tmp_path):
     writer.release()
     found, _ = decode(path)
     assert found.shape == (8, 48, 48)
-    eyes = cv2.transform(portrait.face.landmarks()[None, :2], alignment.square(alignment.detect(frame), 48))[0]
+    eyes = cv2.transform(
+        portrait.face.landmarks()[None, :2], alignment.square(alignment.detect(frame), 48)
+    )[0]
     assert ((eyes > 6) & (eyes < 42)).all()  # the crop shows them
     path.write_bytes(b"no video")
     with pytest.raises(BadInput, match="no frame can be decoded"):
@@ -130,22 +151,33 @@ def test_videos_are_decoded_and_the_face_cropped(tmp_path):
 
 def test_averaged_action_units(release):
     found = load("ravdess_aus", release)
-    assert (found.kind, found.images.shape, found.images.dtype) == ("features", (16, 1, 1, 35), np.float32)
+    assert (found.kind, found.images.shape, found.images.dtype) == (
+        "features",
+        (16, 1, 1, 35),
+        np.float32,
+    )
     assert load("ravdess_aus", release, features="intensities").images.shape == (16, 1, 1, 17)
     table = release / "average_action_units.csv"
     lines = table.read_text().splitlines()
-    lines[1] = "7.5" + lines[1][lines[1].index(";"):]
+    lines[1] = "7.5" + lines[1][lines[1].index(";") :]
     lines[3] = lines[2]
     table.write_text("\n".join(lines) + "\n")
-    with pytest.raises(UserError, match=r"(?s)line 2, .*AU01_r is 7.5, expected 0 to 5.*line 4, .* stands in line 3 already"):
+    with pytest.raises(
+        UserError,
+        match=r"(?s)line 2, .*AU01_r is 7.5, expected 0 to 5.*line 4, .* stands in line 3 already",
+    ):
         load("ravdess_aus", release)
 
 
 def test_per_actor_takes_out_what_an_actor_adds():
     rng = np.random.default_rng(0)
     features, actors = rng.normal(size=(40, 3)), np.repeat(["a", "b"], 20)
-    moved = features * np.where(actors == "a", 1, 3)[:, None] + np.where(actors == "a", 0, 5)[:, None]
-    np.testing.assert_allclose(per_actor(features, actors, "center")[:20], per_actor(moved, actors, "center")[:20])
+    moved = (
+        features * np.where(actors == "a", 1, 3)[:, None] + np.where(actors == "a", 0, 5)[:, None]
+    )
+    np.testing.assert_allclose(
+        per_actor(features, actors, "center")[:20], per_actor(moved, actors, "center")[:20]
+    )
     assert abs(per_actor(moved, actors, "center")[20:].mean()) < 1e-12
     np.testing.assert_allclose(per_actor(moved, actors, "standardize").std(0), 1, atol=0.05)
     np.testing.assert_array_equal(per_actor(features, actors, "none"), features)
@@ -165,14 +197,19 @@ def test_gaussians_of_somebody_elses(tmp_path):
     np.testing.assert_allclose(mean[[0, 1]], means[[0, 0]])  # calm is neutral
     np.testing.assert_allclose(covariance[4], matrices[ravdess_gaussians.NAMES.index("Anger")])
     (tmp_path / "GMM_covM_Fear.csv").unlink()
-    (tmp_path / "GMM_covM_Sad.csv").write_text("\n".join([";".join(INTENSITIES), *(";".join(["1"] * 17) for _ in range(17))]) + "\n")
-    with pytest.raises(UserError, match=r"(?s)GMM_covM_Sad.csv: no covariance matrix.*GMM_covM_Fear.csv"):
+    (tmp_path / "GMM_covM_Sad.csv").write_text(
+        "\n".join([";".join(INTENSITIES), *(";".join(["1"] * 17) for _ in range(17))]) + "\n"
+    )
+    with pytest.raises(
+        UserError, match=r"(?s)GMM_covM_Sad.csv: no covariance matrix.*GMM_covM_Fear.csv"
+    ):
         au_gaussians.read(tmp_path)
 
 
 def test_check_looks_for_what_the_folder_holds(release, capsys):
     shutil.rmtree(release / "frames")
-    assert data_main.main(["check", "--root", str(release.parent)]) == 0  # the table of action units alone
+    # the table of action units alone
+    assert data_main.main(["check", "--root", str(release.parent)]) == 0
     out = capsys.readouterr().out
     assert "ravdess_aus" in out
     assert "\nravdess\n" not in out

@@ -39,8 +39,11 @@ def test_normalised_frames_are_taken_as_they_are(tmp_path):
     assert "landmarks" not in data.extras
     for seed, image in enumerate(data.images):
         onset = mini.texture(seed)
-        expected = flow.flow_map(mini.moved(onset, 0).astype(np.uint8), mini.moved(onset, 2).astype(np.uint8))
-        np.testing.assert_array_equal(image, expected)  # onset and apex, no other frame; u, v, strain in this order
+        expected = flow.flow_map(
+            mini.moved(onset, 0).astype(np.uint8), mini.moved(onset, 2).astype(np.uint8)
+        )
+        # onset and apex, no other frame; u, v, strain in this order
+        np.testing.assert_array_equal(image, expected)
     assert tree(folder) == before
 
 
@@ -60,9 +63,12 @@ def test_raw_frames_are_aligned_by_the_landmarks_of_the_onset(tmp_path):
     mini.write_release(tmp_path, "frames", mini.CLIPS[:2])
     data = mini.load(tmp_path)
     assert data.images.shape == (2, 28, 28, 3)
-    np.testing.assert_allclose(data.extras["landmarks"], np.stack([alignment.TEMPLATE] * 2), atol=1e-3)
+    np.testing.assert_allclose(
+        data.extras["landmarks"], np.stack([alignment.TEMPLATE] * 2), atol=1e-3
+    )
     row, column = np.unravel_index(data.images[0, ..., 0].argmax(), (28, 28))
-    centre = (144 - 20) / 1.1 / 8  # the middle of the frame, where the motion is, as seen in the 224x224 face, in map pixels
+    # the middle of the frame, where the motion is, as seen in the 224x224 face, in map pixels
+    centre = (144 - 20) / 1.1 / 8
     assert abs(row - centre) < 3
     assert abs(column - centre) < 3
 
@@ -81,7 +87,11 @@ def test_frames_are_found_by_number_whatever_they_are_called(tmp_path):
 def test_flow_maps_with_landmarks(tmp_path, capsys):
     folder = mini.write_release(tmp_path, "flow")
     (folder / "flow" / "007_007_2_1.png").unlink()
-    mini.write_landmarks(folder / "landmarks.csv", "flow", {"006_006_1_2.png": alignment.TEMPLATE, "x.png": alignment.TEMPLATE})
+    mini.write_landmarks(
+        folder / "landmarks.csv",
+        "flow",
+        {"006_006_1_2.png": alignment.TEMPLATE, "x.png": alignment.TEMPLATE},
+    )
     data = mini.load(tmp_path)
     assert data.ids.tolist() == ["006_1_2", "006_1_3", "011_3_1"]
     assert "1 of 4 clips of the workbook have no flow map" in capsys.readouterr().out
@@ -109,7 +119,11 @@ def test_rare_action_units_are_left_out_aloud(tmp_path, capsys):
 def test_clips_are_skipped_on_purpose_only(tmp_path):
     folder = mini.write_release(tmp_path)
     shutil.rmtree(folder / "SAMM_Normalized_TM" / "sub007")
-    assert mini.load(tmp_path, skip_clips="007_2_1").ids.tolist() == ["006_1_2", "006_1_3", "011_3_1"]
+    assert mini.load(tmp_path, skip_clips="007_2_1").ids.tolist() == [
+        "006_1_2",
+        "006_1_3",
+        "011_3_1",
+    ]
     assert "007_2_9" in mini.message(tmp_path, skip_clips="007_2_9")
     assert "no clip" in mini.message(tmp_path, skip_clips=",".join(clip[1] for clip in mini.CLIPS))
 
@@ -136,7 +150,11 @@ def test_a_copy_of_the_release_is_the_same_and_any_change_is_not(tmp_path):
     source = mini.load(tmp_path).source
     shutil.copytree(folder, tmp_path / "elsewhere" / "samm")
     assert mini.load(tmp_path / "elsewhere").source == source
-    seen = {source, mini.load(tmp_path, image_size=14).source, mini.load(tmp_path, skip_clips="006_1_2").source}
+    seen = {
+        source,
+        mini.load(tmp_path, image_size=14).source,
+        mini.load(tmp_path, skip_clips="006_1_2").source,
+    }
     mini.rewrite(folder, code={"006_1_2": "4"})
     seen.add(mini.load(tmp_path).source)
     apex = folder / "SAMM_Normalized_TM" / "sub006" / "006_1_2" / "006_00014.png"
@@ -238,7 +256,9 @@ def test_source(tmp_path, monkeypatch):
     assert resolve() == "release"
     empty = tmp_path / "empty"
     (empty / "casme2").mkdir(parents=True)
-    with pytest.raises(UserError, match=r"holds casme2(.|\n)*config.data.root(.|\n)*source=synthetic"):
+    with pytest.raises(
+        UserError, match=r"holds casme2(.|\n)*config.data.root(.|\n)*source=synthetic"
+    ):
         resolve(root=str(empty))
     monkeypatch.setenv("FEXPR_DATA_DIR", str(empty))
     with pytest.raises(UserError, match=r"\$FEXPR_DATA_DIR"):
@@ -264,7 +284,8 @@ def test_the_published_maps():
     np.testing.assert_array_equal(data.images.max((1, 2)), 255)
     assert {"AU04", "AU07", "AU12", "AU14"} <= set(data.class_names)
     assert np.isfinite(data.extras["landmarks"]).all()
-    # Channels are u, v, strain: strain recomputed from the first two goes with the third, and not with either of them.
+    # Channels are u, v, strain: strain recomputed from the first two goes with the third, and not
+    # with either of them.
     u, v, strain = np.moveaxis(data.images.astype(float), -1, 0)
     recomputed = np.stack([flow.optical_strain(np.stack(uv, -1)) for uv in zip(u, v, strict=True)])
     assert np.corrcoef(recomputed.ravel(), strain.ravel())[0, 1] > 0.6

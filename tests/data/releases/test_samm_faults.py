@@ -1,4 +1,6 @@
-"""What is wrong with a SAMM on disk, or in how it is asked for, is one clear message with everything in it."""
+"""What is wrong with a SAMM on disk, or in how it is asked for, is one clear message with
+everything in it.
+"""
 
 import shutil
 
@@ -87,7 +89,12 @@ def test_an_empty_release_says_what_it_looked_for(tmp_path):
     folder = tmp_path / "samm"
     folder.mkdir()
     text = mini.message(tmp_path)
-    for looked_for in ("SAMM (frames)", "SAMM_Normalized_TM (frames)", "flow (flow)", "it holds nothing"):
+    for looked_for in (
+        "SAMM (frames)",
+        "SAMM_Normalized_TM (frames)",
+        "flow (flow)",
+        "it holds nothing",
+    ):
         assert looked_for in text
     mini.write_maps(folder / "flow")
     assert "no FACS workbook" in mini.message(tmp_path)
@@ -101,7 +108,11 @@ def test_an_action_unit_column_without_codes_is_an_error(tmp_path):
 
 def test_landmarks_that_do_not_cover_every_clip(tmp_path):
     folder = mini.write_release(tmp_path)
-    mini.write_landmarks(folder / "landmarks.csv", "clip", {"006_1_2": alignment.TEMPLATE, "007_2_1": alignment.TEMPLATE})
+    mini.write_landmarks(
+        folder / "landmarks.csv",
+        "clip",
+        {"006_1_2": alignment.TEMPLATE, "007_2_1": alignment.TEMPLATE},
+    )
     text = mini.message(tmp_path)
     assert "row 16, clip 006_1_3: no row" in text
     assert "row 18, clip 011_3_1: no row" in text
@@ -125,13 +136,18 @@ def test_frames_without_a_face_are_all_listed(tmp_path):
 @pytest.mark.parametrize(
     "change",
     [
-        {"vocabulary": "all"}, {"vocabulary": "4,3"}, {"vocabulary": "4,4"}, {"vocabulary": ""},
-        {"layout": "video"}, {"align": "dlib"}, {"alternatives": "some"},
+        {"vocabulary": "all"},
+        {"vocabulary": "4,3"},
+        {"vocabulary": "4,4"},
+        {"vocabulary": ""},
+        {"layout": "video"},
+        {"align": "dlib"},
+        {"alternatives": "some"},
     ],
-)  # fmt: skip
+)
 def test_config_values_that_do_not_exist(change, tmp_path):
     mini.write_release(tmp_path)
-    (field, value), = change.items()
+    ((field, value),) = change.items()
     text = mini.message(tmp_path, **change)
     assert field in text
     assert repr(value) in text

@@ -1,4 +1,6 @@
-"""The SAMM workbook: found, read, checked; every way in which people break it gives one message that names the place."""
+"""The SAMM workbook: found, read, checked; every way in which people break it gives one message
+that names the place.
+"""
 
 import os
 import warnings
@@ -11,7 +13,13 @@ import pytest
 
 from fexpr import facs
 from fexpr.data.releases import workbook
-from fexpr.data.releases.workbook import find_workbook, frame_problems, places, read_samm_workbook, write_samm_workbook
+from fexpr.data.releases.workbook import (
+    find_workbook,
+    frame_problems,
+    places,
+    read_samm_workbook,
+    write_samm_workbook,
+)
 from fexpr.errors import UserError
 
 NAME = "SAMM_Micro_FACS_Codes_v2.xlsx"
@@ -53,20 +61,48 @@ def test_written_and_read_back(path, table):
     read = read_samm_workbook(path)
     pd.testing.assert_frame_equal(read.drop(columns="row"), table)
     assert read["row"].tolist() == [15, 16, 17, 18]
-    assert read.attrs == {"errata": [], "notes": ["row 18, clip 028_4_1: apex frame 1143 is after offset frame 1134"]}
+    assert read.attrs == {
+        "errata": [],
+        "notes": ["row 18, clip 028_4_1: apex frame 1143 is after offset frame 1134"],
+    }
     assert places(read, path)[2] == f"{NAME} row 17, clip 007_6_1"
 
 
 def test_written_in_the_layout_of_the_release(path):
     sheet = openpyxl.load_workbook(path)["MICRO_ONLY"]
     assert [cell.value for cell in sheet[14]] == [
-        "Subject", "Filename", "Inducement Code", "Onset Frame", "Apex Frame", "Offset Frame", "Duration", "Micro",
-        "Action Units", "Estimated Emotion", "Objective Classes", "Notes",
+        "Subject",
+        "Filename",
+        "Inducement Code",
+        "Onset Frame",
+        "Apex Frame",
+        "Offset Frame",
+        "Duration",
+        "Micro",
+        "Action Units",
+        "Estimated Emotion",
+        "Objective Classes",
+        "Notes",
     ]
     assert [cell.value for cell in sheet[17]] == [
-        "007", "007_6_1", 6, 497, 511, 541, 45, "Micro - 1/2", "(R6 or R12)+R15", "Happiness", 7, None,
+        "007",
+        "007_6_1",
+        6,
+        497,
+        511,
+        541,
+        45,
+        "Micro - 1/2",
+        "(R6 or R12)+R15",
+        "Happiness",
+        7,
+        None,
     ]
-    assert [sheet.cell(row, 1).value for row in (6, 7, 10)] == ["Symbol Key:", '"/" = or', "AU Help:"]
+    assert [sheet.cell(row, 1).value for row in (6, 7, 10)] == [
+        "Symbol Key:",
+        '"/" = or',
+        "AU Help:",
+    ]
 
 
 def test_the_title_can_say_that_it_is_synthetic(tmp_path, table):
@@ -101,7 +137,9 @@ def test_the_sheet_micro_only_comes_first(path):
 
 
 def test_numbers_as_excel_and_people_type_them(path):
-    edit(path, A15=6, A16=6.0, A17=" 7 ", D15="5562", E15=5588.0, F15=None, K15=None, B16="006_1_3 ")
+    edit(
+        path, A15=6, A16=6.0, A17=" 7 ", D15="5562", E15=5588.0, F15=None, K15=None, B16="006_1_3 "
+    )
     read = read_samm_workbook(path)
     assert read["subject"].tolist() == ["006", "006", "007", "028"]
     assert read["clip"][1] == "006_1_3"
@@ -141,7 +179,8 @@ def test_renamed_missing_and_doubled_columns(path):
         "column 'Onset Frame' is missing; the nearest is 'Onset'",
         "column 'Action Units' is there more than once",
         "column 'Estimated Emotion' is missing",
-        "found the columns Subject, File Name, Inducement Code, Onset, Apex Frame, Offset Frame, Duration, Micro, Action Units, "
+        "found the columns Subject, File Name, Inducement Code, Onset, Apex Frame, Offset "
+        "Frame, Duration, Micro, Action Units, "
         "Objective Classes, Action Units",
     )
     assert "row 14" in error.title
@@ -166,21 +205,29 @@ def test_no_rows(path):
 
 def test_empty_column_of_codes(path):
     edit(path, I15=None, I16=None, I17="  ")
-    assert failure(path).problems == ("column 'Action Units' of sheet 'MICRO_ONLY' is empty in all 4 rows",)
+    assert failure(path).problems == (
+        "column 'Action Units' of sheet 'MICRO_ONLY' is empty in all 4 rows",
+    )
 
 
 def test_missing_file_folder_and_files_that_are_no_workbook(path, tmp_path):
     whole = path.read_bytes()
     assert "does not exist" in failure(tmp_path / "none.xlsx").title
     assert "cannot read" in failure(tmp_path).title
-    for name, content in {"text": b"Subject,Filename\n", "empty": b"", "half": whole[: len(whole) // 2], "head": whole[-900:],
-                          "hole": whole[:600] + bytes(600) + whole[1200:]}.items():
+    for name, content in {
+        "text": b"Subject,Filename\n",
+        "empty": b"",
+        "half": whole[: len(whole) // 2],
+        "head": whole[-900:],
+        "hole": whole[:600] + bytes(600) + whole[1200:],
+    }.items():
         (tmp_path / f"{name}.xlsx").write_bytes(content)
         assert "is not an Excel workbook" in failure(tmp_path / f"{name}.xlsx").title
 
 
 def test_no_warning_of_openpyxl_leaks(path, tmp_path):
-    extension = b'<extLst><ext uri="{CCE6A557-97BC-4b89-ADB6-D9C93CAAB3DF}"/></extLst></worksheet>'  # Excel's drop-down lists
+    # Excel's drop-down lists
+    extension = b'<extLst><ext uri="{CCE6A557-97BC-4b89-ADB6-D9C93CAAB3DF}"/></extLst></worksheet>'
     with zipfile.ZipFile(path) as old, zipfile.ZipFile(tmp_path / "new.xlsx", "w") as new:
         for name in old.namelist():
             new.writestr(name, old.read(name).replace(b"</worksheet>", extension))
@@ -204,7 +251,9 @@ def test_only_the_published_slip_is_mended(path):
     edit(path, A15="032", B15="032_3_1", D15=4896, E15=1930, F15=4970)
     read = read_samm_workbook(path)
     assert read["apex"][0] == 4930
-    assert read.attrs["errata"] == ["row 15, clip 032_3_1: apex frame 1930 is a slip of the published workbook, read as 4930"]
+    assert read.attrs["errata"] == [
+        "row 15, clip 032_3_1: apex frame 1930 is a slip of the published workbook, read as 4930"
+    ]
     assert frame_problems(read) == []
     edit(path, F15=4971)
     read = read_samm_workbook(path)
@@ -233,7 +282,9 @@ def test_find_workbook(tmp_path):
 
 
 @pytest.mark.release
-@pytest.mark.skipif("FEXPR_DATA_DIR" not in os.environ, reason="needs the SAMM workbook under $FEXPR_DATA_DIR/samm")
+@pytest.mark.skipif(
+    "FEXPR_DATA_DIR" not in os.environ, reason="needs the SAMM workbook under $FEXPR_DATA_DIR/samm"
+)
 def test_the_published_workbook():
     path = find_workbook(Path(os.environ["FEXPR_DATA_DIR"]) / "samm")
     table = read_samm_workbook(path)

@@ -207,18 +207,21 @@ def test_they_are_sought_unasked_only_where_that_is_cheap_and_means_something(fa
     assert not duplicates.are_sought(dataset(many))
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"data.duplicates": "drop"}, "one of 'keep', 'drop_exact', 'drop_near'"),
-    (
-        {"data.duplicates": "drop_near", "data.name": "ravdess"},
-        "data.name='ravdess': expected 'fer2013' or 'affectnet' with data.duplicates",
-    ),
-    (
-        {"data.duplicates": "drop_near", "data.name": "affectnet", "data.streamed": True},
-        "all images are compared",
-    ),
-    ({"data.duplicates": "drop_near", "split.inner": 5}, "validation rows are fixed"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data.duplicates": "drop"}, "one of 'keep', 'drop_exact', 'drop_near'"),
+        (
+            {"data.duplicates": "drop_near", "data.name": "ravdess"},
+            "data.name='ravdess': expected 'fer2013' or 'affectnet' with data.duplicates",
+        ),
+        (
+            {"data.duplicates": "drop_near", "data.name": "affectnet", "data.streamed": True},
+            "all images are compared",
+        ),
+        ({"data.duplicates": "drop_near", "split.inner": 5}, "validation rows are fixed"),
+    ],
+)
 def test_configs_that_ask_for_something_else(changes, message):
     config = base.fer2013()
     config.model.name = "logistic"

@@ -1,4 +1,6 @@
-"""Folds that somebody has written down: read as they stand, or every line that cannot be used is listed."""
+"""Folds that somebody has written down: read as they stand, or every line that cannot be used is
+listed.
+"""
 
 import numpy as np
 import pytest
@@ -21,7 +23,11 @@ def write(tmp_path, *lines) -> str:
 
 
 def test_a_file_that_says_where_each_clip_is_tested(tmp_path, eight):
-    file = write(tmp_path, "id, fold", *(f"c{i}, {'first' if i < 4 else 'second'}" for i in reversed(range(8))))
+    file = write(
+        tmp_path,
+        "id, fold",
+        *(f"c{i}, {'first' if i < 4 else 'second'}" for i in reversed(range(8))),
+    )
     second, first = make_folds(split("file", file=file), eight)
     assert (first.name, second.name) == ("first", "second")
     assert first.test.tolist() == [0, 1, 2, 3]
@@ -30,23 +36,56 @@ def test_a_file_that_says_where_each_clip_is_tested(tmp_path, eight):
 
 
 def test_a_file_that_says_all(tmp_path, eight):
-    file = write(tmp_path, "id,fold,part", "c0,1,train", "c1,1,train", "c2,1,val", "c4,1,test", "c6,2,test", "c0,2,train", "c3,2,train",
-                 *(f"c{i},3,{part}" for i, part in [(1, "train"), (3, "val"), (5, "test"), (7, "test")]))
+    file = write(
+        tmp_path,
+        "id,fold,part",
+        "c0,1,train",
+        "c1,1,train",
+        "c2,1,val",
+        "c4,1,test",
+        "c6,2,test",
+        "c0,2,train",
+        "c3,2,train",
+        *(f"c{i},3,{part}" for i, part in [(1, "train"), (3, "val"), (5, "test"), (7, "test")]),
+    )
     folds = make_folds(split("file", file=file), eight)
     assert [fold.name for fold in folds] == ["1", "2", "3"]
-    assert [folds[0].train.tolist(), folds[0].val.tolist(), folds[0].test.tolist()] == [[0, 1], [2], [4]]
-    assert sorted([*folds[1].train, *folds[1].val]) == [0, 3]  # no validation rows are given: drawn from the training groups
+    assert [folds[0].train.tolist(), folds[0].val.tolist(), folds[0].test.tolist()] == [
+        [0, 1],
+        [2],
+        [4],
+    ]
+    # no validation rows are given: drawn from the training groups
+    assert sorted([*folds[1].train, *folds[1].val]) == [0, 3]
     assert folds[2].test.tolist() == [5, 7]
 
 
 def test_every_bad_line_is_listed(tmp_path, eight):
-    file = write(tmp_path, "id,fold,part", "c0,1,train", "c9,1,train", "c1,1,tset", "c2,1,test", "c2,1,train", ",1,test", "c3,,val",
-                 "c4,1,val", "c5,1,val", "c6,1,val")
+    file = write(
+        tmp_path,
+        "id,fold,part",
+        "c0,1,train",
+        "c9,1,train",
+        "c1,1,tset",
+        "c2,1,test",
+        "c2,1,train",
+        ",1,test",
+        "c3,,val",
+        "c4,1,val",
+        "c5,1,val",
+        "c6,1,val",
+    )
     with pytest.raises(UserError) as e:
         make_folds(split("file", file=file), eight)
     text = e.value.text()
-    for found in ("line 3, c9: the data set has no such id", "line 4, c1: part is 'tset'", "line 6, c2: this id stands in line 5 already",
-                  "line 7, unnamed: no id", "line 8, c3: no fold", "c7: the data set has it, the file does not"):
+    for found in (
+        "line 3, c9: the data set has no such id",
+        "line 4, c1: part is 'tset'",
+        "line 6, c2: this id stands in line 5 already",
+        "line 7, unnamed: no id",
+        "line 8, c3: no fold",
+        "c7: the data set has it, the file does not",
+    ):
         assert found in text
     assert len(e.value.problems) == 6
 
@@ -57,14 +96,25 @@ def test_a_group_on_two_sides_and_an_empty_side_are_listed(tmp_path, eight):
         make_folds(split("file", file=file), eight)
     assert len(e.value.problems) == 8
     assert "fold 0: a stands in train and test" in e.value.problems
-    file = write(tmp_path, "id,fold,part", *(f"c{i},1,train" for i in range(8)), "c0,2,test", "c1,2,val", "c2,2,train")
+    file = write(
+        tmp_path,
+        "id,fold,part",
+        *(f"c{i},1,train" for i in range(8)),
+        "c0,2,test",
+        "c1,2,val",
+        "c2,2,train",
+    )
     with pytest.raises(UserError) as e:
         make_folds(split("file", file=file), eight)
     assert e.value.problems == ("fold 1: no test rows", "fold 2: a stands in val and test")
 
 
 def test_files_that_are_no_folds(tmp_path, eight):
-    for lines, message in ((["clip,fold", "c0,1"], "no column id"), (["id,fold"], "c0: the data set has it"), ([""], "found: nothing")):
+    for lines, message in (
+        (["clip,fold", "c0,1"], "no column id"),
+        (["id,fold"], "c0: the data set has it"),
+        ([""], "found: nothing"),
+    ):
         with pytest.raises(UserError, match=message):
             make_folds(split("file", file=write(tmp_path, *lines)), eight)
     with pytest.raises(UserError, match="cannot read the folds"):

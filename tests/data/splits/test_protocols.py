@@ -7,7 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import GroupShuffleSplit, StratifiedGroupKFold, StratifiedKFold
 
-from fexpr.data.splits.protocols import PROTOCOLS, Fold, draw_validation, group_holdout, make_folds, rarest_label, validation_turn
+from fexpr.data.splits.protocols import (
+    PROTOCOLS,
+    Fold,
+    draw_validation,
+    group_holdout,
+    make_folds,
+    rarest_label,
+    validation_turn,
+)
 from fexpr.errors import UserError
 from tests.data.small_sets import dataset, faces, imbalanced, split
 
@@ -15,7 +23,9 @@ GROUPS = np.array([f"{s:03d}" for s in np.random.default_rng(0).integers(0, 28, 
 
 
 def test_test_rows_are_scikit_learns():
-    rest, test = next(GroupShuffleSplit(n_splits=1, test_size=0.2, random_state=42).split(GROUPS, groups=GROUPS))
+    rest, test = next(
+        GroupShuffleSplit(n_splits=1, test_size=0.2, random_state=42).split(GROUPS, groups=GROUPS)
+    )
     fold = group_holdout(GROUPS, 0.2, 0.2, 42)
     np.testing.assert_array_equal(fold.test, test)
     np.testing.assert_array_equal(np.sort(np.concatenate([fold.train, fold.val])), rest)
@@ -33,10 +43,15 @@ def test_groups_never_cross(letters, seed):
     assert sorted(np.concatenate([fold.train, fold.val, fold.test])) == list(range(len(groups)))
 
 
-@pytest.mark.parametrize(("train", "val", "test", "message"), [
-    ([0, 1], [2], [3, 4], "c in both train and test"), ([0, 1], [2, 3], [4], "c in both train and val"),
-    ([0, 0], [2], [5], "twice in train"), ([0], [2], [], "no test rows"),
-])
+@pytest.mark.parametrize(
+    ("train", "val", "test", "message"),
+    [
+        ([0, 1], [2], [3, 4], "c in both train and test"),
+        ([0, 1], [2, 3], [4], "c in both train and val"),
+        ([0, 0], [2], [5], "twice in train"),
+        ([0], [2], [], "no test rows"),
+    ],
+)
 def test_a_planted_leak_is_caught(train, val, test, message):
     groups = np.array(["a", "c", "b", "c", "d", "e"])
     with pytest.raises(ValueError, match=message):
@@ -57,7 +72,12 @@ def test_too_few_subjects():
 def test_every_protocol_tests_other_people_than_it_trains_on(protocol):
     data = imbalanced()
     if protocol == "ravdess":
-        data = dataclasses.replace(data, groups=np.array([f"actor{i + 1:02d}" for i in np.unique(data.groups, return_inverse=True)[1]]))
+        data = dataclasses.replace(
+            data,
+            groups=np.array(
+                [f"actor{i + 1:02d}" for i in np.unique(data.groups, return_inverse=True)[1]]
+            ),
+        )
     folds = make_folds(split(protocol), data)
     number = {"holdout": 1, "loso": 24, "repeated_holdout": 4, "leave_one_dataset_out": 2}
     assert len(folds) == number.get(protocol, 5)
@@ -72,7 +92,9 @@ def test_every_protocol_tests_other_people_than_it_trains_on(protocol):
         assert sorted(np.concatenate([fold.test for fold in folds])) == list(range(len(data)))
     again = make_folds(split(protocol), data)
     for a, b in zip(folds, again, strict=True):
-        np.testing.assert_array_equal(np.concatenate([a.train, a.val, a.test]), np.concatenate([b.train, b.val, b.test]))
+        np.testing.assert_array_equal(
+            np.concatenate([a.train, a.val, a.test]), np.concatenate([b.train, b.val, b.test])
+        )
     if protocol != "holdout":
         other = make_folds(split(protocol, seed=43), data)
         assert any(not np.array_equal(a.val, b.val) for a, b in zip(folds, other, strict=True))
@@ -84,7 +106,9 @@ def test_the_holdout_is_what_it_was():
     expected = group_holdout(data.groups, 0.2, 0.2, 42)
     for side in ("train", "val", "test"):
         np.testing.assert_array_equal(getattr(fold, side), getattr(expected, side))
-    np.testing.assert_array_equal(np.sort(make_folds(split("repeated_holdout"), data)[0].test), np.sort(expected.test))
+    np.testing.assert_array_equal(
+        np.sort(make_folds(split("repeated_holdout"), data)[0].test), np.sort(expected.test)
+    )
 
 
 def test_loso_folds_bear_the_subjects_names():
@@ -95,23 +119,39 @@ def test_loso_folds_bear_the_subjects_names():
 
 def test_group_k_fold_deals_the_published_folds_of_ravdess():
     actors = np.array([f"{a:02d}" for a in range(1, 25)])
-    folds = make_folds(split("group_k_fold", seed=2020), dataset(np.zeros(48, np.int32), np.tile(actors, 2)))
+    folds = make_folds(
+        split("group_k_fold", seed=2020), dataset(np.zeros(48, np.int32), np.tile(actors, 2))
+    )
     found = [sorted({int(a) for a in np.tile(actors, 2)[fold.test]}) for fold in folds]
-    assert found == [[2, 5, 14, 15, 16], [3, 6, 7, 13, 18], [10, 11, 12, 19, 20], [8, 17, 21, 23, 24], [1, 4, 9, 22]]
+    assert found == [
+        [2, 5, 14, 15, 16],
+        [3, 6, 7, 13, 18],
+        [10, 11, 12, 19, 20],
+        [8, 17, 21, 23, 24],
+        [1, 4, 9, 22],
+    ]
 
 
 def test_stratified_folds_are_scikit_learns():
     data = imbalanced()
-    expected = StratifiedGroupKFold(5, shuffle=True, random_state=42).split(data.labels, data.labels, data.groups)
-    for fold, (_, test) in zip(make_folds(split("stratified_group_k_fold"), data), expected, strict=True):
+    expected = StratifiedGroupKFold(5, shuffle=True, random_state=42).split(
+        data.labels, data.labels, data.groups
+    )
+    for fold, (_, test) in zip(
+        make_folds(split("stratified_group_k_fold"), data), expected, strict=True
+    ):
         np.testing.assert_array_equal(fold.test, test)
 
 
 def test_several_labels_are_stratified_by_the_rarest():
     labels = np.float32([[1, 0.2, 0], [1, 0, 0], [0, 1, 0.4], [1, 1, 0], [0, 0, 0]])
-    assert rarest_label(labels).tolist() == [0, 0, 2, 0, 3]  # three, three, one positive; ties to the first
+    # three, three, one positive; ties to the first
+    assert rarest_label(labels).tolist() == [0, 0, 2, 0, 3]
     rng = np.random.default_rng(0)
-    data = dataset((rng.random((90, 4)) < [0.5, 0.3, 0.2, 0.1]).astype(np.float32), [f"{s:02d}" for s in rng.integers(0, 15, 90)])
+    data = dataset(
+        (rng.random((90, 4)) < [0.5, 0.3, 0.2, 0.1]).astype(np.float32),
+        [f"{s:02d}" for s in rng.integers(0, 15, 90)],
+    )
     folds = make_folds(split("stratified_group_k_fold"), data)
     assert min((data.labels[fold.test] > 0).sum(0)[0] for fold in folds) > 3
 
@@ -126,14 +166,18 @@ def test_leave_one_dataset_out():
     with pytest.raises(UserError, match="needs a composite"):
         make_folds(split("leave_one_dataset_out"), dataset(data.labels, data.groups))
     with pytest.raises(UserError, match="needs two data sets, found samm"):
-        make_folds(split("leave_one_dataset_out"), dataset(data.labels, data.groups, ["samm"] * len(data)))
+        make_folds(
+            split("leave_one_dataset_out"), dataset(data.labels, data.groups, ["samm"] * len(data))
+        )
 
 
 def test_a_person_of_two_data_sets_is_caught_by_the_guard():
     data = imbalanced()
     groups = np.where(data.groups == "casme2/002", "samm/001", data.groups)
     with pytest.raises(ValueError, match="leak: samm/001"):
-        make_folds(split("leave_one_dataset_out"), dataset(data.labels, groups, data.extras["dataset"]))
+        make_folds(
+            split("leave_one_dataset_out"), dataset(data.labels, groups, data.extras["dataset"])
+        )
 
 
 @pytest.mark.parametrize("protocol", ["loso", "group_k_fold", "repeated_holdout"])
@@ -149,12 +193,17 @@ def test_a_protocol_that_leaks_is_caught_by_the_guard(protocol, monkeypatch):
         make_folds(split(protocol), data)
 
 
-@pytest.mark.parametrize(("protocol", "changes", "message"), [
-    ("loco", {}, "set it to one of holdout, loso"), ("group_k_fold", {"folds": 9}, "folds=9 with 4 subjects"),
-    ("stratified_group_k_fold", {"folds": 1}, "folds=1 with 4 subjects"),
-    ("repeated_holdout", {"test_fraction": 0.999}, "test_fraction=0.999"),
-    ("group_k_fold", {"folds": 4}, ""), ("file", {}, "config.split.file is empty"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("protocol", "changes", "message"),
+    [
+        ("loco", {}, "set it to one of holdout, loso"),
+        ("group_k_fold", {"folds": 9}, "folds=9 with 4 subjects"),
+        ("stratified_group_k_fold", {"folds": 1}, "folds=1 with 4 subjects"),
+        ("repeated_holdout", {"test_fraction": 0.999}, "test_fraction=0.999"),
+        ("group_k_fold", {"folds": 4}, ""),
+        ("file", {}, "config.split.file is empty"),
+    ],
+)
 def test_what_cannot_be_split(protocol, changes, message):
     data = dataset(np.array([0, 1, 0, 1, 0, 1], np.int32), list("aabbcd"))
     if message:
@@ -178,7 +227,10 @@ def test_too_few_people_for_a_protocol():
 def test_validation_holds_every_class_where_it_can(seed):
     data = imbalanced(seed)
     for fold in make_folds(split("loso"), data):
-        held = {label: len(set(data.groups[np.flatnonzero(data.labels == label)]) - {fold.name}) for label in range(3)}
+        held = {
+            label: len(set(data.groups[np.flatnonzero(data.labels == label)]) - {fold.name})
+            for label in range(3)
+        }
         for rows in (fold.train, fold.val):
             present = set(data.labels[rows])
             assert all(label in present for label, holders in held.items() if holders >= 4)
@@ -194,7 +246,10 @@ def test_validation_differs_from_fold_to_fold_and_is_near_its_share():
 
 def test_every_fold_draws_with_a_seed_of_its_own(monkeypatch):
     seeds = []
-    monkeypatch.setattr("fexpr.data.splits.protocols.draw_validation", lambda *a: (seeds.append(a[-1]), draw_validation(*a))[1])
+    monkeypatch.setattr(
+        "fexpr.data.splits.protocols.draw_validation",
+        lambda *a: (seeds.append(a[-1]), draw_validation(*a))[1],
+    )
     make_folds(split("loso"), imbalanced())
     assert len({tuple(seed) for seed in seeds}) == 24
 
@@ -204,7 +259,9 @@ def test_validation_looks_at_its_own_rows_only():
     rows = np.flatnonzero(data.groups != "samm/001")
     expected = draw_validation("x", rows, data.labels, data.groups, 0.2, [1, 2])
     changed = np.where(data.groups == "samm/001", 2 - data.labels, data.labels)
-    for a, b in zip(expected, draw_validation("x", rows, changed, data.groups, 0.2, [1, 2]), strict=True):
+    for a, b in zip(
+        expected, draw_validation("x", rows, changed, data.groups, 0.2, [1, 2]), strict=True
+    ):
         np.testing.assert_array_equal(a, b)
 
 
@@ -225,12 +282,15 @@ def test_validation_takes_turns_inside_the_training_rows():
 # --- images that are groups of their own ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("protocol", ["official", "holdout", "group_k_fold", "stratified_group_k_fold"])
+@pytest.mark.parametrize(
+    "protocol", ["official", "holdout", "group_k_fold", "stratified_group_k_fold"]
+)
 def test_32000_images_of_nobody_knows_whom_are_split_at_once(protocol):
     data = faces(28000, 2000, 2000)
     began = time.process_time()
     folds = make_folds(split(protocol, val="training", test="auto"), data)
-    assert time.process_time() - began < 5  # about 1; scikit-learn's StratifiedGroupKFold takes minutes
+    # about 1; scikit-learn's StratifiedGroupKFold takes minutes
+    assert time.process_time() - began < 5
     for fold in folds:
         assert len(fold.train) + len(fold.val) + len(fold.test) == len(data)
 
@@ -238,7 +298,9 @@ def test_32000_images_of_nobody_knows_whom_are_split_at_once(protocol):
 def test_images_that_are_groups_of_their_own_are_stratified_one_by_one():
     data = faces(300, 0, 0)
     expected = StratifiedKFold(5, shuffle=True, random_state=42).split(data.labels, data.labels)
-    for fold, (_, test) in zip(make_folds(split("stratified_group_k_fold"), data), expected, strict=True):
+    for fold, (_, test) in zip(
+        make_folds(split("stratified_group_k_fold"), data), expected, strict=True
+    ):
         np.testing.assert_array_equal(fold.test, test)
 
 

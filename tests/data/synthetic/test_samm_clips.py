@@ -1,4 +1,6 @@
-"""The synthetic release: the real one's layout, the drawn motion as ground truth, honest and learnable."""
+"""The synthetic release: the real one's layout, the drawn motion as ground truth, honest and
+learnable.
+"""
 
 import dataclasses
 import itertools
@@ -15,7 +17,16 @@ from fexpr import facs
 from fexpr.data.preparation import alignment, flow
 from fexpr.data.releases.workbook import frame_problems, read_samm_workbook
 from fexpr.data.synthetic import samm_clips
-from fexpr.data.synthetic.drawn_face import AMPLITUDE, MOTION, Face, Unit, folds, lid_closure, motion, random_face
+from fexpr.data.synthetic.drawn_face import (
+    AMPLITUDE,
+    MOTION,
+    Face,
+    Unit,
+    folds,
+    lid_closure,
+    motion,
+    random_face,
+)
 from fexpr.data.synthetic.drawn_portrait import Portrait
 from fexpr.errors import UserError
 
@@ -35,7 +46,9 @@ def plan():
 
 
 def files(folder):
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    return {
+        str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()
+    }
 
 
 def test_layout(release):
@@ -43,8 +56,11 @@ def test_layout(release):
     assert len(table) == 7
     assert table["subject"].nunique() == 3
     assert not frame_problems(table)
-    expected = {f"SAMM/{row.subject}/{row.clip}/{row.subject}_{frame:05d}.jpg"
-                for row in table.itertuples() for frame in range(row.onset, row.offset + 1)}
+    expected = {
+        f"SAMM/{row.subject}/{row.clip}/{row.subject}_{frame:05d}.jpg"
+        for row in table.itertuples()
+        for frame in range(row.onset, row.offset + 1)
+    }
     found = files(release)
     assert set(found) == expected | {"SAMM_Micro_FACS_Codes_v2.xlsx", "landmarks.csv", "README.txt"}
     for name in expected:
@@ -70,7 +86,9 @@ def test_landmarks_lie_on_the_face(release):
 
 def test_iris_is_where_the_landmark_says():
     face = dataclasses.replace(FRONTAL, tilt=0.05, center=(150.0, 124.0))
-    image = Portrait(face).frame(np.zeros((288, 320, 2), np.float32), np.float32(0), np.zeros(2), 0.0)
+    image = Portrait(face).frame(
+        np.zeros((288, 320, 2), np.float32), np.float32(0), np.zeros(2), 0.0
+    )
     for x, y in face.landmarks()[:2].round().astype(int):
         window = image[y - 7 : y + 8, x - 7 : x + 8]
         dark = np.argwhere(window < np.percentile(window, 10)).mean(0) - 7
@@ -81,7 +99,9 @@ def test_same_arguments_same_bytes(release, tmp_path):
     samm_clips.write_samm(tmp_path / "again", subjects=3, clips=7, seed=5)
     first, second = files(release), files(tmp_path / "again")
     workbook = "SAMM_Micro_FACS_Codes_v2.xlsx"
-    pd.testing.assert_frame_equal(read_samm_workbook(release / workbook), read_samm_workbook(tmp_path / "again" / workbook))
+    pd.testing.assert_frame_equal(
+        read_samm_workbook(release / workbook), read_samm_workbook(tmp_path / "again" / workbook)
+    )
     del first[workbook], second[workbook]
     assert first == second
 
@@ -89,7 +109,9 @@ def test_same_arguments_same_bytes(release, tmp_path):
 def test_a_clip_does_not_depend_on_its_neighbours(release):
     plan = samm_clips.plan_clips(3, 7, 5)
     clip, seed = plan[4], [5, int(plan[4].subject)]
-    frames = samm_clips.draw_clip(clip, Portrait(random_face(np.random.default_rng(seed))), np.random.default_rng([*seed, 4]))
+    frames = samm_clips.draw_clip(
+        clip, Portrait(random_face(np.random.default_rng(seed))), np.random.default_rng([*seed, 4])
+    )
     for number, image in zip(range(clip.onset, clip.offset + 1), frames, strict=True):
         name = f"SAMM/{clip.subject}/{clip.name}/{clip.subject}_{number:05d}.jpg"
         written = cv2.imread(str(release / name), cv2.IMREAD_UNCHANGED)
@@ -105,7 +127,9 @@ def test_seeds_and_subjects_differ(plan):
 def test_plan_is_long_tailed(plan):
     assert len(plan) == len({clip.name for clip in plan}) == 160
     assert len({clip.subject for clip in plan}) == 24
-    positives = pd.Series([au for clip in plan for au in {unit.au for unit in clip.units + clip.resting}]).value_counts()
+    positives = pd.Series(
+        [au for clip in plan for au in {unit.au for unit in clip.units + clip.resting}]
+    ).value_counts()
     assert set(positives.index) == set(MOTION)
     assert set(positives.index[:3]) == {7, 4, 12}
     assert positives.iloc[2] > 20
@@ -113,7 +137,10 @@ def test_plan_is_long_tailed(plan):
     assert (positives < 10).sum() >= 10
     clips = pd.Series([clip.subject for clip in plan]).value_counts()
     assert clips.iloc[0] >= 4 * clips.median()
-    assert all(clip.onset < clip.apex < clip.offset and 7 <= clip.offset - clip.onset + 1 <= 9 for clip in plan)
+    assert all(
+        clip.onset < clip.apex < clip.offset and 7 <= clip.offset - clip.onset + 1 <= 9
+        for clip in plan
+    )
 
 
 def test_every_way_of_writing_codes_occurs(plan):
@@ -133,22 +160,34 @@ def test_codes_say_what_is_drawn(plan):
         for unit in sure:
             seen = drawn[unit.number]
             assert unit.already_present == (seen in clip.resting)
-            assert unit.side == {(1, 1): None, (1, 0): "L", (0, 1): "R"}.get((seen.left, seen.right), "A")
+            assert unit.side == {(1, 1): None, (1, 0): "L", (0, 1): "R"}.get(
+                (seen.left, seen.right), "A"
+            )
             if unit.intensity:
-                assert seen.intensity == pytest.approx(facs.INTENSITY[unit.intensity_or or unit.intensity])
+                assert seen.intensity == pytest.approx(
+                    facs.INTENSITY[unit.intensity_or or unit.intensity]
+                )
 
 
 @pytest.mark.parametrize("au", MOTION)
 def test_motion_of_each_unit(au):
-    both, left, right, weak = (motion(FRONTAL, [unit]) for unit in (
-        Unit(au, 1.0), Unit(au, 1.0, right=0.0), Unit(au, 1.0, left=0.0), Unit(au, 0.2)))
+    both, left, right, weak = (
+        motion(FRONTAL, [unit])
+        for unit in (
+            Unit(au, 1.0),
+            Unit(au, 1.0, right=0.0),
+            Unit(au, 1.0, left=0.0),
+            Unit(au, 0.2),
+        )
+    )
     mirrored = left[:, ::-1] * np.float32([-1, 1])
     np.testing.assert_allclose(right, mirrored, atol=1e-4)
     np.testing.assert_allclose(both, left + right, atol=1e-4)
     np.testing.assert_allclose(5 * weak, both, atol=1e-4)  # amplitude is proportional to intensity
     size = np.hypot(both[..., 0], both[..., 1])
     assert 0.7 * AMPLITUDE < size.max() < 1.25 * AMPLITUDE
-    assert np.abs(left[:, 160:]).sum() > 4 * np.abs(left[:, :160]).sum()  # the subject's left is the image's right
+    # the subject's left is the image's right
+    assert np.abs(left[:, 160:]).sum() > 4 * np.abs(left[:, :160]).sum()
 
 
 def test_units_move_the_face_differently():
@@ -164,7 +203,8 @@ def test_motion_follows_the_tilted_head():
     turned = motion(tilted, [Unit(17, 1.0)])
     peak = np.unravel_index(np.hypot(*np.moveaxis(up, -1, 0)).argmax(), up.shape[:2])
     assert up[peak][1] < -2
-    assert turned[..., 0].max() == pytest.approx(-up[..., 1].min(), rel=0.02)  # a quarter turn: up has become right
+    # a quarter turn: up has become right
+    assert turned[..., 0].max() == pytest.approx(-up[..., 1].min(), rel=0.02)
 
 
 def test_unknown_unit_is_an_error():
@@ -177,7 +217,10 @@ def test_tvl1_recovers_the_drawn_motion(au):
     portrait = Portrait(dataclasses.replace(FRONTAL, noise=0.0))
     truth = motion(portrait.face, [Unit(au, 0.8)])
     still, none, rest = np.zeros_like(truth), np.float32(0), np.zeros(2)
-    onset, apex = (portrait.frame(field, none, rest, 0.0).clip(0, 255).round().astype(np.uint8) for field in (still, truth))
+    onset, apex = (
+        portrait.frame(field, none, rest, 0.0).clip(0, 255).round().astype(np.uint8)
+        for field in (still, truth)
+    )
     found = flow.tvl1(onset, apex)
     moving = np.hypot(truth[..., 0], truth[..., 1]) > 0.5
     error = np.hypot(*np.moveaxis(found - truth, -1, 0))
@@ -192,7 +235,9 @@ def test_lids_close_over_the_eyes():
     x, y = FRONTAL.landmarks()[0].round().astype(int)
     assert open_[y, x] < 0.5 * shut[y, x]  # the pupil is gone
     assert np.abs(open_ - shut)[FRONTAL.grid()[1] > 20].max() == 0
-    assert lid_closure([Unit(43, 1.0, right=0.0)])[0] == 0 < lid_closure([Unit(43, 1.0, right=0.0)])[1]
+    assert (
+        lid_closure([Unit(43, 1.0, right=0.0)])[0] == 0 < lid_closure([Unit(43, 1.0, right=0.0)])[1]
+    )
 
 
 def test_folds_darken_and_grow_with_intensity():
@@ -204,7 +249,9 @@ def test_folds_darken_and_grow_with_intensity():
 def test_motion_peaks_at_the_apex(plan):
     clip = next(c for c in plan if c.code.startswith("4B+9"))
     portrait = Portrait(dataclasses.replace(FRONTAL, noise=0.0))
-    frames = np.stack([f.astype(float) for f in samm_clips.draw_clip(clip, portrait, np.random.default_rng(3))])
+    frames = np.stack(
+        [f.astype(float) for f in samm_clips.draw_clip(clip, portrait, np.random.default_rng(3))]
+    )
     x, y = FRONTAL.grid()
     brow = (np.abs(x) < 35) & (y > -35) & (y < -10)
     change = np.abs(frames - frames[0])[:, brow].mean(1)
@@ -213,19 +260,26 @@ def test_motion_peaks_at_the_apex(plan):
 
 
 def test_learnable_across_subjects(plan):
-    """Ridge regression on the maps of unseen subjects ranks the frequent units far better than chance, and not perfectly.
+    """Ridge regression on the maps of unseen subjects ranks the frequent units far better than
+    chance, and not perfectly.
 
     DIS flow stands in for TV-L1, which takes many times as long.
     """
     optical_flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     chosen = [clip for i, clip in enumerate(plan) if i % 3 == 0]
-    portraits = {s: Portrait(random_face(np.random.default_rng([0, int(s)]))) for s in {clip.subject for clip in chosen}}
+    portraits = {
+        s: Portrait(random_face(np.random.default_rng([0, int(s)])))
+        for s in {clip.subject for clip in chosen}
+    }
     maps = []
     for i, clip in enumerate(chosen):
         face = portraits[clip.subject].face
         drawn = samm_clips.draw_clip(clip, portraits[clip.subject], np.random.default_rng([0, i]))
         onset, *_, apex = itertools.islice(drawn, clip.apex - clip.onset + 1)
-        onset, apex = (alignment.align(frame, alignment.similarity(face.landmarks())) for frame in (onset, apex))
+        onset, apex = (
+            alignment.align(frame, alignment.similarity(face.landmarks()))
+            for frame in (onset, apex)
+        )
         maps.append(flow.encode(optical_flow.calc(onset, apex, None)).ravel() / 127.5 - 1)
     maps, groups = np.stack(maps), np.array([clip.subject for clip in chosen])
     for au in (4, 7, 12):

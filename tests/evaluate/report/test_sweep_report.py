@@ -10,18 +10,34 @@ from fexpr.storage import run
 
 
 def m(**values):
-    return {name: {"value": v, "low": v - 0.05, "high": v + 0.05, "resamples": 9} for name, v in values.items()}
+    return {
+        name: {"value": v, "low": v - 0.05, "high": v + 0.05, "resamples": 9}
+        for name, v in values.items()
+    }
 
 
 def point(name, val, test, failed=0, **settings):
-    return {"name": name, "settings": settings, "run_dir": f"runs/{name}", "val": val, "test": test, "seconds": 61.0, "failed": failed}
+    return {
+        "name": name,
+        "settings": settings,
+        "run_dir": f"runs/{name}",
+        "val": val,
+        "test": test,
+        "seconds": 61.0,
+        "failed": failed,
+    }
 
 
 POINTS = [
     point("a", m(uf1=0.5, nll=0.9), m(uf1=0.9, nll=0.1), **{"optimizer.learning_rate": 1e-4}),
     point("b", m(uf1=0.7, nll=1.1), m(uf1=0.4, nll=0.8), 2, **{"optimizer.learning_rate": 3e-4}),
     point("lost", {}, {}, 52, **{"optimizer.learning_rate": 1e-1}),
-    point("c", m(uf1=0.6, nll=0.8), m(uf1=0.5, nll=0.9), **{"optimizer.learning_rate": 1e-3, "model.dim": 64}),
+    point(
+        "c",
+        m(uf1=0.6, nll=0.8),
+        m(uf1=0.5, nll=0.9),
+        **{"optimizer.learning_rate": 1e-3, "model.dim": 64},
+    ),
 ]
 
 
@@ -38,25 +54,38 @@ def test_files(tmp_path):
     (tmp_path / "points/b").mkdir(parents=True)
     run.write_text(tmp_path / "points/b/report.html", "")
     points = [p | {"run_dir": str(tmp_path / "points" / p["name"])} for p in POINTS]
-    page = sweep_report.write_sweep_report(tmp_path, points, "uf1", "megc2019@0").read_text(encoding="utf-8")
+    page = sweep_report.write_sweep_report(tmp_path, points, "uf1", "megc2019@0").read_text(
+        encoding="utf-8"
+    )
     saved = run.read_json(tmp_path / "sweep.json")
     assert saved == sweep_report.ranked(points, "uf1") | {"source": "megc2019@0"}
     assert "Best by validation: b, with" in page
-    assert "best figure on test rows is 0.900, of a. Taking it would be choosing on test rows" in page
+    assert (
+        "best figure on test rows is 0.900, of a. Taking it would be choosing on test rows" in page
+    )
     assert 'href="points/b/report.html"' in page
     assert page.count("href=") == 1
     assert page.count("<img ") == 1
-    assert page.index(">b</a>") < page.index(">c</td>") < page.index(">a</td>") < page.index('<tr class="lost">')
+    assert (
+        page.index(">b</a>")
+        < page.index(">c</td>")
+        < page.index(">a</td>")
+        < page.index('<tr class="lost">')
+    )
     assert "optimizer.learning_rate</th><th>model.dim</th>" in page
     assert "SYNTHETIC" not in page
     assert not list(tmp_path.glob(".*"))
 
 
 def test_synthetic_says_so_and_a_sweep_without_any_figure_is_reported(tmp_path):
-    page = sweep_report.write_sweep_report(tmp_path, POINTS, "uf1", "synthetic").read_text(encoding="utf-8")
+    page = sweep_report.write_sweep_report(tmp_path, POINTS, "uf1", "synthetic").read_text(
+        encoding="utf-8"
+    )
     assert '<div class="banner">SYNTHETIC DATA' in page
     assert "<figcaption>SYNTHETIC DATA." in page
-    page = sweep_report.write_sweep_report(tmp_path / "lost", POINTS[2:3], "uf1", "samm@0").read_text(encoding="utf-8")
+    page = sweep_report.write_sweep_report(
+        tmp_path / "lost", POINTS[2:3], "uf1", "samm@0"
+    ).read_text(encoding="utf-8")
     assert "No point has a validation figure" in page
     assert "<img " not in page
 

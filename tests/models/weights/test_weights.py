@@ -1,4 +1,6 @@
-"""Files of weights: every format, parity with PyTorch's fixtures, a report by name; malicious, broken and foreign files refused."""
+"""Files of weights: every format, parity with PyTorch's fixtures, a report by name; malicious,
+broken and foreign files refused.
+"""
 
 import collections
 import io
@@ -24,7 +26,9 @@ FIXTURES = Path(__file__).parents[2] / "fixtures"
 
 
 def torch_zip(path, content, storages=(), folder="archive"):
-    """A file as torch.save writes it: `content` pickled by hand (bytes), and the numbers of each storage."""
+    """A file as torch.save writes it: `content` pickled by hand (bytes), and the numbers of each
+    storage.
+    """
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr(f"{folder}/data.pkl", content)
         archive.writestr(f"{folder}/byteorder", b"little")
@@ -88,14 +92,22 @@ def pickled(value):
 def saved(path, arrays, wrap=None, kind="FloatStorage", prefix=""):
     """A state dict of contiguous tensors; `wrap` puts it into a checkpoint."""
     storages = [(str(i), np.ascontiguousarray(a)) for i, a in enumerate(arrays.values())]
-    tensors = {prefix + name: Tensor(Storage(key, a, kind), 0, a.shape, tuple(s // a.itemsize for s in a.strides))
-               for name, (key, a) in zip(arrays, storages, strict=True)}
+    tensors = {
+        prefix + name: Tensor(
+            Storage(key, a, kind), 0, a.shape, tuple(s // a.itemsize for s in a.strides)
+        )
+        for name, (key, a) in zip(arrays, storages, strict=True)
+    }
     return torch_zip(path, pickled(wrap(tensors) if wrap else tensors), storages)
 
 
 def fixture(name):
     with np.load(FIXTURES / f"{name}.npz") as file:
-        return {n.removeprefix("param:"): file[n] for n in file.files if n.startswith("param:")}, file["input_nchw"], file["output"]
+        return (
+            {n.removeprefix("param:"): file[n] for n in file.files if n.startswith("param:")},
+            file["input_nchw"],
+            file["output"],
+        )
 
 
 def shapes(model, *image):
@@ -112,13 +124,22 @@ def test_htnet_from_pytorchs_file(how, tmp_path):
         files.write_safetensors(tmp_path / "w", state, {})
         path = tmp_path / "w"
     elif how == "checkpoint":  # of a training script, from several GPUs
-        path = saved(tmp_path / "w.pth", state, lambda s: {"epoch": 3, "state_dict": s, "best": 0.5}, prefix="module.")
+        path = saved(
+            tmp_path / "w.pth",
+            state,
+            lambda s: {"epoch": 3, "state_dict": s, "best": 0.5},
+            prefix="module.",
+        )
     else:
         path = saved(tmp_path / "w.pth", state)
     model = HTNet(5, **TINY)
     variables, report = layouts.load(files.read(path), model, shapes(model, 28, 28, 3))
     assert len(report.loaded) == len(state)
-    np.testing.assert_allclose(jax.jit(model.apply)(variables, jnp.asarray(images.transpose(0, 2, 3, 1))), expected, atol=1e-5)
+    np.testing.assert_allclose(
+        jax.jit(model.apply)(variables, jnp.asarray(images.transpose(0, 2, 3, 1))),
+        expected,
+        atol=1e-5,
+    )
     back = layouts.to_torch(model, variables)
     assert back.keys() == state.keys()
     assert all(np.array_equal(back[name], state[name]) for name in state)
@@ -128,12 +149,19 @@ def test_deep_emotion_for_another_number_of_classes(tmp_path):
     """AffectNet's three polarities to seven classes: all but the last layer, and that is said."""
     state, *_ = fixture("deep_emotion_original")
     model = build("deep_emotion", num_classes=7)
-    variables, report = layouts.load(files.read(saved(tmp_path / "a.pt", state)), model, shapes(model, 48, 48, 1))
+    variables, report = layouts.load(
+        files.read(saved(tmp_path / "a.pt", state)), model, shapes(model, 48, 48, 1)
+    )
     assert set(report.anew) == {"params/head/kernel", "params/head/bias"}
     assert "started anew: head (3 classes there, 7 here)" in report.summary()
     assert "head" not in variables["params"]
     np.testing.assert_array_equal(variables["params"]["hidden"]["kernel"], state["fc1.weight"].T)
-    _, report = layouts.load(files.read(tmp_path / "a.pt"), build("deep_emotion", num_classes=3), shapes(model, 48, 48, 1), anew="^hidden/")
+    _, report = layouts.load(
+        files.read(tmp_path / "a.pt"),
+        build("deep_emotion", num_classes=3),
+        shapes(model, 48, 48, 1),
+        anew="^hidden/",
+    )
     assert "params/hidden/kernel" in report.anew
 
 
@@ -141,9 +169,16 @@ def test_views_types_and_shared_storages_of_a_pytorch_file(tmp_path):
     numbers = np.arange(12, dtype=np.float32)
     shared = Storage("0", numbers, "FloatStorage")
     half = np.array([1.5, -2, 0.25], ml_dtypes.bfloat16)
-    content = {"t": Tensor(shared, 0, (3, 4), (1, 3)), "tail": Tensor(shared, 8, (4,), (1,)), "one": Tensor(shared, 5, (), ()),
-               "none": Tensor(shared, 0, (0, 3), (3, 1)), "half": Tensor(Storage("1", half, "BFloat16Storage"), 0, (3,), (1,))}
-    arrays = files.read(torch_zip(tmp_path / "v.pt", pickled(content), [("0", numbers), ("1", half)])).arrays
+    content = {
+        "t": Tensor(shared, 0, (3, 4), (1, 3)),
+        "tail": Tensor(shared, 8, (4,), (1,)),
+        "one": Tensor(shared, 5, (), ()),
+        "none": Tensor(shared, 0, (0, 3), (3, 1)),
+        "half": Tensor(Storage("1", half, "BFloat16Storage"), 0, (3,), (1,)),
+    }
+    arrays = files.read(
+        torch_zip(tmp_path / "v.pt", pickled(content), [("0", numbers), ("1", half)])
+    ).arrays
     np.testing.assert_array_equal(arrays["t"], numbers.reshape(4, 3).T)
     np.testing.assert_array_equal(arrays["tail"], numbers[8:])
     assert (arrays["one"], arrays["none"].shape) == (5, (0, 3))
@@ -152,10 +187,16 @@ def test_views_types_and_shared_storages_of_a_pytorch_file(tmp_path):
 
 def test_pytorchs_own_file_where_pytorch_is(tmp_path):
     torch = pytest.importorskip("torch")
-    state = {"a": torch.arange(6.0).reshape(2, 3).T, "b": torch.nn.Parameter(torch.ones(2, dtype=torch.float16)), "n": torch.tensor(3)}
+    state = {
+        "a": torch.arange(6.0).reshape(2, 3).T,
+        "b": torch.nn.Parameter(torch.ones(2, dtype=torch.float16)),
+        "n": torch.tensor(3),
+    }
     torch.save(collections.OrderedDict(state), tmp_path / "own.pth")
     found = files.read(tmp_path / "own.pth").arrays
-    assert all(np.array_equal(found[name], tensor.detach().numpy()) for name, tensor in state.items())
+    assert all(
+        np.array_equal(found[name], tensor.detach().numpy()) for name, tensor in state.items()
+    )
 
 
 class Run:
@@ -177,7 +218,10 @@ def test_a_malicious_pickle_is_refused_and_does_not_run(protocol, disguise, tmp_
     pickle.loads(content)
     assert trace.exists()  # it works, where it is let
     trace.unlink()
-    with pytest.raises(UserError, match=r"calls for (posix|nt)\.system, which could be any code; nothing of it was run"):
+    with pytest.raises(
+        UserError,
+        match=r"calls for (posix|nt)\.system, which could be any code; nothing of it was run",
+    ):
         files.read(torch_zip(tmp_path / "evil.pth", content))
     (tmp_path / "old.pth").write_bytes(content)
     with pytest.raises(UserError, match="bare pickle"):
@@ -185,20 +229,40 @@ def test_a_malicious_pickle_is_refused_and_does_not_run(protocol, disguise, tmp_
     assert not trace.exists()
 
 
-@pytest.mark.parametrize(("module", "name"), [
-    ("builtins", "eval"), ("builtins", "getattr"), ("collections", "OrderedDict.fromkeys"),
-    ("torch._utils", "_rebuild_tensor_v2.__globals__"),
-    ("torch", "FloatStorage.dtype"), ("numpy", "load"), ("__main__", "Net"), ("torch.storage", "_load_from_bytes"),
-])
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("builtins", "eval"),
+        ("builtins", "getattr"),
+        ("collections", "OrderedDict.fromkeys"),
+        ("torch._utils", "_rebuild_tensor_v2.__globals__"),
+        ("torch", "FloatStorage.dtype"),
+        ("numpy", "load"),
+        ("__main__", "Net"),
+        ("torch.storage", "_load_from_bytes"),
+    ],
+)
 def test_no_other_name_is_admitted(module, name, tmp_path):
     short = lambda text: pickle.SHORT_BINUNICODE + bytes([len(text)]) + text.encode()
-    content = pickle.PROTO + b"\x04" + short(module) + short(name) + pickle.STACK_GLOBAL + pickle.STOP
+    content = (
+        pickle.PROTO + b"\x04" + short(module) + short(name) + pickle.STACK_GLOBAL + pickle.STOP
+    )
     with pytest.raises(UserError, match=re.escape(f"calls for {module}.{name}")):
         files.read(torch_zip(tmp_path / "x.pt", content))
 
 
-@pytest.mark.parametrize(("offset", "size", "stride"), [(0, (3, 5), (5, 1)), (11, (2,), (1,)), (-1, (2,), (1,)), (0, (2,), (-1,)),
-                                                        (0, (10**9,), (0,)), (0, (2,), (1, 1)), (0, (2.0,), (1,))])
+@pytest.mark.parametrize(
+    ("offset", "size", "stride"),
+    [
+        (0, (3, 5), (5, 1)),
+        (11, (2,), (1,)),
+        (-1, (2,), (1,)),
+        (0, (2,), (-1,)),
+        (0, (10**9,), (0,)),
+        (0, (2,), (1, 1)),
+        (0, (2.0,), (1,)),
+    ],
+)
 def test_a_tensor_beyond_its_storage_is_refused(offset, size, stride, tmp_path):
     numbers = np.arange(12, dtype=np.float32)
     content = pickled({"a": Tensor(Storage("0", numbers, "FloatStorage"), offset, size, stride)})
@@ -235,7 +299,11 @@ def test_wrong_architectures_are_named_and_nothing_is_loaded(tmp_path):
         layouts.load(files.read(resnet), HTNet(5, **TINY), {})
     state, *_ = fixture("htnet_tiny_2level")
     position = np.full_like(state["layers.0.0.pos_emb"], np.nan)
-    mixed = saved(tmp_path / "m.pth", state | {"layers.0.0.pos_emb": position, "to_patch_embedding.1.bias": np.ones(7, np.float32)})
+    mixed = saved(
+        tmp_path / "m.pth",
+        state
+        | {"layers.0.0.pos_emb": position, "to_patch_embedding.1.bias": np.ones(7, np.float32)},
+    )
     model = HTNet(5, **TINY)
     with pytest.raises(UserError) as error:
         layouts.load(files.read(mixed), model, shapes(model, 28, 28, 3))
@@ -255,9 +323,14 @@ def test_files_of_other_kinds_say_what_is_read(tmp_path):
     with zipfile.ZipFile(tmp_path / "script.pt", "w") as f:
         f.writestr("net/code/__torch__.py", "")
         f.writestr("net/data.pkl", "")
-    for name, message in (("page.h5", "a page that says 'not found'"), ("a.npz", "archive without weights"),
-                          ("other.h5", "no file of Keras"), ("early.weights.h5", "which layer is which"), ("script.pt", "TorchScript"),
-                          ("none.h5", "No such file")):
+    for name, message in (
+        ("page.h5", "a page that says 'not found'"),
+        ("a.npz", "archive without weights"),
+        ("other.h5", "no file of Keras"),
+        ("early.weights.h5", "which layer is which"),
+        ("script.pt", "TorchScript"),
+        ("none.h5", "No such file"),
+    ):
         with pytest.raises(UserError) as error:
             files.read(tmp_path / name)
         assert message in error.value.text()
