@@ -253,7 +253,10 @@ def describe(section: type, prefix: str = "") -> list[str]:
         if dataclasses.is_dataclass(kind):
             lines += [
                 "",
-                *textwrap.wrap(f"{prefix}{name}: {kind.__doc__.partition(chr(10))[0]}", WIDTH),
+                *textwrap.wrap(
+                    f"{prefix}{name}: {' '.join(kind.__doc__.partition(chr(10) * 2)[0].split())}",
+                    WIDTH,
+                ),
                 *describe(kind, f"{prefix}{name}."),
             ]
             continue

@@ -329,5 +329,5 @@ def describe(topic: str) -> str:
             f"--help={topic}: there is no such section",
             fix=f"choose one of {', '.join(names)}, or all",
         )
-    head = f"{topic}: {kinds[topic].__doc__.partition(chr(10))[0]}"
+    head = f"{topic}: {' '.join(kinds[topic].__doc__.partition(chr(10) * 2)[0].split())}"
     return "\n".join([head, "", *sections.describe(kinds[topic], f"{topic}.")])
