@@ -8,6 +8,7 @@ from typing import Literal
 
 from fexpr.config import Problem, field
 from fexpr.data.loaders import LOADERS
+from fexpr.data.releases.map_names import parse_maps
 
 DUPLICATES = {  # kinds of copies (splits/duplicates.py) of held-out faces that a rule drops
     "keep": (),
@@ -52,6 +53,18 @@ class DataConfig:
         "auto", "faces in raw frames: by landmarks.csv, by a detector, or as they are"
     )
     subsets: str = field("auto", "of megc2019: what is on the disk, or names: 'samm,casme2'")
+    maps: str = field(
+        "flow",
+        "flow maps of a clip, stacked as channels: folders beside flow/, as "
+        "'flow,flow_causal_0'; made of frames: 'flow' is onset to apex, 'flow_40' onset to the "
+        "frame 40 % of the way to the offset",
+        form=("'flow' or names 'flow_…', each once", parse_maps),
+    )
+    map_scale: Literal["minmax", "signed"] = field(
+        "minmax",
+        "of maps made of frames: each channel from least to largest, as published ones, or "
+        "'signed', which keeps the level of no motion",
+    )
     regions: Literal["whole", "landmarks"] = field(
         "whole", "of megc2019: the whole face, or two eyes and two mouth corners, joined"
     )

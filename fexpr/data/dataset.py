@@ -28,11 +28,11 @@ class Dataset:
       source: `<release>@<fingerprint>`, or `synthetic`.
       split: str [N], the release's own split, or None where it has none.
       extras: named per-row arrays (landmarks, saliency, video, dataset ...).
-      kind: what an image is: `flow` (channels u, v, optical strain; 128 is no motion only if the
-        scaling says so), `face` (the first channel is the face, a second a map of where to look),
-        `clip` (the channels of F faces, one after the other; those of a frame that is not there are
-        0; `extras["frame"]` int32 [N, F] has their numbers, below 0 where there is none), or
-        `features`.
+      kind: what an image is: `flow` (channels u, v, optical strain of each map in turn; what level
+        is no motion depends on the scaling), `face` (the first channel is the face, a second a map
+        of where to look), `clip` (the channels of F faces, one after the other; those of a frame
+        that is not there are 0; `extras["frame"]` int32 [N, F] has their numbers, below 0 where
+        there is none), or `features`.
     """
 
     images: Images
@@ -104,13 +104,15 @@ class Dataset:
 
     def picture(self, row: int) -> np.ndarray:
         """The image as people see it, uint8 [H, W, 1 or 3]: of a face with a map beside it the face
-        alone, of a clip its middle frame's.
+        alone, of a clip its middle frame's, of several flow maps the first.
         """
         image = self.images[row]
         if self.kind == "clip":
             there = self.extras["frame"][row] >= 0
             middle = there.sum() // 2 * (image.shape[-1] // len(there))
             return image[..., middle, None]
+        if self.kind == "flow":
+            return image[..., :3]
         return image[..., :1] if image.shape[-1] == 2 else image
 
     @property

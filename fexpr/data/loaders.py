@@ -24,7 +24,7 @@ class Loader(Entry):
 
 
 FACS = ("vocabulary", "min_positives", "alternatives", "references", "uncertain")
-FLOW = ("layout", "align", "image_size", "synthetic_subjects")
+FLOW = ("layout", "align", "image_size", "maps", "map_scale", "synthetic_subjects")
 ACTORS = ("synthetic_subjects", "synthetic_frames")
 LOADERS: dict[str, Loader | Entry | Callable | str] = {  # a user's own: also functions and texts
     "samm": Loader("fexpr.data.releases.samm:load", (*FLOW, *FACS), "flow"),

@@ -81,9 +81,7 @@ def continue_training(
         weight_maximum=c["class_weights_max"],
         scaling=(np.asarray(network.mean), np.asarray(network.std)),
     )
-    engine = trials.Engine(
-        recipe, images, labels, len(recognizer.class_names), [spec], mesh, c["normalize"]
-    )
+    engine = trials.Engine(recipe, images, labels, len(recognizer.class_names), [spec], mesh)
     variables, history = _trained(
         engine, jax.tree.map(lambda x: np.asarray(x)[None], network.variables), epochs
     )

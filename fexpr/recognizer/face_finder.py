@@ -71,7 +71,7 @@ def pair(
     """The flow map uint8 [H, W, 3] of two grey frames uint8 [H, W], made as the run's data were.
 
     Args:
-      shape: of the map. data: `config.data` of the run; its `regions` are read.
+      shape: of the map. data: `config.data` of the run; its `regions` and `map_scale` are read.
       align, landmarks: as of `Recognizer.predict_pair`.
 
     Raises:
@@ -82,7 +82,7 @@ def pair(
         need_detector()
     try:
         transform = pairs.transform_of(onset, align, points)
-        made = pairs.motion_map(onset, apex, transform, shape[0])
+        made = pairs.motion_map(onset, apex, transform, shape[0], scale_of(data))
     except BadInput as e:
         raise UserError(
             f"the pair cannot be used: {e}",
@@ -93,6 +93,11 @@ def pair(
         aligned = np.float32(points @ transform[:, :2].T + transform[:, 2])
         made = regions.join_regions(made[None], aligned[None])[0]
     return made
+
+
+def scale_of(data: dict) -> str:
+    """How the maps of a run with this `config.data` are scaled; older runs lack the field."""
+    return data.get("map_scale", "minmax")
 
 
 def _points(align: str, landmarks: Any, data: dict) -> np.ndarray | None:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from fexpr.train.views import normalized, predict_views, views
+from fexpr.train.views import normalized, predict_views, recentred, views
 
 # images a forward pass: with more, activations leave a CPU's caches (the thesis CNN: 1628 images a
 # second, by 64 1094)
@@ -27,8 +27,8 @@ class Network:
 
     Attributes:
       variables: what `model.apply` takes. mean, std: float32 [C] or [H, W, C], in 0..255.
-      precision: of activations. tta, crop: what of an image the model is shown, as in
-          fexpr/train/views.py.
+      precision: of activations. tta, crop, kind, normalize: what of an image the model is shown,
+          as in fexpr/train/views.py.
     """
 
     model: nn.Module = struct.field(pytree_node=False)
@@ -38,26 +38,23 @@ class Network:
     mean: jax.Array
     std: jax.Array
     crop: int = struct.field(pytree_node=False, default=0)
+    kind: str = struct.field(pytree_node=False, default="face")
+    normalize: str = struct.field(pytree_node=False, default="standardize")
 
     def normalized(self, images: jax.Array) -> jax.Array:
         """What the model sees of images float32 [B, H, W, C] in 0..255."""
-        return normalized(views(images, "none", self.crop)[0], self.mean, self.std, self.precision)
+        (shown,) = views(recentred(images, self.normalize), "none", self.crop, self.kind)
+        return normalized(shown, self.mean, self.std, self.precision)
 
     def __call__(self, images: jax.Array) -> jax.Array:
         """Images float32 [B, H, W, C] in 0..255 -> logits float32 [B, K] of this one view."""
-        return predict_views(
-            self.model,
-            self.variables,
-            images,
-            self.mean,
-            self.std,
-            self.precision,
-            "none",
-            self.crop,
-        )
+        return self._predict(images, "none")
 
     def predict(self, images: jax.Array) -> jax.Array:
         """The same over all views: what stands in predictions.npz."""
+        return self._predict(images, self.tta)
+
+    def _predict(self, images: jax.Array, tta: str) -> jax.Array:
         return predict_views(
             self.model,
             self.variables,
@@ -65,8 +62,10 @@ class Network:
             self.mean,
             self.std,
             self.precision,
-            self.tta,
+            tta,
             self.crop,
+            self.kind,
+            self.normalize,
         )
 
 

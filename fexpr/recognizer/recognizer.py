@@ -266,6 +266,12 @@ class Recognizer:
                 "two frames",
                 fix="use predict",
             )
+        if self.shape[2] != 3:
+            raise UserError(
+                f"the run reads {self.shape[2] // 3} flow maps of a clip, and two frames make one",
+                fix="use predict, with an array of maps whose channels are stacked as "
+                "config.data.maps names them",
+            )
         return face_finder.pair(
             _frame(onset, "onset"),
             _frame(apex, "apex"),

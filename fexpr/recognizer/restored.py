@@ -75,6 +75,8 @@ def read(run_dir: Path, selection: str | None, trial: int | None) -> Restored:
                 config["train"]["tta"],
                 *jax.device_put(mine),
                 crop=crop,
+                kind=content["data"]["kind"],
+                normalize=config["train"]["normalize"],
             )
         )
     return Restored(content, metrics, selection, tuple(networks), members, trials)

@@ -212,6 +212,7 @@ def _faces(
 def _pairs(
     recognizer: Reader, video: Video, every: int, gap: int, align: str
 ) -> Iterator[tuple[str, Frame, np.ndarray | None]]:
+    scale = face_finder.scale_of(recognizer.content["config"]["data"])
     held: deque[tuple[int, np.ndarray]] = deque(maxlen=gap + 1)
     for frame in video:
         grey = cv2.cvtColor(frame.pixels, cv2.COLOR_RGB2GRAY)
@@ -220,9 +221,8 @@ def _pairs(
         if frame.number - number < gap or number % every:
             continue
         try:
-            image = pairs.motion_map(
-                onset, grey, pairs.transform_of(onset, align), recognizer.shape[0]
-            )
+            transform = pairs.transform_of(onset, align)
+            image = pairs.motion_map(onset, grey, transform, recognizer.shape[0], scale)
         except BadInput:  # no face, for all frames of a video are of one size
             image = None
         yield f"{number} -> {frame.number}", frame, image

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Sequence
 
@@ -66,9 +67,12 @@ def build_engine(
             f"train.targets='soft', and {c.data.name} has no votes",
             fix="soft labels need data.labels='ferplus'",
         )
-    images, scale = (
-        (start.features, "none") if start and start.end else (dataset.images, c.train.normalize)
-    )
+    images = dataset.images
+    if start and start.end:  # of images that were normalised when the features were computed
+        images = start.features
+        recipe = dataclasses.replace(
+            recipe, train=dataclasses.replace(recipe.train, normalize="none")
+        )
     turns = [
         [
             validation_turn(f, dataset.groups, c.split.inner, repeat, [c.split.seed, i])
@@ -102,7 +106,6 @@ def build_engine(
         classes,
         trial_specs,
         mesh,
-        scale,
         c.train.trial_axis,
         c.train.chunk if chunk is None else chunk,
         soft,

@@ -29,7 +29,7 @@ from fexpr.runs import features, load_data, schema
 from fexpr.storage import run
 from fexpr.terminal import say
 from fexpr.train import optim, trials
-from fexpr.train.views import normalized
+from fexpr.train.views import normalized, recentred
 
 WEIGHTS = "weights"  # folder of the data root that holds files of weights
 PUBLISHED = {
@@ -102,7 +102,7 @@ def load_initialization(
     mean, std = scaling or trials.statistics(dataset.images, np.arange(1), config.train.normalize)
     trunk["input"] = {"mean": mean, "std": std}
     found = features.compute(
-        partial(_look, trunk_of, config.train.precision, mean, std),
+        partial(_look, trunk_of, config.train.precision, config.train.normalize, mean, std),
         model,
         end.name,
         trunk,
@@ -129,15 +129,15 @@ def _sides(variables: Any, end: str) -> tuple[Any, Any]:
 def _look(
     trunk_of: Any,
     precision: str,
+    normalize: str,
     mean: np.ndarray,
     std: np.ndarray,
     variables: Any,
     images: jax.Array,
 ) -> jax.Array:
     """What the end sees of images uint8 [B, H, W, C]: float32 [B, D]."""
-    return trunk_of(variables, normalized(images.astype(jnp.float32), mean, std, precision)).astype(
-        jnp.float32
-    )
+    seen = normalized(recentred(images.astype(jnp.float32), normalize), mean, std, precision)
+    return trunk_of(variables, seen).astype(jnp.float32)
 
 
 def _from_file(config: ConfigDict, model: nn.Module, like: Any) -> tuple[dict, dict]:

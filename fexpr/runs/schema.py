@@ -219,6 +219,10 @@ class RunConfig:
                 train.normalize,
                 f"{normalize!r}, as {self.model['name']} prepares images itself",
             )
+        loader = LOADERS.get(self.data.name)
+        kind = "clip" if self.data.clip_frames else getattr(loader, "kind", "face")
+        if train.normalize == "median" and kind not in ("flow", "face"):
+            yield Problem("train.normalize", train.normalize, f"another for rows of kind {kind!r}")
         if train.targets == "soft" and self.data.labels != "ferplus":
             yield Problem(
                 "train.targets",

@@ -3,16 +3,18 @@ places, batch) -> images.
 
 A batch may be spread over devices; each draws the numbers of the whole batch and uses those of its
 own places, so that the result does not depend on the number of devices. For optical-flow maps a
-mirror image moves the other way: a horizontal flip negates u, a vertical one v. Maps are min-max
-scaled to 0..255, so -u becomes 255 - u.
+mirror image moves the other way: a horizontal flip negates u, a vertical one v. Maps are scaled to
+0..255, so -u becomes 255 - u. A map may be a stack of several, u, v and strain of each in turn.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fexpr.errors import UserError
 from fexpr.train.train_config import AugmentConfig, check_kind
@@ -20,6 +22,8 @@ from fexpr.warp import affine_grid, bilinear_sample
 
 # of a rectangle that is erased: its share of the image, height to width
 AREA, RATIO = (0.02, 0.25), (0.3, 3.3)
+U, V, MAP_CHANNELS = 0, 1, 3  # of each flow map: horizontal and vertical flow, then strain
+Pixels = TypeVar("Pixels", np.ndarray, jax.Array)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +50,7 @@ class Augment(AugmentConfig):
         1708.04552); filled with the image's mean.
 
     Attributes:
+      centred: images are those of `views.recentred`, whose values reach 127.5 further both ways.
       kind: 'flow' (u, v, strain) or 'face'; decides what a flip means. 'clip': faces one after the
         other in the channels, to all of which the same happens (but for noise); channels that are 0
         hold no frame and stay so. Of 'features' nothing may happen to them.
@@ -56,6 +61,7 @@ class Augment(AugmentConfig):
     """
 
     kind: str = "face"
+    centred: bool = False
 
     def __post_init__(self):
         problems = [f"augment.{p}" for p in (*self.problems(), *check_kind(self, self.kind))]
@@ -69,7 +75,7 @@ class Augment(AugmentConfig):
     @property
     def idle(self) -> bool:
         """Whether nothing happens to single images."""
-        return self.pictures == Augment(kind=self.kind)
+        return self.pictures == Augment(kind=self.kind, centred=self.centred)
 
     def __call__(
         self,
@@ -143,7 +149,8 @@ class Augment(AugmentConfig):
             ]
             images = images + self.noise * normal
         if self.contrast or self.brightness or self.noise:
-            images = jnp.clip(images, 0.0, 255.0)
+            reach = 127.5 if self.centred else 0.0
+            images = jnp.clip(images, -reach, 255.0 + reach)
         if self.cutout:
             size = jnp.array(images.shape[1:3], jnp.float32)
             images = cut_out(
@@ -159,20 +166,30 @@ class Augment(AugmentConfig):
         return images if blank is None else jnp.where(blank, 0.0, images)
 
 
-def mirror(image: jax.Array, kind: str) -> jax.Array:
-    """Left-right mirror image [..., H, W, C]; of a flow map (u, v, strain) also u -> 255 - u, the
-    min-max scaled -u.
+def mirror(image: Pixels, kind: str) -> Pixels:
+    """Left-right mirror image of float [..., H, W, C] in 0..255, of NumPy or JAX; of flow maps (u,
+    v, strain of each in turn) also u -> 255 - u, the scaled -u.
+
+    The one definition of a mirrored map: of augmentation, views and support vector machines.
     """
-    image = image[..., ::-1, :]
-    return image.at[..., 0].set(255.0 - image[..., 0]) if kind == "flow" else image
+    return _negated(image[..., ::-1, :], U, kind)
 
 
-def upside_down(image: jax.Array, kind: str) -> jax.Array:
-    """Top-bottom mirror image [..., H, W, C]; of a flow map (u, v, strain) also v -> 255 - v, the
-    min-max scaled -v.
-    """
-    image = image[..., ::-1, :, :]
-    return image.at[..., 1].set(255.0 - image[..., 1]) if kind == "flow" else image
+def upside_down(image: Pixels, kind: str) -> Pixels:
+    """Top-bottom mirror image, as `mirror`; of flow maps also v -> 255 - v, the scaled -v."""
+    return _negated(image[..., ::-1, :, :], V, kind)
+
+
+def _negated(image: Pixels, channel: int, kind: str) -> Pixels:
+    if kind != "flow":
+        return image
+    negative = np.arange(image.shape[-1]) % MAP_CHANNELS == channel
+    shape = (1,) * (image.ndim - 1) + (-1,)
+    sign, offset = (
+        np.where(negative, *values).astype(image.dtype).reshape(shape)
+        for values in ((-1.0, 1.0), (255.0, 0.0))
+    )
+    return image * sign + offset
 
 
 def shifted(image: jax.Array, offset: jax.Array, margin: int) -> jax.Array:

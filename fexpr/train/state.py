@@ -81,7 +81,7 @@ def make_recipe(
     targets = train.targets if multilabel or train.targets == "soft" else "class"
     return Recipe(
         model,
-        Augment(**dataclasses.asdict(augment), kind=kind),
+        Augment(**dataclasses.asdict(augment), kind=kind, centred=train.normalize == "median"),
         train,
         optimizer,
         targets,

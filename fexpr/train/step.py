@@ -17,7 +17,7 @@ from fexpr.train import optim
 from fexpr.train.augment import mixup
 from fexpr.train.state import NEVER, Batch, Data, Recipe, SelectedEpoch, State, Trial, evaluated
 from fexpr.train.train_config import LOSSES, MONITORS
-from fexpr.train.views import input_shape, normalized, predict_pass
+from fexpr.train.views import input_shape, normalized, predict_pass, recentred
 
 # the trial's key is folded with 0 (initial weights), with epochs from 1 on, and with this
 FLIPS = 2**32 - 1
@@ -209,6 +209,7 @@ def _train_step(recipe, data, trial, batches, size, i, state):
     count = total(mask.sum().astype(jnp.float32))
     # random numbers go by a row's place in the whole batch: the same on any number of devices
     images = (data.images[rows] if images is None else images).astype(jnp.float32)
+    images = recentred(images, recipe.train.normalize)
     in_turn = (_mirrored(trial, rows, state.epoch),) if recipe.augment.alternate else ()
     images = recipe.augment(augment_key, images, places, recipe.batch_size, *in_turn)
     if size:

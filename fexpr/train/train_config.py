@@ -111,10 +111,11 @@ class TrainConfig:
     selection: Literal["best_val", "last"] = field(
         "best_val", "epoch whose predictions are the result"
     )
-    normalize: Literal["standardize", "pixel", "unit", "symmetric", "none"] = field(
+    normalize: Literal["standardize", "pixel", "median", "unit", "symmetric", "none"] = field(
         "standardize",
-        "by mean and deviation of the training rows, those of each pixel ('pixel'), "
-        "to 0..1 ('unit'), to -1..1 ('symmetric')",
+        "by mean and deviation of the training rows, those of each pixel ('pixel'), each channel "
+        "of an image by its own median and the training rows' unit ('median': the level of no "
+        "motion of a flow map), to 0..1 ('unit'), to -1..1 ('symmetric')",
     )
     precision: Literal["float32", "bfloat16"] = field(
         "float32", "of activations; parameters and sums are always float32"
@@ -129,7 +130,8 @@ class TrainConfig:
         0.0, "decay of a running mean of the weights, which then predicts; 0 = none", ge=0, lt=1
     )
     tta: Literal["none", "flip", "flip_crop"] = field(
-        "none", "views whose predictions are averaged: 2, or 10; faces only"
+        "none",
+        "views whose predictions are averaged: 2, or 10 (of a mirrored flow map: u is negated)",
     )
     early_size: int = field(
         0, "side that training images are resized to in the first epochs, pixels; 0 = never", ge=0

@@ -23,12 +23,9 @@ from fexpr.errors import UserError
 from fexpr.train import devices, distributed, step
 from fexpr.train.losses import class_weights
 from fexpr.train.state import Data, Recipe, State, Trial
-from fexpr.train.views import passes
+from fexpr.train.views import MIDDLE, passes
 
-# 'standardize': mean and deviation of each channel over the trial's training rows; 'pixel': of each
-# pixel; 'unit': 0 to 1; 'symmetric': -1 to 1; 'none': as they are
 BLOCK = 1024  # rows that statistics are computed of at a time
-NORMALIZATIONS = ("standardize", "pixel", "unit", "symmetric", "none")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +90,6 @@ class Engine:
       images: uint8 [N,H,W,C], or feature vectors float32 [N,1,1,F]. labels: float32 [N,K] or int32
           [N]. classes: K.
       specs: the trials. mesh: from `make_mesh`.
-      normalize: one of NORMALIZATIONS.
       trial_axis: 'vmap' (all trials of a device at once), 'map' (one after the other: for networks
         that fill a device alone), or 'auto': 'map' on CPU, where plain products are faster than
         batched ones, else 'vmap'.
@@ -121,7 +117,6 @@ class Engine:
         classes: int,
         specs: Sequence[TrialSpec],
         mesh: Mesh,
-        normalize: str = "standardize",
         trial_axis: str = "auto",
         chunk: int = 0,
         soft: np.ndarray | None = None,
@@ -131,7 +126,7 @@ class Engine:
         self.mesh, self.specs, self.images = mesh, tuple(specs), images
         on_cpu = mesh.devices.flat[0].platform == "cpu"
         self.mapped = trial_axis == "map" or (trial_axis == "auto" and on_cpu)
-        self.trials = stack(specs, images, labels, classes, normalize)
+        self.trials = stack(specs, images, labels, classes, recipe.train.normalize)
         everywhere = NamedSharding(mesh, P())
         self.data = jax.tree.map(
             lambda x: distributed.to_global_array(x, everywhere),
@@ -421,7 +416,10 @@ def statistics(
     """What is subtracted and what is divided by, in 0..255 (or the features' own units): float32
     [C] each, of 'pixel' [H,W,C].
 
-    Both of these rows alone. Images are read in blocks: they may lie on the disk.
+    'standardize': mean and deviation of each channel; 'pixel': of each pixel; 'median': of images
+    whose channels are centred already (`recentred`), what these are centred on, and the root mean
+    square distance from it; 'unit': 0 to 1; 'symmetric': -1 to 1; 'none': as they are. All of these
+    rows alone. Images are read in blocks: they may lie on the disk.
     """
     channels = images.shape[-1]
     if normalize == "none":
@@ -446,6 +444,13 @@ def statistics(
             for block in blocks
         )
         mean, square = sums / len(rows)
+    elif normalize == "median":
+        distances = sum(
+            np.square(block - np.median(block, (1, 2), keepdims=True)).mean((1, 2)).sum(0)
+            for block in blocks
+        )
+        mean = np.full(channels, MIDDLE)
+        square = distances / len(rows) + mean**2
     else:
         count = sum(
             np.stack(

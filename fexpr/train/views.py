@@ -1,5 +1,5 @@
-"""From images in 0..255 to logits: normalisation, and test-time augmentation by views of an image
-whose predictions are averaged.
+"""From images in 0..255 to logits: centring, normalisation, and test-time augmentation by views of
+an image whose predictions are averaged.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from fexpr.train.augment import mirror
 from fexpr.train.state import Data, Recipe, Trial
 
 # pixels: without a crop, the four corners of 42 pixels of a 48-pixel face, as shifts with a
 # repeated border
 CROP_SHIFT = 3
+MIDDLE = 127.5  # of 0..255; a mirrored map keeps it: 255 - 127.5
 
 
 def input_shape(shape: Sequence[int], crop: int) -> tuple[int, int, int]:
@@ -23,9 +25,9 @@ def input_shape(shape: Sequence[int], crop: int) -> tuple[int, int, int]:
     return (crop, crop, shape[2]) if crop else tuple(shape)
 
 
-def views(images: jax.Array, name: str, crop: int = 0) -> list[jax.Array]:
-    """The views of images [B,H,W,C]: 'none' (themselves), 'flip' (and mirrored), 'flip_crop' (both,
-    shifted to the four corners too).
+def views(images: jax.Array, name: str, crop: int = 0, kind: str = "face") -> list[jax.Array]:
+    """The views of images [B,H,W,C]: 'none' (themselves), 'flip' (and mirrored, as `mirror` does
+    images of this kind), 'flip_crop' (both, shifted to the four corners too).
 
     With a crop, themselves are the middle square of that side, and 'flip_crop' the ten crops of
     Krizhevsky et al. 2012: middle and corners, each mirrored too.
@@ -43,7 +45,7 @@ def views(images: jax.Array, name: str, crop: int = 0) -> list[jax.Array]:
 
     if name == "none":
         return [cut(images, middle)]
-    both = [images, images[:, :, ::-1]]
+    both = [images, mirror(images, kind)]
     if name == "flip":
         return [cut(v, middle) for v in both]
     wide = (
@@ -63,6 +65,38 @@ def mean_prediction(logits: Sequence[jax.Array]) -> jax.Array:
     )
 
 
+def recentred(images: jax.Array, normalize: str) -> jax.Array:
+    """Images float32 [B, H, W, C] in 0..255; with normalize='median' each channel of each image is
+    shifted so that its own median is MIDDLE.
+
+    Comes before all else that happens to an image, so that its mirror image has the same zero, and
+    what is shifted, cropped or erased keeps it.
+    """
+    return images - medians(images) + MIDDLE if normalize == "median" else images
+
+
+def medians(images: jax.Array) -> jax.Array:
+    """The median of each channel of images [B, H, W, C] in 0..255: [B, 1, 1, C].
+
+    As numpy.median, exact for whole numbers, otherwise to 1/256. By bisection: sorting pixels takes
+    a CPU longer than a small network.
+    """
+    count = images.shape[1] * images.shape[2]
+    rank = (count - 1) // 2 + 1  # of the lower of the two in the middle
+
+    def not_above(level: jax.Array) -> jax.Array:
+        return (images <= level).sum((1, 2), keepdims=True)
+
+    high = jnp.full_like(images[:, :1, :1], 255.0)
+    step = 128.0
+    for _ in range(16):
+        high = jnp.where(not_above(high - step) >= rank, high - step, high)
+        step /= 2
+    upper = jnp.where(images > high, images, jnp.inf).min((1, 2), keepdims=True)
+    alone = count % 2 == 1
+    return jnp.where(alone | (not_above(high) > rank), high, (high + upper) / 2)
+
+
 def normalized(images: jax.Array, mean: jax.Array, std: jax.Array, precision: str) -> jax.Array:
     """What a model sees of images float32 [B,H,W,C] in 0..255, in the type that it is to compute
     in. mean, std: [C] or [H,W,C].
@@ -80,9 +114,15 @@ def predict_views(
     precision: str,
     tta: str,
     crop: int = 0,
+    kind: str = "face",
+    normalize: str = "standardize",
 ) -> jax.Array:
-    """Logits float32 [B,K] of images float32 [B,H,W,C] in 0..255, over the views of `tta`."""
-    seen = (normalized(view, mean, std, precision) for view in views(images, tta, crop))
+    """Logits float32 [B,K] of images float32 [B,H,W,C] in 0..255, over the views of `tta`.
+
+    kind: of the images, as of Augment. normalize: of the run's config.train.
+    """
+    shown = views(recentred(images, normalize), tta, crop, kind)
+    seen = (normalized(view, mean, std, precision) for view in shown)
     return mean_prediction(
         [model.apply(variables, view, train=False).astype(jnp.float32) for view in seen]
     )
@@ -159,6 +199,8 @@ def _said(
             recipe.train.precision,
             recipe.train.tta,
             recipe.crop,
+            recipe.augment.kind,
+            recipe.train.normalize,
         )
 
     logits = jax.lax.map(forward, given) if len(given) > 1 else forward(given[0])[None]

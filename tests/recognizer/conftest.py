@@ -41,6 +41,8 @@ def folds(tmp_path_factory):
         "split.seeds": 1,
         "split.protocol": "group_k_fold",
         "split.folds": 3,
+        "train.normalize": "median",
+        "train.tta": "flip",
     }
     return trained(
         ststnet_megc2019,

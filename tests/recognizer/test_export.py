@@ -15,6 +15,7 @@ from fexpr import Recognizer
 from fexpr.models.weights import files
 from fexpr.recognizer import export
 from fexpr.storage import run
+from fexpr.train.augment import mirror
 from tests.launching import environment
 from tests.recognizer.runs import FIXTURES, stored
 
@@ -118,6 +119,18 @@ def test_views_and_temperature_are_in_the_program(faces):
         said, softmax(restored.logits(images) / temperature, axis=1), atol=1e-6
     )
     np.testing.assert_allclose(said, export.program(restored)(images[:, :, ::-1]), atol=1e-6)
+
+
+def test_centring_and_mirrored_flow_are_in_the_program(folds):
+    restored = Recognizer.restore(folds[0], trial=0)
+    images = folds[1].images[:6]
+    program = jax.export.deserialize(bytearray(export.stablehlo(restored)))
+    found = np.asarray(program.call(images))
+    np.testing.assert_allclose(found, restored.probabilities(images, True), atol=1e-6)
+    # another level of no motion, and a mirror image
+    np.testing.assert_allclose(program.call(images // 2), program.call(images // 2 + 90), atol=1e-6)
+    mirrored = mirror(images.astype(np.float32), "flow").astype(np.uint8)
+    np.testing.assert_allclose(found, program.call(mirrored), atol=1e-5)
 
 
 def test_a_program_for_the_converter_has_no_custom_rules(folder):

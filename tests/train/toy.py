@@ -63,7 +63,6 @@ def engine(
     specs,
     devices=1,
     data=None,
-    normalize="standardize",
     trial_axis="vmap",
     chunk=0,
     soft=None,
@@ -72,9 +71,7 @@ def engine(
 ):
     images, labels = task() if data is None else data
     mesh = make_mesh(len(specs), 8, jax.devices()[:devices])
-    made = Engine(
-        recipe(**changes), images, labels, CLASSES, specs, mesh, normalize, trial_axis, chunk, soft
-    )
+    made = Engine(recipe(**changes), images, labels, CLASSES, specs, mesh, trial_axis, chunk, soft)
     if compiled:
         made.compile()
     made.load(0)

@@ -52,22 +52,35 @@ def optical_strain(flow: np.ndarray) -> np.ndarray:
     return np.sqrt(ux**2 + vy**2 + (uy + vx) ** 2 / 2)
 
 
-def encode(flow: np.ndarray, size: int = 28) -> np.ndarray:
+def encode(flow: np.ndarray, size: int = 28, scale: str = "minmax") -> np.ndarray:
     """A flow field as the map that the field trains on: uint8 [size, size, 3], channels u, v and
     optical strain.
 
-    The strain is taken at full resolution; each channel is resized by area, then min-max scaled to
-    0..255. Scaling first as well would give the same, since min-max scaling undoes any earlier one;
-    scaling last leaves every channel with both a 0 and a 255, as in all the published maps of SAMM
-    and CASME II. A channel without any variation (no motion) is 0 everywhere.
+    The strain is taken at full resolution; each channel is resized by area, then scaled.
+
+    'minmax' scales it from its least to its largest value to 0..255, so that no motion lies at
+    another level in every map. Scaling first as well would give the same, since min-max scaling
+    undoes any earlier one; scaling last leaves every channel with both a 0 and a 255, as in all the
+    published maps of SAMM and CASME II. A channel without any variation (no motion) is 0
+    everywhere.
+
+    'signed' keeps the zero: u and v, each by its own largest magnitude, go from -1..1 to 0..255,
+    so that no motion is at 127.5 (rounded: 128) in every map, and a mirrored map is 255 - u; strain
+    goes from 0 to 0..255, with no strain at 0.
     """
     channels = np.dstack([flow, optical_strain(flow)]).astype(np.float32)
     small = cv2.resize(channels, (size, size), interpolation=cv2.INTER_AREA)
     low, high = small.min((0, 1)), small.max((0, 1))
+    if scale == "signed":
+        reach = np.abs(small).max((0, 1))
+        reach = np.where(reach > 0, reach, 1)
+        low, high = np.array([-1, -1, 0], np.float32) * reach, reach
     span = np.where(high > low, high - low, 1)
     return np.rint((small - low) / span * 255).astype(np.uint8)
 
 
-def flow_map(onset: np.ndarray, apex: np.ndarray, size: int = 28) -> np.ndarray:
-    """`encode(tvl1(onset, apex), size)`: two uint8 [H, W] frames to uint8 [size, size, 3]."""
-    return encode(tvl1(onset, apex), size)
+def flow_map(
+    onset: np.ndarray, apex: np.ndarray, size: int = 28, scale: str = "minmax"
+) -> np.ndarray:
+    """`encode(tvl1(onset, apex), size, scale)`: uint8 [H, W] frames -> uint8 [size, size, 3]."""
+    return encode(tvl1(onset, apex), size, scale)

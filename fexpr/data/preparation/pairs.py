@@ -38,12 +38,13 @@ def motion_map(
     apex: np.ndarray,
     transform: np.ndarray | None,
     size: int,
+    scale: str = "minmax",
     names: tuple[str, str] = ("the onset frame", "the apex frame"),
 ) -> np.ndarray:
     """The motion between two grey frames uint8 [H, W], each moved by `transform`: uint8 [size,
     size, 3], as `flow.flow_map`.
 
-    `names`: of the two, for messages.
+    `scale`: as of `flow.encode`. `names`: of the two, for messages.
 
     Raises:
       BadInput: frames of different sizes, or too small.
@@ -58,4 +59,4 @@ def motion_map(
         )
     if transform is not None:
         onset, apex = (alignment.align(frame, transform) for frame in (onset, apex))
-    return flow.flow_map(onset, apex, size)
+    return flow.flow_map(onset, apex, size, scale)

@@ -28,10 +28,10 @@ def dataset(
       is_synthetic: whether the release is synthetic.
 
     Returns:
-      images uint8 [N, S, S, 3] (u, v, optical strain), labels float32 [N, K] (intensity), groups
-      (subject), ids (clip), class names 'AU04'; extras `code` and `emotion` (text), and, where they
-      are known, `landmarks` float32 [N, 5, 2], (x, y) in pixels of the 224x224 aligned face, NaN
-      for the clips without.
+      images uint8 [N, S, S, 3 x maps] (u, v, optical strain of each map), labels float32 [N, K]
+      (intensity), groups (subject), ids (clip), class names 'AU04'; extras `code` and `emotion`
+      (text), and, where they are known, `landmarks` float32 [N, 5, 2], (x, y) in pixels of the
+      224x224 aligned face, NaN for the clips without.
 
     Raises:
       UserError: codes that cannot be read, all of them; a vocabulary that does not exist; see

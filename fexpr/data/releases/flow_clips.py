@@ -20,12 +20,12 @@ from ml_collections import ConfigDict
 
 from fexpr.data.preparation import alignment, pairs, prepare
 from fexpr.data.preparation.prepare import BadInput, read_image
-from fexpr.data.releases import workbook
+from fexpr.data.releases import map_names, workbook
+from fexpr.data.releases.map_names import MAPS
 from fexpr.errors import UserError
 from fexpr.terminal import say
 
 VERSION = 2  # of everything that turns a release into flow maps: raise it when their pixels change
-MAPS = "flow"
 LAYOUTS = ("auto", "frames", "flow")
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp")
 SKIP = "list clips that are to be left out on purpose in config.data.skip_clips"
@@ -68,11 +68,13 @@ class Release:
       folder: the release.
       table: the rows that are used, sorted by `id`; also `subject`, `clip`, `emotion`, and `code`
           where there is a workbook.
-      files: id -> (onset, apex) frames, or (flow map,).
+      files: id -> the onset frame, and the frame that each map ends with; or the maps.
       align: 'landmarks', 'detect', 'none'; 'flow' where the maps are made already.
       landmarks: id -> float32 [5, 2]; in the onset's pixels, or for flow maps in the 224x224
           face's.
       inputs: every file that the prepared rows depend on.
+      maps: their names, as `files` has them.
+      scale: of maps that are made of frames, as of `flow.encode`.
     """
 
     folder: Path
@@ -81,6 +83,16 @@ class Release:
     align: str
     landmarks: dict[str, np.ndarray]
     inputs: list[Path]
+    maps: tuple[str, ...] = (MAPS,)
+    scale: str = "minmax"
+
+    def file_names(self) -> list[str]:
+        """Of each clip the file that stands for it, below the folder: its first map, or the frame
+        that this map ends with.
+        """
+        which = 0 if self.align == "flow" else 1
+        paths = [paths[which] for paths in self.files.values()]
+        return [path.relative_to(self.folder).as_posix() for path in paths]
 
 
 def survey(
@@ -94,7 +106,7 @@ def survey(
     light within a second.
 
     Args:
-      config: `config.data`; its `layout` and `align` are read.
+      config: `config.data`; its `layout`, `align`, `maps` and `map_scale` are read.
       skipped: ids of clips that the user leaves out.
       select: (the workbook's table with `id`, the workbook) -> its rows that are wanted, all if not
           given.
@@ -111,16 +123,17 @@ def survey(
     names = {_map_name(row) for row in table.itertuples()}
     table = leave_out(select(table, book) if select else table, skipped, book)
     key, landmarks, csv = read_landmarks(folder, layout)
+    maps, scale = map_names.asked_for(config)
     if layout == "flow":
-        align, files = "flow", _find_maps(folder / MAPS, table, names)
+        align, found = "flow", _find_maps(folder / maps[0], table, names)
+        places = dict(zip(table["id"], workbook.places(table), strict=True))
+        files = map_names.stack_files(folder, maps, found, places, book)
         table = table[table["id"].isin(files)].reset_index(drop=True)
-        landmarks = {
-            clip: landmarks[path.name] for clip, (path,) in files.items() if path.name in landmarks
-        }
+        landmarks = {clip: landmarks[name] for clip, name in found.items() if name in landmarks}
     else:
         align = alignment.choose(config.align, key == "clip", aligned, folder)
         table = _with_motion(database, table, book)
-        files = _find_frames(frames, table)
+        files = _find_frames(frames, table, map_names.moments(maps))
         landmarks = _landmarks_of(table, landmarks, csv) if align == "landmarks" else {}
     if not files:
         raise UserError(
@@ -132,19 +145,21 @@ def survey(
         *([csv] if landmarks else []),
         *(path for paths in files.values() for path in paths),
     ]
-    return Release(folder, table, files, align, landmarks, inputs)
+    return Release(folder, table, files, align, landmarks, inputs, maps, scale)
 
 
 def flow_maps(name: str, release: Release, size: int) -> tuple[dict[str, np.ndarray], str]:
     """The release's prepared rows, in the order of its table, and their fingerprint.
 
     Returns:
-      Columns `id`, `group` (subject), `image` uint8 [N, size, size, 3] (u, v, optical strain),
+      Columns `id`, `group` (subject), `image` uint8 [N, size, size, 3 x maps] (u, v, optical
+      strain of each map in turn),
       `landmarks` float32 [N, 5, 2] ((x, y) in pixels of the 224x224 aligned face, NaN where
       unknown), `code` and `emotion` (text).
 
     Raises:
-      UserError: files that cannot be decoded, or have the wrong size; all of them.
+      UserError: files that cannot be decoded, or have the wrong size, all of them; a scale that
+          published maps do not have.
     """
     settings = {
         "version": VERSION,
@@ -152,6 +167,17 @@ def flow_maps(name: str, release: Release, size: int) -> tuple[dict[str, np.ndar
         "size": size,
         "clips": list(release.files),
     }
+    if release.maps != (MAPS,):
+        settings["maps"] = list(release.maps)
+    if release.scale != "minmax":
+        settings["scale"] = release.scale
+        if release.align == "flow":
+            raise UserError(
+                f"config.data.map_scale={release.scale!r}: the maps in {release.folder} are "
+                "published ones, scaled min to max, whose level of no motion is not known",
+                fix="set config.data.map_scale=minmax and config.train.normalize=median, which "
+                "takes each channel's median for it",
+            )
     mark = prepare.fingerprint(release.folder, release.inputs, settings)
     return prepare.prepared(name, mark, lambda folder: _rows(release, folder, size)), mark
 
@@ -225,10 +251,16 @@ def _map_name(row: object) -> str:
     return f"{row.subject}_{row.clip}".removeprefix("sub")
 
 
-def _find_maps(folder: Path, table: pd.DataFrame, known: set[str]) -> dict[str, tuple[Path, ...]]:
-    """id -> its published map, in the table's order. A clip without one is normal; a map that is
-    not `known` is not.
+def _find_maps(folder: Path, table: pd.DataFrame, known: set[str]) -> dict[str, str]:
+    """id -> the name of its published map, in the table's order. A clip without one is normal; a
+    map that is not `known` is not.
     """
+    if not folder.is_dir():
+        raise UserError(
+            f"{folder} does not exist",
+            [f"{folder.parent} {prepare.contents(folder.parent)}"],
+            "name folders of maps in config.data.maps",
+        )
     maps = {
         p.stem.removeprefix("sub"): p
         for p in sorted(folder.iterdir())
@@ -245,7 +277,7 @@ def _find_maps(folder: Path, table: pd.DataFrame, known: set[str]) -> dict[str, 
             f"rename or remove them; {named}",
         )
     files = {
-        row.id: (maps[_map_name(row)],) for row in table.itertuples() if _map_name(row) in maps
+        row.id: maps[_map_name(row)].name for row in table.itertuples() if _map_name(row) in maps
     }
     if len(files) < len(table):
         say(
@@ -275,14 +307,21 @@ def _with_motion(database: Database, table: pd.DataFrame, book: Path) -> pd.Data
     return table
 
 
-def _find_frames(root: Path, table: pd.DataFrame) -> dict[str, tuple[Path, ...]]:
-    """id -> (onset, apex) frame; every clip must have both."""
+def _find_frames(
+    root: Path, table: pd.DataFrame, moments: tuple[int | None, ...]
+) -> dict[str, tuple[Path, ...]]:
+    """id -> the onset frame, and those of `moments` (map_names); every clip must have all."""
     subjects = {_person(p.name): p for p in root.iterdir() if p.is_dir()}
     files, problems = {}, []
     for place, row in zip(workbook.places(table), table.itertuples(), strict=True):
         folder = subjects.get(_person(row.subject), root / row.subject) / row.clip
         frames, twice = numbered_frames(folder)
         numbers = {"onset": int(row.onset), "apex": int(row.apex)}
+        if any(moments) and not (pd.notna(row.offset) and row.offset > row.onset):
+            problems.append(
+                f"{place}: no offset frame after the onset, which config.data.maps needs"
+            )
+            continue
         if not frames:
             problems.append(
                 f"{place}: {folder} " + ("holds no frames" if folder.is_dir() else "does not exist")
@@ -299,7 +338,17 @@ def _find_frames(root: Path, table: pd.DataFrame) -> dict[str, tuple[Path, ...]]
             for name, n in numbers.items()
             if n in twice
         ]
-        files[row.id] = tuple(frames.get(n, folder) for n in numbers.values())
+        if numbers["onset"] in frames and numbers["apex"] in frames:
+            onset = numbers["onset"]
+            files[row.id] = (
+                frames[onset],
+                *(
+                    frames[numbers["apex"]]
+                    if percent is None
+                    else map_names.frame_at(frames, onset, int(row.offset), percent)
+                    for percent in moments
+                ),
+            )
     if problems:
         raise UserError(
             f"clips of the workbook lack frames in {root}",
@@ -342,14 +391,11 @@ def _rows(release: Release, folder: Path, size: int) -> Iterator[dict[str, objec
     at once.
     """
     if release.align == "flow":
-        jobs = {clip: partial(_read_map, path, size) for clip, (path,) in release.files.items()}
+        jobs = {clip: partial(_read_maps, paths, size) for clip, paths in release.files.items()}
         doing, title = "reading flow maps", "some flow maps cannot be used"
         fix = "replace these maps; if all are of another size, set config.data.image_size"
     else:
-        jobs = {}
-        for clip, paths in release.files.items():
-            make = partial(_make_map, paths, release.align, release.landmarks.get(clip), size)
-            jobs[clip] = partial(prepare.cached_png, folder / MAPS / f"{clip}.png", make)
+        jobs = {clip: partial(_make_maps, release, clip, folder, size) for clip in release.files}
         doing, title, fix = (
             "optical flow",
             "some frames cannot be used",
@@ -368,6 +414,10 @@ def _rows(release: Release, folder: Path, size: int) -> Iterator[dict[str, objec
         }
 
 
+def _read_maps(paths: tuple[Path, ...], size: int) -> np.ndarray:
+    return np.concatenate([_read_map(path, size) for path in paths], -1)
+
+
 def _read_map(path: Path, size: int) -> np.ndarray:
     image = read_image(path, cv2.IMREAD_UNCHANGED)
     if image.shape != (size, size, 3) or image.dtype != np.uint8:
@@ -379,8 +429,18 @@ def _read_map(path: Path, size: int) -> np.ndarray:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
+def _make_maps(release: Release, clip: str, folder: Path, size: int) -> np.ndarray:
+    """The maps of a clip, each kept below `folder` until the set is whole."""
+    onset, *others = release.files[clip]
+    points, made = release.landmarks.get(clip), []
+    for name, other in zip(release.maps, others, strict=True):
+        make = partial(_make_map, (onset, other), release.align, points, size, release.scale)
+        made.append(prepare.cached_png(folder / name / f"{clip}.png", make))
+    return np.concatenate(made, -1)
+
+
 def _make_map(
-    paths: tuple[Path, Path], align: str, points: np.ndarray | None, size: int
+    paths: tuple[Path, Path], align: str, points: np.ndarray | None, size: int, scale: str
 ) -> np.ndarray:
     """Reads onset and apex, moves both by the one transform found on the onset, and maps the motion
     between them.
@@ -391,7 +451,7 @@ def _make_map(
     except BadInput as e:
         raise BadInput(f"{paths[0]}: {e}") from e
     return pairs.motion_map(
-        onset, apex, transform, size, (f"the onset frame {paths[0].name}", str(paths[1]))
+        onset, apex, transform, size, scale, (f"the onset frame {paths[0].name}", str(paths[1]))
     )
 
 

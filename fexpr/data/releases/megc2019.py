@@ -22,6 +22,7 @@ from fexpr.data.preparation.prepare import resolve_source
 from fexpr.data.releases import flow_clips, smic
 from fexpr.data.releases.casme2 import CASME2
 from fexpr.data.releases.flow_clips import Database, Release
+from fexpr.data.releases.map_names import MAPS, asked_for, stack_files
 from fexpr.data.releases.samm import SAMM, synthetic_release
 from fexpr.errors import UserError
 from fexpr.terminal import say
@@ -64,10 +65,10 @@ def load(config: ConfigDict) -> Dataset:
           `regions` are this loader's own.
 
     Returns:
-      One row a clip, release after release: images uint8 [N, S, S, 3] (u, v, optical strain; the
-      whole face, or four regions of it joined), labels int32 [N] (ids of `CLASSES`), groups
-      'casme2/sub01', ids 'casme2/sub01_EP02_01f'; extras `dataset`,
-      `file` (flow map or apex frame, below the release's folder) and, where any are known,
+      One row a clip, release after release: images uint8 [N, S, S, 3 x maps] (u, v, optical strain
+      of each map; the whole face, or four regions of it joined), labels int32 [N] (ids of
+      `CLASSES`), groups 'casme2/sub01', ids 'casme2/sub01_EP02_01f'; extras `dataset`, `file`
+      (flow map or apex frame, below the release's folder) and, where any are known,
       `landmarks` float32 [N, 5, 2], (x, y) in pixels of the 224x224 face, NaN for the clips
       without.
 
@@ -101,11 +102,7 @@ def load(config: ConfigDict) -> Dataset:
         images = regions.join_regions(images, _filled(landmarks, dataset))
     if not is_synthetic:
         _compare_counts(tables)
-    files = [
-        release.files[clip][-1].relative_to(release.folder).as_posix()
-        for release in releases.values()
-        for clip in release.files
-    ]
+    files = [name for release in releases.values() for name in release.file_names()]
     mark = hashlib.sha256("".join(mark for _, mark in parts.values()).encode()).hexdigest()
     return Dataset(
         images,
@@ -166,12 +163,10 @@ def _survey(database: Database, folder: Path, config: ConfigDict, skipped: set[s
     path = folder / LIST
     listed = _read_list(path, database) if path.exists() else None
     if layout == "flow" and listed is not None:
-        return _listed_maps(database, folder, flow_clips.leave_out(listed, skipped, path))
+        table = flow_clips.leave_out(listed, skipped, path)
+        return _listed_maps(folder, config, table)
     if layout == "flow" and (database.book is None or not any(folder.glob("*.xlsx"))):
-        fix = (
-            f"its columns are {','.join(COLUMNS)}, one row for each map in "
-            f"{folder / flow_clips.MAPS}"
-        )
+        fix = f"its columns are {','.join(COLUMNS)}, one row for each map in {folder / MAPS}"
         raise UserError(f"{path} is missing: nothing gives the classes of the maps", fix=fix)
     if database.book is None:
         release = smic.survey(folder, config, skipped)
@@ -245,30 +240,18 @@ def _read_list(path: Path, database: Database) -> pd.DataFrame:
     return table.assign(id=database.ids(table), row=range(2, len(rows) + 2))
 
 
-def _listed_maps(database: Database, folder: Path, table: pd.DataFrame) -> Release:
+def _listed_maps(folder: Path, config: ConfigDict, table: pd.DataFrame) -> Release:
     """The release's published maps as the challenge's list names them."""
-    maps = folder / flow_clips.MAPS
-    files = {row.id: (maps / row.flow,) for row in table.itertuples()}
-    lines = table["row"].tolist()
-    missing = [
-        f"line {line}: {path}"
-        for line, (path,) in zip(lines, files.values(), strict=True)
-        if not path.is_file()
-    ]
-    if missing:
-        raise UserError(
-            f"{folder / LIST} lists maps that are not there",
-            missing,
-            "copy the missing maps, or correct the list",
-        )
+    (maps, scale), names = asked_for(config), dict(zip(table["id"], table["flow"], strict=True))
+    places = {row.id: f"line {row.row}" for row in table.itertuples()}
+    files = stack_files(folder, maps, names, places, folder / LIST)
     if not files:
         raise UserError(f"no clip of {folder / LIST} is left", fix="shorten config.data.skip_clips")
     _, landmarks, path = flow_clips.read_landmarks(folder, "flow")
-    points = {
-        clip: landmarks[map_.name] for clip, (map_,) in files.items() if map_.name in landmarks
-    }
-    inputs = [folder / LIST, *([path] if points else []), *(map_ for (map_,) in files.values())]
-    return Release(folder, table, files, "flow", points, inputs)
+    points = {clip: landmarks[name] for clip, name in names.items() if name in landmarks}
+    read = [path for paths in files.values() for path in paths]
+    inputs = [folder / LIST, *([path] if points else []), *read]
+    return Release(folder, table, files, "flow", points, inputs, maps, scale)
 
 
 def _synthetic(config: ConfigDict) -> dict[str, Release]:

@@ -10,7 +10,7 @@ import pandas as pd
 from ml_collections import ConfigDict
 
 from fexpr.data.preparation import alignment
-from fexpr.data.releases import flow_clips
+from fexpr.data.releases import flow_clips, map_names
 from fexpr.data.releases.flow_clips import Database, Release
 from fexpr.errors import UserError
 
@@ -23,10 +23,10 @@ def survey(folder: Path, config: ConfigDict, skipped: set[str]) -> Release:
     """Finds the frames `<subject>/micro/<class>/<clip>/*.bmp` of SMIC-HS.
 
     The release names no apex: the middle frame of the clip stands for it (papers spot one, each by
-    a method of its own), and the first frame is the onset.
+    a method of its own), the first frame is the onset, the last the offset.
 
     Args:
-      config: `config.data`; its `align` is read.
+      config: `config.data`; its `align`, `maps` and `map_scale` are read.
       skipped: ids ('s1_s1_ne_01') of clips that the user leaves out.
 
     Raises:
@@ -43,14 +43,24 @@ def survey(folder: Path, config: ConfigDict, skipped: set[str]) -> Release:
     rows = [(path.parts[-4], path.parts[-2].lower(), path.name) for path in places]
     table = pd.DataFrame(rows, columns=["subject", "emotion", "clip"]).assign(place=places)
     table = flow_clips.leave_out(table.assign(id=SMIC.ids(table)), skipped, root)
-    files, problems = {}, []
+    maps, scale = map_names.asked_for(config)
+    moments, files, problems = map_names.moments(maps), {}, []
     for row in table.itertuples():
         frames, _ = flow_clips.numbered_frames(row.place)
         numbers = sorted(frames)
         if len(numbers) < 3:
             problems.append(f"{row.place} holds {len(numbers)} frames")
         else:
-            files[row.id] = frames[numbers[0]], frames[numbers[len(numbers) // 2]]
+            onset, apex, offset = numbers[0], numbers[len(numbers) // 2], numbers[-1]
+            files[row.id] = (
+                frames[onset],
+                *(
+                    frames[apex]
+                    if percent is None
+                    else map_names.frame_at(frames, onset, offset, percent)
+                    for percent in moments
+                ),
+            )
     if problems:
         raise UserError(
             f"clips in {root} are too short: three frames are needed",
@@ -66,4 +76,4 @@ def survey(folder: Path, config: ConfigDict, skipped: set[str]) -> Release:
             raise UserError(f"{csv} lacks clips", missing, f"add them, or {flow_clips.SKIP}")
         points = {clip: landmarks[clip] for clip in files}
     inputs = [*([csv] if points else []), *(path for paths in files.values() for path in paths)]
-    return Release(folder, table, files, align, points, inputs)
+    return Release(folder, table, files, align, points, inputs, maps, scale)

@@ -119,3 +119,49 @@ def test_a_mirrored_pair_of_frames_negates_u(texture):
     u, v = (np.corrcoef(seen[..., c].ravel(), mirrored[..., c].ravel())[0, 1] for c in (0, 1))
     assert u < -0.95  # TV-L1's one-sided differences are not themselves symmetric
     assert v > 0.95
+
+
+# --- the level of no motion ----------------------------------------------------------------------
+
+
+def known_warp(seed):
+    """A field with a large still region, another offset and size in every seed."""
+    x, y = grid()
+    bump = np.exp(-((x - 30 - 5 * seed) ** 2 + (y - 50) ** 2) / 60)
+    return np.stack([(1 + seed) * bump, (0.5 - seed) * bump], -1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_signed_map_keeps_zero_where_nothing_moves(seed):
+    encoded = flow.encode(known_warp(seed), scale="signed")
+    np.testing.assert_array_equal(encoded[-3:], np.broadcast_to([128, 128, 0], (3, 28, 3)))
+    sign = np.sign(known_warp(seed)[50, 30 + 5 * seed])
+    peak = encoded[..., :2].astype(int) - 128
+    for channel, direction in enumerate(sign):
+        found = peak[..., channel].ravel()
+        assert np.sign(found[np.abs(found).argmax()]) == direction
+    # scaled min to max, the same still region lies at another level for each direction
+    levels = {int(level) for level in flow.encode(known_warp(seed))[-1, 0, :2]}
+    assert levels <= {0, 255}
+
+
+def test_signed_maps_agree_with_the_published_form_but_for_the_level():
+    field = cv2.GaussianBlur(np.random.default_rng(3).normal(size=(84, 84, 2)), (0, 0), 6)
+    signed, published = (flow.encode(field, scale=s).astype(float) for s in ("signed", "minmax"))
+    for channel in range(3):
+        assert np.corrcoef(signed[..., channel].ravel(), published[..., channel].ravel())[0, 1] > (
+            0.9999
+        )
+
+
+def test_a_mirrored_signed_map_is_255_minus_u():
+    field = cv2.GaussianBlur(np.random.default_rng(2).normal(size=(84, 84, 2)), (0, 0), 5)
+    mirrored = flow.encode(field[:, ::-1] * [-1, 1], scale="signed")[:, ::-1]
+    expected = flow.encode(field, scale="signed").astype(int) * [-1, 1, 1] + [255, 0, 0]
+    assert np.abs(mirrored - expected).max() <= 1
+
+
+def test_no_motion_of_a_signed_map_is_its_zero(texture):
+    grey = texture.astype(np.uint8)
+    still = np.broadcast_to(np.uint8([128, 128, 0]), (28, 28, 3))
+    np.testing.assert_array_equal(flow.flow_map(grey, grey, scale="signed"), still)

@@ -298,8 +298,8 @@ def test_the_workbook_of_samm_gives_the_challenges_classes():
         )
 
     published = release(RELEASE_ROOT)
-    table = megc2019.clips.workbook.read_samm_workbook(
-        megc2019.clips.workbook.find_workbook(f"{RELEASE_ROOT}/samm")
+    table = megc2019.flow_clips.workbook.read_samm_workbook(
+        megc2019.flow_clips.workbook.find_workbook(f"{RELEASE_ROOT}/samm")
     )
     table = megc2019._select(
         megc2019.SAMM, None, None, table.assign(id=table["clip"]), None
