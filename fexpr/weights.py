@@ -85,7 +85,7 @@ def _list(arrays: dict[str, np.ndarray]) -> None:
 
 def parser() -> argparse.ArgumentParser:
     whole = argparse.ArgumentParser(
-        prog="python -m fexpr.weights",
+        prog=terminal.program("fexpr.weights"),
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

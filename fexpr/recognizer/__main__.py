@@ -29,7 +29,7 @@ FRAMES = 8  # of a video at a time
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
-        prog="python -m fexpr.recognizer",
+        prog=terminal.program("fexpr.recognizer"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Recognises expressions in pictures, pairs of frames, videos and from a camera, with "
         "nothing but a finished run.\n"
@@ -169,7 +169,7 @@ def check(args: argparse.Namespace) -> None:
         problems.append(f"--annotate={args.annotate}: an annotated video is a .mp4 file")
     if problems:
         raise UserError(
-            "the command line cannot be used", problems, fix="python -m fexpr.recognizer --help"
+            "the command line cannot be used", problems, fix=f"{terminal.program('fexpr.recognizer')} --help"
         )
 
 
