@@ -26,9 +26,7 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "train": Command("launch:cli", "train, test and report: --config=NAME or --config=FILE.py"),
-    "check": Command(
-        "fexpr.data.__main__:main", "look whether a data set is complete", ("check",)
-    ),
+    "check": Command("fexpr.data.__main__:main", "look whether a data set is complete", ("check",)),
     "evaluate": Command("fexpr.evaluate.__main__:main", "evaluate or compare predictions"),
     "recognize": Command(
         "fexpr.recognizer.__main__:main", "recognize expressions in pictures, videos, a camera"

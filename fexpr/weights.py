@@ -1,17 +1,17 @@
 """Weights: the models of this installation, and files of weights.
 
-    python -m fexpr.weights                        the trained models, with what was measured
-    python -m fexpr.weights inspect FILE           what a file of weights, a run or a model holds;
-                                                   nothing in it is run
-    python -m fexpr.weights export RUN FILE        the network of a run as safetensors, under
-                                                   fexpr's own names
-    python -m fexpr.weights export RUN FILE --layout=pytorch
-                                                   an HTNet or Deep-Emotion under the names of its
-                                                   PyTorch release, for
-                                                   load_state_dict(safetensors.torch.load_file(FILE))
-    python -m fexpr.weights pack RUN FOLDER        a run without its predictions and checkpoints,
-                                                   in float16, with a model card: for
-                                                   Recognizer.restore(FOLDER)
+python -m fexpr.weights                        the trained models, with what was measured
+python -m fexpr.weights inspect FILE           what a file of weights, a run or a model holds;
+                                               nothing in it is run
+python -m fexpr.weights export RUN FILE        the network of a run as safetensors, under
+                                               fexpr's own names
+python -m fexpr.weights export RUN FILE --layout=pytorch
+                                               an HTNet or Deep-Emotion under the names of its
+                                               PyTorch release, for
+                                               load_state_dict(safetensors.torch.load_file(FILE))
+python -m fexpr.weights pack RUN FOLDER        a run without its predictions and checkpoints,
+                                               in float16, with a model card: for
+                                               Recognizer.restore(FOLDER)
 """
 
 from __future__ import annotations

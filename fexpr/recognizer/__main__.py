@@ -170,7 +170,9 @@ def check(args: argparse.Namespace) -> None:
         problems.append(f"--annotate={args.annotate}: an annotated video is a .mp4 file")
     if problems:
         raise UserError(
-            "the command line cannot be used", problems, fix=f"{terminal.program('fexpr.recognizer')} --help"
+            "the command line cannot be used",
+            problems,
+            fix=f"{terminal.program('fexpr.recognizer')} --help",
         )
 
 

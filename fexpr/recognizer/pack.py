@@ -30,7 +30,7 @@ FILES = (
 USAGE = """```python
 from fexpr import Recognizer
 
-recognizer = Recognizer.restore("FOLDER")   # of this card
+recognizer = Recognizer.restore("FOLDER")  # of this card
 print(recognizer.predict(["photo.jpg"], fit="face"))
 ```"""
 

@@ -98,14 +98,14 @@ class Recognizer:
         )
 
     @classmethod
-    def pretrained(cls, name: str, batch: int = BATCH) -> Recognizer:
+    def pretrained(cls, name: str, trial: int | None = None, batch: int = BATCH) -> Recognizer:
         """A trained model that is installed with fexpr: "fer2013", for instance. `fexpr weights`
-        lists them, with what was measured.
+        lists them, with what was measured. Other arguments as of `restore`.
 
         Raises:
-          UserError: there is none of that name.
+          UserError: there is none of that name; no such trial.
         """
-        return cls.restore(zoo.folder(name), batch=batch)
+        return cls.restore(zoo.folder(name), trial=trial, batch=batch)
 
     def __repr__(self) -> str:
         data, (height, width, channels) = self.content["data"], self.shape
