@@ -73,6 +73,14 @@ def progress(
         yield advance
 
 
+def program(module: str) -> str:
+    """What was typed to start this command: 'fexpr status' (set by fexpr/cli.py), or 'python -m
+    MODULE'.
+    """
+    typed = sys.argv[0]
+    return typed if typed.partition(" ")[0] == "fexpr" else f"python -m {module}"
+
+
 def quiet() -> None:
     """Keeps what libraries log off the terminal, also while they are being imported."""
     # taking it off would not do: some libraries put it back

@@ -21,7 +21,6 @@ from typing import Protocol
 
 import numpy as np
 from scipy.optimize import minimize  # comes with scikit-learn
-from sklearn.isotonic import IsotonicRegression
 
 from fexpr.evaluate import calibration
 from fexpr.evaluate.calibration import log_probabilities
@@ -145,6 +144,8 @@ def fit_isotonic(logits: np.ndarray, labels: np.ndarray, split: np.ndarray) -> I
     """
     z, labels = _checked(logits, labels, split)
     p, half = calibration.probabilities(z, False), 0.5 / len(z)
+    from sklearn.isotonic import IsotonicRegression  # a second, for those alone who fit
+
     curves = []
     for k, column in enumerate(p.T):
         fitted = IsotonicRegression(y_min=half, y_max=1 - half, out_of_bounds="clip").fit(

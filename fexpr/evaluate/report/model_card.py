@@ -49,21 +49,13 @@ def model_card(
       usage: how to use them.
     """
     data, model, config = content["data"], content["model"], content["config"]
-    invented = data["source"] == "synthetic"
-    licence = (
-        "None: the data were drawn by a program."
-        if invented
-        else LICENCES.get(data["name"], UNKNOWN)
-    )
     parts = [
         f"# {model['name']} on {data['name']}",
         "**SYNTHETIC DATA: trained and tested on data drawn by a program; no figure here says "
         "anything about people.**"
-        if invented
+        if data["source"] == "synthetic"
         else "",
-        f"{_input(data)} in, {_output(metrics, data)} out. {model['parameters']:,} "
-        "parameters; written by fexpr "
-        f"{content['versions']['fexpr']}.",
+        f"{one_line(content, metrics)}; written by fexpr {content['versions']['fexpr']}.",
         _bullets(restored),
         _table(("file", "content"), files),
         usage,
@@ -75,7 +67,7 @@ def model_card(
                 f"{data['source']}: {_size(data, data['group_name'])}; kind of image: "
                 f"{data['kind']}, " + "x".join(map(str, data["image"])),
                 f"Classes: {', '.join(data['classes'])}",
-                f"Licence of the data: {licence}",
+                f"Licence of the data: {licence(data)}",
             ]
         ),
         "## Protocol",
@@ -97,6 +89,22 @@ def model_card(
         f"{content['devices']['kind']}.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def one_line(content: dict, metrics: dict) -> str:
+    """What goes in, what comes out, how many parameters."""
+    data, model = content["data"], content["model"]
+    return (
+        f"{_input(data)} in, {_output(metrics, data)} out. {model['name']}, "
+        f"{model['parameters']:,} parameters"
+    )
+
+
+def licence(data: dict) -> str:
+    """Of the data, from what config.json says of them."""
+    if data["source"] == "synthetic":
+        return "None: the data were drawn by a program."
+    return LICENCES.get(data["name"], UNKNOWN)
 
 
 def _input(data: dict) -> str:

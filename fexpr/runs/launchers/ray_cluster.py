@@ -13,7 +13,6 @@ import contextlib
 import dataclasses
 import os
 import re
-import shlex
 import socket
 import sys
 import uuid
@@ -207,7 +206,7 @@ def _train(waiting: Mapping[int, Sequence], workdir: Path, asked: str) -> None:
         max_retries=need.retries,
         retry_exceptions=[Preempted],
     )
-    words, typed, refs = task_command(sys.argv[1:], root)[2:], shlex.join(["python", *sys.argv]), {}
+    words, typed, refs = task_command(sys.argv[1:], root)[2:], opening.typed_command(), {}
     try:
         for i, group in waiting.items():
             name = group[0].workdir.name + (f" and {len(group) - 1} more" if len(group) > 1 else "")
