@@ -223,7 +223,7 @@ class RunConfig:
         kind = "clip" if self.data.clip_frames else getattr(loader, "kind", "face")
         if train.normalize == "median" and kind not in ("flow", "face"):
             yield Problem("train.normalize", train.normalize, f"another for rows of kind {kind!r}")
-        if train.targets == "soft" and self.data.labels != "ferplus":
+        if train.targets == "soft" and not self.data.labels.startswith("ferplus"):
             yield Problem(
                 "train.targets",
                 train.targets,

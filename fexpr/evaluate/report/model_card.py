@@ -4,7 +4,10 @@ directory says of itself.
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Sequence
+from typing import Any
 
 from fexpr.evaluate.report import headline
 from fexpr.evaluate.report.headline import in_words
@@ -48,6 +51,8 @@ def model_card(
       files: (name, what it is), of what lies beside the card.
       usage: how to use them.
     """
+    command = content["command"].replace("`", "'")
+    content, metrics = _escaped(content), _escaped(metrics)
     data, model, config = content["data"], content["model"], content["config"]
     parts = [
         f"# {model['name']} on {data['name']}",
@@ -56,7 +61,7 @@ def model_card(
         if data["source"] == "synthetic"
         else "",
         f"{one_line(content, metrics)}; written by fexpr {content['versions']['fexpr']}.",
-        _bullets(restored),
+        _bullets([html.escape(line, quote=False) for line in restored]),
         _table(("file", "content"), files),
         usage,
         "## Intended use, and what it is not for",
@@ -83,7 +88,7 @@ def model_card(
         "## Limits",
         _bullets(_limits(data, metrics)),
         "## How it was made",
-        f"```\n{content['command']}\n```",
+        f"```\n{command}\n```",
         ", ".join(f"{name} {version}" for name, version in content["versions"].items())
         + f"; {content['devices']['count']} x "
         f"{content['devices']['kind']}.",
@@ -105,6 +110,19 @@ def licence(data: dict) -> str:
     if data["source"] == "synthetic":
         return "None: the data were drawn by a program."
     return LICENCES.get(data["name"], UNKNOWN)
+
+
+def _escaped(value: Any) -> Any:
+    """The same with texts that Markdown shows as they are: names of classes, data and models are
+    anybody's, and Markdown passes HTML and links on.
+    """
+    if isinstance(value, dict):
+        return {key: _escaped(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_escaped(inner) for inner in value]
+    if isinstance(value, str) and re.search(r"[<>&|\[\]`\n]", value):
+        return re.sub(r"([|\[\]`])", r"\\\1", html.escape(" ".join(value.split()), quote=False))
+    return value
 
 
 def _input(data: dict) -> str:
