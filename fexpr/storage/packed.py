@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterable
 from typing import IO
 
-from fexpr.storage.content import Unreadable
+from fexpr.storage.bounded import Unreadable
 
 # what zipfile, tarfile and the decompressors below them raise about damaged archives
 DAMAGE = (
