@@ -13,11 +13,11 @@ def cache_dir() -> Path:
     `~/.cache`).
     """
     if os.environ.get("FEXPR_CACHE_DIR"):
-        return expanded(os.environ["FEXPR_CACHE_DIR"])
-    return expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "fexpr"
+        return expand_home(os.environ["FEXPR_CACHE_DIR"])
+    return expand_home(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "fexpr"
 
 
-def expanded(path: Path | str) -> Path:
+def expand_home(path: Path | str) -> Path:
     """`path` with the user's folder for a ~ at its beginning.
 
     Raises:

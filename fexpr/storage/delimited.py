@@ -8,8 +8,8 @@ import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from fexpr.storage import content
-from fexpr.storage.content import Unreadable
+from fexpr.storage import bounded
+from fexpr.storage.bounded import Unreadable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,12 +62,12 @@ def read(
         them is a header all the same.
 
     Raises:
-      BadTable: it cannot be read (content.read_text), lacks columns or has one twice; rows with
+      BadTable: it cannot be read (bounded.read_text), lacks columns or has one twice; rows with
         more cells than the header; all of them.
     """
     try:
-        with content.open_file(path, content.TABLE_BYTES) as file:
-            lines = content.text_lines(file)
+        with bounded.open_file(path, bounded.TABLE_BYTES) as file:
+            lines = bounded.text_lines(file)
             top = []  # empty lines, and the first that is not
             for line in lines:
                 top.append(line)

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fexpr.storage import content, packed
-from fexpr.storage.content import Unreadable
+from fexpr.storage import bounded, packed
+from fexpr.storage.bounded import Unreadable
 
-MOST_BYTES = 8 * 1024 * content.MIB  # of all arrays of a file together
+MOST_BYTES = 8 * 1024 * bounded.MIB  # of all arrays of a file together
 
 
 def read(path: Path | str) -> dict[str, np.ndarray]:
@@ -25,7 +25,7 @@ def read(path: Path | str) -> dict[str, np.ndarray]:
       Pickled: arrays of it could only be unpickled.
     """
     arrays, pickled = {}, []
-    with content.open_file(path) as file:
+    with bounded.open_file(path) as file:
         try:
             with zipfile.ZipFile(file) as archive:
                 members = archive.infolist()

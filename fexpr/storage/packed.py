@@ -7,10 +7,13 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterable
+from pathlib import Path
 from typing import IO
 
-from fexpr.storage.content import Unreadable
+from fexpr.storage.bounded import MIB, Unreadable
 
+LEAST_LIMIT = 1024 * MIB  # bytes that a small archive may unpack to
+MOST_MEMBERS = 100_000
 # what zipfile, tarfile and the decompressors below them raise about damaged archives
 DAMAGE = (
     OSError,
@@ -23,6 +26,40 @@ DAMAGE = (
     tarfile.TarError,
     zipfile.BadZipFile,
 )
+
+
+def unpack(archive: Path, target: Path) -> bool:
+    """Unpacks a .zip or .tar into a new folder; False where the file is neither.
+
+    Raises:
+      Unreadable: it unpacks to much more than it has itself, holds too many files, is damaged, or
+        a file of it cannot be written.
+    """
+    limit = max(LEAST_LIMIT, 4 * archive.stat().st_size)
+    try:
+        # first: one that is not compressed ends with a .npz, and looks like a .zip
+        if tarfile.is_tarfile(archive):
+            with tarfile.open(archive) as tar:
+                members = []
+                for member in tar:  # of a bomb no more is read than up to the limit
+                    members.append(member)
+                    limit -= member.size
+                    if limit < 0 or len(members) > MOST_MEMBERS:
+                        raise Unreadable("holds, or unpacks to, far more than a run directory")
+                tar.extractall(target, members, filter="data")
+        elif zipfile.is_zipfile(archive):
+            with zipfile.ZipFile(archive) as zipped:
+                if len(zipped.infolist()) > MOST_MEMBERS:
+                    raise Unreadable(f"holds more than {MOST_MEMBERS:,} files")
+                check_size(zipped.infolist(), limit)
+                zipped.extractall(target)  # takes '..' and absolute paths out of names
+        else:
+            return False
+    except Unreadable:
+        raise
+    except DAMAGE as e:
+        raise Unreadable(f"is damaged, or cannot be unpacked: {e}") from e
+    return True
 
 
 def check_size(members: Iterable[zipfile.ZipInfo | tarfile.TarInfo], limit: int) -> None:

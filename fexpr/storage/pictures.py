@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from fexpr.storage import content
-from fexpr.storage.content import Unreadable
+from fexpr.storage import bounded
+from fexpr.storage.bounded import Unreadable
 
 MOST_PIXELS = 10**8  # 300 MB as RGB; cameras of 108 million pixels save 12 million by default
 LARGE = 2**24  # pixels; images above are decoded one at a time, whatever number of threads reads
@@ -31,9 +31,9 @@ def read(path: Path | str, mode: int) -> np.ndarray:
     [H, W, C].
 
     Raises:
-      Unreadable: the file cannot be read (content.open_file), or as of `decode`.
+      Unreadable: the file cannot be read (bounded.open_file), or as of `decode`.
     """
-    return decode(content.read_bytes(path, content.IMAGE_BYTES), mode)
+    return decode(bounded.read_bytes(path, bounded.IMAGE_BYTES), mode)
 
 
 def decode(data: bytes, mode: int) -> np.ndarray:
@@ -90,7 +90,7 @@ def is_cut_off(data: bytes) -> bool:
 
 def is_lossless(path: Path) -> bool:
     """Whether the file is a PNG by its content, whatever it is called. Raises Unreadable."""
-    with content.open_file(path, content.IMAGE_BYTES) as file:
+    with bounded.open_file(path, bounded.IMAGE_BYTES) as file:
         return file.read(8) == b"\x89PNG\r\n\x1a\n"
 
 

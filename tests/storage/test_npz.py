@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fexpr.storage import npz
-from fexpr.storage.content import Unreadable
+from fexpr.storage.bounded import Unreadable
 
 ARRAYS = {
     "logits": np.arange(12, dtype=np.float32).reshape(3, 4),

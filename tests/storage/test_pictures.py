@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fexpr.storage import pictures
-from fexpr.storage.content import Unreadable
+from fexpr.storage.bounded import Unreadable
 
 FACE = (np.arange(48 * 48).reshape(48, 48) % 251).astype(np.uint8)
 

@@ -17,7 +17,7 @@ import numpy as np
 from fexpr.config import allowed
 from fexpr.data.data_config import DataConfig
 from fexpr.errors import UserError
-from fexpr.storage import content, delimited
+from fexpr.storage import bounded, delimited
 from fexpr.storage.delimited import BadTable
 
 SIZE = 224  # side of the aligned face in pixels; landmarks of flow maps are given in this frame
@@ -70,7 +70,7 @@ def read_landmarks(path: Path) -> tuple[str, dict[str, np.ndarray]]:
         bad = [f"{c} is {row[c]!r}" for c in COLUMNS if not is_coordinate(row[c])]
         if not name or name in landmarks:
             bad.append(f"{key} {name!r} is there twice" if name else f"no {key}")
-        elif problem := content.name_problem(name):
+        elif problem := bounded.name_problem(name):
             bad.append(f"the name {problem}")
         if not bad:
             points = np.float32([row[c] for c in COLUMNS]).reshape(5, 2)

@@ -19,7 +19,7 @@ import tensorflow_datasets as tfds
 from absl import logging
 
 from fexpr.errors import UserError
-from fexpr.storage import content, run
+from fexpr.storage import bounded, run
 
 SPLIT = "rows"
 FEATURES = {  # of `_feature`, as features.json names them
@@ -129,7 +129,7 @@ def each(folder: Path) -> Iterator[dict[str, np.ndarray | str]]:
 
 def _source(folder: Path) -> Sequence:
     (version,) = folder.glob("*/*/dataset_info.json")
-    _check_features(json.loads(content.read_bytes(version.with_name("features.json"))))
+    _check_features(json.loads(bounded.read_bytes(version.with_name("features.json"))))
     with _quiet():
         return tfds.builder_from_directory(version.parent).as_data_source(SPLIT)
 

@@ -25,9 +25,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fexpr.errors import UserError
-from fexpr.storage import content, pictures, run
-from fexpr.storage.cache import expanded
-from fexpr.storage.content import Unreadable
+from fexpr.storage import bounded, pictures, run
+from fexpr.storage.bounded import Unreadable
+from fexpr.storage.cache import expand_home
 from fexpr.terminal import progress
 
 T = TypeVar("T")
@@ -52,10 +52,10 @@ def data_root(config: ConfigDict) -> tuple[Path, str]:
     or '' for the default.
     """
     if config.root:
-        return expanded(config.root), "config.data.root"
+        return expand_home(config.root), "config.data.root"
     if os.environ.get("FEXPR_DATA_DIR"):
-        return expanded(os.environ["FEXPR_DATA_DIR"]), "$FEXPR_DATA_DIR"
-    return expanded("~/fexpr_data"), ""
+        return expand_home(os.environ["FEXPR_DATA_DIR"]), "$FEXPR_DATA_DIR"
+    return expand_home("~/fexpr_data"), ""
 
 
 def resolve_source(config: ConfigDict) -> str:
@@ -74,7 +74,7 @@ def resolve_source(config: ConfigDict) -> str:
         return "synthetic"
     root, giver = data_root(config)
     names = COMPOSITES.get(config.name, (config.name,))
-    if any(content.is_folder(root / name) for name in names):
+    if any(bounded.is_folder(root / name) for name in names):
         return "release"
     if config.source == "auto" and not giver:
         return "synthetic"
@@ -95,7 +95,7 @@ def resolve_source(config: ConfigDict) -> str:
 
 def contents(folder: Path) -> str:
     """'holds a, b', 'holds nothing', 'does not exist': for messages about what was not found."""
-    if not content.is_folder(folder):
+    if not bounded.is_folder(folder):
         return "does not exist"
     try:
         names = sorted(p.name for p in folder.iterdir())
@@ -132,7 +132,7 @@ def fingerprint(root: Path, files: Iterable[Path], settings: Mapping[str, object
 
 def _digest(path: Path) -> str:
     try:
-        with content.open_file(path, content.limit_of(path)) as f:
+        with bounded.open_file(path, bounded.limit_of(path)) as f:
             return hashlib.file_digest(f, "sha256").hexdigest()
     except OSError as e:
         raise BadInput(f"{path}: {e.strerror or e}") from e

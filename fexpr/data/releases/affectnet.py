@@ -32,8 +32,8 @@ from fexpr.data.records import chosen
 from fexpr.data.releases.flow_clips import parse_skipped
 from fexpr.data.synthetic import fer_faces
 from fexpr.errors import UserError
-from fexpr.storage import content, delimited, npz
-from fexpr.storage.content import Unreadable
+from fexpr.storage import bounded, delimited, npz
+from fexpr.storage.bounded import Unreadable
 from fexpr.storage.delimited import BadTable
 from fexpr.storage.run import atomic_path, cache_dir
 from fexpr.terminal import say
@@ -153,11 +153,11 @@ def survey(folder: Path, skipped: set[str]) -> list[Row]:
     """
     rows, problems = [], []
     for part, (table, images) in PARTS.items():
-        if content.is_file(folder / table):
-            if content.is_folder(folder / images / "images"):
+        if bounded.is_file(folder / table):
+            if bounded.is_folder(folder / images / "images"):
                 say(f"{NAME}: read {table}; also there, and not read: {images}")
             rows += _from_table(folder, table, part, skipped, problems)
-        elif content.is_folder(folder / images / "images"):
+        elif bounded.is_folder(folder / images / "images"):
             rows += _from_arrays(folder / images, part, skipped, problems)
     if not rows and not problems:
         looked = "looked for training.csv and for train_set/images"
@@ -187,7 +187,7 @@ def _from_table(
         (
             folder / place
             for place in IMAGES
-            if paths and content.is_file(folder / place / paths[0])
+            if paths and bounded.is_file(folder / place / paths[0])
         ),
         folder / IMAGES[0],
     )
@@ -200,9 +200,9 @@ def _from_table(
                 problems.append(f"{name} line {line}: {where} is in line {seen[id_]} already")
             continue
         box, expression, valence, bad = _numbers(row)
-        if problem := content.path_problem(where):
+        if problem := bounded.path_problem(where):
             bad.append(f"the path {problem}")
-        elif not content.is_file(root / where):
+        elif not bounded.is_file(root / where):
             bad.append(f"no image {root.name}/{where}")
         problems += [f"{name} line {line}, {where}: {text}" for text in bad]
         rows.append(Row(id_, part, root / where, box, expression, valence))
@@ -238,7 +238,7 @@ def _from_arrays(folder: Path, part: str, skipped: set[str], problems: list[str]
     rows = []
     for path in sorted((folder / "images").iterdir()):
         id_ = f"{part}/{path.stem}"
-        known = path.suffix.lower() in (".jpg", ".jpeg", ".png") and not content.is_hidden(path)
+        known = path.suffix.lower() in (".jpg", ".jpeg", ".png") and not bounded.is_hidden(path)
         if not known or id_ in skipped:
             skipped.discard(id_)
             continue
@@ -246,7 +246,7 @@ def _from_arrays(folder: Path, part: str, skipped: set[str], problems: list[str]
         for kind in ("exp", "val"):
             file = folder / "annotations" / f"{path.stem}_{kind}.npy"
             try:
-                found = npz.decode(content.read_bytes(file, content.MIB))
+                found = npz.decode(bounded.read_bytes(file, bounded.MIB))
                 # numbers as text in the release
                 values.append(_number(str(found.item())) if found.size == 1 else float("nan"))
                 if not np.isfinite(values[-1]):

@@ -18,15 +18,15 @@ from typing import BinaryIO
 from fexpr.data.preparation.prepare import BadInput, contents
 from fexpr.data.releases.fer2013_rows import IMAGES, PARTS, Faces, Rows, letters, read_csv
 from fexpr.errors import UserError
-from fexpr.storage import content, packed
-from fexpr.storage.content import Unreadable
+from fexpr.storage import bounded, packed
+from fexpr.storage.bounded import Unreadable
 from fexpr.terminal import progress
 
 # the preferred first
 CSVS = ("fer2013.csv", "fer2013.csv.gz", "icml_face_data.csv", "icml_face_data.csv.gz")
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2")
-MOST_IMAGE = 16 * content.MIB  # of an image of 48x48 pixels
-MOST_MEMBER = 1024 * content.MIB  # of an archive's member; the table has 300 MB
+MOST_IMAGE = 16 * bounded.MIB  # of an image of 48x48 pixels
+MOST_MEMBER = 1024 * bounded.MIB  # of an archive's member; the table has 300 MB
 FERPLUS = "ferplus"  # folders and archives so called are not FER2013's own
 
 
@@ -70,7 +70,7 @@ def find_layout(folder: Path) -> Layout:
                 archives.append(path)
             elif (
                 not top
-                and not content.is_hidden(path)
+                and not bounded.is_hidden(path)
                 and (path.suffix.lower() in IMAGES or letters(path.parts[-3]) in PARTS)
             ):
                 images.append(path)
@@ -130,7 +130,7 @@ def read(layout: Layout, skipped: set[str]) -> Faces:
                 rows = Rows(f"{layout.path}: {member}", skipped)
                 read_csv(_unpacked(opened(), member), rows, tick)
                 return rows.faces()
-            if member.lower().endswith(ARCHIVES) and not content.is_hidden(member):
+            if member.lower().endswith(ARCHIVES) and not bounded.is_hidden(member):
                 inner.append(member)
             rows.add_image(member, partial(_read_member, opened))
     if inner and not rows.found:
@@ -148,7 +148,7 @@ def _unpacked(stream: BinaryIO, name: str) -> BinaryIO:
 
 def _read_loose(path: Path) -> bytes:
     try:
-        return content.read_bytes(path, MOST_IMAGE)
+        return bounded.read_bytes(path, MOST_IMAGE)
     except Unreadable as e:
         raise BadInput(str(e)) from e
 
@@ -193,7 +193,7 @@ def _opened(path: Path) -> Iterator[tuple[BinaryIO, Callable[[], None]]]:
     """
     try:
         with (
-            content.open_file(path) as file,
+            bounded.open_file(path) as file,
             progress(f"reading {path.name} (MB)", max(path.stat().st_size // 10**6, 1)) as advance,
         ):
             done = 0

@@ -18,8 +18,8 @@ import numpy as np
 
 from fexpr.data.preparation.prepare import BadInput, decode_image
 from fexpr.errors import UserError
-from fexpr.storage import content, delimited
-from fexpr.storage.content import Unreadable
+from fexpr.storage import bounded, delimited
+from fexpr.storage.bounded import Unreadable
 
 CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 SPLITS = ("Training", "PublicTest", "PrivateTest")
@@ -100,7 +100,7 @@ class Rows:
         """The image at '<…>/<part>/<class>/<file>'; other files (a README) are passed over."""
         path = PurePosixPath(name)
         part, folder = ("", "", *path.parts)[-3:-1]
-        if content.is_hidden(path) or (
+        if bounded.is_hidden(path) or (
             path.suffix.lower() not in IMAGES and letters(part) not in PARTS
         ):
             return
@@ -189,7 +189,7 @@ def read_csv(stream: BinaryIO, rows: Rows, tick: Callable[[], None]) -> None:
       UserError: it lacks a column.
     """
     rows.numbered = True
-    reader = csv.reader(content.text_lines(stream))
+    reader = csv.reader(bounded.text_lines(stream))
     with warnings.catch_warnings():
         # how NumPy says that a text is not all numbers
         warnings.simplefilter("error", DeprecationWarning)

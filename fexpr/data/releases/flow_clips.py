@@ -23,7 +23,7 @@ from fexpr.data.preparation.prepare import BadInput, read_image
 from fexpr.data.releases import map_names, workbook
 from fexpr.data.releases.map_names import MAPS
 from fexpr.errors import UserError
-from fexpr.storage import content, pictures
+from fexpr.storage import bounded, pictures
 from fexpr.terminal import say
 
 VERSION = 2  # of everything that turns a release into flow maps: raise it when their pixels change
@@ -225,7 +225,7 @@ def find_layout(database: Database, folder: Path, wanted: str) -> tuple[str, Pat
     ]
     candidates = [candidate for candidate in candidates if wanted in ("auto", candidate[0])]
     for candidate in candidates:
-        if content.is_folder(candidate[1]):
+        if bounded.is_folder(candidate[1]):
             return candidate
     looked_for = [f"{path} ({layout})" for layout, path, _ in candidates]
     title = f"{folder} holds none of the folders that a {database.title} release is read from"
@@ -268,7 +268,7 @@ def _find_maps(folder: Path, table: pd.DataFrame, known: set[str]) -> dict[str, 
     maps = {
         p.stem.removeprefix("sub"): p
         for p in sorted(folder.iterdir())
-        if p.suffix.lower() == ".png" and not content.is_hidden(p)
+        if p.suffix.lower() == ".png" and not bounded.is_hidden(p)
     }
     named = "a map is called <subject>_<clip>.png, as 006_006_1_2.png"
     if not maps:
@@ -316,7 +316,7 @@ def _find_frames(
 ) -> dict[str, tuple[Path, ...]]:
     """id -> the onset frame, and those of `moments` (map_names); every clip must have all."""
     subjects, files, problems = {}, {}, []
-    for path in sorted(p for p in root.iterdir() if content.is_folder(p)):
+    for path in sorted(p for p in root.iterdir() if bounded.is_folder(p)):
         if subjects.setdefault(_person(path.name), path) != path:
             first = subjects[_person(path.name)].name
             problems.append(f"the folders {first} and {path.name} are of one person: join them")
@@ -380,9 +380,9 @@ def numbered_frames(folder: Path) -> tuple[dict[int, Path], set[int]]:
         sorted(
             p
             for p in folder.iterdir()
-            if p.suffix.lower() in IMAGES and not content.is_hidden(p) and not COPY.search(p.stem)
+            if p.suffix.lower() in IMAGES and not bounded.is_hidden(p) and not COPY.search(p.stem)
         )
-        if content.is_folder(folder)
+        if bounded.is_folder(folder)
         else []
     )
     numbered = [

@@ -21,9 +21,9 @@ from fexpr.data.preparation.prepare import BadInput
 from fexpr.data.releases.flow_clips import parse_skipped
 from fexpr.data.synthetic import fer_faces
 from fexpr.errors import UserError
-from fexpr.storage import content, delimited, pictures
-from fexpr.storage.cache import expanded
-from fexpr.storage.content import Unreadable
+from fexpr.storage import bounded, delimited, pictures
+from fexpr.storage.bounded import Unreadable
+from fexpr.storage.cache import expand_home
 from fexpr.storage.delimited import BadTable
 from fexpr.storage.run import atomic_path, cache_dir
 from fexpr.terminal import say
@@ -106,8 +106,8 @@ def location(config: ConfigDict) -> Path:
     Raises:
       UserError: it is not there.
     """
-    place = expanded(config.path) if config.path else prepare.data_root(config)[0] / NAME
-    if not content.is_file(place) and not content.is_folder(place):
+    place = expand_home(config.path) if config.path else prepare.data_root(config)[0] / NAME
+    if not bounded.is_file(place) and not bounded.is_folder(place):
         above = place.absolute().parent
         raise UserError(
             f"there are no images at {place.absolute()}",
@@ -175,12 +175,12 @@ def _from_folder(place: Path, problems: list[str], ignored: Counter[str]) -> lis
         parts = Path(folder).relative_to(place).parts
         for name in sorted(files):
             kind = Path(name).suffix.lower()
-            hidden = content.is_hidden(Path(folder, name))
+            hidden = bounded.is_hidden(Path(folder, name))
             if kind not in KINDS or hidden:
                 ignored["hidden files" if hidden else kind or "files without an ending"] += 1
             elif len(parts) != 2:
                 misplaced[folder] += 1
-            elif problem := content.path_problem(id_ := "/".join((*parts, name))):
+            elif problem := bounded.path_problem(id_ := "/".join((*parts, name))):
                 problems.append(f"{id_!r}: the name {problem}")
             else:
                 rows.append(Row(id_, parts[1], parts[0], Path(folder) / name))
@@ -212,7 +212,7 @@ def _from_table(place: Path, problems: list[str]) -> list[Row]:
             problems.append(f"line {number}: no {' and no '.join(empty)}")
         elif not path.isprintable():
             problems.append(f"line {number}: the path {path!r} is not printable")
-        elif not content.is_file(file):
+        elif not bounded.is_file(file):
             problems.append(f"line {number}: there is no file {path}")
         elif seen.setdefault(path, number) != number:
             problems.append(f"line {number}: {path} is in line {seen[path]} already")

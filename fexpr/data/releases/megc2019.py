@@ -25,7 +25,7 @@ from fexpr.data.releases.map_names import MAPS, asked_for, stack_files
 from fexpr.data.releases.samm import SAMM, synthetic_release
 from fexpr.data.releases.workbook import canonical_subject
 from fexpr.errors import UserError
-from fexpr.storage import content, delimited
+from fexpr.storage import bounded, delimited
 from fexpr.storage.delimited import BadTable
 from fexpr.terminal import say
 
@@ -253,7 +253,7 @@ def _read_list(path: Path, database: Database) -> pd.DataFrame:
         bad += [
             f"{name} {row[name]!r} {problem}"
             for name in ("subject", "clip", "flow")
-            if (problem := content.name_problem(row[name]))
+            if (problem := bounded.name_problem(row[name]))
         ]
         if row["dataset"] != database.name:
             bad.append(f"dataset is {row['dataset']!r}, expected {database.name!r}")

@@ -31,7 +31,7 @@ from fexpr.data.releases.ravdess_frames import Clips, decode, need_detector, sur
 from fexpr.data.releases.ravdess_names import EMOTIONS
 from fexpr.data.synthetic import ravdess_clips
 from fexpr.errors import UserError
-from fexpr.storage import content
+from fexpr.storage import bounded
 from fexpr.terminal import say
 
 VERSION = 1  # of everything that turns files into images: raise it when their pixels change
@@ -143,7 +143,7 @@ def _choose(how: str, folder: Path, clips: Clips) -> str:
 
 def _need(folder: Path, files: Sequence[Path]) -> None:
     missing = [
-        f"{path.relative_to(folder)} is not there" for path in files if not content.is_file(path)
+        f"{path.relative_to(folder)} is not there" for path in files if not bounded.is_file(path)
     ]
     if missing:
         raise UserError(

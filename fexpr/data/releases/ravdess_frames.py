@@ -17,8 +17,8 @@ from fexpr.data.preparation.face_images import SIDE
 from fexpr.data.preparation.prepare import BadInput
 from fexpr.data.releases.ravdess_names import SHAPE, ClipName, parse
 from fexpr.errors import UserError
-from fexpr.storage import content, delimited
-from fexpr.storage.content import Unreadable
+from fexpr.storage import bounded, delimited
+from fexpr.storage.bounded import Unreadable
 from fexpr.storage.delimited import BadTable
 
 FRAMES, TABLE = "frames", "frames.csv"
@@ -75,7 +75,7 @@ def survey(folder: Path, layout: str, skipped: set[str]) -> Clips:
         raise UserError(
             f"config.data.layout is {layout!r}", fix="for RAVDESS set it to auto, frames or videos"
         )
-    by_frames = layout == "frames" or (layout == "auto" and content.is_folder(folder / FRAMES))
+    by_frames = layout == "frames" or (layout == "auto" and bounded.is_folder(folder / FRAMES))
     found, twice = _clips(folder, by_frames)
     if not found:
         what = (
@@ -120,8 +120,8 @@ def _clips(folder: Path, by_frames: bool) -> tuple[dict[str, Path], list[str]]:
     paths = sorted(folder.glob(f"{FRAMES}/*" if by_frames else "Actor_*/*"))
     found, twice = {}, []
     for path in paths:
-        if content.is_hidden(path) or not (
-            content.is_folder(path) if by_frames else path.suffix.lower() in VIDEOS
+        if bounded.is_hidden(path) or not (
+            bounded.is_folder(path) if by_frames else path.suffix.lower() in VIDEOS
         ):
             continue
         name = path.name if by_frames else path.stem
@@ -133,7 +133,7 @@ def _clips(folder: Path, by_frames: bool) -> tuple[dict[str, Path], list[str]]:
 def _frames(folder: Path, problems: list[str]) -> list[tuple[int, Path]]:
     found = []
     for path in folder.iterdir():
-        if path.suffix.lower() in (".png", ".jpg", ".jpeg") and not content.is_hidden(path):
+        if path.suffix.lower() in (".png", ".jpg", ".jpeg") and not bounded.is_hidden(path):
             if re.fullmatch("[0-9]{1,9}", path.stem):
                 found.append((int(path.stem), path))
             else:
@@ -160,7 +160,7 @@ def _against_table(
         name = row["video_name"]
         clip = clips.get(name)
         if clip is None:
-            known = content.name_problem(name) == "" and content.is_folder(folder / FRAMES / name)
+            known = bounded.name_problem(name) == "" and bounded.is_folder(folder / FRAMES / name)
             if name not in skipped and not known:
                 problems.append(f"{path.name} line {line}: {name!r} is no clip of {FRAMES}/")
             continue  # left out, or of another modality or channel
@@ -211,7 +211,7 @@ def _decoded(path: Path) -> list[np.ndarray]:
         pixels than a clip of the release.
     """
     try:
-        content.open_file(path).close()
+        bounded.open_file(path).close()
     except Unreadable as e:
         raise BadInput(f"{path}: {e}") from e
     video, frames, pixels = cv2.VideoCapture(str(path)), [], 0

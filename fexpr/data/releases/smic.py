@@ -15,7 +15,7 @@ from fexpr.data.releases import flow_clips, map_names
 from fexpr.data.releases.flow_clips import Database, Release
 from fexpr.data.releases.workbook import canonical_subject
 from fexpr.errors import UserError
-from fexpr.storage import content
+from fexpr.storage import bounded
 
 SMIC = Database(
     "smic",
@@ -50,7 +50,7 @@ def survey(
     places = sorted(
         path
         for path in root.glob("*/micro/*/*")
-        if content.is_folder(path) and not path.name.startswith(".")
+        if bounded.is_folder(path) and not path.name.startswith(".")
     )
     if not places:
         raise UserError(
@@ -61,7 +61,7 @@ def survey(
         f"{path.relative_to(root)}: the name {problem}"
         for path in places
         for part in path.parts[-4:]
-        if (problem := content.name_problem(part))
+        if (problem := bounded.name_problem(part))
     ]
     if odd:
         raise UserError(f"{root} holds folders that cannot be used", odd, "rename them")

@@ -19,8 +19,8 @@ import openpyxl
 import pandas as pd
 
 from fexpr.errors import UserError
-from fexpr.storage import content, packed
-from fexpr.storage.content import Unreadable
+from fexpr.storage import bounded, packed
+from fexpr.storage.bounded import Unreadable
 from fexpr.storage.run import atomic_path
 
 SHEET = "MICRO_ONLY"
@@ -102,7 +102,7 @@ ERRATA = {("032_3_1", 4896, 1930, 4970): 4930}
 
 _SEARCHED_ROWS = 40
 _LAST_ROW = 2**20  # Excel's
-_MOST_BYTES = 32 * content.MIB  # packed and unpacked; the releases' workbooks have less than one
+_MOST_BYTES = 32 * bounded.MIB  # packed and unpacked; the releases' workbooks have less than one
 _KEY = (
     "Symbol Key:",
     '"/" = or',
@@ -132,7 +132,7 @@ def find_workbook(folder: Path | str, form: Format = SAMM) -> Path:
     found = sorted(
         p
         for p in folder.iterdir()
-        if p.suffix.lower() == ".xlsx" and not p.name.startswith("~$") and not content.is_hidden(p)
+        if p.suffix.lower() == ".xlsx" and not p.name.startswith("~$") and not bounded.is_hidden(p)
     )
     candidates = [p for p in found if p.name.lower().startswith(form.files.lower())] or found
     if not candidates:
@@ -318,12 +318,12 @@ class _Sheets:
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[_Sheets]:
     """Raises UserError: the workbook is not there, is no .xlsx, or turns out to be damaged."""
-    if not content.is_file(path) and not path.is_symlink() and not path.exists():
+    if not bounded.is_file(path) and not path.is_symlink() and not path.exists():
         raise UserError(
             f"the workbook {path} does not exist", fix="copy the release's workbook there"
         )
     try:
-        data = io.BytesIO(content.read_bytes(path, _MOST_BYTES))
+        data = io.BytesIO(bounded.read_bytes(path, _MOST_BYTES))
     except Unreadable as e:
         raise UserError(f"cannot read the workbook {path}: {e}") from e
     try:
@@ -420,7 +420,7 @@ def _read_row(raw: dict[str, object], form: Format) -> tuple[dict[str, object], 
     problems += [
         f"{form.columns[name]} {row[name]!r} {problem}"
         for name in ("subject", "clip")
-        if (problem := content.name_problem(row[name]))
+        if (problem := bounded.name_problem(row[name]))
     ]
     prefix = re.match(r"\d{3}(?=_)", row["clip"])
     if not problems and prefix and prefix[0] != row["subject"]:

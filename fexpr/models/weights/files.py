@@ -18,10 +18,10 @@ import safetensors.numpy
 
 from fexpr.errors import UserError
 from fexpr.models.weights import keras_h5, torch_zip
-from fexpr.storage import content, packed
+from fexpr.storage import bounded, packed
 
-MOST_BYTES = 16 * 1024 * content.MIB  # of a file
-LEAST_LIMIT = 256 * content.MIB  # that a small file may unpack to
+MOST_BYTES = 16 * 1024 * bounded.MIB  # of a file
+LEAST_LIMIT = 256 * bounded.MIB  # that a small file may unpack to
 MOST_NAMES = 20_000  # of tensors
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
 KERAS = "model.weights.h5"  # in a .keras
@@ -58,7 +58,7 @@ def read(path: Path | str) -> Weights:
     """
     path = Path(path)
     try:
-        with content.open_file(path, MOST_BYTES) as f:
+        with bounded.open_file(path, MOST_BYTES) as f:
             head = f.read(16)
             f.seek(0)
             sha256 = hashlib.file_digest(f, "sha256").hexdigest()

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fexpr.storage import content
-from fexpr.storage.content import Unreadable
+from fexpr.storage import bounded
+from fexpr.storage.bounded import Unreadable
 
 
 def test_what_is_no_ordinary_file_is_refused_at_once(tmp_path):
@@ -29,16 +29,16 @@ def test_what_is_no_ordinary_file_is_refused_at_once(tmp_path):
         "x" * 300: "name too long",
     }.items():
         with pytest.raises(Unreadable, match=f"(?i){why}"):
-            content.read_bytes(tmp_path / name, content.IMAGE_BYTES)
+            bounded.read_bytes(tmp_path / name, bounded.IMAGE_BYTES)
     (tmp_path / "whole").write_bytes(b"abc")
     (tmp_path / "link").symlink_to("whole")
-    assert content.read_bytes(tmp_path / "link", 3) == b"abc"
+    assert bounded.read_bytes(tmp_path / "link", 3) == b"abc"
     with pytest.raises(Unreadable, match="has 3 bytes, at most 2"):
-        content.read_bytes(tmp_path / "whole", 2)
+        bounded.read_bytes(tmp_path / "whole", 2)
 
 
 def lines(data):
-    return list(content.text_lines(io.BytesIO(data)))
+    return list(bounded.text_lines(io.BytesIO(data)))
 
 
 def test_lines_of_a_text():
@@ -48,7 +48,7 @@ def test_lines_of_a_text():
         b"a\nb\xe9\n": "line 2: the byte 0xe9 is not UTF-8",
         "a,b\n".encode("utf-16"): "UTF-16",
         b"a\nb\0c\n": "line 2 holds a NUL",
-        b"a\n" + b"0" * (content.LONGEST_LINE + 1): "line 2 has more than",
+        b"a\n" + b"0" * (bounded.LONGEST_LINE + 1): "line 2 has more than",
     }.items():
         with pytest.raises(Unreadable, match=why):
             lines(data)
@@ -64,7 +64,7 @@ def test_a_line_without_end_is_not_read_to_its_end():
             return b"0" * size
 
     with pytest.raises(Unreadable, match="line 1 has more"):
-        next(content.text_lines(Endless()))
+        next(bounded.text_lines(Endless()))
 
 
 @pytest.mark.parametrize(
@@ -84,24 +84,24 @@ def test_a_line_without_end_is_not_read_to_its_end():
     ],
 )
 def test_names_that_lead_elsewhere_or_hide_what_they_are(name):
-    assert content.name_problem(name)
-    assert name == "a/b" or content.path_problem(f"folder/{name}")
+    assert bounded.name_problem(name)
+    assert name == "a/b" or bounded.path_problem(f"folder/{name}")
 
 
 def test_names_of_any_language_are_names():
     for name in ("006_1_2", "EP02_01f", "café", "笑顔", "a b", "=1+1", "x" * 200):
-        assert content.name_problem(name) == ""
-    assert content.path_problem("103/29a31eb.jpg") == ""
-    assert content.path_problem("/etc/passwd")
+        assert bounded.name_problem(name) == ""
+    assert bounded.path_problem("103/29a31eb.jpg") == ""
+    assert bounded.path_problem("/etc/passwd")
 
 
 @given(st.text())
 def test_what_is_a_name_stays_in_its_folder(name):
-    if content.name_problem(name) == "" and name:
+    if bounded.name_problem(name) == "" and name:
         assert os.path.normpath(f"/folder/{name}") == f"/folder/{name}"
 
 
 def test_hidden_files():
     for name in ("._a.png", ".DS_Store", "Thumbs.db", "__MACOSX/a.png"):
-        assert content.is_hidden(f"x/{name}")
-    assert not content.is_hidden("x/a.png")
+        assert bounded.is_hidden(f"x/{name}")
+    assert not bounded.is_hidden("x/a.png")
