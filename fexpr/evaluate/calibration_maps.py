@@ -115,6 +115,14 @@ def inputs_of(base: Temperature, logits: np.ndarray) -> np.ndarray:
     return scaled if base.multilabel else calibration.log_probabilities(scaled, False)
 
 
+def name_of(fitted: Map) -> str:
+    """The name of a map that may be applied: 'none', 'temperature', 'svs' or 'sms'."""
+    if isinstance(fitted, Structured):
+        diagonal = np.diag(fitted.weights.diagonal())
+        return "svs" if np.array_equal(fitted.weights, diagonal) else "sms"
+    return "temperature" if isinstance(fitted, Temperature) else "none"
+
+
 def to_json(fitted: Map) -> dict:
     """A map that may be applied (`Identity`, `Temperature`, `Structured`) as plain values."""
     kinds = {Identity: "none", Temperature: "temperature", Structured: "structured"}

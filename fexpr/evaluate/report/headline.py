@@ -13,7 +13,7 @@ from rich.text import Text
 
 from fexpr import terminal
 from fexpr.evaluate import declared
-from fexpr.evaluate.recalibration import LARGEST_TEMPERATURE
+from fexpr.evaluate.report import calibration_words
 
 METRICS_IN_WORDS = {  # in the order of the report's table, by what a figure is taken over
     "macro": {
@@ -79,12 +79,6 @@ SELECTIONS_IN_WORDS = {
     "best_val": "best validation epoch",
     "last": "last epoch",
     "oracle": "oracle epoch",
-}
-MAPS_IN_WORDS = {
-    "none": "as the model says",
-    "temperature": "temperature scaling",
-    "vector": "vector scaling",
-    "isotonic": "isotonic regression",
 }
 CALIBRATION_IN_WORDS = {  # columns of the table of maps
     "accuracy": "accuracy",
@@ -299,24 +293,11 @@ def verdict(metrics: dict) -> str:
 
 
 def calibration(metrics: dict) -> str:
-    """What temperature scaling did to the calibration error; '' where there is nothing to tell."""
-    maps = metrics["calibration"]
-    if "temperature" not in maps or maps["none"]["ece"]["value"] is None:
-        return ""
-    before, after = maps["none"], maps["temperature"]
-    ece, nll = (f"from {in_words(before[key])} to {in_words(after[key])}" for key in ("ece", "nll"))
-    flat = (
-        max((t for t in after["parameters"]["temperature"] if t is not None), default=0)
-        >= LARGEST_TEMPERATURE
-    )
-    bound = (
-        f" T = {LARGEST_TEMPERATURE:,} is as far as the fit goes: there the model’s confidence is "
-        "worth less than none."
-    )
-    return (
-        f"Temperature scaling ({parameters(after)}) takes the calibration error {ece} and the "
-        f"negative log likelihood {nll}; the "
-        f"accuracy stays {after['accuracy']['value']:.3f}.{bound * flat}"
+    """Which map is applied and what it does, and how often sets hold the truth; '' where there is
+    nothing to tell.
+    """
+    return " ".join(
+        filter(None, (calibration_words.applied(metrics), calibration_words.sets(metrics)))
     )
 
 
@@ -545,16 +526,16 @@ def _by_map(metrics: dict) -> Table:
     shown = {
         key: words
         for key, words in CALIBRATION_IN_WORDS.items()
-        if key in ("accuracy", "nll", "brier", "ece")
+        if key in ("accuracy", "nll", "brier", "ece") and key in metrics["calibration"]["none"]
     }
     table = make_table("calibrated by", *shown.values())
-    for name, words in MAPS_IN_WORDS.items():
+    for name, words in calibration_words.shown_maps(metrics).items():
         entry = metrics["calibration"][name]
         cells = (
             in_words(entry[key] if key in ("ece", "accuracy") else {**entry[key], "low": None})
             for key in shown
         )
-        table.add_row("– (the model)" if name == "none" else words.split()[0], *cells)
+        table.add_row(calibration_words.SHORT.get(name, words.split()[0]), *cells)
     return table
 
 
