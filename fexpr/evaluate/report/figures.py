@@ -11,7 +11,14 @@ from typing import NamedTuple
 import numpy as np
 
 from fexpr.evaluate.predictions import rows_of
-from fexpr.evaluate.report import confidence_plots, examples, frame_plots, headline, plots
+from fexpr.evaluate.report import (
+    calibration_words,
+    confidence_plots,
+    examples,
+    frame_plots,
+    headline,
+    plots,
+)
 from fexpr.evaluate.scored_rows import model_rows, presence_of
 from fexpr.storage import run
 
@@ -194,7 +201,7 @@ def _confidence(path, metrics: dict, synthetic: bool) -> None:
     if not shown:
         return
     titles = {
-        name: f"{headline.MAPS_IN_WORDS[name]}: ECE "
+        name: f"{calibration_words.MAPS_IN_WORDS[name]}: ECE "
         f"{metrics['calibration'][name]['ece']['value']:.3f}"
         for name in shown
     }
@@ -225,7 +232,7 @@ def _confidence(path, metrics: dict, synthetic: bool) -> None:
             ),
         ),
         shown,
-        headline.MAPS_IN_WORDS,
+        calibration_words.MAPS_IN_WORDS,
         synthetic,
     )
 
