@@ -13,7 +13,7 @@ from fexpr.errors import UserError
 from fexpr.evaluate import calibration
 from fexpr.evaluate.calibration_maps import Identity, Map, Temperature
 from fexpr.recognizer import archive, images, network, restored
-from fexpr.recognizer.calibrated import COVERAGE, SetLimits
+from fexpr.recognizer.calibrated import COVERAGE, SetLimits, in_words
 from fexpr.recognizer.network import BATCH, Network, in_batches
 from fexpr.storage import zoo
 
@@ -112,19 +112,27 @@ class Recognizer:
         )
 
     @classmethod
-    def pretrained(cls, name: str, trial: int | None = None, batch: int = BATCH) -> Recognizer:
+    def pretrained(
+        cls,
+        name: str,
+        trial: int | None = None,
+        batch: int = BATCH,
+        coverage: float | None = None,
+    ) -> Recognizer:
         """A trained model that is installed with fexpr: "fer2013", for instance. `fexpr weights`
         lists them, with what was measured. Other arguments as of `restore`.
 
         Raises:
           UserError: there is none of that name; no such trial.
         """
-        return cls.restore(zoo.folder(name), trial=trial, batch=batch)
+        return cls.restore(zoo.folder(name), trial=trial, batch=batch, coverage=coverage)
 
     def __repr__(self) -> str:
         data, (height, width, channels) = self.content["data"], self.shape
         names = ", ".join(self.class_names[:8]) + (", …" if len(self.class_names) > 8 else "")
-        how = "thresholds" if self.multilabel else "temperatures"
+        how = in_words(self.maps).removeprefix("Probabilities are ")
+        if self.multilabel:
+            how += f", with{'out' if self.thresholds is None else ''} thresholds"
         return "\n".join(
             [
                 f"Recognizer of {self.content['model']['name']} trained on {data['source']}, "
@@ -134,8 +142,7 @@ class Recognizer:
                 else f"  features float32 [{channels}]",
                 f"  {len(self.class_names)} {'action units' if self.multilabel else 'classes'}: "
                 f"{names}",
-                f"  {len(self.members)} of {self.trials} trials, "
-                f"{'with' if getattr(self, how) is not None else 'without'} {how}",
+                f"  {len(self.members)} of {self.trials} trials, {how}",
             ]
         )
 
