@@ -46,12 +46,13 @@ def main(_):
     base.validate(config)
     # imported after the check: --help and mistakes answer at once
     from experiments import EXPERIMENTS
+    from fexpr.config import resolve
     from fexpr.runs import opening
     from fexpr.runs.launchers import dispatch
     from fexpr.train import distributed
 
-    sweeps, experiment = [*config.sweep, *_SWEEP.value], EXPERIMENTS[config.experiment]
-    dispatch.prepare(config, bool(sweeps))
+    sweeps, experiment = [*config.sweep, *_SWEEP.value], resolve(EXPERIMENTS[config.experiment])
+    dispatch.prepare(config)
     place = _WORKDIR.value or command_line.default_workdir(config, sweeps)
     options = dispatch.Options(
         _ENGINE.value,

@@ -20,7 +20,6 @@ from fexpr.evaluate.calibration_maps import Map
 from fexpr.recognizer import calibrated, packed
 from fexpr.recognizer.network import Network
 from fexpr.storage import run
-from fexpr.train import checkpoint
 from fexpr.train.views import input_shape
 
 
@@ -155,6 +154,8 @@ def load_variables(run_dir: Path, selection: str) -> dict:
     """
     if packed.is_packed(run_dir):
         return packed.load_variables(run_dir, selection)
+    from fexpr.train import checkpoint  # Orbax, which takes a third of a second
+
     folder = run_dir / run.CHECKPOINTS
     known = (
         sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name != checkpoint.RESUME)

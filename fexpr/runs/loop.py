@@ -8,7 +8,7 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -16,10 +16,13 @@ import numpy as np
 from fexpr.errors import Preempted, UserError
 from fexpr.runs.spec import RunSpec
 from fexpr.terminal import event, progress, say
-from fexpr.train import checkpoint, distributed, resources
+from fexpr.train import distributed, resources
 from fexpr.train.log import History, Writers
 from fexpr.train.state import NEVER, State
 from fexpr.train.trials import Engine
+
+if TYPE_CHECKING:
+    from fexpr.train.checkpoint import Checkpoints
 
 STRETCH = 2.0  # seconds that the devices compute without being asked
 
@@ -91,6 +94,8 @@ class Loop:
 
         Compiles nothing. Puts the chunks' histories together.
         """
+        from fexpr.train import checkpoint
+
         found, chunks = checkpoint.find_done(self.folder), []
         while (first := chunks[-1].stop if chunks else 0) < len(self.engine.specs):
             if first not in found:
@@ -106,7 +111,9 @@ class Loop:
             History(point.workdir, lambda row: True)
         return jax.tree.map(lambda *parts: np.concatenate(parts), *parts)
 
-    def _kept_of(self, chunk: int, size: int) -> checkpoint.Checkpoints:
+    def _kept_of(self, chunk: int, size: int) -> Checkpoints:
+        from fexpr.train import checkpoint
+
         return checkpoint.Checkpoints(self.folder, self.engine.trials_of(chunk, size))
 
     @property

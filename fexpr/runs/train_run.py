@@ -23,7 +23,7 @@ from fexpr.runs.loop import Loop
 from fexpr.runs.spec import RunSpec
 from fexpr.storage import mirror, run
 from fexpr.terminal import event, progress, terminated
-from fexpr.train import checkpoint, distributed, resources
+from fexpr.train import distributed, resources
 from fexpr.train.state import State, evaluated
 from fexpr.train.trials import Engine
 
@@ -133,6 +133,8 @@ def save(
     """Leaves the variables and predictions.npz of every run, out of the final state of all
     trials.
     """
+    from fexpr.train import checkpoint
+
     share = len(engine.specs) // len(specs)
     for i, spec in enumerate(specs):
         mine = slice(i * share, (i + 1) * share)

@@ -13,7 +13,7 @@ import numpy as np
 
 from fexpr.evaluate.clip_rules import RULES, SHOWN
 from fexpr.evaluate.predictions import checked
-from fexpr.evaluate.report import calibration_words, figures, headline, sections
+from fexpr.evaluate.report import calibration_words, headline, sections
 from fexpr.evaluate.report.page import image, write_html
 from fexpr.storage import run
 
@@ -55,6 +55,8 @@ def write_page(
     predictions = checked(predictions, metrics["selection"])
     group = config.get("data", {}).get("group_name")
     metrics = metrics | {"group_name": group} if group else metrics
+    from fexpr.evaluate.report import figures  # matplotlib
+
     drawn = figures.draw(run_dir, metrics, predictions, images, data_labels, kind)
     return write_html(
         run_dir / run.REPORT,

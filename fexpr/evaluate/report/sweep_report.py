@@ -12,7 +12,7 @@ from rich.console import Console
 
 from fexpr import terminal
 from fexpr.evaluate import calibration, declared
-from fexpr.evaluate.report import headline, plots
+from fexpr.evaluate.report import headline
 from fexpr.evaluate.report.page import image, write_html
 from fexpr.evaluate.report.run_report import duration
 from fexpr.storage import run
@@ -71,6 +71,8 @@ def write_sweep_report(
     pairs = [(rank, val, test) for rank, val, test in pairs if val is not None and test is not None]
     figure = folder / run.FIGURES / "sweep.png"
     if pairs:
+        from fexpr.evaluate.report import plots  # matplotlib
+
         plots.sweep_scatter(figure, pairs, words(metric), sweep["lower_is_better"], synthetic)
     return write_html(
         folder / SWEEP_HTML,

@@ -31,7 +31,7 @@ class Options:
     dry_run: bool = False
 
 
-def prepare(config: ConfigDict, swept: bool) -> None:
+def prepare(config: ConfigDict) -> None:
     """Readies the process, and puts the source of the data that is found into the config.
 
     Raises:
@@ -40,8 +40,7 @@ def prepare(config: ConfigDict, swept: bool) -> None:
     devices.keep_compiled()
     if config.experiment not in LABORATORIES:
         config.data.source = resolve_source(config.data)
-    if config.experiment != "fit" or swept:
-        devices.use_every_core()
+    devices.use_every_core()
 
 
 def run_elsewhere(
