@@ -13,6 +13,7 @@ from fexpr.errors import UserError
 from fexpr.recognizer import archive, images, network, restored
 from fexpr.recognizer.network import BATCH, Network, in_batches
 from fexpr.storage import zoo
+from fexpr.storage.seen_people import Seen
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,6 +36,7 @@ class Recognizer:
           are none: decisions are then at 0.5.
       content: config.json; metrics: metrics.json.
       batch: images a forward pass; a program is compiled for it once.
+      seen: whom the members have learned from, where the run records it.
     """
 
     networks: tuple[Network, ...]
@@ -50,6 +52,7 @@ class Recognizer:
     content: dict
     metrics: dict
     batch: int = BATCH
+    seen: Seen | None = None
 
     @classmethod
     def restore(
@@ -95,6 +98,7 @@ class Recognizer:
             found.content,
             found.metrics,
             batch,
+            found.seen,
         )
 
     @classmethod

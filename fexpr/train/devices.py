@@ -8,6 +8,7 @@ import os
 
 import jax
 
+from fexpr.errors import UserError
 from fexpr.storage import run
 
 
@@ -21,6 +22,24 @@ def use_every_core(cores: int = 0) -> None:
     if "host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         jax.config.update("jax_num_cpu_devices", cores or there)
+
+
+def check() -> None:
+    """Finds the devices.
+
+    Raises:
+      UserError: those that JAX_PLATFORMS names cannot be used on this machine.
+    """
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as e:
+        asked = jax.config.jax_platforms
+        raise UserError(
+            f"JAX finds no device to compute on (JAX_PLATFORMS={asked or ''})",
+            str(e).splitlines()[:1],
+            fix="unset JAX_PLATFORMS to use what there is; for a GPU install the package that the "
+            "README names, and its driver",
+        ) from e
 
 
 def keep_compiled() -> None:
