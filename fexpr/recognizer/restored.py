@@ -16,7 +16,7 @@ from flax.traverse_util import flatten_dict
 
 from fexpr import extensions, models
 from fexpr.errors import UserError
-from fexpr.recognizer import packed
+from fexpr.recognizer import packed_run
 from fexpr.recognizer.network import Network
 from fexpr.storage import run
 from fexpr.train import checkpoint
@@ -123,7 +123,7 @@ def contents(run_dir: Path) -> tuple[dict, dict]:
     missing = [
         f"{name}: missing"
         for name in (run.CONFIG, run.PREDICTIONS, run.METRICS)
-        if not (name == run.PREDICTIONS and packed.is_packed(run_dir))
+        if not (name == run.PREDICTIONS and packed_run.is_packed(run_dir))
         if not (run_dir / name).is_file()
     ]
     if missing:
@@ -150,8 +150,8 @@ def load_variables(run_dir: Path, selection: str) -> dict:
     Raises:
       UserError: the run keeps none, or none of that selection; those of an old format.
     """
-    if packed.is_packed(run_dir):
-        return packed.load_variables(run_dir, selection)
+    if packed_run.is_packed(run_dir):
+        return packed_run.load_variables(run_dir, selection)
     folder = run_dir / run.CHECKPOINTS
     known = (
         sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name != checkpoint.RESUME)
