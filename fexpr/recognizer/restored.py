@@ -18,7 +18,7 @@ from fexpr import extensions, models
 from fexpr.errors import UserError
 from fexpr.recognizer import packed_run
 from fexpr.recognizer.network import Network
-from fexpr.storage import run
+from fexpr.storage import run, zoo
 from fexpr.train import checkpoint
 from fexpr.train.views import input_shape
 
@@ -131,7 +131,9 @@ def contents(run_dir: Path) -> tuple[dict, dict]:
         raise UserError(
             f"{run_dir} {'holds no finished run' if there else 'does not exist'}",
             missing if there else (),
-            fix="name a run directory; an unfinished run is finished by its own launch command",
+            fix=f"Recognizer.pretrained({run_dir.name!r}) is the installed model"
+            if run_dir.name in zoo.names()
+            else "name a run directory; an unfinished run is finished by its own launch command",
         )
     content = run.read_json(run_dir / run.CONFIG)
     if content["format"] not in run.READABLE:
