@@ -17,10 +17,10 @@ from flax.traverse_util import flatten_dict
 from fexpr import extensions, models
 from fexpr.errors import UserError
 from fexpr.evaluate.calibration_maps import Map
-from fexpr.recognizer import calibrated, packed
+from fexpr.recognizer import calibrated, packed_run
 from fexpr.recognizer.network import Network
 from fexpr.storage import contents as stored
-from fexpr.storage import run, seen_people
+from fexpr.storage import run, seen_people, zoo
 from fexpr.storage.seen_people import Seen
 from fexpr.train import checkpoint, devices
 from fexpr.train.views import input_shape
@@ -158,7 +158,7 @@ def contents(run_dir: Path) -> tuple[dict, dict]:
     missing = [
         f"{name}: missing"
         for name in (run.CONFIG, run.PREDICTIONS, run.METRICS)
-        if not (name == run.PREDICTIONS and packed.is_packed(run_dir))
+        if not (name == run.PREDICTIONS and packed_run.is_packed(run_dir))
         if not (run_dir / name).is_file()
     ]
     if missing:
@@ -166,7 +166,9 @@ def contents(run_dir: Path) -> tuple[dict, dict]:
         raise UserError(
             f"{run_dir} {'holds no finished run' if there else 'does not exist'}",
             missing if there else (),
-            fix="name a run directory; an unfinished run is finished by its own launch command",
+            fix=f"Recognizer.pretrained({run_dir.name!r}) is the installed model"
+            if run_dir.name in zoo.names()
+            else "name a run directory; an unfinished run is finished by its own launch command",
         )
     content = stored.read_config(run_dir / run.CONFIG)
     if content["format"] not in run.READABLE:
@@ -186,8 +188,8 @@ def load_variables(run_dir: Path, selection: str) -> dict:
     Raises:
       UserError: the run keeps none, or none of that selection; those of an old format.
     """
-    if packed.is_packed(run_dir):
-        saved = packed.load_variables(run_dir, selection)
+    if packed_run.is_packed(run_dir):
+        saved = packed_run.load_variables(run_dir, selection)
     else:
         saved = _load_checkpoint(run_dir, selection)
     if not isinstance(saved, dict) or not {"mean", "std"} <= {*(saved.get("input") or ())}:

@@ -44,7 +44,7 @@ REPORT = "report.html"
 FIGURES = "figures"
 CHECKPOINTS = mirror.CHECKPOINTS
 LOG = mirror.LOG
-# of a packed run (recognizer/packed.py)
+# of a packed run (recognizer/packed_run.py)
 PACKED_WEIGHTS = "weights.safetensors"
 CARD = "MODEL_CARD.md"
 
