@@ -12,6 +12,7 @@ from experiments.fit import fit
 from experiments.iterate_filtering import iterate_filtering
 from experiments.laboratories.circles import lab_circles
 from experiments.laboratories.moved_digits import lab_digits
+from experiments.leaderboard import leaderboard
 from experiments.machine import machine
 from experiments.svm import svm
 
@@ -24,6 +25,7 @@ EXPERIMENTS: dict[str, Callable[[ConfigDict, Path], None]] = {
         svm,
         machine,
         compare_classifiers,
+        leaderboard,
         filter_frames,
         iterate_filtering,
         lab_circles,

@@ -1,0 +1,38 @@
+r"""Leaderboard of the MEGC2019 composite, leave one subject out: constant, machines, networks,
+fusion.
+
+python launch.py --config=configs/leaderboard_megc2019.py --config.tables=docs
+python launch.py --config=configs/leaderboard_megc2019.py \
+    "--config.entries=('Theirs=theirs.csv; last epoch',)"
+
+A row is a line: its name, and the config file that makes it or the run directory that holds it.
+Finished members are not trained again. theirs.csv has the columns id,class, and optionally subject,
+one line a clip.
+"""
+
+from configs import base
+
+
+def get_config(variant: str = ""):
+    config = base.get_config(variant)
+    config.experiment, config.data.name, config.split.protocol = "leaderboard", "megc2019", "loso"
+    config.train.loss, config.train.monitor = "cross_entropy", "uf1"
+    config.members = (
+        "SVM, raw maps=svm_megc2019:raw",
+        "SVM, medians=svm_megc2019",
+        "SVM, medians, five maps=svm_megc2019:maps",
+        "PCA + LR=pca_lr_megc2019",
+        "LDA=lda_megc2019",
+        "STSTNet=ststnet_megc2019",
+        "HTNet=htnet_megc2019",
+    )
+    config.fused = ("SVM, medians", "PCA + LR", "LDA", "SVM, medians, five maps")
+    if variant == "debug":
+        config.split.protocol, config.split.folds = "group_k_fold", 3
+        config.members = (
+            "SVM, medians=svm_megc2019:debug",
+            "PCA + LR=pca_lr_megc2019:debug",
+            "STSTNet=ststnet_megc2019:debug",
+        )
+        config.fused = ("SVM, medians", "PCA + LR")
+    return config
