@@ -26,7 +26,7 @@ def get_config(variant: str = ""):
         "STSTNet=ststnet_megc2019",
         "HTNet=htnet_megc2019",
     )
-    config.fused = ("SVM, medians", "PCA + LR", "LDA", "SVM, medians, five maps")
+    config.fused = ("fusion=SVM, medians, five maps & SVM, medians & PCA + LR & LDA",)
     if variant == "debug":
         config.split.protocol, config.split.folds = "group_k_fold", 3
         config.members = (
@@ -34,5 +34,5 @@ def get_config(variant: str = ""):
             "PCA + LR=pca_lr_megc2019:debug",
             "STSTNet=ststnet_megc2019:debug",
         )
-        config.fused = ("SVM, medians", "PCA + LR")
+        config.fused = ("fusion=SVM, medians & PCA + LR",)
     return config

@@ -38,7 +38,9 @@ SHARED = (
     "evaluate",
     "log",
 )
-FUSION, CONSTANT = "fusion", "constant"
+# what is shown of a table whose members choose by this, the first to compare by
+METRICS = {"uf1": ("uf1", "uar"), "accuracy": ("accuracy", "uf1")}
+CONSTANT = "constant"
 FUSED_HOW = "members and weights by each fold's validation subjects"
 CONSTANT_HOW = "nothing is chosen: the most frequent class of the training rows"
 
@@ -51,8 +53,14 @@ class Member(NamedTuple):
     folder: Path
 
 
+class Fusion(NamedTuple):
+    name: str
+    members: tuple[Member, ...]
+    folder: Path
+
+
 def leaderboard(config: ConfigDict, workdir: Path) -> None:
-    """Trains or reads every member of `config.members`, fuses those of `config.fused`, reads
+    """Trains or reads the members `config.members`, fuses those that `config.fused` names, reads
     `config.entries`, and leaves leaderboard.md, .csv, .tex, .json and a figure in `workdir`, and in
     `config.tables` if that is set.
 
@@ -61,21 +69,20 @@ def leaderboard(config: ConfigDict, workdir: Path) -> None:
         member's experiment raises; rows of one that are not those of another.
     """
     members, entries = read_members(config, workdir), read_entries(config)
+    fusions = read_fusions(config, workdir, members)
     for i, member in enumerate(members, 1):
         say(f"\nmember     {i} of {len(members)}: {member.name}")
         if member.config is not None:
             opening.start_log(member.folder)
             EXPERIMENTS[member.config.experiment](member.config, member.folder)
-    if config.fused:
-        say(f"\nfusion     of {', '.join(config.fused)}")
-        folders = {m.name: m.folder for m in members if m.name in config.fused}
-        command = f"python launch.py --config=… (fusion of {', '.join(config.fused)})"
+    for fusion in fusions:
+        say(f"\nfusion     {fusion.name}: {', '.join(m.name for m in fusion.members)}")
+        folders = {m.name: m.folder for m in fusion.members}
         resamples = config.evaluate.resamples
-        fuse_runs(folders, workdir / FUSION, command, choose="weights", resamples=resamples)
-    found = make_board(config, workdir, members, entries)
+        fuse_runs(folders, fusion.folder, _command(members), choose="weights", resamples=resamples)
+    found = make_board(config, members, fusions, entries)
     title = f"Leaderboard: {config.data.name}, {config.split.protocol}"
-    command = run.read_json(members[0].folder / run.CONFIG)["command"]
-    written = write_tables(workdir, found, title, command)
+    written = write_tables(workdir, found, title, _command(members))
     if config.tables:
         target = Path(config.tables)
         for path in written[1:]:
@@ -88,7 +95,10 @@ def leaderboard(config: ConfigDict, workdir: Path) -> None:
 
 
 def make_board(
-    config: ConfigDict, workdir: Path, members: list[Member], entries: list[tuple[str, Path, str]]
+    config: ConfigDict,
+    members: list[Member],
+    fusions: list[Fusion],
+    entries: list[tuple[str, Path, str]],
 ) -> dict:
     """What leaderboard.json holds (`evaluate.leaderboard.leaderboard`), with `synthetic` in every
     row.
@@ -112,24 +122,29 @@ def make_board(
         )
         if member is members[0]:
             constant = board.constant_of(arrays, selection)
-            synthetic = metrics["source"] == "synthetic"
-    if config.fused:
-        arrays = run.read_arrays(workdir / FUSION / run.PREDICTIONS)
-        selection = run.read_json(workdir / FUSION / run.METRICS)["selection"]
-        spent = [seconds[name] for name in config.fused]
+            synthetic, groups = metrics["source"] == "synthetic", metrics["group_name"]
+    for fusion in fusions:
+        arrays = run.read_arrays(fusion.folder / run.PREDICTIONS)
+        selection = run.read_json(fusion.folder / run.METRICS)["selection"]
+        spent = [seconds[m.name] for m in fusion.members]
         minutes = sum(spent) / 60 if all(spent) else None
         answers = {selection: board.answers_of(arrays, selection)[selection]}
-        contenders.append(
-            Contender(
-                f"fusion: {' + '.join(config.fused)}", answers, selection, FUSED_HOW, "", minutes
-            )
-        )
+        reads = ", ".join(m.name for m in fusion.members)
+        contenders.append(Contender(fusion.name, answers, selection, FUSED_HOW, reads, minutes))
     reference = contenders[0].answer
     for name, path, how in entries:
         contenders.append(Contender(name, board.read_entry(path, reference, names), "last", how))
     contenders.insert(0, Contender(CONSTANT, constant, "last", CONSTANT_HOW))
-    found = board.leaderboard(contenders, names, config.evaluate.resamples)
-    return found | {"rows": [row | {"synthetic": synthetic} for row in found["rows"]]}
+    shown = METRICS.get(config.train.monitor, METRICS["uf1"])
+    found = board.leaderboard(contenders, names, shown, config.evaluate.resamples)
+    rows = [row | {"synthetic": synthetic} for row in found["rows"]]
+    return found | {"rows": rows, "group_name": groups}
+
+
+def _command(members: list[Member]) -> str:
+    """What was typed, as the last member that was trained here has it."""
+    own = [m for m in members if m.config is not None] or members
+    return run.read_json(own[-1].folder / run.CONFIG)["command"]
 
 
 def how_in_words(content: dict) -> str:
@@ -155,6 +170,13 @@ def how_in_words(content: dict) -> str:
 def reads_in_words(content: dict) -> str:
     """What a run reads of a clip, by its config.json."""
     data, train = content["config"]["data"], content["config"]["train"]
+    if content["data"].get("kind") == "features":
+        adapted = {
+            "none": "strict: nothing is known of the tested person",
+            "standardize_others": "adapted to the actor by the actor's other clips, unlabelled",
+        }
+        by_actor = adapted.get(data["per_actor"], "adapted to the actor by all clips, unlabelled")
+        return f"{data['features']} features; {by_actor}"
     maps = data.get("maps", "flow").split(",")
     what = maps[0] if len(maps) == 1 else f"{len(maps)} maps ({', '.join(m.strip() for m in maps)})"
     regions = ", four regions" if data.get("regions") == "landmarks" else ""
@@ -179,10 +201,6 @@ def read_members(config: ConfigDict, workdir: Path) -> list[Member]:
             problems.append(f"{text!r}: {e}")
         except UserError as e:
             problems += [f"{text!r}: {problem}" for problem in e.problems or [e.text()]]
-    names = [member.name for member in members]
-    problems += [f"fused: {name!r} is no member" for name in config.fused if name not in names]
-    if len(config.fused) == 1:
-        problems.append("fused: one member alone is no fusion")
     if problems or not members:
         raise UserError(
             "the leaderboard's members cannot be used",
@@ -190,6 +208,26 @@ def read_members(config: ConfigDict, workdir: Path) -> list[Member]:
             fix="give config.members as 'SVM=svm_megc2019', 'HTNet=runs/htnet_megc2019'",
         )
     return members
+
+
+def read_fusions(config: ConfigDict, workdir: Path, members: list[Member]) -> list[Fusion]:
+    """Errors as of `leaderboard`."""
+    fusions, problems, by_name = [], [], {member.name: member for member in members}
+    for i, text in enumerate(config.fused):
+        name, _, rest = (part.strip() for part in text.partition("="))
+        wanted = [part.strip() for part in rest.split(" & ") if part.strip()]
+        problems += [f"{text!r}: {m!r} is no member" for m in wanted if m not in by_name]
+        if not name or len(set(wanted)) < 2:
+            problems.append(f"{text!r}: expected NAME=MEMBER & MEMBER, at least two")
+        found = tuple(by_name[m] for m in wanted if m in by_name)
+        fusions.append(Fusion(name, found, workdir / f"fusion_{i}"))
+    if problems:
+        raise UserError(
+            "the leaderboard's fusions cannot be made",
+            problems,
+            fix=f"the members are {', '.join(by_name)}",
+        )
+    return fusions
 
 
 def read_entries(config: ConfigDict) -> list[tuple[str, Path, str]]:

@@ -18,13 +18,12 @@ from threadpoolctl import threadpool_limits
 
 from fexpr.errors import UserError
 from fexpr.evaluate.bootstrap import RESAMPLES
-from fexpr.evaluate.measure import Measured, measure
+from fexpr.evaluate.measure import measure
 from fexpr.evaluate.predictions import SELECTIONS, checked, rows_of
 from fexpr.evaluate.scored_rows import ScoredRows, baseline_rows, model_rows, presence_of
 
 SHOWN = 5  # ids that a problem names
 SUBJECTS = ("subject", "group")  # columns of an entry that name its subjects, if it has one
-METRICS = ("uf1", "uar")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,18 +171,23 @@ def read_entry(path: Path, reference: Answer, class_names: Sequence[str]) -> dic
 def leaderboard(
     contenders: Sequence[Contender],
     class_names: Sequence[str],
+    metrics: tuple[str, str] = ("uf1", "uar"),
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict:
     """Everybody measured, in the order given.
 
+    Args:
+      metrics: the first is what the best is best by, and what datasets, selections and differences
+        are of; keys of M of metrics.json.
+
     Returns:
       `rows`: dicts of `name`, `how`, `extraction`, `minutes`, `seeds` (their number), `selection`,
-      `test` (UF1 and UAR, counts pooled over folds: M of metrics.json), `folds_f1` (F1 averaged
-      over classes within each fold, as scikit-learn's f1_score(average='macro') does, then over
-      folds and seeds), `per_dataset` {name: UF1}, `selections` {name: UF1}, `difference` (paired,
-      UF1 less that of the best row, whose own is None). And `best`, `class_names`, `clips`,
-      `groups`, `datasets`, `resamples`.
+      `test` (of `metrics`, counts pooled over folds), `folds_f1` (F1 averaged over classes within
+      each fold, as scikit-learn's f1_score(average='macro') does, then over folds and seeds),
+      `per_dataset` {name: M}, `selections` {name: M}, `difference` (paired, less the best row,
+      whose own is None). And `metrics`, `best`, `class_names`, `clips`, `groups`, `datasets`,
+      `resamples`.
 
     Raises:
       UserError: rows, labels or subjects of one are not those of the first.
@@ -195,13 +199,13 @@ def leaderboard(
         for c in contenders
     ]
     main = [m[c.selection] for c, m in zip(contenders, measured, strict=True)]
-    best = int(np.argmax([m.of("uf1")["value"] for m in main]))
+    first_metric, best = metrics[0], int(np.argmax([m.of(metrics[0])["value"] for m in main]))
     datasets = sorted(set(contenders[0].answer.datasets.tolist()) - {""})
     rows = []
     for i, (contender, of) in enumerate(zip(contenders, measured, strict=True)):
         answer = contender.answer
         parts = {
-            name: measure(_of_dataset(answer, name), every, resamples, seed).of("uf1")
+            name: measure(_of_dataset(answer, name), every, resamples, seed).of(first_metric)
             for name in (datasets if len(datasets) > 1 else ())
         }
         rows.append(
@@ -212,16 +216,17 @@ def leaderboard(
                 "minutes": contender.minutes,
                 "seeds": len(answer.rows.pools()),
                 "selection": contender.selection,
-                "test": {metric: main[i].of(metric) for metric in METRICS},
+                "test": {metric: main[i].of(metric) for metric in metrics},
                 "folds_f1": f1_over_folds(answer),
                 "per_dataset": parts,
-                "selections": {name: m.of("uf1") for name, m in of.items()},
-                "difference": None if i == best else _less(main[i], main[best]),
+                "selections": {name: m.of(first_metric) for name, m in of.items()},
+                "difference": None if i == best else main[i].less(main[best], first_metric),
             }
         )
     first = contenders[0].answer
     return {
         "rows": rows,
+        "metrics": list(metrics),
         "best": contenders[best].name,
         "class_names": list(class_names),
         "clips": len(first.ids),
@@ -268,10 +273,6 @@ def f1_over_folds(answer: Answer) -> float:
             for mine in (answer.folds == fold for fold in np.unique(answer.folds))
         ]
     return float(np.mean(values))
-
-
-def _less(this: Measured, best: Measured) -> dict:
-    return this.less(best, "uf1")
 
 
 def _first_seed(answer: Answer) -> ScoredRows:

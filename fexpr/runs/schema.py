@@ -146,7 +146,9 @@ class RunConfig:
         "accuracy: 'mlp_fer2013=0.39 PrivateTest', …; of leaderboard: 'NAME=config', "
         "'NAME=config:variant', or 'NAME=finished run directory'",
     )
-    fused: tuple = field((), "of leaderboard: names of members, fused into a row of their own")
+    fused: tuple = field(
+        (), "of leaderboard: members fused into a row of their own: 'NAME=MEMBER & MEMBER & …'"
+    )
     entries: tuple = field(
         (),
         "of leaderboard: predictions of others, 'NAME=FILE.csv; how selection was done', the file "

@@ -120,6 +120,15 @@ def test_selection_must_be_said():
         contender("silent", 0, how=" ")
 
 
+def test_another_metric_may_come_first(two):
+    found = board.leaderboard(two, CLASSES, ("accuracy", "uf1"), resamples=50)
+    row = found["rows"][0]
+    assert list(row["test"]) == ["accuracy", "uf1"]
+    assert row["selections"]["last"] == row["test"]["accuracy"]
+    best = found["rows"][1]["test"]["accuracy"]["value"]
+    assert row["difference"]["value"] == pytest.approx(row["test"]["accuracy"]["value"] - best)
+
+
 def test_the_constant_predictor(two):
     p = contender("one", 0)[1]
     p["train_positives"] = np.tile([1.0, 3.0, 2.0], (4, 1))
@@ -138,6 +147,7 @@ def test_the_tables(two, tmp_path):
     net = board.Contender("net_1 | A&B", board.answers_of(both, "last"), "last", "last epoch")
     found = board.leaderboard([*two, net], CLASSES, resamples=50)
     found["rows"] = [row | {"synthetic": False} for row in found["rows"]]
+    found["group_name"] = "subject"
     written = leaderboard_tables.write_tables(tmp_path, found, "A table", "python launch.py")
     assert [path.exists() for path in written] == [True] * 5
     text = (tmp_path / "leaderboard.md").read_text()

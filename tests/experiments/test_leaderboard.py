@@ -21,7 +21,7 @@ def config(monkeypatch):
     config = leaderboard_megc2019.get_config("debug")
     config.evaluate.resamples, config.log.tensorboard = 20, False
     config.members = ("SVM=svm_megc2019:debug", "PCA + LR=pca_lr_megc2019:debug")
-    config.fused = ("SVM", "PCA + LR")
+    config.fused = ("both=SVM & PCA + LR",)
     return config
 
 
@@ -33,7 +33,7 @@ def test_a_table_of_members_fusion_and_entries(config, tmp_path, monkeypatch):
         "constant",
         "SVM",
         "PCA + LR",
-        "fusion: SVM + PCA + LR",
+        "both",
     ]
     assert all(row["how"] for row in first["rows"])
     assert "2 inner parts" in first["rows"][1]["how"]
@@ -70,8 +70,9 @@ def test_a_table_of_members_fusion_and_entries(config, tmp_path, monkeypatch):
         ({"members": ("SVM=no_such_config",)}, "No module named"),
         ({"members": ("SVM=mlp_fer2013",)}, "experiment='fit' is none of"),
         ({"members": ("A=aus_mlp_ravdess",)}, "data.name='ravdess_aus'"),
-        ({"fused": ("SVM", "HTNet")}, "'HTNet' is no member"),
-        ({"fused": ("SVM",)}, "one member alone"),
+        ({"fused": ("a=SVM & HTNet",)}, "'HTNet' is no member"),
+        ({"fused": ("a=SVM",)}, "at least two"),
+        ({"fused": ("SVM & PCA + LR",)}, "expected NAME=MEMBER & MEMBER"),
         ({"entries": ("Theirs=theirs.csv",)}, "how selection was done"),
     ],
 )

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from fexpr import terminal
 from fexpr.evaluate.report import headline, plots
+from fexpr.evaluate.report.sweep_report import words
 from fexpr.storage import run
 
 NAME, FIGURE = "leaderboard", "leaderboard.png"
@@ -41,15 +42,16 @@ def write_tables(folder: Path, board: dict, title: str, command: str) -> list[Pa
 
 
 def columns(board: dict) -> list[str]:
+    first, second = names_of(board)
     return [
         "predictor",
-        "UF1 (95 % by subject)",
-        "UAR",
+        f"{first} (95 % by {board['group_name']})",
+        second,
         "F1 averaged over folds",
-        *(f"UF1 {name}" for name in board["datasets"] if len(board["datasets"]) > 1),
-        "UF1 last",
-        "UF1 inner",
-        "UF1 oracle (marked: chosen on test)",
+        *(f"{first} {name}" for name in board["datasets"] if len(board["datasets"]) > 1),
+        f"{first} last",
+        f"{first} inner",
+        f"{first} oracle (marked: chosen on test)",
         "paired difference to the best",
         "seeds",
         "reads",
@@ -58,14 +60,18 @@ def columns(board: dict) -> list[str]:
     ]
 
 
+def names_of(board: dict) -> list[str]:
+    """The two metrics in words."""
+    return [words(metric) for metric in board["metrics"]]
+
+
 def cells(row: dict, board: dict) -> list[str]:
     """The texts of a row, in the order of `columns`."""
     of, selections = row["test"], row["selections"]
     oracle = selections.get("oracle")
     return [
         row["name"],
-        _interval(of["uf1"]),
-        _interval(of["uar"]),
+        *(_interval(of[metric]) for metric in board["metrics"]),
         f"{row['folds_f1']:.3f}",
         *(
             _value(row["per_dataset"].get(name))
@@ -91,7 +97,7 @@ def markdown(board: dict, title: str, command: str, synthetic: bool, figure: str
     lines += [f"`{command}`", "", _about(board), ""]
     table = [head, ["---"] * len(head), *(cells(row, board) for row in board["rows"])]
     lines += ["| " + " | ".join(c.replace("|", "\\|") for c in line) + " |" for line in table]
-    return "\n".join([*lines, "", f"![UF1 with intervals by subject]({figure})", ""])
+    return "\n".join([*lines, "", f"![Every row with its interval]({figure})", ""])
 
 
 def as_csv(board: dict) -> str:
@@ -105,12 +111,12 @@ def as_csv(board: dict) -> str:
             "predictor",
             *(
                 f"{metric}{'' if b == 'value' else '_' + b}"
-                for metric in ("uf1", "uar")
+                for metric in board["metrics"]
                 for b in bounds
             ),
             "f1_averaged_over_folds",
-            *(f"uf1_{name}" for name in datasets),
-            *(f"uf1_{name}" for name in ("last", "best_val", "oracle")),
+            *(f"{board['metrics'][0]}_{name}" for name in datasets),
+            *(f"{board['metrics'][0]}_{name}" for name in ("last", "best_val", "oracle")),
             *(f"difference{'' if b == 'value' else '_' + b}" for b in bounds),
             "seeds",
             "reads",
@@ -123,7 +129,7 @@ def as_csv(board: dict) -> str:
         writer.writerow(
             [
                 row["name"],
-                *(row["test"][metric][b] for metric in ("uf1", "uar") for b in bounds),
+                *(row["test"][metric][b] for metric in board["metrics"] for b in bounds),
                 row["folds_f1"],
                 *((row["per_dataset"].get(name) or {}).get("value") for name in datasets),
                 *(
@@ -171,15 +177,15 @@ def draw(path: Path, board: dict, title: str, synthetic: bool) -> None:
     with plots.canvas(path, title, (plots.WIDTH, 1.3 + 0.38 * len(rows)), synthetic) as figure:
         ax = figure.subplots()
         for y, row in enumerate(rows):
-            uf1, oracle = row["test"]["uf1"], row["selections"].get("oracle")
-            if uf1["low"] is not None:
-                ax.plot([uf1["low"], uf1["high"]], [y, y], color=plots.BLUE, lw=2)
-            ax.scatter([uf1["value"]], [y], color=plots.BLUE, zorder=3)
+            value, oracle = row["test"][board["metrics"][0]], row["selections"].get("oracle")
+            if value["low"] is not None:
+                ax.plot([value["low"], value["high"]], [y, y], color=plots.BLUE, lw=2)
+            ax.scatter([value["value"]], [y], color=plots.BLUE, zorder=3)
             if oracle:
                 ax.scatter(
                     [oracle["value"]], [y], c="white", marker="D", edgecolors=plots.ORACLE, zorder=3
                 )
-        ax.scatter([], [], color=plots.BLUE, label="as selected, 95 % by subject")
+        ax.scatter([], [], color=plots.BLUE, label="as selected, 95 %")
         ax.scatter(
             [], [], c="white", marker="D", edgecolors=plots.ORACLE, label="oracle: best test epoch"
         )
@@ -187,7 +193,7 @@ def draw(path: Path, board: dict, title: str, synthetic: bool) -> None:
             yticks=range(len(rows)),
             yticklabels=[row["name"] for row in rows],
             ylim=(len(rows) - 0.5, -0.5),
-            xlabel="UF1, pooled over folds",
+            xlabel=f"{names_of(board)[0]}, pooled over folds",
         )
         ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
 
@@ -195,7 +201,7 @@ def draw(path: Path, board: dict, title: str, synthetic: bool) -> None:
 def print_board(board: dict, console: Console | None = None) -> None:
     """The table without its long texts."""
     names = board["datasets"] if len(board["datasets"]) > 1 else []
-    table = headline.make_table("", "UF1", "UAR", *names, "to the best", "seeds", "minutes")
+    table = headline.make_table("", *names_of(board), *names, "to the best", "seeds", "minutes")
     for text in (cells(row, board) for row in board["rows"]):
         n = len(names)
         table.add_row(*text[:3], *text[4 : 4 + n], text[7 + n], text[8 + n], text[10 + n])
@@ -204,9 +210,9 @@ def print_board(board: dict, console: Console | None = None) -> None:
 
 def _about(board: dict) -> str:
     return (
-        f"{board['clips']} clips of {board['groups']} subjects, {len(board['class_names'])} "
-        f"classes. UF1 and UAR: counts pooled over folds; several seeds: their mean. Intervals: "
-        f"bootstrap over subjects, {board['resamples']} resamples, the same for all rows. Oracle: "
+        f"{board['clips']} clips of {board['groups']} {board['group_name']}s, "
+        f"{len(board['class_names'])} classes. {' and '.join(names_of(board))}: counts pooled over "
+        f"folds; several seeds: their mean. Intervals: bootstrap over {board['group_name']}s, {board['resamples']} resamples, the same for all rows. Oracle: "
         "the best epoch on the test rows, never a result."
     )
 
