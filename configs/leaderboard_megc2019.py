@@ -23,8 +23,8 @@ def get_config(variant: str = ""):
         "SVM, medians, five maps=svm_megc2019:maps",
         "PCA + LR=pca_lr_megc2019",
         "LDA=lda_megc2019",
-        "STSTNet=ststnet_megc2019",
-        "HTNet=htnet_megc2019",
+        "STSTNet=ststnet_megc2019:inner",
+        "HTNet=htnet_megc2019:inner",
     )
     config.fused = ("fusion=SVM, medians, five maps & SVM, medians & PCA + LR & LDA",)
     if variant == "debug":
