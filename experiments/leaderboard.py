@@ -21,8 +21,8 @@ from experiments.cross_validate import cross_validate
 from experiments.fuse import fuse_runs
 from experiments.machine import machine
 from fexpr.errors import UserError
-from fexpr.evaluate import leaderboard as board
-from fexpr.evaluate.leaderboard import Contender
+from fexpr.evaluate import contenders as board
+from fexpr.evaluate.contenders import Contender
 from fexpr.evaluate.report.leaderboard_tables import print_board, write_tables
 from fexpr.runs import nested, opening
 from fexpr.storage import mirror, run
@@ -100,7 +100,7 @@ def make_board(
     fusions: list[Fusion],
     entries: list[tuple[str, Path, str]],
 ) -> dict:
-    """What leaderboard.json holds (`evaluate.leaderboard.leaderboard`), with `synthetic` in every
+    """What leaderboard.json holds (`evaluate.contenders.leaderboard`), with `synthetic` in every
     row.
     """
     contenders, names, seconds = [], [], {}
@@ -205,7 +205,7 @@ def read_members(config: ConfigDict, workdir: Path) -> list[Member]:
         raise UserError(
             "the leaderboard's members cannot be used",
             problems or ["there are none"],
-            fix="give config.members as 'SVM=svm_megc2019', 'HTNet=runs/htnet_megc2019'",
+            fix="give config.members as 'SVM=machine_megc2019', 'HTNet=runs/htnet_megc2019'",
         )
     return members
 

@@ -1,9 +1,11 @@
 """One command makes the table of members, fusion and entries on synthetic clips."""
 
 import csv
+import dataclasses
 import importlib
 import shutil
 
+import numpy as np
 import pytest
 
 from configs import leaderboard_megc2019
@@ -15,13 +17,18 @@ from tests.experiments.test_machine import labelled
 experiment = importlib.import_module("experiments.leaderboard")
 
 
+def of_many_subjects(config):
+    data = labelled(config)
+    return dataclasses.replace(data, groups=np.array([f"s{i // 2:02d}" for i in range(24)]))
+
+
 @pytest.fixture
 def config(monkeypatch):
-    monkeypatch.setitem(loaders.LOADERS, "megc2019", labelled)
+    monkeypatch.setitem(loaders.LOADERS, "megc2019", of_many_subjects)
     config = leaderboard_megc2019.get_config("debug")
     config.evaluate.resamples, config.log.tensorboard = 20, False
-    config.members = ("SVM=svm_megc2019:debug", "PCA + LR=pca_lr_megc2019:debug")
-    config.fused = ("both=SVM & PCA + LR",)
+    config.members = ("SVM=machine_megc2019:debug", "raw=machine_megc2019:svm_raw")
+    config.fused = ("both=SVM & raw",)
     return config
 
 
@@ -32,7 +39,7 @@ def test_a_table_of_members_fusion_and_entries(config, tmp_path, monkeypatch):
     assert [row["name"] for row in first["rows"]] == [
         "constant",
         "SVM",
-        "PCA + LR",
+        "raw",
         "both",
     ]
     assert all(row["how"] for row in first["rows"])
@@ -40,7 +47,7 @@ def test_a_table_of_members_fusion_and_entries(config, tmp_path, monkeypatch):
     assert "median" in first["rows"][1]["extraction"]
 
     # finished members are read, a run directory is a member, and so are classes in a CSV
-    shutil.copytree(folder / "svm_megc2019_debug", tmp_path / "elsewhere")
+    shutil.copytree(folder / "machine_megc2019_debug", tmp_path / "elsewhere")
     found = run.read_arrays(tmp_path / "elsewhere" / run.PREDICTIONS)
     tested = found["split"] == "test"
     entry = tmp_path / "theirs.csv"
@@ -72,7 +79,7 @@ def test_a_table_of_members_fusion_and_entries(config, tmp_path, monkeypatch):
         ({"members": ("A=aus_mlp_ravdess",)}, "data.name='ravdess_aus'"),
         ({"fused": ("a=SVM & HTNet",)}, "'HTNet' is no member"),
         ({"fused": ("a=SVM",)}, "at least two"),
-        ({"fused": ("SVM & PCA + LR",)}, "expected NAME=MEMBER & MEMBER"),
+        ({"fused": ("SVM & raw",)}, "expected NAME=MEMBER & MEMBER"),
         ({"entries": ("Theirs=theirs.csv",)}, "how selection was done"),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import f1_score, recall_score
 
 from fexpr.errors import UserError
-from fexpr.evaluate import leaderboard as board
+from fexpr.evaluate import contenders as board
 from fexpr.evaluate.report import leaderboard_tables
 from tests.evaluate.test_fusion import predictions
 
