@@ -152,7 +152,19 @@ class RunConfig:
     members: tuple = field(
         (),
         "of compare_classifiers: config files, each with its published "
-        "accuracy: 'mlp_fer2013=0.39 PrivateTest', …",
+        "accuracy: 'mlp_fer2013=0.39 PrivateTest', …; of leaderboard: 'NAME=config', "
+        "'NAME=config:variant', or 'NAME=finished run directory'",
+    )
+    fused: tuple = field(
+        (), "of leaderboard: members fused into a row of their own: 'NAME=MEMBER & MEMBER & …'"
+    )
+    entries: tuple = field(
+        (),
+        "of leaderboard: predictions of others, 'NAME=FILE.csv; how selection was done', the file "
+        "with the columns id,class",
+    )
+    tables: str = field(
+        "", "of leaderboard: a folder that its tables and figure are written into as well"
     )
     sweep: tuple = field(
         (), "as --sweep: 'optimizer.learning_rate=1e-4,3e-4'; every combination is a run"
