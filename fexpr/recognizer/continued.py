@@ -17,9 +17,16 @@ from fexpr.recognizer.protocol import Reader
 from fexpr.terminal import progress
 from fexpr.train import trials
 from fexpr.train.state import NEVER, evaluated, make_recipe
+from fexpr.train.train_config import AUXILIARY
 
 # A few further epochs are a schedule of their own: nothing is stopped early, averaged or resized.
-PLAIN_TRAINING = {"patience": 0, "ema": 0.0, "early_size": 0, "eval_batch": 256}
+PLAIN_TRAINING = {
+    "patience": 0,
+    "ema": 0.0,
+    "early_size": 0,
+    "eval_batch": 256,
+    "auxiliary": "none",
+}
 PLAIN_OPTIMIZER = {"schedule": "constant", "warmup": 0.0, "tolerance": 0.0, "rates": ""}
 
 
@@ -62,8 +69,9 @@ def continue_training(
     devices = jax.device_count()
     batch = -(-(c["batch_size"] or len(train)) // devices) * devices
     mesh = trials.make_mesh(1, batch)
+    auxiliary = AUXILIARY[config["train"].get("auxiliary", "none")]  # older runs lack it
     model = models.build_to_train(
-        config["model"], len(recognizer.class_names), devices, o["freeze"]
+        config["model"], len(recognizer.class_names), devices, o["freeze"], auxiliary
     )
     recipe = make_recipe(
         {**config, "train": c, "optimizer": o}, model, recognizer.kind, recognizer.multilabel, batch

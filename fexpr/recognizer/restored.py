@@ -19,6 +19,7 @@ from fexpr.errors import UserError
 from fexpr.recognizer.network import Network
 from fexpr.storage import run
 from fexpr.train import checkpoint
+from fexpr.train.train_config import AUXILIARY
 from fexpr.train.views import input_shape
 
 
@@ -56,7 +57,11 @@ def read(run_dir: Path, selection: str | None, trial: int | None) -> Restored:
     missing = extensions.load_recorded(config.get("extensions", ()), run_dir)
     if config["model"]["name"] not in models.MODELS:
         extensions.refuse_missing(missing, f"the model {config['model']['name']} of {run_dir}")
-    model = models.build(num_classes=len(content["data"]["classes"]), **config["model"])
+    model = models.build_to_predict(
+        config["model"],
+        len(content["data"]["classes"]),
+        AUXILIARY[config["train"].get("auxiliary", "none")],  # runs of older versions lack it
+    )
     scaling = saved.pop("input")
     crop = config["augment"].get("crop", 0)  # runs of older versions lack the field
     _check_fit(
