@@ -1,12 +1,14 @@
 # `make run`: from a fresh clone to the report of the main job.
 # `make test`: the tests.  `make test-all`: those that take minutes each, too.
-# `make docs`: every launch command of the documents, for real, in its config's debug size (ten minutes).  All make .venv first.
-.PHONY: run test test-all docs lint clean
+# `make docs`: every launch command of the documents, for real, in its config's debug size (ten minutes).
+# `make constraints`: constraints.txt anew, the newest versions that requirements-dev.txt allows; test, then commit it.
+# All make .venv first, with the versions in constraints.txt, so that they are the same a year from now.
+.PHONY: run test test-all docs lint constraints clean
 .DEFAULT_GOAL := run
 
-# the first of these that really starts and is 3.11 or 3.12 (a version manager's shim may exist and fail)
-PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
-	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && { echo $$p; break; }; done)
+# the first of these that really starts and is 3.11 to 3.13 (a version manager's shim may exist and fail)
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && { echo $$p; break; }; done)
 VENV ?= .venv
 PY := $(VENV)/bin/python
 
@@ -28,15 +30,20 @@ lint: $(VENV)/.test
 	$(VENV)/bin/lint-imports
 
 $(PY):
-	@test -n "$(PYTHON)" || { echo "fexpr needs Python 3.11 or 3.12; give it as: make PYTHON=/path/to/python3.12"; exit 2; }
+	@test -n "$(PYTHON)" || { echo "fexpr needs Python 3.11, 3.12 or 3.13; give it as: make PYTHON=/path/to/python3.12"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.run: requirements.txt $(PY)
-	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+constraints: $(PY)
+	$(PY) -m pip install --quiet --disable-pip-version-check "uv>=0.9,<1"
+	$(VENV)/bin/uv pip compile --quiet --universal --upgrade --python-version 3.11 --no-annotate --no-emit-index-url \
+		--custom-compile-command "make constraints" -o constraints.txt requirements-dev.txt
+
+$(VENV)/.run: requirements.txt constraints.txt $(PY)
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -r requirements.txt
 	touch $@
 
-$(VENV)/.test: requirements-dev.txt requirements.txt $(PY)
-	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+$(VENV)/.test: requirements-dev.txt requirements.txt constraints.txt $(PY)
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -r requirements-dev.txt
 	touch $@ $(VENV)/.run
 
 clean:

@@ -1,6 +1,7 @@
 """Runs an experiment:  python launch.py --config=configs/htnet_samm.py
 
---config=FILE[:debug]    which experiment; ':debug' runs it in seconds on tiny synthetic data
+--config=FILE[:debug]    which experiment: a file, or the name of a config below; ':debug' runs
+                         it in seconds on tiny synthetic data
 --config.FIELD=VALUE     changes one field, e.g. --config.train.epochs=100
 --help[=SECTION]         this; or the fields of a section of the config (data, split, init, train,
                          optimizer, augment, evaluate, filter, log), or of 'all'
@@ -71,7 +72,7 @@ def main(_):
 
 def parse(argv: list[str]) -> list[str]:
     """As of command_line.parse, with this file's commands for --help."""
-    return command_line.parse(argv, lambda topic: base.describe_all(topic, __doc__))
+    return command_line.parse(argv, base.FOLDER, lambda topic: base.describe_all(topic, __doc__))
 
 
 def cli() -> None:

@@ -15,6 +15,8 @@ from fexpr.runs.schema import VARIANTS as VARIANTS
 from fexpr.runs.schema import describe, get_config
 from fexpr.runs.schema import validate as validate
 
+FOLDER = Path(__file__).parent
+
 
 def one_of_variants(variant: str, variants: tuple[str, ...]) -> None:
     """For configs with variants of their own.
@@ -51,8 +53,8 @@ def describe_all(topic: str, commands: str) -> str:
     """
     if topic:
         return describe(topic)
-    lines = [commands.strip(), "", "Configs (configs/NAME.py):"]
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    lines = [commands.strip(), "", "Configs (--config=NAME, or a file, as configs/NAME.py):"]
+    for path in sorted(FOLDER.glob("*.py")):
         source = path.read_text(encoding="utf-8")
         if path.stem != "base" and "def get_config(" in source:
             text = ast.get_docstring(ast.parse(source)) or ""

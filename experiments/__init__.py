@@ -12,6 +12,7 @@ from experiments.fit import fit
 from experiments.iterate_filtering import iterate_filtering
 from experiments.laboratories.circles import lab_circles
 from experiments.laboratories.moved_digits import lab_digits
+from experiments.machine import machine
 from experiments.svm import svm
 
 # by name; runs/spec.py says what each reads
@@ -21,6 +22,7 @@ EXPERIMENTS: dict[str, Callable[[ConfigDict, Path], None]] = {
         fit,
         cross_validate,
         svm,
+        machine,
         compare_classifiers,
         filter_frames,
         iterate_filtering,

@@ -185,7 +185,7 @@ def _captured(network: Network, images: jax.Array) -> dict[str, jax.Array]:
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
-        prog="python -m experiments.explain",
+        prog=terminal.program("experiments.explain"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Looks inside the network of a finished run: input gradients, SmoothGrad and "
         "occlusion of a class, and the feature\n"
@@ -488,9 +488,8 @@ def look(
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    command = shlex.join(
-        ["python", "-m", "experiments.explain", *(sys.argv[1:] if argv is None else argv)]
-    )
+    arguments = shlex.join(sys.argv[1:] if argv is None else argv)
+    command = f"{terminal.program('experiments.explain')} {arguments}"
     return terminal.exit_code(lambda: terminal.say(f"page       {explain_there(args, command)}"))
 
 

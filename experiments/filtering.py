@@ -88,6 +88,8 @@ def _gaussian(per_video: bool) -> Filter:
     )
 
 
+NEUTRAL_AND_CALM = (EMOTIONS.index("neutral"), EMOTIONS.index("calm"))
+
 FILTERS = {
     "threshold": Filter(
         lambda f, t, _: filters.threshold(f.posteriors, f.labels, t),
@@ -115,6 +117,18 @@ FILTERS = {
         True,
     ),
     "gaussian": _gaussian(False),
+    # one percentile an emotion, as published
+    "gaussian_emotion": Filter(
+        lambda f, q, g: filters.gaussian_by_emotion(
+            filters.mahalanobis(f.action_units, g), f.labels, q, [NEUTRAL_AND_CALM]
+        ),
+        lambda f, q, g: filters.gaussian_unlabelled(
+            filters.mahalanobis(f.action_units, g), f.video, q
+        ),
+        0,
+        100,
+        True,
+    ),
     "gaussian_video": _gaussian(True),
     "every": Filter(
         lambda f, n, _: filters.every(f.number, int(n)),

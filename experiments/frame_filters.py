@@ -10,6 +10,7 @@ test_rows)` to whatever must not see those of test rows.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -134,6 +135,26 @@ def gaussian(
     """
     own = _of_label(distances, labels)
     limit = _by_video(own, video, q) if per_video else np.nanpercentile(own, q)
+    return own <= limit
+
+
+def gaussian_by_emotion(
+    distances: np.ndarray, labels: np.ndarray, q: float, together: Sequence[Sequence[int]] = ()
+) -> np.ndarray:
+    """Frames whose distance to their clip's emotion is at most the q-th percentile of the distances
+    of that emotion's frames, as the publication of the filter has it.
+
+    Args:
+      together: emotions that share a percentile; the publication's neutral and calm.
+    """
+    own, shared = _of_label(distances, labels), labels.copy()
+    for first, *others in together:
+        shared[np.isin(labels, others)] = first
+    limit = np.full(len(own), np.nan)
+    for k in np.unique(shared):
+        known = own[(shared == k) & ~np.isnan(own)]
+        if len(known):
+            limit[shared == k] = np.percentile(known, q)
     return own <= limit
 
 

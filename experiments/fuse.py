@@ -62,14 +62,13 @@ def parser() -> argparse.ArgumentParser:
         "--choose",
         choices=fusion.CHOICES,
         default="",
-        help="take, in each fold, the one run that is best by this on the "
-        "fold's validation rows, instead of fusing the runs",
+        help="take, in each fold, the one run that is best by this on the fold's validation rows; "
+        "'weights': all runs, with the shares that make those rows likeliest",
     )
     p.add_argument(
         "--selection",
         choices=("best_val", "last"),
-        default="best_val",
-        help="epoch of each trial (default: best_val)",
+        help="epoch of each trial (default: of each run its own)",
     )
     p.add_argument(
         "--resamples", type=int, default=1000, help="of the bootstrap over subjects (default: 1000)"
@@ -109,7 +108,11 @@ def _fuse(args: argparse.Namespace, runs: dict[str, Path], out: Path, command: s
         raise UserError(f"{out} is not empty and holds no run of fexpr", fix="choose another --out")
     contents = {r: run.read_json(folder / run.CONFIG) for r, folder in runs.items()}
     found = {name: _of_clips(runs[name], content) for name, content in contents.items()}
-    predictions, chosen = fusion.fuse(found, args.selection, args.rule, args.choose)
+    selections = {
+        name: args.selection or content["config"].get("train", {}).get("selection") or "best_val"
+        for name, content in contents.items()
+    }
+    predictions, chosen = fusion.fuse(found, selections, args.rule, args.choose)
     data = next(iter(contents.values()))["data"]
     sources = list(dict.fromkeys(c["data"]["source"] for c in contents.values()))
     source = "synthetic" if "synthetic" in sources else "+".join(sources)
@@ -118,7 +121,7 @@ def _fuse(args: argparse.Namespace, runs: dict[str, Path], out: Path, command: s
         f"{', '.join(contents)}"
     ]
     notes += [
-        f"fold {fold}: {name}, chosen by {args.choose} on the fold's validation rows"
+        f"fold {fold}: {name}, by {args.choose} on the fold's validation rows"
         for fold, name in chosen.items()
     ]
     info = {
@@ -135,7 +138,7 @@ def _fuse(args: argparse.Namespace, runs: dict[str, Path], out: Path, command: s
     }
     metrics = evaluate(
         predictions,
-        args.selection,
+        fusion.fused_selection(selections),
         source,
         resamples=args.resamples,
         group_name=data.get("group_name"),
@@ -144,7 +147,7 @@ def _fuse(args: argparse.Namespace, runs: dict[str, Path], out: Path, command: s
     run.write_arrays(out / run.PREDICTIONS, predictions)
     run.write_json(out / run.METRICS, metrics)
     page = write_page(out, info, metrics, predictions)
-    for name, count in Counter(chosen.values()).most_common():
+    for name, count in Counter(chosen.values()).most_common(5):
         say(f"chosen     {name} in {count} of {len(chosen)} folds")
     print_headline(metrics)
     say(f"\nreport     {mirror.display_path(page)}")

@@ -21,7 +21,6 @@ from pathlib import Path
 
 import numpy as np
 from ml_collections import ConfigDict
-from scipy.special import expit
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -36,11 +35,11 @@ from fexpr.runs.spec import RunSpec
 from fexpr.storage import run
 from fexpr.terminal import progress, say
 from fexpr.train.losses import class_weights
+from fexpr.train.machines.coupling import coupled
 
 # of config.model, beside name and kernel
 ARGUMENTS = {"linear": ("C", "components", "max_iter"), "rbf": ("C", "components", "gamma")}
 GAMMA_WORDS = ("scale", "auto")  # scikit-learn's 1 / (features x variance) and 1 / features
-LEAST = 1e-7  # probability that a pair leaves its loser, as in libsvm
 CACHE = 1000  # MiB of kernel rows that libsvm keeps
 
 
@@ -289,32 +288,6 @@ def decisions(machine: LinearSVC | SVC, rows: np.ndarray, classes: int) -> np.nd
     every = np.repeat(values.min(1, keepdims=True) - 1, classes, 1)
     every[:, machine.classes_] = values
     return every
-
-
-def coupled(margins: np.ndarray, classes: int) -> np.ndarray:
-    """Probabilities float64 [R, K] that agree best with what each pair of classes says of itself
-    (Wu, Lin and Weng 2004, section 4).
-
-    A margin is taken for half the log odds of its pair's first class, r = sigmoid(2 x margin)
-    (Friedman, Hastie and Tibshirani 2000). The p minimise the sum over pairs of (r_ji p_i - r_ij
-    p_j)^2 and add up to 1; none is negative.
-
-    Args:
-      margins: [R, K (K - 1) / 2], of the pairs (0, 1), (0, 2), ... (1, 2), ..., above 0 where the
-        first class wins, as of scikit-learn's decision_function_shape='ovo'. classes: K, at least
-        2.
-    """
-    first, second = np.triu_indices(classes, 1)
-    odds = np.zeros((len(margins), classes, classes))
-    odds[:, first, second], odds[:, second, first] = margins, -margins
-    wins = np.clip(expit(2 * odds), LEAST, 1 - LEAST)  # [R, i, j]: of i over j; 1/2 over itself
-    # the quadratic form, bordered by the sum and its multiplier
-    system = np.ones((len(margins), classes + 1, classes + 1))
-    system[:, :-1, :-1] = -wins * wins.transpose(0, 2, 1)
-    system[:, range(classes), range(classes)] = (wins**2).sum(1) - 0.25
-    system[:, -1, -1] = 0
-    p = np.linalg.solve(system, np.eye(classes + 1)[:, -1:])[:, :-1, 0]
-    return np.maximum(p, LEAST)  # rounding may leave less
 
 
 def pixels_of(dataset: Dataset, rows: np.ndarray) -> np.ndarray:

@@ -12,8 +12,10 @@ import os
 import signal
 import sys
 import threading
+import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from absl import logging as absl_logging
 from rich.console import Console
@@ -25,6 +27,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.segment import Segment
 
 from fexpr.errors import RESUMABLE, Preempted, UserError
 
@@ -32,16 +35,38 @@ LOGGER = logging.getLogger("fexpr")
 LOGGER.addHandler(logging.NullHandler())  # what no log takes is not printed either
 BANNER = "bold white on red"  # what must not be missed
 
-console = Console(highlight=False, soft_wrap=True)
+
+def printable(text: str, encoding: str | None = None) -> str:
+    r"""`text` as a terminal may show it. Names come from files that anybody may have made: of their
+    control characters, which could move the cursor or retitle the window, and of what `encoding`
+    cannot write, the escapes are shown ('\x1b'). Line breaks and tabs stay.
+    """
+    shown = "".join(
+        c if c in "\n\t" or not unicodedata.category(c).startswith("C") else ascii(c)[1:-1]
+        for c in text
+    )
+    return shown.encode(encoding or "utf-8", "backslashreplace").decode(encoding or "utf-8")
+
+
+class PrintableConsole(Console):
+    """A console that shows of every text, in tables and bars too, only what is `printable`."""
+
+    def render(self, *args: Any, **options: Any) -> Iterator[Segment]:
+        for segment in super().render(*args, **options):
+            text = segment.text if segment.control else printable(segment.text, self.encoding)
+            yield segment._replace(text=text)
+
+
+console = PrintableConsole(highlight=False, soft_wrap=True)
 # and for what stands beside rows that go to standard output
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
+errors = PrintableConsole(stderr=True, highlight=False, soft_wrap=True)
 
 
 def say(text: str = "", style: str | None = None) -> None:
-    """Prints one line. `text` is printed as it is; `style` colours the whole line (rich style
-    names).
+    """Prints one line. `text` is printed as it is but for control characters (`printable`); `style`
+    colours the whole line (rich style names).
     """
-    console.print(text, style=style, markup=False)
+    console.print(printable(text, console.encoding), style=style, markup=False)
 
 
 @contextlib.contextmanager
@@ -56,13 +81,13 @@ def progress(
     a terminal only the finished line is printed.
     """
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=28),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("eta"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(*columns, console=on) as bar:
         task = bar.add_task(description, total=total, completed=done, note="")
@@ -71,6 +96,14 @@ def progress(
             bar.update(task, advance=n, **({} if note is None else {"note": note}))
 
         yield advance
+
+
+def program(module: str) -> str:
+    """What was typed to start this command: 'fexpr status' (set by fexpr/cli.py), or 'python -m
+    MODULE'.
+    """
+    typed = sys.argv[0]
+    return typed if typed.partition(" ")[0] == "fexpr" else f"python -m {module}"
 
 
 def quiet() -> None:
@@ -142,8 +175,8 @@ def event(name: str, **fields: object) -> None:
 
 
 def error(text: str) -> None:
-    """Prints to stderr, as it is."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(
+    """Prints to stderr, but for control characters (`printable`) as it is."""
+    PrintableConsole(stderr=True, highlight=False, soft_wrap=True).print(
         text, style="bold red" if sys.stderr.isatty() else None, markup=False
     )
 

@@ -1,10 +1,17 @@
-"""python -m fexpr.weights inspect FILE             what a file of weights, or a run directory,
-holds; nothing in it is run python -m fexpr.weights export RUN FILE          the network of a
-finished run as safetensors, under fexpr's own names python -m fexpr.weights export RUN FILE
---layout=pytorch
-                                                           an HTNet or Deep-Emotion under the names
-                                                           of its PyTorch release:
-                                                           model.load_state_dict(safetensors.torch.load_file(FILE))
+"""Weights: the models of this installation, and files of weights.
+
+python -m fexpr.weights                        the trained models, with what was measured
+python -m fexpr.weights inspect FILE           what a file of weights, a run or a model holds;
+                                               nothing in it is run
+python -m fexpr.weights export RUN FILE        the network of a run as safetensors, under
+                                               fexpr's own names
+python -m fexpr.weights export RUN FILE --layout=pytorch
+                                               an HTNet or Deep-Emotion under the names of its
+                                               PyTorch release, for
+                                               load_state_dict(safetensors.torch.load_file(FILE))
+python -m fexpr.weights pack RUN FOLDER        a run without its predictions and checkpoints,
+                                               in float16, with a model card: for
+                                               Recognizer.restore(FOLDER)
 """
 
 from __future__ import annotations
@@ -14,21 +21,42 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from flax.traverse_util import flatten_dict
 
 from fexpr import terminal
 from fexpr.errors import UserError
-from fexpr.models.weights import files, layouts
+from fexpr.evaluate.report import headline, model_card
+from fexpr.storage import run, zoo
 from fexpr.storage.addresses import path_or_url
 from fexpr.terminal import say
+
+
+def list_models() -> None:
+    """Prints the models that are installed with fexpr."""
+    names = zoo.names()
+    if not names:
+        say("this installation has no trained models")
+    for name in names:
+        folder = zoo.folder(name)
+        content, metrics = run.read_json(folder / run.CONFIG), run.read_json(folder / run.METRICS)
+        data, size = content["data"], (folder / run.PACKED_WEIGHTS).stat().st_size
+        say(f"{name}", style="bold")
+        say(f"  {model_card.one_line(content, metrics)}; {size / 1e6:.2f} MB")
+        say(f"  {', '.join(data['classes'])}")
+        say(f"  {headline.verdict(metrics)}")
+        say(f"  data: {model_card.licence(data)}")
+        say(f"  card: {folder / run.CARD}")
+        say()
 
 
 def inspect(path: Path) -> None:
     """Prints format, SHA-256, what network it looks like, and every array's name, shape and
     type.
     """
+    from flax.traverse_util import flatten_dict
+
+    from fexpr.models.weights import files, layouts
+
     if path.is_dir():
-        # the command line alone reaches out of the room: a run is restored by the recogniser
         from fexpr.recognizer import Recognizer
 
         restored = Recognizer.restore(path, trial=0)
@@ -85,13 +113,13 @@ def _list(arrays: dict[str, np.ndarray]) -> None:
 
 def parser() -> argparse.ArgumentParser:
     whole = argparse.ArgumentParser(
-        prog="python -m fexpr.weights",
+        prog=terminal.program("fexpr.weights"),
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = whole.add_subparsers(required=True, dest="command")
-    one = commands.add_parser("inspect", help="what a file of weights, or a run directory, holds")
-    one.add_argument("path", metavar="FILE", type=Path)
+    commands = whole.add_subparsers(dest="command")
+    one = commands.add_parser("inspect", help="what a file of weights, a run or a model holds")
+    one.add_argument("path", metavar="FILE", type=lambda text: Path(zoo.run_or_model(text)))
     two = commands.add_parser("export", help="a run's network as safetensors")
     two.add_argument("run", metavar="RUN", type=path_or_url)
     two.add_argument("path", metavar="FILE", type=Path)
@@ -99,17 +127,29 @@ def parser() -> argparse.ArgumentParser:
     two.add_argument(
         "--trial", type=int, default=0, help="fold x seed, numbered as in predictions.npz"
     )
+    three = commands.add_parser("pack", help="a run in float16 with its card, for use")
+    three.add_argument("run", metavar="RUN", type=path_or_url)
+    three.add_argument("path", metavar="FOLDER", type=Path)
+    three.add_argument(
+        "--selection",
+        choices=("last", "best_val"),
+        help="weights of this epoch (default: those of the run's result)",
+    )
     return whole
 
 
 def main(argv: list[str] | None = None) -> int:
     a = parser().parse_args(argv)
     terminal.quiet()
-    return terminal.exit_code(
-        lambda: (
-            inspect(a.path) if a.command == "inspect" else export(a.run, a.path, a.layout, a.trial)
-        )
-    )
+    if a.command == "inspect":
+        return terminal.exit_code(lambda: inspect(a.path))
+    if a.command == "export":
+        return terminal.exit_code(lambda: export(a.run, a.path, a.layout, a.trial))
+    if a.command == "pack":
+        from fexpr.recognizer import pack
+
+        return terminal.exit_code(lambda: pack.run_pack(a.run, a.path, a.selection))
+    return terminal.exit_code(list_models)
 
 
 if __name__ == "__main__":

@@ -72,6 +72,8 @@ def desk(tmp_path, monkeypatch):
         )
         (tmp_path / "runs").mkdir(exist_ok=True)
         made.rename(tmp_path / "runs" / name)
+    # any run: it is only packed
+    (tmp_path / "runs" / "resnet_small_fer2013").symlink_to("cnn_simple_fer2013")
     monkeypatch.chdir(tmp_path)
     shutil.make_archive("runs/cnn_simple_fer2013", "zip", "runs", "cnn_simple_fer2013")
     found = run.read_arrays(tmp_path / "runs" / "ststnet_megc2019" / run.PREDICTIONS)
@@ -88,7 +90,14 @@ def desk(tmp_path, monkeypatch):
     assert weights.main(["export", "runs/cnn_simple_fer2013", "w.safetensors"]) == 0
     # the name is the reader's; what a file is, its first bytes say
     (tmp_path / "w.safetensors").rename("weights.h5")
-    for name in ("anna.png", "photos/ben.png", "test/happy/0.jpg", "onset.png", "apex.png"):
+    for name in (
+        "anna.png",
+        "photo.jpg",
+        "photos/ben.png",
+        "test/happy/0.jpg",
+        "onset.png",
+        "apex.png",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(name, portrait[..., ::-1])
     for i, name in enumerate(

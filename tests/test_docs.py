@@ -20,7 +20,7 @@ from ml_collections import config_flags
 from benchmarks import accelerator
 from configs import base
 from experiments import au_profiles, explain, fuse
-from fexpr import weights
+from fexpr import cli, weights
 from fexpr.data import __main__ as data_main
 from fexpr.data.loaders import LOADERS
 from fexpr.data.splits.protocols import PROTOCOLS
@@ -48,24 +48,52 @@ PARSERS = {
     "benchmarks.accelerator": accelerator.parser,
 }
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
-QUOTED = re.compile(r"(?<!`)`(python [^`]+)`(?!`)")
+# the modules of the command `fexpr`, but for `train`, which is launch.py
+INSTALLED = {
+    "check": "fexpr.data check",
+    "evaluate": "fexpr.evaluate",
+    "recognize": "fexpr.recognizer",
+    "explain": "experiments.explain",
+    "export": "fexpr.export",
+    "status": "experiments.status",
+    "weights": "fexpr.weights",
+}
+# with an argument: `fexpr status` is also a name
+QUOTED = re.compile(r"(?<!`)`((?:python|fexpr \w+) [^`]+)`(?!`)")
 PLACEHOLDERS = ("<", "…", "...")
 
 
 def commands():
-    """The words behind `python` of every command in a block or between backticks, once."""
+    """The words behind `python` of every command in a block or between backticks, once; those of
+    `fexpr` in the same form.
+    """
     found = {}
     for path in DOCUMENTS:
         text = path.read_text(encoding="utf-8")
         lines = [line for _, block in BLOCK.findall(text) for line in block.splitlines()]
         lines += [" ".join(quoted.split()) for quoted in QUOTED.findall(BLOCK.sub("", text))]
         for line in lines:
-            if (typed := re.match(r"(?:\w+=\S* )*python (.*)", line)) and not any(
+            if (typed := re.match(r"(?:\w+=\S* )*(python|fexpr) (.*)", line)) and not any(
                 mark in line for mark in PLACEHOLDERS
             ):
-                words = shlex.split(typed[1], comments=True)
+                words = shlex.split(typed[2], comments=True)
+                words = of_clone(*words) if typed[1] == "fexpr" else words
                 found[f"{path.stem}: {' '.join(words)}"] = words
     return [pytest.param(words, id=name) for name, words in found.items()]
+
+
+def of_clone(name, *rest):
+    """The command `fexpr NAME ...` as one of a clone."""
+    if name == "train":
+        return [
+            "launch.py",
+            *(re.sub(r"^--config=(\w+)(?=:|$)", r"--config=configs/\1.py", word) for word in rest),
+        ]
+    return ["-m", *INSTALLED[name].split(), *rest]
+
+
+def test_the_commands_of_fexpr_are_known():
+    assert {*INSTALLED, "train"} == set(cli.COMMANDS)
 
 
 @pytest.mark.parametrize("words", commands())

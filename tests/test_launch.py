@@ -196,7 +196,7 @@ def test_killed_at_several_moments_it_ends_bit_identical(finished, shared_cache,
         (
             ("--config=nowhere.py",),
             "--config=nowhere.py: there is no such file\nWhat to do: python launch.py --help "
-            "lists the configs",
+            "(or fexpr train --help) lists commands and configs",
         ),
         (("--config=/",), "--config=/: there is no such file"),
         ((f"--config={ROOT}/README.md",), "README.md: a config is a Python file"),

@@ -26,7 +26,9 @@ LOOK = "docs/data.md shows the layouts"
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
-        prog="python -m fexpr.data", description="Looks at releases on this machine.", epilog=LOOK
+        prog=terminal.program("fexpr.data"),
+        description="Looks at releases on this machine.",
+        epilog=LOOK,
     )
     commands = p.add_subparsers(required=True, metavar="check")
     check = commands.add_parser(

@@ -84,8 +84,11 @@ class DataConfig:
         "absent", "what `ref(7B)`, present at onset already, counts as"
     )
     uncertain: Literal["present", "absent"] = field("present", "what `15?` counts as")
-    labels: Literal["fer2013", "ferplus"] = field(
-        "fer2013", "the release's own, or the majority of ten annotators in eight classes"
+    labels: Literal["fer2013", "ferplus", "ferplus_majority"] = field(
+        "fer2013",
+        "the release's own, or ten annotators' in eight classes: ferplus keeps the answer with the "
+        "most votes, ferplus_majority (Microsoft's, of published figures) drops single votes, then "
+        "rows without a majority over half",
     )
     classes: Literal["8", "7", "polarity"] = field(
         "7",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import re
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from fexpr.config import resolve
@@ -35,7 +37,24 @@ def load(config: ConfigDict) -> Dataset:
             f"the loader of {config.name} returns {type(dataset).__name__}",
             fix="return a fexpr.data.dataset.Dataset",
         )
+    if dataset.group_name != "image":
+        _refuse_two_spellings(config.name, dataset.groups)
     return dataset
+
+
+def _refuse_two_spellings(name: str, groups: np.ndarray) -> None:
+    """One person under two names would be trained on and tested on in the same fold."""
+    names: dict[str, list[str]] = {}
+    for group in np.unique(groups).tolist():
+        plain = re.sub(r"(?<![0-9])0+(?=[0-9])", "", re.sub(r"[ _-]", "", group.casefold()))
+        names.setdefault(plain, []).append(group)
+    twice = [", ".join(map(repr, same)) for same in names.values() if len(same) > 1]
+    if twice:
+        raise UserError(
+            f"{name} has subjects whose names differ only in case, zeros or blanks",
+            twice,
+            "give one person one name, and two persons names that differ otherwise",
+        )
 
 
 def resolve_source(config: ConfigDict) -> str:

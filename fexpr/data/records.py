@@ -115,11 +115,12 @@ def read(folder: Path) -> tuple[list[str], Records]:
     try:
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         source = array_record_data_source.ArrayRecordDataSource(str(folder / IMAGES))
+        shape = tuple(about["shape"])
         if len(source) != len(about["ids"]):
             raise ValueError(f"{len(source)} images for {len(about['ids'])} ids")
-    except (OSError, ValueError, KeyError, RuntimeError) as e:
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as e:
         raise UserError(
             f"the prepared set {folder} is damaged: {e}",
             fix="remove that folder; it is prepared anew then",
         ) from e
-    return about["ids"], Records(source, tuple(about["shape"]), np.arange(len(source)))
+    return about["ids"], Records(source, shape, np.arange(len(source)))

@@ -32,7 +32,7 @@ READ = (run.CONFIG, run.PREDICTIONS, run.METRICS)  # of a run at an address
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
-        prog="python -m fexpr.evaluate",
+        prog=terminal.program("fexpr.evaluate"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Measures saved predictions of a classifier: metrics with bootstrap intervals, "
         "calibration before and after\n"
@@ -225,9 +225,8 @@ def _source(path: Path) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    command = shlex.join(
-        ["python", "-m", "fexpr.evaluate", *(sys.argv[1:] if argv is None else argv)]
-    )
+    arguments = shlex.join(sys.argv[1:] if argv is None else argv)
+    command = f"{terminal.program('fexpr.evaluate')} {arguments}"
     return terminal.exit_code(lambda: terminal.say(f"\nreport     {answer(args, command)}"))
 
 

@@ -1,51 +1,116 @@
-"""Calibration before and after each map of `recalibration`, and selective prediction: the test rows
-of a one-of-K task, judged again.
+"""Calibration before and after each map of `recalibration`, the map that is applied, selective
+prediction and prediction sets: the test rows, judged again.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
-from fexpr.evaluate import calibration, recalibration, selective
+from fexpr.evaluate import calibration, selective
+from fexpr.evaluate.calibration_maps import Map, to_json
+from fexpr.evaluate.map_choice import NONE, Choice, Part, choose, parts_of
 from fexpr.evaluate.measure import measure_confidence
 from fexpr.evaluate.predictions import rows_of
+from fexpr.evaluate.recalibration import FITS, OF_UNITS
 from fexpr.evaluate.scored_rows import ScoredRows, decide
+from fexpr.evaluate.set_report import set_report
 
-NONE = "none"  # the model's own probabilities
+APPLIED = "applied"  # the map that the recogniser and exports apply
 SORTED_BY = (NONE, "temperature")  # selective prediction is shown with these
 
 
 def calibration_report(
-    predictions: dict, selection: str, test: ScoredRows, resamples: int, seed: int
+    predictions: dict,
+    selection: str,
+    test: ScoredRows,
+    datasets: np.ndarray,
+    resamples: int,
+    seed: int,
 ) -> dict[str, dict]:
-    """The entries `calibration` and `selective` of metrics.json, both empty for multi-label tasks.
+    """The entries `calibration`, `selective` and `sets` of metrics.json.
 
     `calibration`: 'none' and the name of each map -> its metrics as in M; `reliability` by bin
     (`count`: mean over seeds);
     `ece_if_perfect`, the ECE that a perfectly calibrated model with these confidences would show on
-    so many rows; `parameters` by trial, None for one that failed. Each trial's rows go through the
-    map fitted on that trial's validation rows. Without validation rows there are no maps, and
-    `unavailable` says why.
-    `selective`: for the model's own probabilities and after temperature scaling, AURC and
-    accuracies at fixed coverages as in M, and the `curve` of risk by `coverage` (mean over seeds).
+    so many rows; `parameters` by trial, None for one that failed. A map is fitted on validation
+    rows of subjects that the trial does not test (map_choice.py). 'applied' is about the map that
+    cross-fitting chose for each trial, perhaps none: `names` and `of_trial` (a number into `maps`)
+    by trial, `held_out`: log loss of each candidate on validation rows that it was not fitted on.
+    Without validation rows there are no maps, and `unavailable` says why. Multi-label tasks have
+    the maps of OF_UNITS, with `nll`, `brier` and `ece` alone.
+    `selective` (one-of-K): for the model's own probabilities and after temperature scaling, AURC,
+    accuracies at fixed coverages and what they gain as in M, and the `curve` of risk by `coverage`
+    (mean over seeds).
+    `sets`: prediction sets (set_report.py), {} without validation rows.
     """
-    if test.multilabel:
-        return {"calibration": {}, "selective": {}}
-    answers, parameters, why = {NONE: test}, {NONE: {}}, _unavailable(predictions, selection)
-    for name in recalibration.FITS if not why else ():
-        answers[name], parameters[name] = _mapped(predictions, selection, test, name)
+    names = OF_UNITS if test.multilabel else tuple(FITS)
+    answers, parameters, sets = {NONE: test}, {NONE: {}}, {}
+    applied, why = {}, _unavailable(predictions, selection)
+    if not why:
+        parts = parts_of(predictions, selection)
+        choices = choices_of(predictions, parts)
+        for name in names:
+            fitted = [_fit(predictions, part, name) for part in parts]
+            answers[name] = _mapped(predictions, selection, test, parts, fitted)
+            parameters[name] = _by_trial(predictions, parts, fitted)
+        answers[APPLIED] = _mapped(
+            predictions, selection, test, parts, [c.fitted for c in choices]
+        )
+        parameters[APPLIED], applied = {}, applied_maps(predictions, parts, choices)
+        sets = set_report(
+            predictions, selection, parts, choices, answers[APPLIED], datasets, resamples, seed
+        )
     table, chosen = {}, {}
     for name, answer in answers.items():
-        m = measure_confidence(answer, resamples, seed, name in SORTED_BY).summary()
-        sorting = {
-            key: m.pop(key) for key in tuple(m) if key == "aurc" or key.startswith("accuracy_at_")
-        }
+        sorting = name in SORTED_BY and not test.multilabel
+        m = measure_confidence(answer, resamples, seed, sorting).summary()
+        if test.multilabel:
+            table[name] = {key: m[key] for key in ("nll", "brier", "ece")}
+            table[name] |= {"parameters": parameters[name]}
+            continue
+        sorted_out = {key: m.pop(key) for key in tuple(m) if selective.is_one(key)}
         table[name] = m | by_bin(answer) | {"parameters": parameters[name]}
         if sorting:
-            chosen[name] = sorting | {"curve": _curve(answer)}
-    return {"calibration": table | ({"unavailable": why} if why else {}), "selective": chosen}
+            chosen[name] = sorted_out | {"curve": _curve(answer)}
+    if why:
+        table["unavailable"] = why
+    else:
+        table[APPLIED] |= applied
+    return {"calibration": table, "selective": chosen, "sets": sets}
+
+
+def choices_of(
+    predictions: dict, parts: Sequence[Part], candidates: Sequence[str] | None = None
+) -> list[Choice]:
+    """The map of each part, chosen on its rows."""
+    return [
+        choose(*(predictions[name][part.rows] for name in ("logits", "labels", "groups")), candidates)
+        for part in parts
+    ]
+
+
+def applied_maps(predictions: dict, parts: Sequence[Part], choices: Sequence[Choice]) -> dict:
+    """`maps` as in calibration_maps.to_json; `of_trial`: which of them a trial's rows go through,
+    None of a failed one; `names`: what they are called; `held_out`: mean over the parts, {} where
+    nothing could be compared."""
+    of_trial: list[int | None] = [None] * len(predictions["failed"])
+    for i, part in enumerate(parts):
+        for t in part.trials:
+            of_trial[t] = i
+    compared = [c.held_out for c in choices if c.held_out]
+    return {
+        "maps": [to_json(c.fitted) for c in choices],
+        "of_trial": of_trial,
+        "names": [None if i is None else choices[i].name for i in of_trial],
+        "held_out": {
+            name: float(np.mean([of[name] for of in compared])) for name in compared[0]
+        }
+        if compared
+        else {},
+    }
 
 
 def _unavailable(predictions: dict, selection: str) -> str:
@@ -63,22 +128,42 @@ def _unavailable(predictions: dict, selection: str) -> str:
     )
 
 
+def _fit(predictions: dict, part: Part, name: str) -> Map:
+    return FITS[name](*(predictions[of][part.rows] for of in ("logits", "labels", "split")))
+
+
+def _by_trial(
+    predictions: dict, parts: Sequence[Part], fitted: Sequence[Map]
+) -> dict[str, list]:
+    """The parameters of the maps by trial, None of a failed one."""
+    found: list[dict | None] = [None] * len(predictions["failed"])
+    for part, one in zip(parts, fitted, strict=True):
+        values = one.parameters()
+        for t in part.trials:
+            found[t] = values
+    return {key: [p and p[key] for p in found] for key in fitted[0].parameters()}
+
+
 def _mapped(
-    predictions: dict, selection: str, test: ScoredRows, name: str
-) -> tuple[ScoredRows, dict[str, list]]:
-    """The test rows after the map of their own trial, and the parameters of the maps by trial."""
+    predictions: dict,
+    selection: str,
+    test: ScoredRows,
+    parts: Sequence[Part],
+    fitted: Sequence[Map],
+) -> ScoredRows:
+    """The test rows after the map of their own trial."""
     trial, failed = predictions["trial"][rows_of(predictions, selection, "test")], test.failed()
-    logits, parameters = np.full_like(test.logits, np.nan), [None] * len(predictions["failed"])
-    for t in np.flatnonzero(~predictions["failed"]):
-        fitted = recalibration.fit_trial(predictions, selection, t, name)
-        logits[trial == t], parameters[t] = fitted(test.logits[trial == t]), fitted.parameters()
+    logits = np.full_like(test.logits, np.nan)
+    for part, one in zip(parts, fitted, strict=True):
+        mine = np.isin(trial, part.trials)
+        logits[mine] = one(test.logits[mine])
     finite = np.where(failed[:, None], 0.0, logits)
+    if test.multilabel:  # a map keeps the order of a unit's rows, and thresholds go through it too
+        return dataclasses.replace(test, logits=logits, scores=np.where(failed[:, None], np.nan, finite))
     scores = np.where(failed[:, None], np.nan, calibration.probabilities(finite, False))
-    answer = dataclasses.replace(
+    return dataclasses.replace(
         test, logits=logits, scores=scores, decisions=decide(finite, None) & ~failed[:, None]
     )
-    keys = next(p for p in parameters if p is not None)
-    return answer, {key: [p and p[key] for p in parameters] for key in keys}
 
 
 def by_bin(answer: ScoredRows) -> dict[str, dict | float | None]:

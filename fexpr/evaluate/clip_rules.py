@@ -109,7 +109,9 @@ def pooled(
     which clip a frame is of.
 
     vote: the share of frames that name a class; weighted_vote: half that, half the share of all
-    confidence that they have (ties, and classes without a vote, by the mean posterior). centred:
+    confidence that they have (ties, and classes without a vote, by the mean posterior). count_vote:
+    half the number of those frames plus half the mean of their confidence, divided by the sum over
+    classes: the form of the publication, in which the number decides but for ties. centred:
     mean posterior, less the class's mean over validation frames, shifted to stay positive; zscored:
     that divided by the class's deviation there, as a logit. product: the sum of log posteriors.
     """
@@ -127,9 +129,12 @@ def pooled(
     if rule == "product":
         return mean(logs) * frames
     summed = mean(posteriors)
-    if rule in ("vote", "weighted_vote"):
+    if rule in ("vote", "weighted_vote", "count_vote"):
         votes = posteriors.argmax(axis=1)[:, None] == np.arange(classes)
         share, confidence = mean(votes), mean(votes * posteriors)
+        if rule == "count_vote":
+            score = 0.5 * share * frames + 0.5 * confidence / np.maximum(share, FLOOR)
+            share = score / score.sum(axis=1, keepdims=True)
         if rule == "weighted_vote":
             share = 0.5 * share + 0.5 * confidence / confidence.sum(axis=1, keepdims=True)
         summed = (share + FLOOR * summed) / (1 + FLOOR)

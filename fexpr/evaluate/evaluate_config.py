@@ -10,6 +10,7 @@ CLIP_RULES = {  # from a clip's frames to the clip (clip_rules.py)
     "sum": "mean posterior",
     "vote": "mode of the frames' decisions",
     "weighted_vote": "half the share of votes, half their share of confidence",
+    "count_vote": "half the votes, counted, half the mean confidence, as published",
     "centred": "summed posteriors, less each class's mean",
     "zscored": "summed posteriors, less the mean, over the deviation",
     "product": "product of the posteriors",

@@ -163,7 +163,7 @@ def evaluate(
         ),
         "per_dataset": per_dataset if len(parts) > 1 else {},
         "per_group": [] if alone else tables.per_group(test, sets),
-        **calibration_report(predictions, selection, test, resamples, seed),
+        **calibration_report(predictions, selection, test, sets, resamples, seed),
         "kaggle": kaggle(
             of_part or {(parts or ["the test rows"])[0]: measured[selection].summary()},
             source,

@@ -6,13 +6,12 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import pickle
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from fexpr.errors import UserError
+from fexpr.storage import bounded, npz
 
 LAYOUTS = """\
 An .npz, without pickles, that holds
@@ -123,32 +122,27 @@ def notes(predictions: dict[str, np.ndarray]) -> list[str]:
 def _read(path: Path) -> Raw | dict[str, np.ndarray]:
     try:
         return _read_npz(path) if path.suffix == ".npz" else _read_csv(path)
-    except FileNotFoundError as e:
-        raise UserError(f"there is no file {path}") from e
-    except (OSError, UnicodeDecodeError, csv.Error) as e:
+    except (OSError, csv.Error) as e:
+        if not bounded.is_file(path) and not bounded.is_folder(path) and not path.is_symlink():
+            raise UserError(f"there is no file {path}") from e
         raise UserError(f"{path} cannot be read: {e}", fix="give an .npz or a CSV in UTF-8") from e
 
 
 def _read_npz(path: Path) -> Raw | dict[str, np.ndarray]:
-    arrays, pickled = {}, []
     try:
-        with np.load(path, allow_pickle=False) as f:
-            for name in f.files:
-                try:
-                    arrays[name] = f[name]
-                except ValueError:
-                    pickled.append(name)
-    except (zipfile.BadZipFile, pickle.UnpicklingError, ValueError, TypeError, EOFError) as e:
-        raise UserError(
-            f"{path} is no .npz archive",
-            fix="write it with numpy.savez(path, logits=..., labels=...)",
-        ) from e
-    if pickled:
+        arrays = npz.read(path)
+    except npz.Pickled as e:
         raise UserError(
             f"{path} holds pickled arrays, which are never opened: a pickle can run any program",
-            pickled,
+            e.names,
             fix="save texts as NumPy strings: names.astype(str)",
-        )
+        ) from e
+    except OSError as e:
+        raise UserError(
+            f"{path} is no .npz archive, or cannot be read",
+            [str(e)],
+            fix="write it with numpy.savez(path, logits=..., labels=...)",
+        ) from e
     if {"trial", "selection"} <= set(arrays):
         if missing := [name for name in CONTRACT if name not in arrays]:
             raise UserError(
@@ -183,8 +177,8 @@ def _read_npz(path: Path) -> Raw | dict[str, np.ndarray]:
 
 
 def _read_csv(path: Path) -> Raw:
-    with open(path, newline="", encoding="utf-8-sig") as f:
-        reader = csv.reader(f)
+    with bounded.open_file(path, bounded.TABLE_BYTES) as f:
+        reader = csv.reader(bounded.text_lines(f))
         header = [name.strip() for name in next(reader, [])]
         lines = [(reader.line_num, fields) for fields in reader if fields]
     by_kind = {

@@ -13,12 +13,18 @@ from fexpr.evaluate import calibration
 from fexpr.evaluate.predictions import checked
 
 RULES = ("mean", "product")  # of posteriors: their arithmetic mean, or their geometric one
-CHOICES = ("nll", "accuracy")  # what a fold's run may be chosen by
+# what a fold's run may be chosen by; 'weights' takes all runs, each by a share
+CHOICES = ("nll", "accuracy", "weights")
+STEPS = 500  # of the search for weights
+LEAST_WEIGHT = 1e-3  # a run with less takes no part
 Predictions = dict[str, np.ndarray]
 
 
 def fuse(
-    runs: Mapping[str, Predictions], selection: str, rule: str = "mean", choose: str = ""
+    runs: Mapping[str, Predictions],
+    selection: str | Mapping[str, str],
+    rule: str = "mean",
+    choose: str = "",
 ) -> tuple[Predictions, dict[str, str]]:
     """One trial a fold, whose posteriors are those of the fold's trials fused: first over the seeds
     of each run, then over the runs.
@@ -26,16 +32,18 @@ def fuse(
     With `choose`, a fold takes the one run instead that is best on that fold's validation rows,
     seeds fused: hyper-parameters chosen fold by fold, which never sees a row that the fold tests. A
     validation row is predicted by the trials that it validates: where validation groups take turns
-    (config.split.inner), every training row is.
+    (config.split.inner), every training row is. 'weights' chooses members and their shares of the
+    posterior there, in the place of one run (`mixture_weights`).
 
     Args:
       runs: name -> arrays of predictions.npz, one-of-K, of the same folds.
-      selection: 'last' or 'best_val'.
+      selection: 'last' or 'best_val', of all runs or by name.
       rule: one of RULES, for seeds and runs alike.
       choose: one of CHOICES, or '' for a fusion of all runs.
 
     Returns:
-      Arrays of predictions.npz of the one seed 0; the run chosen for each fold ({} where none is).
+      Arrays of predictions.npz of the one seed 0, under the selection 'best_val' if any run's is
+      (of a single one, its own); the run or the weights chosen for each fold ({} where none is).
 
     Raises:
       UserError: other classes, folds, test rows or truths in one run than in another; a failed
@@ -46,22 +54,35 @@ def fuse(
             raise UserError(
                 f"{what} is {value!r}", fix=f"expected one of {', '.join(map(repr, allowed))}"
             )
-    found = {name: checked(p, selection) for name, p in runs.items()}
-    _same(found, selection)
+    if rule != "mean" and choose == "weights":
+        raise UserError("choose='weights' is of the rule 'mean'", fix="leave out --rule")
+    by_name = dict.fromkeys(runs, selection) if isinstance(selection, str) else dict(selection)
+    found = {name: checked(p, by_name[name]) for name, p in runs.items()}
+    _same(found, by_name)
     first = next(iter(found.values()))
     parts, chosen = [], {}
     for f, fold in enumerate(first["fold_names"].tolist()):
         if not (first["trial_fold"] == f).any():
             continue
         tables = {
-            name: {split: _seeds_fused(p, selection, split, f, rule) for split in ("val", "test")}
+            name: {
+                split: _seeds_fused(p, by_name[name], split, f, rule) for split in ("val", "test")
+            }
             for name, p in found.items()
         }
-        if choose:
+        weights = None
+        if choose == "weights":
+            weights = _weights([table["val"] for table in tables.values()], fold)
+            chosen[fold] = " + ".join(
+                f"{weight:.2f} {name}"
+                for name, weight in zip(tables, weights, strict=True)
+                if weight > 0
+            )
+        elif choose:
             best = min(tables, key=lambda name: _loss(tables[name]["val"], choose, fold, name))
             tables, chosen[fold] = {best: tables[best]}, best
         for split in ("val", "test"):
-            rows = _fused([table[split] for table in tables.values()], rule)
+            rows = _fused([table[split] for table in tables.values()], rule, weights)
             parts.append(
                 {
                     **rows,
@@ -73,7 +94,7 @@ def fuse(
     ones = [np.flatnonzero(first["trial_fold"] == f)[0] for f in folds]
     arrays = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
     arrays |= {
-        "selection": np.full(len(arrays["ids"]), selection),
+        "selection": np.full(len(arrays["ids"]), fused_selection(by_name)),
         "class_names": first["class_names"],
         "fold_names": first["fold_names"],
         "trial_fold": np.array(folds, np.int32),
@@ -85,7 +106,42 @@ def fuse(
     return arrays, chosen
 
 
-def _same(runs: Mapping[str, Predictions], selection: str) -> None:
+def fused_selection(by_name: Mapping[str, str]) -> str:
+    """The selection that rows fused of these stand under."""
+    return "best_val" if "best_val" in by_name.values() else "last"
+
+
+def mixture_weights(posteriors: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Weights [M], none negative, that sum to 1, of the mixture of M members' posteriors [M, R, K]
+    under which `labels` [R] are likeliest, every class counting alike whatever its number of rows.
+
+    The likelihood is concave in the weights; expectation maximisation (Dempster et al. 1977) climbs
+    it from equal ones.
+    """
+    said = np.take_along_axis(posteriors, labels[None, :, None], axis=2)[..., 0]  # [M, R]
+    share = 1.0 / np.bincount(labels, minlength=posteriors.shape[2])[labels]
+    weights = np.full(len(posteriors), 1 / len(posteriors))
+    for _ in range(STEPS):
+        part = weights[:, None] * said
+        weights = (part / np.maximum(part.sum(0), 1e-300)) @ share / share.sum()
+    weights = np.where(weights < LEAST_WEIGHT, 0, weights)
+    return weights / weights.sum()
+
+
+def _weights(tables: list[Predictions], fold: str) -> np.ndarray:
+    """Of the rows that validate in every run."""
+    kept, ids = _common(tables)
+    if not len(ids):
+        raise UserError(
+            f"fold {fold} has no validation row that all runs share, to choose weights by",
+            fix="train with split.inner above 0, as many seeds as parts: then every training row "
+            "validates",
+        )
+    posteriors = np.exp([calibration.log_probabilities(t["logits"], False) for t in kept])
+    return mixture_weights(posteriors, kept[0]["labels"])
+
+
+def _same(runs: Mapping[str, Predictions], selection: Mapping[str, str]) -> None:
     (name, first), *others = runs.items()
     problems = [
         f"{run}: its labels are action units" for run, p in runs.items() if p["labels"].ndim == 2
@@ -100,7 +156,7 @@ def _same(runs: Mapping[str, Predictions], selection: str) -> None:
             problems.append(f"{other}: other classes than {name}: {', '.join(p['class_names'])}")
         elif p["fold_names"].tolist() != first["fold_names"].tolist():
             problems.append(f"{other}: other folds than {name}: {', '.join(p['fold_names'][:6])}")
-        elif _truth(p, selection) != _truth(first, selection):
+        elif _truth(p, selection[other]) != _truth(first, selection[name]):
             problems.append(
                 f"{other}: its folds test other rows than those of {name}, or give them other "
                 "labels"
@@ -140,15 +196,18 @@ def _seeds_fused(p: Predictions, selection: str, split: str, fold: int, rule: st
     }
 
 
-def pooled(logits: np.ndarray, index: np.ndarray, count: int, rule: str) -> np.ndarray:
+def pooled(
+    logits: np.ndarray, index: np.ndarray, count: int, rule: str, weights: np.ndarray | None = None
+) -> np.ndarray:
     """Log posteriors [count, K] of the rows of `logits` [R, K] that share an `index` [R]: of the
-    mean posterior or of the mean log.
+    mean posterior or of the mean log, weighted by `weights` [R] (None: equally).
     """
+    weights = np.ones(len(index)) if weights is None else weights
     values = calibration.log_probabilities(logits, False)
     values = np.exp(values) if rule == "mean" else values
     total = np.zeros((count, logits.shape[1]))
-    np.add.at(total, index, values)
-    mean = total / np.bincount(index, minlength=count)[:, None]
+    np.add.at(total, index, values * weights[:, None])
+    mean = total / np.bincount(index, weights, minlength=count)[:, None]
     return (
         np.log(np.maximum(mean, 1e-300))
         if rule == "mean"
@@ -156,8 +215,8 @@ def pooled(logits: np.ndarray, index: np.ndarray, count: int, rule: str) -> np.n
     )
 
 
-def _fused(tables: list[Predictions], rule: str) -> Predictions:
-    """The rows that every run has, in the order of their ids."""
+def _common(tables: list[Predictions]) -> tuple[list[Predictions], np.ndarray]:
+    """The tables with the rows that all have, in the order of their ids; the ids."""
     ids = tables[0]["ids"]
     for table in tables[1:]:
         ids = np.intersect1d(ids, table["ids"])
@@ -165,9 +224,21 @@ def _fused(tables: list[Predictions], rule: str) -> Predictions:
         {key: value[np.searchsorted(table["ids"], ids)] for key, value in table.items()}
         for table in tables
     ]
+    return kept, ids
+
+
+def _fused(tables: list[Predictions], rule: str, weights: np.ndarray | None = None) -> Predictions:
+    """The rows that every run has, in the order of their ids; runs weighted by `weights`."""
+    kept, ids = _common(tables)
     index = np.tile(np.arange(len(ids)), len(kept))
     logits = (
-        pooled(np.concatenate([table["logits"] for table in kept]), index, len(ids), rule)
+        pooled(
+            np.concatenate([table["logits"] for table in kept]),
+            index,
+            len(ids),
+            rule,
+            None if weights is None else np.repeat(weights, len(ids)),
+        )
         if len(kept) > 1
         else kept[0]["logits"]
     )

@@ -1,164 +1,137 @@
-"""Maps from a classifier's logits to better calibrated ones: temperature scaling, vector scaling,
-isotonic regression.
+"""Fits the maps of `calibration_maps` on validation rows: temperature scaling, vector scaling,
+isotonic regression, structured vector and structured matrix scaling.
 
 A map is fitted on validation rows and on nothing else: every fit is handed the `split` of its rows
-and refuses any but 'val', and
-`fit_trial` takes the validation rows of one trial out of predictions.npz by itself. Usable on the
-logits of any model:
+and refuses any but 'val'. Usable on the logits of any model:
 
-    val = np.full(len(val_labels), "val") calibrated = fit_temperature(val_logits, val_labels, val)
-    probabilities = fexpr.evaluate.calibration.probabilities(calibrated(test_logits),
-    multilabel=False)
+    val = np.full(len(val_labels), "val")
+    calibrated = fit_temperature(val_logits, val_labels, val)
+    p = fexpr.evaluate.calibration.probabilities(calibrated(test_logits), multilabel=False)
 
-For a model that only gives probabilities, take their logarithm as logits.
+For a model that only gives probabilities, take their logarithm as logits. A factor of all logits
+changes no fitted probability: every fit begins by dividing by the logits' own scale.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
-from typing import Protocol
 
 import numpy as np
-from scipy.optimize import minimize  # comes with scikit-learn
+from scipy.optimize import brentq, minimize  # SciPy comes with scikit-learn
 from sklearn.isotonic import IsotonicRegression
 
 from fexpr.evaluate import calibration
-from fexpr.evaluate.calibration import log_probabilities
+from fexpr.evaluate.calibration_maps import (
+    Isotonic,
+    Map,
+    Structured,
+    Temperature,
+    Vector,
+    inputs_of,
+)
 
-# precision of a normal prior around the identity: parameters stay finite where validation rows
-# separate perfectly
+# precision of a normal prior of vector scaling around a common temperature: parameters stay finite
+# where validation rows separate perfectly
 PRIOR = 1e-3
-LARGEST_TEMPERATURE = 10_000  # what T is where likelihood is highest at no information at all
-
-
-class Map(Protocol):
-    def __call__(self, logits: np.ndarray) -> np.ndarray:
-        """Logits [R, K] -> calibrated logits [R, K]; their softmax are the probabilities."""
-
-    def parameters(self) -> dict[str, float | list]: ...
-
-
-@dataclasses.dataclass(frozen=True)
-class Temperature:
-    """logits / T with one T > 0 for all classes, which never changes the class of a row (Guo et al.
-    2017, section 4.2).
-    """
-
-    temperature: float
-
-    def __call__(self, logits: np.ndarray) -> np.ndarray:
-        return np.asarray(logits, np.float64) / self.temperature
-
-    def parameters(self) -> dict[str, float | list]:
-        return {"temperature": self.temperature}
-
-
-@dataclasses.dataclass(frozen=True)
-class Vector:
-    """scale [K] * logits + bias [K] (Guo et al. 2017, section 4.2); may change the class of a
-    row.
-    """
-
-    scale: np.ndarray
-    bias: np.ndarray
-
-    def __call__(self, logits: np.ndarray) -> np.ndarray:
-        return np.asarray(logits, np.float64) * self.scale + self.bias
-
-    def parameters(self) -> dict[str, float | list]:
-        return {"scale": self.scale.tolist(), "bias": self.bias.tolist()}
-
-
-@dataclasses.dataclass(frozen=True)
-class Isotonic:
-    """A rising step curve for each class, from its probability to how often it was right, straight
-    between the `curves`' points (x, y); then renormalised over the classes (Zadrozny and Elkan
-    2002). May change the class of a row."""
-
-    curves: tuple[tuple[np.ndarray, np.ndarray], ...]
-
-    def __call__(self, logits: np.ndarray) -> np.ndarray:
-        columns = calibration.probabilities(np.asarray(logits), False).T
-        p = np.stack(
-            [np.interp(column, x, y) for column, (x, y) in zip(columns, self.curves, strict=True)],
-            axis=1,
-        )
-        return np.log(p / p.sum(axis=1, keepdims=True))
-
-    def parameters(self) -> dict[str, float | list]:
-        return {"steps": [len(np.unique(y)) for _, y in self.curves]}
+WIDEST = 16.0  # |log| of the factor of logits of scale 1; there probabilities are 0, 1 or equal
+SMALLEST_SLOPE = 0.01  # of an action unit's map: it keeps the order of its rows
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray, split: np.ndarray) -> Temperature:
-    """The temperature of highest likelihood on validation rows.
+    """The temperature of highest likelihood on validation rows, smoothed by one row in n + 1 that
+    is of any class (probmetrics' `ts-mix`).
 
     Args:
-      logits: float [R, K]. labels: int [R], class ids. split: str [R], what each row is; only 'val'
-          is let in.
+      logits: float [R, K]. labels: int [R], class ids; or [R, K], present where above 0 (action
+        units, which share one temperature).
+      split: str [R], what each row is; only 'val' is let in.
 
     Raises:
       ValueError: a row is not a validation row; shapes, labels or logits cannot be those of a
           classifier.
     """
-    z, labels = _checked(logits, labels, split)
-    y = _one_hot(labels, z)
+    z, presence, multilabel = _checked(logits, labels, split)
+    unit, scale = _normalized(z, multilabel)
 
-    def slopes(scale: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        mean = (p * z).sum(axis=1)
-        return np.array([((p - y) * z).sum()]), np.array([[(p * z**2).sum() - (mean**2).sum()]])
+    def slope(log_factor: float) -> float:  # of the mean negative log likelihood
+        p = calibration.probabilities(np.exp(log_factor) * unit, multilabel)
+        return float(((p - presence) * unit).sum() / len(unit))
 
-    (scale,) = _most_likely(np.ones(1), lambda scale: scale * z, slopes, y)
-    return Temperature(float(1 / max(scale, 1 / LARGEST_TEMPERATURE)))
+    if slope(-WIDEST) >= 0:
+        log_factor = -WIDEST
+    elif slope(WIDEST) <= 0:
+        log_factor = WIDEST
+    else:
+        log_factor = brentq(slope, -WIDEST, WIDEST, xtol=1e-10)
+    return Temperature(scale * float(np.exp(-log_factor)), 1 / (len(z) + 1), multilabel)
 
 
 def fit_vector(logits: np.ndarray, labels: np.ndarray, split: np.ndarray) -> Vector:
-    """A scale and a bias for each class, of highest likelihood on validation rows. Arguments and
-    errors as in `fit_temperature`.
+    """A scale and a bias for each class, of highest likelihood on validation rows. One-of-K only.
+    Arguments and errors as in `fit_temperature`.
     """
-    z, labels = _checked(logits, labels, split)
-    y, (_, k) = _one_hot(labels, z), z.shape
+    z, presence, _ = _checked(logits, labels, split, one_of_k=True)
+    _, scale = _normalized(z, False)
+    base = fit_temperature(logits, labels, split)
+    common = np.clip(scale / base.temperature, 1e-3, 1e3)
+    k = z.shape[1]
+    centre = np.hstack([common * np.eye(k), np.zeros((k, 1))])
+    theta = _most_likely(z / scale, presence, centre, np.full((k, k + 1), PRIOR / 2), diagonal=True)
+    return Vector(theta.diagonal() / scale, theta[:, -1])
 
-    def slopes(theta: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        parts = np.concatenate([p * z, p], axis=1)
-        hessian = -parts.T @ parts
-        scales, biases = np.arange(k), np.arange(k, 2 * k)
-        hessian[scales, scales] += (p * z**2).sum(axis=0)
-        hessian[biases, biases] += p.sum(axis=0)
-        hessian[scales, biases] += (p * z).sum(axis=0)
-        hessian[biases, scales] += (p * z).sum(axis=0)
-        return np.concatenate([((p - y) * z).sum(axis=0), (p - y).sum(axis=0)]), hessian
 
-    theta = _most_likely(
-        np.repeat([1.0, 0.0], k), lambda theta: theta[:k] * z + theta[k:], slopes, y
-    )
-    return Vector(theta[:k], theta[k:])
+def fit_svs(logits: np.ndarray, labels: np.ndarray, split: np.ndarray) -> Structured:
+    """Structured vector scaling: after a temperature a scale and a bias for each class, with a
+    ridge of K / R towards the identity (Berta et al. 2026; probmetrics' `svs`). Multi-label: a
+    scale and a bias for each unit, with a ridge of 2 / R, as in that formula for two classes.
+    Arguments and errors as in `fit_temperature`.
+    """
+    return _structured(logits, labels, split, diagonal=True)
+
+
+def fit_sms(logits: np.ndarray, labels: np.ndarray, split: np.ndarray) -> Structured:
+    """Structured matrix scaling: `fit_svs` and, with a ridge of K (K - 1) / R, a weight of each
+    class's log probability in the logit of each other class (Berta et al. 2026; probmetrics'
+    `sms`). One-of-K only. Arguments and errors as in `fit_temperature`.
+    """
+    return _structured(logits, labels, split, diagonal=False)
 
 
 def fit_isotonic(logits: np.ndarray, labels: np.ndarray, split: np.ndarray) -> Isotonic:
-    """One isotonic regression a class, one against the rest, on validation rows. Arguments and
-    errors as in `fit_temperature`.
+    """After a temperature one isotonic regression a class, one against the rest, on validation
+    rows. One-of-K only. Arguments and errors as in `fit_temperature`.
 
     A class is never given a probability below that of half a row among the R, nor above that of all
     but half a row: a step that happens to hold no row of the class does not make it impossible, and
     the likelihood of a test row there stays finite.
     """
+<<<<<<< HEAD
     z, labels = _checked(logits, labels, split)
     p, half = calibration.probabilities(z, False), 0.5 / len(z)
+    from sklearn.isotonic import IsotonicRegression  # a second, for those alone who fit
+
+=======
+    z, presence, _ = _checked(logits, labels, split, one_of_k=True)
+    base = fit_temperature(logits, labels, split)
+    p, half = calibration.probabilities(base(z), False), 0.5 / len(z)
+>>>>>>> maps
     curves = []
-    for k, column in enumerate(p.T):
+    for column, positive in zip(p.T, presence.T, strict=True):
         fitted = IsotonicRegression(y_min=half, y_max=1 - half, out_of_bounds="clip").fit(
-            column, labels == k
+            column, positive
         )
         curves.append((fitted.X_thresholds_, fitted.y_thresholds_))
-    return Isotonic(tuple(curves))
+    return Isotonic(base, tuple(curves))
 
 
 FITS: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], Map]] = {
     "temperature": fit_temperature,
     "vector": fit_vector,
+    "svs": fit_svs,
+    "sms": fit_sms,
     "isotonic": fit_isotonic,
 }
+OF_UNITS = ("temperature", "svs")  # those of multi-label tasks
 
 
 def fit_trial(predictions: dict, selection: str, trial: int, name: str) -> Map:
@@ -178,9 +151,105 @@ def fit_trial(predictions: dict, selection: str, trial: int, name: str) -> Map:
     )
 
 
-def _checked(
-    logits: np.ndarray, labels: np.ndarray, split: np.ndarray
+def _structured(
+    logits: np.ndarray, labels: np.ndarray, split: np.ndarray, diagonal: bool
+) -> Structured:
+    z, presence, multilabel = _checked(logits, labels, split, one_of_k=not diagonal)
+    base = fit_temperature(logits, labels, split)
+    x, (n, k) = inputs_of(base, z), z.shape
+    if multilabel:
+        slope, bias = _most_likely_units(x, presence, 2 / n)
+        return Structured(base, np.diag(slope), bias)
+    ridge = np.full((k, k + 1), float(k * (k - 1)))
+    ridge[np.arange(k), np.arange(k)] = ridge[:, -1] = k
+    theta = _most_likely(x, presence, np.eye(k, k + 1), ridge, diagonal)
+    return Structured(base, theta[:, :-1], theta[:, -1])
+
+
+def _most_likely(
+    x: np.ndarray, presence: np.ndarray, centre: np.ndarray, ridge: np.ndarray, diagonal: bool
+) -> np.ndarray:
+    """The weights and, as last column, biases [K, K + 1] of the logits weights @ x + bias that make
+    the negative log likelihood of the rows, plus `ridge` x (weights - centre)^2, least. Convex.
+
+    Args:
+      x: [R, K]. presence: bool [R, K], one-hot. centre, ridge: [K, K + 1]. diagonal: all other
+        weights are 0.
+    """
+    n, k = x.shape
+    padded = np.hstack([x, np.ones((n, 1))])
+    free = np.eye(k, k + 1, dtype=bool) if diagonal else np.ones((k, k + 1), bool)
+    free[:, -1] = True
+    penalty, start = ridge[free] / n, centre[free]
+
+    def weights_of(theta: np.ndarray) -> np.ndarray:
+        weights = np.zeros((k, k + 1))
+        weights[free] = theta
+        return weights
+
+    def loss(theta: np.ndarray) -> tuple[float, np.ndarray]:
+        log_p = calibration.log_probabilities(padded @ weights_of(theta).T, False)
+        slopes = (np.exp(log_p) - presence).T @ padded / n
+        moved = theta - start
+        return (
+            float(-log_p[presence].mean() + penalty @ moved**2),
+            slopes[free] + 2 * penalty * moved,
+        )
+
+    def hessian(theta: np.ndarray) -> np.ndarray:
+        p = calibration.probabilities(padded @ weights_of(theta).T, False)
+        parts = (p[:, :, None] * padded[:, None, :]).reshape(n, -1)
+        whole = -parts.T @ parts
+        for c in range(k):
+            own = slice(c * (k + 1), (c + 1) * (k + 1))
+            whole[own, own] += parts[:, own].T @ padded
+        rows = np.flatnonzero(free)
+        return whole[np.ix_(rows, rows)] / n + 2 * np.diag(penalty)
+
+    found = minimize(
+        loss, start, jac=True, hess=hessian, method="trust-exact", options={"gtol": 1e-8}
+    )
+    return weights_of(found.x)
+
+
+def _most_likely_units(
+    x: np.ndarray, presence: np.ndarray, ridge: float
 ) -> tuple[np.ndarray, np.ndarray]:
+    """The slope and bias [K] of each unit's logit, of highest likelihood but for `ridge` x
+    ((slope - 1)^2 + bias^2); slopes are at least SMALLEST_SLOPE. `x`, `presence`: [R, K].
+    """
+    n, k = x.shape
+
+    def loss(theta: np.ndarray) -> tuple[float, np.ndarray]:
+        slope, bias = theta[:k], theta[k:]
+        logits = slope * x + bias
+        nll = calibration.nll_per_row(presence, logits, True).mean() * k
+        wrong = (calibration.probabilities(logits, True) - presence) / n
+        return nll + ridge * (((slope - 1) ** 2).sum() + (bias**2).sum()), np.concatenate(
+            [(wrong * x).sum(axis=0) + 2 * ridge * (slope - 1), wrong.sum(axis=0) + 2 * ridge * bias]
+        )
+
+    bounds = [(SMALLEST_SLOPE, None)] * k + [(None, None)] * k
+    options = {"ftol": 1e-14, "gtol": 1e-9, "maxiter": 5000, "maxfun": 10_000}
+    theta = minimize(
+        loss, np.repeat([1.0, 0.0], k), jac=True, method="L-BFGS-B", bounds=bounds, options=options
+    ).x
+    return theta[:k], theta[k:]
+
+
+def _normalized(logits: np.ndarray, multilabel: bool) -> tuple[np.ndarray, float]:
+    """The logits divided by their mean distance from the row's mean (from 0 if multi-label), and
+    that scale; 1 where all are equal. One-of-K: each row's largest is then 0.
+    """
+    distance = logits if multilabel else logits - logits.mean(axis=1, keepdims=True)
+    scale = float(np.abs(distance).mean()) or 1.0
+    return (distance if multilabel else logits - logits.max(axis=1, keepdims=True)) / scale, scale
+
+
+def _checked(
+    logits: np.ndarray, labels: np.ndarray, split: np.ndarray, one_of_k: bool = False
+) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Logits, presence bool [R, K] and whether the task is multi-label."""
     logits, labels, split = np.asarray(logits, np.float64), np.asarray(labels), np.asarray(split)
     foreign = sorted(set(split.tolist()) - {"val"})
     if foreign:
@@ -189,63 +258,25 @@ def _checked(
         )
     if not len(logits):
         raise ValueError("no validation rows to fit a calibration map on")
-    if logits.ndim != 2 or labels.shape != logits.shape[:1] or split.shape != labels.shape:
+    multilabel = labels.ndim == 2
+    expected = logits.shape if multilabel else logits.shape[:1]
+    if logits.ndim != 2 or labels.shape != expected or split.shape != logits.shape[:1]:
         turned = logits.ndim == 2 and labels.shape == logits.shape[1:]
         raise ValueError(
-            f"expected logits [R, K] with labels [R] and split [R], found {logits.shape}, "
-            f"{labels.shape}, {split.shape}"
+            f"expected logits [R, K] with labels [R] (or [R, K]) and split [R], found "
+            f"{logits.shape}, {labels.shape}, {split.shape}"
             + (": the logits are transposed, classes go along the second axis" if turned else "")
         )
-    if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= logits.shape[1]:
+    if multilabel and one_of_k:
+        raise ValueError("this map is for one class a row, these labels are of several [R, K]")
+    if not multilabel and (
+        labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= logits.shape[1]
+    ):
         raise ValueError(
             f"labels are class ids 0 to {logits.shape[1] - 1}, found {labels.dtype} "
             f"{labels.min()} to {labels.max()}"
         )
     if not np.isfinite(logits).all():
         raise ValueError("logits hold NaN or infinity")
-    return logits, labels
-
-
-def _one_hot(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
-    return labels[:, None] == np.arange(logits.shape[1])
-
-
-def _most_likely(
-    start: np.ndarray, logits_of: Callable, slopes: Callable, y: np.ndarray
-) -> np.ndarray:
-    """The parameters of least negative log likelihood, which is convex in those of both scalings.
-
-    Args:
-      start: [J], the identity map, where PRIOR is centred too. logits_of: parameters -> logits [R,
-          K].
-      slopes: parameters, probabilities -> gradient [J], Hessian [J, J]. y: bool [R, K].
-    """
-
-    def loss(theta: np.ndarray) -> tuple[float, np.ndarray]:
-        log_p, moved = log_probabilities(logits_of(theta), False), theta - start
-        return -log_p[y].sum() + PRIOR / 2 * (moved**2).sum(), slopes(theta, np.exp(log_p))[
-            0
-        ] + PRIOR * moved
-
-    def hessian(theta: np.ndarray) -> np.ndarray:
-        return slopes(theta, np.exp(log_probabilities(logits_of(theta), False)))[
-            1
-        ] + PRIOR * np.eye(len(theta))
-
-    theta = minimize(
-        loss, start, jac=True, hess=hessian, method="trust-exact", options={"gtol": 1e-9 * len(y)}
-    ).x
-
-    def judged(theta: np.ndarray) -> float:
-        return (
-            calibration.nll_per_row(y, logits_of(theta), False).sum()
-            + PRIOR / 2 * ((theta - start) ** 2).sum()
-        )
-
-    # by the measure that reports show
-    if min(judged(0.99 * theta), judged(1.01 * theta)) < judged(theta) - 1e-9 * len(y):
-        raise ValueError(
-            "the fitted scale is not the most likely one on the validation rows: was a "
-            "softmax taken over the wrong axis?"
-        )
-    return theta
+    presence = labels > 0 if multilabel else labels[:, None] == np.arange(logits.shape[1])
+    return logits, presence, multilabel

@@ -9,13 +9,22 @@ from collections.abc import Callable
 import numpy as np
 
 COVERAGES = (0.9, 0.8, 0.7)
+ACCURACIES = (0.9, 0.8)  # that a share of the rows may be answered with
+NAMES = (
+    "aurc",
+    *(f"{kind}_at_{c}" for c in COVERAGES for kind in ("accuracy", "gain")),
+    *(f"coverage_at_{a}" for a in ACCURACIES),
+)
 CURVE = np.linspace(0.01, 1.0, 100)  # coverages that a curve is drawn at
 
 
 def measures(
     confidence: np.ndarray, right: np.ndarray
 ) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """The function weights [B, R] -> `aurc` and `accuracy_at_<coverage>` of COVERAGES, each [B].
+    """The function weights [B, R] -> `aurc`; `accuracy_at_<coverage>` of COVERAGES and
+    `gain_at_<coverage>`, how much that is above the accuracy on all rows; `coverage_at_<accuracy>`
+    of ACCURACIES: the largest share of rows that can be answered with that accuracy, 0 if none.
+    Each is [B].
 
     AURC, the area under the risk-coverage curve: the mean over rows of the risk at the coverage
     that just holds the row (Geifman and El-Yaniv 2017). Rows of one confidence are answered
@@ -27,9 +36,7 @@ def measures(
       confidence: [R]. right: bool [R].
     """
     if np.isnan(confidence).any():
-        return lambda weights: {
-            name: np.full(len(weights), np.nan) for name in ("aurc", *map(_key, COVERAGES))
-        }
+        return lambda weights: {name: np.full(len(weights), np.nan) for name in NAMES}
     order, starts = _steps(confidence)
 
     def of(weights: np.ndarray) -> dict[str, np.ndarray]:
@@ -41,10 +48,20 @@ def measures(
         values = {"aurc": np.einsum("ub,ub->b", rows, risk) / answered[-1]}
         for coverage in COVERAGES:
             step = (answered < coverage * answered[-1] - 1e-9).sum(axis=0)
-            values[_key(coverage)] = 1 - risk[step, np.arange(len(weights))]
+            accuracy = 1 - risk[step, np.arange(len(weights))]
+            values[f"accuracy_at_{coverage}"] = accuracy
+            values[f"gain_at_{coverage}"] = accuracy - (1 - risk[-1])
+        for accuracy in ACCURACIES:
+            enough = np.where(1 - risk >= accuracy - 1e-12, answered, 0.0)
+            values[f"coverage_at_{accuracy}"] = enough.max(axis=0) / answered[-1]
         return values
 
     return of
+
+
+def is_one(name: str) -> bool:
+    """Whether `measures` gives a figure of this name."""
+    return name in NAMES
 
 
 def curve(confidence: np.ndarray, right: np.ndarray, coverage: np.ndarray = CURVE) -> np.ndarray:
@@ -61,6 +78,3 @@ def _steps(confidence: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     order = np.argsort(-confidence, kind="stable")
     return order, np.flatnonzero(np.diff(confidence[order], prepend=np.inf))
 
-
-def _key(coverage: float) -> str:
-    return f"accuracy_at_{coverage}"

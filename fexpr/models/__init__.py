@@ -41,6 +41,7 @@ MODELS: dict[str, Entry | type[nn.Module] | str] = {
     "digits_cnn": Entry("fexpr.models.fer_cnns:DigitsCNN"),
     "vgg_fer": Entry("fexpr.models.vgg_fer:VGGFER"),
     "resnet": Entry("fexpr.models.resnet:ResNet"),
+    "resnet_pooled": Entry("fexpr.models.resnet:PooledResNet"),
     "deep_emotion": Entry("fexpr.models.deep_emotion:DeepEmotion"),
     "deep_emotion_clips": Entry("fexpr.models.deep_emotion_clips:DeepEmotionClips"),
     "vggface_vgg16": Entry("fexpr.models.vggface_vgg16:VGGFaceVGG16"),

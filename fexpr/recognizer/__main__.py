@@ -20,7 +20,7 @@ import pandas as pd
 
 from fexpr import terminal
 from fexpr.errors import UserError
-from fexpr.storage import run
+from fexpr.storage import run, zoo
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 FORMATS = {".csv": "csv", ".jsonl": "jsonl"}
@@ -29,10 +29,10 @@ FRAMES = 8  # of a video at a time
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
-        prog="python -m fexpr.recognizer",
+        prog=terminal.program("fexpr.recognizer"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Recognises expressions in pictures, pairs of frames, videos and from a camera, with "
-        "nothing but a finished run.\n"
+        "nothing but a trained model or a finished run.\n"
         "One row for each picture, pair or frame: decision, entropy (0: sure, 1: knows "
         "nothing), a probability of each class, calibrated\n"
         "where the run has a temperature. All trials of a cross-validation answer together, "
@@ -48,7 +48,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "run_dir",
         metavar="RUN",
-        help="run directory, a .zip or .tar.gz of one, or an address that fsspec opens",
+        help="a model that `fexpr weights` lists (fer2013), a run directory, a .zip or .tar.gz of "
+        "one, or an address that fsspec opens",
     )
     p.add_argument(
         "images",
@@ -169,7 +170,9 @@ def check(args: argparse.Namespace) -> None:
         problems.append(f"--annotate={args.annotate}: an annotated video is a .mp4 file")
     if problems:
         raise UserError(
-            "the command line cannot be used", problems, fix="python -m fexpr.recognizer --help"
+            "the command line cannot be used",
+            problems,
+            fix=f"{terminal.program('fexpr.recognizer')} --help",
         )
 
 
@@ -184,7 +187,9 @@ def recognise(args: argparse.Namespace) -> None:
     from fexpr.recognizer import BATCH, Recognizer
 
     batch = 1 if args.camera is not None or args.pair else FRAMES if args.video else BATCH
-    recognizer = Recognizer.restore(args.run_dir, args.selection, args.trial, batch)
+    recognizer = Recognizer.restore(
+        zoo.run_or_model(args.run_dir), args.selection, args.trial, batch
+    )
     describe(recognizer)
     work = moving if args.video or args.camera is not None else pairs if args.pair else pictures
     with _output(args) as write, contextlib.closing(work(recognizer, args)) as tables:

@@ -5,14 +5,12 @@ anywhere that fsspec opens.
 from __future__ import annotations
 
 import contextlib
-import tarfile
 import tempfile
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from fexpr.errors import UserError
-from fexpr.storage import addresses, mirror, run
+from fexpr.storage import addresses, mirror, packed, run
 
 KINDS = "a folder, a .zip, or a .tar (.gz, .bz2, .xz)"
 
@@ -42,16 +40,9 @@ def opened(place: Path | str) -> Iterator[Path]:
 
 def _unpacked(archive: Path, target: Path, place: str) -> Path:
     try:
-        # first: one that is not compressed ends with a .npz, and looks like a .zip
-        if tarfile.is_tarfile(archive):
-            with tarfile.open(archive) as f:
-                f.extractall(target, filter="data")
-        elif zipfile.is_zipfile(archive):
-            with zipfile.ZipFile(archive) as f:
-                f.extractall(target)  # takes '..' and absolute paths out of names
-        else:
+        if not packed.unpack(archive, target):
             raise UserError(f"{place} is no run directory and no archive", fix=f"give {KINDS}")
-    except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, tarfile.TarError) as e:
+    except OSError as e:
         raise UserError(
             f"{place} cannot be unpacked",
             [str(e)],

@@ -354,7 +354,7 @@ def _verified(name: str, difference: float) -> None:
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
-        prog="python -m fexpr.export",
+        prog=terminal.program("fexpr.export"),
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

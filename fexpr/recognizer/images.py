@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 
 from fexpr.errors import UserError
+from fexpr.storage import pictures
+from fexpr.storage.bounded import Unreadable
 
 LAYOUTS = ("HWC", "CHW", "HW")
 COLOURS = ("grey", "rgb", "bgr")
@@ -130,24 +132,11 @@ def read(path: Path, shape: tuple[int, int, int], flow: bool = False) -> np.ndar
             f"no image file holds the {shape[2]} channels that the run reads: give arrays as "
             "it was trained on"
         )
+    colours = cv2.IMREAD_GRAYSCALE if shape[2] == 1 else cv2.IMREAD_COLOR
     try:
-        data = np.frombuffer(path.read_bytes(), np.uint8)
-    except OSError as e:
-        raise Unusable(e.strerror or str(e)) from e
-    image = (
-        cv2.imdecode(
-            data,
-            cv2.IMREAD_UNCHANGED
-            if flow
-            else cv2.IMREAD_GRAYSCALE
-            if shape[2] == 1
-            else cv2.IMREAD_COLOR,
-        )
-        if data.size
-        else None
-    )
-    if image is None:
-        raise Unusable(f"is not an image, or is cut off ({data.size} bytes)")
+        image = pictures.read(path, cv2.IMREAD_UNCHANGED if flow else colours)
+    except Unreadable as e:
+        raise Unusable(str(e)) from e
     if flow and (image.ndim != 3 or image.shape[2] != shape[2] or image.dtype != np.uint8):
         raise Unusable(
             "a flow map is an RGB file of 8 bits; this one is "

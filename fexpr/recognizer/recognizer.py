@@ -12,12 +12,13 @@ import numpy as np
 from fexpr.errors import UserError
 from fexpr.recognizer import archive, images, network, restored
 from fexpr.recognizer.network import BATCH, Network, in_batches
+from fexpr.storage import zoo
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Recognizer:
     """One trial of a finished run, or an ensemble of several.
 
@@ -94,6 +95,34 @@ class Recognizer:
             found.content,
             found.metrics,
             batch,
+        )
+
+    @classmethod
+    def pretrained(cls, name: str, trial: int | None = None, batch: int = BATCH) -> Recognizer:
+        """A trained model that is installed with fexpr: "fer2013", for instance. `fexpr weights`
+        lists them, with what was measured. Other arguments as of `restore`.
+
+        Raises:
+          UserError: there is none of that name; no such trial.
+        """
+        return cls.restore(zoo.folder(name), trial=trial, batch=batch)
+
+    def __repr__(self) -> str:
+        data, (height, width, channels) = self.content["data"], self.shape
+        names = ", ".join(self.class_names[:8]) + (", …" if len(self.class_names) > 8 else "")
+        how = "thresholds" if self.multilabel else "temperatures"
+        return "\n".join(
+            [
+                f"Recognizer of {self.content['model']['name']} trained on {data['source']}, "
+                f"{self.selection}",
+                f"  {self.kind} uint8 [{height}, {width}, {channels}]"
+                if self.kind != "features"
+                else f"  features float32 [{channels}]",
+                f"  {len(self.class_names)} {'action units' if self.multilabel else 'classes'}: "
+                f"{names}",
+                f"  {len(self.members)} of {self.trials} trials, "
+                f"{'with' if getattr(self, how) is not None else 'without'} {how}",
+            ]
         )
 
     @property

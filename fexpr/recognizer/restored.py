@@ -16,6 +16,7 @@ from flax.traverse_util import flatten_dict
 
 from fexpr import extensions, models
 from fexpr.errors import UserError
+from fexpr.recognizer import packed
 from fexpr.recognizer.network import Network
 from fexpr.storage import run
 from fexpr.train import checkpoint
@@ -42,7 +43,7 @@ def read(run_dir: Path, selection: str | None, trial: int | None) -> Restored:
     content, metrics = contents(run_dir)
     config = content["config"]
     selection = selection or config["train"]["selection"]
-    saved = _load(run_dir, selection)
+    saved = load_variables(run_dir, selection)
     trials = len(saved["input"]["mean"])
     failed = [failure["trial"] for failure in metrics["trials"]["failed"]]
     if trial is not None:
@@ -119,7 +120,7 @@ def thresholds(found: Restored) -> np.ndarray | None:
 
 
 def contents(run_dir: Path) -> tuple[dict, dict]:
-    """config.json and metrics.json of a finished run.
+    """config.json and metrics.json of a finished run, or a packed one.
 
     Raises:
       UserError: it is none, or of a format that this fexpr does not read.
@@ -127,6 +128,7 @@ def contents(run_dir: Path) -> tuple[dict, dict]:
     missing = [
         f"{name}: missing"
         for name in (run.CONFIG, run.PREDICTIONS, run.METRICS)
+        if not (name == run.PREDICTIONS and packed.is_packed(run_dir))
         if not (run_dir / name).is_file()
     ]
     if missing:
@@ -147,8 +149,14 @@ def contents(run_dir: Path) -> tuple[dict, dict]:
     return content, run.read_json(run_dir / run.METRICS)
 
 
-def _load(run_dir: Path, selection: str) -> dict:
-    """The checkpoint of a selection, all trials."""
+def load_variables(run_dir: Path, selection: str) -> dict:
+    """The variables of a selection, all trials, and what their images are normalised by ('input').
+
+    Raises:
+      UserError: the run keeps none, or none of that selection; those of an old format.
+    """
+    if packed.is_packed(run_dir):
+        return packed.load_variables(run_dir, selection)
     folder = run_dir / run.CHECKPOINTS
     known = (
         sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name != checkpoint.RESUME)

@@ -19,7 +19,10 @@ from fexpr.runs.schema import RunConfig
 HELP = re.compile(r"--?(?:help(?:full|short)?|h)(?:=(.*))?")
 # fields that make no other run
 UNNAMED = ("data.source", "data.root", "log.", "evaluate.", "extensions")
-FIX = "python launch.py --help lists commands and configs, --help=all every field"
+FIX = (
+    "python launch.py --help (or fexpr train --help) lists commands and configs, --help=all "
+    "every field"
+)
 MISTAKES = (
     flags.Error,
     AttributeError,
@@ -33,10 +36,11 @@ MISTAKES = (
 )
 
 
-def parse(argv: list[str], describe: Callable[[str], str]) -> list[str]:
+def parse(argv: list[str], configs: Path, describe: Callable[[str], str]) -> list[str]:
     """Parses flags and config file. Help is printed, and ends the process.
 
     Args:
+      configs: the folder of the configs that may be given by name: --config=htnet_samm.
       describe: the help on a topic: '' (commands and configs), a section of the config, or 'all'.
 
     Returns:
@@ -49,7 +53,7 @@ def parse(argv: list[str], describe: Callable[[str], str]) -> list[str]:
     if topic is not None:
         terminal.say(describe(topic))
         sys.exit(0)
-    _check_config_file(argv)
+    argv = _with_config_file(argv, configs)
     try:
         rest = flags.FLAGS(argv)
         if flags.FLAGS.config is None:
@@ -110,20 +114,46 @@ def _reason(argv: Sequence[str], error: Exception) -> str:
     return f"there is no field {unknown[1]!r}. {unknown[2] or ''}".rstrip() if unknown else text
 
 
-def _check_config_file(argv: Sequence[str]) -> None:
-    """What is no config file would otherwise be reported as whatever came of running it."""
-    values = [
-        a.partition("=")[2] or b
-        for a, b in zip(argv, [*argv[1:], ""], strict=True)
-        if re.match("--?config(=|$)", a)
-    ]
-    for path in (Path(value.partition(":")[0]) for value in values if value):
-        if not path.is_file() or path.suffix != ".py":
-            known = {p.name: p for p in sorted(Path("configs").glob("*.py"))}
-            near = difflib.get_close_matches(f"{path.stem}.py", known, cutoff=0.7)
-            why = "a config is a Python file" if path.is_file() else "there is no such file"
-            raise UserError(
-                f"--config={path}: {why}",
-                [f"perhaps {known[name]}" for name in near],
-                "python launch.py --help lists the configs",
-            )
+def _with_config_file(argv: Sequence[str], configs: Path) -> list[str]:
+    """The arguments, with the name of a config replaced by its file.
+
+    Raises:
+      UserError: neither a file nor the name of a config, which would otherwise be reported as
+          whatever came of running it.
+    """
+    found = list(argv)
+    for i, argument in enumerate(argv):
+        flag, equals, value = argument.partition("=")
+        if flag not in ("--config", "-config"):
+            continue
+        place = i if equals else i + 1
+        if not equals:
+            value = found[place] if place < len(found) else ""
+        if value:
+            named, colon, variant = value.partition(":")
+            file = f"{_config_file(named, configs)}{colon}{variant}"
+            found[place] = f"{flag}={file}" if equals else file
+    return found
+
+
+def _config_file(named: str, configs: Path) -> Path:
+    path, known = Path(named), {file.stem: file for file in sorted(configs.glob("*.py"))}
+    if path.is_file() and path.suffix == ".py":
+        return path
+    if named in known:
+        return known[named]
+    beside = {file.name: str(file) for file in sorted(path.parent.glob("*.py"))}
+    near = [beside[name] for name in difflib.get_close_matches(f"{path.stem}.py", beside)]
+    near = near or difflib.get_close_matches(path.stem, known, cutoff=0.7)
+    why = (
+        "a config is a Python file"
+        if path.is_file()
+        else "there is no such file"
+        if path.suffix or path.name != named
+        else "there is no config of that name"
+    )
+    raise UserError(
+        f"--config={named}: {why}",
+        [f"perhaps {name}" for name in near],
+        FIX,
+    )

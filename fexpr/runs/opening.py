@@ -62,8 +62,7 @@ def open_run(
             "python": platform.python_version(),
             **{p: metadata.version(p) for p in PACKAGES},
         },
-        # of a task: what was typed
-        "command": os.environ.get("FEXPR_COMMAND") or shlex.join(["python", *sys.argv]),
+        "command": typed_command(),
     } | ({"init": init} if init else {})
     if again:
         content = _same_run(content, run.read_json(path), workdir)
@@ -81,6 +80,11 @@ def open_run(
         model=model.get("name"),
     )
     return content
+
+
+def typed_command() -> str:
+    """What a person typed: `fexpr train` and the tasks of a cluster pass it on."""
+    return os.environ.get("FEXPR_COMMAND") or shlex.join(["python", *sys.argv])
 
 
 def start_log(workdir: Path) -> None:

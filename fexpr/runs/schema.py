@@ -23,9 +23,20 @@ from fexpr.errors import UserError
 from fexpr.evaluate.evaluate_config import EvaluateConfig
 from fexpr.models import MODELS, NORMALIZE
 from fexpr.runs.spec import EXPERIMENTS, LABORATORIES, OF_TRIALS, STUDIES
+from fexpr.train.machines import MACHINES
 from fexpr.train.train_config import REGEX, AugmentConfig, OptimizerConfig, TrainConfig, check_kind
 
 VARIANTS = ("", "debug")
+# of hyper-parameters of machines: what each value lies above (whole numbers: from where they begin)
+MACHINE_BOUNDS: dict[str, tuple[float, str]] = {
+    "C": (0.0, "a number above 0"),
+    "gamma": (0.0, "a number above 0"),
+    "learning_rate": (0.0, "a number above 0"),
+    "shrinkage": (-1e-9, "a number from 0 to 1, or 'auto'"),
+    "components": (0, "a whole number, 0 for all features of a vector"),
+    "iterations": (1, "a whole number of at least 1"),
+    "leaves": (2, "a whole number of at least 2"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,7 +153,8 @@ class RunConfig:
     model: dict = field(
         {"name": ""},
         "the network, beside it its constructor's arguments; one of "
-        f"{', '.join(MODELS)}; of experiment=svm 'svm'",
+        f"{', '.join(MODELS)}; of experiment=svm 'svm', of experiment=machine one of "
+        f"{', '.join(MACHINES)}",
     )
     init: InitConfig = dataclasses.field(default_factory=InitConfig)
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
@@ -157,6 +169,8 @@ class RunConfig:
         yield from self._problems_of_data()
         yield from self._problems_of_training()
         yield from self._problems_of_features()
+        if self.experiment == "machine":
+            yield from self._problems_of_machines()
         yield from self._unread()
 
     def _problems_of_names(self) -> Iterator[Problem]:
@@ -225,7 +239,7 @@ class RunConfig:
             yield Problem("train.normalize", train.normalize, f"another for rows of kind {kind!r}")
         if train.auxiliary != "none" and self.data.name != "megc2019":
             yield Problem("train.auxiliary", train.auxiliary, "'none' without data.name='megc2019'")
-        if train.targets == "soft" and self.data.labels != "ferplus":
+        if train.targets == "soft" and not self.data.labels.startswith("ferplus"):
             yield Problem(
                 "train.targets",
                 train.targets,
@@ -259,6 +273,50 @@ class RunConfig:
                 self.train.normalize,
                 "'none', 'unit' or 'symmetric' with init.features of a file",
             )
+
+    def _problems_of_machines(self) -> Iterator[Problem]:
+        """Of experiment='machine': hyper-parameters, and what has no epochs."""
+        name, given = self.model.get("name"), {k: v for k, v in self.model.items() if k != "name"}
+        if name not in MACHINES:
+            yield Problem("model.name", name, f"one of {', '.join(map(repr, MACHINES))}")
+            return
+        wanted = MACHINES[name].reads
+        for argument in wanted:
+            if argument not in given:
+                yield Problem(f"model.{argument}", None, f"a value, or several, of {name}")
+        for argument, values in given.items():
+            if argument not in wanted:
+                yield Problem(f"model.{argument}", values, f"no other than {', '.join(wanted)}")
+                continue
+            least, text = MACHINE_BOUNDS[argument]
+            for value in values if isinstance(values, (tuple, list)) else (values,):
+                word = argument == "shrinkage" and value == "auto"
+                whole = not isinstance(least, int) or isinstance(value, int)
+                if not word and not (
+                    isinstance(value, (int, float))
+                    and whole
+                    and value > least - isinstance(least, int)
+                    and (argument != "shrinkage" or value <= 1)
+                ):
+                    yield Problem(f"model.{argument}", value, text)
+        expected = {
+            "split.inner": (
+                self.split.inner >= 2,
+                self.split.inner,
+                "at least 2: parts that choose",
+            ),
+            "split.seeds": (self.split.seeds == 1, self.split.seeds, "1, as machines draw nothing"),
+            "train.selection": (
+                self.train.selection == "last",
+                self.train.selection,
+                "'last', as there are no epochs to choose from",
+            ),
+            "train.loss": (self.train.loss == "cross_entropy", self.train.loss, "'cross_entropy'"),
+            "train.tta": (self.train.tta in ("none", "flip"), self.train.tta, "'none' or 'flip'"),
+        }
+        for path, (fine, value, text) in expected.items():
+            if not fine:
+                yield Problem(path, value, text)
 
     def _unread(self) -> Iterator[Problem]:
         """Fields away from their defaults that nothing reads."""

@@ -30,6 +30,14 @@ TRAINING = (*COMMON, "init.*", "train.*", "optimizer.*", "augment.*")
 EXPERIMENTS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(OF_TRIALS, (*TRAINING, "sweep")),
     "svm": (*COMMON, "train.selection", "train.class_weights*"),
+    "machine": (
+        *COMMON,
+        "train.selection",
+        "train.class_weights*",
+        "train.normalize",
+        "train.tta",
+        "augment.flip",
+    ),
     "compare_classifiers": (*COMMON, "members"),
     **dict.fromkeys(STUDIES, (*TRAINING, "filter.*")),
     "lab_circles": (*COMMON, "train.epochs", "optimizer.name", "optimizer.learning_rate"),

@@ -170,7 +170,7 @@ def show(where: Path | str) -> None:
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
-        prog="python -m experiments.status",
+        prog=terminal.program("experiments.status"),
         description="How far the runs at or below a folder are: epochs, time "
         "left, losses, results. Also while they train.",
     )

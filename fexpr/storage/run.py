@@ -40,6 +40,9 @@ REPORT = "report.html"
 FIGURES = "figures"
 CHECKPOINTS = mirror.CHECKPOINTS
 LOG = mirror.LOG
+# of a packed run (recognizer/packed.py)
+PACKED_WEIGHTS = "weights.safetensors"
+CARD = "MODEL_CARD.md"
 
 
 @contextlib.contextmanager
@@ -122,12 +125,16 @@ def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
     """What `write_arrays` wrote.
 
     Raises:
-      UserError: the file is damaged, or no .npz without pickles.
+      UserError: the file is missing, damaged, or no .npz without pickles.
     """
     try:
         # opened here: np.load leaves a broken one open
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as f:
             return {name: f[name] for name in f.files}
+    except FileNotFoundError as e:
+        raise UserError(
+            f"{path} is missing", fix="name the whole run directory; packed runs do without it"
+        ) from e
     except (zipfile.BadZipFile, ValueError, EOFError) as e:
         raise damaged(path, str(e)) from e
 

@@ -58,3 +58,44 @@ def roc_auc(logits: jax.Array, labels: jax.Array, mask: jax.Array, losses: jax.A
     auc, defined = jax.vmap(one, in_axes=1)(logits, labels > 0)
     n = defined.sum().astype(jnp.float32)
     return jnp.where(n > 0, jnp.where(defined, auc, 0.0).sum() / jnp.maximum(n, 1.0), 0.5)
+
+
+WIDEST = 16.0  # |log| of the factor of logits of scale 1, as in evaluate/recalibration.py
+BISECTIONS = 40
+
+
+def refinement(
+    logits: jax.Array, labels: jax.Array, mask: jax.Array, losses: jax.Array
+) -> jax.Array:
+    """Minus the log loss of the rows of the mask after the temperature that is best for the same
+    rows: what is left when confidence is mended, so that an epoch is chosen by how well it tells
+    classes apart ("Refine, then calibrate", Berta et al. 2025). One-of-K, or multi-label with
+    labels [R, K]: one temperature for all units, the mean over them.
+    """
+    del losses
+    multilabel, k = labels.ndim == 2, logits.shape[-1]
+    presence = labels > 0 if multilabel else jax.nn.one_hot(labels, k, dtype=bool)
+    share = mask.astype(jnp.float32) / jnp.maximum(mask.sum().astype(jnp.float32), 1.0)
+    logits = jnp.where(mask[:, None], logits, 0.0)
+    distance = logits if multilabel else logits - logits.mean(axis=-1, keepdims=True)
+    scale = (jnp.abs(distance).mean(axis=-1) * share).sum()
+    unit = distance / jnp.where(scale > 0, scale, 1.0)
+
+    def probabilities(factor: jax.Array) -> jax.Array:
+        return jax.nn.sigmoid(factor * unit) if multilabel else jax.nn.softmax(factor * unit)
+
+    def halve(_, between: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        low, high = between
+        middle = (low + high) / 2
+        wrong = probabilities(jnp.exp(middle)) - presence
+        rising = ((wrong * unit).sum(axis=-1) * share).sum() > 0
+        return jnp.where(rising, low, middle), jnp.where(rising, middle, high)
+
+    ends = (jnp.float32(-WIDEST), jnp.float32(WIDEST))
+    factor = jnp.exp(sum(jax.lax.fori_loop(0, BISECTIONS, halve, ends)) / 2)
+    if multilabel:
+        signed = jnp.where(presence, factor, -factor) * unit
+        nll = jax.nn.softplus(-signed).mean(axis=-1)
+    else:
+        nll = -jnp.where(presence, jax.nn.log_softmax(factor * unit), 0.0).sum(axis=-1)
+    return -(nll * share).sum()

@@ -21,6 +21,7 @@ MONITORS = {  # (logits, labels, mask, losses of the rows) -> a score, higher is
     "roc_auc": Entry("fexpr.train.monitors:roc_auc"),
     "accuracy": Entry("fexpr.train.monitors:accuracy"),
     "uf1": Entry("fexpr.train.monitors:uf1"),
+    "refinement": Entry("fexpr.train.monitors:refinement"),
 }
 AUXILIARY = {"none": 0, "action_units": len(facs.CD6ME)}  # outputs of a second task
 ONE_CLASS, OF_ACTION_UNITS, OF_CLASSES = "cross_entropy", ("roc_auc",), ("accuracy", "uf1")
@@ -118,7 +119,8 @@ class TrainConfig:
     )
     monitor: str = field(
         "loss",
-        "chooses the epoch: 'roc_auc' is of action units, 'accuracy' and 'uf1' of one class a row",
+        "chooses the epoch: 'roc_auc' is of action units, 'accuracy' and 'uf1' of one class a row; "
+        "'refinement' is the log loss after a temperature fitted to the same validation rows",
         one_of=MONITORS,
     )
     patience: int = field(0, "epochs without a better monitor before stopping; 0 = never", ge=0)

@@ -4,11 +4,12 @@ runs that do not fit.
 
 import numpy as np
 import pytest
+from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
 from fexpr.errors import UserError
 from fexpr.evaluate import evaluate
-from fexpr.evaluate.fusion import fuse
+from fexpr.evaluate.fusion import fuse, mixture_weights
 
 ROWS, K = 12, 3
 
@@ -105,3 +106,61 @@ def test_runs_that_do_not_fit_are_named():
         fuse({"x": x | {"failed": np.array([True, False, False, False])}}, "last")
     with pytest.raises(UserError, match="rule is 'sum'"):
         fuse({"x": x}, "last", "sum")
+
+
+def test_weights_are_those_of_the_highest_likelihood():
+    rng = np.random.default_rng(0)
+    labels = np.r_[np.zeros(60, int), np.ones(20, int), np.full(10, 2)]
+    posteriors = softmax(
+        rng.normal(size=(3, 90, K)) + np.array([2.0, 1.0, 0.0])[:, None, None] * np.eye(K)[labels],
+        axis=2,
+    )
+    found = mixture_weights(posteriors, labels)
+
+    def likelihood(weights):
+        said = np.tensordot(weights, posteriors, 1)[np.arange(90), labels]
+        return np.mean([np.log(said[labels == k]).mean() for k in range(K)])
+
+    best = minimize(
+        lambda free: -likelihood(softmax([*free, 0])), np.zeros(2), tol=1e-12, method="BFGS"
+    )
+    np.testing.assert_allclose(found, softmax([*best.x, 0]), atol=2e-3)
+    assert found.sum() == pytest.approx(1)
+    alone = mixture_weights(np.stack([posteriors[0], 1 - posteriors[0]]), labels)
+    assert alone[1] < alone[0]
+
+
+def test_weights_come_from_the_folds_own_validation_rows():
+    x, y = predictions(0, good=(0,)), predictions(1, good=(1,))
+    found, chosen = fuse({"x": x, "y": y}, "last", choose="weights")
+    assert chosen["one"].startswith("1.00 x")
+    assert chosen["two"].endswith("1.00 y")
+    spoiled = {
+        name: p | {"logits": p["logits"] * np.where(p["split"] == "test", -1, 1)[:, None]}
+        for name, p in (("x", x), ("y", y))
+    }
+    assert fuse(spoiled, "last", choose="weights")[1] == chosen
+    alone = fuse({"x": x}, "last")[0]
+    mine = (found["trial"] == 0) & (found["split"] == "test")
+    np.testing.assert_allclose(
+        softmax(found["logits"][mine], axis=1),
+        softmax(alone["logits"][(alone["trial"] == 0) & (alone["split"] == "test")], axis=1),
+        atol=1e-2,
+    )
+
+
+def test_runs_of_different_selections():
+    x, y = predictions(0), predictions(1)
+    y = y | {"selection": np.full(len(y["ids"]), "best_val")}
+    found, _ = fuse({"x": x, "y": y}, {"x": "last", "y": "best_val"})
+    assert set(found["selection"]) == {"best_val"}
+    with pytest.raises(UserError, match="no selection"):
+        fuse({"x": x, "y": y}, "last")
+
+
+def test_no_validation_row_in_common():
+    x, y = predictions(0, seeds=1), predictions(1, seeds=1)
+    keep = ~((y["split"] == "val") & np.isin(y["ids"], x["ids"][x["split"] == "val"]))
+    y = {name: value[keep] if len(value) == len(keep) else value for name, value in y.items()}
+    with pytest.raises(UserError, match="no validation row that all runs share"):
+        fuse({"x": x, "y": y}, "last", choose="weights")

@@ -10,8 +10,10 @@ import pytest
 from fexpr import models
 from fexpr.errors import UserError
 from fexpr.models.convolution import strided_conv2d
+from fexpr.models.resnet import average_grid
 
 SMALL = {"widths": (4, 8), "blocks": (1, 2)}
+BOTH = [("resnet", SMALL), ("resnet_pooled", {"stem": 3, **SMALL})]
 
 
 def variables_of(model, shape=(1, 48, 48, 1)):
@@ -19,20 +21,22 @@ def variables_of(model, shape=(1, 48, 48, 1)):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "count"),
+    ("name", "arguments", "count"),
     [
-        ({}, 11_171_271),
-        ({"widths": (32, 64, 128), "blocks": (2, 2, 2), "stem_stride": 2}, 695_655),
+        ("resnet", {}, 11_171_271),
+        ("resnet", {"widths": (32, 64, 128), "blocks": (2, 2, 2), "stem_stride": 2}, 695_655),
+        ("resnet_pooled", {}, 1_044_439),
     ],
 )
-def test_it_has_as_many_parameters_as_it_says(arguments, count):
-    model = models.build("resnet", num_classes=7, **arguments)
+def test_it_has_as_many_parameters_as_it_says(name, arguments, count):
+    model = models.build(name, num_classes=7, **arguments)
     assert models.count_parameters(jax.eval_shape(lambda: variables_of(model))["params"]) == count
 
 
 @pytest.mark.parametrize("side", [11, 32, 48])
-def test_images_of_any_size(side):
-    model = models.build("resnet", num_classes=7, **SMALL)
+@pytest.mark.parametrize(("name", "arguments"), BOTH)
+def test_images_of_any_size(name, arguments, side):
+    model = models.build(name, num_classes=7, **arguments)
     logits = model.apply(variables_of(model), jnp.ones((2, side, side, 1)), train=False)
     assert logits.shape == (2, 7)
     assert logits.dtype == jnp.float32
@@ -52,8 +56,23 @@ def test_a_block_begins_as_the_identity():
     assert abs(model.apply(variables, images, train=False) - before).max() > 1e-3
 
 
-def test_padded_rows_do_not_count():
-    model = models.build("resnet", num_classes=7, **SMALL)
+def test_the_grid_is_pytorchs_adaptive_average_pool():
+    """Of 5 rows in two parts the middle one is in both."""
+    x = np.arange(25.0, dtype=np.float32).reshape(1, 5, 5, 1)
+    found = average_grid(jnp.asarray(x), 2)[0, :, :, 0]
+    expected = [
+        [x[0, r, c].mean() for c in (slice(0, 3), slice(2, 5))] for r in (slice(0, 3), slice(2, 5))
+    ]
+    np.testing.assert_allclose(found, expected)
+    np.testing.assert_allclose(average_grid(jnp.asarray(x), 1)[0, 0, 0, 0], x.mean())
+    np.testing.assert_array_equal(average_grid(jnp.asarray(x), 5), x)
+
+
+@pytest.mark.parametrize(("name", "arguments"), BOTH)
+def test_padded_rows_do_not_count(name, arguments):
+    model = models.build(name, num_classes=7, **arguments)
+    if name == "resnet_pooled":
+        model = model.clone(dropout=0.0)
     variables, images = variables_of(model), jax.random.normal(jax.random.key(1), (6, 16, 16, 1))
     mask = jnp.arange(6) < 4
     padded, statistics = model.apply(
@@ -73,8 +92,9 @@ def test_a_strided_convolution_is_xlas_own():
     np.testing.assert_allclose(strided_conv2d(x, kernel, 2), expected, atol=1e-4)
 
 
-def test_impossible_arguments_are_named_at_once():
+@pytest.mark.parametrize("name", ["resnet", "resnet_pooled"])
+def test_impossible_arguments_are_named_at_once(name):
     with pytest.raises(UserError) as raised:
-        models.build("resnet", num_classes=7, widths=(4, 0), blocks=(1,), dropout=2.0)
+        models.build(name, num_classes=7, widths=(4, 0), blocks=(1,), dropout=2.0)
     text = "\n".join(raised.value.problems)
     assert all(name in text for name in ("widths[1]", "blocks", "dropout"))

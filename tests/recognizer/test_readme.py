@@ -1,4 +1,6 @@
-"""What the README says of a finished run, run word for word: every line of its block."""
+"""What the documents say of trained models in Python, run word for word: every line of their
+blocks.
+"""
 
 import re
 
@@ -11,27 +13,26 @@ from tests.recognizer.runs import stored
 from tests.recognizer.test_video import film
 
 
-def test_the_lines_of_the_readme(faces, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("document", "rows"), [("README.md", [1]), ("docs/use.md", [2, 2, 1, 1])])
+def test_the_lines_of_a_document(document, rows, faces, tmp_path, monkeypatch):
     portrait = pytest.importorskip("skimage.data").astronaut()
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = (ROOT / document).read_text(encoding="utf-8")
     (block,) = (
-        b
-        for b in re.findall(r"^```\w*\n(.*?)^```$", readme, re.M | re.S)
-        if "import Recognizer" in b
+        b for b in re.findall(r"^```\w*\n(.*?)^```$", text, re.M | re.S) if "import Recognizer" in b
     )
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "cnn_simple_fer2013").symlink_to(faces[0])
     (tmp_path / "runs" / "htnet_samm").symlink_to(stored(tmp_path))
-    for name in ("anna.png", "ben.jpg", "onset.png", "apex.png"):
+    for name in ("photo.jpg", "anna.png", "ben.jpg", "onset.png", "apex.png"):
         cv2.imwrite(str(tmp_path / name), portrait[..., ::-1])
     film(tmp_path / "clip.avi", [portrait[:300, 80:380]] * 5).rename(tmp_path / "clip.mp4")
     monkeypatch.chdir(tmp_path)
     names = {"images": np.random.default_rng(0).random((2, 3, 60, 60))}
-    said = []
+    tables = []
     for line in block.splitlines():
         if line.startswith("r.predict"):
-            said.append(eval(line, names))
+            tables.append(eval(line, names))
         else:
             exec(line, names)
-    assert [len(table) for table in said] == [2, 2, 1, 1]
-    assert all("no face" not in table["decision"].tolist() for table in said)
+    assert [len(table) for table in tables] == rows
+    assert all("no face" not in table["decision"].tolist() for table in tables)

@@ -17,6 +17,7 @@ SMALL = {
     "htnet": {"dim": 8, "heads": 2, "patch_size": 7, "num_hierarchies": 2, "block_repeats": 1},
     "vgg_fer": {"widths": (4, 8), "hidden": (8,)},
     "resnet": {"widths": (4, 8), "blocks": (1, 1)},
+    "resnet_pooled": {"stem": 3, "widths": (4, 8), "blocks": (1, 1)},
 }
 SHAPES = {
     "htnet": (28, 28, 3),

@@ -7,8 +7,8 @@ by itself would take out the very motion that is to be measured.
 
 from __future__ import annotations
 
-import csv
 import importlib.util
+import re
 from pathlib import Path
 
 import cv2
@@ -17,6 +17,8 @@ import numpy as np
 from fexpr.config import allowed
 from fexpr.data.data_config import DataConfig
 from fexpr.errors import UserError
+from fexpr.storage import bounded, delimited
+from fexpr.storage.delimited import BadTable
 
 SIZE = 224  # side of the aligned face in pixels; landmarks of flow maps are given in this frame
 # left and right as the image shows them
@@ -26,6 +28,10 @@ COLUMNS = tuple(f"{point}_{axis}" for point in POINTS for axis in "xy")
 # Where the five points lie in the published 224x224 apex faces of SAMM and CASME II on average,
 # made symmetric: faces aligned here are framed as those behind the published flow maps.
 TEMPLATE = np.float64([[59, 72], [165, 72], [112, 123], [66, 168], [158, 168]])
+
+MOST = 100_000  # of a coordinate in pixels: no frame is as wide
+LEAST_SPREAD = 4  # pixels: of a smaller face nothing is seen
+LEAST_SIDE = 8  # pixels of a frame that a transform shrinks
 
 POLICIES = allowed(DataConfig, "align")
 # the cascade's box ends above the chin; 1.2 of its side holds the face from forehead to chin
@@ -45,48 +51,43 @@ def read_landmarks(path: Path) -> tuple[str, dict[str, np.ndarray]]:
       UserError: the file is no such table; lists every bad row.
     """
     fix = f"the columns are flow or clip, then {','.join(COLUMNS)}, all coordinates in pixels"
-    with open(path, newline="", encoding="utf-8-sig", errors="replace") as f:
-        reader = csv.DictReader(f, skipinitialspace=True)
-        header = [(name or "").strip() for name in reader.fieldnames or ()]
-        reader.fieldnames = header
-        rows = list(reader)
-    key = next((name for name in ("flow", "clip") if name in header), None)
-    missing = [name for name in COLUMNS if name not in header]
+    try:
+        table = delimited.read(path, (), optional=("flow", "clip", *COLUMNS))
+    except BadTable as e:
+        raise UserError(f"{path} is no table of landmarks", e.problems, fix) from e
+    key = next((name for name in ("flow", "clip") if name in table.columns), None)
+    missing = [name for name in COLUMNS if name not in table.columns]
     if key is None or missing:
         wanted = ([] if key else ["no column flow or clip"]) + [
             f"no column {name}" for name in missing
         ]
-        raise UserError(
-            f"{path} is no table of landmarks",
-            [*wanted, f"found: {', '.join(header) or 'nothing'}"],
-            fix,
-        )
+        found = f"found: {', '.join(table.header) or 'nothing'}"
+        raise UserError(f"{path} is no table of landmarks", [*wanted, found], fix)
     landmarks: dict[str, np.ndarray] = {}
     problems = []
-    for line, row in enumerate(rows, start=2):
-        name = (row[key] or "").strip()
-        points = [_number(row[column]) for column in COLUMNS]
-        bad = [
-            f"{c} is {row[c]!r}"
-            for c, value in zip(COLUMNS, points, strict=True)
-            if not np.isfinite(value)
-        ]
+    for line, row in table.rows():
+        name = row[key]
+        bad = [f"{c} is {row[c]!r}" for c in COLUMNS if not is_coordinate(row[c])]
         if not name or name in landmarks:
             bad.append(f"{key} {name!r} is there twice" if name else f"no {key}")
+        elif problem := bounded.name_problem(name):
+            bad.append(f"the name {problem}")
+        if not bad:
+            points = np.float32([row[c] for c in COLUMNS]).reshape(5, 2)
+            if np.ptp(points, axis=0).max() < LEAST_SPREAD:
+                bad.append(f"its points lie within {LEAST_SPREAD} pixels of one another")
+            landmarks[name] = points
         if bad:
             problems.append(f"line {line}, {name or 'unnamed'}: {', '.join(bad)}")
-        else:
-            landmarks[name] = np.float32(points).reshape(5, 2)
     if problems:
         raise UserError(f"{path} has rows that cannot be used", problems, fix)
     return key, landmarks
 
 
-def _number(text: str | None) -> float:
-    try:
-        return float(text or "")
-    except ValueError:
-        return float("nan")
+def is_coordinate(text: str) -> bool:
+    """Whether `text` is a decimal number within MOST pixels of 0."""
+    number = re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?", text)
+    return bool(number) and abs(float(text)) <= MOST
 
 
 def choose(policy: str, landmarks: bool, normalised: bool, where: Path) -> str:
@@ -141,6 +142,16 @@ def similarity(points: np.ndarray, size: int = SIZE) -> np.ndarray:
     equations = np.concatenate([np.stack([x, -y, one, none], 1), np.stack([y, x, none, one], 1)])
     (a, b, tx, ty), *_ = np.linalg.lstsq(equations, (TEMPLATE * size / SIZE).T.ravel())
     return np.array([[a, -b, tx], [b, a, ty]])
+
+
+def transform_problem(transform: np.ndarray, shape: tuple[int, ...]) -> str:
+    """Why a frame of this shape cannot be aligned by `transform` [2, 3]; '' if it can. Points that
+    are no face's (on a line, left and right swapped) have a transform that shrinks it to nothing.
+    """
+    scale = np.hypot(transform[0, 0], transform[1, 0])
+    if not np.isfinite(transform).all() or min(shape[:2]) * scale < LEAST_SIDE:
+        return "the landmarks are not those of a face in this frame"
+    return ""
 
 
 def square(box: tuple[int, int, int, int], size: int = SIZE) -> np.ndarray:

@@ -8,6 +8,7 @@ of a loader.
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,9 +19,18 @@ import tensorflow_datasets as tfds
 from absl import logging
 
 from fexpr.errors import UserError
-from fexpr.storage import run
+from fexpr.storage import bounded, run
 
 SPLIT = "rows"
+FEATURES = {  # of `_feature`, as features.json names them
+    f"tensorflow_datasets.core.features.{name}"
+    for name in (
+        "features_dict.FeaturesDict",
+        "text_feature.Text",
+        "scalar.Scalar",
+        "tensor_feature.Tensor",
+    )
+}
 Row = Mapping[str, "np.ndarray | str | int | float"]
 
 
@@ -119,8 +129,23 @@ def each(folder: Path) -> Iterator[dict[str, np.ndarray | str]]:
 
 def _source(folder: Path) -> Sequence:
     (version,) = folder.glob("*/*/dataset_info.json")
+    _check_features(json.loads(bounded.read_bytes(version.with_name("features.json"))))
     with _quiet():
         return tfds.builder_from_directory(version.parent).as_data_source(SPLIT)
+
+
+def _check_features(value: object) -> None:
+    """TFDS imports whatever module this file names, so it must name its own features alone."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if key in ("type", "proto_cls") or (
+                key in ("pythonClassName", "python_class_name") and inner not in FEATURES
+            ):
+                raise ValueError(f"features.json names {str(inner)[:100]}")
+            _check_features(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            _check_features(inner)
 
 
 @contextlib.contextmanager

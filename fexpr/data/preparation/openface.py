@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from fexpr.data.preparation.prepare import BadInput
+from fexpr.storage import delimited
+from fexpr.storage.delimited import BadTable, Table
 
 POINTS = 68  # of the face, as iBUG's 300-W numbers them
 # pixels of the video that OpenFace was given
 LANDMARKS = tuple(f"{axis}_{i}" for axis in "xy" for i in range(POINTS))
+MOST, SLACK = 5.0, 0.1  # of an intensity
 SPREAD = 1.5  # pixels of a 48x48 face, deviation of the spot that stands for a landmark
 
 
@@ -21,27 +24,60 @@ def read(path: Path, columns: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     without a face are NaN.
 
     Raises:
-      BadInput: it is no such table.
+      BadInput: it is no such table; it holds several faces a frame, frames numbered from 0, cells
+        that are no numbers, intensities beyond 0 to 5.
     """
     try:
-        table = pd.read_csv(path, skipinitialspace=True)
-    except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as e:
-        raise BadInput(f"{path}: {e}") from e
-    table.columns = [str(c).strip() for c in table.columns]
-    missing = [c for c in ("frame", *columns) if c not in table]
-    if missing:
-        raise BadInput(
-            f"{path}: no column {', '.join(missing[:20])}"
-            + f" and {len(missing) - 20} more" * (len(missing) > 20)
+        table = delimited.read(path, ("frame", *columns), optional=("success",), separators=",;\t")
+    except BadTable as e:
+        raise BadInput(f"{path}: {'; '.join(e.problems[:5])}") from e
+    numbers = np.array(
+        [[_number(cell) for cell in cells] for cells in table.columns.values()], np.float64
+    ).reshape(len(table.columns), len(table))
+    frames, values = numbers[0], numbers[1 : 1 + len(columns)].T.astype(np.float32)
+    problems = _problems(table, numbers, columns)
+    if problems:
+        raise BadInput(f"{path}: {'; '.join(problems)}")
+    if "success" in table.columns:
+        values[numbers[-1] != 1] = np.nan
+    order = np.argsort(frames)
+    return frames[order].astype(np.int64), values[order]
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text) if "_" not in text else np.inf
+    except ValueError:
+        return np.nan if not text else np.inf  # OpenFace leaves no cell empty, other tools do
+
+
+def _problems(table: Table, numbers: np.ndarray, columns: Sequence[str]) -> list[str]:
+    found = []
+    for name, values in zip(table.columns, numbers, strict=True):
+        bad = np.isinf(values) | (np.isnan(values) & (name == "frame"))
+        if re.fullmatch(r"AU[0-9]+_[rc]", name):
+            # OpenFace's regression goes a little beyond its range
+            bad |= (values < -SLACK) | (values > MOST + SLACK)
+        for row in np.flatnonzero(bad)[:1]:
+            text = table.columns[name][row]
+            found.append(f"line {table.lines[row]}: {name} is {text!r}")
+    if found:
+        return found[:5]
+    frames = numbers[0]
+    unique, counts = np.unique(frames, return_counts=True)
+    if (frames != np.round(frames)).any():
+        found.append("frames are no whole numbers")
+    if (counts > 1).any():
+        found.append(
+            f"frame {unique[counts > 1][0]:g} has {counts.max()} rows, of several faces: keep the "
+            "rows of the one person that the clip is of (column face_id)"
         )
-    table = table[["frame", *columns, *(["success"] if "success" in table else [])]].apply(
-        pd.to_numeric, errors="coerce"
-    )
-    table = table.dropna(subset=["frame"]).drop_duplicates("frame").sort_values("frame")
-    values = table[list(columns)].to_numpy(np.float32, copy=True)
-    if "success" in table:
-        values[table["success"].to_numpy() != 1] = np.nan
-    return table["frame"].to_numpy(np.int64), values
+    if len(frames) and frames.min() < 1:
+        found.append(
+            f"frames begin with {frames.min():g}, OpenFace counts from 1: add "
+            f"{1 - frames.min():g} to them if they are those of the clip"
+        )
+    return found
 
 
 def landmark_masks(path: Path, frames: int, transform: np.ndarray, side: int) -> np.ndarray:

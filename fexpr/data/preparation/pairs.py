@@ -22,12 +22,15 @@ def transform_of(
       align: 'landmarks' (points [5, 2], (x, y) in its pixels), 'detect', 'none'.
 
     Raises:
-      BadInput: no face was found.
+      BadInput: no face was found; landmarks that are no face's.
     """
     if align == "none":
         return None
     if align == "landmarks":
-        return alignment.similarity(points)
+        transform = alignment.similarity(points)
+        if problem := alignment.transform_problem(transform, onset.shape):
+            raise BadInput(problem)
+        return transform
     if (box := alignment.detect(onset)) is None:
         raise BadInput("no face found")
     return alignment.square(box)

@@ -25,7 +25,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fexpr.errors import UserError
-from fexpr.storage import run
+from fexpr.storage import bounded, pictures, run
+from fexpr.storage.bounded import Unreadable
+from fexpr.storage.cache import expand_home
 from fexpr.terminal import progress
 
 T = TypeVar("T")
@@ -50,10 +52,10 @@ def data_root(config: ConfigDict) -> tuple[Path, str]:
     or '' for the default.
     """
     if config.root:
-        return Path(config.root).expanduser(), "config.data.root"
+        return expand_home(config.root), "config.data.root"
     if os.environ.get("FEXPR_DATA_DIR"):
-        return Path(os.environ["FEXPR_DATA_DIR"]).expanduser(), "$FEXPR_DATA_DIR"
-    return Path("~/fexpr_data").expanduser(), ""
+        return expand_home(os.environ["FEXPR_DATA_DIR"]), "$FEXPR_DATA_DIR"
+    return expand_home("~/fexpr_data"), ""
 
 
 def resolve_source(config: ConfigDict) -> str:
@@ -72,7 +74,7 @@ def resolve_source(config: ConfigDict) -> str:
         return "synthetic"
     root, giver = data_root(config)
     names = COMPOSITES.get(config.name, (config.name,))
-    if any((root / name).is_dir() for name in names):
+    if any(bounded.is_folder(root / name) for name in names):
         return "release"
     if config.source == "auto" and not giver:
         return "synthetic"
@@ -93,19 +95,34 @@ def resolve_source(config: ConfigDict) -> str:
 
 def contents(folder: Path) -> str:
     """'holds a, b', 'holds nothing', 'does not exist': for messages about what was not found."""
-    if not folder.is_dir():
+    if not bounded.is_folder(folder):
         return "does not exist"
-    names = sorted(p.name for p in folder.iterdir())
+    try:
+        names = sorted(p.name for p in folder.iterdir())
+    except OSError as e:
+        return f"cannot be read: {e.strerror or e}"
     return "holds " + (", ".join(names[:10] + ["…"] * (len(names) > 10)) or "nothing")
 
 
 def fingerprint(root: Path, files: Iterable[Path], settings: Mapping[str, object]) -> str:
     """SHA-256 (hex) of settings and of every file's name below `root` and content: the same for
     every copy of a release.
+
+    Raises:
+      UserError: files that cannot be read, all of them.
     """
     files = sorted(files)
+    contents, problems = [], []
     with ThreadPoolExecutor(_workers()) as pool:
-        contents = list(pool.map(_digest, files))
+        for digest in [pool.submit(_digest, path) for path in files]:
+            try:
+                contents.append(digest.result())
+            except BadInput as e:
+                problems.append(str(e))
+    if problems:
+        raise UserError(
+            f"files in {root} cannot be read", problems, "check the files and their permissions"
+        )
     named = [
         (path.relative_to(root).as_posix(), content)
         for path, content in zip(files, contents, strict=True)
@@ -115,12 +132,10 @@ def fingerprint(root: Path, files: Iterable[Path], settings: Mapping[str, object
 
 def _digest(path: Path) -> str:
     try:
-        with open(path, "rb") as f:
+        with bounded.open_file(path, bounded.limit_of(path)) as f:
             return hashlib.file_digest(f, "sha256").hexdigest()
     except OSError as e:
-        raise UserError(
-            f"cannot read {path}: {e.strerror or e}", fix="check the file and its permissions"
-        ) from e
+        raise BadInput(f"{path}: {e.strerror or e}") from e
 
 
 def prepared(
@@ -171,7 +186,11 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
     """Makes other processes that want to write `folder` wait until this one is done, or dead."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = open(folder.with_name(f"{folder.name}.lock"), "w")  # noqa: SIM115
+        # neither emptied nor followed: a link under this name may lead to any file of the user's
+        handle = os.open(
+            folder.with_name(f"{folder.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644
+        )
+        lock = os.fdopen(handle, "r+")
     except OSError as e:
         reason = f"cannot write into the cache {folder.parent}: {e.strerror or e}"
         raise UserError(reason, fix="set $FEXPR_CACHE_DIR to a folder of yours") from e
@@ -230,28 +249,23 @@ def cached_png(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
 
 
 def read_image(path: Path, mode: int) -> np.ndarray:
-    """Decodes an image file; `mode` is one of OpenCV's IMREAD_ values.
+    """Decodes an image file, uint8 [H, W] or [H, W, C]; `mode` is one of OpenCV's IMREAD_ values.
 
     Raises:
-      BadInput: the file cannot be read, is cut off, or is no image.
+      BadInput: the file cannot be read, is cut off, is no image, or is beyond what is read
+        (storage/pictures.py).
     """
     try:
-        data = path.read_bytes()
-    except OSError as e:
-        raise BadInput(f"{path}: {e.strerror or e}") from e
-    try:
-        return decode_image(data, mode)
-    except BadInput as e:
+        return pictures.read(path, mode)
+    except Unreadable as e:
         raise BadInput(f"{path} {e}") from e
 
 
 def decode_image(data: bytes, mode: int) -> np.ndarray:
-    """Decodes the bytes of an image file; `mode` is one of OpenCV's IMREAD_ values.
-
-    Raises:
-      BadInput: they are cut off, or no image ('is not an image, …': the caller says what).
+    """Decodes the bytes of an image file; as `read_image`. The error's text begins with 'is' or
+    'has', so that the caller says what.
     """
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), mode) if data else None
-    if image is None:
-        raise BadInput(f"is not an image, or is cut off ({len(data)} bytes)")
-    return image
+    try:
+        return pictures.decode(data, mode)
+    except Unreadable as e:
+        raise BadInput(str(e)) from e

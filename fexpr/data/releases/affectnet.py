@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-import pandas as pd
 from ml_collections import ConfigDict
 
 from fexpr.config import allowed
@@ -33,6 +32,9 @@ from fexpr.data.records import chosen
 from fexpr.data.releases.flow_clips import parse_skipped
 from fexpr.data.synthetic import fer_faces
 from fexpr.errors import UserError
+from fexpr.storage import bounded, delimited, npz
+from fexpr.storage.bounded import Unreadable
+from fexpr.storage.delimited import BadTable
 from fexpr.storage.run import atomic_path, cache_dir
 from fexpr.terminal import say
 
@@ -57,6 +59,7 @@ COLUMNS = (
 )
 IMAGES = ("Manually_Annotated_Images", "images", ".")  # where the paths of the CSVs may begin
 VERSION = 1
+MOST_SIDE = 100_000  # pixels: no picture is as wide
 FIX = (
     "docs/data.md shows the layouts; images to leave out on purpose go into config.data.skip_clips"
 )
@@ -150,9 +153,11 @@ def survey(folder: Path, skipped: set[str]) -> list[Row]:
     """
     rows, problems = [], []
     for part, (table, images) in PARTS.items():
-        if (folder / table).is_file():
+        if bounded.is_file(folder / table):
+            if bounded.is_folder(folder / images / "images"):
+                say(f"{NAME}: read {table}; also there, and not read: {images}")
             rows += _from_table(folder, table, part, skipped, problems)
-        elif (folder / images / "images").is_dir():
+        elif bounded.is_folder(folder / images / "images"):
             rows += _from_arrays(folder / images, part, skipped, problems)
     if not rows and not problems:
         looked = "looked for training.csv and for train_set/images"
@@ -171,61 +176,59 @@ def _from_table(
     folder: Path, name: str, part: str, skipped: set[str], problems: list[str]
 ) -> list[Row]:
     """Rows of training.csv or validation.csv. `skipped` loses what it named."""
+    wanted = tuple(c for c in COLUMNS if c not in ("facial_landmarks", "arousal"))
     try:
-        with open(folder / name, encoding="utf-8-sig", errors="replace") as f:
-            headed = f.readline().startswith(COLUMNS[0])
-        table = pd.read_csv(
-            folder / name,
-            names=None if headed else list(COLUMNS),
-            header=0 if headed else None,
-            dtype=str,
-        ).fillna("")
-    except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError) as e:
-        problems.append(f"{name}: {e}")
+        table = delimited.read(folder / name, wanted, names=COLUMNS)
+    except BadTable as e:
+        problems += [f"{name}: {text}" for text in e.problems]
         return []
-    missing = [
-        f"{name}: no column {c}" for c in COLUMNS if c not in table and c != "facial_landmarks"
-    ]
-    if missing:
-        problems += missing
-        return []
+    paths = table.columns[COLUMNS[0]]
     root = next(
         (
             folder / place
             for place in IMAGES
-            if (folder / place / str(table[COLUMNS[0]].iloc[0])).is_file()
+            if paths and bounded.is_file(folder / place / paths[0])
         ),
         folder / IMAGES[0],
     )
     rows, seen = [], {}
-    for line, row in enumerate(table.itertuples(index=False), 2 if headed else 1):
-        id_ = f"{part}/{row.subDirectory_filePath}"
+    for line, row in table.rows():
+        where = row[COLUMNS[0]]
+        id_ = f"{part}/{where}"
         if id_ in skipped or seen.setdefault(id_, line) != line:
             if id_ not in skipped:
-                problems.append(
-                    f"{name} line {line}: {row.subDirectory_filePath} stands in line "
-                    f"{seen[id_]} already"
-                )
+                problems.append(f"{name} line {line}: {where} is in line {seen[id_]} already")
             continue
-        try:
-            box = tuple(int(float(getattr(row, c))) for c in COLUMNS[1:5])
-            expression, valence = int(row.expression), float(row.valence)
-        except ValueError as e:
-            problems.append(f"{name} line {line}, {row.subDirectory_filePath}: {e}")
-            continue
-        bad = _checked(expression, valence)
-        bad += ["the face has no width or height"] if min(box[2:]) < 1 else []
-        bad += (
-            []
-            if (root / row.subDirectory_filePath).is_file()
-            else [f"no image {root.name}/{row.subDirectory_filePath}"]
-        )
-        problems += [f"{name} line {line}, {row.subDirectory_filePath}: {text}" for text in bad]
-        rows.append(Row(id_, part, root / row.subDirectory_filePath, box, expression, valence))
-    skipped -= {
-        id_ for id_ in skipped if id_ in set(table[COLUMNS[0]].map(lambda p: f"{part}/{p}"))
-    }
+        box, expression, valence, bad = _numbers(row)
+        if problem := bounded.path_problem(where):
+            bad.append(f"the path {problem}")
+        elif not bounded.is_file(root / where):
+            bad.append(f"no image {root.name}/{where}")
+        problems += [f"{name} line {line}, {where}: {text}" for text in bad]
+        rows.append(Row(id_, part, root / where, box, expression, valence))
+    skipped -= {f"{part}/{path}" for path in paths}
     return rows
+
+
+def _numbers(row: dict[str, str]) -> tuple[tuple[int, int, int, int], int, float, list[str]]:
+    """Box, expression and valence of a row, and what is wrong with them."""
+    numbers = {c: _number(row[c]) for c in (*COLUMNS[1:5], "expression", "valence")}
+    bad = [f"{c} is {row[c]!r}" for c, value in numbers.items() if not np.isfinite(value)]
+    if bad:
+        return (0, 0, 0, 0), 0, 0.0, bad
+    *box, expression, valence = numbers.values()
+    bad = _checked(expression, valence)
+    if max(map(abs, box)) > MOST_SIDE or min(box[2:]) < 1:
+        bad.append(f"the face's box is {', '.join(f'{n:g}' for n in box)}")
+        box = [0, 0, 1, 1]
+    return tuple(map(int, box)), int(expression), valence, bad
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text) if text.isascii() and "_" not in text else float("nan")
+    except ValueError:
+        return float("nan")
 
 
 def _from_arrays(folder: Path, part: str, skipped: set[str], problems: list[str]) -> list[Row]:
@@ -235,25 +238,33 @@ def _from_arrays(folder: Path, part: str, skipped: set[str], problems: list[str]
     rows = []
     for path in sorted((folder / "images").iterdir()):
         id_ = f"{part}/{path.stem}"
-        if path.suffix.lower() not in (".jpg", ".jpeg", ".png") or id_ in skipped:
+        known = path.suffix.lower() in (".jpg", ".jpeg", ".png") and not bounded.is_hidden(path)
+        if not known or id_ in skipped:
             skipped.discard(id_)
             continue
         values = []
         for kind in ("exp", "val"):
             file = folder / "annotations" / f"{path.stem}_{kind}.npy"
             try:
+                found = npz.decode(bounded.read_bytes(file, bounded.MIB))
                 # numbers as text in the release
-                values.append(float(np.load(file, allow_pickle=False)))
-            except (OSError, ValueError, TypeError) as e:
+                values.append(_number(str(found.item())) if found.size == 1 else float("nan"))
+                if not np.isfinite(values[-1]):
+                    raise Unreadable(f"holds {str(found)[:40]}, expected one number")
+            except Unreadable as e:
                 problems.append(f"{folder.name}/annotations/{file.name}: {e}")
-        if len(values) == 2:
-            problems += [f"{id_}: {text}" for text in _checked(int(values[0]), values[1])]
+        if len(values) == 2 and np.isfinite(values).all():
+            problems += [f"{id_}: {text}" for text in _checked(*values)]
             rows.append(Row(id_, part, path, None, int(values[0]), values[1]))
     return rows
 
 
-def _checked(expression: int, valence: float) -> list[str]:
-    bad = [] if 0 <= expression <= 10 else [f"expression is {expression}, expected 0 to 10"]
+def _checked(expression: float, valence: float) -> list[str]:
+    bad = (
+        []
+        if 0 <= expression <= 10 and expression == int(expression)
+        else [f"expression is {expression:g}, expected 0 to 10"]
+    )
     return bad + (
         []
         if expression > 7 or -1 <= valence <= 1

@@ -16,6 +16,8 @@ from fexpr.data.preparation import prepare
 from fexpr.data.releases.ravdess_aus import INTENSITIES
 from fexpr.data.releases.ravdess_names import EMOTIONS
 from fexpr.errors import UserError
+from fexpr.storage import delimited
+from fexpr.storage.delimited import BadTable
 
 MEANS, COVARIANCE = "GMM_mean.csv", "GMM_covM_{}.csv"
 OF_RAVDESS = {
@@ -70,17 +72,13 @@ def read(folder: Path | str) -> tuple[np.ndarray, np.ndarray]:
 
 def _table(path: Path, columns: tuple[str, ...], problems: list[str]) -> pd.DataFrame | None:
     try:
-        table = pd.read_csv(path, sep=";", skipinitialspace=True, encoding="utf-8-sig")
-    except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as e:
-        problems.append(f"{path.name}: {e}")
+        found = delimited.read(path, columns, separators=";,\t")
+    except BadTable as e:
+        problems += [f"{path.name}: {text}" for text in e.problems]
         return None
-    missing = [name for name in columns if name not in table]
-    numbers = [
-        name
-        for name in INTENSITIES
-        if name in table and not np.isfinite(pd.to_numeric(table[name], errors="coerce")).all()
-    ]
-    problems += [f"{path.name}: no column {name}" for name in missing] + [
-        f"{path.name}: {name} is not all numbers" for name in numbers
-    ]
-    return None if missing or numbers else table
+    table = pd.DataFrame(found.columns)
+    units = [name for name in columns if name in INTENSITIES]
+    table[units] = table[units].apply(pd.to_numeric, errors="coerce")
+    numbers = [name for name in units if not np.isfinite(table[name]).all()]
+    problems += [f"{path.name}: {name} is not all numbers" for name in numbers]
+    return None if numbers else table

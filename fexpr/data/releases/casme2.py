@@ -16,6 +16,7 @@ CASME2 = flow_clips.Database(
     "CASME II",
     (("Cropped", True), ("CASME2_RAW_selected", False), ("CASME2-RAW", False)),
     "{subject}_{clip}",
+    workbook.CASME2.subject,
     workbook.CASME2,
     no_apex=("sub04_EP12_01f", "sub05_EP09_05f"),
 )

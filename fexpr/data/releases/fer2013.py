@@ -67,8 +67,8 @@ def load(config: ConfigDict) -> Dataset:
         _compare_counts(faces.labels, parts)
         _count_copies(faces.images, parts)
     ids, names, soft = np.array(faces.ids), CLASSES, {}
-    if config.labels == "ferplus":
-        votes = ferplus.read(folder, faces)
+    if config.labels in ferplus.RULES:
+        votes = ferplus.read(folder, faces, config.labels)
         faces, parts, ids = (
             Faces(faces.images[votes.kept], votes.labels, [], True),
             parts[votes.kept],

@@ -7,24 +7,26 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import gzip
-import lzma
 import os
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from fexpr.data.preparation.prepare import BadInput, contents
-from fexpr.data.releases.fer2013_rows import IMAGES, PARTS, Faces, Rows, is_junk, letters, read_csv
+from fexpr.data.releases.fer2013_rows import IMAGES, PARTS, Faces, Rows, letters, read_csv
 from fexpr.errors import UserError
+from fexpr.storage import bounded, packed
+from fexpr.storage.bounded import Unreadable
 from fexpr.terminal import progress
 
 # the preferred first
 CSVS = ("fer2013.csv", "fer2013.csv.gz", "icml_face_data.csv", "icml_face_data.csv.gz")
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2")
+MOST_IMAGE = 16 * bounded.MIB  # of an image of 48x48 pixels
+MOST_MEMBER = 1024 * bounded.MIB  # of an archive's member; the table has 300 MB
 FERPLUS = "ferplus"  # folders and archives so called are not FER2013's own
 
 
@@ -68,7 +70,7 @@ def find_layout(folder: Path) -> Layout:
                 archives.append(path)
             elif (
                 not top
-                and not is_junk(path)
+                and not bounded.is_hidden(path)
                 and (path.suffix.lower() in IMAGES or letters(path.parts[-3]) in PARTS)
             ):
                 images.append(path)
@@ -114,20 +116,29 @@ def read(layout: Layout, skipped: set[str]) -> Faces:
     if layout.path.is_dir():
         with progress("reading FER2013", len(layout.files)) as advance:
             for path in layout.files:
-                rows.add_image(path.relative_to(layout.path).as_posix(), path.read_bytes)
+                rows.add_image(path.relative_to(layout.path).as_posix(), partial(_read_loose, path))
                 advance()
         return rows.faces()
     with _opened(layout.path) as (file, tick):
         if name in CSVS:
             read_csv(_unpacked(file, name), rows, tick)
             return rows.faces()
-        for member, content in _members(file, name):
+        inner = []
+        for member, opened in _members(file, name):
             tick()
             if PurePosixPath(member).name.lower() in CSVS:
                 rows = Rows(f"{layout.path}: {member}", skipped)
-                read_csv(_unpacked(content(), member), rows, tick)
+                read_csv(_unpacked(opened(), member), rows, tick)
                 return rows.faces()
-            rows.add_image(member, partial(_read_member, content))
+            if member.lower().endswith(ARCHIVES) and not bounded.is_hidden(member):
+                inner.append(member)
+            rows.add_image(member, partial(_read_member, opened))
+    if inner and not rows.found:
+        raise UserError(
+            f"{layout.path} holds no images, but archives",
+            inner,
+            f"unpack {layout.path.name} beside itself, and remove it",
+        )
     return rows.faces()
 
 
@@ -135,10 +146,17 @@ def _unpacked(stream: BinaryIO, name: str) -> BinaryIO:
     return gzip.GzipFile(fileobj=stream) if name.lower().endswith(".gz") else stream
 
 
-def _read_member(content: Callable[[], BinaryIO]) -> bytes:
+def _read_loose(path: Path) -> bytes:
     try:
-        return content().read()
-    except (zipfile.BadZipFile, zlib.error) as e:
+        return bounded.read_bytes(path, MOST_IMAGE)
+    except Unreadable as e:
+        raise BadInput(str(e)) from e
+
+
+def _read_member(opened: Callable[[], BinaryIO]) -> bytes:
+    try:
+        return packed.read_limited(opened(), MOST_IMAGE)
+    except packed.DAMAGE as e:
         raise BadInput(str(e)) from e
 
 
@@ -160,6 +178,8 @@ def _members(file: BinaryIO, name: str) -> Iterator[tuple[str, Callable[[], Bina
         for member in archive:
             if member.issym() or member.islnk():
                 raise tarfile.ReadError(f"{member.name} is a link; pack the files themselves")
+            if member.isfile() and member.size > MOST_MEMBER:
+                raise Unreadable(f"{member.name} in it has {member.size:,} bytes")
             if member.isfile():
                 yield member.name.removeprefix("./"), partial(archive.extractfile, member)
 
@@ -171,18 +191,9 @@ def _opened(path: Path) -> Iterator[tuple[BinaryIO, Callable[[], None]]]:
     Raises:
       UserError: the file cannot be read, or turns out to be damaged.
     """
-    damage = (
-        OSError,
-        EOFError,
-        zlib.error,
-        lzma.LZMAError,
-        tarfile.TarError,
-        zipfile.BadZipFile,
-        NotImplementedError,
-    )
     try:
         with (
-            open(path, "rb") as file,
+            bounded.open_file(path) as file,
             progress(f"reading {path.name} (MB)", max(path.stat().st_size // 10**6, 1)) as advance,
         ):
             done = 0
@@ -194,5 +205,5 @@ def _opened(path: Path) -> Iterator[tuple[BinaryIO, Callable[[], None]]]:
                     done = file.tell() // 10**6
 
             yield file, tick
-    except damage as e:
+    except packed.DAMAGE as e:
         raise UserError(f"{path} is damaged, or cannot be read: {e}", fix="fetch it again") from e

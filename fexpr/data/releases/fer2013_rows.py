@@ -18,6 +18,8 @@ import numpy as np
 
 from fexpr.data.preparation.prepare import BadInput, decode_image
 from fexpr.errors import UserError
+from fexpr.storage import bounded, delimited
+from fexpr.storage.bounded import Unreadable
 
 CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 SPLITS = ("Training", "PublicTest", "PrivateTest")
@@ -27,6 +29,7 @@ OFFICIAL = {  # images of each class
     "PrivateTest": (491, 55, 528, 879, 594, 416, 626),
 }
 SIDE = 48
+MOST_ROWS = 200_000  # of a table that may be packed without end
 IMAGES = (".jpg", ".jpeg", ".png")
 ALIASES = ("anger", "disgusted", "fearful", "happiness", "sadness", "surprised", "neutral")
 LABELS = {
@@ -76,6 +79,11 @@ class Rows:
         # part -> images that are said to be in it by their folder alone
         self._guessed: Counter[str] = Counter()
 
+    @property
+    def found(self) -> bool:
+        """Whether anything was an image, faulty or not."""
+        return bool(self._first or self._unsaid or self.problems)
+
     def add(
         self, where: str, id_: str, split: str, label: int, image: Callable[[], np.ndarray]
     ) -> None:
@@ -92,7 +100,9 @@ class Rows:
         """The image at '<…>/<part>/<class>/<file>'; other files (a README) are passed over."""
         path = PurePosixPath(name)
         part, folder = ("", "", *path.parts)[-3:-1]
-        if is_junk(path) or (path.suffix.lower() not in IMAGES and letters(part) not in PARTS):
+        if bounded.is_hidden(path) or (
+            path.suffix.lower() not in IMAGES and letters(part) not in PARTS
+        ):
             return
         if letters(part) not in PARTS or folder.strip().lower() not in LABELS:
             self.problems.append(
@@ -179,12 +189,12 @@ def read_csv(stream: BinaryIO, rows: Rows, tick: Callable[[], None]) -> None:
       UserError: it lacks a column.
     """
     rows.numbered = True
-    reader = csv.reader(line.decode("utf-8", "replace") for line in stream)
+    reader = csv.reader(bounded.text_lines(stream))
     with warnings.catch_warnings():
         # how NumPy says that a text is not all numbers
         warnings.simplefilter("error", DeprecationWarning)
         try:
-            header = [name.strip("\ufeff ").lower() for name in next(reader, [])]
+            header = [delimited.bare(name).lower() for name in next(reader, [])]
             missing = [
                 f"no column {name}"
                 for name in ("emotion", "pixels", "Usage")
@@ -199,10 +209,14 @@ def read_csv(stream: BinaryIO, rows: Rows, tick: Callable[[], None]) -> None:
                 )
             columns = [header.index(name) for name in ("emotion", "usage", "pixels")]
             for number, row in enumerate(row for row in reader if row):
+                if number == MOST_ROWS:
+                    raise Unreadable(f"has more than {MOST_ROWS:,} rows, FER2013 has 35,887")
                 _add_row(rows, f"line {reader.line_num}", number, row, columns)
                 tick()
         except csv.Error as e:
             rows.problems.append(f"line {reader.line_num}: {e}")
+        except Unreadable as e:
+            rows.problems.append(str(e))
 
 
 def _add_row(rows: Rows, where: str, number: int, row: list[str], columns: list[int]) -> None:
@@ -250,15 +264,8 @@ def decode(data: bytes) -> np.ndarray:
     Raises:
       BadInput: it is empty, cut off, no image, or of another size.
     """
-    jpeg, png = data.startswith(b"\xff\xd8"), data.startswith(b"\x89PNG")
-    if not (jpeg or png):
+    if not data.startswith((b"\xff\xd8", b"\x89PNG")):
         raise BadInput(f"is no JPEG or PNG ({len(data)} bytes)")
-    # OpenCV shows a JPEG whose last bytes are missing, and prints about a PNG. No end mark after
-    # the last scan: cut off.
-    if (jpeg and data.rfind(b"\xff\xd9") <= data.rfind(b"\xff\xda")) or (
-        png and b"IEND" not in data[-64:]
-    ):
-        raise BadInput(f"is cut off ({len(data)} bytes)")
     image = decode_image(data, cv2.IMREAD_GRAYSCALE)
     if image.shape != (SIDE, SIDE):
         raise BadInput(f"is {image.shape[1]}x{image.shape[0]}, expected {SIDE}x{SIDE}")
@@ -267,12 +274,3 @@ def decode(data: bytes) -> np.ndarray:
 
 def letters(name: str) -> str:
     return re.sub("[^a-z]", "", name.lower())
-
-
-def is_junk(path: PurePosixPath | Path) -> bool:
-    """What operating systems leave lying about."""
-    return (
-        path.name.startswith(".")
-        or path.name in ("Thumbs.db", "desktop.ini")
-        or "__MACOSX" in path.parts
-    )

@@ -23,11 +23,13 @@ from fexpr.data.preparation.prepare import BadInput, read_image
 from fexpr.data.releases import map_names, workbook
 from fexpr.data.releases.map_names import MAPS
 from fexpr.errors import UserError
+from fexpr.storage import bounded, pictures
 from fexpr.terminal import say
 
 VERSION = 2  # of everything that turns a release into flow maps: raise it when their pixels change
 LAYOUTS = ("auto", "frames", "flow")
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp")
+COPY = re.compile(r"\([0-9]+\)$|(^| - |[ _])copy( ?\([0-9]+\))?$", re.IGNORECASE)
 SKIP = "list clips that are to be left out on purpose in config.data.skip_clips"
 
 
@@ -41,6 +43,7 @@ class Database:
       frames: folders of frames, the preferred first, and whether each shows the aligned face alone.
       id: what names a clip within the release, made from its row's `subject` and `clip`;
           `landmarks.csv` names clips so too.
+      subject: makes the subject's one name of its number ('6' -> '006').
       book: how its workbook is written.
       no_apex: ids of clips for which the published workbook gives no apex after the onset; they are
           left out, and said to be.
@@ -50,6 +53,7 @@ class Database:
     title: str
     frames: tuple[tuple[str, bool], ...]
     id: str
+    subject: Callable[[str], str]
     book: workbook.Format | None = None
     no_apex: tuple[str, ...] = ()
 
@@ -221,7 +225,7 @@ def find_layout(database: Database, folder: Path, wanted: str) -> tuple[str, Pat
     ]
     candidates = [candidate for candidate in candidates if wanted in ("auto", candidate[0])]
     for candidate in candidates:
-        if candidate[1].is_dir():
+        if bounded.is_folder(candidate[1]):
             return candidate
     looked_for = [f"{path} ({layout})" for layout, path, _ in candidates]
     title = f"{folder} holds none of the folders that a {database.title} release is read from"
@@ -264,7 +268,7 @@ def _find_maps(folder: Path, table: pd.DataFrame, known: set[str]) -> dict[str, 
     maps = {
         p.stem.removeprefix("sub"): p
         for p in sorted(folder.iterdir())
-        if p.suffix.lower() == ".png"
+        if p.suffix.lower() == ".png" and not bounded.is_hidden(p)
     }
     named = "a map is called <subject>_<clip>.png, as 006_006_1_2.png"
     if not maps:
@@ -311,8 +315,11 @@ def _find_frames(
     root: Path, table: pd.DataFrame, moments: tuple[int | None, ...]
 ) -> dict[str, tuple[Path, ...]]:
     """id -> the onset frame, and those of `moments` (map_names); every clip must have all."""
-    subjects = {_person(p.name): p for p in root.iterdir() if p.is_dir()}
-    files, problems = {}, []
+    subjects, files, problems = {}, {}, []
+    for path in sorted(p for p in root.iterdir() if bounded.is_folder(p)):
+        if subjects.setdefault(_person(path.name), path) != path:
+            first = subjects[_person(path.name)].name
+            problems.append(f"the folders {first} and {path.name} are of one person: join them")
     for place, row in zip(workbook.places(table), table.itertuples(), strict=True):
         folder = subjects.get(_person(row.subject), root / row.subject) / row.clip
         frames, twice = numbered_frames(folder)
@@ -359,17 +366,27 @@ def _find_frames(
 
 
 def _person(name: str) -> str:
-    """'006', 'sub006' and '6' are one person."""
-    return name.lower().removeprefix("sub").lstrip("0")
+    """'006', 'sub006', 's6' and '6' are one person."""
+    return workbook.canonical_subject(name, str).casefold()
 
 
 def numbered_frames(folder: Path) -> tuple[dict[int, Path], set[int]]:
-    """Frame number (the last digits of the name) -> file, and the numbers that two files claim."""
+    """Frame number (the last digits of the name) -> file, and the numbers that two files claim.
+
+    A file manager's copies ('006_00010 (1).png', 'img37 - Copy.jpg') are no frames, nor are hidden
+    files.
+    """
     images = (
-        sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGES) if folder.is_dir() else []
+        sorted(
+            p
+            for p in folder.iterdir()
+            if p.suffix.lower() in IMAGES and not bounded.is_hidden(p) and not COPY.search(p.stem)
+        )
+        if bounded.is_folder(folder)
+        else []
     )
     numbered = [
-        (int(digits[-1]), path) for path in images if (digits := re.findall(r"\d+", path.stem))
+        (int(digits[-1]), path) for path in images if (digits := re.findall(r"[0-9]+", path.stem))
     ]
     return dict(numbered), {
         number for number, count in Counter(number for number, _ in numbered).items() if count > 1
@@ -420,6 +437,8 @@ def _read_maps(paths: tuple[Path, ...], size: int) -> np.ndarray:
 
 def _read_map(path: Path, size: int) -> np.ndarray:
     image = read_image(path, cv2.IMREAD_UNCHANGED)
+    if not pictures.is_lossless(path):
+        raise BadInput(f"{path} is a JPEG under the name of a PNG: its motion is not what it was")
     if image.shape != (size, size, 3) or image.dtype != np.uint8:
         mode = "grey" if image.ndim == 2 else {3: "RGB", 4: "RGBA"}[image.shape[2]]
         raise BadInput(

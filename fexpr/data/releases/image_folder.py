@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import os
 from collections import Counter
@@ -18,15 +17,19 @@ from ml_collections import ConfigDict
 from fexpr.data.dataset import SYNTHETIC, Dataset
 from fexpr.data.preparation import prepare
 from fexpr.data.preparation.face_images import BLOCK, Stack, prepared
-from fexpr.data.preparation.prepare import BadInput, decode_image
+from fexpr.data.preparation.prepare import BadInput
 from fexpr.data.releases.flow_clips import parse_skipped
 from fexpr.data.synthetic import fer_faces
 from fexpr.errors import UserError
+from fexpr.storage import bounded, delimited, pictures
+from fexpr.storage.bounded import Unreadable
+from fexpr.storage.cache import expand_home
+from fexpr.storage.delimited import BadTable
 from fexpr.storage.run import atomic_path, cache_dir
 from fexpr.terminal import say
 
 NAME = "folder"
-KINDS = (".jpg", ".jpeg", ".png")
+KINDS = (".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".bmp", ".webp")
 COLUMNS = ("path", "label", "group")
 COLOURS = {"grey": 1, "rgb": 3}  # config.data.colours: channels
 VERSION = 1
@@ -103,8 +106,8 @@ def location(config: ConfigDict) -> Path:
     Raises:
       UserError: it is not there.
     """
-    place = Path(config.path).expanduser() if config.path else prepare.data_root(config)[0] / NAME
-    if not place.exists():
+    place = expand_home(config.path) if config.path else prepare.data_root(config)[0] / NAME
+    if not bounded.is_file(place) and not bounded.is_folder(place):
         above = place.absolute().parent
         raise UserError(
             f"there are no images at {place.absolute()}",
@@ -133,7 +136,7 @@ def survey(place: Path, skipped: set[str]) -> list[Row]:
     rows = sorted(row for row in rows if row.id not in skipped)
     if ignored:
         say(
-            f"{NAME}: passed over, since no JPEG or PNG: "
+            f"{NAME}: passed over, as they are not among the kinds read: "
             + ", ".join(f"{n:,} {kind}" for kind, n in ignored.most_common())
         )
     if not rows and not problems:
@@ -141,7 +144,7 @@ def survey(place: Path, skipped: set[str]) -> list[Row]:
             f"{place} holds no images",
             [
                 f"it {prepare.contents(place)}" if place.is_dir() else "the table has no rows",
-                "looked for <person>/<class>/*.jpg, .jpeg, .png",
+                f"looked for <person>/<class>/*{', '.join(KINDS)}",
             ],
             FIX,
         )
@@ -172,14 +175,13 @@ def _from_folder(place: Path, problems: list[str], ignored: Counter[str]) -> lis
         parts = Path(folder).relative_to(place).parts
         for name in sorted(files):
             kind = Path(name).suffix.lower()
-            if kind not in KINDS or name.startswith("."):
-                ignored[
-                    "hidden files" if name.startswith(".") else kind or "files without an ending"
-                ] += 1
+            hidden = bounded.is_hidden(Path(folder, name))
+            if kind not in KINDS or hidden:
+                ignored["hidden files" if hidden else kind or "files without an ending"] += 1
             elif len(parts) != 2:
                 misplaced[folder] += 1
-            elif "\n" in (id_ := "/".join((*parts, name))) or "\t" in id_:
-                problems.append(f"{id_!r}: a name with a line break or tab")
+            elif problem := bounded.path_problem(id_ := "/".join((*parts, name))):
+                problems.append(f"{id_!r}: the name {problem}")
             else:
                 rows.append(Row(id_, parts[1], parts[0], Path(folder) / name))
     problems += [
@@ -192,29 +194,25 @@ def _from_folder(place: Path, problems: list[str], ignored: Counter[str]) -> lis
 def _from_table(place: Path, problems: list[str]) -> list[Row]:
     """Rows of a CSV with the columns path, label, group; paths are relative to its folder."""
     try:
-        with open(place, encoding="utf-8-sig", newline="") as f:
-            first = f.readline()
-            f.seek(0)
-            table = csv.DictReader(f, delimiter=";" if first.count(";") > first.count(",") else ",")
-            missing = [name for name in COLUMNS if name not in (table.fieldnames or ())]
-            lines = [] if missing else [(table.line_num, line) for line in table]
-    except (OSError, UnicodeDecodeError, csv.Error) as e:
-        raise UserError(f"{place} is no folder and cannot be read as a CSV", [str(e)], FIX) from e
-    if missing:
-        problems.append(
-            f"no column {', '.join(missing)}: expected {', '.join(COLUMNS)}; found "
-            f"{first.strip()!r}"
-        )
+        table = delimited.read(place, COLUMNS, separators=",;\t")
+    except BadTable as e:
+        raise UserError(
+            f"{place} is no folder, and no table of images",
+            [*e.problems, f"expected {', '.join(COLUMNS)}"],
+            FIX,
+        ) from e
     rows, seen = [], {}
-    for number, line in lines:
-        path, label, group = ((line[name] or "").strip() for name in COLUMNS)
+    for number, line in table.rows():
+        path, label, group = (line[name] for name in COLUMNS)
         empty = [
             name for name, value in zip(COLUMNS, (path, label, group), strict=True) if not value
         ]
         file = place.absolute().parent / path
         if empty:
             problems.append(f"line {number}: no {' and no '.join(empty)}")
-        elif not file.is_file():
+        elif not path.isprintable():
+            problems.append(f"line {number}: the path {path!r} is not printable")
+        elif not bounded.is_file(file):
             problems.append(f"line {number}: there is no file {path}")
         elif seen.setdefault(path, number) != number:
             problems.append(f"line {number}: {path} is in line {seen[path]} already")
@@ -273,16 +271,9 @@ def _read(path: Path, mode: int) -> np.ndarray:
       BadInput: it cannot be read, is cut off, or is no image.
     """
     try:
-        data = path.read_bytes()
-    except OSError as e:
-        raise BadInput(e.strerror or str(e)) from e
-    # OpenCV fills what is missing with grey: a JPEG's scan is followed by an end, a PNG ends with
-    # IEND
-    if data[:2] == b"\xff\xd8" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
-        raise BadInput(f"is cut off ({len(data):,} bytes)")
-    if data[:8] == b"\x89PNG\r\n\x1a\n" and b"IEND" not in data[-64:]:
-        raise BadInput(f"is cut off ({len(data):,} bytes)")
-    return decode_image(data, mode)
+        return pictures.read(path, mode)
+    except Unreadable as e:
+        raise BadInput(str(e)) from e
 
 
 def _resized(image: np.ndarray, side: int) -> tuple[str, np.ndarray]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from fexpr.errors import UserError
+from fexpr.storage import bounded
 
 MAPS = "flow"  # the folder of published maps, and the name of the map from onset to apex
 NAME = re.compile(rf"{MAPS}(_\w+)?")
@@ -83,7 +84,7 @@ def stack_files(
         f"{places[clip]}: {path}"
         for clip, paths in stacks.items()
         for path in paths
-        if not path.is_file()
+        if not bounded.is_file(path)
     ]
     if missing:
         raise UserError(

@@ -4,7 +4,6 @@ of them is on the disk.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from collections import Counter
 from functools import partial
@@ -24,13 +23,17 @@ from fexpr.data.releases.casme2 import CASME2
 from fexpr.data.releases.flow_clips import Database, Release
 from fexpr.data.releases.map_names import MAPS, asked_for, stack_files
 from fexpr.data.releases.samm import SAMM, synthetic_release
+from fexpr.data.releases.workbook import canonical_subject
 from fexpr.errors import UserError
+from fexpr.storage import bounded, delimited
+from fexpr.storage.delimited import BadTable
 from fexpr.terminal import say
 
 CLASSES = ("negative", "positive", "surprise")
 DATABASES = {database.name: database for database in (SAMM, CASME2, smic.SMIC)}
 # clips of each class
 OFFICIAL = {"samm": (92, 26, 15), "casme2": (88, 32, 25), "smic": (70, 51, 43)}
+SUBJECTS = {"samm": 28, "casme2": 24, "smic": 16}
 # the challenge's own list of a release's clips; where it is missing, the workbook's emotions are
 # mapped
 LIST = "megc2019.csv"
@@ -176,7 +179,8 @@ def _survey(database: Database, folder: Path, config: ConfigDict, skipped: set[s
         fix = f"its columns are {','.join(COLUMNS)}, one row for each map in {folder / MAPS}"
         raise UserError(f"{path} is missing: nothing gives the classes of the maps", fix=fix)
     if database.book is None:
-        release = smic.survey(folder, config, skipped)
+        select = None if listed is None else partial(_listed_clips, listed, path)
+        release = smic.survey(folder, config, skipped, select)
         unknown = sorted(set(release.table["emotion"]) - set(CLASSES))
         if unknown:
             raise UserError(
@@ -213,6 +217,26 @@ def _select(
     return table.assign(emotion=classes)[classes.notna()].reset_index(drop=True)
 
 
+def _listed_clips(listed: pd.DataFrame, path: Path, table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of folders of frames that the challenge's list names, with the list's classes; says
+    where list and folders differ.
+    """
+    folders = dict(zip(table["id"], table["emotion"], strict=True))
+    for row in listed.itertuples():
+        if row.id not in folders:
+            say(f"{path} line {row.row}: {row.id} is not among the frames", style="yellow")
+        elif folders[row.id] != row.emotion:
+            say(
+                f"{path} line {row.row}: {row.id} is {row.emotion}, its folder says "
+                f"{folders[row.id]}; the list's class is used",
+                style="yellow",
+            )
+    classes = table["id"].map(dict(zip(listed["id"], listed["emotion"], strict=True)))
+    if left_out := int(classes.isna().sum()):
+        say(f"smic: {left_out:,} clips are not in {path.name} and take no part")
+    return table.assign(emotion=classes)[classes.notna()].reset_index(drop=True)
+
+
 def _read_list(path: Path, database: Database) -> pd.DataFrame:
     """The rows of a release's megc2019.csv with `id` and `row` (the line).
 
@@ -220,17 +244,24 @@ def _read_list(path: Path, database: Database) -> pd.DataFrame:
       UserError: columns are missing; or, all at once, each row of another data set, without subject
         or clip, of an unknown class, or with a clip named before.
     """
-    with open(path, newline="", encoding="utf-8-sig", errors="replace") as f:
-        reader = csv.DictReader(f, skipinitialspace=True)
-        missing = [f"no column {name}" for name in COLUMNS if name not in (reader.fieldnames or ())]
-        rows = [{name: (row.get(name) or "").strip() for name in COLUMNS} for row in reader]
-    if missing:
+    try:
+        found = delimited.read(path, COLUMNS)
+    except BadTable as e:
         raise UserError(
-            f"{path} is no list of clips", missing, f"the columns are {','.join(COLUMNS)}"
-        )
+            f"{path} is no list of clips", e.problems, f"the columns are {','.join(COLUMNS)}"
+        ) from e
+    rows = [
+        {**row, "subject": canonical_subject(row["subject"], database.subject)}
+        for _, row in found.rows()
+    ]
     problems, first = [], {}
-    for line, row in enumerate(rows, 2):
+    for line, row in zip(found.lines, rows, strict=True):
         bad = [f"no {name}" for name in ("subject", "clip", "flow") if not row[name]]
+        bad += [
+            f"{name} {row[name]!r} {problem}"
+            for name in ("subject", "clip", "flow")
+            if (problem := bounded.name_problem(row[name]))
+        ]
         if row["dataset"] != database.name:
             bad.append(f"dataset is {row['dataset']!r}, expected {database.name!r}")
         if row["emotion"] not in CLASSES:
@@ -244,7 +275,7 @@ def _read_list(path: Path, database: Database) -> pd.DataFrame:
             f"{path} cannot be used", problems or ["it has no rows"], "correct these rows"
         )
     table = pd.DataFrame(rows, dtype=object)
-    return table.assign(id=database.ids(table), row=range(2, len(rows) + 2))
+    return table.assign(id=database.ids(table), row=found.lines)
 
 
 def _listed_maps(folder: Path, config: ConfigDict, table: pd.DataFrame) -> Release:
@@ -316,3 +347,10 @@ def _compare_counts(tables: pd.DataFrame) -> None:
                 for n, c, m in zip(found, CLASSES, OFFICIAL[name], strict=True)
             )
             say(f"{name} differs from the challenge: {text}", style="yellow")
+        people = rows["subject"].nunique()
+        if people != SUBJECTS[name]:
+            say(
+                f"{name} has {people} subjects, the challenge {SUBJECTS[name]}: is one person "
+                "under two names, or are folders missing?",
+                style="yellow",
+            )

@@ -31,6 +31,7 @@ from fexpr.data.releases.ravdess_frames import Clips, decode, need_detector, sur
 from fexpr.data.releases.ravdess_names import EMOTIONS
 from fexpr.data.synthetic import ravdess_clips
 from fexpr.errors import UserError
+from fexpr.storage import bounded
 from fexpr.terminal import say
 
 VERSION = 1  # of everything that turns files into images: raise it when their pixels change
@@ -141,7 +142,9 @@ def _choose(how: str, folder: Path, clips: Clips) -> str:
 
 
 def _need(folder: Path, files: Sequence[Path]) -> None:
-    missing = [f"{path.relative_to(folder)} is not there" for path in files if not path.is_file()]
+    missing = [
+        f"{path.relative_to(folder)} is not there" for path in files if not bounded.is_file(path)
+    ]
     if missing:
         raise UserError(
             f"maps of RAVDESS' frames are missing in {folder}",

@@ -4,6 +4,7 @@ feature vectors, no images.
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,9 @@ from fexpr.data.releases.flow_clips import parse_skipped
 from fexpr.data.releases.ravdess_names import EMOTIONS, ClipName, parse
 from fexpr.data.synthetic import ravdess_clips
 from fexpr.errors import UserError
+from fexpr.storage import delimited
+from fexpr.storage.delimited import BadTable
+from fexpr.terminal import say
 
 TABLE = "average_action_units.csv"
 INTENSITIES = tuple(
@@ -111,44 +115,41 @@ def read(path: Path, skipped: set[str]) -> tuple[pd.DataFrame, list[ClipName]]:
     wanted = INTENSITIES + PRESENCES
     fix = f"the columns are {INTENSITIES[0]} … {PRESENCES[-1]} and name, separated by ';'"
     try:
-        table = pd.read_csv(
-            path, sep=";", skipinitialspace=True, encoding="utf-8-sig", dtype={"name": str}
-        )
-    except OSError as e:
-        raise UserError(
-            f"cannot read {path}: {e.strerror or e}",
-            [f"{path.parent} {prepare.contents(path.parent)}"],
-            "docs/data.md shows the layout",
-        ) from e
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as e:
-        raise UserError(f"{path} is no table: {e}", fix=fix) from e
-    missing = [f"no column {name}" for name in (*wanted, "name") if name not in table]
-    if missing:
+        found = delimited.read(path, (*wanted, "name"), separators=";,\t")
+    except BadTable as e:
         raise UserError(
             f"{path} is no table of averaged action units",
-            [*missing, f"found: {', '.join(map(str, table))}"],
+            [*e.problems, f"{path.parent} {prepare.contents(path.parent)}"],
             fix,
-        )
+        ) from e
+    table = pd.DataFrame(found.columns)
     numbers = table[list(wanted)].apply(pd.to_numeric, errors="coerce")
     most = np.array([MOST] * len(INTENSITIES) + [1.0] * len(PRESENCES))
     faulty = ~((numbers >= 0) & (numbers <= most)).to_numpy()
-    clips, problems, seen = [], [], {}
-    for i, name in enumerate(table["name"].fillna("")):
+    clips, problems, seen, others = [], [], {}, Counter()
+    for i, name in enumerate(table["name"]):
+        clips.append(None)
         if name in skipped:
             seen.setdefault(name, i)
-            clips.append(None)
             continue
         bad = [
-            f"{wanted[k]} is {table[wanted[k]][i]}, expected 0 to {most[k]:g}"
+            f"{wanted[k]} is {table[wanted[k]][i]!r}, expected 0 to {most[k]:g}"
             for k in np.flatnonzero(faulty[i])
         ]
         try:
-            clips.append(parse(name))
+            clip = parse(name)
+            if clip.used:
+                clips[-1] = clip
+            else:
+                others[clip.kind] += 1
         except BadInput as e:
             bad.append(str(e))
         if seen.setdefault(name, i) != i:
-            bad.append(f"this clip stands in line {seen[name] + 2} already")
-        problems += [f"line {i + 2}, {name or 'unnamed'}: {text}" for text in bad]
+            bad.append(f"this clip is in line {found.lines[seen[name]]} already")
+        problems += [f"line {found.lines[i]}, {name or 'unnamed'}: {text}" for text in bad]
+    if others:
+        kinds = ", ".join(f"{n:,} of {kind}" for kind, n in others.most_common())
+        say(f"ravdess_aus: read are clips of 01-01 (audio-video, speech); left out: {kinds}")
     unknown = sorted(skipped - set(seen))
     problems += [f"config.data.skip_clips names {name}, which is not there" for name in unknown]
     if problems:
@@ -159,5 +160,5 @@ def read(path: Path, skipped: set[str]) -> tuple[pd.DataFrame, list[ClipName]]:
         )
     order = sorted((i for i, clip in enumerate(clips) if clip), key=lambda i: str(clips[i]))
     if not order:
-        raise UserError(f"{path} has no rows", fix=fix)
+        raise UserError(f"{path} has no rows of 01-01 (audio-video, speech)", fix=fix)
     return numbers.iloc[order].reset_index(drop=True), [clips[i] for i in order]

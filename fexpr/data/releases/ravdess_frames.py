@@ -6,23 +6,31 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import re
 from pathlib import Path
 
 import cv2
 import numpy as np
-import pandas as pd
 
 from fexpr.data.preparation import alignment, prepare
 from fexpr.data.preparation.face_images import SIDE
 from fexpr.data.preparation.prepare import BadInput
 from fexpr.data.releases.ravdess_names import SHAPE, ClipName, parse
 from fexpr.errors import UserError
+from fexpr.storage import bounded, delimited
+from fexpr.storage.bounded import Unreadable
+from fexpr.storage.delimited import BadTable
 
-FRAMES, TABLE, VIDEOS = "frames", "frames.csv", "Actor_*/*.mp4"
+FRAMES, TABLE = "frames", "frames.csv"
+VIDEOS = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v")
 COLUMNS = ("path", "emotion", "actor", "video_name", "frame_i")
 # frames of a video in which its face is looked for; one box serves all its frames, so that the
 # face's own motion stays
 LOOKS = 5
+MOST_PIXELS = 4 * 10**8  # of all frames of a clip; the release's have 110 frames of 1280x720
+SLACK = (
+    0.02  # share of the promised frames: containers round, and count frames that are no pictures
+)
 FIX = "docs/data.md shows the layout; clips to leave out on purpose go into config.data.skip_clips"
 
 
@@ -67,12 +75,8 @@ def survey(folder: Path, layout: str, skipped: set[str]) -> Clips:
         raise UserError(
             f"config.data.layout is {layout!r}", fix="for RAVDESS set it to auto, frames or videos"
         )
-    by_frames = layout == "frames" or (layout == "auto" and (folder / FRAMES).is_dir())
-    found = (
-        {p.name: p for p in folder.glob(f"{FRAMES}/*") if p.is_dir()}
-        if by_frames
-        else {p.stem: p for p in folder.glob(VIDEOS)}
-    )
+    by_frames = layout == "frames" or (layout == "auto" and bounded.is_folder(folder / FRAMES))
+    found, twice = _clips(folder, by_frames)
     if not found:
         what = (
             f"{FRAMES}/<clip>/<frame>.png"
@@ -88,6 +92,7 @@ def survey(folder: Path, layout: str, skipped: set[str]) -> Clips:
         f"config.data.skip_clips names {name}, which is not there"
         for name in sorted(skipped - set(found))
     ]
+    problems += twice
     clips = {}
     for name in sorted(set(found) - skipped):
         try:
@@ -108,11 +113,28 @@ def survey(folder: Path, layout: str, skipped: set[str]) -> Clips:
     return Clips(folder, [clips[name] for name in used], frames, videos, len(clips) - len(used))
 
 
+def _clips(folder: Path, by_frames: bool) -> tuple[dict[str, Path], list[str]]:
+    """Name -> folder of frames or video, whatever the case of its suffix, and names that two files
+    have; hidden files are no clips.
+    """
+    paths = sorted(folder.glob(f"{FRAMES}/*" if by_frames else "Actor_*/*"))
+    found, twice = {}, []
+    for path in paths:
+        if bounded.is_hidden(path) or not (
+            bounded.is_folder(path) if by_frames else path.suffix.lower() in VIDEOS
+        ):
+            continue
+        name = path.name if by_frames else path.stem
+        if found.setdefault(name, path) != path:
+            twice.append(f"{path.relative_to(folder)}: {name} is also in {found[name].parent.name}")
+    return found, twice
+
+
 def _frames(folder: Path, problems: list[str]) -> list[tuple[int, Path]]:
     found = []
     for path in folder.iterdir():
-        if path.suffix.lower() in (".png", ".jpg", ".jpeg"):
-            if path.stem.isdecimal():
+        if path.suffix.lower() in (".png", ".jpg", ".jpeg") and not bounded.is_hidden(path):
+            if re.fullmatch("[0-9]{1,9}", path.stem):
                 found.append((int(path.stem), path))
             else:
                 problems.append(f"{folder.name}/{path.name}: expected a frame's number")
@@ -129,42 +151,33 @@ def _against_table(
 ) -> list[str]:
     path = folder / TABLE
     try:
-        table = pd.read_csv(
-            path, sep=";", skipinitialspace=True, dtype=str, encoding="utf-8-sig"
-        ).fillna("")
-    except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as e:
-        return [f"{path}: {e}"]
-    missing = [f"{path}: no column {name}" for name in COLUMNS if name not in table]
-    if missing:
-        return [*missing, f"found: {', '.join(map(str, table))}; expected {';'.join(COLUMNS)}"]
+        table = delimited.read(path, COLUMNS, separators=";,\t")
+    except BadTable as e:
+        return [f"{path.name}: {text}" for text in e.problems]
     there = {f"{name}/{file.name}" for name, files in frames.items() for _, file in files}
     listed, problems = set(), []
-    for line, row in enumerate(table.itertuples(index=False), 2):
-        clip = clips.get(row.video_name)
-        if row.video_name in skipped or (
-            clip is None and not (folder / FRAMES / row.video_name).is_dir()
-        ):
-            if row.video_name not in skipped:
-                problems.append(
-                    f"{path.name} line {line}: {row.video_name!r} is no clip of {FRAMES}/"
-                )
-            continue
+    for line, row in table.rows():
+        name = row["video_name"]
+        clip = clips.get(name)
         if clip is None:
-            continue  # of another modality or channel
-        key = "/".join(Path(row.path).parts[-2:])
-        said = {"emotion": (row.emotion, clip.label), "actor": (row.actor, clip.actor)}
+            known = bounded.name_problem(name) == "" and bounded.is_folder(folder / FRAMES / name)
+            if name not in skipped and not known:
+                problems.append(f"{path.name} line {line}: {name!r} is no clip of {FRAMES}/")
+            continue  # left out, or of another modality or channel
+        key = "/".join(Path(row["path"]).parts[-2:])
+        said = {"emotion": (row["emotion"], clip.label), "actor": (row["actor"], clip.actor)}
         bad = [
-            f"{name} is {found}, the file name says {value}"
-            for name, (found, value) in said.items()
-            if found != str(value)
+            f"{column} is {cell!r}, the file name says {value}"
+            for column, (cell, value) in said.items()
+            if cell != str(value)
         ]
         bad += (
-            [f"path {row.path!r} is not in the folder {row.video_name}"]
-            if key.partition("/")[0] != row.video_name
+            [f"path {row['path']!r} is not in the folder {name}"]
+            if key.partition("/")[0] != name
             else []
         )
-        bad += [f"{row.path} is not there"] if key not in there else []
-        bad += ["this frame stands there twice"] if key in listed else []
+        bad += [f"{row['path']} is not there"] if key not in there else []
+        bad += ["this frame is there twice"] if key in listed else []
         listed.add(key)
         problems += [f"{path.name} line {line}: {text}" for text in bad]
     return problems + [f"{name}: {TABLE} does not list it" for name in sorted(there - listed)]
@@ -179,15 +192,7 @@ def decode(path: Path) -> tuple[np.ndarray, np.ndarray]:
     Raises:
       BadInput: it cannot be decoded, or no face is found.
     """
-    video, frames = cv2.VideoCapture(str(path)), []
-    while True:
-        there, frame = video.read()
-        if not there:
-            break
-        frames.append(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY))
-    video.release()
-    if not frames:
-        raise BadInput(f"{path}: no frame can be decoded from it")
+    frames = _decoded(path)
     looks = {int(i) for i in np.linspace(0, len(frames) - 1, LOOKS)}
     boxes = [
         box for box in map(alignment.detect, [frames[i] for i in sorted(looks)]) if box is not None
@@ -196,6 +201,37 @@ def decode(path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise BadInput(f"{path}: no face is found in {len(looks)} of its {len(frames)} frames")
     transform = alignment.square(tuple(np.median(boxes, axis=0)), SIDE)
     return np.stack([alignment.align(frame, transform, SIDE) for frame in frames]), transform
+
+
+def _decoded(path: Path) -> list[np.ndarray]:
+    """All frames of a video, grey.
+
+    Raises:
+      BadInput: it cannot be decoded; fewer frames can than its container promises; it holds more
+        pixels than a clip of the release.
+    """
+    try:
+        bounded.open_file(path).close()
+    except Unreadable as e:
+        raise BadInput(f"{path}: {e}") from e
+    video, frames, pixels = cv2.VideoCapture(str(path)), [], 0
+    try:
+        promised = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
+        while pixels <= MOST_PIXELS:
+            there, frame = video.read()
+            if not there:
+                break
+            frames.append(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY))
+            pixels += frames[-1].size
+    finally:
+        video.release()
+    if pixels > MOST_PIXELS:
+        raise BadInput(f"{path}: is too long or too large, a clip has about 110 frames")
+    if not frames:
+        raise BadInput(f"{path}: no frame can be decoded from it")
+    if promised - len(frames) > SLACK * promised:
+        raise BadInput(f"{path}: is cut off: {len(frames)} of its {promised} frames can be decoded")
+    return frames
 
 
 def need_detector() -> None:

@@ -14,7 +14,7 @@ from fexpr.errors import UserError
 
 # 01 to 08 of a name, 0 to 7 of a table
 EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
-NAME = re.compile(r"(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)")
+NAME = re.compile("-".join(["([0-9][0-9])"] * 7))
 SHAPE = "modality-channel-emotion-intensity-statement-repetition-actor, as 01-01-06-01-02-01-12"
 LIMITS = (3, 2, len(EMOTIONS), 2, 2, 2, 24)
 AUDIO_VIDEO, SPEECH = 1, 1  # the 1440 clips in use: 60 of each actor
@@ -51,6 +51,13 @@ class ClipName(NamedTuple):
     @property
     def used(self) -> bool:
         return self.modality == AUDIO_VIDEO and self.channel == SPEECH
+
+    @property
+    def kind(self) -> str:
+        """The first two parts, in words: '02-01 (video only, speech)'."""
+        modality = ("audio-video", "video only", "audio only")[self.modality - 1]
+        channel = ("speech", "song")[self.channel - 1]
+        return f"{self.modality:02d}-{self.channel:02d} ({modality}, {channel})"
 
     def __str__(self) -> str:
         return "-".join(f"{part:02d}" for part in self)

@@ -17,7 +17,12 @@ from fexpr.data.synthetic import drawn_face, drawn_portrait, samm_clips
 from fexpr.storage.run import cache_dir
 
 SAMM = flow_clips.Database(
-    "samm", "SAMM", (("SAMM", False), ("SAMM_Normalized_TM", True)), "{clip}", workbook.SAMM
+    "samm",
+    "SAMM",
+    (("SAMM", False), ("SAMM_Normalized_TM", True)),
+    "{clip}",
+    workbook.SAMM.subject,
+    workbook.SAMM,
 )
 
 

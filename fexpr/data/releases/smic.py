@@ -4,6 +4,7 @@ subject, class, clip, frames.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -12,14 +13,25 @@ from ml_collections import ConfigDict
 from fexpr.data.preparation import alignment
 from fexpr.data.releases import flow_clips, map_names
 from fexpr.data.releases.flow_clips import Database, Release
+from fexpr.data.releases.workbook import canonical_subject
 from fexpr.errors import UserError
+from fexpr.storage import bounded
 
 SMIC = Database(
-    "smic", "SMIC", (("SMIC_all_cropped/HS", True), ("SMIC_all_raw/HS", False)), "{subject}_{clip}"
+    "smic",
+    "SMIC",
+    (("SMIC_all_cropped/HS", True), ("SMIC_all_raw/HS", False)),
+    "{subject}_{clip}",
+    "s{}".format,
 )
 
 
-def survey(folder: Path, config: ConfigDict, skipped: set[str]) -> Release:
+def survey(
+    folder: Path,
+    config: ConfigDict,
+    skipped: set[str],
+    select: Callable[[pd.DataFrame], pd.DataFrame] | None = None,
+) -> Release:
     """Finds the frames `<subject>/micro/<class>/<clip>/*.bmp` of SMIC-HS.
 
     The release names no apex: the middle frame of the clip stands for it (papers spot one, each by
@@ -28,21 +40,43 @@ def survey(folder: Path, config: ConfigDict, skipped: set[str]) -> Release:
     Args:
       config: `config.data`; its `align`, `maps` and `map_scale` are read.
       skipped: ids ('s1_s1_ne_01') of clips that the user leaves out.
+      select: the table of all clips -> its rows that are wanted, all if not given.
 
     Raises:
       UserError: no clips, clips of fewer than three frames (all listed), nothing to align the faces
           with.
     """
     _, root, aligned = flow_clips.find_layout(SMIC, folder, "frames")
-    places = sorted(path for path in root.glob("*/micro/*/*") if path.is_dir())
+    places = sorted(
+        path
+        for path in root.glob("*/micro/*/*")
+        if bounded.is_folder(path) and not path.name.startswith(".")
+    )
     if not places:
         raise UserError(
             f"{root} holds no clips",
             fix="lay them out as the release does: <subject>/micro/<class>/<clip>/*.bmp",
         )
-    rows = [(path.parts[-4], path.parts[-2].lower(), path.name) for path in places]
+    odd = [
+        f"{path.relative_to(root)}: the name {problem}"
+        for path in places
+        for part in path.parts[-4:]
+        if (problem := bounded.name_problem(part))
+    ]
+    if odd:
+        raise UserError(f"{root} holds folders that cannot be used", odd, "rename them")
+    rows = [
+        (canonical_subject(path.parts[-4], SMIC.subject), path.parts[-2].lower(), path.name)
+        for path in places
+    ]
     table = pd.DataFrame(rows, columns=["subject", "emotion", "clip"]).assign(place=places)
-    table = flow_clips.leave_out(table.assign(id=SMIC.ids(table)), skipped, root)
+    ids = pd.Series(SMIC.ids(table))
+    if twice := sorted(set(ids[ids.duplicated()])):
+        raise UserError(
+            f"{root} holds clips twice", twice, "give each subject one folder, and each clip"
+        )
+    table = table.assign(id=ids)
+    table = flow_clips.leave_out(select(table) if select else table, skipped, root)
     maps, scale = map_names.asked_for(config)
     moments, files, problems = map_names.moments(maps), {}, []
     for row in table.itertuples():

@@ -4,19 +4,23 @@ checked, and SAMM's written.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import io
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import openpyxl
 import pandas as pd
-from openpyxl.worksheet.worksheet import Worksheet
 
 from fexpr.errors import UserError
+from fexpr.storage import bounded, packed
+from fexpr.storage.bounded import Unreadable
 from fexpr.storage.run import atomic_path
 
 SHEET = "MICRO_ONLY"
@@ -97,6 +101,8 @@ CASME2 = Format(
 ERRATA = {("032_3_1", 4896, 1930, 4970): 4930}
 
 _SEARCHED_ROWS = 40
+_LAST_ROW = 2**20  # Excel's
+_MOST_BYTES = 32 * bounded.MIB  # packed and unpacked; the releases' workbooks have less than one
 _KEY = (
     "Symbol Key:",
     '"/" = or',
@@ -126,13 +132,15 @@ def find_workbook(folder: Path | str, form: Format = SAMM) -> Path:
     found = sorted(
         p
         for p in folder.iterdir()
-        if p.suffix.lower() == ".xlsx" and not p.name.startswith(("~$", "."))
+        if p.suffix.lower() == ".xlsx" and not p.name.startswith("~$") and not bounded.is_hidden(p)
     )
     candidates = [p for p in found if p.name.lower().startswith(form.files.lower())] or found
     if not candidates:
+        old = sorted(p.name for p in folder.iterdir() if p.suffix.lower() in (".xls", ".xlsb"))
         raise UserError(
             f"no FACS workbook ({form.files}*.xlsx) in {folder}",
-            fix="copy the release's workbook there",
+            [f"{name} is of an older kind" for name in old],
+            "open it in Excel and save it as .xlsx" if old else "copy the release's workbook there",
         )
     if len(candidates) > 1:
         raise UserError(
@@ -165,15 +173,26 @@ def read_workbook(path: Path | str, form: Format) -> pd.DataFrame:
         clip's name, a frame that is no number; no code at all.
     """
     path = Path(path)
-    sheet, header, columns = _find_header(_open(path), path, form)
+    with _opened(path) as sheets:
+        title, header, columns, cells = _find_header(sheets, path, form)
+        formulas = sheets.formulas(title)
     rows, problems, first_row = [], [], {}
-    for number, cells in enumerate(
-        sheet.iter_rows(min_row=header + 1, values_only=True), header + 1
-    ):
-        raw = {name: cells[column] for name, column in columns.items()}
-        if all(_blank(cell) for cell in raw.values()):
+    for number, values in cells:
+        raw = {
+            name: values[column] if column < len(values) else None
+            for name, column in columns.items()
+        }
+        computed = {name for name, column in columns.items() if (number, column) in formulas}
+        if all(_blank(cell) for cell in raw.values()) and not computed:
             continue
         row, found = _read_row(raw, form)
+        # the result of a formula is not what was typed: of =4+7 it is the action unit 11
+        found += [
+            f"{form.columns[name]} is the formula {formulas[number, columns[name]]}, expected what "
+            "it stands for"
+            for name in columns
+            if name in computed and (name == "code" or _blank(raw[name]))
+        ]
         key = tuple(row[name] for name in form.key)
         if key in first_row:
             found.append(f"this clip is in row {first_row[key]} already")
@@ -184,11 +203,10 @@ def read_workbook(path: Path | str, form: Format) -> pd.DataFrame:
         ]
         rows.append({**row, "row": number})
     if not rows:
-        problems.append(f"sheet {sheet.title!r} has no rows below its header in row {header}")
+        problems.append(f"sheet {title!r} has no rows below its header in row {header}")
     elif all(_blank(row["code"]) for row in rows):
         problems.append(
-            f"column {form.columns['code']!r} of sheet {sheet.title!r} is empty in all "
-            f"{len(rows)} rows"
+            f"column {form.columns['code']!r} of sheet {title!r} is empty in all {len(rows)} rows"
         )
     if problems:
         raise UserError(
@@ -259,20 +277,67 @@ def write_samm_workbook(
         workbook.save(partial)
 
 
-def _open(path: Path) -> openpyxl.Workbook:
-    try:
-        content = io.BytesIO(path.read_bytes())
-    except FileNotFoundError:
+class _Sheets:
+    """The sheets of an open workbook, read row by row: only the cells that the file holds, so that
+    one stray cell in Excel's last row or column costs nothing.
+    """
+
+    def __init__(self, content: io.BytesIO):
+        self._content = content
+        self._values = openpyxl.load_workbook(content, read_only=True, data_only=True)
+        self.titles = [sheet.title for sheet in self._values.worksheets]
+
+    def rows(self, title: str) -> Iterator[tuple[int, Sequence[Any]]]:
+        """Numbers (from 1) and values of the rows that are not blank."""
+        for number, cells in self._filled(self._values, title):
+            values = [cell.value for cell in cells]
+            if not all(map(_blank, values)):
+                yield number, values
+
+    def formulas(self, title: str) -> dict[tuple[int, int], str]:
+        """(row from 1, column from 0) -> the formula of each cell that has one."""
+        workbook = openpyxl.load_workbook(self._content, read_only=True)
+        return {
+            (number, column): getattr(cell.value, "text", None) or str(cell.value)
+            for number, cells in self._filled(workbook, title)
+            for column, cell in enumerate(cells)
+            if cell.data_type == "f"
+        }
+
+    @staticmethod
+    def _filled(workbook: openpyxl.Workbook, title: str) -> Iterator[tuple[int, Sequence[Any]]]:
+        sheet = workbook[title]
+        sheet.reset_dimensions()  # the file may claim any size
+        for number, cells in enumerate(sheet.iter_rows(), 1):
+            if number > _LAST_ROW:
+                raise ValueError(f"sheet {title!r} has rows below {_LAST_ROW:,}, Excel's last")
+            if cells:
+                yield number, cells
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[_Sheets]:
+    """Raises UserError: the workbook is not there, is no .xlsx, or turns out to be damaged."""
+    if not bounded.is_file(path) and not path.is_symlink() and not path.exists():
         raise UserError(
             f"the workbook {path} does not exist", fix="copy the release's workbook there"
-        ) from None
-    except OSError as e:
-        raise UserError(f"cannot read the workbook {path}: {e.strerror or e}") from e
+        )
+    try:
+        data = io.BytesIO(bounded.read_bytes(path, _MOST_BYTES))
+    except Unreadable as e:
+        raise UserError(f"cannot read the workbook {path}: {e}") from e
     try:
         with warnings.catch_warnings():
             # openpyxl's, about styles and extensions that play no part here
             warnings.simplefilter("ignore")
-            return openpyxl.load_workbook(content, data_only=True)
+            with zipfile.ZipFile(data) as archive:
+                packed.check_size(archive.infolist(), _MOST_BYTES)
+                for name in archive.namelist():
+                    if b"<!DOCTYPE" in packed.read_member(archive, name, _MOST_BYTES):
+                        raise ValueError(f"{name} declares a document type, as Excel never does")
+            yield _Sheets(data)
+    except UserError:
+        raise
     except Exception as e:
         # a damaged file: zipfile, zlib, the XML parser and openpyxl each raise their own
         raise UserError(
@@ -283,23 +348,26 @@ def _open(path: Path) -> openpyxl.Workbook:
 
 
 def _find_header(
-    workbook: openpyxl.Workbook, path: Path, form: Format
-) -> tuple[Worksheet, int, dict[str, int]]:
-    """The sheet, the header's row (1-based) and {our name: column (0-based)}; `form.sheet` is tried
-    before the other sheets.
+    sheets: _Sheets, path: Path, form: Format
+) -> tuple[str, int, dict[str, int], list[tuple[int, Sequence[Any]]]]:
+    """The sheet's title, the header's row (1-based), {our name: column (0-based)}, and the rows
+    below; `form.sheet` is tried before the other sheets.
     """
-    best: tuple[int, Worksheet | None, int, list[str]] = (0, None, 0, [])
-    for sheet in sorted(workbook.worksheets, key=lambda s: s.title != form.sheet):
-        for number, names in _first_rows(sheet):
+    best: tuple[int, str, int, list[str]] = (0, "", 0, [])
+    for title in sorted(sheets.titles, key=lambda title: title != form.sheet):
+        for number, cells in sheets.rows(title):
+            if number > _SEARCHED_ROWS:
+                break
+            names = ["" if _blank(cell) else " ".join(str(cell).split()) for cell in cells]
             known = len({_plain(name) for name in names} & set(map(_plain, form.header)))
             if known > best[0]:
-                best = (known, sheet, number, names)
-    known, sheet, number, names = best
-    if sheet is None or known < 3:
+                best = (known, title, number, names)
+    known, title, number, names = best
+    if known < 3:
         raise UserError(
             f"the workbook {path} has no header row among the first {_SEARCHED_ROWS} rows of "
             "its sheets "
-            f"({', '.join(s.title for s in workbook.worksheets)})",
+            f"({', '.join(sheets.titles)})",
             [f"expected the columns {', '.join(form.columns.values())}"],
             "use the release's own workbook, unchanged",
         )
@@ -312,21 +380,17 @@ def _find_header(
     if problems:
         problems.append(f"found the columns {', '.join(name for name in names if name)}")
         raise UserError(
-            f"the header of the workbook {path} (sheet {sheet.title!r}, row {number}) is not "
+            f"the header of the workbook {path} (sheet {title!r}, row {number}) is not "
             "the release's",
             problems,
             "give the columns the release's names",
         )
     return (
-        sheet,
+        title,
         number,
         {ours: plain.index(_plain(theirs)) for ours, theirs in form.columns.items()},
+        [row for row in sheets.rows(title) if row[0] > number],
     )
-
-
-def _first_rows(sheet: Worksheet) -> Iterator[tuple[int, list[str]]]:
-    for number, cells in enumerate(sheet.iter_rows(max_row=_SEARCHED_ROWS, values_only=True), 1):
-        yield number, ["" if _blank(cell) else " ".join(str(cell).split()) for cell in cells]
 
 
 def _plain(name: str) -> str:
@@ -347,11 +411,16 @@ def _read_row(raw: dict[str, object], form: Format) -> tuple[dict[str, object], 
     """One row's values and what is wrong with them."""
     subject = _label(raw["subject"])
     row: dict[str, object] = {
-        "subject": form.subject(subject) if subject.isdigit() else subject,
+        "subject": canonical_subject(subject, form.subject),
         "clip": _label(raw["clip"]),
     }
     problems = [
         f"{form.columns[name]} is missing" for name in ("subject", "clip") if _blank(raw[name])
+    ]
+    problems += [
+        f"{form.columns[name]} {row[name]!r} {problem}"
+        for name in ("subject", "clip")
+        if (problem := bounded.name_problem(row[name]))
     ]
     prefix = re.match(r"\d{3}(?=_)", row["clip"])
     if not problems and prefix and prefix[0] != row["subject"]:
@@ -361,6 +430,14 @@ def _read_row(raw: dict[str, object], form: Format) -> tuple[dict[str, object], 
         if name in raw:
             row[name] = _whole(raw[name], form.columns[name], form.unknown, problems)
     return {name: row[name] for name in form.columns}, problems
+
+
+def canonical_subject(text: str, name: Callable[[str], str]) -> str:
+    """One name for one person, however a table spells it: of '6', '006', 's6', 'Sub006' and
+    'subject 6' always `name('6')`; of a text without a number the text itself.
+    """
+    number = re.fullmatch(r"(?:subject|subj|sub|s)?[ _-]?0*([0-9]+)", text.strip(), re.IGNORECASE)
+    return name(number[1]) if number else text.strip()
 
 
 def _blank(cell: object) -> bool:
@@ -375,9 +452,10 @@ def _label(cell: object) -> str:
 
 
 def _whole(cell: object, column: str, unknown: str, problems: list[str]) -> int | None:
-    if _blank(cell) or (unknown and cell == unknown):
+    text = _label(cell)
+    if _blank(cell) or (unknown and text == unknown):
         return None
-    if not re.fullmatch(r"\d{1,9}", text := _label(cell)):
+    if not re.fullmatch(r"[0-9]{1,9}", text):
         problems.append(f"{column} is {text!r}, expected a whole number")
         return None
     return int(text)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 
 from fexpr.errors import UserError
+from fexpr.storage import delimited
+from fexpr.storage.delimited import BadTable
 
 PARTS = ("train", "val", "test")
 
@@ -39,21 +40,12 @@ def read_folds(path: Path | str, ids: np.ndarray, groups: np.ndarray) -> dict[st
             fix=f"name a CSV file there: {fix}",
         )
     try:
-        with open(path, newline="", encoding="utf-8-sig", errors="replace") as f:
-            reader = csv.DictReader(f, skipinitialspace=True)
-            header = reader.fieldnames or ()
-            rows = [{name: (row.get(name) or "").strip() for name in header} for row in reader]
-    except OSError as e:
+        table = delimited.read(path, ("id", "fold"), optional=("part",))
+    except BadTable as e:
         raise UserError(
-            f"cannot read the folds in {path}: {e.strerror or e}", fix="correct config.split.file"
+            f"{path} is no table of folds", e.problems, f"correct it, or config.split.file; {fix}"
         ) from e
-    missing = [f"no column {name}" for name in ("id", "fold") if name not in header]
-    if missing:
-        raise UserError(
-            f"{path} is no table of folds",
-            [*missing, f"found: {', '.join(header) or 'nothing'}"],
-            fix,
-        )
+    rows = list(table.rows())
     folds, problems = _place(rows, ids)
     if not problems:
         problems = _crossings(folds, groups)
@@ -66,13 +58,15 @@ def read_folds(path: Path | str, ids: np.ndarray, groups: np.ndarray) -> dict[st
     return folds
 
 
-def _place(rows: list[dict[str, str]], ids: np.ndarray) -> tuple[dict[str, np.ndarray], list[str]]:
-    explicit = bool(rows) and "part" in rows[0]
+def _place(
+    rows: list[tuple[int, dict[str, str]]], ids: np.ndarray
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    explicit = bool(rows) and "part" in rows[0][1]
     number = {name: i for i, name in enumerate(ids.tolist())}
     width = f"<U{max(map(len, PARTS))}"
     folds = defaultdict(lambda: np.full(len(ids), "", width))
     problems, first = [], {}
-    for line, row in enumerate(rows, 2):
+    for line, row in rows:
         part = row.get("part", "test")
         bad = [f"no {name}" for name in ("id", "fold") if not row[name]]
         if row["id"] and row["id"] not in number:
@@ -85,7 +79,7 @@ def _place(rows: list[dict[str, str]], ids: np.ndarray) -> tuple[dict[str, np.nd
         problems += [f"line {line}, {row['id'] or 'unnamed'}: {problem}" for problem in bad]
         if not bad:
             folds[row["fold"]][number[row["id"]]] = part
-    named = {row["id"] for row in rows}
+    named = {row["id"] for _, row in rows}
     problems += [
         f"{name}: the data set has it, the file does not"
         for name in ids.tolist()

@@ -68,7 +68,13 @@ HEADLINE_IN_WORDS = {
     "macro_f1": "macro F1",
     "exact_match": "exact match",
 }
-MONITORS_IN_WORDS = {"loss": "loss", "uf1": "UF1", "accuracy": "accuracy", "roc_auc": "ROC-AUC"}
+MONITORS_IN_WORDS = {
+    "loss": "loss",
+    "uf1": "UF1",
+    "accuracy": "accuracy",
+    "roc_auc": "ROC-AUC",
+    "refinement": "log loss after a temperature",
+}
 SELECTIONS_IN_WORDS = {
     "best_val": "best validation epoch",
     "last": "last epoch",

@@ -4,7 +4,10 @@ directory says of itself.
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Sequence
+from typing import Any
 
 from fexpr.evaluate.report import headline
 from fexpr.evaluate.report.headline import in_words
@@ -48,23 +51,17 @@ def model_card(
       files: (name, what it is), of what lies beside the card.
       usage: how to use them.
     """
+    command = content["command"].replace("`", "'")
+    content, metrics = _escaped(content), _escaped(metrics)
     data, model, config = content["data"], content["model"], content["config"]
-    invented = data["source"] == "synthetic"
-    licence = (
-        "None: the data were drawn by a program."
-        if invented
-        else LICENCES.get(data["name"], UNKNOWN)
-    )
     parts = [
         f"# {model['name']} on {data['name']}",
         "**SYNTHETIC DATA: trained and tested on data drawn by a program; no figure here says "
         "anything about people.**"
-        if invented
+        if data["source"] == "synthetic"
         else "",
-        f"{_input(data)} in, {_output(metrics, data)} out. {model['parameters']:,} "
-        "parameters; written by fexpr "
-        f"{content['versions']['fexpr']}.",
-        _bullets(restored),
+        f"{one_line(content, metrics)}; written by fexpr {content['versions']['fexpr']}.",
+        _bullets([html.escape(line, quote=False) for line in restored]),
         _table(("file", "content"), files),
         usage,
         "## Intended use, and what it is not for",
@@ -75,7 +72,7 @@ def model_card(
                 f"{data['source']}: {_size(data, data['group_name'])}; kind of image: "
                 f"{data['kind']}, " + "x".join(map(str, data["image"])),
                 f"Classes: {', '.join(data['classes'])}",
-                f"Licence of the data: {licence}",
+                f"Licence of the data: {licence(data)}",
             ]
         ),
         "## Protocol",
@@ -91,12 +88,41 @@ def model_card(
         "## Limits",
         _bullets(_limits(data, metrics)),
         "## How it was made",
-        f"```\n{content['command']}\n```",
+        f"```\n{command}\n```",
         ", ".join(f"{name} {version}" for name, version in content["versions"].items())
         + f"; {content['devices']['count']} x "
         f"{content['devices']['kind']}.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def one_line(content: dict, metrics: dict) -> str:
+    """What goes in, what comes out, how many parameters."""
+    data, model = content["data"], content["model"]
+    return (
+        f"{_input(data)} in, {_output(metrics, data)} out. {model['name']}, "
+        f"{model['parameters']:,} parameters"
+    )
+
+
+def licence(data: dict) -> str:
+    """Of the data, from what config.json says of them."""
+    if data["source"] == "synthetic":
+        return "None: the data were drawn by a program."
+    return LICENCES.get(data["name"], UNKNOWN)
+
+
+def _escaped(value: Any) -> Any:
+    """The same with texts that Markdown shows as they are: names of classes, data and models are
+    anybody's, and Markdown passes HTML and links on.
+    """
+    if isinstance(value, dict):
+        return {key: _escaped(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_escaped(inner) for inner in value]
+    if isinstance(value, str) and re.search(r"[<>&|\[\]`\n]", value):
+        return re.sub(r"([|\[\]`])", r"\\\1", html.escape(" ".join(value.split()), quote=False))
+    return value
 
 
 def _input(data: dict) -> str:

@@ -25,6 +25,7 @@ BLUE, ORANGE, GREEN, RED, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56
 PALE, GREY, ORACLE = "#CFE3F0", "#777777", "#A3307E"
 STYLE = {
     "font.size": 9,
+    "text.parse_math": False,  # names of classes and clips are anybody's; a $ in them is a $
     "axes.titlesize": 9.5,
     "axes.labelsize": 9,
     "figure.titlesize": 11,

@@ -10,6 +10,7 @@ import io
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import safetensors
@@ -17,7 +18,13 @@ import safetensors.numpy
 
 from fexpr.errors import UserError
 from fexpr.models.weights import keras_h5, torch_zip
+from fexpr.storage import bounded, packed
 
+MOST_BYTES = 16 * 1024 * bounded.MIB  # of a file
+LEAST_LIMIT = 256 * bounded.MIB  # that a small file may unpack to
+MOST_NAMES = 20_000  # of tensors
+PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
+KERAS = "model.weights.h5"  # in a .keras
 READS = (
     "Keras .h5, .weights.h5 and .keras, PyTorch .pth and .pt (a zip, since PyTorch 1.6), "
     "safetensors"
@@ -51,20 +58,23 @@ def read(path: Path | str) -> Weights:
     """
     path = Path(path)
     try:
-        with open(path, "rb") as f:
+        with bounded.open_file(path, MOST_BYTES) as f:
             head = f.read(16)
             f.seek(0)
             sha256 = hashlib.file_digest(f, "sha256").hexdigest()
+            # nothing that is read becomes much larger than the file: weights hardly compress
+            most = max(LEAST_LIMIT, 4 * f.tell())
+            f.seek(0)
+            if head.startswith(b"\x89HDF"):
+                return Weights(path, *keras_h5.read(path, f, most), sha256)
+            if head.startswith(b"PK"):
+                return Weights(path, *_without_prefix(*_zip(path, f, most)), sha256)
     except OSError as e:
         raise UserError(
             f"cannot read {path}: {e.strerror or e}", fix="give the path of a file of weights"
         ) from e
-    if head.startswith(b"\x89HDF"):
-        return Weights(path, *keras_h5.read(path), sha256)
-    if head.startswith(b"PK"):
-        return Weights(path, *_zip(path), sha256)
     if head[8:9] == b"{":
-        return Weights(path, *_safetensors(path), sha256)
+        return Weights(path, *_without_prefix(*_safetensors(path)), sha256)
     if head[:1] == b"\x80":
         raise UserError(
             f"{path} is a bare pickle: PyTorch's format before 1.6, or no weights at all",
@@ -94,25 +104,36 @@ def write_safetensors(
 def _safetensors(path: Path) -> tuple[str, dict[str, np.ndarray], dict[str, str]]:
     try:
         with safetensors.safe_open(path, framework="numpy") as f:
-            about = f.metadata() or {}
-            return "safetensors", {name: f.get_tensor(name) for name in f.keys()}, about  # noqa: SIM118
-    except (safetensors.SafetensorError, TypeError, ValueError) as e:
+            about, names = f.metadata() or {}, list(f.keys())
+            if len(names) > MOST_NAMES:
+                raise ValueError(f"{len(names):,} tensors, at most {MOST_NAMES:,} are read")
+            arrays = {}
+            for name in names:
+                try:
+                    arrays[name] = f.get_tensor(name)
+                except (AttributeError, KeyError) as e:
+                    raise ValueError(f"{name} is of a type that NumPy has not ({e})") from e
+            return "safetensors", arrays, about
+    except (safetensors.SafetensorError, MemoryError, OSError, TypeError, ValueError) as e:
         raise UserError(
             f"{path} is damaged, cut off, or no safetensors: {e}", fix="copy or download it again"
         ) from e
 
 
-def _zip(path: Path) -> tuple[str, dict[str, np.ndarray], dict[str, str]]:
+def _zip(
+    path: Path, file: IO[bytes], most_bytes: int
+) -> tuple[str, dict[str, np.ndarray], dict[str, str]]:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(file) as archive:
             names = archive.namelist()
             if any("/code/" in name for name in names):
                 raise UserError(f"{path} is a TorchScript program, not weights", fix=torch_zip.HOW)
             if sum(name.endswith("/data.pkl") for name in names) == 1:
-                return "PyTorch", torch_zip.read(path, archive), {}
-            if "model.weights.h5" in names:
-                return keras_h5.read(path, io.BytesIO(archive.read("model.weights.h5")))
-    except zipfile.BadZipFile as e:
+                return "PyTorch", torch_zip.read(path, archive, most_bytes), {}
+            if KERAS in names:
+                inner = io.BytesIO(packed.read_member(archive, KERAS, most_bytes))
+                return keras_h5.read(path, inner, most_bytes)
+    except packed.DAMAGE as e:
         raise UserError(
             f"{path} is damaged, or cut off: {e}",
             fix="copy or download it again, and compare its size",
@@ -122,3 +143,18 @@ def _zip(path: Path) -> tuple[str, dict[str, np.ndarray], dict[str, str]]:
         [f"it holds {', '.join(names[:5]) or 'nothing'}; fexpr reads {READS}"],
         fix="unpack it, if weights lie deeper in it",
     )
+
+
+def _without_prefix(
+    kind: str, arrays: dict[str, np.ndarray], about: Mapping[str, str]
+) -> tuple[str, dict[str, np.ndarray], dict[str, str]]:
+    """Names without what training loops put before all of them: `module.` (DataParallel),
+    `_orig_mod.` (torch.compile), `model.` and `net.` (Lightning), in any order.
+    """
+    taken = ""
+    while prefix := next(
+        (p for p in PREFIXES if arrays and all(name.startswith(p) for name in arrays)), ""
+    ):
+        arrays = {name.removeprefix(prefix): array for name, array in arrays.items()}
+        taken += prefix
+    return kind, arrays, {**about, **({"prefix, taken off": taken} if taken else {})}

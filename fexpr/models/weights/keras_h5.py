@@ -23,33 +23,69 @@ LEAVES = {
     2: ("kernel", "bias"),
     4: ("gamma", "beta", "moving_mean", "moving_variance"),
 }
+UNKNOWN = re.compile(r"/variable_[0-9]+$")  # arrays of layers of other kinds, as Normalization
+
+
+MOST_OBJECTS, DEEPEST = 20_000, 16  # groups and arrays of a file; groups in groups
+
+
+class NotOwn(ValueError):
+    """A part of the file is not stored in it: reading it would read another file."""
 
 
 def read(
-    path: Path, file: IO[bytes] | None = None
+    path: Path, file: IO[bytes], most_bytes: int
 ) -> tuple[str, dict[str, np.ndarray], dict[str, str]]:
-    """The format, all arrays, and what the file says of itself. `file`: its bytes, where they are
-    part of a larger file.
+    """The format, all arrays, and what the file says of itself.
+
+    Args:
+      path: for messages. file: its bytes, perhaps part of a larger file.
+      most_bytes: of all arrays together.
 
     Raises:
-      UserError: the file is cut off or damaged, holds no layers, or layers that cannot be told
-          apart.
+      UserError: the file is cut off or damaged, holds no layers, layers that cannot be told apart,
+          links to other files or places, or claims more than `most_bytes`.
     """
     try:
-        with h5py.File(file or path, "r") as h5:
+        with h5py.File(file, "r") as h5:
+            _check(h5, most_bytes)
             root = h5.get("model_weights", h5)
+            if not isinstance(root, h5py.Group):
+                raise ValueError("model_weights is no group")
             about = {
-                name: str(_text(value))
+                name: str(_text(attrs[name]))[:100]
                 for attrs in (h5.attrs, root.attrs)
-                for name, value in attrs.items()
-                if name in ("keras_version", "backend")
+                for name in ("keras_version", "backend")
+                if name in attrs
             }
             if "layer_names" in root.attrs:
                 return "Keras HDF5", _legacy(root), about
             if isinstance(h5.get("layers"), h5py.Group):
-                return "Keras 3 HDF5", _keras3(path, h5["layers"]), about
+                arrays = _keras3(path, h5["layers"])
+                unknown = dict.fromkeys(
+                    name.rpartition("/")[0] for name in arrays if UNKNOWN.search(name)
+                )
+                about |= (
+                    {"layers of a kind that is not known": ", ".join(unknown)} if unknown else {}
+                )
+                return "Keras 3 HDF5", arrays, about
             found = ", ".join(h5) or "nothing"
-    except (OSError, KeyError, RuntimeError, ValueError, TypeError) as e:
+    except NotOwn as e:
+        raise UserError(
+            f"{path} is not read: {e}",
+            fix="save the weights again in Keras, which stores them all in the file itself",
+        ) from e
+    except (
+        AttributeError,
+        KeyError,
+        MemoryError,
+        OSError,
+        OverflowError,
+        RecursionError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as e:
         raise UserError(
             f"{path} is damaged, cut off, or not laid out as Keras does: {e}",
             fix="copy or download it again, and compare its size",
@@ -61,24 +97,61 @@ def read(
     )
 
 
+def _check(h5: h5py.File, most_bytes: int) -> None:
+    """Walks over all that the file holds, before any array is read: nothing of it may lie elsewhere
+    (links, external storage, virtual data sets), nest deeper than models do, or claim more bytes.
+    """
+    seen, waiting, claimed = set(), [("", h5, 0)], 0
+    while waiting:
+        place, group, depth = waiting.pop()
+        for name in group:
+            where = f"{place}/{name}"
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                raise NotOwn(f"{where} is a link to another place or file")
+            node = group[name]
+            address = h5py.h5o.get_info(node.id).addr
+            if address in seen:
+                if isinstance(node, h5py.Group):
+                    raise ValueError(f"the group {where} is there a second time")
+                continue
+            seen.add(address)
+            if len(seen) > MOST_OBJECTS or depth == DEEPEST:
+                raise ValueError(
+                    f"more than {MOST_OBJECTS:,} groups and arrays, or more than {DEEPEST} groups "
+                    "in one another"
+                )
+            if isinstance(node, h5py.Group):
+                waiting.append((where, node, depth + 1))
+            elif isinstance(node, h5py.Dataset):
+                if node.is_virtual or node.external:
+                    raise NotOwn(f"the numbers of {where} lie in another file")
+                claimed += node.nbytes
+                if claimed > most_bytes:
+                    raise ValueError(
+                        f"its arrays claim more than {most_bytes:,} bytes, far more than the file "
+                        "has"
+                    )
+
+
 def _legacy(root: h5py.Group) -> dict[str, np.ndarray]:
     """Each layer's group lists its arrays in `weight_names`; slashes in names nest groups. A model
     in a model is one group of many.
     """
     arrays = {}
-    for layer in map(_text, root.attrs["layer_names"]):
+    for layer in _names(root.attrs["layer_names"]):
         group = root[layer]
-        names = [_text(name) for name in group.attrs["weight_names"]]
+        names = _names(group.attrs["weight_names"])
         owners = [name.rpartition("/")[0] or layer for name in names]
         nested = len(set(owners)) > 1
         for owner in dict.fromkeys(owners):
             mine = [name for name, of in zip(names, owners, strict=True) if of == owner]
             leaves = [name.rpartition("/")[2].partition(":")[0] for name in mine]
-            if not set(leaves) <= {leaf for known in LEAVES.values() for leaf in known}:
-                leaves = _by_place(owner, [group[name] for name in mine])
+            known = set(leaves) <= {leaf for known in LEAVES.values() for leaf in known}
+            if not known and len(mine) in LEAVES:
+                leaves = LEAVES[len(mine)]
             title = (owner if nested else layer).replace("/", "_")
             arrays |= {
-                f"{title}/{leaf}": np.asarray(group[name])
+                f"{title}/{leaf}": _array(group[name])
                 for name, leaf in zip(mine, leaves, strict=True)
             }
     return arrays
@@ -92,15 +165,19 @@ def _keras3(path: Path, layers: h5py.Group) -> dict[str, np.ndarray]:
     for key in sorted(
         layers,
         key=lambda name: [
-            int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)
+            int(part) if part.isdigit() else part for part in re.split(r"([0-9]+)", name)
         ],
     ):
         node = layers[key]
-        if "layers" in node:
+        if not isinstance(node, h5py.Group):
+            raise ValueError(f"layers/{key} is no group")
+        if isinstance(node.get("layers"), h5py.Group):
             arrays |= _keras3(path, node["layers"])
         variables = node.get("vars")
         if variables is None or not len(variables):
             continue
+        if not isinstance(variables, h5py.Group):
+            raise ValueError(f"layers/{key}/vars is no group")
         if "name" not in variables.attrs:
             raise UserError(
                 f"{path} does not say which layer is which",
@@ -111,23 +188,26 @@ def _keras3(path: Path, layers: h5py.Group) -> dict[str, np.ndarray]:
                 fix="load it with the Keras that wrote it, and save it as .h5, or again with a "
                 "newer Keras",
             )
-        name = str(_text(variables.attrs["name"])).replace("/", "_")
-        values = [variables[str(i)] for i in range(len(variables))]
-        arrays |= {
-            f"{name}/{leaf}": np.asarray(value)
-            for leaf, value in zip(_by_place(name, values), values, strict=True)
-        }
+        name = _text(variables.attrs["name"]).replace("/", "_")
+        values = [_array(variables[str(i)]) for i in range(len(variables))]
+        leaves = LEAVES.get(len(values), [f"variable_{i}" for i in range(len(values))])
+        arrays |= {f"{name}/{leaf}": value for leaf, value in zip(leaves, values, strict=True)}
     return arrays
 
 
-def _by_place(layer: str, values: list[Any]) -> tuple[str, ...]:
-    if len(values) not in LEAVES:
-        raise ValueError(
-            f"layer {layer} has {len(values)} arrays, expected those of a convolution, a "
-            "dense layer or a batch norm"
-        )
-    return LEAVES[len(values)]
+def _array(node: Any) -> np.ndarray:
+    if not isinstance(node, h5py.Dataset):
+        raise ValueError(f"{getattr(node, 'name', node)} is no array")
+    return np.asarray(node)
+
+
+def _names(value: Any) -> list[str]:
+    return [_text(name) for name in np.atleast_1d(value)]
 
 
 def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else value
+    if isinstance(value, bytes):
+        return value.decode()
+    if not isinstance(value, str):
+        raise ValueError(f"expected a name, found {str(value)[:40]}")
+    return value

@@ -11,7 +11,9 @@ import collections
 import io
 import math
 import pickle
+import pickletools
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,11 @@ import ml_dtypes
 import numpy as np
 
 from fexpr.errors import UserError
+from fexpr.storage import packed
 
-LARGEST_PICKLE = 64 * 2**20  # bytes: names and shapes alone; tensors lie beside it
+LARGEST_PICKLE = 8 * 2**20  # bytes: names and shapes alone; tensors lie beside it
+LARGEST_MEMO = 2**20  # numbers of remembered objects; a pickle of a few bytes may claim billions
+MOST_NAMES, DEEPEST = 100_000, 32  # of tensors and other values; dicts in dicts
 STORAGES = {
     "FloatStorage": np.float32,
     "DoubleStorage": np.float64,
@@ -34,7 +39,27 @@ STORAGES = {
     "BoolStorage": np.bool_,
 }
 # under which training scripts put the weights into a checkpoint
-WRAPPERS = ("state_dict", "model_state_dict", "model")
+WRAPPERS = (
+    "state_dict",
+    "model_state_dict",
+    "model_state",
+    "model",
+    "net",
+    "network",
+    "params",
+    "weights",
+)
+# what NumPy's numbers and arrays are pickled with; they may lie beside weights and are passed over
+NUMPY = (
+    ("_codecs", "encode"),
+    ("numpy", "dtype"),
+    ("numpy", "ndarray"),
+    *(
+        (f"numpy.{core}.multiarray", name)
+        for core in ("core", "_core")
+        for name in ("scalar", "_reconstruct")
+    ),
+)
 HOW = "save the weights alone in PyTorch, torch.save(model.state_dict(), FILE), or as safetensors"
 
 
@@ -42,13 +67,16 @@ class _Refused(Exception):
     """The pickle names something that no tensor needs. The text is 'module.name'."""
 
 
-def read(path: Path, archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
+def read(path: Path, archive: zipfile.ZipFile, most_bytes: int) -> dict[str, np.ndarray]:
     """All tensors of a state dict, or of a checkpoint that holds one, by name. Copies of the file's
     numbers, in their own types.
 
+    Args:
+      most_bytes: of all tensors together.
+
     Raises:
       UserError: the pickle calls for anything but tensors (the message names it; nothing of it was
-          run), holds none, or is damaged.
+          run), holds none, is damaged, or claims more than `most_bytes`.
     """
     folder = next(name for name in archive.namelist() if name.endswith("/data.pkl")).removesuffix(
         "data.pkl"
@@ -61,13 +89,16 @@ def read(path: Path, archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
         )
     try:
         order = (
-            archive.read(f"{folder}byteorder")
+            packed.read_member(archive, f"{folder}byteorder", 64)
             if f"{folder}byteorder" in archive.namelist()
             else b"little"
         )
         if order.strip() != b"little":
             raise ValueError(f"byte order {order!r}")
-        content = _Tensors(archive, folder).load()
+        description = packed.read_member(archive, f"{folder}data.pkl", LARGEST_PICKLE)
+        _check_memo(description)
+        content = _Tensors(archive, folder, description, most_bytes).load()
+        tensors = dict(_named(_weights(content)))
     except _Refused as e:
         problem = f"its pickle calls for {e}, which could be any code; nothing of it was run"
         raise UserError(
@@ -75,41 +106,56 @@ def read(path: Path, archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
         ) from None
     except (
         pickle.UnpicklingError,
-        zipfile.BadZipFile,
         ArithmeticError,
         AttributeError,
-        EOFError,
-        LookupError,
-        OSError,
-        RuntimeError,
+        MemoryError,
+        *packed.DAMAGE,
         TypeError,
-        ValueError,
     ) as e:
         raise UserError(
-            f"{path} is damaged, or no PyTorch file: {e}", fix="copy or download it again"
+            f"{path} is damaged, or no PyTorch file: {e or type(e).__name__}",
+            fix="copy or download it again",
         ) from e
-    tensors = dict(_named(_weights(content)))
     if not tensors:
         raise UserError(f"{path} holds no tensors", fix=HOW)
     return tensors
 
 
+def _check_memo(description: bytes) -> None:
+    """Python makes room for all numbers up to the one that a pickle remembers an object under."""
+    for code, argument, _ in pickletools.genops(description):
+        if code.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > LARGEST_MEMO:
+            raise pickle.UnpicklingError(f"it remembers an object as number {argument:,}")
+
+
+class _Nothing:
+    """What stands for a number or array of NumPy: takes any arguments and state, holds none."""
+
+    def __new__(cls, *_: Any) -> _Nothing:
+        return super().__new__(cls)
+
+    def __setstate__(self, _: Any) -> None:
+        pass
+
+
 class _Tensors(pickle.Unpickler):
     """Admits the names below, compared as they stand, and nothing else."""
 
-    def __init__(self, archive: zipfile.ZipFile, folder: str):
-        super().__init__(io.BytesIO(archive.read(f"{folder}data.pkl")), encoding="utf-8")
-        self._archive, self._folder = archive, folder
+    def __init__(self, archive: zipfile.ZipFile, folder: str, description: bytes, most_bytes: int):
+        super().__init__(io.BytesIO(description), encoding="utf-8")
+        self._archive, self._folder, self._left = archive, folder, most_bytes
         self._storages: dict[str, np.ndarray] = {}
 
     def find_class(self, module: str, name: str) -> Any:
         admitted = {
             ("collections", "OrderedDict"): collections.OrderedDict,
-            ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+            ("torch._utils", "_rebuild_tensor_v2"): self._tensor,
             ("torch._utils", "_rebuild_parameter"): _parameter,
         }
         if (module, name) in admitted:
             return admitted[module, name]
+        if (module, name) in NUMPY:
+            return _Nothing
         if module == "torch" and name in STORAGES:
             return np.dtype(STORAGES[name])
         raise _Refused(f"{module}.{name}")
@@ -121,7 +167,11 @@ class _Tensors(pickle.Unpickler):
             case _:
                 raise pickle.UnpicklingError(f"expected a storage, found {pid!r:.80}")
         if key not in self._storages:
-            numbers = np.frombuffer(self._archive.read(f"{self._folder}data/{key}"), np.uint8)
+            member = f"{self._folder}data/{key}"
+            self._spend(dtype.itemsize * count)
+            # torch pads nothing: a member with more bytes than the storage is no storage of its own
+            data = packed.read_member(self._archive, member, dtype.itemsize * count + 4096)
+            numbers = np.frombuffer(data, np.uint8)
             if numbers.nbytes < dtype.itemsize * count:
                 raise pickle.UnpicklingError(
                     f"storage {key} has {numbers.nbytes} bytes, expected {dtype.itemsize * count}"
@@ -129,29 +179,36 @@ class _Tensors(pickle.Unpickler):
             self._storages[key] = numbers[: dtype.itemsize * count]
         return self._storages[key].view(dtype)
 
+    def _spend(self, count: int) -> None:
+        """Counts bytes that are made of the file: a storage of few may be the tensors of many."""
+        self._left -= count
+        if count < 0 or self._left < 0:
+            raise pickle.UnpicklingError("its tensors claim far more bytes than the file has")
 
-def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> np.ndarray:
-    """torch._utils._rebuild_tensor_v2: a view of a storage. What would lie outside it is an error,
-    not a look into other memory.
-    """
-    whole = [offset, *size, *stride]
-    if (
-        not isinstance(storage, np.ndarray)
-        or not all(type(n) is int and n >= 0 for n in whole)
-        or len(size) != len(stride)
-    ):
-        raise pickle.UnpicklingError(
-            f"no tensor: offset {offset!r:.40}, size {size!r:.40}, stride {stride!r:.40}"
-        )
-    if math.prod(size) == 0:
-        return np.zeros(size, storage.dtype)
-    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
-    if last >= len(storage) or math.prod(size) > len(storage):
-        raise pickle.UnpicklingError(
-            f"a tensor of size {tuple(size)} reaches beyond its storage of {len(storage)} numbers"
-        )
-    strides = [step * storage.itemsize for step in stride]
-    return np.lib.stride_tricks.as_strided(storage[offset:], size, strides).copy()
+    def _tensor(self, storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> np.ndarray:
+        """torch._utils._rebuild_tensor_v2: a view of a storage. What would lie outside it is an
+        error, not a look into other memory.
+        """
+        whole = [offset, *size, *stride]
+        if (
+            not isinstance(storage, np.ndarray)
+            or not all(type(n) is int and n >= 0 for n in whole)
+            or len(size) != len(stride)
+        ):
+            raise pickle.UnpicklingError(
+                f"no tensor: offset {offset!r:.40}, size {size!r:.40}, stride {stride!r:.40}"
+            )
+        if math.prod(size) == 0:
+            return np.zeros(size, storage.dtype)
+        last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+        if last >= len(storage) or math.prod(size) > len(storage):
+            raise pickle.UnpicklingError(
+                f"a tensor of size {tuple(size)} reaches beyond its storage of {len(storage)} "
+                "numbers"
+            )
+        strides = [step * storage.itemsize for step in stride]
+        self._spend(math.prod(size) * storage.itemsize)
+        return np.lib.stride_tricks.as_strided(storage[offset:], size, strides).copy()
 
 
 def _parameter(tensor: Any, *_: Any) -> Any:
@@ -161,15 +218,30 @@ def _parameter(tensor: Any, *_: Any) -> Any:
 def _weights(content: Any) -> Any:
     """The state dict of a checkpoint, which may hold an epoch, an optimiser and more beside it."""
     for name in WRAPPERS:
-        if isinstance(content, dict) and isinstance(content.get(name), dict):
-            return content[name]
+        # a pickle may have put a `get` of its own on the object
+        if isinstance(content, dict) and isinstance(inner := dict.get(content, name), dict):
+            return inner
     return content
 
 
-def _named(content: Any, prefix: str = ""):
-    """(name, tensor) of nested dicts; DataParallel's prefix `module.` is taken off."""
-    if isinstance(content, np.ndarray):
-        yield prefix.removeprefix("module."), content
-    elif isinstance(content, dict):
-        for name, value in dict.items(content):
-            yield from _named(value, f"{prefix}.{name}" if prefix else str(name))
+def _named(content: Any) -> Iterator[tuple[str, np.ndarray]]:
+    """(name, tensor) of nested dicts, in their order.
+
+    Raises:
+      pickle.UnpicklingError: more than MOST_NAMES values, or dicts more than DEEPEST in one
+        another; one that holds itself has both.
+    """
+    count, waiting = 0, [("", content, 0)]
+    while waiting:
+        prefix, value, depth = waiting.pop()
+        count += 1
+        if count > MOST_NAMES or depth > DEEPEST:
+            raise pickle.UnpicklingError("its dicts are nested deeper, or hold more, than weights")
+        if isinstance(value, np.ndarray):
+            yield prefix, value
+        elif isinstance(value, dict):
+            waiting += [
+                (f"{prefix}.{name}" if prefix else str(name), inner, depth + 1)
+                for name, inner in reversed([*dict.items(value)][:MOST_NAMES])
+                if isinstance(inner, (np.ndarray, dict))
+            ]

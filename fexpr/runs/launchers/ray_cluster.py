@@ -13,9 +13,9 @@ import contextlib
 import dataclasses
 import os
 import re
-import shlex
 import socket
 import sys
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -131,7 +131,16 @@ def _cluster(address: str | None, sources: Sequence[str]) -> Iterator[None]:
     environment = {name: value for name, value in os.environ.items() if PASSED_ON.match(name)}
     # without a word, Ray would join whatever cluster it finds
     address = address or os.environ.get("RAY_ADDRESS") or "local"
-    local = {"include_dashboard": False} if address == "local" else {}
+    started = contextlib.ExitStack()
+    local = {}
+    if address == "local":
+        # a cluster of this machine alone: no other machine, and no other user, has any access
+        private = started.enter_context(tempfile.TemporaryDirectory(prefix="ray-"))
+        local = {
+            "include_dashboard": False,
+            "_node_ip_address": "127.0.0.1",
+            "_temp_dir": private,
+        }
     kept = [f"!/{name}{below}" for name in CODE for below in ("", "/**")]
     # all but these; '/*' would leave out the folder itself, whose name is '.' here
     code = {
@@ -148,6 +157,7 @@ def _cluster(address: str | None, sources: Sequence[str]) -> Iterator[None]:
             runtime_env={**code, **own, "env_vars": environment},
         )
     except (ConnectionError, RuntimeError, ValueError) as e:
+        started.close()
         raise _no_cluster(address, e) from e
     try:
         resources = ray.cluster_resources()
@@ -159,6 +169,7 @@ def _cluster(address: str | None, sources: Sequence[str]) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+        started.close()
 
 
 def _check_answers(address: str | None) -> None:
@@ -207,7 +218,7 @@ def _train(waiting: Mapping[int, Sequence], workdir: Path, asked: str) -> None:
         max_retries=need.retries,
         retry_exceptions=[Preempted],
     )
-    words, typed, refs = task_command(sys.argv[1:], root)[2:], shlex.join(["python", *sys.argv]), {}
+    words, typed, refs = task_command(sys.argv[1:], root)[2:], opening.typed_command(), {}
     try:
         for i, group in waiting.items():
             name = group[0].workdir.name + (f" and {len(group) - 1} more" if len(group) > 1 else "")

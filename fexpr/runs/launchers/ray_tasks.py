@@ -16,6 +16,7 @@ from pathlib import Path
 
 import ray
 
+from fexpr import studies
 from fexpr.errors import RESUMABLE, Preempted, UserError
 
 TOKEN = ".ray.json"  # in the run directory: written by launch.py, looked for by the workers
@@ -87,7 +88,7 @@ def run_command(task: Task, board: ray.actor.ActorHandle) -> None:
         environment["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count={task.cpus}"
     if task.fraction < 1:
         environment["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{0.9 * task.fraction:.3f}"
-    command = [sys.executable, "-c", LEASH, sys.executable, str(shipped / "launch.py"), *task.words]
+    command = [sys.executable, "-c", LEASH, sys.executable, str(studies.LAUNCH), *task.words]
     with tempfile.TemporaryFile("w+") as stderr:
         process = subprocess.Popen(
             command,

@@ -8,6 +8,7 @@ are passed on as they are.
 from __future__ import annotations
 
 import itertools
+import re
 import shlex
 import shutil
 import subprocess
@@ -84,6 +85,12 @@ def job(command: Sequence[str], place: Path | str, programs: int, options: Seque
     """The batch script. A task that ends with RESUMABLE, because SLURM told it to stop, is queued
     again.
     """
+    if broken := [text for text in (*command, str(place), *options) if re.search("[\n\r\0]", text)]:
+        raise UserError(
+            "a line break can be part of no line of a batch script",
+            [repr(text) for text in broken],
+            "rename the run directory, or change the option",
+        )
     nodes = _nodes(options)
     line = (
         shlex.join(command)
@@ -102,7 +109,7 @@ def job(command: Sequence[str], place: Path | str, programs: int, options: Seque
     return "\n".join(
         [
             "#!/bin/bash",
-            *(f"#SBATCH {option}" for option in header),
+            *(f"#SBATCH {shlex.quote(option)}" for option in header),
             f"srun {line}",
             "code=$?",
             f'[ $code = {RESUMABLE} ] && scontrol requeue "$SLURM_JOB_ID"  # it saved its '
@@ -118,7 +125,10 @@ def _header(place: Path | str, number: str) -> list[str]:
     the job is submitted from.
     """
     folder = Path.cwd() if is_address(place) else Path(place).resolve()
-    return [f"--job-name=fexpr-{Path(place).name}", f"--output={folder}/slurm-{number}.txt"]
+    name = re.sub(r"[^\w.-]+", "_", Path(place).name)
+    # SLURM fills in what follows a %
+    output = f"{str(folder).replace('%', '%%')}/slurm-{number}.txt"
+    return [f"--job-name=fexpr-{name}", f"--output={output}"]
 
 
 def _nodes(options: Sequence[str]) -> int:

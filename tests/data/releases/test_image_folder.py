@@ -42,7 +42,7 @@ def test_a_folder(tmp_path, capsys):
     grey = cv2.imread(str(place / "p1" / "glad" / "a.png"), cv2.IMREAD_GRAYSCALE)
     np.testing.assert_array_equal(found.images[found.ids == "p1/glad/a.png"][0, ..., 0], grey)
     out = capsys.readouterr().out
-    assert "passed over, since no JPEG or PNG: 1 .txt, 1 hidden files" in out
+    assert "passed over, as they are not among the kinds read: 1 .txt, 1 hidden files" in out
     assert "resized" not in out
 
 

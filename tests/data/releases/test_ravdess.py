@@ -115,9 +115,9 @@ def test_what_contradicts_the_table_is_all_named(release):
         load("ravdess", release)
     text = error.value.text()
     for part in (
-        f"emotion is 6, the file name says {emotion}",
-        f"actor is 9, the file name says {actor}",
-        "this frame stands there twice",
+        f"emotion is '6', the file name says {emotion}",
+        f"actor is '9', the file name says {actor}",
+        "this frame is there twice",
         "does not list it",
         "actor is 33, expected 01 to 24",
     ):
@@ -164,7 +164,7 @@ def test_averaged_action_units(release):
     table.write_text("\n".join(lines) + "\n")
     with pytest.raises(
         UserError,
-        match=r"(?s)line 2, .*AU01_r is 7.5, expected 0 to 5.*line 4, .* stands in line 3 already",
+        match=r"(?s)line 2, .*AU01_r is '7.5', expected 0 to 5.*line 4, .* is in line 3 already",
     ):
         load("ravdess_aus", release)
 

@@ -152,7 +152,7 @@ def test_blank_rows_are_skipped_and_clips_need_no_samm_names(path):
     edit(path, A25="sub01", B25="EP02_01f", I25="4", L20="a note alone")
     read = read_samm_workbook(path)
     assert read["row"].tolist() == [15, 16, 17, 18, 25]
-    assert read["subject"][4] == "sub01"
+    assert read["subject"][4] == "001"
 
 
 def test_every_bad_row_is_listed_at_once(path):

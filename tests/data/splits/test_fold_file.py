@@ -117,5 +117,5 @@ def test_files_that_are_no_folds(tmp_path, eight):
     ):
         with pytest.raises(UserError, match=message):
             make_folds(split("file", file=write(tmp_path, *lines)), eight)
-    with pytest.raises(UserError, match="cannot read the folds"):
+    with pytest.raises(UserError, match="cannot be read: No such file"):
         make_folds(split("file", file=str(tmp_path / "nowhere.csv")), eight)

@@ -1,0 +1,83 @@
+"""Split conformal prediction: sets of classes that hold the true one with a given probability.
+
+A score says how badly a class fits a row. The threshold is a quantile of the true classes' scores
+on calibration rows; a new row's set are the classes whose score is not above it. If calibration
+rows and new rows are exchangeable, the set holds the true class with at least the probability asked
+for, however wrong the model is (Vovk et al. 2005). For action units the score of a row is that of
+its worst present unit, so that the set holds every present unit with that probability.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+RAPS_PENALTY, RAPS_FREE = 0.1, 2  # for each class beyond so many, in `raps`
+EPSILON = 1e-12  # of a comparison of scores: rounding must not drop a class
+
+
+def lac(p: np.ndarray, u: np.ndarray | None = None) -> np.ndarray:
+    """1 - p: the least ambiguous sets on average (Sadinle et al. 2019). [R, K] -> [R, K]; `u` is
+    not used."""
+    del u
+    return 1 - p
+
+
+def aps(p: np.ndarray, u: np.ndarray | None = None) -> np.ndarray:
+    """The probability of all classes at least as likely, less a share `u` [R] of the class's own
+    (Romano et al. 2020, equation 9); without `u` nothing is taken off. Sets adapt to how hard a
+    row is. [R, K] -> [R, K]."""
+    order = np.argsort(-p, axis=1, kind="stable")
+    whole = np.take_along_axis(p, order, axis=1).cumsum(axis=1)
+    scores = np.empty_like(p)
+    np.put_along_axis(scores, order, whole, axis=1)
+    return scores if u is None else scores - u[:, None] * p
+
+
+def raps(
+    p: np.ndarray,
+    u: np.ndarray | None = None,
+    penalty: float = RAPS_PENALTY,
+    free: int = RAPS_FREE,
+) -> np.ndarray:
+    """`aps` and `penalty` for each place of the class beyond the first `free` (Angelopoulos et al.
+    2021): no long sets. [R, K] -> [R, K]."""
+    places = np.argsort(np.argsort(-p, axis=1, kind="stable"), axis=1) + 1
+    return aps(p, u) + penalty * np.maximum(places - free, 0)
+
+
+SCORES: dict[str, Callable[..., np.ndarray]] = {"lac": lac, "aps": aps, "raps": raps}
+
+
+def true_scores(scores: np.ndarray, presence: np.ndarray) -> np.ndarray:
+    """The score of each row's true class, or of the worst of its present units; 0 where nothing is
+    present. `scores`, `presence`: [R, K] -> [R]."""
+    return np.where(presence, scores, 0.0).max(axis=1)
+
+
+def threshold(scores: np.ndarray, ids: np.ndarray, coverage: float) -> float:
+    """The score that a set goes up to: the ceil((n + 1) coverage)-th smallest of n calibration
+    rows' scores; infinity if n is too small for this coverage.
+
+    Args:
+      scores: [R], `true_scores` of calibration rows. ids: str [R], what row of the data each is: a
+        row that several trials validated counts as one, with equal weight on each of its scores.
+      coverage: above 0 and below 1.
+    """
+    _, index, counts = np.unique(ids, return_inverse=True, return_counts=True)
+    order = np.argsort(scores, kind="stable")
+    reached = np.cumsum(1 / counts[index.reshape(-1)][order]) / (len(counts) + 1)
+    at = np.searchsorted(reached, coverage - 1e-9)
+    return float(scores[order[at]]) if at < len(scores) else np.inf
+
+
+def sets(scores: np.ndarray, limit: np.ndarray | float) -> np.ndarray:
+    """bool [R, K]: the classes whose score is at or below `limit` (a number, or [R, 1])."""
+    return scores <= np.asarray(limit) + EPSILON
+
+
+def never_empty(found: np.ndarray, p: np.ndarray) -> np.ndarray:
+    """The sets with the most probable class in those that hold none. `found`, `p`: [R, K]."""
+    top = p.argmax(axis=1)[:, None] == np.arange(p.shape[1])
+    return np.where(found.any(axis=1, keepdims=True), found, top)

@@ -1,0 +1,152 @@
+"""Which calibration map is applied: chosen by cross-fitting on validation rows, else none.
+
+A trial's map is fitted on the validation rows of all trials of the run, but for those of subjects
+that the trial tests: many small trials share one map. Folds are taken together in at most
+LARGEST_PARTS parts; the rows of a part's maps hold no subject that the part tests.
+
+Within those rows subjects are divided into FOLDS blocks. Each candidate is fitted without a block
+and judged on it by its negative log likelihood. Going from the simplest candidate to the richest,
+one replaces what was chosen before if its held-out likelihood is better by more than one standard
+error of the difference over subjects. If none is, the probabilities stay as the model gives them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from fexpr.evaluate import calibration
+from fexpr.evaluate.calibration_maps import Identity, Map
+from fexpr.evaluate.predictions import rows_of
+from fexpr.evaluate.recalibration import FITS, OF_UNITS
+from fexpr.evaluate.scored_rows import presence_of
+
+NONE = "none"  # the model's own probabilities
+CANDIDATES = ("temperature", "svs", "sms")  # from the simplest; the other maps are shown only
+FOLDS = 5
+LARGEST_PARTS = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Trials that test other subjects than `rows` (numbers into the predictions) are of: their
+    maps are fitted on these validation rows."""
+
+    trials: np.ndarray
+    rows: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """`name`: of CANDIDATES, or NONE. `held_out`: mean negative log likelihood of each candidate
+    and of NONE on rows that it was not fitted on, {} where there is one subject only.
+    `cross_fitted`: the rows' logits [R, K] after the chosen map, each by a fit without the row's
+    block of subjects.
+    """
+
+    name: str
+    fitted: Map
+    held_out: dict[str, float]
+    cross_fitted: np.ndarray
+
+
+def parts_of(predictions: dict, selection: str) -> list[Part]:
+    """The trials that did not fail, in parts with the rows that their maps are fitted on.
+
+    Args:
+      predictions: checked; every trial that did not fail has validation rows.
+    """
+    working = np.flatnonzero(~predictions["failed"])
+    val = rows_of(predictions, selection, "val")
+    val = val[np.isin(predictions["trial"][val], working)]
+    test = rows_of(predictions, selection, "test")
+    fold_of = predictions["trial_fold"]
+    folds = np.unique(fold_of[working])
+    parts = []
+    for together in (folds[i::LARGEST_PARTS] for i in range(min(LARGEST_PARTS, len(folds)))):
+        rows = _allowed(predictions, val, test, together)
+        if len(together) > 1 and not len(rows):
+            found = [(f, _allowed(predictions, val, test, f)) for f in together[:, None]]
+        else:
+            found = [(together, rows)]
+        parts += [
+            Part(working[np.isin(fold_of[working], f)], rows) for f, rows in found if len(rows)
+        ]
+    return parts
+
+
+def _allowed(
+    predictions: dict, val: np.ndarray, test: np.ndarray, folds: np.ndarray
+) -> np.ndarray:
+    """Of the validation rows those of subjects that no trial of these folds tests; of a single
+    fold also its own, whatever the file calls its groups."""
+    fold_of, trial, groups = (predictions[n] for n in ("trial_fold", "trial", "groups"))
+    tested = np.unique(groups[test[np.isin(fold_of[trial[test]], folds)]])
+    allowed = ~np.isin(groups[val], tested)
+    if len(folds) == 1:
+        allowed |= fold_of[trial[val]] == folds[0]
+    return val[allowed]
+
+
+def choose(
+    logits: np.ndarray,
+    labels: np.ndarray,
+    groups: np.ndarray,
+    candidates: Sequence[str] | None = None,
+) -> Choice:
+    """The map for rows like these validation rows.
+
+    Args:
+      logits: [R, K]. labels: int [R], or [R, K] of a multi-label task. groups: str [R], the subject
+        of each row.
+      candidates: names of FITS, from the simplest; by default those of CANDIDATES that the task
+        has.
+
+    Raises:
+      ValueError: as of `recalibration.fit_temperature`.
+    """
+    logits = np.asarray(logits, np.float64)
+    multilabel = labels.ndim == 2
+    names = [c for c in candidates or CANDIDATES if not multilabel or c in OF_UNITS]
+    presence = presence_of(labels, logits.shape[1])
+    blocks = _blocks(groups)
+    if blocks.max() == 0:
+        return Choice(NONE, Identity(), {}, logits)
+    split = np.full(len(logits), "val")
+    moved = {NONE: logits} | {name: np.empty_like(logits) for name in names}
+    for b in range(blocks.max() + 1):
+        out = blocks == b
+        for name in names:
+            fitted = FITS[name](logits[~out], labels[~out], split[~out])
+            moved[name][out] = fitted(logits[out])
+    nll = {name: calibration.nll_per_row(presence, z, multilabel) for name, z in moved.items()}
+    chosen = NONE
+    for name in names:
+        if _is_better(nll[chosen] - nll[name], groups):
+            chosen = name
+    fitted = Identity() if chosen == NONE else FITS[chosen](logits, labels, split)
+    held_out = {name: float(values.mean()) for name, values in nll.items()}
+    return Choice(chosen, fitted, held_out, moved[chosen])
+
+
+def _is_better(gain: np.ndarray, groups: np.ndarray) -> bool:
+    """Whether the mean of `gain` [R] is above its standard error over groups."""
+    names, index = np.unique(groups, return_inverse=True)
+    count, mean = len(names), gain.mean()
+    deviation = np.bincount(index, gain - mean, count)
+    error = np.sqrt(count / (count - 1) * (deviation**2).sum()) / len(gain)
+    return bool(mean > error)
+
+
+def _blocks(groups: np.ndarray) -> np.ndarray:
+    """A number from 0 for each row: groups are dealt whole, the largest first, each to the block
+    with the fewest rows."""
+    _, index, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    blocks = min(FOLDS, len(counts))
+    of_group, sizes = np.empty(len(counts), np.int64), np.zeros(blocks, np.int64)
+    for g in np.argsort(-counts, kind="stable"):
+        of_group[g] = sizes.argmin()
+        sizes[of_group[g]] += counts[g]
+    return of_group[index.reshape(-1)]

@@ -1,0 +1,114 @@
+"""Faces followed through a video: one number for each person."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from fexpr.faces import finder
+from fexpr.faces.face import Face, sharpness
+
+DETECT_EVERY = 0.2  # seconds of video between two searches of the whole frame for faces
+FORGET = 2.0  # seconds after which a lost face that is found again gets a new number
+AGAIN = 0.2  # intersection over union with where a lost face was, the least to be the same one
+# frames without a stamp are taken to be so far apart
+_UNKNOWN_STEP = 1 / 25
+
+
+@dataclasses.dataclass
+class _Track:
+    number: int
+    mesh: np.ndarray
+    score: float
+    seen: float  # seconds
+
+
+class Tracker:
+    """Finds the faces of one frame after another.
+
+    Faces are detected every `DETECT_EVERY` seconds, and at once when one was lost; in between, the
+    mesh network follows each of them. A face that is found where one was lost less than `FORGET`
+    seconds ago keeps its number.
+    """
+
+    def __init__(self) -> None:
+        self._tracks: list[_Track] = []
+        self._visible: list[int] = []
+        self._next = 0
+        self._searched = -np.inf
+        self._now = 0.0
+
+    def update(self, pixels: np.ndarray, seconds: float | None = None) -> list[Face]:
+        """The faces of the next frame, from left to right.
+
+        Args:
+          pixels: RGB uint8 [H, W, 3] or grey uint8 [H, W].
+          seconds: when the frame is shown.
+        """
+        pixels = finder.as_rgb(pixels)
+        known = seconds is not None and np.isfinite(seconds)
+        self._now = float(seconds) if known else self._now + _UNKNOWN_STEP
+        before = [track for track in self._tracks if track.number in self._visible]
+        faces = self._follow(pixels, before)
+        lost = len(faces) < len(before)
+        if lost or not faces or self._now - self._searched >= DETECT_EVERY:
+            # turned frames and small faces are looked for in the first frame alone
+            thorough = not self._tracks and self._searched == -np.inf
+            self._searched = self._now
+            faces += self._detect(pixels, faces, thorough)
+        self._visible = [face.track for face in faces]
+        self._tracks = [t for t in self._tracks if self._now - t.seen <= FORGET]
+        return sorted(faces, key=lambda face: face.box[0])
+
+    def _follow(self, pixels: np.ndarray, tracks: list[_Track]) -> list[Face]:
+        faces: list[Face] = []
+        for track in tracks:
+            mesh, presence = finder.follow(pixels, track.mesh)
+            double = any(finder.same_face(mesh, face.mesh) for face in faces)
+            if presence >= finder.PRESENCE and not double:
+                track.mesh, track.seen = mesh, self._now
+                faces.append(_face(pixels, track, presence))
+        return faces
+
+    def _detect(self, pixels: np.ndarray, followed: list[Face], thorough: bool) -> list[Face]:
+        """Faces that are not followed yet."""
+        if thorough:
+            found = [(f.mesh, f.score, f.presence) for f in finder.find(pixels)]
+        else:
+            found = finder.meshes(pixels, parts=False)
+        faces = []
+        for mesh, score, presence in found:
+            same = [f.track for f in followed if finder.same_face(mesh, f.mesh)]
+            taken = {face.track for face in followed + faces}
+            if same:
+                for track in self._tracks:
+                    if track.number in same:
+                        track.score = score
+                continue
+            track = self._lost_at(mesh, taken)
+            if track is None:
+                track = _Track(self._next, mesh, score, self._now)
+                self._next += 1
+                self._tracks.append(track)
+            track.mesh, track.score, track.seen = mesh, score, self._now
+            faces.append(_face(pixels, track, presence))
+        return faces
+
+    def _lost_at(self, mesh: np.ndarray, taken: set[int | None]) -> _Track | None:
+        """The lost track whose last box overlaps most with a mesh's."""
+        overlaps = [
+            (finder.overlap(_corners(mesh), _corners(track.mesh))[0], track)
+            for track in self._tracks
+            if track.number not in taken
+        ]
+        share, track = max(overlaps, key=lambda pair: pair[0], default=(0.0, None))
+        return track if share >= AGAIN else None
+
+
+def _face(pixels: np.ndarray, track: _Track, presence: float) -> Face:
+    return Face(track.mesh, track.score, presence, sharpness(pixels, track.mesh), track.number)
+
+
+def _corners(mesh: np.ndarray) -> np.ndarray:
+    return np.concatenate([mesh[:, :2].min(axis=0), mesh[:, :2].max(axis=0)])

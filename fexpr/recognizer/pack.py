@@ -1,0 +1,139 @@
+"""Packs a finished run into a folder that `Recognizer.restore` reads (packed.py says what it
+holds)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from flax.traverse_util import flatten_dict
+
+import fexpr
+from fexpr import terminal
+from fexpr.errors import UserError
+from fexpr.evaluate.report.model_card import model_card
+from fexpr.models.weights.files import write_safetensors
+from fexpr.recognizer import archive, export, packed, restored
+from fexpr.recognizer.recognizer import Recognizer
+from fexpr.storage import run
+
+# largest difference of a probability from the run's own; what float16 costs was 0.001 to 0.002
+TOLERANCE = 0.005
+TRIED = 32  # random images on which that is tried
+
+FILES = (
+    (run.PACKED_WEIGHTS, "weights of every trial, parameters as float16"),
+    (run.CONFIG, "the config, the classes, versions"),
+    (run.METRICS, "every measured figure, temperatures, thresholds"),
+)
+USAGE = """```python
+from fexpr import Recognizer
+
+recognizer = Recognizer.restore("FOLDER")  # of this card
+print(recognizer.predict(["photo.jpg"], fit="face"))
+```"""
+
+
+def pack(place: Path | str, folder: Path, selection: str | None = None) -> float:
+    """Writes all trials of a run into `folder`, whole or not at all; a packed run there is
+    replaced.
+
+    Args:
+      place: the run, as of `Recognizer.restore`. selection: of its epoch, as there.
+
+    Returns:
+      The largest difference of a probability between the run and what was written, on TRIED random
+      images.
+
+    Raises:
+      UserError: `place` is no finished run, or cannot be written as float16; `folder` holds
+          something else.
+    """
+    if folder.exists() and not packed.is_packed(folder):
+        raise UserError(f"{folder} exists and holds no packed run", fix="name a new folder")
+    with archive.opened(place) as run_dir:
+        original = Recognizer.restore(run_dir, selection)
+        saved = restored.load_variables(run_dir, original.selection)
+    arrays = {
+        name: _half(name, np.asarray(array))
+        for name, array in flatten_dict(dict(saved), sep="/").items()
+    }
+    about = {
+        "fexpr": fexpr.__version__,
+        "selection": original.selection,
+        "model": json.dumps(original.content["config"]["model"]),
+        "classes": json.dumps(original.class_names),
+        "data": original.content["data"]["source"],
+    }
+    with run.atomic_path(folder) as partial:
+        partial.mkdir()
+        write_safetensors(partial / run.PACKED_WEIGHTS, arrays, about)
+        run.write_json(partial / run.CONFIG, _without_places(original.content))
+        run.write_json(partial / run.METRICS, original.metrics)
+        difference = largest_difference(original, Recognizer.restore(partial, original.selection))
+        if not difference <= TOLERANCE:
+            raise UserError(
+                f"{place} is not the same network in float16",
+                [f"a probability differs by {difference:.2g}; expected at most {TOLERANCE}"],
+                fix="pass on the run directory itself, or `fexpr export` (float32)",
+            )
+        run.write_text(
+            partial / run.CARD,
+            model_card(
+                _without_places(original.content),
+                original.metrics,
+                [
+                    *export.described(original),
+                    f"Parameters are kept as float16: on {TRIED} random images a probability "
+                    f"differs by {difference:.1g} at most from the network that was measured",
+                ],
+                FILES,
+                USAGE.replace("FOLDER", folder.name),
+            ),
+        )
+    return difference
+
+
+def largest_difference(original: Recognizer, other: Recognizer) -> float:
+    """Of a probability, on random images: half of them noise, half smooth as faces are."""
+    rng = np.random.default_rng(0)
+    height, width, channels = original.shape
+    noise = rng.integers(0, 256, (TRIED // 2, height, width, channels))
+    coarse = rng.integers(0, 256, (TRIED // 2, -(-height // 8), -(-width // 8), channels))
+    smooth = coarse.repeat(8, axis=1).repeat(8, axis=2)[:, :height, :width]
+    images = np.concatenate([noise, smooth]).astype(original.dtype)
+    calibrated = original.temperatures is not None
+    return float(
+        np.abs(
+            original.members_probabilities(images, calibrated)
+            - other.members_probabilities(images, calibrated)
+        ).max()
+    )
+
+
+def _half(name: str, array: np.ndarray) -> np.ndarray:
+    """Parameters as float16; statistics, which may be very small or large, as they are."""
+    return array.astype(np.float16) if name.startswith("params/") else array
+
+
+def _without_places(content: dict) -> dict:
+    """config.json without the folders of the machine that the run was made on."""
+    config = content["config"]
+    command = [word for word in content["command"].split() if not word.startswith("--workdir")]
+    return {
+        **content,
+        "config": {**config, "data": {**config["data"], "root": ""}},
+        "command": " ".join(command),
+    }
+
+
+def run_pack(place: Path | str, folder: Path, selection: str | None) -> None:
+    """The command `fexpr weights pack`. Errors as of `pack`."""
+    difference = pack(place, folder, selection)
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    terminal.say(f"packed     {folder}: {size / 1e6:.2f} MB")
+    terminal.say(
+        f"verified   a probability differs by {difference:.1g} at most from the run's, on {TRIED} "
+        "random images"
+    )

@@ -1,0 +1,46 @@
+"""A packed run: what a recogniser needs of a finished run, in a folder that can be passed on.
+
+    config.json, metrics.json   as in the run directory
+    weights.safetensors         every trial's variables of one epoch, with a leading axis of trials,
+                                under their own names; parameters as float16
+    MODEL_CARD.md               data and their licence, protocol, results, limits
+
+`Recognizer.restore` reads one like a run directory: a folder, an archive of it, an address.
+`fexpr/recognizer/pack.py` writes them; those in `fexpr/zoo` are installed with fexpr.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from flax.traverse_util import unflatten_dict
+
+from fexpr.errors import UserError
+from fexpr.models.weights import files
+from fexpr.storage import run
+
+
+def is_packed(folder: Path) -> bool:
+    return (folder / run.PACKED_WEIGHTS).is_file()
+
+
+def load_variables(folder: Path, selection: str) -> dict:
+    """The variables of a packed run as a tree of float32 arrays with a leading axis of trials.
+
+    Raises:
+      UserError: the file is damaged; it holds the weights of another epoch.
+    """
+    found = files.read(folder / run.PACKED_WEIGHTS)
+    kept = found.about.get("selection")
+    if kept != selection:
+        raise UserError(
+            f"{folder} keeps no weights of selection {selection!r}", fix=f"it keeps {kept!r} alone"
+        )
+    return unflatten_dict(
+        {
+            name: array.astype(np.float32) if array.dtype == np.float16 else array
+            for name, array in found.arrays.items()
+        },
+        sep="/",
+    )

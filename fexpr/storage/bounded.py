@@ -1,0 +1,151 @@
+"""Files that anybody may have made: read whole and within bounds, or refused with a reason.
+
+Every reader of such a file opens it here, so that a folder, a pipe, a device or a file of a
+terabyte under a file's name is refused at once instead of being waited for or loaded.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, BinaryIO
+
+MIB = 2**20
+# without O_NONBLOCK, opening a pipe waits for somebody to write to it
+FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+IMAGE_BYTES = 256 * MIB
+TABLE_BYTES = 1024 * MIB  # AffectNet's training.csv, with its landmarks, has about 450 MB
+ANY_BYTES = 64 * 1024 * MIB  # videos, archives, weights
+LONGEST_LINE = MIB  # bytes of a line of a table
+LONGEST_NAME = 200  # bytes of a name that becomes a file's: file systems allow 255, with a suffix
+PICTURES = frozenset(
+    (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
+)
+TABLES = frozenset((".csv", ".xlsx", ".txt", ".json", ".jsonl"))
+
+
+class Unreadable(OSError):
+    """A file cannot be used. The text says why, without naming the file."""
+
+
+def open_file(path: Path | str, limit: int = ANY_BYTES) -> BinaryIO:
+    """Opens an ordinary file of at most `limit` bytes for reading.
+
+    Raises:
+      Unreadable: nothing is there, it is a folder, a pipe or a device, it may not be read, or it
+        is too large.
+    """
+    try:
+        # without O_NONBLOCK, opening a pipe waits for somebody to write to it
+        handle = os.open(
+            path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        )
+    except OSError as e:
+        raise Unreadable(e.strerror or str(e)) from e
+    except ValueError as e:  # a NUL in the name, or a character that no file name can hold
+        raise Unreadable(f"no file can have this name ({e})") from e
+    about = os.fstat(handle)
+    problem = ""
+    if stat.S_ISDIR(about.st_mode):
+        problem = "is a folder, expected a file"
+    elif not stat.S_ISREG(about.st_mode):
+        problem = "is a pipe or a device, expected a file"
+    elif about.st_size > limit:
+        problem = f"has {about.st_size:,} bytes, at most {limit:,} are read"
+    if problem:
+        os.close(handle)
+        raise Unreadable(problem)
+    return os.fdopen(handle, "rb")
+
+
+def read_bytes(path: Path | str, limit: int = ANY_BYTES) -> bytes:
+    """The content of an ordinary file of at most `limit` bytes. Errors as of `open_file`."""
+    with open_file(path, limit) as file:
+        try:
+            return file.read()
+        except OSError as e:
+            raise Unreadable(e.strerror or str(e)) from e
+
+
+def text_lines(file: IO[bytes]) -> Iterator[str]:
+    """The lines of a text in UTF-8, with their ends; a byte-order mark is taken off.
+
+    Raises:
+      Unreadable: it is UTF-16, holds bytes that are not UTF-8 or a NUL, or a line of more than
+        LONGEST_LINE bytes; the text names the line.
+    """
+    number = 0
+    while line := file.readline(LONGEST_LINE + 1):
+        number += 1
+        if number == 1 and line.startswith((b"\xff\xfe", b"\xfe\xff")):
+            raise Unreadable("is UTF-16: save it as UTF-8")
+        if len(line) > LONGEST_LINE:
+            raise Unreadable(f"line {number} has more than {LONGEST_LINE:,} bytes")
+        if b"\0" in line:
+            raise Unreadable(f"line {number} holds a NUL: this is no text, or is damaged")
+        try:
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as e:
+            raise Unreadable(
+                f"line {number}: the byte 0x{line[e.start]:02x} is not UTF-8: save it as UTF-8"
+            ) from e
+
+
+def limit_of(path: Path) -> int:
+    """The most bytes that a file of this suffix may have."""
+    suffix = path.suffix.lower()
+    if suffix in PICTURES:
+        return IMAGE_BYTES
+    return TABLE_BYTES if suffix in TABLES else ANY_BYTES
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a folder is there; names that no folder can have are not there either."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def is_file(path: Path) -> bool:
+    """Whether an ordinary file is there, as `is_folder`."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def name_problem(name: str) -> str:
+    """Why `name`, read from a table or a workbook, cannot be part of a file's name; '' if it can.
+
+    A name with a slash or of dots alone would lead to another folder, and one with a line break
+    or an escape would be shown as something that it is not.
+    """
+    if name in (".", "..") or "/" in name or "\\" in name:
+        return "holds a slash, or dots alone, and would lead to another folder"
+    if any(not c.isprintable() for c in name):
+        return "holds a character that is not printable"
+    if len(name.encode("utf-8", "surrogatepass")) > LONGEST_NAME:
+        return f"is longer than {LONGEST_NAME} bytes"
+    return ""
+
+
+def path_problem(text: str) -> str:
+    """The same of a path of several names, separated by slashes, below a folder."""
+    parts = text.split("/")
+    if text.startswith("/"):
+        return "begins with a slash, expected a path below the folder"
+    return next((problem for part in parts if (problem := name_problem(part))), "")
+
+
+def is_hidden(path: Path | str) -> bool:
+    """Whether a file is an operating system's rather than a release's: hidden files, macOS's `._`
+    doubles and `__MACOSX` folders, Windows' thumbnails."""
+    path = Path(path)
+    return (
+        path.name.startswith(".")
+        or path.name.lower() in ("thumbs.db", "desktop.ini")
+        or "__MACOSX" in path.parts
+    )

@@ -1,0 +1,142 @@
+"""Tables in CSV files, whoever saved them: the one reader of all releases' tables."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from fexpr.storage import bounded
+from fexpr.storage.bounded import Unreadable
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Texts of the columns that were asked for.
+
+    Attributes:
+      header: all names in the file, without blanks and quotes around them.
+      lines: of each row, the line of the file on which it ends.
+      columns: name -> texts of all rows, without blanks around them; '' where a row is too short.
+    """
+
+    header: tuple[str, ...]
+    lines: list[int]
+    columns: dict[str, list[str]]
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def rows(self) -> Iterator[tuple[int, dict[str, str]]]:
+        """Line and cells, row after row."""
+        names = tuple(self.columns)
+        for line, *cells in zip(self.lines, *self.columns.values(), strict=True):
+            yield line, dict(zip(names, cells, strict=True))
+
+
+class BadTable(Exception):
+    """A file is no such table: `problems` lists everything that is wrong with it, a text each."""
+
+    def __init__(self, problems: Sequence[str]):
+        super().__init__("; ".join(problems))
+        self.problems = tuple(problems)
+
+
+def read(
+    path: Path | str,
+    columns: Sequence[str],
+    optional: Sequence[str] = (),
+    separators: str = ",",
+    names: Sequence[str] = (),
+) -> Table:
+    """Reads these columns of a CSV file in UTF-8, with or without a byte-order mark.
+
+    A separator behind every row is no column. Empty lines are passed over.
+
+    Args:
+      columns: those that must be there. optional: those that may be.
+      separators: characters of which the one that is most frequent in the header is taken.
+      names: of all columns, for files without a header; a first line that begins with the first of
+        them is a header all the same.
+
+    Raises:
+      BadTable: it cannot be read (bounded.read_text), lacks columns or has one twice; rows with
+        more cells than the header; all of them.
+    """
+    try:
+        with bounded.open_file(path, bounded.TABLE_BYTES) as file:
+            lines = bounded.text_lines(file)
+            top = []  # empty lines, and the first that is not
+            for line in lines:
+                top.append(line)
+                if line.strip():
+                    break
+            separator = max(separators, key="".join(top).count)
+            reader = csv.reader(itertools.chain(top, lines), delimiter=separator)
+            return _read(reader, columns, optional, names)
+    except OSError as e:
+        raise BadTable([f"it cannot be read: {e}"]) from e
+    except csv.Error as e:
+        raise BadTable([f"it is no table: {e}"]) from e
+
+
+def _read(
+    reader: Iterator[list[str]],
+    columns: Sequence[str],
+    optional: Sequence[str],
+    names: Sequence[str],
+) -> Table:
+    top = next((row for row in reader if any(cell.strip() for cell in row)), [])
+    header = tuple(bare(name) for name in top)
+    kept: list[list[str]] = []
+    lines: list[int] = []
+    problems = []
+    if names and header[:1] != tuple(names[:1]):
+        rest = iter([top])  # the first line is a row
+        header = tuple(names)
+        start = reader.line_num
+    else:
+        rest, start = iter(()), 0
+    if missing := [name for name in columns if name not in header]:
+        more = f" and {len(missing) - 20} more" if len(missing) > 20 else ""
+        problems.append(f"no column {', '.join(missing[:20])}{more}")
+    problems += [
+        f"column {name} is there more than once"
+        for name in (*columns, *optional)
+        if header.count(name) > 1
+    ]
+    if problems:
+        found = ", ".join(header)[:500]
+        raise BadTable([*problems, f"found: {found or 'nothing'}"])
+    wanted = [name for name in (*columns, *optional) if name in header]
+    places = [header.index(name) for name in wanted]
+
+    def add(line: int, row: list[str]) -> None:
+        if not any(cell.strip() for cell in row):
+            return
+        if len(row) > len(header) and any(cell.strip() for cell in row[len(header) :]):
+            problems.append(f"line {line}: {len(row)} cells, the header has {len(header)}")
+            return
+        lines.append(line)
+        kept.append([row[place].strip() if place < len(row) else "" for place in places])
+
+    for row in rest:
+        add(start, row)
+    try:
+        for row in reader:
+            add(reader.line_num, row)
+    except csv.Error as e:
+        problems.append(f"line {reader.line_num}: {e}")
+    except Unreadable as e:
+        problems.append(str(e))
+    if problems:
+        raise BadTable(problems)
+    return Table(header, lines, {name: [row[i] for row in kept] for i, name in enumerate(wanted)})
+
+
+def bare(name: str) -> str:
+    """A column's name without blanks, and without the quotes that stay around it behind one."""
+    name = name.strip("\ufeff \t\r\n")
+    return name[1:-1].strip() if len(name) > 1 and name[0] == name[-1] == '"' else name

@@ -1,0 +1,79 @@
+"""NumPy's .npy and .npz files that anybody may have made: no pickles, and no array is made before
+its header agrees with the bytes that are there.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from fexpr.storage import bounded, packed
+from fexpr.storage.bounded import Unreadable
+
+MOST_BYTES = 8 * 1024 * bounded.MIB  # of all arrays of a file together
+
+
+def read(path: Path | str) -> dict[str, np.ndarray]:
+    """The arrays of an .npz by name.
+
+    Raises:
+      Unreadable: it cannot be read, is no .npz, is damaged, or unpacks to more than MOST_BYTES.
+      Pickled: arrays of it could only be unpickled.
+    """
+    arrays, pickled = {}, []
+    with bounded.open_file(path) as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                members = archive.infolist()
+                packed.check_size(members, MOST_BYTES)
+                for member in members:
+                    name = member.filename.removesuffix(".npy")
+                    try:
+                        data = packed.read_member(archive, member.filename, member.file_size)
+                        arrays[name] = decode(data)
+                    except Pickled:
+                        pickled.append(name)
+                    except Unreadable as e:
+                        raise Unreadable(f"array {name}: {e}") from e
+        except Unreadable:
+            raise
+        except (*packed.DAMAGE, MemoryError) as e:
+            raise Unreadable(f"is no .npz archive, or is damaged: {e}") from e
+    if pickled:
+        raise Pickled(pickled)
+    return arrays
+
+
+def decode(data: bytes) -> np.ndarray:
+    """The array in the bytes of an .npy file. Raises Unreadable: they are none; Pickled."""
+    stream = io.BytesIO(data)
+    try:
+        version = np.lib.format.read_magic(stream)
+        header = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }[version]
+        shape, fortran, dtype = header(stream)
+    except (ValueError, KeyError, TypeError, SyntaxError, RecursionError, MemoryError) as e:
+        raise Unreadable(f"is no array of NumPy, or is damaged: {e}") from e
+    if dtype.hasobject:
+        raise Pickled([])
+    there, wanted = len(data) - stream.tell(), math.prod(shape) * dtype.itemsize
+    if there != wanted or any(n < 0 for n in shape):
+        raise Unreadable(f"is cut off, or damaged: {there:,} bytes, expected {wanted:,}")
+    array = np.frombuffer(data, dtype, math.prod(shape), stream.tell()) if wanted else None
+    if array is None:
+        return np.zeros(shape, dtype)
+    return array.reshape(shape, order="F" if fortran else "C").copy()
+
+
+class Pickled(Unreadable):
+    """Arrays that only a pickle could hold, which is never opened; `names` of them."""
+
+    def __init__(self, names: list[str]):
+        super().__init__(f"holds pickled arrays, which are never opened: {', '.join(names)}")
+        self.names = names

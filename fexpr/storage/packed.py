@@ -1,0 +1,92 @@
+"""Archives that anybody may have made: what they unpack to is limited."""
+
+from __future__ import annotations
+
+import lzma
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import IO
+
+from fexpr.storage.bounded import MIB, Unreadable
+
+LEAST_LIMIT = 1024 * MIB  # bytes that a small archive may unpack to
+MOST_MEMBERS = 100_000
+# what zipfile, tarfile and the decompressors below them raise about damaged archives
+DAMAGE = (
+    OSError,
+    EOFError,
+    RuntimeError,  # a password; a method that is not known is a NotImplementedError, which is one
+    ValueError,
+    LookupError,
+    zlib.error,
+    lzma.LZMAError,
+    tarfile.TarError,
+    zipfile.BadZipFile,
+)
+
+
+def unpack(archive: Path, target: Path) -> bool:
+    """Unpacks a .zip or .tar into a new folder; False where the file is neither.
+
+    Raises:
+      Unreadable: it unpacks to much more than it has itself, holds too many files, is damaged, or
+        a file of it cannot be written.
+    """
+    limit = max(LEAST_LIMIT, 4 * archive.stat().st_size)
+    try:
+        # first: one that is not compressed ends with a .npz, and looks like a .zip
+        if tarfile.is_tarfile(archive):
+            with tarfile.open(archive) as tar:
+                members = []
+                for member in tar:  # of a bomb no more is read than up to the limit
+                    members.append(member)
+                    limit -= member.size
+                    if limit < 0 or len(members) > MOST_MEMBERS:
+                        raise Unreadable("holds, or unpacks to, far more than a run directory")
+                tar.extractall(target, members, filter="data")
+        elif zipfile.is_zipfile(archive):
+            with zipfile.ZipFile(archive) as zipped:
+                if len(zipped.infolist()) > MOST_MEMBERS:
+                    raise Unreadable(f"holds more than {MOST_MEMBERS:,} files")
+                check_size(zipped.infolist(), limit)
+                zipped.extractall(target)  # takes '..' and absolute paths out of names
+        else:
+            return False
+    except Unreadable:
+        raise
+    except DAMAGE as e:
+        raise Unreadable(f"is damaged, or cannot be unpacked: {e}") from e
+    return True
+
+
+def check_size(members: Iterable[zipfile.ZipInfo | tarfile.TarInfo], limit: int) -> None:
+    """Raises Unreadable where the members together unpack to more than `limit` bytes."""
+    total = sum(m.file_size if isinstance(m, zipfile.ZipInfo) else m.size for m in members)
+    if total > limit:
+        raise Unreadable(f"unpacks to {total:,} bytes, at most {limit:,} are read")
+
+
+def read_member(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
+    """A member of at most `limit` bytes, whatever the archive says about its size.
+
+    Raises:
+      Unreadable: it is larger, or the archive is damaged, or has a password.
+    """
+    try:
+        with archive.open(name) as member:
+            return read_limited(member, limit)
+    except Unreadable:
+        raise
+    except DAMAGE as e:
+        raise Unreadable(f"{name} in it is damaged: {e}") from e
+
+
+def read_limited(stream: IO[bytes], limit: int) -> bytes:
+    """All of a stream of at most `limit` bytes. Raises Unreadable: it has more."""
+    data = stream.read(limit + 1)
+    if len(data) > limit:
+        raise Unreadable(f"unpacks to more than {limit:,} bytes")
+    return data

@@ -1,0 +1,103 @@
+"""Image files to pixels of 8 bits. The one place where images are decoded, with its limits: no
+image is decoded before its header has said how large it is.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+import warnings
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from fexpr.storage import bounded
+from fexpr.storage.bounded import Unreadable
+
+MOST_PIXELS = 10**8  # 300 MB as RGB; cameras of 108 million pixels save 12 million by default
+LARGE = 2**24  # pixels; images above are decoded one at a time, whatever number of threads reads
+# what Pillow may take the header for; OpenCV decodes all of these
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000", "MPO", "DIB", "AVIF")
+_LARGE_IMAGE = threading.Lock()
+
+# the limit here is stricter, and an error
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+def read(path: Path | str, mode: int) -> np.ndarray:
+    """Decodes an image file; `mode` is one of OpenCV's IMREAD_ values. Returns uint8 [H, W] or
+    [H, W, C].
+
+    Raises:
+      Unreadable: the file cannot be read (bounded.open_file), or as of `decode`.
+    """
+    return decode(bounded.read_bytes(path, bounded.IMAGE_BYTES), mode)
+
+
+def decode(data: bytes, mode: int) -> np.ndarray:
+    """Decodes the bytes of an image file. Arguments and result as of `read`.
+
+    Raises:
+      Unreadable: they are no image, are cut off, hold more than MOST_PIXELS pixels, or more than 8
+        bits a channel.
+    """
+    width, height = size(data)
+    if is_cut_off(data):
+        raise Unreadable(f"is cut off ({len(data):,} bytes)")
+    if width * height > LARGE:
+        with _LARGE_IMAGE:
+            image = _decoded(data, mode)
+    else:
+        image = _decoded(data, mode)
+    if image is None:
+        raise Unreadable(f"is not an image, or is cut off ({len(data):,} bytes)")
+    if image.dtype != np.uint8:
+        raise Unreadable(
+            f"has {8 * image.dtype.itemsize} bits a channel, with values from {image.min():g} to "
+            f"{image.max():g}, expected 8 bits: save it as 8 bits"
+        )
+    return image
+
+
+def size(data: bytes) -> tuple[int, int]:
+    """Width and height that the header of an image gives; no pixel is decoded.
+
+    Raises:
+      Unreadable: it is no image, or one of more than MOST_PIXELS pixels.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as header:
+            width, height = header.size
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        width = height = MOST_PIXELS  # Pillow does not say how many
+    except Exception as e:  # each of its plugins raises its own about damaged headers
+        raise Unreadable(f"is not an image, or is cut off ({len(data):,} bytes)") from e
+    if width * height > MOST_PIXELS:
+        raise Unreadable(f"has more than {MOST_PIXELS:,} pixels, the most that are read")
+    return width, height
+
+
+def is_cut_off(data: bytes) -> bool:
+    """Whether the end is missing, which OpenCV fills with grey: a JPEG's last scan is followed by
+    an end marker, a PNG's last chunk is IEND.
+    """
+    if data[:2] == b"\xff\xd8":
+        return data.rfind(b"\xff\xd9") <= data.rfind(b"\xff\xda")
+    return data[:8] == b"\x89PNG\r\n\x1a\n" and b"IEND" not in data[-64:]
+
+
+def is_lossless(path: Path) -> bool:
+    """Whether the file is a PNG by its content, whatever it is called. Raises Unreadable."""
+    with bounded.open_file(path, bounded.IMAGE_BYTES) as file:
+        return file.read(8) == b"\x89PNG\r\n\x1a\n"
+
+
+def _decoded(data: bytes, mode: int) -> np.ndarray | None:
+    # of grey and colours ANYDEPTH keeps 16 bits, which would else be divided by 256 in silence
+    mode = mode if mode == cv2.IMREAD_UNCHANGED else mode | cv2.IMREAD_ANYDEPTH
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), mode)
+    except (cv2.error, MemoryError):
+        return None

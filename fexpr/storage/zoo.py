@@ -1,0 +1,33 @@
+"""The trained models that are installed with fexpr: packed runs (fexpr/recognizer/packed.py) under
+`fexpr/zoo`, each named by its folder.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fexpr.errors import UserError
+from fexpr.storage import run
+
+FOLDER = Path(__file__).parents[1] / "zoo"
+
+
+def names() -> list[str]:
+    return sorted(path.parent.name for path in FOLDER.glob(f"*/{run.PACKED_WEIGHTS}"))
+
+
+def folder(name: str) -> Path:
+    """Raises a UserError where there is no such model."""
+    if name not in names():
+        raise UserError(
+            f"there is no trained model {name!r} in this installation",
+            [f"there are {', '.join(names()) or 'none'}"],
+            fix="`fexpr weights` describes them; run directories and packed runs are read by "
+            "Recognizer.restore",
+        )
+    return FOLDER / name
+
+
+def run_or_model(text: str) -> str:
+    """What a command line names: a model of the zoo, or else a run (`./fer2013`: of that name)."""
+    return str(FOLDER / text) if text in names() else text

@@ -1,0 +1,158 @@
+"""The rows of a data set as machines see them: centred and scaled as a network's input is, with
+their mirror images, and all inner products computed once.
+
+A trial's own unit for each channel (from its training rows alone) is a weight of that channel's
+inner products, so no kernel matrix is computed from pixels a second time.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from fexpr.errors import UserError
+from fexpr.train.augment import mirror
+from fexpr.train.views import MIDDLE, recentred
+
+NORMALIZATIONS = ("standardize", "median", "unit", "symmetric", "none")
+
+
+class Task(NamedTuple):
+    """What a machine is fitted on, and which rows it scores: row numbers, labels int [N] of all
+    rows, the number of classes, and a weight for each class [K].
+    """
+
+    train: np.ndarray
+    where: np.ndarray
+    labels: np.ndarray
+    classes: int
+    weights: np.ndarray
+
+
+class Rows:
+    """N rows, and with `mirrored` their mirror images as rows N to 2N - 1.
+
+    Args:
+      images: uint8 [N, H, W, C], or feature vectors float32 [N, 1, 1, F], which have no mirror
+        images.
+      kind: as of Dataset. normalize: one of NORMALIZATIONS, as of config.train.
+      train_mirrored: mirror images are fitted on too. test_mirrored: scores are the mean of those
+        of a row and of its mirror image.
+
+    Raises:
+      UserError: another normalisation; mirror images of vectors.
+    """
+
+    def __init__(
+        self,
+        images: np.ndarray,
+        kind: str,
+        normalize: str,
+        train_mirrored: bool = False,
+        test_mirrored: bool = False,
+    ):
+        self.vectors = images.dtype != np.uint8
+        allowed = ("standardize", "none") if self.vectors else NORMALIZATIONS
+        if normalize not in allowed:
+            raise UserError(
+                f"train.normalize={normalize!r}: kernel matrices know units of channels only",
+                fix=f"choose one of {', '.join(allowed)}",
+            )
+        if self.vectors and (train_mirrored or test_mirrored):
+            raise UserError(
+                "feature vectors have no mirror images",
+                fix="set augment.flip=0 and train.tta=none",
+            )
+        self.count, self.normalize = len(images), normalize
+        self.train_mirrored, self.test_mirrored = train_mirrored, test_mirrored
+        pixels = images.astype(np.float32)
+        if not self.vectors:
+            pixels = np.asarray(jax.jit(recentred, static_argnums=1)(pixels, normalize))
+        views = [pixels, mirror(pixels, kind)] if train_mirrored or test_mirrored else [pixels]
+        # [V, pixel, channel]; of vectors a feature is a channel
+        self._views = np.concatenate(views).reshape(-1, images[0, ..., 0].size, images.shape[-1])
+        own = self._views[: self.count].astype(np.float64)
+        self._sums = np.stack([own.mean(1), np.square(own).mean(1)])  # [2, N, C]
+        self._products = None if self.vectors else _products_of_channels(self._views)
+
+    def scaling(self, train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and unit of each channel [C], of these rows alone; as `trials.statistics`."""
+        channels = self._views.shape[-1]
+        zero, one = np.zeros(channels), np.ones(channels)
+        if self.normalize == "none":
+            return zero, one
+        if self.normalize in ("unit", "symmetric"):
+            half = MIDDLE * (self.normalize == "symmetric")
+            return zero + half, one * (255 - half)
+        mean, square = self._sums[:, train].mean(1)
+        if self.normalize == "median":
+            # (x - m)^2 on average, with m fixed
+            square, mean = square - 2 * MIDDLE * mean + 2 * MIDDLE**2, zero + MIDDLE
+        std = np.sqrt(np.maximum(square - mean**2, 0))
+        return mean, np.where(std > 0, std, 1) if self.vectors else np.maximum(std, 1)
+
+    def train_views(self, train: np.ndarray) -> np.ndarray:
+        """Numbers of the views that are fitted on: the rows, then their mirror images."""
+        return np.concatenate([train, train + self.count]) if self.train_mirrored else train
+
+    def repeated(self, values: np.ndarray) -> np.ndarray:
+        """Values of training rows for each of `train_views`."""
+        return np.tile(values, 2) if self.train_mirrored else values
+
+    def test_views(self, where: np.ndarray) -> np.ndarray:
+        return np.concatenate([where, where + self.count]) if self.test_mirrored else where
+
+    def mean_of_views(self, scores: np.ndarray) -> np.ndarray:
+        """Scores [views, ...] of `test_views` -> of their rows."""
+        return scores.reshape(2, -1, *scores.shape[1:]).mean(0) if self.test_mirrored else scores
+
+    def products(self, train: np.ndarray) -> np.ndarray:
+        """Inner products [V, V] of all views, centred on the training views' mean and in units of
+        their mean square distance from it: a typical row has length 1.
+        """
+        mean, unit = self.scaling(train)
+        if self.vectors:
+            scaled = self._scaled(mean, unit)
+            products = scaled @ scaled.T
+        else:
+            products = np.tensordot(unit**-2, self._products, 1)
+        fitted = self.train_views(train)
+        columns = products[:, fitted].mean(1)
+        products = products - columns[:, None] - columns[None] + columns[fitted].mean()
+        return products / products[fitted, fitted].mean()
+
+    def coordinates(self, train: np.ndarray, components: int) -> np.ndarray:
+        """float64 [V, components] of all views: principal components of the training views, in
+        units of the first one's deviation; of vectors with components=0 the scaled features.
+
+        Raises:
+          UserError: more components than the training views span; 0 of images.
+        """
+        if self.vectors and not components:
+            return self._scaled(*self.scaling(train))
+        fitted = self.train_views(train)
+        rank = len(fitted) - 1
+        if not 0 < components <= rank:
+            raise UserError(
+                f"model.components={components}, and {len(train)} training rows span at most "
+                f"{rank} components",
+                fix=f"choose from 1 to {rank}",
+            )
+        products = self.products(train)
+        values, vectors = np.linalg.eigh(products[np.ix_(fitted, fitted)])
+        values, vectors = values[::-1][:components], vectors[:, ::-1][:, :components]
+        lengths = np.sqrt(np.maximum(values, values[0] * 1e-12))
+        return products[:, fitted] @ (vectors / lengths) * np.sqrt(len(fitted)) / lengths[0]
+
+    def _scaled(self, mean: np.ndarray, unit: np.ndarray) -> np.ndarray:
+        return ((self._views.astype(np.float64) - mean) / unit).reshape(len(self._views), -1)
+
+
+def _products_of_channels(views: np.ndarray) -> np.ndarray:
+    """Inner products of each channel alone, float64 [C, V, V], about MIDDLE so that little is
+    lost to rounding.
+    """
+    centred = views.astype(np.float64) - MIDDLE
+    return np.stack([channel @ channel.T for channel in centred.transpose(2, 0, 1)])

@@ -1,0 +1,107 @@
+"""Files under any name: what is no ordinary file is refused at once, and names lead nowhere else."""
+
+import io
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fexpr.storage import bounded
+from fexpr.storage.bounded import Unreadable
+
+
+def test_what_is_no_ordinary_file_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")  # opening it would wait for somebody to write
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "zero.png").symlink_to("/dev/zero")
+    with open(tmp_path / "sparse.png", "wb") as f:
+        f.truncate(10**12)
+    for name, why in {
+        "pipe.png": "is a pipe or a device",
+        "zero.png": "is a pipe or a device",
+        "folder.png": "is a folder",
+        "sparse.png": "has 1,000,000,000,000 bytes, at most",
+        "loop.png": "symbolic links",
+        "nowhere.png": "No such file",
+        "a\0b": "no file can have this name",
+        "x" * 300: "name too long",
+    }.items():
+        with pytest.raises(Unreadable, match=f"(?i){why}"):
+            bounded.read_bytes(tmp_path / name, bounded.IMAGE_BYTES)
+    (tmp_path / "whole").write_bytes(b"abc")
+    (tmp_path / "link").symlink_to("whole")
+    assert bounded.read_bytes(tmp_path / "link", 3) == b"abc"
+    with pytest.raises(Unreadable, match="has 3 bytes, at most 2"):
+        bounded.read_bytes(tmp_path / "whole", 2)
+
+
+def lines(data):
+    return list(bounded.text_lines(io.BytesIO(data)))
+
+
+def test_lines_of_a_text():
+    assert lines(b"\xef\xbb\xbfa\xc3\xa9\r\nb\n\nc") == ["aé\r\n", "b\n", "\n", "c"]
+    assert lines(b"") == []
+    for data, why in {
+        b"a\nb\xe9\n": "line 2: the byte 0xe9 is not UTF-8",
+        "a,b\n".encode("utf-16"): "UTF-16",
+        b"a\nb\0c\n": "line 2 holds a NUL",
+        b"a\n" + b"0" * (bounded.LONGEST_LINE + 1): "line 2 has more than",
+    }.items():
+        with pytest.raises(Unreadable, match=why):
+            lines(data)
+
+
+def test_a_line_without_end_is_not_read_to_its_end():
+    class Endless(io.RawIOBase):
+        served = 0
+
+        def readline(self, size=-1):
+            assert 0 < size < 10**7
+            Endless.served += size
+            return b"0" * size
+
+    with pytest.raises(Unreadable, match="line 1 has more"):
+        next(bounded.text_lines(Endless()))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../x",
+        "..",
+        ".",
+        "a/b",
+        "a\\b",
+        "a\tb",
+        "a\nb",
+        "\x1b[31mred",
+        "\u202etxt",
+        "x" * 201,
+        "\udcff",
+    ],
+)
+def test_names_that_lead_elsewhere_or_hide_what_they_are(name):
+    assert bounded.name_problem(name)
+    assert name == "a/b" or bounded.path_problem(f"folder/{name}")
+
+
+def test_names_of_any_language_are_names():
+    for name in ("006_1_2", "EP02_01f", "café", "笑顔", "a b", "=1+1", "x" * 200):
+        assert bounded.name_problem(name) == ""
+    assert bounded.path_problem("103/29a31eb.jpg") == ""
+    assert bounded.path_problem("/etc/passwd")
+
+
+@given(st.text())
+def test_what_is_a_name_stays_in_its_folder(name):
+    if bounded.name_problem(name) == "" and name:
+        assert os.path.normpath(f"/folder/{name}") == f"/folder/{name}"
+
+
+def test_hidden_files():
+    for name in ("._a.png", ".DS_Store", "Thumbs.db", "__MACOSX/a.png"):
+        assert bounded.is_hidden(f"x/{name}")
+    assert not bounded.is_hidden("x/a.png")

@@ -1,0 +1,95 @@
+"""Images whose headers lie, that are cut off, or that hold more than 8 bits: refused, and no pixel of
+a bomb is decoded."""
+
+import struct
+import tracemalloc
+import warnings
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+
+from fexpr.storage import pictures
+from fexpr.storage.bounded import Unreadable
+
+FACE = (np.arange(48 * 48).reshape(48, 48) % 251).astype(np.uint8)
+
+
+def encoded(kind, image=FACE):
+    return cv2.imencode(kind, image)[1].tobytes()
+
+
+def png(width, height, data=b"\0" * 99, bits=8, colour=2):
+    def chunk(name, body):
+        return (
+            struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        )
+
+    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + parts
+
+
+@pytest.mark.parametrize("kind", [".png", ".jpg", ".bmp", ".webp", ".tiff", ".pgm"])
+def test_whole_images_are_read_as_opencv_reads_them(kind, tmp_path):
+    path = tmp_path / f"face{kind}"
+    path.write_bytes(encoded(kind))
+    found = pictures.read(path, cv2.IMREAD_GRAYSCALE)
+    np.testing.assert_array_equal(found, cv2.imread(str(path), cv2.IMREAD_GRAYSCALE))
+    assert pictures.read(path, cv2.IMREAD_COLOR_RGB).shape == (48, 48, 3)
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"", "is not an image"),
+        (b"hello", "is not an image"),
+        (png(0, 0), "is not an image"),
+        (png(30_000, 30_000), "more than 100,000,000 pixels"),
+        (png(65_535, 65_535), "more than 100,000,000 pixels"),
+        (png(2**31 - 1, 1), "more than 100,000,000 pixels"),
+        (b"P6 200000 200000 255\n" + bytes(10), "more than 100,000,000 pixels"),
+        (b"PF\n100000 100000\n-1.0\n" + bytes(9), "more than|is not an image"),
+        (
+            b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y 100000 +X 100000\n" + bytes(9),
+            "is not an image",
+        ),
+        (encoded(".png")[:150], "is cut off"),
+        (encoded(".jpg")[:700], "is cut off"),
+        (encoded(".png", FACE.astype(np.uint16)), "16 bits a channel, with values from 0 to 250"),
+        (
+            encoded(".png", FACE.astype(np.uint16) * 257),
+            "16 bits a channel, with values from 0 to 64250",
+        ),
+        (encoded(".tiff", FACE.astype(np.float32)), "32 bits a channel|is not an image"),
+    ],
+)
+@pytest.mark.parametrize("mode", [cv2.IMREAD_GRAYSCALE, cv2.IMREAD_COLOR_RGB, cv2.IMREAD_UNCHANGED])
+def test_what_cannot_be_used_is_refused(data, why, mode):
+    with pytest.raises(Unreadable, match=why):
+        pictures.decode(data, mode)
+
+
+def test_of_a_bomb_no_pixel_is_decoded():
+    bomb = png(20_000, 20_000, bytes(20_000 * 3 + 1))
+    tracemalloc.start()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(Unreadable, match="more than"):
+            pictures.decode(bomb, cv2.IMREAD_COLOR)
+    assert tracemalloc.get_traced_memory()[1] < 2**22
+    tracemalloc.stop()
+
+
+def test_a_photo_is_upright():
+    from PIL import Image
+
+    photo = Image.fromarray(np.repeat(FACE[:24, :, None], 3, 2))
+    exif = photo.getexif()
+    exif[0x0112] = 6  # a quarter turn
+    import io
+
+    stream = io.BytesIO()
+    photo.save(stream, "JPEG", exif=exif)
+    assert pictures.decode(stream.getvalue(), cv2.IMREAD_COLOR).shape == (48, 24, 3)
