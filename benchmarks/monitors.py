@@ -60,7 +60,9 @@ def best_epochs(config: ConfigDict, names: Sequence[str]) -> tuple[dict[str, dic
 
     @jax.jit
     def scores(logits: jax.Array) -> dict[str, jax.Array]:
-        losses = jax.vmap(lambda z, y: cross_entropy(z, y, jnp.ones(z.shape[-1]), jnp.float32(0)))(logits, labels)
+        losses = jax.vmap(lambda z, y: cross_entropy(z, y, jnp.ones(z.shape[-1]), jnp.float32(0)))(
+            logits, labels
+        )
         return {name: jax.vmap(MONITORS[name])(logits, labels, mask, losses) for name in names}
 
     state, best = engine.init(), {}

@@ -56,9 +56,7 @@ def calibration_report(
             fitted = [_fit(predictions, part, name) for part in parts]
             answers[name] = _mapped(predictions, selection, test, parts, fitted)
             parameters[name] = _by_trial(predictions, parts, fitted)
-        answers[APPLIED] = _mapped(
-            predictions, selection, test, parts, [c.fitted for c in choices]
-        )
+        answers[APPLIED] = _mapped(predictions, selection, test, parts, [c.fitted for c in choices])
         parameters[APPLIED], applied = {}, applied_maps(predictions, parts, choices)
         sets = set_report(
             predictions, selection, parts, choices, answers[APPLIED], datasets, resamples, seed
@@ -87,7 +85,9 @@ def choices_of(
 ) -> list[Choice]:
     """The map of each part, chosen on its rows."""
     return [
-        choose(*(predictions[name][part.rows] for name in ("logits", "labels", "groups")), candidates)
+        choose(
+            *(predictions[name][part.rows] for name in ("logits", "labels", "groups")), candidates
+        )
         for part in parts
     ]
 
@@ -105,9 +105,7 @@ def applied_maps(predictions: dict, parts: Sequence[Part], choices: Sequence[Cho
         "maps": [to_json(c.fitted) for c in choices],
         "of_trial": of_trial,
         "names": [None if i is None else choices[i].name for i in of_trial],
-        "held_out": {
-            name: float(np.mean([of[name] for of in compared])) for name in compared[0]
-        }
+        "held_out": {name: float(np.mean([of[name] for of in compared])) for name in compared[0]}
         if compared
         else {},
     }
@@ -132,9 +130,7 @@ def _fit(predictions: dict, part: Part, name: str) -> Map:
     return FITS[name](*(predictions[of][part.rows] for of in ("logits", "labels", "split")))
 
 
-def _by_trial(
-    predictions: dict, parts: Sequence[Part], fitted: Sequence[Map]
-) -> dict[str, list]:
+def _by_trial(predictions: dict, parts: Sequence[Part], fitted: Sequence[Map]) -> dict[str, list]:
     """The parameters of the maps by trial, None of a failed one."""
     found: list[dict | None] = [None] * len(predictions["failed"])
     for part, one in zip(parts, fitted, strict=True):
@@ -159,7 +155,9 @@ def _mapped(
         logits[mine] = one(test.logits[mine])
     finite = np.where(failed[:, None], 0.0, logits)
     if test.multilabel:  # a map keeps the order of a unit's rows, and thresholds go through it too
-        return dataclasses.replace(test, logits=logits, scores=np.where(failed[:, None], np.nan, finite))
+        return dataclasses.replace(
+            test, logits=logits, scores=np.where(failed[:, None], np.nan, finite)
+        )
     scores = np.where(failed[:, None], np.nan, calibration.probabilities(finite, False))
     return dataclasses.replace(
         test, logits=logits, scores=scores, decisions=decide(finite, None) & ~failed[:, None]

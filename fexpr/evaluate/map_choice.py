@@ -77,9 +77,7 @@ def parts_of(predictions: dict, selection: str) -> list[Part]:
     return parts
 
 
-def _allowed(
-    predictions: dict, val: np.ndarray, test: np.ndarray, folds: np.ndarray
-) -> np.ndarray:
+def _allowed(predictions: dict, val: np.ndarray, test: np.ndarray, folds: np.ndarray) -> np.ndarray:
     """Of the validation rows those of subjects that no trial of these folds tests; of a single
     fold also its own, whatever the file calls its groups."""
     fold_of, trial, groups = (predictions[n] for n in ("trial_fold", "trial", "groups"))

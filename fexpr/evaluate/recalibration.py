@@ -18,7 +18,6 @@ from collections.abc import Callable
 
 import numpy as np
 from scipy.optimize import brentq, minimize  # SciPy comes with scikit-learn
-from sklearn.isotonic import IsotonicRegression
 
 from fexpr.evaluate import calibration
 from fexpr.evaluate.calibration_maps import (
@@ -105,16 +104,11 @@ def fit_isotonic(logits: np.ndarray, labels: np.ndarray, split: np.ndarray) -> I
     but half a row: a step that happens to hold no row of the class does not make it impossible, and
     the likelihood of a test row there stays finite.
     """
-<<<<<<< HEAD
-    z, labels = _checked(logits, labels, split)
-    p, half = calibration.probabilities(z, False), 0.5 / len(z)
     from sklearn.isotonic import IsotonicRegression  # a second, for those alone who fit
 
-=======
     z, presence, _ = _checked(logits, labels, split, one_of_k=True)
     base = fit_temperature(logits, labels, split)
     p, half = calibration.probabilities(base(z), False), 0.5 / len(z)
->>>>>>> maps
     curves = []
     for column, positive in zip(p.T, presence.T, strict=True):
         fitted = IsotonicRegression(y_min=half, y_max=1 - half, out_of_bounds="clip").fit(
@@ -226,7 +220,10 @@ def _most_likely_units(
         nll = calibration.nll_per_row(presence, logits, True).mean() * k
         wrong = (calibration.probabilities(logits, True) - presence) / n
         return nll + ridge * (((slope - 1) ** 2).sum() + (bias**2).sum()), np.concatenate(
-            [(wrong * x).sum(axis=0) + 2 * ridge * (slope - 1), wrong.sum(axis=0) + 2 * ridge * bias]
+            [
+                (wrong * x).sum(axis=0) + 2 * ridge * (slope - 1),
+                wrong.sum(axis=0) + 2 * ridge * bias,
+            ]
         )
 
     bounds = [(SMALLEST_SLOPE, None)] * k + [(None, None)] * k

@@ -77,4 +77,3 @@ def _steps(confidence: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rows by falling confidence, and where each distinct confidence starts among them."""
     order = np.argsort(-confidence, kind="stable")
     return order, np.flatnonzero(np.diff(confidence[order], prepend=np.inf))
-

@@ -52,7 +52,9 @@ def set_report(
     trial = predictions["trial"][rows_of(predictions, selection, "test")]
     first = applied.groups[applied.pools()[0]]
     alone = len(np.unique(first)) == len(first)  # every group is a single row
-    calibrated = [_Calibrated(predictions, part, c, seed) for part, c in zip(parts, choices, strict=True)]
+    calibrated = [
+        _Calibrated(predictions, part, c, seed) for part, c in zip(parts, choices, strict=True)
+    ]
     p = calibration.probabilities(applied.logits, applied.multilabel)
     u = np.random.default_rng([seed, 1]).random(len(p))
 

@@ -1,4 +1,6 @@
-"""Faces in pictures and video: boxes, landmarks, pose, quality and tracks. NumPy and OpenCV alone."""
+"""Faces in pictures and video: boxes, landmarks, pose, quality and tracks. NumPy and OpenCV
+alone.
+"""
 
 from fexpr.faces.face import POINTS, Face
 from fexpr.faces.finder import find

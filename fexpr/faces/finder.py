@@ -55,9 +55,10 @@ def find(pixels: np.ndarray, parts: bool = True) -> list[Face]:
         found = meshes(looked_at, parts and (turns, margin) == LOOKS[0], margin)
         surest = max((score * presence for _, score, presence in found), default=0.0)
         if surest > certain:
-            best, certain = [
-                (_turned_back(mesh, turns, looked_at.shape), *rest) for mesh, *rest in found
-            ], surest
+            best, certain = (
+                [(_turned_back(mesh, turns, looked_at.shape), *rest) for mesh, *rest in found],
+                surest,
+            )
         # the wrong way up, a face is found too, with less certainty
         if certain >= CERTAIN:
             break
@@ -65,7 +66,9 @@ def find(pixels: np.ndarray, parts: bool = True) -> list[Face]:
     return sorted(faces, key=lambda face: face.box[0])
 
 
-def meshes(pixels: np.ndarray, parts: bool, margin: float = 0.0) -> list[tuple[np.ndarray, float, float]]:
+def meshes(
+    pixels: np.ndarray, parts: bool, margin: float = 0.0
+) -> list[tuple[np.ndarray, float, float]]:
     """(mesh, score, presence) of the faces in an RGB picture as it stands."""
     found: list[tuple[np.ndarray, float, float]] = []
     for candidate in candidates(pixels, parts, margin):

@@ -11,13 +11,13 @@ import numpy as np
 # found by this package: from the forehead to the chin.
 FRAMES = {
     "tight": np.float64([[59, 72], [165, 72], [112, 123], [66, 168], [158, 168]]) / 224,
-    "whole": np.float64([[0.323, 0.398], [0.677, 0.398], [0.5, 0.605], [0.364, 0.733], [0.636, 0.733]]),
+    "whole": np.float64(
+        [[0.323, 0.398], [0.677, 0.398], [0.5, 0.605], [0.364, 0.733], [0.636, 0.733]]
+    ),
 }
 
 
-def similarity(
-    points: np.ndarray, size: int, frame: str = "tight"
-) -> np.ndarray:
+def similarity(points: np.ndarray, size: int, frame: str = "tight") -> np.ndarray:
     """The rotation, scale and shift that bring five points (x, y) onto those of a frame of `size`
     pixels best, by least squares.
     """
@@ -28,9 +28,7 @@ def similarity(
     return np.array([[a, -b, tx], [b, a, ty]])
 
 
-def align(
-    frame: np.ndarray, transform: np.ndarray, size: int
-) -> np.ndarray:
+def align(frame: np.ndarray, transform: np.ndarray, size: int) -> np.ndarray:
     """Samples `frame` [H, W] or [H, W, C] through `transform` to size x size.
 
     A frame that shrinks is first shrunk by area, because bilinear sampling would alias skin texture
