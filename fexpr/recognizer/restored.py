@@ -23,6 +23,7 @@ from fexpr.storage import contents as stored
 from fexpr.storage import run, seen_people, zoo
 from fexpr.storage.seen_people import Seen
 from fexpr.train import checkpoint, devices
+from fexpr.train.train_config import AUXILIARY
 from fexpr.train.views import input_shape
 
 
@@ -67,7 +68,11 @@ def read(run_dir: Path, selection: str | None, trial: int | None) -> Restored:
     scaling = saved.pop("input")
     crop = config["augment"].get("crop", 0)  # runs of older versions lack the field
     try:
-        model = models.build(num_classes=len(content["data"]["classes"]), **config["model"])
+        model = models.build_to_predict(
+            config["model"],
+            len(content["data"]["classes"]),
+            AUXILIARY[config["train"].get("auxiliary", "none")],  # runs of older versions lack it
+        )
         shape = input_shape(content["data"]["image"], crop)
         made = _made(model, shape)
     except UserError:

@@ -263,6 +263,8 @@ class RunConfig:
         kind = "clip" if self.data.clip_frames else getattr(loader, "kind", "face")
         if train.normalize == "median" and kind not in ("flow", "face"):
             yield Problem("train.normalize", train.normalize, f"another for rows of kind {kind!r}")
+        if train.auxiliary != "none" and self.data.name != "megc2019":
+            yield Problem("train.auxiliary", train.auxiliary, "'none' without data.name='megc2019'")
         if train.targets == "soft" and not self.data.labels.startswith("ferplus"):
             yield Problem(
                 "train.targets",
@@ -282,8 +284,9 @@ class RunConfig:
             yield Problem(
                 "augment", "…", "no augmentation with init.features, which are computed once"
             )
-        if self.train.tta != "none":
-            yield Problem("train.tta", self.train.tta, "'none' with init.features")
+        for name in ("tta", "auxiliary"):
+            if (value := getattr(self.train, name)) != "none":
+                yield Problem(f"train.{name}", value, "'none' with init.features")
         if self.optimizer.freeze:
             yield Problem(
                 "optimizer.freeze",
