@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from fexpr.evaluate.report import headline
+from fexpr.evaluate.report import calibration_words, headline
 from fexpr.evaluate.report.headline import in_words
 
 _ON_REQUEST = (
@@ -211,16 +211,12 @@ def _classes(metrics: dict) -> str:
 def _calibration(metrics: dict) -> str:
     if metrics["task"] == "multilabel":
         return (
-            f"ECE over all action units {in_words(metrics['test']['ece'])}. Thresholds: "
-            f"{metrics['thresholds']['rule']}."
+            f"ECE over all action units {in_words(metrics['test']['ece'])}. "
+            f"{headline.calibration(metrics)} Thresholds: {metrics['thresholds']['rule']}."
         )
-    kinds = [name for name in headline.MAPS_IN_WORDS if name in metrics["calibration"]]
     rows = [
-        (
-            headline.MAPS_IN_WORDS[name],
-            *(in_words(metrics["calibration"][name][key]) for key in ("nll", "ece")),
-        )
-        for name in kinds
+        (words, *(in_words(metrics["calibration"][name][key]) for key in ("nll", "ece")))
+        for name, words in calibration_words.shown_maps(metrics).items()
     ]
     return (
         _table(("calibrated by", "NLL ↓", "ECE ↓"), rows) + "\n\n" + headline.calibration(metrics)

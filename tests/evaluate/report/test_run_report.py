@@ -13,8 +13,9 @@ from rich.console import Console
 
 from fexpr.evaluate import clip_rules, evaluate
 from fexpr.evaluate.report import examples, headline
-from fexpr.evaluate.report.headline import print_headline, verdict
+from fexpr.evaluate.report.headline import verdict
 from fexpr.evaluate.report.run_report import write_page
+from fexpr.evaluate.report.terminal_report import print_headline
 from fexpr.evaluate.scored_rows import model_rows
 from fexpr.storage import run
 from tests.evaluate.predictions import FER_CLASSES, multiclass, multilabel, pictures
@@ -302,10 +303,6 @@ def test_temperatures_in_words():
 
     assert words(1.2345) == "T = 1.23"
     assert words(0.5, None, 1.0, 10_000.0) == "T = 1.00, 0.50 to 10,000 over trials"
-    metrics = evaluate(pictures(val=40, test=40), "best_val", "fer2013@0", resamples=20)
-    assert "as far as the fit goes" not in headline.calibration(metrics)
-    metrics["calibration"]["temperature"]["parameters"] = {"temperature": [1e4]}
-    assert "T = 10,000 is as far as the fit goes" in headline.calibration(metrics)
 
 
 def test_report_on_pictures(tmp_path):

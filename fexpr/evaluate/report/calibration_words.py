@@ -1,0 +1,91 @@
+"""What report, terminal and cards say of calibration maps and prediction sets."""
+
+from __future__ import annotations
+
+MAPS_IN_WORDS = {
+    "none": "as the model says",
+    "temperature": "temperature scaling",
+    "vector": "vector scaling",
+    "svs": "structured vector scaling",
+    "sms": "structured matrix scaling",
+    "isotonic": "isotonic regression",
+    "applied": "as applied",
+}
+SHORT = {"none": "– (the model)", "svs": "SVS", "sms": "SMS", "applied": "applied"}
+FITTED_IN_WORDS = {  # the other maps have parameters that can be shown
+    "vector": "scale and bias of each class",
+    "svs": "the same, drawn towards one temperature",
+    "sms": "weights of each class for each other, drawn towards one temperature",
+    "isotonic": "a curve for each class",
+    "applied": "chosen by cross-fitting",
+}
+METHODS_IN_WORDS = {
+    "lac": "least ambiguous (LAC)",
+    "aps": "adaptive (APS)",
+    "raps": "adaptive, regularised (RAPS)",
+}
+
+
+def shown_maps(metrics: dict) -> dict[str, str]:
+    """The maps that were measured, in words."""
+    return {name: words for name, words in MAPS_IN_WORDS.items() if name in metrics["calibration"]}
+
+
+def applied(metrics: dict) -> str:
+    """Which map is applied, why, and what it does to the test rows; '' where none can be fitted."""
+    entry = metrics["calibration"].get("applied")
+    if not entry:
+        return ""
+    names = [name for name in entry["names"] if name is not None]
+    used = list(dict.fromkeys(names))
+    held_out = entry["held_out"]
+    if not held_out:
+        return (
+            "No calibration map is applied: validation rows of one subject cannot tell whether "
+            "it would help another."
+        )
+    log_loss = {name: f"{value:.3f}" for name, value in held_out.items()}
+    if used == ["none"]:
+        others = {name: value for name, value in held_out.items() if name != "none"}
+        best = min(others, key=others.__getitem__)
+        return (
+            "No calibration map is applied: none improved the log loss of validation rows that it "
+            f"was not fitted on ({log_loss['none']} as the model says; at best {log_loss[best]}, "
+            f"{MAPS_IN_WORDS[best]})."
+        )
+    if len(used) == 1:
+        whose, of = MAPS_IN_WORDS[used[0]], used[0]
+        compared = f"{log_loss['none']} to {log_loss[of]}"
+    else:
+        whose = ", ".join(
+            f"{MAPS_IN_WORDS[name]} in {names.count(name)} of {len(names)} trials" for name in used
+        )
+        compared = ", ".join(
+            f"{MAPS_IN_WORDS[n]} {log_loss[n]}" for n in dict.fromkeys(["none", *used])
+        )
+    before, after = metrics["calibration"]["none"], entry
+    if before["nll"]["value"] is None:
+        return f"Applied: {whose}."
+    test = f"{before['nll']['value']:.3f} to {after['nll']['value']:.3f}"
+    worse = after["nll"]["value"] > before["nll"]["value"]
+    but = " Validation rows promised better: on the test rows it does harm." if worse else ""
+    return (
+        f"Applied: {whose}, which improved the log loss of validation rows that it was not fitted "
+        f"on ({compared}). On the test rows the log loss goes from {test}.{but}"
+    )
+
+
+def sets(metrics: dict) -> str:
+    """How large sets are and how often they hold the truth; '' where there are none."""
+    found = metrics.get("sets")
+    if not found:
+        return ""
+    lac, asked = found["methods"]["lac"], found["coverage"]
+    what = "every unit present" if metrics["task"] == "multilabel" else "the true class"
+    held, size = lac["coverage"], lac["size"]["value"]
+    low = "" if held["low"] is None else f" ({held['low']:.3f}–{held['high']:.3f})"
+    return (
+        f"Sets that are to hold {what} in {asked:.0%} of rows hold it in {held['value']:.3f}{low} "
+        f"of the test rows, with {size:.1f} classes on average"
+        + (f", one class in {lac['single']['value']:.0%}." if what == "the true class" else ".")
+    )
