@@ -15,7 +15,7 @@ def true_logits(rng, rows):
     return 2.2 * rng.normal(size=(rows, CLASSES))
 
 
-def truth(temperature, rows=400_000):
+def truth(temperature, rows=200_000):
     """The errors of infinitely many rows, whose outcome is its own expectation."""
     true = true_logits(np.random.default_rng(9), rows)
     q = calibration.probabilities(true, False)

@@ -26,15 +26,14 @@ def judged(i):
 def test_equals_relplot(i):
     c, y, of = judged(i)
     value, bandwidth = smooth_error.smooth_error(c, y)
-    # relplot sums over its grid where this integrates
-    assert value == pytest.approx(of["smooth_ece"].item(), rel=0.005)
+    assert value == pytest.approx(of["smooth_ece"].item(), rel=0.003)
     assert bandwidth == of["bandwidth"].item()
     d = smooth_error.diagram(c[:, None], y[:, None], np.arange(len(c)), resamples=20)
     curve = np.array([np.nan if v is None else v for v in d["curve"]])[::5]
     shown = ~np.isnan(curve)
     assert shown.sum() > 10
     expected = np.linspace(0, 1, 21) + of["kernel_gap"]
-    np.testing.assert_allclose(curve[shown], np.clip(expected, 0, 1)[shown], atol=0.005)
+    np.testing.assert_allclose(curve[shown], np.clip(expected, 0, 1)[shown], atol=0.01)
 
 
 def test_the_area_between_curve_and_diagonal_is_the_error():
@@ -64,20 +63,32 @@ def test_properties(seed, rows):
     assert value >= abs((c - y).mean()) - 1e-9  # and what smoothing everything away would
     assert abs(value - bandwidth) < 0.05 or bandwidth <= 2 * smooth_error.SMALLEST
     weights = np.stack([np.ones(rows), rng.integers(0, 3, rows) + 0.0])
+    weights[1, 0] += 1
     of = smooth_error.measures(c[:, None], y[:, None])(weights)
     repeated = np.repeat(np.arange(rows), weights[1].astype(int))
     assert of["smooth_ece"][0] == pytest.approx(value, abs=1e-9)
     assert of["_noise_smooth_ece"][0] == pytest.approx(0, abs=1e-9)
-    if len(repeated):
-        again = smooth_error.smooth_error(c[repeated], y[repeated])[0]
-        assert of["smooth_ece"][1] == pytest.approx(again, abs=1e-9)
-        # the noise bounds what a resample changes: the root of its interval
-        assert abs(of["smooth_ece"][1] - value) <= of["_noise_smooth_ece"][1] + 0.002
+    again = smooth_error.smooth_error(c[repeated], y[repeated])[0]
+    assert of["smooth_ece"][1] == pytest.approx(again, abs=1e-9)
+    # the noise bounds what a resample changes: the root of its interval
+    assert abs(of["smooth_ece"][1] - value) <= of["_noise_smooth_ece"][1] + 0.002
     same = smooth_error.smooth_errors(c, np.stack([y, 1 - y]))
     assert same[0] == pytest.approx(value, abs=1e-9)
 
 
-def test_confidences_of_exactly_one_keep_their_weight():
-    """A mass at the end of the interval is reflected onto itself; relplot halves it."""
-    value, _ = smooth_error.smooth_error(np.ones(1000), np.arange(1000) % 10 > 0)
-    assert value == pytest.approx(0.1, abs=0.001)
+def test_equals_a_kernel_with_its_mirror_images():
+    """Also for confidences of exactly 1, a mass that the end reflects onto itself."""
+    rng = np.random.default_rng(0)
+    c = np.minimum(rng.beta(3, 1, 400) * 1.2, 1)
+    assert (c == 1).mean() > 0.2
+    y = (rng.random(400) < c**1.5).astype(float)
+    value, sigma = smooth_error.smooth_error(c, y)
+    t = np.linspace(0, 1, 2001)
+    images = [image for k in (-1, 0, 1) for image in (2 * k + c, 2 * k - c)]
+    kernel = sum(np.exp(-(((t[:, None] - image) / sigma) ** 2) / 2) for image in images)
+    smoothed = np.abs(kernel @ (c - y)) / np.sqrt(2 * np.pi) / sigma / 400
+    expected = (smoothed.sum() - (smoothed[0] + smoothed[-1]) / 2) / 2000
+    assert value == pytest.approx(expected, rel=1e-3)
+    assert smooth_error.smooth_error(np.ones(1000), np.arange(1000) % 10 > 0)[0] == pytest.approx(
+        0.1
+    )
