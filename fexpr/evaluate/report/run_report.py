@@ -13,7 +13,7 @@ import numpy as np
 
 from fexpr.evaluate.clip_rules import RULES, SHOWN
 from fexpr.evaluate.predictions import checked
-from fexpr.evaluate.report import calibration_words, figures, headline, sections
+from fexpr.evaluate.report import belief, calibration_words, figures, headline, sections
 from fexpr.evaluate.report.page import image, write_html
 from fexpr.storage import run
 
@@ -60,6 +60,7 @@ def write_page(
         run_dir / run.REPORT,
         "report.html.j2",
         h=headline,
+        b=belief,
         c=calibration_words,
         metrics=metrics,
         synthetic=metrics["source"] == "synthetic",

@@ -19,7 +19,8 @@ from fexpr.storage import run
 
 SWEEP_JSON, SWEEP_HTML = "sweep.json", "sweep.html"
 METRIC_OF_MONITOR = {"loss": "nll"}  # the other monitors have the names of their metrics
-LOWER_IS_BETTER = ("nll", "brier", *calibration.ERRORS)  # and of declared.METRICS those that say so
+# and of declared.METRICS those that say so
+LOWER_IS_BETTER = ("nll", "brier", "mce", *calibration.NORMS)
 
 
 def ranked(points: Sequence[dict], monitor: str) -> dict:
