@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Measures saved predictions of a classifier: metrics with bootstrap intervals, "
         "calibration before and after\n"
-        "temperature scaling, vector scaling and isotonic regression, confusion, selective "
+        "each map and the one that cross-fitting chose, prediction sets, confusion, selective "
         "prediction.\n"
         "Writes metrics.json, figures/ and report.html.\n"
         "Of two or more run directories or files it compares the predictions on the test rows "

@@ -11,22 +11,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from fexpr.probabilities import log_probabilities, probabilities
+
 BINS = 10
 NORMS = ("ece", "adaptive_ece", "classwise_ece")  # sums of absolute gaps
-
-
-def probabilities(logits: np.ndarray, multilabel: bool) -> np.ndarray:
-    """Sigmoid (multi-label) or softmax of `logits` [R, K], in float64."""
-    return np.exp(log_probabilities(logits, multilabel))
-
-
-def log_probabilities(logits: np.ndarray, multilabel: bool) -> np.ndarray:
-    logits = logits.astype(np.float64)
-    return (
-        -np.logaddexp(0.0, -logits)
-        if multilabel
-        else logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
-    )
 
 
 def nll_per_row(presence: np.ndarray, logits: np.ndarray, multilabel: bool) -> np.ndarray:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fexpr.evaluate import calibration, selective, smooth_error
-from fexpr.evaluate.calibration_maps import Map, to_json
+from fexpr.evaluate.calibration_maps import Map
 from fexpr.evaluate.map_choice import NONE, Choice, Part, choose, parts_of
 from fexpr.evaluate.measure import measure_confidence
 from fexpr.evaluate.perfect import perfect_errors
@@ -18,6 +18,7 @@ from fexpr.evaluate.predictions import rows_of
 from fexpr.evaluate.recalibration import FITS, OF_UNITS
 from fexpr.evaluate.scored_rows import ScoredRows, decide
 from fexpr.evaluate.set_report import set_report
+from fexpr.probabilities import to_json
 
 APPLIED = "applied"  # the map that the recogniser and exports apply
 SORTED_BY = (NONE, "temperature")  # selective prediction is shown with these

@@ -12,7 +12,9 @@ import numpy as np
 
 from fexpr.errors import UserError
 from fexpr.evaluate import calibration
+from fexpr.evaluate.calibration_report import applied_maps, choices_of
 from fexpr.evaluate.evaluate_config import CLIP_RULES
+from fexpr.evaluate.map_choice import parts_of
 from fexpr.evaluate.measure import measure
 from fexpr.evaluate.predictions import checked
 from fexpr.evaluate.recalibration import fit_temperature, fit_trial
@@ -176,8 +178,9 @@ def of_frames(
     predictions: dict[str, np.ndarray], selection: str, resamples: int, seed: int = 0
 ) -> dict:
     """How often single test frames are right, by the same bootstrap over actors (counted by actor
-    first, as frames are many); and the temperature of each trial, fitted to its validation frames:
-    what calibrates the network itself (None of a trial that failed)."""
+    first, as frames are many); the temperature of each trial, fitted to its validation frames
+    (None of a trial that failed); and as `applied` whether one calibrates the network itself, as in
+    `calibration_report`, {} where trials lack validation rows."""
     mine = (predictions["selection"] == selection) & (predictions["split"] == "test")
     right = predictions["logits"][mine].argmax(axis=1) == predictions["labels"][mine]
     names, index = np.unique(predictions["groups"][mine], return_inverse=True)
@@ -193,7 +196,17 @@ def of_frames(
         "accuracy": {"value": float(right.mean()), "low": low, "high": high},
         "rows": int(mine.sum()),
         "temperature": fitted,
+        "applied": _applied(checked(predictions, selection), selection),
     }
+
+
+def _applied(predictions: dict[str, np.ndarray], selection: str) -> dict:
+    validated = (predictions["selection"] == selection) & (predictions["split"] == "val")
+    working = np.flatnonzero(~predictions["failed"])
+    if not len(working) or len(np.setdiff1d(working, predictions["trial"][validated])):
+        return {}
+    parts = parts_of(predictions, selection)
+    return applied_maps(predictions, parts, choices_of(predictions, parts, ("temperature",)))
 
 
 def print_rules(clips: dict) -> None:

@@ -6,8 +6,8 @@ LARGEST_PARTS parts; the rows of a part's maps hold no subject that the part tes
 
 Within those rows subjects are divided into FOLDS blocks. Each candidate is fitted without a block
 and judged on it by its negative log likelihood. Going from the simplest candidate to the richest,
-one replaces what was chosen before if its held-out likelihood is better by more than one standard
-error of the difference over subjects. If none is, the probabilities stay as the model gives them.
+one replaces what was chosen before if its held-out likelihood is better, by a paired one-sided
+t-test over subjects at LEVEL. If none is, the probabilities stay as the model gives them.
 """
 
 from __future__ import annotations
@@ -16,16 +16,18 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.stats import t  # SciPy comes with scikit-learn
 
 from fexpr.evaluate import calibration
-from fexpr.evaluate.calibration_maps import Identity, Map
 from fexpr.evaluate.predictions import rows_of
 from fexpr.evaluate.recalibration import FITS, OF_UNITS
 from fexpr.evaluate.scored_rows import presence_of
+from fexpr.probabilities import Applied, Identity
 
 NONE = "none"  # the model's own probabilities
 CANDIDATES = ("temperature", "svs", "sms")  # from the simplest; the other maps are shown only
 FOLDS = 5
+LEVEL = 0.95
 LARGEST_PARTS = 10
 
 
@@ -47,7 +49,7 @@ class Choice:
     """
 
     name: str
-    fitted: Map
+    fitted: Applied
     held_out: dict[str, float]
     cross_fitted: np.ndarray
 
@@ -130,12 +132,12 @@ def choose(
 
 
 def _is_better(gain: np.ndarray, groups: np.ndarray) -> bool:
-    """Whether the mean of `gain` [R] is above its standard error over groups."""
+    """Whether the mean of `gain` [R] is above 0, by its standard error over groups."""
     names, index = np.unique(groups, return_inverse=True)
     count, mean = len(names), gain.mean()
     deviation = np.bincount(index, gain - mean, count)
     error = np.sqrt(count / (count - 1) * (deviation**2).sum()) / len(gain)
-    return bool(mean > error)
+    return bool(mean > t.ppf(LEVEL, count - 1) * error)
 
 
 def _blocks(groups: np.ndarray) -> np.ndarray:

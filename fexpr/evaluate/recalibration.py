@@ -20,14 +20,8 @@ import numpy as np
 from scipy.optimize import brentq, minimize  # SciPy comes with scikit-learn
 
 from fexpr.evaluate import calibration
-from fexpr.evaluate.calibration_maps import (
-    Isotonic,
-    Map,
-    Structured,
-    Temperature,
-    Vector,
-    inputs_of,
-)
+from fexpr.evaluate.calibration_maps import Isotonic, Map, Vector
+from fexpr.probabilities import Structured, Temperature, inputs_of
 
 # precision of a normal prior of vector scaling around a common temperature: parameters stay finite
 # where validation rows separate perfectly

@@ -33,10 +33,11 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Recognises expressions in pictures, pairs of frames, videos and from a camera, with "
         "nothing but a trained model or a finished run.\n"
-        "One row for each picture, pair or frame: decision, entropy (0: sure, 1: knows "
-        "nothing), a probability of each class, calibrated\n"
-        "where the run has a temperature. All trials of a cross-validation answer together, "
-        "with their spread.",
+        "One row for each picture, pair or frame: decision, the set of classes that holds the "
+        "truth nine times in ten (--coverage),\n"
+        "entropy (0: sure, 1: knows nothing), a probability of each class, calibrated where a map "
+        "helped on validation rows. All trials\n"
+        "of a cross-validation answer together, with their spread.",
         epilog="examples:\n  python -m fexpr.recognizer runs/cnn_simple_fer2013 anna.png photos/ "
         "--out=faces.csv --annotate=drawn\n"
         "  python -m fexpr.recognizer runs/cnn_simple_fer2013.zip --video talk.mp4 --every=5 "
@@ -121,6 +122,13 @@ def parser() -> argparse.ArgumentParser:
         choices=("last", "best_val"),
         help="weights of this epoch (default: those of the run's result)",
     )
+    how.add_argument(
+        "--coverage",
+        type=float,
+        metavar="C",
+        help="how often a set is to hold the truth, 0.5 to 0.99 (default 0.9); where given, rows "
+        "whose set holds several classes are decided 'uncertain'",
+    )
     out = p.add_argument_group("output")
     out.add_argument(
         "--out", type=Path, metavar="FILE", help="a .csv or .jsonl file (default: standard output)"
@@ -188,7 +196,7 @@ def recognise(args: argparse.Namespace) -> None:
 
     batch = 1 if args.camera is not None or args.pair else FRAMES if args.video else BATCH
     recognizer = Recognizer.restore(
-        zoo.run_or_model(args.run_dir), args.selection, args.trial, batch
+        zoo.run_or_model(args.run_dir), args.selection, args.trial, batch, args.coverage
     )
     describe(recognizer)
     work = moving if args.video or args.camera is not None else pairs if args.pair else pictures
@@ -199,6 +207,8 @@ def recognise(args: argparse.Namespace) -> None:
 
 def describe(recognizer: Any) -> None:
     """Says on stderr with what it is decided."""
+    from fexpr.recognizer import calibrated
+
     content, errors = recognizer.content, terminal.errors
     members = (
         f"trial {recognizer.members[0]}"
@@ -210,21 +220,25 @@ def describe(recognizer: Any) -> None:
         members += f" ({left_out} failed and left out)"
     if recognizer.multilabel:
         how = (
-            "thresholds of the run's validation rows"
+            "; thresholds of the run's validation rows"
             if recognizer.thresholds is not None
-            else "no thresholds: decided at 0.5"
+            else "; no thresholds: decided at 0.5"
         )
     else:
-        how = (
-            "calibrated"
-            if recognizer.temperatures
-            else "not calibrated: the run has no temperature for this epoch"
-        )
+        how = ""
     errors.print(
         f"run        {content['model']['name']} on {content['data']['source']}, {members}, "
-        f"{recognizer.selection}; {how}",
+        f"{recognizer.selection}{how}",
         markup=False,
     )
+    errors.print(f"calibration {calibrated.in_words(recognizer.maps)}", markup=False)
+    if recognizer.limits is not None:
+        wanted = recognizer.coverage or calibrated.COVERAGE
+        what = "every unit present" if recognizer.multilabel else "the true class"
+        errors.print(
+            f"sets       hold {what} for about {wanted:.0%} of new rows like the validation rows",
+            markup=False,
+        )
     if content["data"]["source"] == "synthetic":
         errors.print(
             "trained on SYNTHETIC data: what it says of real faces means nothing",

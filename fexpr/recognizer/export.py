@@ -38,7 +38,8 @@ from fexpr.errors import UserError
 from fexpr.evaluate.report.model_card import model_card
 from fexpr.models.weights import layouts
 from fexpr.models.weights.files import write_safetensors
-from fexpr.recognizer import Network, Recognizer
+from fexpr.probabilities import Identity, affine, to_json
+from fexpr.recognizer import Network, Recognizer, calibrated
 from fexpr.storage import run
 
 FORMAT_VERSION = 1  # of model.json
@@ -54,27 +55,42 @@ TRIED = 5  # random images on which every program is compared with the recognise
 # largest difference of a probability; bfloat16 networks are rounded alike, for it is the same
 # program
 TOLERANCE = 1e-4
+TINY = 1e-30  # a probability that float32 rounds to 0 has a logarithm
 
 Program = Callable[[jax.Array], jax.Array]
 
 
 def program(recognizer: Recognizer) -> Program:
     """The function of images uint8 or float32 [B, H, W, C] in 0..255 -> probabilities float32 [B,
-    K], calibrated where there is a temperature; of an ensemble the mean. Its members are computed
+    K], after each member's calibration map; of an ensemble the mean. Its members are computed
     one after the other."""
-    temperatures = recognizer.temperatures or (1.0,) * len(recognizer.networks)
+    classes = len(recognizer.class_names)
+    maps = recognizer.maps or (Identity(),) * len(recognizer.networks)
+    numbers = [jax.tree.map(jnp.float32, affine(one, classes)) for one in maps]
 
-    def one(network: Network, temperature: jax.Array, images: jax.Array) -> jax.Array:
+    def one(network: Network, numbers: tuple[jax.Array, ...], images: jax.Array) -> jax.Array:
         logits = network.predict(images.astype(jnp.float32))
-        return nn.sigmoid(logits) if recognizer.multilabel else nn.softmax(logits / temperature)
+        return _calibrated(logits, numbers, recognizer.multilabel)
 
     if len(recognizer.networks) == 1:
-        return lambda images: one(recognizer.network, jnp.float32(temperatures[0]), images)
-    members = (
-        jax.tree.map(lambda *x: jnp.stack(x), *recognizer.networks),
-        jnp.asarray(temperatures, jnp.float32),
+        return lambda images: one(recognizer.network, numbers[0], images)
+    members = tuple(
+        jax.tree.map(lambda *x: jnp.stack(x), *of) for of in (recognizer.networks, numbers)
     )
     return lambda images: jax.lax.map(lambda member: one(*member, images), members).mean(axis=0)
+
+
+def _calibrated(logits: jax.Array, numbers: tuple[jax.Array, ...], multilabel: bool) -> jax.Array:
+    """Probabilities [B, K] of logits after a map; `numbers` as of calibration_maps.affine."""
+    temperature, smoothing, weights, bias = numbers
+    scaled, keep = logits / temperature, 1 - smoothing
+    if multilabel:
+        share = smoothing / 2
+        present = jnp.log(keep * nn.sigmoid(scaled) + share + TINY)
+        absent = jnp.log(keep * nn.sigmoid(-scaled) + share + TINY)
+        return nn.sigmoid(jnp.matmul(present - absent, weights.T, precision="highest") + bias)
+    log_p = jnp.log(keep * nn.softmax(scaled) + smoothing / logits.shape[1] + TINY)
+    return nn.softmax(jnp.matmul(log_p, weights.T, precision="highest") + bias)
 
 
 def stablehlo(recognizer: Recognizer) -> bytes:
@@ -229,8 +245,10 @@ def about(recognizer: Recognizer) -> dict:
             "dtype": str(np.dtype(recognizer.dtype)),
             **dict(zip(("height", "width", "channels"), recognizer.shape, strict=True)),
         },
-        "calibrated": recognizer.temperatures is not None,
+        "calibrated": recognizer.calibrated,
+        "calibration": recognizer.maps and [to_json(one) for one in recognizer.maps],
         "temperatures": recognizer.temperatures,
+        "sets": recognizer.limits and recognizer.limits.to_json(),
         "thresholds": recognizer.thresholds,
         "trials": recognizer.members,
         "selection": recognizer.selection,
@@ -252,17 +270,15 @@ def described(recognizer: Recognizer) -> list[str]:
         f"; weights of the {'last' if recognizer.selection == 'last' else 'best validation'} epoch"
     )
     if recognizer.multilabel:
+        lines.append(calibrated.in_words(recognizer.maps))
         lines.append(
-            "Several action units may be there at once; one is decided present at or above "
-            "its threshold (model.json)"
+            "Several action units may be there at once; one is decided present at or above its "
+            "threshold (model.json)"
             if recognizer.thresholds is not None
             else "Several action units may be there at once; no thresholds for this epoch"
         )
     else:
-        lines.append(
-            f"Probabilities are {'' if recognizer.temperatures else 'not '}calibrated by "
-            "temperature scaling"
-        )
+        lines.append(calibrated.in_words(recognizer.maps))
     if recognizer.selection != recognizer.metrics["selection"]:
         lines.append("The results below are of the weights of another epoch")
     return lines
@@ -339,7 +355,7 @@ def _difference(recognizer: Recognizer, function: Callable[[np.ndarray], Any]) -
         .integers(0, 256, (TRIED, *recognizer.shape))
         .astype(recognizer.dtype)
     )
-    expected = recognizer.probabilities(images, calibrated=recognizer.temperatures is not None)
+    expected = recognizer.probabilities(images, calibrated=recognizer.maps is not None)
     return float(np.abs(np.asarray(function(images)) - expected).max())
 
 

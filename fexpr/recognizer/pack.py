@@ -25,7 +25,7 @@ TRIED = 32  # random images on which that is tried
 FILES = (
     (run.PACKED_WEIGHTS, "weights of every trial, parameters as float16"),
     (run.CONFIG, "the config, the classes, versions"),
-    (run.METRICS, "every measured figure, temperatures, thresholds"),
+    (run.METRICS, "every measured figure, calibration maps, thresholds"),
 )
 USAGE = """```python
 from fexpr import Recognizer
@@ -103,7 +103,7 @@ def largest_difference(original: Recognizer, other: Recognizer) -> float:
     coarse = rng.integers(0, 256, (TRIED // 2, -(-height // 8), -(-width // 8), channels))
     smooth = coarse.repeat(8, axis=1).repeat(8, axis=2)[:, :height, :width]
     images = np.concatenate([noise, smooth]).astype(original.dtype)
-    calibrated = original.temperatures is not None
+    calibrated = original.maps is not None
     return float(
         np.abs(
             original.members_probabilities(images, calibrated)

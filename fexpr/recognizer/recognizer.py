@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fexpr.errors import UserError
+from fexpr.probabilities import Applied, Identity, Temperature, probabilities
 from fexpr.recognizer import archive, images, network, restored
+from fexpr.recognizer.calibrated import COVERAGE, SetLimits, in_words
 from fexpr.recognizer.network import BATCH, Network, in_batches
 from fexpr.storage import zoo
 
@@ -29,12 +31,15 @@ class Recognizer:
         (its frames as channels) or 'features' (a vector, H = W = 1).
       trials: how many the run has; members: which of them these are, from 0. selection: 'last' or
           'best_val', their epoch.
-      temperatures: of temperature scaling, fitted on each member's validation rows when the run was
-          evaluated; None where there are none.
-      thresholds: [K], of action units, fitted there too (of an ensemble the mean); None where there
-          are none: decisions are then at 0.5.
+      maps: each member's calibration map, chosen by cross-fitting on validation rows when the run
+          was evaluated (`Identity` where no map helped); None where there are none.
+      thresholds: [K], of action units, on calibrated probabilities (of an ensemble the mean); None
+          where there are none: decisions are then at 0.5.
       content: config.json; metrics: metrics.json.
       batch: images a forward pass; a program is compiled for it once.
+      limits: of prediction sets; None where the run has none.
+      coverage: how often sets are to hold the truth, and rows whose set holds several classes are
+          decided 'uncertain'; None: sets of 0.9, and every row is decided.
     """
 
     networks: tuple[Network, ...]
@@ -45,11 +50,13 @@ class Recognizer:
     trials: int
     members: tuple[int, ...]
     selection: str
-    temperatures: tuple[float, ...] | None
+    maps: tuple[Applied, ...] | None
     thresholds: np.ndarray | None
     content: dict
     metrics: dict
     batch: int = BATCH
+    limits: SetLimits | None = None
+    coverage: float | None = None
 
     @classmethod
     def restore(
@@ -58,6 +65,7 @@ class Recognizer:
         selection: str | None = None,
         trial: int | None = None,
         batch: int = BATCH,
+        coverage: float | None = None,
     ) -> Recognizer:
         """Reads a run directory of the experiments fit and cross_validate, on whatever devices
         there are.
@@ -71,9 +79,12 @@ class Recognizer:
             faces, and has no test result on the run's own.
           batch: images a forward pass: 1 answers soonest, an accelerator is better used by
               hundreds.
+          coverage: share of new rows whose `set` shall hold the truth, 0.5 to 0.99; decisions are
+            then 'uncertain' where the set holds several classes.
 
         Raises:
-          UserError: not a finished run, or of another format; no such selection or trial; weights
+          UserError: not a finished run, or of another format; no such selection or trial; a
+            coverage that the run has no sets for; weights
             that the run did not keep, that were saved before the normalisation was saved with them,
             or that do not fit the model of this version of fexpr.
         """
@@ -90,27 +101,37 @@ class Recognizer:
             found.trials,
             found.members,
             found.selection,
-            restored.temperatures(found),
+            restored.maps(found),
             restored.thresholds(found),
             found.content,
             found.metrics,
             batch,
+            restored.set_limits(found, coverage),
+            coverage,
         )
 
     @classmethod
-    def pretrained(cls, name: str, trial: int | None = None, batch: int = BATCH) -> Recognizer:
+    def pretrained(
+        cls,
+        name: str,
+        trial: int | None = None,
+        batch: int = BATCH,
+        coverage: float | None = None,
+    ) -> Recognizer:
         """A trained model that is installed with fexpr: "fer2013", for instance. `fexpr weights`
         lists them, with what was measured. Other arguments as of `restore`.
 
         Raises:
           UserError: there is none of that name; no such trial.
         """
-        return cls.restore(zoo.folder(name), trial=trial, batch=batch)
+        return cls.restore(zoo.folder(name), trial=trial, batch=batch, coverage=coverage)
 
     def __repr__(self) -> str:
         data, (height, width, channels) = self.content["data"], self.shape
         names = ", ".join(self.class_names[:8]) + (", …" if len(self.class_names) > 8 else "")
-        how = "thresholds" if self.multilabel else "temperatures"
+        how = in_words(self.maps).removeprefix("Probabilities are ")
+        if self.multilabel:
+            how += f", with{'out' if self.thresholds is None else ''} thresholds"
         return "\n".join(
             [
                 f"Recognizer of {self.content['model']['name']} trained on {data['source']}, "
@@ -120,8 +141,7 @@ class Recognizer:
                 else f"  features float32 [{channels}]",
                 f"  {len(self.class_names)} {'action units' if self.multilabel else 'classes'}: "
                 f"{names}",
-                f"  {len(self.members)} of {self.trials} trials, "
-                f"{'with' if getattr(self, how) is not None else 'without'} {how}",
+                f"  {len(self.members)} of {self.trials} trials, {how}",
             ]
         )
 
@@ -142,10 +162,21 @@ class Recognizer:
         return self.members[0]
 
     @property
+    def temperatures(self) -> tuple[float, ...] | None:
+        """Of each member, where all maps are temperatures."""
+        found = [one.temperature for one in self.maps or () if isinstance(one, Temperature)]
+        return tuple(found) if found and len(found) == len(self.networks) else None
+
+    @property
     def temperature(self) -> float | None:
         """Of a single trial. Errors as of `network`."""
         self._alone()
         return self.temperatures[0] if self.temperatures else None
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether a map changes the probabilities of any member."""
+        return any(not isinstance(one, Identity) for one in self.maps or ())
 
     @property
     def picture(self) -> tuple[int, int, int]:
@@ -184,8 +215,8 @@ class Recognizer:
         values: str | None = None,
         fit: str = "exact",
     ) -> pd.DataFrame:
-        """Images -> a table (`table.table` says which columns), calibrated where the run has
-        temperatures (`attrs['calibrated']`).
+        """Images -> a table (`table.table` says which columns), calibrated where the run
+        applies a map (`attrs['calibrated']`).
 
         A run trained on feature vectors takes an array [N, F] instead, one trained on clips uint8
         [N, *shape].
@@ -273,14 +304,14 @@ class Recognizer:
         """Trains the network further; see `continued.continue_training`.
 
         Returns:
-          A recogniser with the new network, without temperature and thresholds, which were those of
+          A recogniser with the new network, without map, thresholds and sets, which were those of
           another one; and the history.
         """
         from fexpr.recognizer import continued
 
         further, history = continued.continue_training(self, images, labels, train, val, **options)
         return dataclasses.replace(
-            self, networks=(further,), temperatures=None, thresholds=None
+            self, networks=(further,), maps=None, thresholds=None, limits=None, coverage=None
         ), history
 
     def pair(
@@ -322,15 +353,20 @@ class Recognizer:
             from fexpr.recognizer import face_finder
 
             pixels = face_finder.with_maps(pixels)
-        calibrated = self.temperatures is not None
+        members = self.members_probabilities(pixels, self.maps is not None)
+        coverage = self.coverage or COVERAGE
         made = prediction_table.table(
             names,
-            self.members_probabilities(pixels, calibrated),
+            members,
             self.class_names,
             self._decision_thresholds(),
             np.ones(len(pixels), bool) if found is None else found,
+            self.limits and self.limits.sets(members, coverage, self.multilabel),
+            uncertain=self.coverage is not None,
         )
-        made.attrs = {"calibrated": calibrated}
+        made.attrs = {"calibrated": self.calibrated}
+        if self.limits:
+            made.attrs["coverage"] = coverage
         return made
 
     def logits(self, images: np.ndarray) -> np.ndarray:
@@ -362,30 +398,24 @@ class Recognizer:
 
     def scores(self, logits: np.ndarray, calibrated: bool = False, member: int = 0) -> np.ndarray:
         """Logits [N, K] -> probabilities [N, K]: a softmax, or of action units a sigmoid each;
-        `calibrated`: after temperature scaling.
+        `calibrated`: after the member's map.
 
         `member`: whose logits they are, by its place in `members`.
 
         Raises:
-          UserError: `calibrated`, and the run has no temperature.
+          UserError: `calibrated`, and the run has no map.
         """
-        if calibrated and self.temperatures is None:
-            reason = (
-                "temperature scaling is for one class a row, this run is about action units"
-                if self.multilabel
-                else f"metrics.json has none for {self.selection!r}: the run's result is another "
-                "selection, or has no validation rows"
-            )
+        if calibrated and self.maps is None:
             raise UserError(
-                "there is no temperature to calibrate with",
-                [reason],
+                "there is no calibration map to calibrate with",
+                [
+                    f"metrics.json has none for {self.selection!r}: the run's result is another "
+                    "selection, or has no validation rows"
+                ],
                 fix="ask for calibrated=False",
             )
-        if self.multilabel:
-            return np.exp(-np.logaddexp(0, -logits))
-        scaled = logits / np.float32(self.temperatures[member] if calibrated else 1)
-        raised = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-        return raised / raised.sum(axis=1, keepdims=True)
+        moved = self.maps[member](logits) if calibrated else logits
+        return probabilities(moved, self.multilabel).astype(np.float32)
 
     def _alone(self) -> None:
         if len(self.networks) > 1:

@@ -16,7 +16,8 @@ from flax.traverse_util import flatten_dict
 
 from fexpr import extensions, models
 from fexpr.errors import UserError
-from fexpr.recognizer import packed
+from fexpr.probabilities import Applied
+from fexpr.recognizer import calibrated, packed
 from fexpr.recognizer.network import Network
 from fexpr.storage import run
 from fexpr.train import checkpoint
@@ -83,35 +84,37 @@ def read(run_dir: Path, selection: str | None, trial: int | None) -> Restored:
     return Restored(content, metrics, selection, tuple(networks), members, trials)
 
 
-def temperatures(found: Restored) -> tuple[float, ...] | None:
-    """Of each member, fitted on its validation rows when the run was evaluated; None where they are
-    of another selection, or none.
+def maps(found: Restored) -> tuple[Applied, ...] | None:
+    """Of each member; see calibrated.maps."""
+    return calibrated.maps(found.metrics, found.selection, found.members)
 
-    Where clips were evaluated, `calibration` is about clips: the network's own temperature is that
-    of its frames.
+
+def set_limits(found: Restored, coverage: float | None) -> calibrated.SetLimits | None:
+    """Of the members; see calibrated.set_limits.
+
+    Raises:
+      UserError: a coverage is asked for, and the run has no sets, or none for it.
     """
-    fitted = (
-        found.metrics["calibration"].get("temperature")
-        if found.metrics["selection"] == found.selection
-        else None
-    )
-    of_trial = (
-        found.metrics["clips"]["frames"]
-        if "clips" in found.metrics
-        else fitted["parameters"]
-        if fitted
-        else None
-    )
-    values = [of_trial["temperature"][t] for t in found.members] if fitted else [None]
-    return None if None in values else tuple(values)
+    limits = calibrated.set_limits(found.metrics, found.selection, found.members)
+    if coverage is None:
+        return limits
+    if limits is None:
+        raise UserError(
+            f"coverage={coverage}: the run has no prediction sets for {found.selection!r}",
+            ["they need validation rows, and a metrics.json about this epoch; clips have none"],
+            fix="leave the coverage out, or write the report again with the run's own command",
+        )
+    limits.at(coverage)
+    return limits
 
 
 def thresholds(found: Restored) -> np.ndarray | None:
-    """Of each action unit [K], from validation rows; of an ensemble the mean of its members'. None
-    as in `temperatures`.
-    """
+    """Of each action unit [K], from validation rows; see calibrated.thresholds. None as of maps."""
     chosen = found.metrics["thresholds"] if found.metrics["selection"] == found.selection else None
-    return np.mean([chosen["per_trial"][t] for t in found.members], axis=0) if chosen else None
+    if not chosen:
+        return None
+    per_trial = np.array([chosen["per_trial"][t] for t in found.members])
+    return calibrated.thresholds(per_trial, maps(found))
 
 
 def contents(run_dir: Path) -> tuple[dict, dict]:

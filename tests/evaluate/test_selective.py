@@ -29,6 +29,11 @@ def test_equals_loops(seed, digits):
         for coverage in selective.COVERAGES:
             at = next(r for c, r in risks if c >= coverage - 1e-12)
             assert found[f"accuracy_at_{coverage}"][b] == pytest.approx(1 - at, abs=1e-12)
+            gain = risks[-1][1] - at
+            assert found[f"gain_at_{coverage}"][b] == pytest.approx(gain, abs=1e-12)
+        for accuracy in selective.ACCURACIES:
+            at = max((c for c, r in risks if 1 - r >= accuracy - 1e-12), default=0.0)
+            assert found[f"coverage_at_{accuracy}"][b] == pytest.approx(at, abs=1e-12)
     risks = naive(confidence, right)
     expected = [next(r for c, r in risks if c >= at - 1e-12) for at in selective.CURVE]
     np.testing.assert_allclose(selective.curve(confidence, right), expected, atol=1e-12)

@@ -18,6 +18,7 @@ from fexpr.data.splits.protocols import Fold
 from fexpr.errors import UserError
 from fexpr.evaluate import __main__ as evaluate_main
 from fexpr.models.deep_emotion import DeepEmotion
+from fexpr.probabilities import to_json
 from fexpr.recognizer import Network, Recognizer
 from fexpr.storage import run
 from fexpr.train import checkpoint
@@ -233,10 +234,10 @@ def test_stages_of_a_study_carry_weights_over_and_are_not_trained_twice(
         )
         == 0
     )
-    assert (
-        Recognizer.restore(tmp_path / "all", trial=1).temperature
-        == metrics["clips"]["frames"]["temperature"][1]
-    )
+    applied = metrics["clips"]["frames"]["applied"]
+    restored = Recognizer.restore(tmp_path / "all", trial=1)
+    assert [to_json(one) for one in restored.maps] == [applied["maps"][applied["of_trial"][1]]]
+    assert restored.limits is None  # the sets are those of clips
     fused = run.read_arrays(tmp_path / "fused" / run.PREDICTIONS)
     assert sorted(fused["ids"][fused["split"] == "test"]) == clips
 

@@ -37,7 +37,7 @@ def test_it_goes_on_from_the_restored_network(going_on):
     assert history.index.tolist() == [1, 2]
     assert np.isfinite(history.to_numpy()).all()
     np.testing.assert_array_equal(further.network.mean, restored.network.mean)
-    assert further.temperatures is None
+    assert further.maps is further.limits is None
     assert not further.predict(rows[0][:3]).attrs["calibrated"]
 
 

@@ -2,6 +2,7 @@
 metrics.json tells.
 """
 
+import dataclasses
 import importlib.util
 import subprocess
 import sys
@@ -9,9 +10,10 @@ import sys
 import jax
 import numpy as np
 import pytest
-from scipy.special import expit, softmax
+from scipy.special import softmax
 
 from fexpr import Recognizer
+from fexpr import probabilities as calibration_maps
 from fexpr.models.weights import files
 from fexpr.recognizer import export
 from fexpr.storage import run
@@ -94,7 +96,11 @@ def test_what_the_outputs_mean(handed_on, folder):
     about, restored = run.read_json(handed_on / export.ABOUT), Recognizer.restore(folder)
     assert about["class_names"] == ["one", "other"]
     assert about["trials"] == [0, 1, 2]
+    # a run of an older version: a temperature for each trial, and no sets
     assert about["temperatures"] == list(restored.temperatures)
+    assert about["calibrated"]
+    assert [one["kind"] for one in about["calibration"]] == ["temperature"] * 3
+    assert about["sets"] is None
     assert about["thresholds"] is None
     assert about["image"] == {"dtype": "uint8", "height": 12, "width": 12, "channels": 3}
 
@@ -103,21 +109,33 @@ def test_action_units_of_a_bfloat16_run(units):
     folder, dataset, _ = units
     restored, images = Recognizer.restore(folder), dataset.images[:5]
     program = jax.export.deserialize(bytearray(export.stablehlo(restored)))
-    np.testing.assert_allclose(program.call(images), expit(restored.logits(images)), atol=1e-6)
+    expected = restored.probabilities(images, calibrated=True)
+    np.testing.assert_allclose(program.call(images), expected, atol=1e-6)
     about = export.about(restored)
-    np.testing.assert_allclose(about["thresholds"], restored.metrics["thresholds"]["per_trial"][0])
+    np.testing.assert_allclose(about["thresholds"], restored.thresholds)
     assert about["multilabel"]
 
 
-def test_views_and_temperature_are_in_the_program(faces):
+def test_maps_and_sets_are_handed_on(faces):
+    restored = Recognizer.restore(faces[0])
+    about = export.about(restored)
+    applied = restored.metrics["calibration"]["applied"]
+    assert about["calibration"] == applied["maps"]
+    assert about["calibrated"] == (applied["names"] != ["none"])
+    assert about["sets"]["levels"] == restored.metrics["sets"]["levels"]
+    assert about["sets"]["limits"] == restored.metrics["sets"]["limits"]
+
+
+def test_views_and_map_are_in_the_program(faces):
     """This run averages each image and its mirror image, and is normalised pixel by pixel."""
     folder, dataset, _ = faces
-    restored, images = Recognizer.restore(folder), dataset.images[:5]
-    (temperature,) = restored.temperatures
+    base = calibration_maps.Temperature(0.8, 0.02)
+    weights = np.eye(7) + np.random.default_rng(0).normal(0, 0.3, (7, 7))
+    fitted = calibration_maps.Structured(base, weights, np.linspace(-1, 1, 7))
+    restored = dataclasses.replace(Recognizer.restore(folder), maps=(fitted,))
+    images = dataset.images[:5]
     said = jax.export.deserialize(bytearray(export.stablehlo(restored))).call(images)
-    np.testing.assert_allclose(
-        said, softmax(restored.logits(images) / temperature, axis=1), atol=1e-6
-    )
+    np.testing.assert_allclose(said, softmax(fitted(restored.logits(images)), axis=1), atol=1e-6)
     np.testing.assert_allclose(said, export.program(restored)(images[:, :, ::-1]), atol=1e-6)
 
 
@@ -210,7 +228,7 @@ def test_cards_of_synthetic_data_and_of_action_units(faces, units, tmp_path):
 def test_the_other_epoch_is_said_to_be_another(folder):
     lines = export.described(Recognizer.restore(folder, "last"))
     assert "The results below are of the weights of another epoch" in lines
-    assert "Probabilities are not calibrated by temperature scaling" in lines
+    assert "Probabilities are not calibrated: the run has no map for this epoch" in lines
 
 
 @pytest.mark.parametrize(

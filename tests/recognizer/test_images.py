@@ -175,7 +175,7 @@ def test_a_picture_without_a_face_says_so(faces, portrait):
     )
     assert table["decision"].tolist()[0] == "no face"
     assert table["decision"].tolist()[1] in restored.class_names
-    assert table.drop(columns="decision").isna().all(axis=1).tolist() == [True, False]
+    assert table.drop(columns=["decision", "set"]).isna().all(axis=1).tolist() == [True, False]
 
 
 def test_the_absence_of_a_detector_is_explained(faces, monkeypatch):
@@ -213,7 +213,7 @@ def vectors(faces):
         models.build("logistic", num_classes=7), "float32", "none", variables, *scaling
     )
     return dataclasses.replace(
-        restored, networks=(network,), kind="features", shape=(1, 1, 3), temperatures=None
+        restored, networks=(network,), kind="features", shape=(1, 1, 3), maps=None
     ), weights
 
 
@@ -254,7 +254,7 @@ def test_a_saliency_map_is_computed_from_the_face(faces):
     )
     content = {"config": {"data": {"name": "fer2013", "map": "saliency"}}}
     mapped = dataclasses.replace(
-        restored, networks=(network,), shape=(48, 48, 2), temperatures=None, content=content
+        restored, networks=(network,), shape=(48, 48, 2), maps=None, content=content
     )
     np.testing.assert_allclose(
         mapped.predict(pictures)[list(mapped.class_names)], mapped.probabilities(both), rtol=1e-5
@@ -266,5 +266,10 @@ def test_a_saliency_map_is_computed_from_the_face(faces):
 
 def test_no_images_give_an_empty_table(faces):
     restored = Recognizer.restore(faces[0])
-    assert restored.predict([]).columns.tolist() == ["decision", "entropy", *restored.class_names]
+    assert restored.predict([]).columns.tolist() == [
+        "decision",
+        "set",
+        "entropy",
+        *restored.class_names,
+    ]
     assert len(restored.predict(np.zeros((0, 48, 48, 1), np.uint8))) == 0

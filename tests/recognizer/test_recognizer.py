@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from scipy.special import expit, softmax
 
+from fexpr import probabilities as calibration_maps
 from fexpr.errors import UserError
 from fexpr.recognizer import BATCH, Recognizer, network
 from fexpr.storage import run
@@ -74,21 +75,100 @@ def test_any_number_of_images_with_one_compilation(faces):
     assert network.predict._cache_size() == 1
 
 
-def test_probabilities_and_temperature(faces):
+def with_map(folder, to, fitted):
+    """A copy of the run whose report has chosen this map."""
+    shutil.copytree(folder, to)
+    metrics = run.read_json(to / run.METRICS)
+    maps = metrics["calibration"]["applied"]["maps"]
+    metrics["calibration"]["applied"]["maps"] = [calibration_maps.to_json(fitted)] * len(maps)
+    run.write_json(to / run.METRICS, metrics)
+    return to
+
+
+def test_the_map_of_the_report_is_applied(faces, tmp_path):
     folder, dataset, _ = faces
-    metrics = run.read_json(folder / run.METRICS)
-    restored, images = Recognizer.restore(folder), dataset.images[:10]
+    images = dataset.images[:10]
+    rng = np.random.default_rng(0)
+    temperature = calibration_maps.Temperature(1.7, 0.01)
+    structured = calibration_maps.Structured(temperature, rng.normal(size=(7, 7)), np.arange(7.0))
+    for i, fitted in enumerate((calibration_maps.Identity(), temperature, structured)):
+        restored = Recognizer.restore(with_map(folder, tmp_path / str(i), fitted))
+        logits = restored.logits(images)
+        np.testing.assert_allclose(
+            restored.probabilities(images), softmax(logits, axis=1), rtol=1e-5
+        )
+        expected = softmax(fitted(logits), axis=1)
+        np.testing.assert_allclose(
+            restored.probabilities(images, calibrated=True), expected, rtol=1e-5
+        )
+        table = restored.predict(images)
+        np.testing.assert_allclose(table[list(restored.class_names)], expected, rtol=1e-5)
+        assert table.attrs["calibrated"] == restored.calibrated == (i > 0)
+        assert restored.temperature == (1.7 if i == 1 else None)
+
+
+def test_a_run_of_an_older_version_has_its_temperatures(faces, tmp_path):
+    folder, dataset, _ = faces
+    older = tmp_path / "older"
+    shutil.copytree(folder, older)
+    metrics = run.read_json(older / run.METRICS)
+    del metrics["calibration"]["applied"], metrics["sets"]
+    run.write_json(older / run.METRICS, metrics)
+    restored, images = Recognizer.restore(older), dataset.images[:10]
     (temperature,) = metrics["calibration"]["temperature"]["parameters"]["temperature"]
-    assert restored.temperature == temperature != 1
-    logits = restored.logits(images)
-    np.testing.assert_allclose(restored.probabilities(images), softmax(logits, axis=1), rtol=1e-5)
+    assert restored.temperature == temperature
     np.testing.assert_allclose(
         restored.probabilities(images, calibrated=True),
-        softmax(logits / temperature, axis=1),
+        softmax(restored.logits(images) / temperature, axis=1),
         rtol=1e-5,
     )
+    assert "set" not in restored.predict(images)
+    with pytest.raises(UserError, match="no prediction sets"):
+        Recognizer.restore(older, coverage=0.8)
+
+
+def test_sets_and_uncertain_rows(faces):
+    folder, dataset, _ = faces
+    restored, images = Recognizer.restore(folder), dataset.images[:40]
+    sets = restored.metrics["sets"]
+    for coverage in (None, 0.8, 0.9):
+        asking = Recognizer.restore(folder, coverage=coverage)
+        table = asking.predict(images)
+        p = table[list(asking.class_names)].to_numpy()
+        limit = sets["limits"][0][sets["levels"].index(coverage or 0.9)]
+        held = 1 - p <= (np.inf if limit is None else limit) + 1e-6
+        held[np.arange(40), p.argmax(axis=1)] |= ~held.any(axis=1)
+        for said, row, values in zip(table["set"], held, p, strict=True):
+            names = said.split(" or ")
+            assert set(names) == set(np.array(asking.class_names)[row])
+            assert names[0] == asking.class_names[values.argmax()]
+        several = held.sum(axis=1) > 1
+        assert several.any()
+        uncertain = (table["decision"] == "uncertain").to_numpy()
+        np.testing.assert_array_equal(uncertain, several & (coverage is not None))
+    with pytest.raises(UserError, match=r"coverage=0.2: expected a number from 0.5 to 0.99"):
+        Recognizer.restore(folder, coverage=0.2)
+
+
+def test_thresholds_go_through_the_map_of_their_units(units, tmp_path):
+    folder, dataset, _ = units
+    base = calibration_maps.Temperature(0.4, 0.05, multilabel=True)
+    fitted = calibration_maps.Structured(base, np.diag([0.5, 1.4]), np.array([-1.0, 0.7]))
+    plain = Recognizer.restore(with_map(folder, tmp_path / "a", calibration_maps.Identity()))
+    moved = Recognizer.restore(with_map(folder, tmp_path / "b", fitted))
+    before, after = (r.predict(dataset.images) for r in (plain, moved))
+    assert before["decision"].tolist() == after["decision"].tolist()
+    assert (
+        np.abs(before[list(plain.class_names)] - after[list(plain.class_names)]).to_numpy().max()
+        > 0.05
+    )
+    assert "set" in after
+
+
+def test_a_map_of_other_logits_is_of_no_use(faces):
+    folder, dataset, _ = faces
+    metrics, images = run.read_json(folder / run.METRICS), dataset.images[:10]
     other = Recognizer.restore(folder, ({"last", "best_val"} - {metrics["selection"]}).pop())
-    # a temperature of other logits is of no use
     with pytest.raises(UserError, match="the run's result is another selection"):
         other.probabilities(images, calibrated=True)
 

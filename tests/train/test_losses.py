@@ -5,6 +5,7 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 from sklearn.utils.class_weight import compute_class_weight
 
+from fexpr.evaluate import calibration, recalibration
 from fexpr.train import losses, monitors
 from fexpr.train.train_config import LOSSES
 
@@ -99,3 +100,34 @@ def test_roc_auc_leaves_out_classes_without_positives():
         expected, rel=1e-6
     )
     assert monitors.roc_auc(LOGITS, np.zeros_like(HARD), np.ones(20, bool), LOGITS[:, 0]) == 0.5
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e4, 1e-4])
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_refinement_is_the_log_loss_after_the_numpy_temperature(scale, multilabel):
+    rng = np.random.default_rng(1)
+    mask = np.arange(60) < 45
+    logits = (scale * rng.normal(0, 2, (60, 4))).astype(np.float32)
+    labels = (
+        (rng.random((60, 4)) < 1 / (1 + np.exp(-logits / (3 * scale)))).astype(np.float32)
+        if multilabel
+        else (logits / scale + rng.gumbel(size=(60, 4)) * 3).argmax(axis=1).astype(np.int32)
+    )
+    fitted = recalibration.fit_temperature(logits[:45], labels[:45], np.full(45, "val"))
+    presence = labels > 0 if multilabel else labels[:, None] == np.arange(4)
+    plain = logits[:45].astype(np.float64) / fitted.temperature  # without smoothing
+    expected = calibration.nll_per_row(presence[:45], plain, multilabel).mean()
+    logits[50] = np.nan  # outside the mask
+    found = jax.jit(monitors.refinement)(logits, labels, mask, jnp.zeros(60))
+    assert float(found) == pytest.approx(-expected, rel=1e-5)
+
+
+def test_refinement_of_logits_that_say_nothing_or_separate():
+    ids, mask = np.arange(12) % 3, np.ones(12, bool)
+    nothing = jnp.zeros(12)
+    flat = monitors.refinement(jnp.ones((12, 3)), ids, mask, nothing)
+    assert float(flat) == pytest.approx(-np.log(3), rel=1e-5)
+    perfect = 5 * np.eye(3, dtype=np.float32)[ids]
+    assert float(monitors.refinement(perfect, ids, mask, nothing)) == pytest.approx(0, abs=1e-6)
+    backwards = monitors.refinement(-perfect, ids, mask, nothing)
+    assert float(backwards) == pytest.approx(-np.log(3), rel=1e-4)

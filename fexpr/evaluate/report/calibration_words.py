@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from fexpr.probabilities import APPLIED_IN_WORDS
+
 MAPS_IN_WORDS = {
-    "none": "as the model says",
-    "temperature": "temperature scaling",
+    **APPLIED_IN_WORDS,
     "vector": "vector scaling",
-    "svs": "structured vector scaling",
-    "sms": "structured matrix scaling",
     "isotonic": "isotonic regression",
     "applied": "as applied",
 }
@@ -85,7 +84,11 @@ def sets(metrics: dict) -> str:
     held, size = lac["coverage"], lac["size"]["value"]
     low = "" if held["low"] is None else f" ({held['low']:.3f}–{held['high']:.3f})"
     return (
-        f"Sets that are to hold {what} in {asked:.0%} of rows hold it in {held['value']:.3f}{low} "
+        f"Sets that are to hold {what} in {100 * asked:.0f} % of rows hold it in {held['value']:.3f}{low} "
         f"of the test rows, with {size:.1f} classes on average"
-        + (f", one class in {lac['single']['value']:.0%}." if what == "the true class" else ".")
+        + (
+            f", one class in {100 * lac['single']['value']:.0f} %."
+            if what == "the true class"
+            else "."
+        )
     )

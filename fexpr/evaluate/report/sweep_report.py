@@ -18,7 +18,9 @@ from fexpr.evaluate.report.run_report import duration
 from fexpr.storage import run
 
 SWEEP_JSON, SWEEP_HTML = "sweep.json", "sweep.html"
-METRIC_OF_MONITOR = {"loss": "nll"}  # the other monitors have the names of their metrics
+# the other monitors have the names of their metrics; a point has no refinement of its own, so its
+# validation rows are compared by the log loss as it is
+METRIC_OF_MONITOR = {"loss": "nll", "refinement": "nll"}
 # and of declared.METRICS those that say so
 LOWER_IS_BETTER = ("nll", "brier", "mce", *calibration.NORMS)
 

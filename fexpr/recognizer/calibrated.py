@@ -1,0 +1,124 @@
+"""What a finished run knows of its probabilities: each member's calibration map, and the thresholds
+of its prediction sets.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from fexpr.errors import UserError
+from fexpr.probabilities import (
+    APPLIED_IN_WORDS,
+    Applied,
+    Identity,
+    Temperature,
+    from_json,
+    lac,
+    name_of,
+    never_empty,
+    probabilities,
+    sets,
+)
+
+COVERAGE = 0.9  # of the sets in a table where none is asked for
+
+
+@dataclasses.dataclass(frozen=True)
+class SetLimits:
+    """The largest score of a class in a set: `limits` [T, L] of T members at L rising `levels` of
+    coverage; infinity where there were too few calibration rows."""
+
+    levels: np.ndarray
+    limits: np.ndarray
+
+    def at(self, coverage: float) -> np.ndarray:
+        """[T]: those of the lowest level that reaches `coverage`.
+
+        Raises:
+          UserError: no level does.
+        """
+        if not self.levels[0] <= coverage <= self.levels[-1]:
+            raise UserError(
+                f"coverage={coverage}: expected a number from {self.levels[0]} to {self.levels[-1]}"
+            )
+        return self.limits[:, np.searchsorted(self.levels, coverage - 1e-9)]
+
+    def to_json(self) -> dict:
+        """For model.json: a class is in a set where 1 - its probability is at or below the limit;
+        null: every class is."""
+        plain = [[v if np.isfinite(v) else None for v in row] for row in self.limits.tolist()]
+        return {"score": "1 - probability", "levels": self.levels.tolist(), "limits": plain}
+
+    def sets(self, members: np.ndarray, coverage: float, multilabel: bool) -> np.ndarray:
+        """bool [N, K]: the set of each row by probabilities [T, N, K]. Of an ensemble the classes
+        in more than half of its members' sets: that keeps at least 1 - 2 (1 - coverage) and mostly
+        the coverage itself (Gasparin and Ramdas 2024). One of K: never empty."""
+        held = sets(lac(members), self.at(coverage)[:, None, None])
+        found = held.mean(axis=0) > 0.5
+        return found if multilabel else never_empty(found, members.mean(axis=0))
+
+
+def maps(metrics: dict, selection: str, members: Sequence[int]) -> tuple[Applied, ...] | None:
+    """Of each member the map that was chosen when the run was evaluated; None where metrics.json
+    is about another epoch, or has no validation rows.
+
+    Where clips were evaluated, `calibration` is about clips: the network's own map is that of its
+    frames. Runs of older versions have a temperature for each trial, which was always applied.
+    """
+    if metrics["selection"] != selection:
+        return None
+    table = metrics["clips"]["frames"] if "clips" in metrics else metrics["calibration"]
+    if table.get("applied"):
+        applied = table["applied"]
+        found = [from_json(values) for values in applied["maps"]]
+        numbers = [applied["of_trial"][t] for t in members]
+        return None if None in numbers else tuple(found[i] for i in numbers)
+    older = table if "clips" in metrics else table.get("temperature", {}).get("parameters", {})
+    values = [older["temperature"][t] for t in members] if "temperature" in older else [None]
+    return None if None in values else tuple(Temperature(t) for t in values)
+
+
+def set_limits(metrics: dict, selection: str, members: Sequence[int]) -> SetLimits | None:
+    """None as in `maps`; where clips were evaluated, whose sets are not those of frames; and for
+    runs of versions without sets."""
+    saved = metrics.get("sets")
+    if metrics["selection"] != selection or "clips" in metrics or not saved:
+        return None
+    numbers = [saved["of_trial"][t] for t in members]
+    if None in numbers:
+        return None
+    limits = [[np.inf if v is None else v for v in saved["limits"][i]] for i in numbers]
+    return SetLimits(np.array(saved["levels"]), np.array(limits, np.float64))
+
+
+def in_words(found: Sequence[Applied] | None) -> str:
+    """How the probabilities are calibrated, as a sentence without its full stop."""
+    if found is None:
+        return "Probabilities are not calibrated: the run has no map for this epoch"
+    names = ["none" if isinstance(o, Identity) else APPLIED_IN_WORDS[name_of(o)] for o in found]
+    if all(isinstance(one, Identity) for one in found):
+        why = "no map improved the likelihood of validation rows that it was not fitted on"
+        return f"Probabilities are not calibrated: {why}"
+    counted = [
+        name if names.count(name) == len(names) else f"{name} ({names.count(name)} of {len(names)})"
+        for name in dict.fromkeys(names)
+    ]
+    return f"Probabilities are calibrated by {', '.join(counted)}"
+
+
+def thresholds(per_trial: np.ndarray, found: Sequence[Applied] | None) -> np.ndarray:
+    """Decision thresholds [K] on calibrated probabilities, from those on the model's own [T, K]:
+    of an ensemble the mean. A map keeps the order of a unit's rows, so that a single network
+    decides as it did."""
+    if found is None:
+        return np.mean(per_trial, axis=0)
+    p = np.clip(per_trial, 1e-9, 1 - 1e-9)
+    logits = np.log(p) - np.log1p(-p)
+    moved = [
+        own if isinstance(one, Identity) else probabilities(one(z[None]), True)[0]
+        for own, one, z in zip(per_trial, found, logits, strict=True)
+    ]
+    return np.mean(moved, axis=0)
