@@ -25,8 +25,8 @@ import numpy as np
 from fexpr import terminal
 from fexpr.errors import UserError
 from fexpr.evaluate import clip_rules, evaluate, fusion
-from fexpr.evaluate.report.headline import print_headline
 from fexpr.evaluate.report.run_report import write_page
+from fexpr.evaluate.report.terminal_report import print_headline
 from fexpr.storage import contents as stored
 from fexpr.storage import mirror, run
 from fexpr.storage.addresses import path_or_url

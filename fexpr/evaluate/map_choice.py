@@ -19,10 +19,10 @@ import numpy as np
 from scipy.stats import t  # SciPy comes with scikit-learn
 
 from fexpr.evaluate import calibration
-from fexpr.evaluate.calibration_maps import Identity, Map
 from fexpr.evaluate.predictions import rows_of
 from fexpr.evaluate.recalibration import FITS, OF_UNITS
 from fexpr.evaluate.scored_rows import presence_of
+from fexpr.probabilities import Applied, Identity
 
 NONE = "none"  # the model's own probabilities
 CANDIDATES = ("temperature", "svs", "sms")  # from the simplest; the other maps are shown only
@@ -49,7 +49,7 @@ class Choice:
     """
 
     name: str
-    fitted: Map
+    fitted: Applied
     held_out: dict[str, float]
     cross_fitted: np.ndarray
 

@@ -16,7 +16,7 @@ from flax.traverse_util import flatten_dict
 
 from fexpr import extensions, models
 from fexpr.errors import UserError
-from fexpr.evaluate.calibration_maps import Map
+from fexpr.probabilities import Applied
 from fexpr.recognizer import calibrated, packed_run
 from fexpr.recognizer.network import Network
 from fexpr.storage import contents as stored
@@ -100,7 +100,7 @@ def read(run_dir: Path, selection: str | None, trial: int | None) -> Restored:
     return Restored(content, metrics, selection, tuple(networks), members, trials, seen)
 
 
-def maps(found: Restored) -> tuple[Map, ...] | None:
+def maps(found: Restored) -> tuple[Applied, ...] | None:
     """Of each member; see calibrated.maps.
 
     Raises:

@@ -13,7 +13,7 @@ import pytest
 from scipy.special import softmax
 
 from fexpr import Recognizer
-from fexpr.evaluate import calibration_maps
+from fexpr import probabilities as calibration_maps
 from fexpr.models.weights import files
 from fexpr.recognizer import export
 from fexpr.storage import run

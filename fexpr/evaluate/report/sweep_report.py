@@ -20,8 +20,11 @@ from fexpr.storage import run
 
 SEED = "seed"  # the field of a config whose values are no settings
 SWEEP_JSON, SWEEP_HTML = "sweep.json", "sweep.html"
-METRIC_OF_MONITOR = {"loss": "nll"}  # the other monitors have the names of their metrics
-LOWER_IS_BETTER = ("nll", "brier", *calibration.ERRORS)  # and of declared.METRICS those that say so
+# the other monitors have the names of their metrics; a point has no refinement of its own, so its
+# validation rows are compared by the log loss as it is
+METRIC_OF_MONITOR = {"loss": "nll", "refinement": "nll"}
+# and of declared.METRICS those that say so
+LOWER_IS_BETTER = ("nll", "brier", "mce", *calibration.NORMS)
 
 
 def ranked(points: Sequence[dict], monitor: str) -> dict:
