@@ -23,20 +23,11 @@ from fexpr.errors import UserError
 from fexpr.evaluate.evaluate_config import EvaluateConfig
 from fexpr.models import MODELS, NORMALIZE
 from fexpr.runs.spec import EXPERIMENTS, LABORATORIES, OF_TRIALS, STUDIES
+from fexpr.train import machines
 from fexpr.train.machines import MACHINES
 from fexpr.train.train_config import REGEX, AugmentConfig, OptimizerConfig, TrainConfig, check_kind
 
 VARIANTS = ("", "debug")
-# of hyper-parameters of machines: what each value lies above (whole numbers: from where they begin)
-MACHINE_BOUNDS: dict[str, tuple[float, str]] = {
-    "C": (0.0, "a number above 0"),
-    "gamma": (0.0, "a number above 0"),
-    "learning_rate": (0.0, "a number above 0"),
-    "shrinkage": (-1e-9, "a number from 0 to 1, or 'auto'"),
-    "components": (0, "a whole number, 0 for all features of a vector"),
-    "iterations": (1, "a whole number of at least 1"),
-    "leaves": (2, "a whole number of at least 2"),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -302,47 +293,22 @@ class RunConfig:
 
     def _problems_of_machines(self) -> Iterator[Problem]:
         """Of experiment='machine': hyper-parameters, and what has no epochs."""
-        name, given = self.model.get("name"), {k: v for k, v in self.model.items() if k != "name"}
-        if name not in MACHINES:
-            yield Problem("model.name", name, f"one of {', '.join(map(repr, MACHINES))}")
-            return
-        wanted = MACHINES[name].reads
-        for argument in wanted:
-            if argument not in given:
-                yield Problem(f"model.{argument}", None, f"a value, or several, of {name}")
-        for argument, values in given.items():
-            if argument not in wanted:
-                yield Problem(f"model.{argument}", values, f"no other than {', '.join(wanted)}")
-                continue
-            least, text = MACHINE_BOUNDS[argument]
-            for value in values if isinstance(values, (tuple, list)) else (values,):
-                word = argument == "shrinkage" and value == "auto"
-                whole = not isinstance(least, int) or isinstance(value, int)
-                if not word and not (
-                    isinstance(value, (int, float))
-                    and whole
-                    and value > least - isinstance(least, int)
-                    and (argument != "shrinkage" or value <= 1)
-                ):
-                    yield Problem(f"model.{argument}", value, text)
-        expected = {
-            "split.inner": (
-                self.split.inner >= 2,
-                self.split.inner,
-                "at least 2: parts that choose",
-            ),
-            "split.seeds": (self.split.seeds == 1, self.split.seeds, "1, as machines draw nothing"),
-            "train.selection": (
-                self.train.selection == "last",
-                self.train.selection,
-                "'last', as there are no epochs to choose from",
-            ),
-            "train.loss": (self.train.loss == "cross_entropy", self.train.loss, "'cross_entropy'"),
-            "train.tta": (self.train.tta in ("none", "flip"), self.train.tta, "'none' or 'flip'"),
-        }
-        for path, (fine, value, text) in expected.items():
-            if not fine:
-                yield Problem(path, value, text)
+        yield from machines.problems(self.model)
+        split, train = self.split, self.train
+        if split.inner < 2:
+            yield Problem("split.inner", split.inner, "at least 2: the parts that choose")
+        if split.seeds != 1:
+            yield Problem("split.seeds", split.seeds, "1, as machines draw nothing")
+        if train.selection != "last":
+            yield Problem(
+                "train.selection", train.selection, "'last', as there are no epochs to choose from"
+            )
+        if train.multilabel:
+            yield Problem("train.loss", train.loss, "'cross_entropy'")
+        if train.tta not in ("none", "flip"):
+            yield Problem("train.tta", train.tta, "'none' or 'flip'")
+        if train.monitor not in ("uf1", "accuracy", "loss"):
+            yield Problem("train.monitor", train.monitor, "'uf1', 'accuracy' or 'loss'")
 
     def _unread(self) -> Iterator[Problem]:
         """Fields away from their defaults that nothing reads."""
