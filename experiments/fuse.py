@@ -27,6 +27,7 @@ from fexpr.errors import UserError
 from fexpr.evaluate import clip_rules, evaluate, fusion
 from fexpr.evaluate.report.headline import print_headline
 from fexpr.evaluate.report.run_report import write_page
+from fexpr.storage import contents as stored
 from fexpr.storage import mirror, run
 from fexpr.storage.addresses import path_or_url
 from fexpr.terminal import say
@@ -106,13 +107,16 @@ def _fuse(args: argparse.Namespace, runs: dict[str, Path], out: Path, command: s
         )
     if out.is_dir() and any(out.iterdir()) and not (out / run.METRICS).is_file():
         raise UserError(f"{out} is not empty and holds no run of fexpr", fix="choose another --out")
-    contents = {r: run.read_json(folder / run.CONFIG) for r, folder in runs.items()}
+    contents = {r: stored.read_config(folder / run.CONFIG) for r, folder in runs.items()}
     found = {name: _of_clips(runs[name], content) for name, content in contents.items()}
     selections = {
         name: args.selection or content["config"].get("train", {}).get("selection") or "best_val"
         for name, content in contents.items()
     }
-    predictions, chosen = fusion.fuse(found, selections, args.rule, args.choose)
+    try:
+        predictions, chosen = fusion.fuse(found, selections, args.rule, args.choose)
+    except ValueError as e:  # a predictions.npz that was changed by hand
+        raise UserError(f"these runs cannot be fused: {e}") from e
     data = next(iter(contents.values()))["data"]
     sources = list(dict.fromkeys(c["data"]["source"] for c in contents.values()))
     source = "synthetic" if "synthetic" in sources else "+".join(sources)
@@ -155,7 +159,7 @@ def _fuse(args: argparse.Namespace, runs: dict[str, Path], out: Path, command: s
 
 def _of_clips(folder: Path, content: dict) -> dict[str, np.ndarray]:
     """The arrays of predictions.npz; of frames, what the run's own rule makes of their clips."""
-    found = run.read_arrays(folder / run.PREDICTIONS)
+    found = stored.read_predictions(folder / run.PREDICTIONS)
     return (
         clip_rules.decide(found, content["config"]["evaluate"]["clips"])
         if "video" in found

@@ -67,6 +67,15 @@ class InitConfig:
             lambda s: bool(s.from_run or s.from_file),
         ),
     )
+    people: Literal["compare", "others"] = field(
+        "compare",
+        "whoever is tested here must be in no training or validation row of the first run; "
+        "'others': you know that nobody is, where fexpr cannot tell",
+        read_if=(
+            "only with init.from_run or init.from_file",
+            lambda s: bool(s.from_run or s.from_file),
+        ),
+    )
     features: bool = field(
         False,
         "the trunk stays as it is, sees every image once, unaugmented; "
@@ -222,6 +231,11 @@ class RunConfig:
             yield Problem("train.early_size", self.train.early_size, "0 with data.streamed")
 
     def _problems_of_training(self) -> Iterator[Problem]:
+        largest = sections.LARGEST[int] - self.split.seeds + 1
+        if largest < self.seed <= sections.LARGEST[int]:
+            yield Problem(
+                "seed", self.seed, f"at most {largest} with split.seeds={self.split.seeds}"
+            )
         train, normalize = self.train, NORMALIZE.get(self.model.get("name"))
         if self.split.final and train.selection != "last":
             yield Problem("train.selection", train.selection, "'last' with split.val='none'")

@@ -8,6 +8,7 @@ import os
 
 import jax
 
+from fexpr.errors import UserError
 from fexpr.storage import run
 
 # Multiply-adds of a step's convolutions (forward) from which on CPU cores share its batch: about 15
@@ -55,6 +56,24 @@ def share_batch(batch_size: int, work: int) -> list[jax.Device]:
 
 def _chosen_by_user() -> bool:
     return "host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+
+
+def check() -> None:
+    """Finds the devices.
+
+    Raises:
+      UserError: those that JAX_PLATFORMS names cannot be used on this machine.
+    """
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as e:
+        asked = jax.config.jax_platforms
+        raise UserError(
+            f"JAX finds no device to compute on (JAX_PLATFORMS={asked or ''})",
+            str(e).splitlines()[:1],
+            fix="unset JAX_PLATFORMS to use what there is; for a GPU install the package that the "
+            "README names, and its driver",
+        ) from e
 
 
 def keep_compiled() -> None:

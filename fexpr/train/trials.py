@@ -199,11 +199,11 @@ class Engine:
             )
         return self._plan
 
-    def load(self, chunk: int) -> None:
-        """Makes the trials of this chunk (of `size` trials, from 0) those that `init` and `epoch`
-        are about.
+    def load(self, chunk: int | range) -> None:
+        """Makes the trials of this chunk (of `size` trials, from 0), or these trials, at most
+        `size`, those that `init` and `epoch` are about.
         """
-        self._chunk = self.trials_of(chunk, self.size)
+        self._chunk = chunk if isinstance(chunk, range) else self.trials_of(chunk, self.size)
         self._trial = self._put(
             jax.tree.map(lambda x: x[self._chunk.start : self._chunk.stop], self.trials)
         )

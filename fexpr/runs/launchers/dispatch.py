@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from fexpr.data.data_sets import resolve_source
 from fexpr.errors import UserError
-from fexpr.runs import sweep
+from fexpr.runs import opening, sweep
 from fexpr.runs.launchers import slurm
 from fexpr.runs.spec import LABORATORIES, OF_TRIALS
 from fexpr.train import devices, distributed
@@ -75,6 +75,8 @@ def run_elsewhere(
         )
     if options.hosts:
         distributed.join(options.hosts)
+    if not of_ray:
+        devices.check()
     if options.dry_run:
         with distributed.exit_if_peer_lost():
             sweep.sweep(config, Path(place), sweeps, True, options.program)
@@ -85,9 +87,13 @@ def run_elsewhere(
         if of_ray:
             from fexpr.runs.launchers.ray_cluster import run_all  # Ray is an extra
 
-            run_all(config, workdir, sweeps, options.address, options.ray, experiment)
+            with opening.occupied(workdir, "ray"):
+                run_all(config, workdir, sweeps, options.address, options.ray, experiment)
         elif options.program is not None:
-            sweep.train_program(config, workdir, sweeps, options.program, options.chunk)
+            part = f"{options.program}-{options.chunk.replace('/', 'of')}"
+            with opening.occupied(workdir, part):
+                sweep.train_program(config, workdir, sweeps, options.program, options.chunk)
         else:
-            sweep.sweep(config, workdir, sweeps)
+            with opening.occupied(workdir):
+                sweep.sweep(config, workdir, sweeps)
     return True
