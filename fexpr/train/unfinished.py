@@ -56,13 +56,13 @@ def find_saved(run_dir: Path) -> list[Saved]:
 
 
 def _newest(run_dir: Path, trials: range) -> Saved | None:
+    from fexpr.train import checkpoint  # Orbax, which takes a third of a second
+
     folder, damaged = run.resume_folder(run_dir, trials), []
     if (folder / run.DONE).is_dir():
         return Saved(trials, 0, True)
     steps = sorted((int(p.name) for p in folder.glob("*") if p.name.isdecimal()), reverse=True)
     for step in steps:
-        from fexpr.train import checkpoint  # Orbax, which takes a third of a second
-
         try:
             checkpoint.read(folder / str(step))
         except UserError as e:
