@@ -265,6 +265,7 @@ def exit_code(command: Callable[[], None]) -> int:
 def _keep_logs_off_terminal() -> None:
     """Log records go to the run's log file alone, also those of libraries: importing Orbax gives
     the root logger a handler that prints, and one without handlers prints warnings by itself.
+    So does what cannot be raised.
     """
     root = logging.getLogger()
     for handler in list(root.handlers):
@@ -273,3 +274,8 @@ def _keep_logs_off_terminal() -> None:
             root.removeHandler(handler)
     if not root.handlers:
         root.addHandler(logging.NullHandler())
+    if sys.unraisablehook is sys.__unraisablehook__:
+        # of a write that failed, TensorStore's threads raise where nobody can catch it
+        sys.unraisablehook = lambda raised: LOGGER.warning(
+            "in a library: %s", raised.err_msg, exc_info=(raised.exc_type, raised.exc_value, None)
+        )

@@ -5,8 +5,10 @@ of one trial or of all.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import flax.linen as nn
 import jax
@@ -22,9 +24,11 @@ from fexpr.recognizer.network import Network
 from fexpr.storage import contents as stored
 from fexpr.storage import run, seen_people, zoo
 from fexpr.storage.seen_people import Seen
-from fexpr.train import checkpoint, devices
+from fexpr.train import devices
 from fexpr.train.train_config import AUXILIARY
 from fexpr.train.views import input_shape
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,15 +105,8 @@ def read(run_dir: Path, selection: str | None, trial: int | None) -> Restored:
 
 
 def maps(found: Restored) -> tuple[Applied, ...] | None:
-    """Of each member; see calibrated.maps.
-
-    Raises:
-      UserError: metrics.json is of fewer trials.
-    """
-    try:
-        return calibrated.maps(found.metrics, found.selection, found.members)
-    except IndexError:
-        raise _of_other_trials(found) from None
+    """Of each member; see calibrated.maps."""
+    return _of_metrics(found, calibrated.maps)
 
 
 def set_limits(found: Restored, coverage: float | None) -> calibrated.SetLimits | None:
@@ -118,10 +115,7 @@ def set_limits(found: Restored, coverage: float | None) -> calibrated.SetLimits 
     Raises:
       UserError: a coverage is asked for, and the run has no sets, or none for it.
     """
-    try:
-        limits = calibrated.set_limits(found.metrics, found.selection, found.members)
-    except IndexError:
-        raise _of_other_trials(found) from None
+    limits = _of_metrics(found, calibrated.set_limits)
     if coverage is None:
         return limits
     if limits is None:
@@ -136,22 +130,27 @@ def set_limits(found: Restored, coverage: float | None) -> calibrated.SetLimits 
 
 def thresholds(found: Restored) -> np.ndarray | None:
     """Of each action unit [K], from validation rows; see calibrated.thresholds. None as of maps."""
-    chosen = (
-        found.metrics.get("thresholds") if found.metrics["selection"] == found.selection else None
-    )
-    if not chosen:
-        return None
-    if len(chosen["per_trial"]) < found.trials:
-        raise _of_other_trials(found)
-    per_trial = np.array([chosen["per_trial"][t] for t in found.members])
-    return calibrated.thresholds(per_trial, maps(found))
+
+    def read(metrics: dict, selection: str, members: Sequence[int]) -> np.ndarray | None:
+        chosen = metrics["thresholds"] if metrics["selection"] == selection else None
+        if not chosen:
+            return None
+        per_trial = np.array([chosen["per_trial"][t] for t in members], np.float64)
+        return calibrated.thresholds(per_trial, calibrated.maps(metrics, selection, members))
+
+    return _of_metrics(found, read)
 
 
-def _of_other_trials(found: Restored) -> UserError:
-    return UserError(
-        f"metrics.json is of fewer trials than the weights, which are of {found.trials}",
-        fix="give the run's command again: it writes metrics.json from its predictions",
-    )
+def _of_metrics(found: Restored, read: Callable[[dict, str, Sequence[int]], T]) -> T:
+    """What `read` takes out of metrics.json, which somebody may have changed."""
+    try:
+        return read(found.metrics, found.selection, found.members)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as e:
+        raise UserError(
+            "metrics.json does not fit its run: its maps, sets or thresholds cannot be used",
+            [f"{type(e).__name__}: {e}"],
+            fix="give the run's command again: it writes metrics.json from its predictions",
+        ) from e
 
 
 def contents(run_dir: Path) -> tuple[dict, dict]:
@@ -210,9 +209,11 @@ def load_variables(run_dir: Path, selection: str) -> dict:
 
 
 def _load_checkpoint(run_dir: Path, selection: str) -> dict:
+    from fexpr.train import checkpoint  # Orbax, which takes a third of a second
+
     folder = run_dir / run.CHECKPOINTS
     known = (
-        sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name != checkpoint.RESUME)
+        sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name != run.RESUME)
         if folder.is_dir()
         else []
     )

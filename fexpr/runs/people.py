@@ -106,8 +106,7 @@ def refuse_tested(
                 fix=FIX,
             )
         return
-    known = {*seen.people.tolist()}
-    both = [person for person in tested.tolist() if {person, hashed(person)} & known]
+    both = find_seen(seen, tested)
     if both:
         raise UserError(
             f"{len(both)} of {len(tested)} test {dataset.group_name}s here were in the "
@@ -133,6 +132,12 @@ def refuse_tested(
             unclear,
             fix=FIX,
         )
+
+
+def find_seen(seen: Seen, people: np.ndarray) -> list[str]:
+    """Those of these people, str [N] as of `people_of`, who have been seen."""
+    known = {*seen.people.tolist()}
+    return [p for p in np.unique(people).tolist() if {p, hashed(p)} & known]
 
 
 def _releases(people: np.ndarray) -> list[str]:

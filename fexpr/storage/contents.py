@@ -70,16 +70,11 @@ METRICS = HEADLINE | {
     "group_name": str,
     "per_class": [dict],
     "trials": {"count": int, "failed": [{"trial": int, "*": object}], "*": object},
-    "calibration?": Maybe(
-        {
-            "temperature?": Maybe(
-                {"parameters": {"temperature": [Maybe(NUMBER)], "*": object}, "*": object}
-            ),
-            "*": object,
-        }
-    ),
-    "thresholds?": Maybe({"per_trial": [[NUMBER]], "*": object}),
-    "clips?": {"rule": str, "frames": {"temperature?": [Maybe(NUMBER)], "*": object}, "*": object},
+    # read by recognizer/calibrated.py
+    "calibration?": Maybe(dict),
+    "thresholds?": Maybe(dict),
+    "sets?": Maybe(dict),
+    "clips?": {"rule": str, "*": object},
     "*": object,
 }
 PREDICTIONS = {  # kinds of types, and dimensions

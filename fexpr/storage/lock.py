@@ -38,7 +38,8 @@ def held(
     file = _open_locked(path, busy, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
     try:
         os.ftruncate(file, 0)
-        os.pwrite(file, _own_name().encode(), 0)
+        several = "several, the last to come was " if shared else ""
+        os.pwrite(file, f"{several}{_own_name()}".encode(), 0)
         yield
     finally:
         if not keep and not shared:

@@ -325,4 +325,6 @@ def check_kind(config: AugmentConfig, kind: str) -> Iterator[Problem]:
             "vertical_flip, shift and zoom keep them apart",
         )
     if kind == "features":
-        yield from find_unread(config, ("mixup*", "kind", "centred"), "a release of feature vectors")
+        yield from find_unread(
+            config, ("mixup*", "kind", "centred"), "a release of feature vectors"
+        )
