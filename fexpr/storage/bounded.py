@@ -125,8 +125,8 @@ def name_problem(name: str) -> str:
     """
     if name in (".", "..") or "/" in name or "\\" in name:
         return "holds a slash, or dots alone, and would lead to another folder"
-    if any(not c.isprintable() for c in name):
-        return "holds a character that is not printable"
+    if any(not c.isprintable() or c in "<>" for c in name):
+        return "holds a character that is not printable, or < or >"
     if len(name.encode("utf-8", "surrogatepass")) > LONGEST_NAME:
         return f"is longer than {LONGEST_NAME} bytes"
     return ""
