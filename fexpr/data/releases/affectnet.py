@@ -60,6 +60,7 @@ COLUMNS = (
 IMAGES = ("Manually_Annotated_Images", "images", ".")  # where the paths of the CSVs may begin
 VERSION = 1
 MOST_SIDE = 100_000  # pixels: no picture is as wide
+LEAST_SIDE = 8  # pixels of a picture that shows the face alone
 FIX = (
     "docs/data.md shows the layouts; images to leave out on purpose go into config.data.skip_clips"
 )
@@ -153,7 +154,7 @@ def survey(folder: Path, skipped: set[str]) -> list[Row]:
     """
     rows, problems = [], []
     for part, (table, images) in PARTS.items():
-        if bounded.is_file(folder / table):
+        if bounded.is_there(folder / table):
             if bounded.is_folder(folder / images / "images"):
                 say(f"{NAME}: read {table}; also there, and not read: {images}")
             rows += _from_table(folder, table, part, skipped, problems)
@@ -316,6 +317,8 @@ def _crop(row: Row) -> np.ndarray:
         image = image[max(y, 0) : y + height, max(x, 0) : x + width]
         if not image.size:
             raise BadInput(f"{row.path}: the face at {x},{y} lies outside of the image")
+    elif min(image.shape) < LEAST_SIDE:
+        raise BadInput(f"{row.path}: has {image.shape[1]}x{image.shape[0]} pixels")
     return cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
 
 
