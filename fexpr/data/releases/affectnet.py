@@ -160,6 +160,9 @@ def survey(folder: Path, skipped: set[str]) -> list[Row]:
             rows += _from_table(folder, table, part, skipped, problems)
         elif bounded.is_folder(folder / images / "images"):
             rows += _from_arrays(folder / images, part, skipped, problems)
+    present = {row.part for row in rows}
+    if rows and len(present) < len(PARTS):
+        say(f"{NAME}: {' and '.join(PARTS.keys() - present)} is not there", style="yellow")
     if not rows and not problems:
         looked = "looked for training.csv and for train_set/images"
         raise UserError(
@@ -184,6 +187,8 @@ def _from_table(
         problems += [f"{name}: {text}" for text in e.problems]
         return []
     paths = table.columns[COLUMNS[0]]
+    problems += [f"{name} line {line} is cut off" for line in table.short]
+    problems += [] if paths else [f"{name} has no rows"]
     root = next(
         (
             folder / place
