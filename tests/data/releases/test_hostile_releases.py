@@ -328,6 +328,8 @@ TABLE = "frame, face_id, confidence, success, AU01_r, AU45_r\n"
         ("1.5,0,.9,1,1,.1\n", "no whole numbers"),
         ("x,0,.9,1,1,.1\n", "line 2: frame is 'x'"),
         ("1,0,.9,1,.5,.1,9\n", "line 2: 7 cells, the header has 6"),
+        ("1,0,.9,1,.5,.1\n2,0,.9,1\n", "line 3 is cut off"),
+        ("", "it has no rows"),
     ],
 )
 def test_tables_of_openface_that_would_shift_or_mix(tmp_path, rows, why):
