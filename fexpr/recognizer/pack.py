@@ -69,11 +69,12 @@ def _write(partial: Path, name: str, place: str, original: Recognizer, saved: di
     about = {
         "fexpr": fexpr.__version__,
         "selection": original.selection,
-        "model": json.dumps(original.content["config"]["model"]),
-        "classes": json.dumps(original.class_names),
+        "model": original.content["config"]["model"],
+        "classes": original.class_names,
         "data": original.content["data"]["source"],
     }
-    write_safetensors(partial / run.PACKED_WEIGHTS, arrays, about)
+    # one entry: safetensors writes several in any order, and the same run is the same file
+    write_safetensors(partial / run.PACKED_WEIGHTS, arrays, {packed_run.ABOUT: json.dumps(about)})
     run.write_json(partial / run.CONFIG, _without_places(original.content))
     run.write_json(partial / run.METRICS, original.metrics)
     difference = largest_difference(original, Recognizer.restore(partial, original.selection))
