@@ -59,7 +59,7 @@ def _not_packed(path: Path) -> UserError:
     return UserError(
         f"{path} holds no packed run",
         [
-            f"expected metadata {ABOUT!r} with the selection; input/mean, input/std; and all arrays "
+            f"expected metadata {ABOUT!r} with the selection; input/mean, input/std; all arrays "
             "with the same leading axis of trials"
         ],
         fix="`fexpr weights pack` makes packed runs",
