@@ -25,6 +25,10 @@ TRIED = 32  # random images on which that is tried
 FILES = (
     (run.PACKED_WEIGHTS, "weights of every trial, parameters as float16"),
     (run.CONFIG, "the config, the classes, versions"),
+    (
+        run.PEOPLE,
+        "whom it has seen in training, as hashes; a run that begins with it tests nobody of them",
+    ),
     (run.METRICS, "every measured figure, calibration maps, thresholds"),
 )
 USAGE = """```python
