@@ -98,7 +98,7 @@ def _write(partial: Path, name: str, place: str, original: Recognizer, saved: di
                 f"Parameters are kept as float16: on {TRIED} random images a probability "
                 f"differs by {difference:.1g} at most from the network that was measured",
             ],
-            FILES,
+            [(file, content) for file, content in FILES if (partial / file).is_file()],
             USAGE.replace("FOLDER", name),
         ),
     )
