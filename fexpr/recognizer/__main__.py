@@ -20,7 +20,7 @@ import pandas as pd
 
 from fexpr import terminal
 from fexpr.errors import UserError
-from fexpr.storage import run, zoo
+from fexpr.storage import delimited, run, zoo
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 FORMATS = {".csv": "csv", ".jsonl": "jsonl"}
@@ -364,6 +364,7 @@ def _output(args: argparse.Namespace) -> Iterator[Callable[[pd.DataFrame], None]
         def write(table: pd.DataFrame) -> None:
             nonlocal first
             if kind == "csv":
+                table = table.map(delimited.safe_cell).rename(index=delimited.safe_cell)
                 table.to_csv(stream, header=first, lineterminator="\n")
             else:
                 table.reset_index().to_json(stream, orient="records", lines=True, force_ascii=False)

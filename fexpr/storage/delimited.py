@@ -7,6 +7,7 @@ import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from fexpr.storage import bounded
 from fexpr.storage.bounded import Unreadable
@@ -140,6 +141,16 @@ def _read(
         raise BadTable(problems)
     texts = {name: [row[i] for row in kept] for i, name in enumerate(wanted)}
     return Table(header, lines, texts, short)
+
+
+def safe_cell(value: Any) -> Any:
+    """A text as a cell that a spreadsheet shows, rather than computes: what begins with = + - or @
+    is a formula to it, which may open programs and addresses. Names of files, clips and classes
+    are anybody's; numbers and other texts stay as they are.
+    """
+    if isinstance(value, str) and value[:1] in tuple("=+-@\t\r"):
+        return f"'{value}"
+    return value
 
 
 def bare(name: str) -> str:

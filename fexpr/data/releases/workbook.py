@@ -325,7 +325,9 @@ def _opened(path: Path) -> Iterator[_Sheets]:
     try:
         data = io.BytesIO(bounded.read_bytes(path, _MOST_BYTES))
     except Unreadable as e:
-        raise UserError(f"cannot read the workbook {path}: {e}") from e
+        raise UserError(
+            f"cannot read the workbook {path}: {e}", fix="copy the release's workbook there"
+        ) from e
     try:
         with warnings.catch_warnings():
             # openpyxl's, about styles and extensions that play no part here
