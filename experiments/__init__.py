@@ -9,6 +9,7 @@ EXPERIMENTS: dict[str, Entry] = {
     "svm": Entry("experiments.svm:svm"),
     "machine": Entry("experiments.machine:machine"),
     "compare_classifiers": Entry("experiments.compare_classifiers:compare_classifiers"),
+    "leaderboard": Entry("experiments.leaderboard:leaderboard"),
     "filter_frames": Entry("experiments.filter_frames:filter_frames"),
     "iterate_filtering": Entry("experiments.iterate_filtering:iterate_filtering"),
     "lab_circles": Entry("experiments.laboratories.circles:lab_circles"),

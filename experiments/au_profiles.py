@@ -75,16 +75,10 @@ def compare(dataset: Dataset, gaussians: frame_filters.Gaussians, resamples: int
         return {"accuracy": metrics.weighted_mean(right, weights), "uar": np.mean(recalls, axis=0)}
 
     point, drawn = shares(np.ones((1, len(right)))), bootstrap(shares, dataset.groups, resamples)
-    found = {
-        name: dict(
-            zip(
-                ("value", "low", "high"),
-                (float(point[name][0]), *interval(drawn[name])[:2]),
-                strict=True,
-            )
-        )
-        for name in point
-    }
+    actors, found = len(np.unique(dataset.groups)), {}
+    for name, (value,) in point.items():
+        ends = interval(drawn[name], value, actors, (0, 1))
+        found[name] = {"value": float(value), "low": ends[0], "high": ends[1]}
     rows = []
     for k, name in enumerate(dataset.class_names):
         own = units[dataset.labels == k]

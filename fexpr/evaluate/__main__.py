@@ -21,9 +21,9 @@ from fexpr.evaluate import clip_rules, evaluate
 from fexpr.evaluate.bootstrap import RESAMPLES
 from fexpr.evaluate.external import LAYOUTS, notes, read_predictions
 from fexpr.evaluate.paired import Candidate, compare
-from fexpr.evaluate.report.headline import print_headline
 from fexpr.evaluate.report.paired_report import print_paired, unique_names, write_paired
 from fexpr.evaluate.report.run_report import write_page
+from fexpr.evaluate.report.terminal_report import print_headline
 from fexpr.storage import contents, mirror, run
 from fexpr.storage.addresses import is_address, path_or_url
 

@@ -4,6 +4,11 @@ one subject are alike.
 A resample is a vector of row weights: how often the row's group was drawn. The groups are sorted
 before the draw, so that two statistics on rows of the same groups see the same resamples under one
 seed, which makes their difference a paired one.
+
+Intervals are percentiles of the resamples, widened about the value where there are few groups: a
+percentile interval is too narrow by sqrt((G - 1) / G), and takes the normal distribution where
+Student's t belongs (Hesterberg 2015, "What teachers should know about the bootstrap", section 5.3).
+Of a macro F1 with 5 groups it covers in about 85 % of cases instead of 95, widened in 95.
 """
 
 from __future__ import annotations
@@ -11,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
+from scipy.stats import norm, t  # comes with scikit-learn
 
 RESAMPLES = 1000
 LEVEL = 0.95
@@ -45,14 +51,52 @@ def bootstrap(
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def interval(samples: np.ndarray, level: float = LEVEL) -> tuple[float, float, int]:
-    """Percentile interval of `samples` [B]: (low, high, resamples used).
+def widening(groups: int, level: float = LEVEL) -> float:
+    """By what a percentile interval over so many groups is widened: 1.58 for 5, 1.12 for 16."""
+    upper = (1 + level) / 2
+    return float(t.ppf(upper, groups - 1) / norm.ppf(upper) * np.sqrt(groups / (groups - 1)))
+
+
+def interval(
+    samples: np.ndarray,
+    value: float,
+    groups: int,
+    limits: tuple[float, float] = (-np.inf, np.inf),
+    level: float = LEVEL,
+) -> tuple[float, float, int]:
+    """Percentile interval of `samples` [B], widened about `value` for so many groups: (low, high,
+    resamples used), within `limits`, what the figure cannot leave.
 
     Resamples where the statistic is undefined (NaN) are left out, and the count says how many were
-    left. NaN, NaN, 0 if none is.
+    left. NaN, NaN, 0 if none is, or with a single group, which cannot tell how groups differ.
     """
     defined = samples[np.isfinite(samples)]
-    if not len(defined):
+    if not len(defined) or groups < 2:
         return np.nan, np.nan, 0
-    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+    ends = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.clip(value + widening(groups, level) * (ends - value), *limits)
     return float(low), float(high), len(defined)
+
+
+def norm_interval(
+    samples: np.ndarray, noise: np.ndarray, value: float, groups: int, level: float = LEVEL
+) -> tuple[float, float, int]:
+    """The same of an error that is a norm of gaps, such as the calibration error: `value` = |d|,
+    where the gaps d are the true ones plus noise e.
+
+    Such a value is biased upwards, and a resample's again upwards of it, so percentiles do not
+    cover: a perfect model lies below its own interval. But | |d| - |d - e| | <= |e|, so the true
+    error is above |d| less what the noise alone reaches in 97.5 % of cases; and since a norm is
+    convex, |d| lies on average above the true error, which is therefore below |d| and its own
+    deviation downwards.
+
+    Args:
+      samples: [B], |d*| of the resamples. noise: [B], |d* - d|.
+    """
+    defined = np.isfinite(samples) & np.isfinite(noise)
+    if not defined.any() or groups < 2:
+        return np.nan, np.nan, 0
+    samples, out, wider = samples[defined], (1 - level) / 2, widening(groups, level)
+    low = max(0.0, value - wider * np.quantile(noise[defined], 1 - out))
+    high = min(1.0, value + wider * (samples.mean() - np.quantile(samples, out)))
+    return float(low), float(high), int(defined.sum())

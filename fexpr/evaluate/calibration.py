@@ -11,23 +11,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from fexpr.probabilities import log_probabilities, probabilities
+
 BINS = 10
-# absolute gaps: larger in resamples than in the data itself
-ERRORS = ("ece", "mce", "adaptive_ece", "classwise_ece")
-
-
-def probabilities(logits: np.ndarray, multilabel: bool) -> np.ndarray:
-    """Sigmoid (multi-label) or softmax of `logits` [R, K], in float64."""
-    return np.exp(log_probabilities(logits, multilabel))
-
-
-def log_probabilities(logits: np.ndarray, multilabel: bool) -> np.ndarray:
-    logits = logits.astype(np.float64)
-    return (
-        -np.logaddexp(0.0, -logits)
-        if multilabel
-        else logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
-    )
+NORMS = ("ece", "adaptive_ece", "classwise_ece")  # sums of absolute gaps
 
 
 def nll_per_row(presence: np.ndarray, logits: np.ndarray, multilabel: bool) -> np.ndarray:
@@ -64,7 +51,8 @@ def measures(
     presence: np.ndarray, logits: np.ndarray, multilabel: bool, bins: int = BINS
 ) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
     """The function weights [B, R] -> `nll`, `brier`, `ece`, and for one-of-K tasks `mce`,
-    `adaptive_ece`, `classwise_ece`, each [B].
+    `adaptive_ece`, `classwise_ece`, each [B]; and for each ECE `_noise_<name>` [B], the same norm
+    of the difference between the weighted and the plain gaps (bootstrap.norm_interval).
 
     ECE: sum over equal-width bins (a, b] of (share of decisions in the bin) x |mean confidence -
     mean outcome| (Guo et al. 2017, eq. 3). MCE: the largest such gap (eq. 5). Adaptive ECE: the
@@ -95,18 +83,26 @@ def measures(
         np.cumsum([c.shape[1] for c in columns.values()])[:-1],
     )
 
+    # name -> which gaps it adds up, and how many decisions of a row they are of
+    sums_of = {"ece": ("gap", confidence.shape[1])}
+    if not multilabel:
+        sums_of |= {"adaptive_ece": ("adaptive", 1), "classwise_ece": ("class", presence.shape[1])}
+    plain = joined.mean(axis=0)
+
     def of(weights: np.ndarray) -> dict[str, np.ndarray]:
-        sums = dict(zip(columns, np.split(weights @ joined, ends, axis=1), strict=True))
-        rows = weights.sum(axis=1)
-        values = {name: sums[name][:, 0] / rows for name in ("nll", "brier")}
-        values["ece"] = np.abs(sums["gap"]).sum(axis=1) / (rows * confidence.shape[1])
+        means = (weights @ joined) / weights.sum(axis=1, keepdims=True)
+        mean, noise = (
+            dict(zip(columns, np.split(m, ends, axis=1), strict=True))
+            for m in (means, means - plain)
+        )
+        values = {name: mean[name][:, 0] for name in ("nll", "brier")}
+        for name, (gaps, decisions) in sums_of.items():
+            values[name] = np.abs(mean[gaps]).sum(axis=1) / decisions
+            values[f"_noise_{name}"] = np.abs(noise[gaps]).sum(axis=1) / decisions
         if not multilabel:
-            share = np.divide(
-                sums["gap"], sums["rows"], out=np.zeros_like(sums["gap"]), where=sums["rows"] > 0
-            )
-            values["mce"] = np.abs(share).max(axis=1)
-            values["adaptive_ece"] = np.abs(sums["adaptive"]).sum(axis=1) / rows
-            values["classwise_ece"] = np.abs(sums["class"]).sum(axis=1) / (rows * presence.shape[1])
+            gap, rows = mean["gap"], mean["rows"]
+            of_bin = np.divide(gap, rows, out=np.zeros_like(gap), where=rows > 0)
+            values["mce"] = np.abs(of_bin).max(axis=1)
         return values
 
     return of
@@ -164,17 +160,3 @@ def equal_mass(confidence: np.ndarray, bins: int = BINS) -> np.ndarray:
 def _by_bin(values: np.ndarray, which: np.ndarray, bins: int) -> np.ndarray:
     """[R, bins]: of each row the sum of its `values` [R, M] in each bin."""
     return np.stack([np.where(which == b, values, 0.0).sum(axis=1) for b in range(bins)], axis=1)
-
-
-def ece_if_perfect(
-    confidence: np.ndarray, bins: int = BINS, draws: int = 200, seed: int = 0
-) -> float:
-    """The ECE to expect where every confidence [R] is exactly right: what is left is the luck of R
-    draws. Mean over `draws`.
-    """
-    which, rng = equal_width(confidence, bins), np.random.default_rng(seed)
-    gaps = [
-        np.bincount(which, confidence - (rng.random(len(confidence)) < confidence), bins)
-        for _ in range(draws)
-    ]
-    return float(np.abs(gaps).sum(axis=1).mean() / len(confidence))

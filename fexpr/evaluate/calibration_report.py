@@ -9,14 +9,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fexpr.evaluate import calibration, selective
-from fexpr.evaluate.calibration_maps import Map, to_json
+from fexpr.evaluate import calibration, selective, smooth_error
+from fexpr.evaluate.calibration_maps import Map
 from fexpr.evaluate.map_choice import NONE, Choice, Part, choose, parts_of
 from fexpr.evaluate.measure import measure_confidence
+from fexpr.evaluate.perfect import perfect_errors
 from fexpr.evaluate.predictions import rows_of
 from fexpr.evaluate.recalibration import FITS, OF_UNITS
 from fexpr.evaluate.scored_rows import ScoredRows, decide
 from fexpr.evaluate.set_report import set_report
+from fexpr.probabilities import to_json
 
 APPLIED = "applied"  # the map that the recogniser and exports apply
 SORTED_BY = (NONE, "temperature")  # selective prediction is shown with these
@@ -33,14 +35,14 @@ def calibration_report(
     """The entries `calibration`, `selective` and `sets` of metrics.json.
 
     `calibration`: 'none' and the name of each map -> its metrics as in M; `reliability` by bin
-    (`count`: mean over seeds);
-    `ece_if_perfect`, the ECE that a perfectly calibrated model with these confidences would show on
-    so many rows; `parameters` by trial, None for one that failed. A map is fitted on validation
-    rows of subjects that the trial does not test (map_choice.py). 'applied' is about the map that
-    cross-fitting chose for each trial, perhaps none: `names` and `of_trial` (a number into `maps`)
-    by trial, `held_out`: log loss of each candidate on validation rows that it was not fitted on.
-    Without validation rows there are no maps, and `unavailable` says why. Multi-label tasks have
-    the maps of OF_UNITS, with `nll`, `brier` and `ece` alone.
+    (`count`: mean over seeds); `diagram` (smooth_error.py); `perfect`, the errors that a perfectly
+    calibrated model with these confidences would show on so many rows (perfect.py), and
+    `ece_if_perfect`, their mean ECE; `parameters` by trial, None for one that failed. A map is
+    fitted on validation rows of subjects that the trial does not test (map_choice.py). 'applied'
+    is about the map that cross-fitting chose for each trial, perhaps none: `names` and `of_trial`
+    (a number into `maps`) by trial, `held_out`: log loss of each candidate on validation rows that
+    it was not fitted on. Without validation rows there are no maps, and `unavailable` says why.
+    Multi-label tasks have the maps of OF_UNITS, with `nll`, `brier` and `ece` alone.
     `selective` (one-of-K): for the model's own probabilities and after temperature scaling, AURC,
     accuracies at fixed coverages and what they gain as in M, and the `curve` of risk by `coverage`
     (mean over seeds).
@@ -70,7 +72,7 @@ def calibration_report(
             table[name] |= {"parameters": parameters[name]}
             continue
         sorted_out = {key: m.pop(key) for key in tuple(m) if selective.is_one(key)}
-        table[name] = m | by_bin(answer) | {"parameters": parameters[name]}
+        table[name] = m | judged(answer, resamples, seed) | {"parameters": parameters[name]}
         if sorting:
             chosen[name] = sorted_out | {"curve": _curve(answer)}
     if why:
@@ -164,25 +166,42 @@ def _mapped(
     )
 
 
-def by_bin(answer: ScoredRows) -> dict[str, dict | float | None]:
-    """`reliability` and `ece_if_perfect` of a one-of-K answer; None where a failed trial owes
+def judged(answer: ScoredRows, resamples: int, seed: int) -> dict[str, dict | float | None]:
+    """`reliability`, `diagram`, `perfect` and `ece_if_perfect` of a one-of-K answer; None where a
+    failed trial owes probabilities. `perfect` is a mean over seeds.
+    """
+    if answer.failed().any():
+        return dict.fromkeys(("reliability", "diagram", "perfect", "ece_if_perfect"))
+    c, right = calibration.confidence_and_outcome(answer.presence, answer.logits, False)
+    drawn = [perfect_errors(answer.scores[pool]) for pool in answer.pools()]
+    perfect = {
+        name: {key: float(np.mean([d[name][key] for d in drawn])) for key in ("value", "high")}
+        for name in drawn[0]
+    }
+    return {
+        "reliability": by_bin(answer),
+        "diagram": smooth_error.diagram(c, right, answer.groups, resamples, seed),
+        "perfect": perfect,
+        "ece_if_perfect": perfect["ece"]["value"],
+    }
+
+
+def by_bin(answer: ScoredRows) -> dict[str, list] | None:
+    """A reliability diagram with bins: `edges`, `count` (mean over seeds), `confidence` and
+    `accuracy` (None in an empty bin) of a one-of-K answer; None where a failed trial owes
     probabilities.
     """
     if answer.failed().any():
-        return {"reliability": None, "ece_if_perfect": None}
-    confidence, outcome = calibration.confidence_and_outcome(answer.presence, answer.logits, False)
-    seeds, bins = len(answer.pools()), calibration.reliability(confidence, outcome)
+        return None
+    bins = calibration.reliability(
+        *calibration.confidence_and_outcome(answer.presence, answer.logits, False)
+    )
     plain = {
         name: [None if np.isnan(v) else v for v in bins[name].tolist()]
         for name in ("confidence", "accuracy")
     }
     edges = np.linspace(0, 1, calibration.BINS + 1).round(9).tolist()
-    return {
-        "reliability": {"edges": edges, "count": (bins["count"] / seeds).tolist(), **plain},
-        "ece_if_perfect": float(
-            np.mean([calibration.ece_if_perfect(confidence[pool, 0]) for pool in answer.pools()])
-        ),
-    }
+    return {"edges": edges, "count": (bins["count"] / len(answer.pools())).tolist(), **plain}
 
 
 def _curve(answer: ScoredRows) -> dict[str, list] | None:

@@ -13,15 +13,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from fexpr.probabilities import lac
+
 RAPS_PENALTY, RAPS_FREE = 0.1, 2  # for each class beyond so many, in `raps`
-EPSILON = 1e-12  # of a comparison of scores: rounding must not drop a class
-
-
-def lac(p: np.ndarray, u: np.ndarray | None = None) -> np.ndarray:
-    """1 - p: the least ambiguous sets on average (Sadinle et al. 2019). [R, K] -> [R, K]; `u` is
-    not used."""
-    del u
-    return 1 - p
 
 
 def aps(p: np.ndarray, u: np.ndarray | None = None) -> np.ndarray:
@@ -70,14 +64,3 @@ def threshold(scores: np.ndarray, ids: np.ndarray, coverage: float) -> float:
     reached = np.cumsum(1 / counts[index.reshape(-1)][order]) / (len(counts) + 1)
     at = np.searchsorted(reached, coverage - 1e-9)
     return float(scores[order[at]]) if at < len(scores) else np.inf
-
-
-def sets(scores: np.ndarray, limit: np.ndarray | float) -> np.ndarray:
-    """bool [R, K]: the classes whose score is at or below `limit` (a number, or [R, 1])."""
-    return scores <= np.asarray(limit) + EPSILON
-
-
-def never_empty(found: np.ndarray, p: np.ndarray) -> np.ndarray:
-    """The sets with the most probable class in those that hold none. `found`, `p`: [R, K]."""
-    top = p.argmax(axis=1)[:, None] == np.arange(p.shape[1])
-    return np.where(found.any(axis=1, keepdims=True), found, top)

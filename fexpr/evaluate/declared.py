@@ -28,6 +28,7 @@ class Metric:
       task: of which labels: one class a row ('multiclass'), several ('multilabel'), or 'both'.
       lower_is_better: the direction. decimals: in tables.
       short: its name on the terminal; '': it is in the report only.
+      limits: what no value leaves; intervals end there.
     """
 
     words: str
@@ -36,6 +37,7 @@ class Metric:
     lower_is_better: bool = False
     decimals: int = 3
     short: str = ""
+    limits: tuple[float, float] = (-np.inf, np.inf)
 
     @property
     def heading(self) -> str:
@@ -49,12 +51,14 @@ METRICS: dict[str, Metric] = {
         lambda rows, w: metrics.exact_match(rows.presence, rows.decisions, w),
         "multilabel",
         short="exact match",
+        limits=(0, 1),
     ),
     "hamming": Metric(
         "Hamming loss",
         lambda rows, w: metrics.hamming_loss(rows.presence, rows.decisions, w),
         "multilabel",
         lower_is_better=True,
+        limits=(0, 1),
     ),
 }
 

@@ -60,7 +60,8 @@ def evaluate(
     there are no such seeds. One-of-K tasks also have `calibration` and `selective`
     (calibration_report.py), and on FER2013 `kaggle` (kaggle.py).
     `copies` (copies.py) is about test rows that also occur in the training rows, where that is
-    known. `datasets` names what the rows of each split come from. Where every group is a single
+    known. `datasets` names what the rows of each split come from, `dataset_groups` how many test
+    groups each row of `per_dataset` is about. Where every group is a single
     row, `per_group` is empty: it would repeat the predictions.
 
     Args:
@@ -162,6 +163,7 @@ def evaluate(
             thresholds[selection],
         ),
         "per_dataset": per_dataset if len(parts) > 1 else {},
+        "dataset_groups": tables.groups_by_dataset(test, sets) if len(parts) > 1 else {},
         "per_group": [] if alone else tables.per_group(test, sets),
         **calibration_report(predictions, selection, test, sets, resamples, seed),
         "kaggle": kaggle(

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from fexpr.errors import UserError
+from fexpr.evaluate import calibration
 from fexpr.storage import bounded, npz
 
 LAYOUTS = """\
@@ -21,9 +22,11 @@ An .npz, without pickles, that holds
 A CSV with one line a row and a header:
   p_<class> for each class (probabilities), or logit_<class> for each; label (class id from 0 in the order of these columns, or
   name); and, where known, split, id, group, dataset. Other columns are not used.
-Probabilities of a row sum to 1 within 0.01. Rows without a split are test rows."""
+Probabilities of a row sum to 1 within 0.01. Rows without a split are test rows.
+Labels that are all among the class names are names, also where both are numbers (1, 1.0); else they are class ids from 0."""
 EPS = np.finfo(np.float64).eps  # what a probability of 0 counts as, as in scikit-learn's log_loss
 TOLERANCE = 0.01  # of the sum of a row's probabilities: they may have been written with few digits
+LARGEST = 1e300  # of a logit: differences of two stay finite
 PREFIXES = {"p_": "probabilities", "logit_": "logits"}
 # of a CSV, and what they are called in an .npz
 COLUMNS = {"split": "split", "id": "ids", "group": "groups", "dataset": "dataset"}
@@ -57,6 +60,10 @@ class Raw:
     word: str  # 'row' (from 0) or 'line' (of the file)
     given: dict[str, np.ndarray]  # of split, ids, groups, dataset what the file holds
     problems: list[str]
+    notes: list[str] = dataclasses.field(default_factory=list)
+    numbers_are: str = (
+        ""  # what labels are, where the class names are other numbers: 'names', 'ids'
+    )
 
 
 def read_predictions(
@@ -99,24 +106,35 @@ def read_predictions(
             fix="see python -m fexpr.evaluate --help for the layouts",
         )
     joined = {name: np.concatenate([t[name] for t in tables]) for name in tables[0]}
-    return _complete(joined, raw, class_names)
+    return _complete(joined, raw, class_names) | {
+        "given": np.array(raw.kind),
+        "notes": np.array(raw.notes, str),
+    }
 
 
 def notes(predictions: dict[str, np.ndarray]) -> list[str]:
     """What is no fault, but explains figures that look odd."""
     if "counts_from" not in predictions:
         return []
-    true = np.take_along_axis(predictions["logits"], predictions["labels"][:, None], axis=1)
-    zero = int((true <= np.log(EPS)).sum())
-    return (
-        [
-            f"{zero:,} rows give their true class a probability of exactly 0, perhaps by "
-            f"rounding; it counts as {EPS:.1e}, "
-            f"that is {-np.log(EPS):.0f} in the negative log likelihood of the row."
-        ]
-        if zero
-        else []
-    )
+    log_p = calibration.log_probabilities(predictions["logits"], False)
+    true = np.take_along_axis(log_p, predictions["labels"][:, None], axis=1)[:, 0]
+    # the sum of a row's probabilities may be off by TOLERANCE
+    low = true <= np.log(EPS) + 2 * TOLERANCE
+    found = predictions["notes"].tolist()
+    if not low.any():
+        return found
+    if str(predictions["given"]) == "probabilities":
+        why = (
+            f"give their true class a probability of exactly 0, perhaps by rounding; it counts as "
+            f"{EPS:.1e}, that is {-np.log(EPS):.0f} in the negative log likelihood of the row."
+        )
+    else:
+        share = true[low].sum() / true.sum()
+        why = (
+            f"give their true class a probability below {EPS:.1e}; they make up {share:.0%} of the "
+            "negative log likelihood."
+        )
+    return [*found, f"{int(low.sum()):,} rows {why}"]
 
 
 def _read(path: Path) -> Raw | dict[str, np.ndarray]:
@@ -261,6 +279,11 @@ def _table(raw: Raw, class_names: list[str] | None) -> dict[str, np.ndarray]:
         )
     elif len(set(names)) < len(names):
         problems.append(f"class names repeat: {', '.join(names)}")
+    elif moved := _moved(raw.names or [], names):
+        problems.append(
+            f"the class names given are those of the file in another order ({', '.join(moved)}): "
+            "they name its columns from left to right"
+        )
     if problems:
         return {}
     labels = _labels(raw, [raw.names, names])
@@ -281,14 +304,36 @@ def _table(raw: Raw, class_names: list[str] | None) -> dict[str, np.ndarray]:
     }
 
 
+def _moved(names: list[str], given: list[str]) -> list[str]:
+    """Which names of the file stand at another place among those given."""
+    at = {name.casefold(): i for i, name in enumerate(names)}
+    return [name for i, name in enumerate(given) if at.get(name.casefold(), i) != i]
+
+
 def _labels(raw: Raw, vocabularies: list[list[str] | None]) -> np.ndarray:
-    """Class ids int32 [N] from ids or names; names of the file or those given."""
-    k, labels = raw.values.shape[1], raw.labels
-    text = np.char.strip(labels.astype(str))
-    for names in filter(None, vocabularies):
-        if labels.dtype.kind in "US" and np.isin(text, names).all():
-            return np.array([names.index(t) for t in text], np.int32)
+    """Class ids int32 [N]. Labels are names, of the file or given, where all of them are; also as
+    numbers, so that 1.0 is the class called 1. Else they are ids.
+    """
+    k, text = raw.values.shape[1], np.char.strip(raw.labels.astype(str))
     numbers = [_number(t) for t in text]
+    for names in filter(None, vocabularies):
+        values = [_number(name) for name in names]
+        are_numbers = None not in values and len(set(values)) == k and values != list(range(k))
+        if np.isin(text, names).all():
+            ids = [names.index(t) for t in text]
+        elif None not in values and len(set(values)) == k and set(numbers) <= set(values):
+            ids = [values.index(v) for v in numbers]
+        else:
+            raw.numbers_are = "ids" if are_numbers else raw.numbers_are
+            continue
+        if are_numbers:
+            raw.numbers_are = "names"
+            if all(v in range(k) for v in numbers):
+                raw.notes.append(
+                    f"{raw.path.name}: labels are numbers, and so are the class names; they were "
+                    "read as class names, not as class ids from 0."
+                )
+        return np.array(ids, np.int32)
     ids = np.array(
         [-1 if v is None or v != v or v % 1 or abs(v) > 2**31 - 1 else int(v) for v in numbers]
     )
@@ -303,7 +348,8 @@ def _value_problems(raw: Raw) -> list[str]:
     broken = ~np.isfinite(raw.values).all(axis=1)
     problems = _at(raw, broken, f"{raw.kind} hold NaN or infinity")
     if raw.kind == "logits":
-        return problems
+        huge = ~broken & (np.abs(raw.values) > LARGEST).any(axis=1)
+        return problems + _at(raw, huge, f"logits beyond {LARGEST:.0e}")
     sums = raw.values.sum(axis=1)
     off = ~broken & (np.abs(sums - 1) > TOLERANCE)
     turned = (
@@ -354,6 +400,11 @@ def _val_problems(raw: Raw, other: Raw, test: dict, val: dict) -> list[str]:
         problems.append(
             f"with a file of validation rows, split must be 'test' throughout {raw.path.name} "
             f"and 'val' throughout {name}"
+        )
+    if raw.numbers_are != other.numbers_are:
+        problems.append(
+            f"{name}: labels are numbers, and so are the class names; those of one file can only be "
+            "class ids, those of the other only names: write names in both"
         )
     for what in ("ids", "groups"):
         shared = (

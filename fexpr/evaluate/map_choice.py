@@ -16,13 +16,12 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import t  # SciPy comes with scikit-learn
 
 from fexpr.evaluate import calibration
-from fexpr.evaluate.calibration_maps import Identity, Map
 from fexpr.evaluate.predictions import rows_of
 from fexpr.evaluate.recalibration import FITS, OF_UNITS
 from fexpr.evaluate.scored_rows import presence_of
+from fexpr.probabilities import Applied, Identity
 
 NONE = "none"  # the model's own probabilities
 CANDIDATES = ("temperature", "svs", "sms")  # from the simplest; the other maps are shown only
@@ -49,7 +48,7 @@ class Choice:
     """
 
     name: str
-    fitted: Map
+    fitted: Applied
     held_out: dict[str, float]
     cross_fitted: np.ndarray
 
@@ -137,6 +136,8 @@ def _is_better(gain: np.ndarray, groups: np.ndarray) -> bool:
     count, mean = len(names), gain.mean()
     deviation = np.bincount(index, gain - mean, count)
     error = np.sqrt(count / (count - 1) * (deviation**2).sum()) / len(gain)
+    from scipy.stats import t  # SciPy comes with scikit-learn
+
     return bool(mean > t.ppf(LEVEL, count - 1) * error)
 
 

@@ -8,13 +8,21 @@ and their standard deviation.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 
 import numpy as np
 
-from fexpr.evaluate import calibration, declared, metrics, selective
-from fexpr.evaluate.bootstrap import bootstrap, interval
+from fexpr.evaluate import (
+    calibration,
+    debiased_error,
+    declared,
+    loss_parts,
+    metrics,
+    selective,
+    smooth_error,
+)
+from fexpr.evaluate.bootstrap import bootstrap
+from fexpr.evaluate.estimates import Measured
 from fexpr.evaluate.scored_rows import ScoredRows
 
 Statistic = Callable[[np.ndarray], dict[str, np.ndarray]]  # weights [B, R] -> name -> [B, …]
@@ -32,73 +40,6 @@ MACRO_OF = {  # which column metric each macro figure averages over the headline
     "average_precision": "average_precision",
     **{f"macro_f1_at_{t}": "f1" for t in FIXED_THRESHOLDS},
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class Measured:
-    """Point values of S seeds [S, …] and bootstrap samples of their mean [B, …] of each metric;
-    classes averaged by each macro.
-    """
-
-    point: dict[str, np.ndarray]
-    samples: dict[str, np.ndarray]
-    classes: dict[str, int]
-    groups: int
-
-    def summary(self) -> dict:
-        return {name: self.of(name) for name in self.point if self.point[name].ndim == 1}
-
-    def of(self, name: str) -> dict:
-        """A resample of R rows has calibration errors as if it had R / 2: the noise of the rows
-        comes on top of the noise in them. The samples of those are moved to where their mean is the
-        value itself, or a well calibrated model lay below its own interval."""
-        classes, samples = (
-            {"classes": self.classes[name]} if name in self.classes else {},
-            self.samples[name],
-        )
-        if name in calibration.ERRORS:
-            samples = np.maximum(samples - samples.mean() + self.point[name].mean(), 0.0)
-        return _estimate(self.point[name], samples, self.groups) | classes
-
-    def of_class(self, name: str, k: int) -> dict:
-        return _estimate(
-            self.point[f"class_{name}"][:, k], self.samples[f"class_{name}"][:, k], self.groups
-        )
-
-    def minus(self, other: Measured, name: str) -> dict:
-        """The paired difference: both on the same rows of the same resamples."""
-        return _estimate(
-            self.point[name] - other.point[name],
-            self.samples[name] - other.samples[name],
-            self.groups,
-        )
-
-    def less(self, other: Measured, name: str) -> dict:
-        """The same of another model, whose seeds have nothing to do with these: of the means over
-        seeds.
-        """
-        means = np.array([self.point[name].mean() - other.point[name].mean()])
-        return _estimate(means, self.samples[name] - other.samples[name], self.groups)
-
-
-def _estimate(seeds: np.ndarray, samples: np.ndarray, groups: int) -> dict:
-    """One group cannot tell how groups differ, so it gives no interval; neither does a value that
-    is undefined itself.
-    """
-    value = seeds.mean()
-    low, high, used = (
-        interval(samples) if groups > 1 and np.isfinite(value) else (np.nan, np.nan, 0)
-    )
-    estimate = dict(zip(("value", "low", "high"), map(_plain, (value, low, high)), strict=True)) | {
-        "resamples": used
-    }
-    if len(seeds) > 1:
-        estimate |= {"seed_std": _plain(seeds.std(ddof=1)), "seeds": [_plain(v) for v in seeds]}
-    return estimate
-
-
-def _plain(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
 
 
 def measure(answer: ScoredRows, enough: np.ndarray, resamples: int, seed: int) -> Measured:
@@ -125,22 +66,18 @@ def measure(answer: ScoredRows, enough: np.ndarray, resamples: int, seed: int) -
 
 def measure_confidence(answer: ScoredRows, resamples: int, seed: int, sorting: bool) -> Measured:
     """Of a one-of-K answer only what a calibration map may change: accuracy and the measures of
-    calibration; with `sorting` also those of selective prediction. The resamples are those of
-    `measure`."""
+    calibration, those of `measure` and the smooth, the debiased and the two parts of the losses;
+    with `sorting` also those of selective prediction. The resamples are those of `measure`."""
 
     def statistic(pool: ScoredRows) -> Statistic:
-        right, probability = (
-            (pool.presence == pool.decisions).all(axis=1),
-            _probability_statistics(pool),
+        right = (pool.presence == pool.decisions).all(axis=1)
+        parts = [_probability_statistics(pool), _confidence_statistics(pool)]
+        if sorting:
+            parts.append(selective.measures(pool.scores.max(axis=1), right))
+        return lambda w: (
+            {"accuracy": metrics.weighted_mean(right, w)}
+            | {name: value for part in parts for name, value in part(w).items()}
         )
-        sorted_out = (
-            selective.measures(pool.scores.max(axis=1), right) if sorting else lambda weights: {}
-        )
-        return lambda w: {
-            "accuracy": metrics.weighted_mean(right, w),
-            **probability(w),
-            **sorted_out(w),
-        }
 
     return Measured(
         *resampled(answer, statistic, resamples, seed), {}, len(np.unique(answer.groups))
@@ -258,8 +195,27 @@ def _multiclass_statistics(
 
 def _probability_statistics(answer: ScoredRows) -> Statistic:
     if answer.logits is None or answer.failed().any():
-        names = (
-            ("nll", "brier", "ece") if answer.multilabel else ("nll", "brier", *calibration.ERRORS)
-        )
-        return lambda weights: {name: np.full(len(weights), np.nan) for name in names}
+        norms = ("ece",) if answer.multilabel else calibration.NORMS
+        largest = () if answer.multilabel else ("mce",)
+        return _undefined(("nll", "brier", *norms, *(f"_noise_{n}" for n in norms), *largest))
     return calibration.measures(answer.presence, answer.logits, answer.multilabel)
+
+
+def _confidence_statistics(answer: ScoredRows) -> Statistic:
+    """The measures of a one-of-K answer that need not be taken of every selection and baseline."""
+    if answer.multilabel:
+        return lambda weights: {}
+    if answer.failed().any():
+        names = ("smooth_ece", "_noise_smooth_ece", "debiased_rms", "_bias_debiased_rms")
+        return _undefined((*names, *loss_parts.NAMES))
+    c, right = calibration.confidence_and_outcome(answer.presence, answer.logits, False)
+    smooth, debiased = (
+        smooth_error.measures(c, right),
+        debiased_error.measures(c[:, 0], right[:, 0]),
+    )
+    parts = loss_parts.measures(answer.presence, answer.logits, answer.groups)
+    return lambda w: smooth(w) | debiased(w) | parts(w)
+
+
+def _undefined(names: tuple[str, ...]) -> Statistic:
+    return lambda weights: {name: np.full(len(weights), np.nan) for name in names}

@@ -15,6 +15,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from fexpr.errors import UserError
+from fexpr.evaluate import calibration, smooth_error
 from fexpr.evaluate.bootstrap import RESAMPLES
 from fexpr.evaluate.calibration_report import by_bin
 from fexpr.evaluate.evaluation import HEADLINE
@@ -54,8 +55,8 @@ def compare(
 
     Returns:
       `candidates`: name, source, selection, seeds, `left_out` (its test rows that others lack),
-          `test` (M of metrics.json), `f1` by
-      class, `reliability` by bin (None for action units).
+          `test` (M of metrics.json), `f1` by class, `reliability` by bin and its kernel `diagram`
+          (both None for action units).
       `differences`: for each candidate but the first `name`, `less` and M of differences, `mcnemar`
           {only_this, only_first, p, seeds},
       `agree` (share of rows decided alike).
@@ -86,7 +87,7 @@ def compare(
     task = "multilabel" if first.multilabel else "multiclass"
     return {
         "candidates": [
-            t.summary()
+            t.summary(resamples, seed)
             | {"test": m.summary(), "f1": [m.of_class("f1", k) for k in range(len(enough))]}
             for t, m in zip(tested, measured, strict=True)
         ],
@@ -115,15 +116,20 @@ class Tested:
     ids: np.ndarray
     left_out: int
 
-    def summary(self) -> dict:
+    def summary(self, resamples: int, seed: int) -> dict:
         c, a = self.candidate, self.answer
+        diagram = None
+        if not (a.multilabel or a.failed().any()):
+            judged = calibration.confidence_and_outcome(a.presence, a.logits, False)
+            diagram = smooth_error.diagram(*judged, a.groups, resamples, seed)
         return {
             "name": c.name,
             "source": c.source,
             "selection": c.selection,
             "seeds": np.unique(a.seeds).tolist(),
             "left_out": self.left_out,
-            "reliability": None if a.multilabel else by_bin(a)["reliability"],
+            "reliability": None if a.multilabel else by_bin(a),
+            "diagram": diagram,
         }
 
     def right(self) -> tuple[np.ndarray, np.ndarray]:

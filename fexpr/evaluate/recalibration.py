@@ -19,14 +19,8 @@ from collections.abc import Callable
 import numpy as np
 
 from fexpr.evaluate import calibration
-from fexpr.evaluate.calibration_maps import (
-    Isotonic,
-    Map,
-    Structured,
-    Temperature,
-    Vector,
-    inputs_of,
-)
+from fexpr.evaluate.calibration_maps import Isotonic, Map, Vector
+from fexpr.probabilities import Structured, Temperature, inputs_of
 
 # precision of a normal prior of vector scaling around a common temperature: parameters stay finite
 # where validation rows separate perfectly

@@ -18,6 +18,7 @@ from fexpr.evaluate.map_choice import Choice, Part
 from fexpr.evaluate.measure import Measured, Statistic, resampled
 from fexpr.evaluate.predictions import rows_of
 from fexpr.evaluate.scored_rows import ScoredRows, presence_of
+from fexpr.probabilities import never_empty, sets
 
 COVERAGE = 0.9
 SHOWN_LEVELS = (0.8, 0.9, 0.95)
@@ -62,9 +63,9 @@ def set_report(
         limit = np.full((len(p), 1), np.nan)
         for part, one in zip(parts, calibrated, strict=True):
             limit[np.isin(trial, part.trials)] = one.limit(method, level)
-        held = conformal.sets(conformal.SCORES[method](p, u), limit)
+        held = sets(conformal.SCORES[method](p, u), limit)
         if method == METHOD and not applied.multilabel:
-            held = conformal.never_empty(held, p)
+            held = never_empty(held, p)
         return dataclasses.replace(applied, decisions=held)
 
     def measured(answer: ScoredRows) -> dict:

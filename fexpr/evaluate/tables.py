@@ -119,6 +119,16 @@ def per_group(test: ScoredRows, datasets: np.ndarray) -> list[dict]:
     return sorted(table, key=lambda row: (row["dataset"] or "", row["group"]))
 
 
+def groups_by_dataset(test: ScoredRows, datasets: np.ndarray) -> dict[str, int]:
+    """How many groups the test rows of each data set are of, and all of them ('full'): what an
+    interval is taken over.
+    """
+    found = {"full": len(np.unique(test.groups))}
+    for name in np.unique(datasets).tolist():
+        found[name] = len(np.unique(test.groups[datasets == name]))
+    return found
+
+
 def confusion(test: ScoredRows, names: np.ndarray) -> dict:
     """Counts pooled over folds, mean over seeds. One-of-K: `counts` [true][said], and `unanswered`
     rows (of failed trials) by true class. Multi-label: `tp`, `fp`, `fn`, `tn` of each class."""

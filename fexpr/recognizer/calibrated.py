@@ -10,9 +10,18 @@ from collections.abc import Sequence
 import numpy as np
 
 from fexpr.errors import UserError
-from fexpr.evaluate import calibration, conformal
-from fexpr.evaluate.calibration_maps import Identity, Map, Temperature, from_json, name_of
-from fexpr.evaluate.report.calibration_words import MAPS_IN_WORDS
+from fexpr.probabilities import (
+    APPLIED_IN_WORDS,
+    Applied,
+    Identity,
+    Temperature,
+    from_json,
+    lac,
+    name_of,
+    never_empty,
+    probabilities,
+    sets,
+)
 
 COVERAGE = 0.9  # of the sets in a table where none is asked for
 
@@ -47,12 +56,12 @@ class SetLimits:
         """bool [N, K]: the set of each row by probabilities [T, N, K]. Of an ensemble the classes
         in more than half of its members' sets: that keeps at least 1 - 2 (1 - coverage) and mostly
         the coverage itself (Gasparin and Ramdas 2024). One of K: never empty."""
-        held = conformal.sets(conformal.lac(members), self.at(coverage)[:, None, None])
+        held = sets(lac(members), self.at(coverage)[:, None, None])
         found = held.mean(axis=0) > 0.5
-        return found if multilabel else conformal.never_empty(found, members.mean(axis=0))
+        return found if multilabel else never_empty(found, members.mean(axis=0))
 
 
-def maps(metrics: dict, selection: str, members: Sequence[int]) -> tuple[Map, ...] | None:
+def maps(metrics: dict, selection: str, members: Sequence[int]) -> tuple[Applied, ...] | None:
     """Of each member the map that was chosen when the run was evaluated; None where metrics.json
     is about another epoch, or has no validation rows.
 
@@ -61,7 +70,7 @@ def maps(metrics: dict, selection: str, members: Sequence[int]) -> tuple[Map, ..
     """
     if metrics["selection"] != selection:
         return None
-    table = metrics["clips"]["frames"] if "clips" in metrics else metrics["calibration"]
+    table = metrics["clips"]["frames"] if "clips" in metrics else metrics.get("calibration") or {}
     if table.get("applied"):
         applied = table["applied"]
         found = [from_json(values) for values in applied["maps"]]
@@ -75,21 +84,21 @@ def maps(metrics: dict, selection: str, members: Sequence[int]) -> tuple[Map, ..
 def set_limits(metrics: dict, selection: str, members: Sequence[int]) -> SetLimits | None:
     """None as in `maps`; where clips were evaluated, whose sets are not those of frames; and for
     runs of versions without sets."""
-    sets = metrics.get("sets")
-    if metrics["selection"] != selection or "clips" in metrics or not sets:
+    saved = metrics.get("sets")
+    if metrics["selection"] != selection or "clips" in metrics or not saved:
         return None
-    numbers = [sets["of_trial"][t] for t in members]
+    numbers = [saved["of_trial"][t] for t in members]
     if None in numbers:
         return None
-    limits = [[np.inf if v is None else v for v in sets["limits"][i]] for i in numbers]
-    return SetLimits(np.array(sets["levels"]), np.array(limits, np.float64))
+    limits = [[np.inf if v is None else v for v in saved["limits"][i]] for i in numbers]
+    return SetLimits(np.array(saved["levels"]), np.array(limits, np.float64))
 
 
-def in_words(found: Sequence[Map] | None) -> str:
+def in_words(found: Sequence[Applied] | None) -> str:
     """How the probabilities are calibrated, as a sentence without its full stop."""
     if found is None:
         return "Probabilities are not calibrated: the run has no map for this epoch"
-    names = ["none" if isinstance(o, Identity) else MAPS_IN_WORDS[name_of(o)] for o in found]
+    names = ["none" if isinstance(o, Identity) else APPLIED_IN_WORDS[name_of(o)] for o in found]
     if all(isinstance(one, Identity) for one in found):
         why = "no map improved the likelihood of validation rows that it was not fitted on"
         return f"Probabilities are not calibrated: {why}"
@@ -100,7 +109,7 @@ def in_words(found: Sequence[Map] | None) -> str:
     return f"Probabilities are calibrated by {', '.join(counted)}"
 
 
-def thresholds(per_trial: np.ndarray, found: Sequence[Map] | None) -> np.ndarray:
+def thresholds(per_trial: np.ndarray, found: Sequence[Applied] | None) -> np.ndarray:
     """Decision thresholds [K] on calibrated probabilities, from those on the model's own [T, K]:
     of an ensemble the mean. A map keeps the order of a unit's rows, so that a single network
     decides as it did."""
@@ -109,7 +118,7 @@ def thresholds(per_trial: np.ndarray, found: Sequence[Map] | None) -> np.ndarray
     p = np.clip(per_trial, 1e-9, 1 - 1e-9)
     logits = np.log(p) - np.log1p(-p)
     moved = [
-        own if isinstance(one, Identity) else calibration.probabilities(one(z[None]), True)[0]
+        own if isinstance(one, Identity) else probabilities(one(z[None]), True)[0]
         for own, one, z in zip(per_trial, found, logits, strict=True)
     ]
     return np.mean(moved, axis=0)

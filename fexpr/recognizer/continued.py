@@ -18,10 +18,17 @@ from fexpr.recognizer.protocol import Reader
 from fexpr.terminal import progress
 from fexpr.train import devices, trials
 from fexpr.train.state import NEVER, evaluated, make_recipe
+from fexpr.train.train_config import AUXILIARY
 from fexpr.train.views import input_shape
 
 # A few further epochs are a schedule of their own: nothing is stopped early, averaged or resized.
-PLAIN_TRAINING = {"patience": 0, "ema": 0.0, "early_size": 0, "eval_batch": 256}
+PLAIN_TRAINING = {
+    "patience": 0,
+    "ema": 0.0,
+    "early_size": 0,
+    "eval_batch": 256,
+    "auxiliary": "none",
+}
 PLAIN_OPTIMIZER = {"schedule": "constant", "warmup": 0.0, "tolerance": 0.0, "rates": ""}
 
 
@@ -61,16 +68,17 @@ def continue_training(
     if not recognizer.multilabel:
         c["targets"] = "presence"  # class ids, also where the run had learned from votes
     o = {"freeze": "", **config["optimizer"], **PLAIN_OPTIMIZER}  # older runs lack that field
+    auxiliary = AUXILIARY[config["train"].get("auxiliary", "none")]  # older runs lack it
     arguments = config["model"], len(recognizer.class_names)
     work = count_convolutions(
-        models.build_to_train(*arguments, 1, o["freeze"]),
+        models.build_to_train(*arguments, 1, o["freeze"], auxiliary),
         input_shape(images.shape[1:], network.crop),
     )
     batch = c["batch_size"] or len(train)
     shared_by = devices.share_batch(batch, work)
     batch = -(-batch // len(shared_by)) * len(shared_by)
     mesh = trials.make_mesh(1, batch, shared_by)
-    model = models.build_to_train(*arguments, len(shared_by), o["freeze"])
+    model = models.build_to_train(*arguments, len(shared_by), o["freeze"], auxiliary)
     recipe = make_recipe(
         {**config, "train": c, "optimizer": o}, model, recognizer.kind, recognizer.multilabel, batch
     )

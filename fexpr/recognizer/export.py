@@ -35,10 +35,10 @@ from flax.traverse_util import flatten_dict
 import fexpr
 from fexpr import terminal
 from fexpr.errors import UserError
-from fexpr.evaluate.calibration_maps import Identity, affine, to_json
 from fexpr.evaluate.report.model_card import model_card
 from fexpr.models.weights import layouts
 from fexpr.models.weights.files import write_safetensors
+from fexpr.probabilities import Identity, affine, to_json
 from fexpr.recognizer import Network, Recognizer, calibrated
 from fexpr.storage import run
 from fexpr.storage.seen_people import to_metadata

@@ -1,4 +1,4 @@
-"""Packs a finished run into a folder that `Recognizer.restore` reads (packed.py says what it
+"""Packs a finished run into a folder that `Recognizer.restore` reads (packed_run.py says what it
 holds)."""
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from fexpr import terminal
 from fexpr.errors import UserError
 from fexpr.evaluate.report.model_card import model_card
 from fexpr.models.weights.files import write_safetensors
-from fexpr.recognizer import archive, export, packed, restored
+from fexpr.recognizer import archive, export, packed_run, restored
 from fexpr.recognizer.recognizer import Recognizer
 from fexpr.storage import run, seen_people
 
@@ -50,7 +50,7 @@ def pack(place: Path | str, folder: Path, selection: str | None = None) -> float
       UserError: `place` is no finished run, or cannot be written as float16; `folder` holds
           something else.
     """
-    if folder.exists() and not packed.is_packed(folder):
+    if folder.exists() and not packed_run.is_packed(folder):
         raise UserError(f"{folder} exists and holds no packed run", fix="name a new folder")
     with archive.opened(place) as run_dir:
         original = Recognizer.restore(run_dir, selection)

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fexpr.errors import UserError
-from fexpr.evaluate import calibration
-from fexpr.evaluate.calibration_maps import Identity, Map, Temperature
+from fexpr.probabilities import Applied, Identity, Temperature, probabilities
 from fexpr.recognizer import archive, images, network, restored
 from fexpr.recognizer.calibrated import COVERAGE, SetLimits, in_words
 from fexpr.recognizer.network import BATCH, Network, in_batches
@@ -53,7 +52,7 @@ class Recognizer:
     trials: int
     members: tuple[int, ...]
     selection: str
-    maps: tuple[Map, ...] | None
+    maps: tuple[Applied, ...] | None
     thresholds: np.ndarray | None
     content: dict
     metrics: dict
@@ -420,7 +419,7 @@ class Recognizer:
                 fix="ask for calibrated=False",
             )
         moved = self.maps[member](logits) if calibrated else logits
-        return calibration.probabilities(moved, self.multilabel).astype(np.float32)
+        return probabilities(moved, self.multilabel).astype(np.float32)
 
     def _alone(self) -> None:
         if len(self.networks) > 1:

@@ -18,13 +18,14 @@ from flax.traverse_util import flatten_dict
 
 from fexpr import extensions, models
 from fexpr.errors import UserError
-from fexpr.evaluate.calibration_maps import Map
-from fexpr.recognizer import calibrated, packed
+from fexpr.probabilities import Applied
+from fexpr.recognizer import calibrated, packed_run
 from fexpr.recognizer.network import Network
 from fexpr.storage import contents as stored
-from fexpr.storage import run, seen_people
+from fexpr.storage import run, seen_people, zoo
 from fexpr.storage.seen_people import Seen
-from fexpr.train import devices
+from fexpr.train import checkpoint, devices
+from fexpr.train.train_config import AUXILIARY
 from fexpr.train.views import input_shape
 
 T = TypeVar("T")
@@ -71,7 +72,11 @@ def read(run_dir: Path, selection: str | None, trial: int | None) -> Restored:
     scaling = saved.pop("input")
     crop = config["augment"].get("crop", 0)  # runs of older versions lack the field
     try:
-        model = models.build(num_classes=len(content["data"]["classes"]), **config["model"])
+        model = models.build_to_predict(
+            config["model"],
+            len(content["data"]["classes"]),
+            AUXILIARY[config["train"].get("auxiliary", "none")],  # runs of older versions lack it
+        )
         shape = input_shape(content["data"]["image"], crop)
         made = _made(model, shape)
     except UserError:
@@ -99,8 +104,12 @@ def read(run_dir: Path, selection: str | None, trial: int | None) -> Restored:
     return Restored(content, metrics, selection, tuple(networks), members, trials, seen)
 
 
-def maps(found: Restored) -> tuple[Map, ...] | None:
-    """Of each member; see calibrated.maps."""
+def maps(found: Restored) -> tuple[Applied, ...] | None:
+    """Of each member; see calibrated.maps.
+
+    Raises:
+      UserError: metrics.json does not fit the run.
+    """
     return _of_metrics(found, calibrated.maps)
 
 
@@ -157,7 +166,7 @@ def contents(run_dir: Path) -> tuple[dict, dict]:
     missing = [
         f"{name}: missing"
         for name in (run.CONFIG, run.PREDICTIONS, run.METRICS)
-        if not (name == run.PREDICTIONS and packed.is_packed(run_dir))
+        if not (name == run.PREDICTIONS and packed_run.is_packed(run_dir))
         if not (run_dir / name).is_file()
     ]
     if missing:
@@ -165,7 +174,9 @@ def contents(run_dir: Path) -> tuple[dict, dict]:
         raise UserError(
             f"{run_dir} {'holds no finished run' if there else 'does not exist'}",
             missing if there else (),
-            fix="name a run directory; an unfinished run is finished by its own launch command",
+            fix=f"Recognizer.pretrained({run_dir.name!r}) is the installed model"
+            if run_dir.name in zoo.names()
+            else "name a run directory; an unfinished run is finished by its own launch command",
         )
     content = stored.read_config(run_dir / run.CONFIG)
     if content["format"] not in run.READABLE:
@@ -185,8 +196,8 @@ def load_variables(run_dir: Path, selection: str) -> dict:
     Raises:
       UserError: the run keeps none, or none of that selection; those of an old format.
     """
-    if packed.is_packed(run_dir):
-        saved = packed.load_variables(run_dir, selection)
+    if packed_run.is_packed(run_dir):
+        saved = packed_run.load_variables(run_dir, selection)
     else:
         saved = _load_checkpoint(run_dir, selection)
     if not isinstance(saved, dict) or not {"mean", "std"} <= {*(saved.get("input") or ())}:
@@ -202,11 +213,9 @@ def load_variables(run_dir: Path, selection: str) -> dict:
 
 
 def _load_checkpoint(run_dir: Path, selection: str) -> dict:
-    from fexpr.train import checkpoint  # Orbax, which takes a third of a second
-
     folder = run_dir / run.CHECKPOINTS
     known = (
-        sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name != run.RESUME)
+        sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name != checkpoint.RESUME)
         if folder.is_dir()
         else []
     )

@@ -23,7 +23,7 @@ from fexpr.runs.spec import RunSpec
 from fexpr.train import devices, optim, trials
 from fexpr.train.state import make_recipe
 from fexpr.train.streaming import StreamedEngine
-from fexpr.train.train_config import parse_rates
+from fexpr.train.train_config import AUXILIARY, parse_rates
 from fexpr.train.views import input_shape
 
 
@@ -116,6 +116,7 @@ def build_engine(
         c.train.chunk if chunk is None else chunk,
         soft,
         start.variables if start else None,
+        dataset.extras.get("auxiliary"),
     )
     _check_names(c, engine)
     return engine
@@ -176,7 +177,13 @@ def _model(
     """The network that is trained: of a frozen trunk only its end, which freezes nothing more."""
     if start and start.end:
         return start.end
-    return models.build_to_train(c.model.to_dict(), classes, mesh.shape["data"], c.optimizer.freeze)
+    return models.build_to_train(
+        c.model.to_dict(),
+        classes,
+        mesh.shape["data"],
+        c.optimizer.freeze,
+        AUXILIARY[c.train.auxiliary],
+    )
 
 
 def _batch_size(c: ConfigDict, folds: Sequence[Fold], mesh: jax.sharding.Mesh) -> int:

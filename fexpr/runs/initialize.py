@@ -31,6 +31,7 @@ from fexpr.storage.cache import expand_home
 from fexpr.storage.seen_people import Seen, from_metadata
 from fexpr.terminal import say
 from fexpr.train import optim, trials
+from fexpr.train.train_config import AUXILIARY
 from fexpr.train.views import normalized, recentred
 
 WEIGHTS = "weights"  # folder of the data root that holds files of weights
@@ -85,7 +86,9 @@ def load_initialization(
     if not (c.from_run or c.from_file or c.features):
         return None
     image = jax.ShapeDtypeStruct((1, *dataset.images.shape[1:]), jnp.float32)
-    model = models.build(num_classes=len(dataset.class_names), **config.model.to_dict())
+    model = models.build_to_predict(
+        config.model.to_dict(), len(dataset.class_names), AUXILIARY[config.train.auxiliary]
+    )
     like = jax.eval_shape(partial(model.init, train=False), jax.random.key(0), image)
     if c.from_run:
         variables, facts, scaling, seen = _from_run(config, model, like, dataset, folds)

@@ -15,8 +15,8 @@ from fexpr.data.splits import duplicates
 from fexpr.data.splits.protocols import Fold
 from fexpr.evaluate import clip_rules, evaluate
 from fexpr.evaluate.predictions import SELECTIONS, checked
-from fexpr.evaluate.report.headline import print_headline
 from fexpr.evaluate.report.run_report import write_page
+from fexpr.evaluate.report.terminal_report import print_headline
 from fexpr.storage import contents, mirror, run
 from fexpr.terminal import say
 from fexpr.train.state import NEVER, State

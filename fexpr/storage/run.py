@@ -43,11 +43,8 @@ METRICS = mirror.METRICS
 REPORT = "report.html"
 FIGURES = "figures"
 CHECKPOINTS = mirror.CHECKPOINTS
-# below the checkpoints, of an unfinished run: a folder of its trials, in which their state by
-# position, and in the end DONE, what is left of it
-RESUME, DONE = "resume", "done"
 LOG = mirror.LOG
-# of a packed run (recognizer/packed.py)
+# of a packed run (recognizer/packed_run.py)
 PACKED_WEIGHTS = "weights.safetensors"
 CARD = "MODEL_CARD.md"
 
@@ -217,12 +214,6 @@ def history_files(run_dir: Path | str) -> list[Path]:
 
 
 NO_HISTORY = "delete it: only the curves of its epochs are lost"
-
-
-def resume_folder(run_dir: Path, trials: range) -> Path:
-    """Where what an unfinished run has saved of these trials lies."""
-    name = f"trials_{trials[0]}-{trials[-1]}"
-    return Path(run_dir).absolute() / CHECKPOINTS / RESUME / name
 
 
 def read_history(run_dir: Path | str) -> list[dict[str, float]]:

@@ -74,7 +74,7 @@ def refinement(
     """
     del losses
     multilabel, k = labels.ndim == 2, logits.shape[-1]
-    presence = labels > 0 if multilabel else jax.nn.one_hot(labels, k, dtype=bool)
+    presence = (labels > 0).astype(jnp.float32) if multilabel else jax.nn.one_hot(labels, k)
     share = mask.astype(jnp.float32) / jnp.maximum(mask.sum().astype(jnp.float32), 1.0)
     logits = jnp.where(mask[:, None], logits, 0.0)
     distance = logits if multilabel else logits - logits.mean(axis=-1, keepdims=True)
@@ -94,8 +94,7 @@ def refinement(
     ends = (jnp.float32(-WIDEST), jnp.float32(WIDEST))
     factor = jnp.exp(sum(jax.lax.fori_loop(0, BISECTIONS, halve, ends)) / 2)
     if multilabel:
-        signed = jnp.where(presence, factor, -factor) * unit
-        nll = jax.nn.softplus(-signed).mean(axis=-1)
+        nll = jax.nn.softplus((1 - 2 * presence) * factor * unit).mean(axis=-1)
     else:
-        nll = -jnp.where(presence, jax.nn.log_softmax(factor * unit), 0.0).sum(axis=-1)
+        nll = -(presence * jax.nn.log_softmax(factor * unit)).sum(axis=-1)
     return -(nll * share).sum()

@@ -96,6 +96,7 @@ class Engine:
       chunk: trials at a time; 0, or more than fit = as many as fit, by the compiled program's own
           account of its memory.
       soft: float32 [N,K], for a recipe whose targets are 'soft'.
+      auxiliary: float32 [N,A], for a recipe with a second task.
       start: variables that every trial begins with, all of the model's or some: a tree of NumPy
           arrays.
 
@@ -121,6 +122,7 @@ class Engine:
         chunk: int = 0,
         soft: np.ndarray | None = None,
         start: Any = None,
+        auxiliary: np.ndarray | None = None,
     ):
         self.recipe = dataclasses.replace(recipe, data_devices=mesh.shape["data"])
         self.mesh, self.specs, self.images = mesh, tuple(specs), images
@@ -130,7 +132,7 @@ class Engine:
         everywhere = NamedSharding(mesh, P())
         self.data = jax.tree.map(
             lambda x: distributed.to_global_array(x, everywhere),
-            Data(self.resident_images(), labels, soft),
+            Data(self.resident_images(), labels, soft, auxiliary=auxiliary),
         )
         self.size = self._padded(min(chunk or len(specs), len(specs)))
         self._start = start  # on the host: only `init` needs it

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fexpr.evaluate import conformal
+from fexpr.probabilities import never_empty, sets
 
 PEERS = Path(__file__).parents[1] / "fixtures" / "calibration_peers.npz"
 
@@ -26,7 +27,7 @@ def test_equals_mapie(peers, method):
     for i, coverage in enumerate(peers["coverages"]):
         limit = conformal.threshold(scores, np.arange(n).astype(str), coverage)
         assert limit == pytest.approx(peers[f"{method}_limits"][i], abs=1e-12)
-        found = conformal.sets(score(p[n:], u[1]), limit)
+        found = sets(score(p[n:], u[1]), limit)
         np.testing.assert_array_equal(found, peers[f"{method}_sets"][:, :, i])
 
 
@@ -46,7 +47,7 @@ def test_raps_equals_mapie(peers):
         scores = conformal.true_scores(conformal.raps(p[kept], u[0], penalty, free), presence[kept])
         limit = conformal.threshold(scores, kept.astype(str), coverage)
         assert limit == pytest.approx(peers["raps_limits"][i], abs=1e-12)
-        found = conformal.sets(conformal.raps(p[n:], u[1], penalty, free), limit)
+        found = sets(conformal.raps(p[n:], u[1], penalty, free), limit)
         short = peers["raps_sets"][:, :, i].sum(axis=1) < free
         assert short.mean() > 0.2
         np.testing.assert_array_equal(found[short], peers["raps_sets"][short, :, i])
@@ -66,7 +67,7 @@ def test_the_promise_is_kept_by_a_model_that_is_wrong(method, rows):
         limit = conformal.threshold(
             conformal.true_scores(scores, presence)[:rows], np.arange(rows).astype(str), asked
         )
-        held.append(conformal.sets(scores[rows:], limit)[presence[rows:]].mean())
+        held.append(sets(scores[rows:], limit)[presence[rows:]].mean())
     # between 1 - alpha and 1 - alpha + 1 / (n + 1) (Vovk et al. 2005)
     error = 3 * np.std(held) / np.sqrt(len(held))
     assert asked - error <= np.mean(held) <= asked + 1 / (rows + 1) + error
@@ -81,7 +82,7 @@ def test_units_are_all_in_the_set():
         scores = conformal.lac(p)
         truth = conformal.true_scores(scores, presence)
         limit = conformal.threshold(truth[:40], np.arange(40).astype(str), 0.9)
-        held.append((conformal.sets(scores[40:], limit) | ~presence[40:]).all(axis=1).mean())
+        held.append((sets(scores[40:], limit) | ~presence[40:]).all(axis=1).mean())
     assert 0.9 - 0.01 <= np.mean(held) <= 0.9 + 1 / 41 + 0.01
 
 
@@ -93,7 +94,7 @@ def test_threshold():
     # a row that ten trials validated counts once
     many = np.concatenate([scores, np.full(90, 0.95)])
     assert conformal.threshold(many, np.concatenate([ids, np.full(90, "r9")]), 0.8) == 0.8
-    full = conformal.sets(np.ones((2, 3)), np.inf)
+    full = sets(np.ones((2, 3)), np.inf)
     assert full.all()
-    empty = conformal.never_empty(np.zeros((1, 3), bool), np.array([[0.2, 0.5, 0.3]]))
+    empty = never_empty(np.zeros((1, 3), bool), np.array([[0.2, 0.5, 0.3]]))
     assert empty.tolist() == [[False, True, False]]

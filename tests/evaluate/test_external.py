@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fexpr.errors import UserError
-from fexpr.evaluate import calibration, evaluate
+from fexpr.evaluate import calibration, evaluate, external
 from fexpr.evaluate.__main__ import main
 from fexpr.evaluate.external import read_predictions
 from fexpr.storage import run
@@ -22,10 +22,10 @@ def case():
     return p["logits"], p["labels"], p["split"], p
 
 
-def write_csv(path, values, labels, prefix="p_", **columns):
+def write_csv(path, values, labels, prefix="p_", names=FER_CLASSES, **columns):
     with open(path, "w", newline="") as f:
         writer = csv.writer(f)
-        writer.writerow([*columns, "note", "label", *[prefix + name for name in FER_CLASSES]])
+        writer.writerow([*columns, "note", "label", *[prefix + name for name in names]])
         for i, (row, label) in enumerate(zip(values, labels, strict=True)):
             writer.writerow(
                 [*(c[i] for c in columns.values()), "-", label, *(repr(float(v)) for v in row)]
@@ -275,3 +275,66 @@ def test_a_probability_of_zero_is_told(case, tmp_path, capsys):
     assert "1 rows give their true class" in (tmp_path / "x_report" / "report.html").read_text(
         encoding="utf-8"
     )
+
+
+@pytest.mark.parametrize("form", ["{}", "{}.0", " {} "])
+@pytest.mark.parametrize("lowest", [1, 2])
+def test_names_that_cover_the_labels_decide_however_they_are_written(tmp_path, form, lowest, case):
+    z, labels, split, _ = case
+    kept = (labels >= lowest - 1) & ((labels < 6) | (lowest == 1))
+    numbered = [f"{k + 1}" for k in range(7)]
+    path = write_csv(
+        tmp_path / "one.csv",
+        z[kept],
+        [form.format(y + 1) for y in labels[kept]],
+        "logit_",
+        names=numbered,
+        split=split[kept],
+    )
+    found = read_predictions(path)
+    np.testing.assert_array_equal(found["labels"], labels[kept])
+    # without a 7 they could be ids as well
+    assert bool(found["notes"].size) == (lowest == 2)
+    np.savez(
+        tmp_path / "one.npz",
+        logits=z[kept],
+        labels=labels[kept] + 1.0,
+        class_names=np.array(numbered),
+        split=split[kept],
+    )
+    np.testing.assert_array_equal(read_predictions(tmp_path / "one.npz")["labels"], labels[kept])
+
+
+def test_numbers_that_are_no_names_are_ids_and_two_files_agree_on_it(tmp_path, case):
+    z, labels, split, _ = case
+    numbered, at = [f"{k + 1}" for k in range(7)], split == "test"
+    path = write_csv(tmp_path / "ids.csv", z[at], labels[at], "logit_", names=numbered)
+    np.testing.assert_array_equal(read_predictions(path)["labels"], labels[at])
+    val = write_csv(tmp_path / "val.csv", z[~at], labels[~at] + 1, "logit_", names=numbered)
+    assert "write names in both" in problems_of(path, val=val)
+
+
+def test_names_in_another_order_than_the_columns_are_refused(tmp_path, case):
+    z, labels, *_ = case
+    path = write_csv(tmp_path / "p.csv", z, labels, "logit_")
+    turned = ["happy", "angry", *FER_CLASSES[1:3], *FER_CLASSES[4:]]
+    text = problems_of(path, class_names=[name.title() for name in turned])
+    assert "in another order (Happy, Angry" in text
+    other = [f"class {k}" for k in range(7)]
+    assert read_predictions(path, class_names=other)["class_names"].tolist() == other
+
+
+@pytest.mark.parametrize("factor", [1e5, 1e200])
+def test_large_logits_are_measured_and_their_notes_are_about_probabilities(tmp_path, case, factor):
+    z, labels, split = case[0].astype(float), *case[1:3]
+    shift = np.linspace(-50, 50, len(z))[:, None]  # of a row's logits means nothing
+    np.savez(tmp_path / "shifted.npz", logits=z + shift, labels=labels, split=split)
+    assert external.notes(read_predictions(tmp_path / "shifted.npz")) == []
+    np.savez(tmp_path / "large.npz", logits=factor * z, labels=labels, split=split)
+    found = read_predictions(tmp_path / "large.npz")
+    (note,) = external.notes(found)
+    wrong = int((z.argmax(axis=1) != labels).sum())
+    assert note.startswith(f"{wrong:,} rows give their true class a probability below")
+    assert "100% of the negative log likelihood" in note
+    np.savez(tmp_path / "huge.npz", logits=1e305 * z, labels=labels, split=split)
+    assert "logits beyond 1e+300" in problems_of(tmp_path / "huge.npz")

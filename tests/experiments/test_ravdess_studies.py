@@ -17,8 +17,8 @@ from fexpr.data.releases.ravdess_names import EMOTIONS
 from fexpr.data.splits.protocols import Fold
 from fexpr.errors import UserError
 from fexpr.evaluate import __main__ as evaluate_main
-from fexpr.evaluate.calibration_maps import to_json
 from fexpr.models.deep_emotion import DeepEmotion
+from fexpr.probabilities import to_json
 from fexpr.recognizer import Network, Recognizer
 from fexpr.storage import run
 from fexpr.train import checkpoint

@@ -13,7 +13,7 @@ import pytest
 from scipy.special import softmax
 
 from fexpr import Recognizer
-from fexpr.evaluate import calibration_maps
+from fexpr import probabilities as calibration_maps
 from fexpr.models.weights import files
 from fexpr.recognizer import export
 from fexpr.storage import run
@@ -223,6 +223,20 @@ def test_cards_of_synthetic_data_and_of_action_units(faces, units, tmp_path):
             assert text in card
         rows = [line for line in card.splitlines() if line.startswith("|")]
         assert len(rows) > 20
+
+
+def test_names_are_shown_in_a_card_as_they_are(faces):
+    """Markdown passes HTML and links on to whoever shows it."""
+    restored = Recognizer.restore(faces[0])
+    content = {**restored.content, "command": "python launch.py ```<img src=x>"}
+    name = "<img src=x onerror=alert(1)>|[a](javascript:b)`"
+    content["data"] = {**content["data"], "classes": [name, "b\n# c"], "source": name}
+    card = export.model_card(content, restored.metrics, [name], [("a", "b")], "use")
+    prose = card.partition("## How it was made")[0]
+    assert "<img" not in prose
+    assert "[a](javascript" not in prose.replace("\\[a\\](javascript", "")
+    assert "\n# c" not in card
+    assert card.count("```") == 2
 
 
 def test_the_other_epoch_is_said_to_be_another(folder):

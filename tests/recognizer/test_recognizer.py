@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from scipy.special import expit, softmax
 
+from fexpr import probabilities as calibration_maps
 from fexpr.errors import UserError
-from fexpr.evaluate import calibration_maps
 from fexpr.recognizer import BATCH, Recognizer, network
 from fexpr.storage import run
 from fexpr.train import checkpoint

@@ -123,6 +123,13 @@ def load(config: ConfigDict) -> Dataset:
     )
 
 
+def folders(config: ConfigDict) -> dict[str, Path]:
+    """Where the releases lie that the composite of `config.data` is made of, by name."""
+    is_synthetic = resolve_source(config) == "synthetic"
+    releases = _synthetic(config) if is_synthetic else _on_disk(config)
+    return {name: release.folder for name, release in releases.items()}
+
+
 def _on_disk(config: ConfigDict) -> dict[str, Release]:
     root, _ = prepare.data_root(config)
     wanted = (

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from fexpr.probabilities import APPLIED_IN_WORDS
+
 MAPS_IN_WORDS = {
-    "none": "as the model says",
-    "temperature": "temperature scaling",
+    **APPLIED_IN_WORDS,
     "vector": "vector scaling",
-    "svs": "structured vector scaling",
-    "sms": "structured matrix scaling",
     "isotonic": "isotonic regression",
     "applied": "as applied",
 }

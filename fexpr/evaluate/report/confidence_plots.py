@@ -10,7 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fexpr.evaluate.report.plots import BLUE, GREY, ORANGE, RED, SKY, WIDTH, canvas
+from fexpr.evaluate.report.plots import BLUE, GREEN, GREY, ORANGE, RED, WIDTH, canvas
+
+COLOURS = (BLUE, ORANGE, GREEN, RED)
 
 
 class Picture(NamedTuple):
@@ -18,71 +20,28 @@ class Picture(NamedTuple):
     caption: str  # up to three lines
 
 
-def reliability_diagrams(path: Path, panels: Sequence[tuple[str, dict]], synthetic: bool) -> None:
-    """Accuracy by bin of confidence above, how many rows the bin holds below; a column a panel.
+def reliability_diagram(path: Path, curves: Sequence[tuple[str, dict]], synthetic: bool) -> None:
+    """How often a confidence is right, each curve with its 95 % band, above; how many rows have
+    that confidence below.
 
     Args:
-      panels: (title, `reliability` of metrics.json).
+      curves: (label, `diagram` of metrics.json), drawn over one another.
     """
-    most = max(max(r["count"]) for _, r in panels)
-    with canvas(path, "Reliability", (WIDTH, 5.0), synthetic) as figure:
-        axes = figure.subplots(
-            2, len(panels), sharex=True, sharey="row", squeeze=False, height_ratios=[3, 1.15]
-        )
-        for (above, below), (title, r) in zip(axes.T, panels, strict=True):
-            edges, count = np.array(r["edges"]), np.array(r["count"])
-            middle, width, full = (edges[1:] + edges[:-1]) / 2, np.diff(edges), count > 0
-            accuracy, confidence = (
-                np.array([np.nan if v is None else v for v in r[key]])
-                for key in ("accuracy", "confidence")
+    with canvas(path, "Reliability", (WIDTH * 0.72, 5.4), synthetic) as figure:
+        above, below = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
+        above.plot([0, 1], [0, 1], color=GREY, lw=1, ls=":", label="perfect", zorder=4)
+        for (label, d), colour in zip(curves, COLOURS, strict=False):
+            mesh, curve, low, high = (
+                np.array([np.nan if v is None else v for v in d[key]])
+                for key in ("mesh", "curve", "low", "high")
             )
-            above.plot([0, 1], [0, 1], color=GREY, lw=0.9, ls=":", zorder=1)
-            above.bar(
-                middle[full],
-                accuracy[full],
-                width[full] * 0.94,
-                color=SKY,
-                label="share that is right",
-                zorder=2,
-            )
-            low, gap = np.minimum(accuracy, confidence)[full], np.abs(accuracy - confidence)[full]
-            above.bar(
-                middle[full],
-                gap,
-                width[full] * 0.94,
-                low,
-                color="none",
-                edgecolor=RED,
-                hatch="////",
-                lw=0.7,
-                label="gap",
-                zorder=3,
-            )
-            above.plot(
-                confidence[full],
-                confidence[full],
-                "o",
-                ms=3.6,
-                color=RED,
-                zorder=4,
-                label="mean confidence",
-            )
-            above.set(title=title, xlim=(0, 1), ylim=(0, 1))
-            below.bar(middle, count, width * 0.94, color=BLUE)
-            for x, n in zip(middle, count, strict=True):
-                below.annotate(
-                    f"{n:,.0f}",
-                    (x, n),
-                    xytext=(0, 2),
-                    textcoords="offset points",
-                    ha="center",
-                    fontsize=7,
-                )
-            below.set(xlabel="confidence of the named class", ylim=(0, most * 1.22))
-            below.set_xticks(edges[::2])
-        axes[0, 0].set_ylabel("share that is right")
-        axes[1, 0].set_ylabel("rows")
-        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+            above.fill_between(mesh, low, high, color=colour, alpha=0.22, lw=0)
+            above.plot(mesh, curve, color=colour, lw=1.8, label=label)
+            below.fill_between(mesh, d["density"], color=colour, alpha=0.22, lw=0)
+            below.plot(mesh, d["density"], color=colour, lw=1)
+        above.set(ylabel="share that is right", xlim=(0, 1), ylim=(0, 1))
+        below.set(xlabel="confidence of the named class", ylabel="rows", yticks=[], ylim=(0, None))
+        figure.legend(*above.get_legend_handles_labels(), loc="outside lower center", ncols=2)
 
 
 def risk_coverage(

@@ -12,6 +12,7 @@ import numpy as np
 
 from fexpr.evaluate.predictions import rows_of
 from fexpr.evaluate.report import (
+    belief,
     calibration_words,
     confidence_plots,
     examples,
@@ -192,33 +193,26 @@ def _selected_epochs(predictions: dict) -> dict[str, np.ndarray]:
 
 
 def _confidence(path, metrics: dict, synthetic: bool) -> None:
-    """Reliability and risk by coverage, of the model's own probabilities and after temperature
-    scaling, where they are defined.
+    """Reliability, of the model's own probabilities and after the map that is applied, and risk by
+    coverage, where they are defined.
     """
     shown = {
         name: entry for name, entry in metrics["selective"].items() if entry["curve"] is not None
     }
     if not shown:
         return
-    titles = {
-        name: f"{calibration_words.MAPS_IN_WORDS[name]}: ECE "
-        f"{metrics['calibration'][name]['ece']['value']:.3f}"
-        for name in shown
-    }
-    after = ", before and after temperature scaling" if len(shown) > 1 else ""
-    plain = metrics["calibration"]["none"]["ece_if_perfect"]
-    confidence_plots.reliability_diagrams(
+    curves = [(label, entry["diagram"]) for label, entry in belief.drawn(metrics).items()]
+    confidence_plots.reliability_diagram(
         path(
             "reliability",
             (
-                f"Confidence of the named class against how often it is right{after}, test "
-                "rows. Bars below the dotted line: too confident. "
-                "Below: how many rows a bin holds; a bin of few rows says little. A perfectly "
-                "calibrated model would show an ECE of about "
-                f"{plain:.3f} on so many rows, by chance."
+                "How often test rows of a confidence are right, with 95 % bands. Below the dotted "
+                "line: too confident. The distance to that line, averaged over the rows, is the "
+                "smooth error. Where the band holds the line, the two cannot be told apart. "
+                "Below: how many rows have that confidence."
             ),
         ),
-        [(titles[name], metrics["calibration"][name]["reliability"]) for name in shown],
+        curves,
         synthetic,
     )
     confidence_plots.risk_coverage(
@@ -227,8 +221,7 @@ def _confidence(path, metrics: dict, synthetic: bool) -> None:
             (
                 "Were the model to answer only what it is most sure of: share of wrong "
                 "answers by share of rows answered. Dots with 95 % "
-                "intervals at 70, 80 and 90 %. A lower curve is a confidence that sorts "
-                "better; temperature scaling hardly moves it."
+                "intervals at 70, 80 and 90 %. A lower curve is a confidence that sorts better."
             ),
         ),
         shown,

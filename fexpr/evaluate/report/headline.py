@@ -9,9 +9,7 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
-from rich.text import Text
 
-from fexpr import terminal
 from fexpr.evaluate import declared
 from fexpr.evaluate.report import calibration_words
 
@@ -44,23 +42,6 @@ METRICS_IN_WORDS = {  # in the order of the report's table, by what a figure is 
         "mce": "largest gap (MCE) ↓",
     },
 }
-# fewer, and short enough that the table fits into 80 columns; {n}: classes that a macro figure
-# averages
-ON_THE_TERMINAL = {
-    "uf1": "UF1",
-    "macro_f1": "macro F1, {n} AUs",
-    "macro_f1_at_0.5": "  at threshold 0.5",
-    "macro_f1_at_0.12": "  at threshold 0.12",
-    "macro_f1_all": "macro F1, {n} AUs",
-    "uar": "UAR",
-    "accuracy": "accuracy",
-    "top2_accuracy": "top-2 accuracy",
-    "roc_auc": "ROC-AUC",
-    "average_precision": "avg. precision",
-    "weighted_f1": "weighted F1",
-    "micro_f1": "micro F1",
-    "ece": "calib. error ↓",
-}
 HEADLINE_IN_WORDS = {
     "uf1": "UF1",
     "uar": "UAR",
@@ -80,15 +61,6 @@ SELECTIONS_IN_WORDS = {
     "last": "last epoch",
     "oracle": "oracle epoch",
 }
-CALIBRATION_IN_WORDS = {  # columns of the table of maps
-    "accuracy": "accuracy",
-    "nll": "NLL ↓",
-    "brier": "Brier ↓",
-    "ece": "ECE ↓",
-    "adaptive_ece": "adaptive ECE ↓",
-    "classwise_ece": "class-wise ECE ↓",
-    "mce": "MCE ↓",
-}
 COPIES_IN_WORDS = {
     "without_exact": "the {exact} of which training or validation rows hold an exact copy,",
     "without_near": "the {rest} near or mirrored copies either",
@@ -105,7 +77,7 @@ SHORT = {
 }
 STYLES = {"result": "bold", "baseline": "dim", "val": "", "other": "", "oracle": "magenta"}
 ORACLE_WARNING = "chosen on test rows — not a result"
-FEW_GROUPS = 10  # fewer, and a percentile interval is plainly too narrow
+FEW_GROUPS = 10  # fewer, and an interval is rough, though it is widened (bootstrap.py)
 FAILED_SHOWN = 12
 
 
@@ -197,7 +169,7 @@ def metrics_in_order(metrics: dict) -> list[tuple[str, dict[str, str]]]:
     """
     parts = {
         **METRICS_IN_WORDS,
-        "all": _with_declared(METRICS_IN_WORDS["all"], "nll", lambda metric: metric.heading),
+        "all": with_declared(METRICS_IN_WORDS["all"], "nll", lambda metric: metric.heading),
     }
     return (
         sorted(parts.items(), key=lambda item: item[0] != "all")
@@ -206,7 +178,7 @@ def metrics_in_order(metrics: dict) -> list[tuple[str, dict[str, str]]]:
     )
 
 
-def _with_declared(
+def with_declared(
     names: dict[str, str], before: str, heading: Callable[[declared.Metric], str]
 ) -> dict[str, str]:
     """The names with those of declared.METRICS, where they have any, in front of `before`."""
@@ -246,7 +218,7 @@ def verdict(metrics: dict) -> str:
         "difference_to_always_positive": "a predictor that calls every action unit present",
         "difference_to_majority": f"a predictor that always names the most frequent {metrics['counts_from']} class",
     }[key]
-    model, difference, groups = metrics["test"]["macro_f1"], metrics[key], metrics["groups"]["test"]
+    model, difference = metrics["test"]["macro_f1"], metrics[key]
     base = metrics["baselines"][key.removeprefix("difference_to_")]["macro_f1"]
     name = "UF1" if metrics["task"] == "multiclass" and not of_pictures(metrics) else "Macro F1"
     if model["value"] is None:
@@ -281,14 +253,10 @@ def verdict(metrics: dict) -> str:
         end = "the model is worse than it"
     else:
         end = "the interval holds zero, so these test rows do not show that the model beats it"
-    few = (
-        f" With {groups} test {metrics['group_name']}s such intervals are too narrow."
-        if groups < FEW_GROUPS
-        else ""
-    )
+    few = few_groups(metrics)
     return (
         f"{numbers} The difference is {_with_sign(difference['value'])} ({signed(difference)}): "
-        f"{end}.{few}"
+        f"{end}.{few and ' '}{few}"
     )
 
 
@@ -299,6 +267,18 @@ def calibration(metrics: dict) -> str:
     return " ".join(
         filter(None, (calibration_words.applied(metrics), calibration_words.sets(metrics)))
     )
+
+
+def few_groups(metrics: dict) -> str:
+    """Which rows of figures are over so few groups that their intervals are rough; '' if none."""
+    group = metrics["group_name"]
+    counts = metrics.get("dataset_groups") or {"the test rows": metrics["groups"]["test"]}
+    few = [
+        f"{part_in_words(name, metrics)} ({count} {group}{'s' * (count > 1)})"
+        for name, count in counts.items()
+        if 1 < count < FEW_GROUPS
+    ]
+    return f"Rough, from so few {group}s: the intervals of {', '.join(few)}." if few else ""
 
 
 def copies(metrics: dict) -> str:
@@ -425,52 +405,15 @@ def in_words(estimate: dict, decimals: int = 3) -> str:
     if estimate["value"] is None:
         return "–"
     value = f"{estimate['value']:.{decimals}f}"
-    return (
-        value
-        if estimate["low"] is None
-        else f"{value} ({estimate['low']:.{decimals}f}–{estimate['high']:.{decimals}f})"
-    )
+    if estimate["low"] is not None:
+        return f"{value} ({estimate['low']:.{decimals}f}–{estimate['high']:.{decimals}f})"
+    deviation = estimate.get("seed_std")
+    return value if deviation is None else f"{value} ± {deviation:.{decimals}f}"
 
 
 def decimals(key: str) -> int:
     """Of a metric in tables."""
     return declared.decimals(key)
-
-
-def print_headline(metrics: dict, console: Console | None = None) -> None:
-    """The headline tables: test figures with intervals and baselines, other selections, the oracle
-    in another colour.
-    """
-    console = console or terminal.console
-    if metrics["per_dataset"]:
-        print_table(_by_dataset(metrics), console)
-        console.print()
-    print_table(_by_metric(metrics), console)
-    say = lambda text, style=None: console.print(text, style=style, markup=False) if text else None
-    if "temperature" in metrics["calibration"]:
-        console.print()
-        print_table(_by_map(metrics), console)
-    say(
-        f"prior: answers with the {metrics['counts_from']} prevalence. The baselines never "
-        "look at the image.",
-        "dim",
-    )
-    say(seeds_in_words(metrics))
-    if "oracle" in metrics["selections"]:
-        say(f"oracle epoch: {ORACLE_WARNING}. {oracle_gap(metrics)}", "magenta")
-    say(verdict(metrics))
-    say(calibration(metrics))
-    say(copies(metrics))
-    for part in metrics["kaggle"].values():
-        say(f"Kaggle 2013: {part['text']}")
-    if metrics["undefined"]:
-        say(
-            "undefined on these test rows, in no average: "
-            f"{', '.join(sorted({u['name'] for u in metrics['undefined']}))}"
-        )
-    say(failures(metrics), "bold red")
-    if metrics["source"] == "synthetic":
-        say("SYNTHETIC DATA: these numbers say nothing about people", "bold white on red")
 
 
 def make_table(*headings: str, left: int = 1) -> Table:
@@ -487,71 +430,3 @@ def print_table(table: Table, console: Console) -> None:
     """
     table.width = Measurement.get(console, console.options.update(width=1000), table).maximum
     console.print(table, crop=False)
-
-
-def _by_metric(metrics: dict) -> Table:
-    table, shown = make_table(""), columns(metrics)
-    for kind, heading, _ in shown:
-        short = SHORT[heading.removeprefix("test: ")]
-        head = f"test: {short}\n(95 % interval)" if kind == "result" else short
-        table.add_column(
-            Text(head, STYLES[kind]),
-            style=STYLES[kind],
-            justify="right",
-            vertical="bottom",
-            no_wrap=True,
-        )
-    first = ("accuracy", "top2_accuracy") if of_pictures(metrics) else ()
-    named = _with_declared(
-        ON_THE_TERMINAL,
-        "ece",
-        lambda metric: metric.short and metric.short + " ↓" * metric.lower_is_better,
-    )
-    for key, words in sorted(named.items(), key=lambda item: item[0] not in first):
-        if is_shown(key, metrics):
-            cells = (
-                in_words(
-                    m[key] if kind == "result" else {**m[key], "low": None}, declared.decimals(key)
-                )
-                for kind, _, m in shown
-            )
-            table.add_row(
-                name_of(key, words, metrics).format(n=metrics["test"][key].get("classes")), *cells
-            )
-    return table
-
-
-def _by_map(metrics: dict) -> Table:
-    """Calibration maps down, measures of calibration across."""
-    shown = {
-        key: words
-        for key, words in CALIBRATION_IN_WORDS.items()
-        if key in ("accuracy", "nll", "brier", "ece") and key in metrics["calibration"]["none"]
-    }
-    table = make_table("calibrated by", *shown.values())
-    for name, words in calibration_words.shown_maps(metrics).items():
-        entry = metrics["calibration"][name]
-        cells = (
-            in_words(entry[key] if key in ("ece", "accuracy") else {**entry[key], "low": None})
-            for key in shown
-        )
-        table.add_row(calibration_words.SHORT.get(name, words.split()[0]), *cells)
-    return table
-
-
-def _by_dataset(metrics: dict) -> Table:
-    """Data set x selection down, headline metrics with intervals across."""
-    names = metrics["headline"]["metrics"]
-    table = make_table(
-        "part" if of_pictures(metrics) else "data",
-        "epoch",
-        *(name_of(name, HEADLINE_IN_WORDS[name], metrics) for name in names),
-        left=2,
-    )
-    for dataset, of in metrics["per_dataset"].items():
-        for i, (kind, words, m) in enumerate(selections(metrics, of)):
-            first = "" if i else part_in_words(dataset, metrics)
-            table.add_row(
-                first, SHORT[words], *(in_words(m[name]) for name in names), style=STYLES[kind]
-            )
-    return table

@@ -53,6 +53,8 @@ def number(estimate: dict, interval: bool = True, decimals: int = 3) -> Markup:
         text += Markup(f" <small>{{:.{decimals}f}}–{{:.{decimals}f}}</small>").format(
             estimate["low"], estimate["high"]
         )
+    elif interval and estimate.get("seed_std") is not None:
+        text += Markup(f" <small>±{{:.{decimals}f}}</small>").format(estimate["seed_std"])
     return text
 
 

@@ -17,7 +17,7 @@ from fexpr.evaluate.report.sweep_report import words
 from fexpr.storage import run
 
 COLOURS = (plots.BLUE, plots.ORANGE, plots.GREEN, plots.RED, plots.SKY, plots.ORACLE, plots.GREY)
-PANELS = 4  # reliability diagrams that stand beside one another and can still be read
+CURVES = 4  # reliability curves that can still be told from one another
 
 
 def write_paired(folder: Path | str, found: dict, command: str) -> Path:
@@ -35,12 +35,12 @@ def write_paired(folder: Path | str, found: dict, command: str) -> Path:
     }
     draw_differences(figures["paired"], found, synthetic)
     draw_classes(figures["f1_by_class"], found, synthetic)
-    judged = [c for c in found["candidates"] if c["reliability"]][:PANELS]
-    panels = [
-        (f"{c['name']}: ECE {c['test']['ece']['value']:.3f}", c["reliability"]) for c in judged
+    curves = [
+        (f"{c['name']}: ECE {c['test']['ece']['value']:.3f}", c["diagram"])
+        for c in [c for c in found["candidates"] if c["diagram"]][:CURVES]
     ]
-    if panels:
-        confidence_plots.reliability_diagrams(figures["reliability"], panels, synthetic)
+    if curves:
+        confidence_plots.reliability_diagram(figures["reliability"], curves, synthetic)
     names = [c["name"] for c in found["candidates"]]
     return write_html(
         folder / COMPARISON_HTML,
@@ -55,7 +55,7 @@ def write_paired(folder: Path | str, found: dict, command: str) -> Path:
         verdict=verdict,
         signed=signed,
         figures={
-            name: image(path) for name, path in figures.items() if name != "reliability" or panels
+            name: image(path) for name, path in figures.items() if name != "reliability" or curves
         },
         selections=headline.SELECTIONS_IN_WORDS,
     )

@@ -13,7 +13,13 @@ import numpy as np
 
 from fexpr.evaluate.clip_rules import RULES, SHOWN
 from fexpr.evaluate.predictions import checked
-from fexpr.evaluate.report import calibration_words, headline, sections
+from fexpr.evaluate.report import (
+    belief,
+    calibration_words,
+    headline,
+    sections,
+    selection_words,
+)
 from fexpr.evaluate.report.page import image, write_html
 from fexpr.storage import run
 
@@ -58,10 +64,13 @@ def write_page(
     from fexpr.evaluate.report import figures  # matplotlib
 
     drawn = figures.draw(run_dir, metrics, predictions, images, data_labels, kind)
+    monitor = config.get("config", {}).get("train", {}).get("monitor")
+    chosen_by = selection_words.chosen_by(metrics, predictions, monitor)
     return write_html(
         run_dir / run.REPORT,
         "report.html.j2",
         h=headline,
+        b=belief,
         c=calibration_words,
         metrics=metrics,
         synthetic=metrics["source"] == "synthetic",
@@ -69,14 +78,22 @@ def write_page(
         subtitle=f"run {run_dir.resolve().name}",
         facts=_facts(config, metrics, predictions),
         group=metrics["group_name"],
-        monitor=config.get("config", {}).get("train", {}).get("monitor"),
+        monitor=monitor,
+        chosen_by=chosen_by,
         groups={
             name: list(rows)
             for name, rows in itertools.groupby(
                 metrics["per_group"], lambda row: row["dataset"] or ""
             )
         },
-        figures=[(file.stem, image(file), caption) for file, caption in drawn],
+        figures=[
+            (
+                file.stem,
+                image(file),
+                f"{caption} {chosen_by}" if file.stem == "learning_curves" else caption,
+            )
+            for file, caption in drawn
+        ],
         command=config.get("command", ""),
         sections=sections.filled(config, metrics, predictions),
         notes=config.get("notes", []),

@@ -13,8 +13,9 @@ from rich.console import Console
 
 from fexpr.evaluate import clip_rules, evaluate
 from fexpr.evaluate.report import examples, headline
-from fexpr.evaluate.report.headline import print_headline, verdict
+from fexpr.evaluate.report.headline import verdict
 from fexpr.evaluate.report.run_report import write_page
+from fexpr.evaluate.report.terminal_report import print_headline
 from fexpr.evaluate.scored_rows import model_rows
 from fexpr.storage import run
 from tests.evaluate.predictions import FER_CLASSES, multiclass, multilabel, pictures

@@ -29,13 +29,20 @@ def load_variables(folder: Path, selection: str) -> dict:
     """The variables of a packed run as a tree of float32 arrays with a leading axis of trials.
 
     Raises:
-      UserError: the file is damaged; it holds the weights of another epoch.
+      UserError: the file is damaged or no packed run's; it holds the weights of another epoch.
     """
     found = files.read(folder / run.PACKED_WEIGHTS)
     kept = found.about.get("selection")
     if kept != selection:
         raise UserError(
             f"{folder} keeps no weights of selection {selection!r}", fix=f"it keeps {kept!r} alone"
+        )
+    trials = {array.shape[:1] for array in found.arrays.values()}
+    if not {"input/mean", "input/std"} <= set(found.arrays) or len(trials) != 1 or trials == {()}:
+        raise UserError(
+            f"{found.path} holds no packed run",
+            ["expected input/mean, input/std, and all arrays with the same leading axis of trials"],
+            fix="`fexpr weights pack` makes packed runs",
         )
     return unflatten_dict(
         {

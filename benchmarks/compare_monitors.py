@@ -1,6 +1,6 @@
 """What choosing the epoch by another monitor changes: one training, every monitor.
 
-    python -m benchmarks.monitors ststnet_megc2019 --out=/tmp/monitors
+    python -m benchmarks.compare_monitors ststnet_megc2019 --out=/tmp/monitors
 
 A monitor changes no step of the training (without train.patience), so that one run serves all:
 after each epoch every monitor scores the validation rows, and keeps the logits of its best. Test
@@ -105,7 +105,7 @@ def after_temperature(predictions: dict, selection: str = "best_val") -> dict:
 
 def main(argv: Sequence[str] | None = None) -> int:
     p = argparse.ArgumentParser(
-        prog="python -m benchmarks.monitors",
+        prog="python -m benchmarks.compare_monitors",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

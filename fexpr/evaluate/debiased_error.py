@@ -1,0 +1,61 @@
+"""The debiased squared calibration error (Kumar, Liang and Ma 2019, "Verified uncertainty
+calibration", arXiv 1909.10155, section 4): the mean squared gap of bins, less what the luck of so
+few rows adds to it. Without that, ECE and its relatives of a perfect model are above 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+BINS = 15  # of equally many rows, as in the package `uncertainty-calibration`
+
+
+def measures(
+    confidence: np.ndarray, outcome: np.ndarray, bins: int = BINS
+) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    """The function weights [B, R] -> `debiased_rms` [B], the mean SQUARED gap, and
+    `_bias_debiased_rms` [B], what to take off it. The root is taken last (measure.py), since the
+    mean over seeds may be below 0.
+
+    The bias of a bin is the variance of its mean outcome, m (1 - m) / (rows - 1); a bin of fewer
+    than two rows counts as 0 (equation 5 and the authors' code).
+
+    Args:
+      confidence, outcome: [R], both in [0, 1].
+    """
+    which = equal_bins(confidence, bins)
+    inside = (which[:, None] == np.arange(which.max() + 1)).astype(np.float64)
+    sums = np.concatenate(
+        [inside, inside * (confidence - outcome)[:, None], inside * outcome[:, None]], axis=1
+    )
+
+    def of(weights: np.ndarray) -> dict[str, np.ndarray]:
+        rows, gap, right = np.split(weights @ sums, 3, axis=1)
+        enough, share = rows >= 2, rows / rows.sum(axis=1, keepdims=True)
+        count = np.where(enough, rows, 2)
+        squared, mean = (gap / count) ** 2, right / count
+        bias = mean * (1 - mean) / (count - 1)
+        return {
+            "debiased_rms": (share * np.where(enough, squared, 0)).sum(axis=1),
+            "_bias_debiased_rms": (share * np.where(enough, bias, 0)).sum(axis=1),
+        }
+
+    return of
+
+
+def debiased_rms(confidence: np.ndarray, outcome: np.ndarray, bins: int = BINS) -> float:
+    """The root of the debiased mean squared gap, 0 where that is below 0. [R], [R]."""
+    found = measures(confidence, outcome, bins)(np.ones((1, len(confidence))))
+    return float(np.sqrt(max(0.0, (found["debiased_rms"] - found["_bias_debiased_rms"])[0])))
+
+
+def equal_bins(confidence: np.ndarray, bins: int) -> np.ndarray:
+    """The number of each row's bin [R]: bins of equally many rows, that end halfway between the
+    last confidence of one and the first of the next; equal ends are one.
+    """
+    ordered = np.sort(confidence)
+    pieces = np.array_split(ordered, min(bins, len(ordered)))
+    ends = [(a[-1] + b[0]) / 2 for a, b in zip(pieces[:-1], pieces[1:], strict=True)]
+    return np.searchsorted(np.unique(ends), confidence)

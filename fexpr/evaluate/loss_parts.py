@@ -1,0 +1,111 @@
+"""Log loss and Brier score in two parts, and confidence that is too high or too low: what a map of
+the probabilities could mend, and what only a better model can.
+
+As in probmetrics (Berta et al. 2025, "Rethinking early stopping: refine, then calibrate", arXiv
+2501.19195): refinement is the loss after a map that was fitted to other rows of the same kind,
+calibration the loss that the map saves. Every row is mapped by a fit to the other blocks of
+subjects, so that neither part is flattered, and both are means over rows, whose bootstrap covers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from fexpr.evaluate import calibration
+from fexpr.evaluate.recalibration import fit_temperature
+
+BLOCKS = 5
+NAMES = (
+    "nll_refinement",
+    "nll_calibration",
+    "brier_refinement",
+    "brier_calibration",
+    "over_confidence",
+    "under_confidence",
+)
+
+
+def blocks_of(groups: np.ndarray, blocks: int = BLOCKS, seed: int = 0) -> np.ndarray | None:
+    """The block of each row [R], of at most `blocks`, none of which shares a group with another;
+    None with a single group.
+    """
+    from sklearn.model_selection import GroupKFold  # a second, for those alone who measure
+
+    count = min(blocks, len(np.unique(groups)))
+    if count < 2:
+        return None
+    found = np.empty(len(groups), int)
+    folds = GroupKFold(count, shuffle=True, random_state=seed)
+    for b, (_, held_out) in enumerate(folds.split(groups, groups=groups)):
+        found[held_out] = b
+    return found
+
+
+def measures(
+    presence: np.ndarray, logits: np.ndarray, groups: np.ndarray
+) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    """The function weights [B, R] -> NAMES, each [B]; NaN with a single group.
+
+    `nll_refinement` + `nll_calibration` is the NLL, and so with Brier; the map is a temperature.
+    `over_confidence` is the mean of (confidence - right) over the rows where the others say that
+    the confidence is too high, counted as 0 elsewhere, `under_confidence` the reverse: an estimate
+    of their mean gap that luck makes neither larger nor smaller than 0 where there is none. Their
+    sum is the proper L1 calibration error of probmetrics' `topclass-proper-L1`.
+
+    Args:
+      presence: bool [R, K], one-hot. logits: [R, K].
+    """
+    blocks = blocks_of(groups)
+    if blocks is None:
+        return lambda weights: {name: np.full(len(weights), np.nan) for name in NAMES}
+    mapped = cross_fitted(presence, logits, blocks)
+    columns = []
+    for loss in (calibration.nll_per_row, calibration.brier_per_row):
+        before, after = (loss(presence, z, False) for z in (logits, mapped))
+        columns += [after, before - after]
+    (c,), (right,) = (a.T for a in calibration.confidence_and_outcome(presence, logits, False))
+    columns += over_and_under(c, right, cross_fitted_rate(c, right, blocks))
+    table = np.stack(columns, axis=1)
+
+    def of(weights: np.ndarray) -> dict[str, np.ndarray]:
+        means = weights @ table / weights.sum(axis=1, keepdims=True)
+        return dict(zip(NAMES, means.T, strict=True))
+
+    return of
+
+
+def cross_fitted(presence: np.ndarray, logits: np.ndarray, blocks: np.ndarray) -> np.ndarray:
+    """Logits [R, K] after a temperature that was fitted without the row's block."""
+    labels, mapped = presence.argmax(axis=1), np.empty(logits.shape)
+    for b in np.unique(blocks):
+        others = blocks != b
+        # 'val' is true of them: no row is judged by a map that has seen it
+        split = np.full(others.sum(), "val")
+        mapped[~others] = fit_temperature(logits[others], labels[others], split)(logits[~others])
+    return mapped
+
+
+def cross_fitted_rate(confidence: np.ndarray, right: np.ndarray, blocks: np.ndarray) -> np.ndarray:
+    """How often rows of a confidence are right [R], by an isotonic regression without the row's
+    block.
+    """
+    from sklearn.isotonic import IsotonicRegression
+
+    rate = np.empty(len(confidence))
+    for b in np.unique(blocks):
+        others = blocks != b
+        fitted = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(
+            confidence[others], right[others]
+        )
+        rate[~others] = fitted.predict(confidence[~others])
+    return rate
+
+
+def over_and_under(confidence: np.ndarray, right: np.ndarray, rate: np.ndarray) -> list[np.ndarray]:
+    """Of each row (confidence - right) where `rate` is below the confidence, and (right -
+    confidence) where it is above; both [R].
+    """
+    gap = confidence - right
+    return [np.where(rate < confidence, gap, 0.0), np.where(rate > confidence, -gap, 0.0)]

@@ -1,0 +1,174 @@
+"""From logits to probabilities, through the calibration map that a run applies, and to prediction
+sets. NumPy alone: the evaluate room fits and chooses maps and thresholds, the recogniser and
+exports apply them.
+
+A map takes logits [R, K] and returns logits [R, K]. With `multilabel` every column is a decision of
+its own (action units), else the columns exclude one another.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+APPLIED_IN_WORDS = {
+    "none": "as the model says",
+    "temperature": "temperature scaling",
+    "svs": "structured vector scaling",
+    "sms": "structured matrix scaling",
+}
+EPSILON = 1e-12  # of a comparison of scores: rounding must not drop a class
+
+
+def probabilities(logits: np.ndarray, multilabel: bool) -> np.ndarray:
+    """Sigmoid (multi-label) or softmax of `logits` [R, K], in float64."""
+    return np.exp(log_probabilities(logits, multilabel))
+
+
+def log_probabilities(logits: np.ndarray, multilabel: bool) -> np.ndarray:
+    logits = logits.astype(np.float64)
+    return (
+        -np.logaddexp(0.0, -logits)
+        if multilabel
+        else logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Identity:
+    """The logits as the model gives them."""
+
+    def __call__(self, logits: np.ndarray) -> np.ndarray:
+        return np.asarray(logits, np.float64)
+
+    def parameters(self) -> dict[str, float | list]:
+        return {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Temperature:
+    """logits / T with one T > 0 for all classes (Guo et al. 2017, section 4.2), then a share
+    `smoothing` of the uniform distribution, so that no class is impossible (Laplace smoothing, as
+    in probmetrics). Never changes the class of a row."""
+
+    temperature: float
+    smoothing: float = 0.0
+    multilabel: bool = False
+
+    def __call__(self, logits: np.ndarray) -> np.ndarray:
+        scaled = np.asarray(logits, np.float64) / self.temperature
+        return _smoothed(scaled, self.smoothing, self.multilabel) if self.smoothing else scaled
+
+    def parameters(self) -> dict[str, float | list]:
+        return {"temperature": self.temperature, "smoothing": self.smoothing}
+
+
+@dataclasses.dataclass(frozen=True)
+class Structured:
+    """weights [K, K] @ (log probabilities after `base`) + bias [K], both regularised towards the
+    identity (Berta et al. 2026): structured vector scaling where `weights` is diagonal, else
+    structured matrix scaling. Multi-label: a scale and a bias of each unit's logit. May change the
+    class of a row."""
+
+    base: Temperature
+    weights: np.ndarray
+    bias: np.ndarray
+
+    def __call__(self, logits: np.ndarray) -> np.ndarray:
+        return inputs_of(self.base, logits) @ self.weights.T + self.bias
+
+    def parameters(self) -> dict[str, float | list]:
+        return self.base.parameters() | {
+            "weights": self.weights.tolist(),
+            "bias": self.bias.tolist(),
+        }
+
+
+Applied = Identity | Temperature | Structured
+
+
+def inputs_of(base: Temperature, logits: np.ndarray) -> np.ndarray:
+    """What `Structured` is linear in, [R, K]: log probabilities, or of multi-label tasks logits."""
+    scaled = base(logits)
+    return scaled if base.multilabel else log_probabilities(scaled, False)
+
+
+def name_of(fitted: Applied) -> str:
+    """The name of a map that may be applied: 'none', 'temperature', 'svs' or 'sms'."""
+    if isinstance(fitted, Structured):
+        diagonal = np.diag(fitted.weights.diagonal())
+        return "svs" if np.array_equal(fitted.weights, diagonal) else "sms"
+    return "temperature" if isinstance(fitted, Temperature) else "none"
+
+
+def to_json(fitted: Applied) -> dict:
+    """A map that may be applied (`Identity`, `Temperature`, `Structured`) as plain values."""
+    kinds = {Identity: "none", Temperature: "temperature", Structured: "structured"}
+    found: dict = {"kind": kinds[type(fitted)]} | fitted.parameters()
+    if isinstance(fitted, Temperature | Structured):
+        base = fitted if isinstance(fitted, Temperature) else fitted.base
+        found["multilabel"] = base.multilabel
+    return found
+
+
+def from_json(values: dict) -> Applied:
+    """The map of `to_json`.
+
+    Raises:
+      KeyError, ValueError: these are not the values of a map.
+    """
+    if values["kind"] == "none":
+        return Identity()
+    base = Temperature(
+        float(values["temperature"]), float(values["smoothing"]), bool(values["multilabel"])
+    )
+    if values["kind"] == "temperature":
+        return base
+    if values["kind"] != "structured":
+        raise ValueError(f"unknown calibration map {values['kind']!r}")
+    weights, bias = (np.asarray(values[name], np.float64) for name in ("weights", "bias"))
+    return Structured(base, weights, bias)
+
+
+def affine(fitted: Applied, classes: int) -> tuple[float, float, np.ndarray, np.ndarray]:
+    """Temperature, smoothing, weights [K, K] and bias [K] of one formula for all maps that may be
+    applied: what another language needs to apply them.
+
+    One-of-K: p = (1 - smoothing) softmax(logits / temperature) + smoothing / K, then
+    softmax(weights @ log p + bias). Multi-label: q = (1 - smoothing) sigmoid(logits / temperature)
+    + smoothing / 2, then sigmoid(weights @ logit(q) + bias), `weights` being diagonal.
+    """
+    if isinstance(fitted, Structured):
+        return (fitted.base.temperature, fitted.base.smoothing, fitted.weights, fitted.bias)
+    t = fitted if isinstance(fitted, Temperature) else Temperature(1.0)
+    return t.temperature, t.smoothing, np.eye(classes), np.zeros(classes)
+
+
+def _smoothed(logits: np.ndarray, share: float, multilabel: bool) -> np.ndarray:
+    """Logits of (1 - share) p + share x uniform, computed from logarithms."""
+    keep = np.log1p(-share)
+    log_p = log_probabilities(logits, multilabel) + keep
+    if not multilabel:
+        return np.logaddexp(log_p, np.log(share / logits.shape[1]))
+    log_absent = log_probabilities(-logits, True) + keep
+    half = np.log(share / 2)
+    return np.logaddexp(log_p, half) - np.logaddexp(log_absent, half)
+
+
+def lac(p: np.ndarray, u: np.ndarray | None = None) -> np.ndarray:
+    """1 - p: the least ambiguous sets on average (Sadinle et al. 2019). [R, K] -> [R, K]; `u` is
+    not used."""
+    del u
+    return 1 - p
+
+
+def sets(scores: np.ndarray, limit: np.ndarray | float) -> np.ndarray:
+    """bool [R, K]: the classes whose score is at or below `limit` (a number, or [R, 1])."""
+    return scores <= np.asarray(limit) + EPSILON
+
+
+def never_empty(found: np.ndarray, p: np.ndarray) -> np.ndarray:
+    """The sets with the most probable class in those that hold none. `found`, `p`: [R, K]."""
+    top = p.argmax(axis=1)[:, None] == np.arange(p.shape[1])
+    return np.where(found.any(axis=1, keepdims=True), found, top)
