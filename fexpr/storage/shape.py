@@ -47,7 +47,7 @@ def find_mismatches(value: Any, shape: Any, path: str = "") -> Iterator[str]:
             return
         for i, item in enumerate(value):
             yield from find_mismatches(item, shape[0], f"{path}[{i}]")
-    elif not isinstance(value, shape) or (isinstance(value, bool) and shape is not bool):
+    elif not isinstance(value, shape) or (isinstance(value, bool) and shape not in (bool, object)):
         yield _problem(path, shape, value)
 
 
