@@ -1,8 +1,12 @@
 """The log file: a JSON object a line, whoever writes it."""
 
 import datetime
+import io
 import json
 import logging
+import os
+import signal
+import sys
 import warnings
 
 import pytest
@@ -96,3 +100,56 @@ def test_a_terminal_without_unicode(tmp_path):
         console = terminal.PrintableConsole(file=file, width=80)
         console.print("café 笑 −1", markup=False)
     assert (tmp_path / "out").read_text(encoding="latin-1") == "café \\u7b11 \\u22121\n"
+
+
+def test_an_error_is_printed_once_also_where_a_library_gave_the_log_a_printer(capsys):
+    """As importing Orbax does."""
+    root = logging.getLogger()
+    printer = logging.StreamHandler()  # to stderr
+    root.addHandler(printer)
+
+    def command():
+        logging.getLogger("absl").error("what a library has to say")
+        raise UserError("no such file")
+
+    try:
+        assert terminal.exit_code(command) == 2
+        assert printer not in root.handlers
+    finally:
+        root.removeHandler(printer)
+    assert capsys.readouterr().err == "no such file\n"
+
+
+def test_what_a_terminal_cannot_show_is_a_question_mark(monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="latin-1"))
+
+    assert terminal.exit_code(lambda: print("left – right …")) == 0
+    sys.stdout.flush()
+    assert written.getvalue() == b"left ? right ?\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_signals_are_named_and_given_back(number, capfd):
+    before = signal.signal(number, signal.default_int_handler)
+    try:
+        with terminal.stop_signals() as stopped_by:
+            assert stopped_by() == ""
+            os.kill(os.getpid(), number)
+            expected = "Ctrl-C" if number == signal.SIGINT else number.name
+            assert stopped_by() == expected
+        assert signal.getsignal(number) is signal.default_int_handler
+    finally:
+        signal.signal(number, before)
+    assert ("Ctrl-C again ends at once" in capfd.readouterr().err) == (number == signal.SIGINT)
+
+
+def test_a_signal_that_is_ignored_stays_so():
+    """As nohup ignores SIGHUP, and a shell SIGINT of what runs behind an &."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with terminal.stop_signals() as stopped_by:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert stopped_by() == ""
+    finally:
+        signal.signal(signal.SIGHUP, before)

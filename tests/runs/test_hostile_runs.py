@@ -8,6 +8,8 @@ import signal
 import pytest
 
 from experiments import explain, fuse
+from fexpr import Recognizer
+from fexpr.errors import UserError
 from fexpr.evaluate.__main__ import main as evaluate
 from fexpr.export import main as export
 from fexpr.recognizer.__main__ import main as recognize
@@ -16,7 +18,9 @@ from fexpr.storage import run
 from tests.recognizer.runs import stored
 from tests.runs import hostile
 
-CASES = int(os.environ.get("FEXPR_HOSTILE_CASES", "24"))
+# where more are asked for, exports and pictures of runs that can still be read are made too
+EVERYTHING = "FEXPR_HOSTILE_CASES" in os.environ
+CASES = int(os.environ.get("FEXPR_HOSTILE_CASES", "18"))
 SEED = int(os.environ.get("FEXPR_HOSTILE_SEED", "0"))
 SECONDS = 60  # a case that takes longer hangs
 
@@ -40,6 +44,17 @@ def alarm():
     signal.signal(signal.SIGALRM, before)
 
 
+SLOW = (recognize, export, explain.main)
+
+
+def can_be_read(folder):
+    try:
+        Recognizer.restore(folder, trial=0)
+    except UserError:
+        return False
+    return True
+
+
 def commands(folder, whole, out):
     yield status, [str(folder.parent)]
     yield recognize, [str(folder), str(whole / "nothing.png")]
@@ -54,6 +69,8 @@ def test_every_command_answers_or_says_what_is_wrong(name, damage, source, tmp_p
     folder = hostile.damaged(source, tmp_path / "runs" / name, damage)
     for command, arguments in commands(folder, source, tmp_path):
         alarm()
+        if command in SLOW and not EVERYTHING and can_be_read(folder):
+            continue
         code = command(arguments)
         printed = capsys.readouterr()
         assert code in (0, 2), (command, code)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fexpr.errors import UserError
-from fexpr.storage import contents, run
+from fexpr.storage import contents, run, zoo
 from fexpr.storage.shape import Maybe, find_mismatches
 from tests.recognizer.runs import stored
 from tests.runs import hostile
@@ -28,6 +28,12 @@ def read_all(folder):
 
 def test_a_whole_run_is_read(folder):
     read_all(folder)
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_every_installed_model_is_read(name):
+    contents.read_config(zoo.folder(name) / run.CONFIG, contents.TRAINED)
+    contents.read_metrics(zoo.folder(name) / run.METRICS)
 
 
 def test_every_damage_is_a_message(folder, tmp_path):
@@ -57,6 +63,7 @@ def test_each_place_is_named():
     ]
     assert list(find_mismatches({"a": 1, "c": None}, shape)) == []
     assert list(find_mismatches({}, shape)) == ["a: missing", "c: missing"]
+    assert list(find_mismatches({"any": True, "flag": False}, {"flag": bool, "*": object})) == []
     assert list(find_mismatches([], shape)) == ["the whole: expected an object, found []"]
 
 
