@@ -12,12 +12,14 @@ are laid on a grid once, and every bandwidth and resample then costs one cosine 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.fft import dct  # SciPy comes with scikit-learn
-from scipy.sparse import csr_array
 
 from fexpr.evaluate.bootstrap import LEVEL, RESAMPLES, resample_weights, widening
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 CELLS = 512  # of the grid
 REFINEMENTS = 10  # halvings of the bandwidth's interval, as in relplot
@@ -120,6 +122,8 @@ def _on_grid(confidence: np.ndarray, values: np.ndarray) -> csr_array:
     """[R, CELLS + 1]: the `values` [R, M] of each row, each divided between the two grid points
     beside its confidence.
     """
+    from scipy.sparse import csr_array  # comes with scikit-learn
+
     place = np.clip(confidence, 0, 1) * CELLS
     cell = np.minimum(place.astype(int), CELLS - 1)
     share = place - cell
@@ -135,6 +139,8 @@ def _cosines(masses: np.ndarray) -> np.ndarray:
     """Coefficients of the density of `masses` [B, CELLS + 1] on the grid in cosines over [0, 1]; of
     the first one twice the value.
     """
+    from scipy.fft import dct  # comes with scikit-learn
+
     doubled = np.array(masses, np.float64)
     doubled[:, [0, -1]] *= 2
     return dct(doubled, type=1, axis=1)
@@ -142,6 +148,8 @@ def _cosines(masses: np.ndarray) -> np.ndarray:
 
 def _smooth(cosines: np.ndarray, sigma: np.ndarray) -> np.ndarray:
     """The density [B, CELLS + 1] at the grid points after the kernel of bandwidth `sigma` [B]."""
+    from scipy.fft import dct  # comes with scikit-learn
+
     frequency = np.pi * np.arange(cosines.shape[1])
     return dct(cosines / 2 * np.exp(-((sigma[:, None] * frequency) ** 2) / 2), type=1, axis=1)
 
