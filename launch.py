@@ -26,6 +26,7 @@ from ml_collections import config_flags
 
 from configs import base
 from fexpr import terminal
+from fexpr.errors import INTERRUPTED
 from fexpr.runs import command_line
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "a config file")
@@ -41,17 +42,19 @@ _HOSTS = flags.DEFINE_string("hosts", "", "of one program")
 _WORKDIR = flags.DEFINE_string("workdir", None, "of the run")
 
 
-def main(_):
+def main(words):
+    command_line.refuse_words(words[1:])
     config = _CONFIG.value
     base.validate(config)
     # imported after the check: --help and mistakes answer at once
     from experiments import EXPERIMENTS
+    from fexpr.config import resolve
     from fexpr.runs import opening
     from fexpr.runs.launchers import dispatch
     from fexpr.train import distributed
 
-    sweeps, experiment = [*config.sweep, *_SWEEP.value], EXPERIMENTS[config.experiment]
-    dispatch.prepare(config, bool(sweeps))
+    sweeps, experiment = [*config.sweep, *_SWEEP.value], resolve(EXPERIMENTS[config.experiment])
+    dispatch.prepare(config)
     place = _WORKDIR.value or command_line.default_workdir(config, sweeps)
     options = dispatch.Options(
         _ENGINE.value,
@@ -65,8 +68,11 @@ def main(_):
     )
     if dispatch.run_elsewhere(config, place, sweeps, options, experiment):
         return
-    with distributed.exit_if_peer_lost(), distributed.run_directory(place) as workdir:
-        distributed.run_on_main_process(lambda: opening.start_log(workdir))
+    with (
+        distributed.exit_if_peer_lost(),
+        distributed.run_directory(place) as workdir,
+        opening.occupied(workdir),
+    ):
         experiment(config, workdir)
 
 
@@ -81,8 +87,8 @@ def cli() -> None:
     try:
         sys.exit(terminal.exit_code(lambda: app.run(main, flags_parser=parse)))
     except KeyboardInterrupt:
-        terminal.error("interrupted: the same command goes on from the last checkpoint")
-        sys.exit(130)
+        terminal.error("interrupted: the same command goes on from what is finished")
+        sys.exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

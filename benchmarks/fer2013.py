@@ -62,20 +62,21 @@ def fexpr_pass(arguments: argparse.Namespace):
     import jax
 
     from fexpr import models
+    from fexpr.models.arithmetic import count_convolutions
     from fexpr.train import devices, trials
     from fexpr.train.state import make_recipe
 
-    if arguments.folds > 1 and arguments.device == "cpu":
-        devices.use_every_core()  # as launch.py does where there are several trials
+    if arguments.device == "cpu":
+        devices.use_every_core()  # as launch.py does
     images, labels, train = data(arguments.steps, channels_of(arguments.network))
-    mesh = trials.make_mesh(arguments.folds, BATCH)
     variant = {"variant": "saliency"} if arguments.network == "deep_emotion" else {}
-    model = models.build(
-        NETWORKS[arguments.network],
-        num_classes=CLASSES,
-        axis_name="data" if mesh.shape["data"] > 1 else None,
-        **variant,
-    )
+    network = {"name": NETWORKS[arguments.network], **variant}
+    shared_by = None
+    if arguments.folds == 1:
+        work = count_convolutions(models.build_to_train(network, CLASSES, 1, ""), images.shape[1:])
+        shared_by = devices.share_batch(BATCH, work)
+    mesh = trials.make_mesh(arguments.folds, BATCH, shared_by)
+    model = models.build_to_train(network, CLASSES, mesh.shape["data"], "")
     config = {
         "train": {
             "loss": "cross_entropy",

@@ -14,9 +14,14 @@ the mean of five seeds, 0.609 (0.566–0.650) with the seeds fused (experiments.
 
 from configs import base
 
+PROTOCOLS = {"adapted": "standardize", "others": "standardize_others"}  # as aus_ravdess names them
+VARIANTS = ("", "debug", *PROTOCOLS)
+
 
 def get_config(variant: str = ""):
-    config = base.get_config(variant)
+    base.one_of_variants(variant, VARIANTS)
+    config = base.get_config("debug" if variant == "debug" else "")
+    config.data.per_actor = PROTOCOLS.get(variant, "none")
     config.experiment, config.data.name = "cross_validate", "ravdess_aus"
     config.split.protocol, config.split.inner, config.split.seeds = "ravdess", 5, 5
     config.model = {"name": "mlp", "hidden": (256,), "batch_norm": False, "dropout": 0.3}

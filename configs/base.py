@@ -53,7 +53,7 @@ def describe_all(topic: str, commands: str) -> str:
     """
     if topic:
         return describe(topic)
-    lines = [commands.strip(), "", "Configs (--config=NAME, or a file, as configs/NAME.py):"]
+    lines = [commands.strip(), "Configs (--config=NAME, or a file, as configs/NAME.py):"]
     for path in sorted(FOLDER.glob("*.py")):
         source = path.read_text(encoding="utf-8")
         if path.stem != "base" and "def get_config(" in source:

@@ -19,7 +19,7 @@ from experiments.svm import svm
 from fexpr.errors import UserError
 from fexpr.evaluate.report.comparison import print_comparison, write_comparison
 from fexpr.runs import opening
-from fexpr.storage import mirror, run
+from fexpr.storage import contents, mirror, run
 from fexpr.terminal import say
 
 # experiments that a member may be
@@ -86,7 +86,10 @@ def _members(config: ConfigDict) -> list[tuple[str, ConfigDict, dict | None]]:
 
 
 def _row(name: str, folder: Path, published: dict | None) -> dict:
-    content, metrics = run.read_json(folder / run.CONFIG), run.read_json(folder / run.METRICS)
+    content, metrics = (
+        contents.read_config(folder / run.CONFIG),
+        contents.read_metrics(folder / run.METRICS),
+    )
     after = metrics["calibration"].get("temperature", {})
     parts = {
         part: by[metrics["selection"]]["accuracy"]

@@ -33,7 +33,7 @@ from fexpr.evaluate.report import explanation_page
 from fexpr.models import layers
 from fexpr.recognizer import Network, Recognizer, in_batches
 from fexpr.runs import load_data
-from fexpr.storage import mirror, run
+from fexpr.storage import contents, mirror, run
 from fexpr.storage.addresses import path_or_url
 from fexpr.train import devices
 
@@ -250,8 +250,8 @@ def explain(args: argparse.Namespace, command: str) -> Path:
     """
     recognizer = Recognizer.restore(args.run_dir, trial=args.trial)
     content, found = (
-        run.read_json(args.run_dir / run.CONFIG),
-        run.read_arrays(args.run_dir / run.PREDICTIONS),
+        contents.read_config(args.run_dir / run.CONFIG, contents.TRAINED),
+        contents.read_predictions(args.run_dir / run.PREDICTIONS),
     )
     dataset = load(args.run_dir, content, args.root)
     names = layer_names(recognizer.network, recognizer.shape)

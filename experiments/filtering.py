@@ -27,7 +27,7 @@ from fexpr.data.releases.ravdess_names import EMOTIONS
 from fexpr.data.splits.protocols import Fold
 from fexpr.errors import UserError
 from fexpr.recognizer import Network, Recognizer, in_batches
-from fexpr.runs import results
+from fexpr.runs import people, results
 from fexpr.runs.spec import RunSpec
 from fexpr.runs.train_run import train
 from fexpr.storage import run
@@ -305,10 +305,13 @@ def judge(config: ConfigDict, dataset: Dataset, trials: int) -> np.ndarray | Non
     if not config.filter.judge:
         return None
     recognizer = Recognizer.restore(config.filter.judge)
-    if recognizer.content["data"]["name"] == config.data.name:
+    mine = people.people_of(config.data.name, dataset)
+    if recognizer.content["data"]["name"] == config.data.name or (
+        recognizer.seen and people.find_seen(recognizer.seen, mine)
+    ):
         raise UserError(
-            f"{config.filter.judge} was trained on {config.data.name} itself, on actors that "
-            "are tested here",
+            f"{config.filter.judge} was trained on {config.data.name} itself, or on actors of it "
+            "that are tested here",
             fix="leave filter.judge empty: each fold's own model judges then",
         )
     said = recognizer.probabilities(dataset.images).astype(np.float32)

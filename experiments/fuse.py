@@ -27,6 +27,7 @@ from fexpr.errors import UserError
 from fexpr.evaluate import clip_rules, evaluate, fusion
 from fexpr.evaluate.report.run_report import write_page
 from fexpr.evaluate.report.terminal_report import print_headline
+from fexpr.storage import contents as stored
 from fexpr.storage import mirror, run
 from fexpr.storage.addresses import path_or_url
 from fexpr.terminal import say
@@ -88,10 +89,22 @@ def fuse(args: argparse.Namespace, command: str) -> None:
             str(r): stack.enter_context(mirror.opened(r, (run.CONFIG, run.PREDICTIONS)))
             for r in args.runs
         }
-        _fuse(args, runs, stack.enter_context(mirror.opened(args.out)), command)
+        out = stack.enter_context(mirror.opened(args.out))
+        fuse_runs(runs, out, command, args.rule, args.choose, args.selection, args.resamples)
 
 
-def _fuse(args: argparse.Namespace, runs: dict[str, Path], out: Path, command: str) -> None:
+def fuse_runs(
+    runs: dict[str, Path],
+    out: Path,
+    command: str,
+    rule: str = "mean",
+    choose: str = "",
+    selection: str | None = None,
+    resamples: int = 1000,
+) -> None:
+    """Writes the fusion of these run directories, by name, into `out`; arguments as of the command.
+    Errors as of `fuse`.
+    """
     unfinished = [
         f"{r}: no {name}"
         for r, f in runs.items()
@@ -105,23 +118,28 @@ def _fuse(args: argparse.Namespace, runs: dict[str, Path], out: Path, command: s
             "name run directories; an unfinished run is finished by its own launch command",
         )
     if out.is_dir() and any(out.iterdir()) and not (out / run.METRICS).is_file():
-        raise UserError(f"{out} is not empty and holds no run of fexpr", fix="choose another --out")
-    contents = {r: run.read_json(folder / run.CONFIG) for r, folder in runs.items()}
+        raise UserError(
+            f"{out} is not empty and holds no run of fexpr", fix="choose another folder"
+        )
+    contents = {r: stored.read_config(folder / run.CONFIG) for r, folder in runs.items()}
     found = {name: _of_clips(runs[name], content) for name, content in contents.items()}
     selections = {
-        name: args.selection or content["config"].get("train", {}).get("selection") or "best_val"
+        name: selection or content["config"].get("train", {}).get("selection") or "best_val"
         for name, content in contents.items()
     }
-    predictions, chosen = fusion.fuse(found, selections, args.rule, args.choose)
+    try:
+        predictions, chosen = fusion.fuse(found, selections, rule, choose)
+    except ValueError as e:  # a predictions.npz that was changed by hand
+        raise UserError(f"these runs cannot be fused: {e}") from e
     data = next(iter(contents.values()))["data"]
     sources = list(dict.fromkeys(c["data"]["source"] for c in contents.values()))
     source = "synthetic" if "synthetic" in sources else "+".join(sources)
     notes = [
-        f"fused, {args.rule} posteriors over the seeds{'' if chosen else ' and the runs'} "
+        f"fused, {rule} posteriors over the seeds{'' if chosen else ' and the runs'} "
         f"{', '.join(contents)}"
     ]
     notes += [
-        f"fold {fold}: {name}, by {args.choose} on the fold's validation rows"
+        f"fold {fold}: {name}, by {choose} on the fold's validation rows"
         for fold, name in chosen.items()
     ]
     info = {
@@ -140,7 +158,7 @@ def _fuse(args: argparse.Namespace, runs: dict[str, Path], out: Path, command: s
         predictions,
         fusion.fused_selection(selections),
         source,
-        resamples=args.resamples,
+        resamples=resamples,
         group_name=data.get("group_name"),
     )
     run.write_json(out / run.CONFIG, info)
@@ -155,7 +173,7 @@ def _fuse(args: argparse.Namespace, runs: dict[str, Path], out: Path, command: s
 
 def _of_clips(folder: Path, content: dict) -> dict[str, np.ndarray]:
     """The arrays of predictions.npz; of frames, what the run's own rule makes of their clips."""
-    found = run.read_arrays(folder / run.PREDICTIONS)
+    found = stored.read_predictions(folder / run.PREDICTIONS)
     return (
         clip_rules.decide(found, content["config"]["evaluate"]["clips"])
         if "video" in found

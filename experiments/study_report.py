@@ -19,7 +19,7 @@ from fexpr.evaluate.report import frame_plots
 from fexpr.evaluate.report.headline import in_words, make_table, print_table
 from fexpr.evaluate.report.page import image, write_html
 from fexpr.recognizer import Recognizer
-from fexpr.storage import run
+from fexpr.storage import contents, run
 from fexpr.terminal import console, say
 
 StageRow = dict
@@ -47,7 +47,10 @@ def describe_stage(
         workdir / name.replace("=", "_"),
         name.partition("_")[2] if name[0].isdecimal() else name,
     )
-    metrics, content = run.read_json(folder / run.METRICS), run.read_json(folder / run.CONFIG)
+    metrics, content = (
+        contents.read_metrics(folder / run.METRICS),
+        contents.read_config(folder / run.CONFIG),
+    )
     all_rows, kept_rows = (np.concatenate([f.train for f in which]) for which in (folds, used))
     kept, every = (
         np.bincount(dataset.labels[rows], minlength=len(dataset.class_names))
@@ -84,7 +87,7 @@ def _filtered_test(
     """Every rule's figures where the frames that an unlabelled filter drops have no say in their
     clips.
     """
-    found, selection = run.read_arrays(folder / run.PREDICTIONS), config.train.selection
+    found, selection = contents.read_predictions(folder / run.PREDICTIONS), config.train.selection
     kept = np.ones(len(found["ids"]), bool)
     for t, (fold, mask) in enumerate(zip(folds, tests, strict=True)):
         dropped = dataset.ids[fold.test[~mask]]

@@ -30,7 +30,7 @@ from sklearn.svm import SVC, LinearSVC
 from fexpr.data.dataset import Dataset
 from fexpr.data.splits.protocols import Fold
 from fexpr.errors import UserError
-from fexpr.runs import describe, opening, results
+from fexpr.runs import describe, opening, people, results
 from fexpr.runs.spec import RunSpec
 from fexpr.storage import run
 from fexpr.terminal import progress, say
@@ -124,6 +124,7 @@ def svm(config: ConfigDict, workdir: Path) -> None:
             workdir / run.CONFIG, info | {"wall_seconds": round(time.monotonic() - began, 1)}
         )
         # last: its presence says that all is done
+        people.write(workdir, config.data.name, dataset, folds, range(len(folds)))
         run.write_arrays(workdir / run.PREDICTIONS, predictions(dataset, folds, fitted))
     say(
         f"fitted     {info['model']['parameters']:,} parameters   "

@@ -23,6 +23,8 @@ from fexpr.errors import UserError
 
 WIDTH = 100  # columns of the descriptions
 OF_TYPE = "a value of type"
+# what the programs hold numbers in: int32 and float32
+LARGEST = {int: 2**31 - 1, float: 3.4e38}
 BOUNDS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
     "ge": ("at least {}", lambda value, bound: value >= bound),
     "gt": ("more than {}", lambda value, bound: value > bound),
@@ -306,6 +308,10 @@ def _mismatch(kind: Any, about: Mapping, value: Any) -> str:
     plain = _plain_type(kind)
     if not isinstance(value, plain) or (isinstance(value, bool) and kind is not bool):
         return f"{OF_TYPE} {getattr(plain, '__name__', 'float')}"
+    if isinstance(value, (int, float)):
+        largest = LARGEST[float if isinstance(value, float) else int]
+        if not -largest <= value <= largest:  # NaN is in no range
+            return f"a finite number, at most {largest}"
     values = tuple(about["one_of"] or typing.get_args(kind))
     right = plain is tuple or not values or value in values
     right &= all(BOUNDS[name][1](value, bound) for name, bound in about["bounds"].items())

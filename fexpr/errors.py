@@ -8,10 +8,21 @@ from collections.abc import Sequence
 
 # exit code (EX_TEMPFAIL of sysexits.h): the same command goes on where this one stopped
 RESUMABLE = 75
+INTERRUPTED = 130  # by Ctrl-C, as shells have it
 
 
 class Preempted(Exception):
-    """The run was told to stop and has saved its state; exit code RESUMABLE."""
+    """The run was asked to stop by a signal, and has saved its state.
+
+    `code`: the exit code; INTERRUPTED after Ctrl-C.
+    """
+
+    def __init__(self, text: str, code: int = RESUMABLE):
+        super().__init__(text, code)
+        self.code = code
+
+    def __str__(self) -> str:
+        return self.args[0]
 
 
 class UserError(Exception):

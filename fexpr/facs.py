@@ -107,6 +107,7 @@ FACS = {
 }
 INTENSITY = {"A": 0.2, "B": 0.4, "C": 0.6, "D": 0.8, "E": 1.0}
 # its order too
+CD6ME = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17)  # of the benchmark over six data sets (MEB)
 NOTEBOOK_25 = (
     4,
     7,

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import errno
 import json
 import logging
 import os
@@ -29,7 +30,7 @@ from rich.progress import (
 )
 from rich.segment import Segment
 
-from fexpr.errors import RESUMABLE, Preempted, UserError
+from fexpr.errors import INTERRUPTED, Preempted, UserError
 
 LOGGER = logging.getLogger("fexpr")
 LOGGER.addHandler(logging.NullHandler())  # what no log takes is not printed either
@@ -117,6 +118,13 @@ def quiet() -> None:
             cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
 
 
+class _LogFile(logging.FileHandler):
+    """Drops what cannot be written: a full disk is one message, of what needs to be saved."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        del record
+
+
 class _Json(logging.Formatter):
     """A record as one line of JSON: time with its zone, level, logger, message; an event's own
     fields; what was raised.
@@ -155,7 +163,7 @@ def log_to(path: Path, process: int | None = None) -> None:
     for before in [h for h in root.handlers if isinstance(h.formatter, _Json)]:
         root.removeHandler(before)
         before.close()
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _LogFile(path, encoding="utf-8")
     if path.stat().st_size:
         with open(path, "rb") as file:
             file.seek(-1, os.SEEK_END)
@@ -181,26 +189,64 @@ def error(text: str) -> None:
     )
 
 
+CTRL_C = "Ctrl-C"
+STOPPING = b"\nstopping: the state is saved first, which takes seconds; Ctrl-C again ends at once\n"
+AT_ONCE = b"\nended at once: the same command goes on from the checkpoint before\n"
+
+
 @contextlib.contextmanager
-def terminated() -> Iterator[Callable[[], bool]]:
-    """Yields a function that says whether SIGTERM came; until the block ends the signal does
-    nothing else. In threads it stays as it is.
+def stop_signals() -> Iterator[Callable[[], str]]:
+    """Yields a function that names the signal that asks to stop ('SIGTERM', 'SIGHUP', 'Ctrl-C'), ''
+    while none came; until the block ends the signals do nothing else, but for a second Ctrl-C,
+    which ends the process. One that is ignored (nohup) stays so. In threads they stay as they are.
     """
-    came = []
+    came: list[str] = []
     if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
+        yield lambda: ""
         return
-    before = signal.signal(signal.SIGTERM, lambda *_: came.append(True))
+
+    def note(number: int, _: object) -> None:
+        if number == signal.SIGHUP:
+            _detach_lost_terminal()
+        # written past the streams, which may be in the middle of a line
+        elif number == signal.SIGINT and came:
+            os.write(2, AT_ONCE)
+            os._exit(INTERRUPTED)
+        elif number == signal.SIGINT:
+            os.write(2, STOPPING)
+        came.append(CTRL_C if number == signal.SIGINT else signal.Signals(number).name)
+
+    numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+    before = {n: signal.getsignal(n) for n in numbers}
+    for number in numbers:
+        if before[number] not in (signal.SIG_IGN, None):
+            signal.signal(number, note)
     try:
-        yield lambda: bool(came)
+        yield lambda: came[0] if came else ""
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            if handler is not None:
+                signal.signal(number, handler)
+
+
+def _detach_lost_terminal() -> None:
+    """Where the terminal is gone, what is printed goes nowhere, rather than raising."""
+    for stream in (1, 2):
+        try:
+            os.tcgetpgrp(stream)
+        except OSError as e:
+            if e.errno == errno.EIO:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
 
 
 def exit_code(command: Callable[[], None]) -> int:
     """Runs a command: 0, or 2 where the user has something to mend, which is said in one message
-    without a traceback; RESUMABLE where it was stopped and can go on. What is raised stands in the
-    log too."""
+    without a traceback; RESUMABLE or INTERRUPTED where it was stopped and can go on. What is raised
+    stands in the log too."""
+    _keep_logs_off_terminal()
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # what a terminal cannot show is printed as '?'
+            stream.reconfigure(errors="replace")
     try:
         command()
     except UserError as e:
@@ -209,8 +255,27 @@ def exit_code(command: Callable[[], None]) -> int:
         return 2
     except Preempted as e:
         error(f"{e}: the same command goes on from there")
-        return RESUMABLE
+        return e.code
     except Exception:
         LOGGER.exception("failed")
         raise
     return 0
+
+
+def _keep_logs_off_terminal() -> None:
+    """Log records go to the run's log file alone, also those of libraries: importing Orbax gives
+    the root logger a handler that prints, and one without handlers prints warnings by itself.
+    So does what cannot be raised.
+    """
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        # its own class: subclasses are somebody's files and tests
+        if type(handler) is logging.StreamHandler:
+            root.removeHandler(handler)
+    if not root.handlers:
+        root.addHandler(logging.NullHandler())
+    if sys.unraisablehook is sys.__unraisablehook__:
+        # of a write that failed, TensorStore's threads raise where nobody can catch it
+        sys.unraisablehook = lambda raised: LOGGER.warning(
+            "in a library: %s", raised.err_msg, exc_info=(raised.exc_type, raised.exc_value, None)
+        )

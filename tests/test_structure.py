@@ -3,6 +3,7 @@ from launch.py to the gradient.
 """
 
 import ast
+import subprocess
 import sys
 import traceback
 import warnings
@@ -127,3 +128,22 @@ def test_few_calls_from_launch_to_the_gradient(tmp_path, monkeypatch):
     assert ours[-1] == ("fexpr/train/step.py", "_train_step")
     assert len(ours) - 1 <= 6, ours
     assert len({file for file, _ in ours}) <= 5, ours
+
+
+@pytest.mark.parametrize(
+    ("code", "unneeded"),
+    [
+        ("from fexpr import Recognizer", "orbax matplotlib sklearn scipy pandas optax"),
+        (
+            "import experiments.fit, experiments.cross_validate, fexpr.runs.launchers.dispatch",
+            "orbax matplotlib sklearn pandas openpyxl",
+        ),
+    ],
+)
+def test_libraries_are_imported_where_they_are_needed(code, unneeded):
+    """Together they took longer than JAX: a person waited for them before the first line."""
+    shown = f"{code}; import sys; print(*({set(unneeded.split())} & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", shown], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == []

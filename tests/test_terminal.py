@@ -6,6 +6,7 @@ import logging
 import warnings
 
 import pytest
+from rich.table import Table
 
 from fexpr import terminal
 from fexpr.errors import UserError
@@ -60,3 +61,38 @@ def test_what_ends_a_command_stands_in_the_log(lines, capsys):
     assert mended["message"] == "no such file\nWhat to do: give another"
     assert failed["exception"].endswith("ZeroDivisionError: by zero")
     assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a\x1b[31mred\x1b]0;title\x07", "a\\x1b[31mred\\x1b]0;title\\x07"),
+        ("\u202etxt.exe", "\\u202etxt.exe"),
+        ("/data/\udcff.png", "/data/\\udcff.png"),
+        ("two\nlines\tand [bold]é笑", "two\nlines\tand [bold]é笑"),
+    ],
+)
+def test_names_of_files_move_no_cursor(text, shown, capsys):
+    assert terminal.printable(text) == shown
+    terminal.say(text)
+    assert "\x1b" not in capsys.readouterr().out
+
+
+def test_tables_and_bars_are_printable_too(capsys):
+    console = terminal.PrintableConsole(width=80)
+    table = Table("class")
+    table.add_row("sm\x1b[2Jile")
+    console.print(table)
+    with terminal.progress("a\x1b[2J [bold]b", 1, on=console) as advance:
+        advance(note="c\x1b[2J")
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert "sm\\x1b" in out
+    assert "a\\x1b[2J [bo" in out
+
+
+def test_a_terminal_without_unicode(tmp_path):
+    with open(tmp_path / "out", "w", encoding="latin-1") as file:
+        console = terminal.PrintableConsole(file=file, width=80)
+        console.print("café 笑 −1", markup=False)
+    assert (tmp_path / "out").read_text(encoding="latin-1") == "café \\u7b11 \\u22121\n"

@@ -107,8 +107,10 @@ class DataConfig:
     features: Literal["both", "intensities", "presences"] = field(
         "both", "averaged action units that are the features"
     )
-    per_actor: Literal["none", "center", "standardize"] = field(
-        "none", "features by all clips of an actor (no labels, but needs several clips)"
+    per_actor: Literal["none", "center", "standardize", "standardize_others"] = field(
+        "none",
+        "features by all clips of an actor (no labels, but needs several clips), or by the actor's "
+        "other clips",
     )
     streamed: bool = field(
         False, "images stay on the disk and are read as they are needed, for sets beyond memory"

@@ -24,7 +24,7 @@ from fexpr.evaluate.paired import Candidate, compare
 from fexpr.evaluate.report.paired_report import print_paired, unique_names, write_paired
 from fexpr.evaluate.report.run_report import write_page
 from fexpr.evaluate.report.terminal_report import print_headline
-from fexpr.storage import mirror, run
+from fexpr.storage import contents, mirror, run
 from fexpr.storage.addresses import is_address, path_or_url
 
 READ = (run.CONFIG, run.PREDICTIONS, run.METRICS)  # of a run at an address
@@ -115,7 +115,7 @@ def report(args: argparse.Namespace, out: Path, command: str) -> Path:
     """One file or run. Errors as of `answer`."""
     path = args.predictions[0]
     names = [name.strip() for name in args.labels.split(",")] if args.labels else None
-    predictions = _clips(path, read_predictions(_file(path), args.val, names))
+    predictions = _clips(path, _predictions(path, args.val, names))
     elsewhere = "counts_from" in predictions
     try:
         alone = len(np.unique(predictions["groups"])) == len(predictions["groups"])
@@ -158,7 +158,7 @@ def comparison(args: argparse.Namespace, out: Path, command: str) -> Path:
         )
     candidates = []
     for path, name in zip(args.predictions, args.names, strict=True):
-        predictions = _clips(path, read_predictions(_file(path)))
+        predictions = _clips(path, _predictions(path))
         candidates.append(
             Candidate(name, predictions, _selection(args, path, predictions), _source(path))
         )
@@ -195,12 +195,20 @@ def _file(path: Path) -> Path:
     return path / run.PREDICTIONS
 
 
+def _predictions(
+    path: Path, val: Path | None = None, names: list[str] | None = None
+) -> dict[str, np.ndarray]:
+    if path.is_dir():  # a run's own file must be what a run leaves, not just any that can be read
+        contents.read_predictions(_file(path))
+    return read_predictions(_file(path), val, names)
+
+
 def _clips(path: Path, predictions: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Predictions of frames as the run's own rule decides their clips; others as they are."""
     if "video" not in predictions:
         return predictions
     rule = (
-        run.read_json(path / run.METRICS)["clips"]["rule"]
+        contents.read_metrics(path / run.METRICS)["clips"]["rule"]
         if (path / run.METRICS).is_file()
         else "sum"
     )
@@ -212,14 +220,14 @@ def _selection(args: argparse.Namespace, path: Path, predictions: dict[str, np.n
     there.
     """
     if not args.selection and (path / run.METRICS).is_file():
-        return run.read_json(path / run.METRICS)["selection"]
+        return contents.read_metrics(path / run.METRICS)["selection"]
     return args.selection or ("best_val" if "best_val" in predictions["selection"] else "last")
 
 
 def _source(path: Path) -> str:
     """The release of a run, or the file and its fingerprint."""
     if (path / run.METRICS).is_file():
-        return run.read_json(path / run.METRICS)["source"]
+        return contents.read_metrics(path / run.METRICS)["source"]
     return f"{path.name}@{hashlib.sha256(_file(path).read_bytes()).hexdigest()[:8]}"
 
 

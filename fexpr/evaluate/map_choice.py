@@ -16,7 +16,6 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import t  # SciPy comes with scikit-learn
 
 from fexpr.evaluate import calibration
 from fexpr.evaluate.predictions import rows_of
@@ -137,6 +136,8 @@ def _is_better(gain: np.ndarray, groups: np.ndarray) -> bool:
     count, mean = len(names), gain.mean()
     deviation = np.bincount(index, gain - mean, count)
     error = np.sqrt(count / (count - 1) * (deviation**2).sum()) / len(gain)
+    from scipy.stats import t  # SciPy comes with scikit-learn
+
     return bool(mean > t.ppf(LEVEL, count - 1) * error)
 
 

@@ -12,7 +12,6 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import binomtest  # comes with scikit-learn
 from threadpoolctl import threadpool_limits
 
 from fexpr.errors import UserError
@@ -183,6 +182,8 @@ def _as_often(tested: Sequence[Tested]) -> None:
 
 
 def _pair(this: Tested, first: Tested) -> dict:
+    from scipy.stats import binomtest  # comes with scikit-learn
+
     (right, says), (first_right, first_says) = this.right(), first.right()
     only_this, only_first = int((right & ~first_right).sum()), int((first_right & ~right).sum())
     p = binomtest(only_this, only_this + only_first).pvalue if only_this + only_first else 1.0

@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from scipy.optimize import brentq, minimize  # SciPy comes with scikit-learn
 
 from fexpr.evaluate import calibration
 from fexpr.evaluate.calibration_maps import Isotonic, Map, Vector
@@ -55,6 +54,8 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray, split: np.ndarray) -
     elif slope(WIDEST) <= 0:
         log_factor = WIDEST
     else:
+        from scipy.optimize import brentq  # comes with scikit-learn
+
         log_factor = brentq(slope, -WIDEST, WIDEST, xtol=1e-10)
     return Temperature(scale * float(np.exp(-log_factor)), 1 / (len(z) + 1), multilabel)
 
@@ -194,6 +195,8 @@ def _most_likely(
         rows = np.flatnonzero(free)
         return whole[np.ix_(rows, rows)] / n + 2 * np.diag(penalty)
 
+    from scipy.optimize import minimize  # comes with scikit-learn
+
     found = minimize(
         loss, start, jac=True, hess=hessian, method="trust-exact", options={"gtol": 1e-8}
     )
@@ -222,6 +225,8 @@ def _most_likely_units(
 
     bounds = [(SMALLEST_SLOPE, None)] * k + [(None, None)] * k
     options = {"ftol": 1e-14, "gtol": 1e-9, "maxiter": 5000, "maxfun": 10_000}
+    from scipy.optimize import minimize  # comes with scikit-learn
+
     theta = minimize(
         loss, np.repeat([1.0, 0.0], k), jac=True, method="L-BFGS-B", bounds=bounds, options=options
     ).x

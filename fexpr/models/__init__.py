@@ -22,6 +22,9 @@ from fexpr.errors import UserError
 if TYPE_CHECKING:
     import flax.linen as nn
 
+    from fexpr.models.auxiliary import AuxiliaryOutputs
+    from fexpr.models.backbone import FrozenBatchNorm
+
 # imported when they are built; an extension (docs/recipes.md) adds classes, or 'my_lab.nets:MyNet'
 MODELS: dict[str, Entry | type[nn.Module] | str] = {
     "htnet": Entry("fexpr.models.htnet:HTNet"),
@@ -159,23 +162,34 @@ def _adapted(model: type[nn.Module], name: str) -> type[nn.Module]:
     )
 
 
+def build_to_predict(
+    arguments: Mapping[str, Any], classes: int, auxiliary: int = 0
+) -> nn.Module | AuxiliaryOutputs:
+    """The model of `config.model` (name and constructor arguments), with `auxiliary` outputs of a
+    second task that only its training sees; errors as of `build`.
+    """
+    from fexpr.models.auxiliary import AuxiliaryOutputs
+
+    model = build(num_classes=classes + auxiliary, **arguments)
+    return AuxiliaryOutputs(model, classes) if auxiliary else model
+
+
 def build_to_train(
-    arguments: Mapping[str, Any], classes: int, devices: int, freeze: str
-) -> nn.Module:
+    arguments: Mapping[str, Any], classes: int, devices: int, freeze: str, auxiliary: int = 0
+) -> nn.Module | AuxiliaryOutputs | FrozenBatchNorm:
     """A model as a trial trains it; errors as of `build`.
 
     Args:
-      arguments: `config.model`: name and constructor arguments.
+      arguments, auxiliary: as of `build_to_predict`.
       devices: that share a batch; of several, batch norms take the whole batch's statistics.
       freeze: regex of parameters that are not trained, '' = none.
     """
     from fexpr.models.backbone import FrozenBatchNorm
 
-    given = dict(arguments)
-    name = given.pop("name")
+    given, name = dict(arguments), arguments["name"]
     if devices > 1 and name in MODELS and "axis_name" in arguments_of(name):
         given["axis_name"] = "data"
-    model = build(name, num_classes=classes, **given)
+    model = build_to_predict(given, classes, auxiliary)
     return FrozenBatchNorm(model, freeze) if freeze else model
 
 

@@ -1,10 +1,12 @@
-"""A finished run, restored: from images, pairs of frames and videos to probabilities, with nothing
-but the run directory.
+"""A trained model: from images, pairs of frames and videos to probabilities, with nothing but a
+finished run, a packed one, or a model that is installed with fexpr.
 
-    from fexpr import Recognizer recognizer = Recognizer.restore("runs/cnn_simple_fer2013")  # a
-    folder, a .zip or .tar.gz of one, here or anywhere that fsspec opens
-    recognizer.predict(["anna.png", "ben.jpg"], fit="face")     # a pandas table: decision, entropy,
-    a column for each class
+    from fexpr import Recognizer
+
+    recognizer = Recognizer.pretrained("fer2013")
+    recognizer = Recognizer.restore("runs/cnn_simple_fer2013")  # a folder, a .zip or .tar.gz of
+                                                                # one, here or at an address
+    recognizer.predict(["anna.png", "ben.jpg"], fit="face")     # a pandas table
 
 `python -m fexpr.recognizer --help` does the same from the command line.
 """

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fexpr.errors import UserError
 from fexpr.storage import addresses, mirror, packed, run
+from fexpr.storage.cache import expand_home
 
 KINDS = "a folder, a .zip, or a .tar (.gz, .bz2, .xz)"
 
@@ -33,7 +34,7 @@ def opened(place: Path | str) -> Iterator[Path]:
         path = (
             mirror.fetch(place, Path(temporary) / "fetched")
             if addresses.is_address(place)
-            else Path(place).expanduser()
+            else expand_home(place)
         )
         yield _unpacked(path, Path(temporary) / "unpacked", str(place)) if path.is_file() else path
 

@@ -70,7 +70,7 @@ def maps(metrics: dict, selection: str, members: Sequence[int]) -> tuple[Applied
     """
     if metrics["selection"] != selection:
         return None
-    table = metrics["clips"]["frames"] if "clips" in metrics else metrics["calibration"]
+    table = metrics["clips"]["frames"] if "clips" in metrics else metrics.get("calibration") or {}
     if table.get("applied"):
         applied = table["applied"]
         found = [from_json(values) for values in applied["maps"]]

@@ -12,14 +12,23 @@ import pandas as pd
 
 from fexpr import models
 from fexpr.errors import UserError
+from fexpr.models.arithmetic import count_convolutions
 from fexpr.recognizer.network import Network
 from fexpr.recognizer.protocol import Reader
 from fexpr.terminal import progress
-from fexpr.train import trials
+from fexpr.train import devices, trials
 from fexpr.train.state import NEVER, evaluated, make_recipe
+from fexpr.train.train_config import AUXILIARY
+from fexpr.train.views import input_shape
 
 # A few further epochs are a schedule of their own: nothing is stopped early, averaged or resized.
-PLAIN_TRAINING = {"patience": 0, "ema": 0.0, "early_size": 0, "eval_batch": 256}
+PLAIN_TRAINING = {
+    "patience": 0,
+    "ema": 0.0,
+    "early_size": 0,
+    "eval_batch": 256,
+    "auxiliary": "none",
+}
 PLAIN_OPTIMIZER = {"schedule": "constant", "warmup": 0.0, "tolerance": 0.0, "rates": ""}
 
 
@@ -36,7 +45,7 @@ def continue_training(
 ) -> tuple[Network, pd.DataFrame]:
     """Trains a single trial's network further with the run's own loss, augmentation, batch size,
     normalisation and frozen layers, from a fresh optimiser at a constant rate, the same for all
-    layers. All devices share the batch.
+    layers. All devices share the batch; of a CPU those that a run would use (devices.share_batch).
 
     Args:
       images: as `Recognizer.logits` takes them. labels: int32 [N] class ids, or float32 [N, K]
@@ -59,12 +68,17 @@ def continue_training(
     if not recognizer.multilabel:
         c["targets"] = "presence"  # class ids, also where the run had learned from votes
     o = {"freeze": "", **config["optimizer"], **PLAIN_OPTIMIZER}  # older runs lack that field
-    devices = jax.device_count()
-    batch = -(-(c["batch_size"] or len(train)) // devices) * devices
-    mesh = trials.make_mesh(1, batch)
-    model = models.build_to_train(
-        config["model"], len(recognizer.class_names), devices, o["freeze"]
+    auxiliary = AUXILIARY[config["train"].get("auxiliary", "none")]  # older runs lack it
+    arguments = config["model"], len(recognizer.class_names)
+    work = count_convolutions(
+        models.build_to_train(*arguments, 1, o["freeze"], auxiliary),
+        input_shape(images.shape[1:], network.crop),
     )
+    batch = c["batch_size"] or len(train)
+    shared_by = devices.share_batch(batch, work)
+    batch = -(-batch // len(shared_by)) * len(shared_by)
+    mesh = trials.make_mesh(1, batch, shared_by)
+    model = models.build_to_train(*arguments, len(shared_by), o["freeze"], auxiliary)
     recipe = make_recipe(
         {**config, "train": c, "optimizer": o}, model, recognizer.kind, recognizer.multilabel, batch
     )

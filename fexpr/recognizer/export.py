@@ -41,6 +41,7 @@ from fexpr.models.weights.files import write_safetensors
 from fexpr.probabilities import Identity, affine, to_json
 from fexpr.recognizer import Network, Recognizer, calibrated
 from fexpr.storage import run
+from fexpr.storage.seen_people import to_metadata
 
 FORMAT_VERSION = 1  # of model.json
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -334,6 +335,8 @@ def write_weights(
         "trials": recognizer.members,
         "layout": layout,
     }
+    if recognizer.seen:  # hashed: so that nobody is tested by a run that begins with them
+        about["people"] = to_metadata(recognizer.seen)
     with run.atomic_path(path) as partial:
         write_safetensors(
             partial,

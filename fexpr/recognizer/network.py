@@ -4,6 +4,7 @@ compilation.
 
 from __future__ import annotations
 
+import concurrent.futures
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from fexpr.train import devices
 from fexpr.train.views import normalized, predict_views, recentred, views
 
 # images a forward pass: with more, activations leave a CPU's caches (the thesis CNN: 1628 images a
@@ -70,17 +72,32 @@ class Network:
 
 
 def in_batches(
-    function: Callable[[np.ndarray], jax.Array], rows: np.ndarray, size: int = BATCH
+    function: Callable[[np.ndarray], jax.Array],
+    rows: np.ndarray,
+    size: int = BATCH,
+    threads: int = 0,
 ) -> np.ndarray:
     """`function`, which maps rows [size, ...] to as many, over N > 0 rows. The last batch is filled
     up: one compilation for every N.
+
+    Args:
+      threads: batches computed at the same time; 0: one for each core of a CPU, where a convolution
+          takes a single core, else one.
     """
-    done = []
-    for start in range(0, len(rows), size):
+
+    def batch(start: int) -> np.ndarray:
         part = rows[start : start + size]
         filled = np.concatenate([part, np.repeat(part[-1:], size - len(part), axis=0)])
-        done.append(np.asarray(function(filled))[: len(part)])
-    return np.concatenate(done)
+        return np.asarray(function(filled))[: len(part)]
+
+    first, *others = range(0, len(rows), size)
+    done = [batch(first)]  # compiles
+    with concurrent.futures.ThreadPoolExecutor(threads or _cores()) as pool:
+        return np.concatenate([*done, *pool.map(batch, others)])
+
+
+def _cores() -> int:
+    return devices.cpu_cores() if jax.default_backend() == "cpu" else 1
 
 
 @jax.jit

@@ -1,4 +1,4 @@
-"""Packs a finished run into a folder that `Recognizer.restore` reads (packed.py says what it
+"""Packs a finished run into a folder that `Recognizer.restore` reads (packed_run.py says what it
 holds)."""
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from fexpr import terminal
 from fexpr.errors import UserError
 from fexpr.evaluate.report.model_card import model_card
 from fexpr.models.weights.files import write_safetensors
-from fexpr.recognizer import archive, export, packed, restored
+from fexpr.recognizer import archive, export, packed_run, restored
 from fexpr.recognizer.recognizer import Recognizer
-from fexpr.storage import run
+from fexpr.storage import run, seen_people
 
 # largest difference of a probability from the run's own; what float16 costs was 0.001 to 0.002
 TOLERANCE = 0.005
@@ -25,6 +25,10 @@ TRIED = 32  # random images on which that is tried
 FILES = (
     (run.PACKED_WEIGHTS, "weights of every trial, parameters as float16"),
     (run.CONFIG, "the config, the classes, versions"),
+    (
+        run.PEOPLE,
+        "whom it has seen in training, as hashes; a run that begins with it tests nobody of them",
+    ),
     (run.METRICS, "every measured figure, calibration maps, thresholds"),
 )
 USAGE = """```python
@@ -50,48 +54,54 @@ def pack(place: Path | str, folder: Path, selection: str | None = None) -> float
       UserError: `place` is no finished run, or cannot be written as float16; `folder` holds
           something else.
     """
-    if folder.exists() and not packed.is_packed(folder):
+    if folder.exists() and not packed_run.is_packed(folder):
         raise UserError(f"{folder} exists and holds no packed run", fix="name a new folder")
     with archive.opened(place) as run_dir:
         original = Recognizer.restore(run_dir, selection)
         saved = restored.load_variables(run_dir, original.selection)
+        with run.atomic_path(folder) as partial:
+            partial.mkdir()
+            seen_people.pass_on(run_dir, partial)
+            return _write(partial, folder.name, str(place), original, saved)
+
+
+def _write(partial: Path, name: str, place: str, original: Recognizer, saved: dict) -> float:
     arrays = {
-        name: _half(name, np.asarray(array))
-        for name, array in flatten_dict(dict(saved), sep="/").items()
+        path: _half(path, np.asarray(array))
+        for path, array in flatten_dict(dict(saved), sep="/").items()
     }
     about = {
         "fexpr": fexpr.__version__,
         "selection": original.selection,
-        "model": json.dumps(original.content["config"]["model"]),
-        "classes": json.dumps(original.class_names),
+        "model": original.content["config"]["model"],
+        "classes": original.class_names,
         "data": original.content["data"]["source"],
     }
-    with run.atomic_path(folder) as partial:
-        partial.mkdir()
-        write_safetensors(partial / run.PACKED_WEIGHTS, arrays, about)
-        run.write_json(partial / run.CONFIG, _without_places(original.content))
-        run.write_json(partial / run.METRICS, original.metrics)
-        difference = largest_difference(original, Recognizer.restore(partial, original.selection))
-        if not difference <= TOLERANCE:
-            raise UserError(
-                f"{place} is not the same network in float16",
-                [f"a probability differs by {difference:.2g}; expected at most {TOLERANCE}"],
-                fix="pass on the run directory itself, or `fexpr export` (float32)",
-            )
-        run.write_text(
-            partial / run.CARD,
-            model_card(
-                _without_places(original.content),
-                original.metrics,
-                [
-                    *export.described(original),
-                    f"Parameters are kept as float16: on {TRIED} random images a probability "
-                    f"differs by {difference:.1g} at most from the network that was measured",
-                ],
-                FILES,
-                USAGE.replace("FOLDER", folder.name),
-            ),
+    # one entry: safetensors writes several in any order, and the same run is the same file
+    write_safetensors(partial / run.PACKED_WEIGHTS, arrays, {packed_run.ABOUT: json.dumps(about)})
+    run.write_json(partial / run.CONFIG, _without_places(original.content))
+    run.write_json(partial / run.METRICS, original.metrics)
+    difference = largest_difference(original, Recognizer.restore(partial, original.selection))
+    if not difference <= TOLERANCE:
+        raise UserError(
+            f"{place} is not the same network in float16",
+            [f"a probability differs by {difference:.2g}; expected at most {TOLERANCE}"],
+            fix="pass on the run directory itself, or `fexpr export` (float32)",
         )
+    run.write_text(
+        partial / run.CARD,
+        model_card(
+            _without_places(original.content),
+            original.metrics,
+            [
+                *export.described(original),
+                f"Parameters are kept as float16: on {TRIED} random images a probability "
+                f"differs by {difference:.1g} at most from the network that was measured",
+            ],
+            [(file, content) for file, content in FILES if (partial / file).is_file()],
+            USAGE.replace("FOLDER", name),
+        ),
+    )
     return difference
 
 

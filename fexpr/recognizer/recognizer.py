@@ -15,6 +15,7 @@ from fexpr.recognizer import archive, images, network, restored
 from fexpr.recognizer.calibrated import COVERAGE, SetLimits, in_words
 from fexpr.recognizer.network import BATCH, Network, in_batches
 from fexpr.storage import zoo
+from fexpr.storage.seen_people import Seen
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,6 +41,7 @@ class Recognizer:
       limits: of prediction sets; None where the run has none.
       coverage: how often sets are to hold the truth, and rows whose set holds several classes are
           decided 'uncertain'; None: sets of 0.9, and every row is decided.
+      seen: whom the members have learned from, where the run records it.
     """
 
     networks: tuple[Network, ...]
@@ -57,6 +59,7 @@ class Recognizer:
     batch: int = BATCH
     limits: SetLimits | None = None
     coverage: float | None = None
+    seen: Seen | None = None
 
     @classmethod
     def restore(
@@ -108,6 +111,7 @@ class Recognizer:
             batch,
             restored.set_limits(found, coverage),
             coverage,
+            found.seen,
         )
 
     @classmethod

@@ -5,8 +5,10 @@ of one trial or of all.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import flax.linen as nn
 import jax
@@ -17,16 +19,23 @@ from flax.traverse_util import flatten_dict
 from fexpr import extensions, models
 from fexpr.errors import UserError
 from fexpr.probabilities import Applied
-from fexpr.recognizer import calibrated, packed
+from fexpr.recognizer import calibrated, packed_run
 from fexpr.recognizer.network import Network
-from fexpr.storage import run
-from fexpr.train import checkpoint
+from fexpr.storage import contents as stored
+from fexpr.storage import run, seen_people, zoo
+from fexpr.storage.seen_people import Seen
+from fexpr.train import devices
+from fexpr.train.train_config import AUXILIARY
 from fexpr.train.views import input_shape
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
 class Restored:
-    """What `read` finds; `content` and `metrics` are config.json and metrics.json."""
+    """What `read` finds; `content` and `metrics` are config.json and metrics.json, `seen` whom the
+    members have learned from, if that is recorded.
+    """
 
     content: dict
     metrics: dict
@@ -34,12 +43,14 @@ class Restored:
     networks: tuple[Network, ...]
     members: tuple[int, ...]
     trials: int
+    seen: Seen | None
 
 
 def read(run_dir: Path, selection: str | None, trial: int | None) -> Restored:
     """The networks of a finished run, on the default device; arguments and errors as of
     `Recognizer.restore`.
     """
+    devices.check()
     content, metrics = contents(run_dir)
     config = content["config"]
     selection = selection or config["train"]["selection"]
@@ -58,15 +69,23 @@ def read(run_dir: Path, selection: str | None, trial: int | None) -> Restored:
     missing = extensions.load_recorded(config.get("extensions", ()), run_dir)
     if config["model"]["name"] not in models.MODELS:
         extensions.refuse_missing(missing, f"the model {config['model']['name']} of {run_dir}")
-    model = models.build(num_classes=len(content["data"]["classes"]), **config["model"])
     scaling = saved.pop("input")
     crop = config["augment"].get("crop", 0)  # runs of older versions lack the field
-    _check_fit(
-        run_dir,
-        model,
-        input_shape(content["data"]["image"], crop),
-        jax.tree.map(lambda x: x[0], saved),
-    )
+    try:
+        model = models.build_to_predict(
+            config["model"],
+            len(content["data"]["classes"]),
+            AUXILIARY[config["train"].get("auxiliary", "none")],  # runs of older versions lack it
+        )
+        shape = input_shape(content["data"]["image"], crop)
+        made = _made(model, shape)
+    except UserError:
+        raise
+    except Exception as e:  # of arguments that are no model's, whatever it runs into
+        raise run.damaged(
+            run_dir / run.CONFIG, f"config.model makes no model: {str(e).splitlines()[:1]}"
+        ) from e
+    _check_fit(run_dir, shape, made, jax.tree.map(lambda x: x[0], saved))
     networks = []
     for t in members:
         mine = jax.tree.map(lambda x, t=t: x[t], (saved, scaling["mean"], scaling["std"]))
@@ -81,12 +100,13 @@ def read(run_dir: Path, selection: str | None, trial: int | None) -> Restored:
                 normalize=config["train"]["normalize"],
             )
         )
-    return Restored(content, metrics, selection, tuple(networks), members, trials)
+    seen = seen_people.read(run_dir, members)
+    return Restored(content, metrics, selection, tuple(networks), members, trials, seen)
 
 
 def maps(found: Restored) -> tuple[Applied, ...] | None:
     """Of each member; see calibrated.maps."""
-    return calibrated.maps(found.metrics, found.selection, found.members)
+    return _of_metrics(found, calibrated.maps)
 
 
 def set_limits(found: Restored, coverage: float | None) -> calibrated.SetLimits | None:
@@ -95,7 +115,7 @@ def set_limits(found: Restored, coverage: float | None) -> calibrated.SetLimits 
     Raises:
       UserError: a coverage is asked for, and the run has no sets, or none for it.
     """
-    limits = calibrated.set_limits(found.metrics, found.selection, found.members)
+    limits = _of_metrics(found, calibrated.set_limits)
     if coverage is None:
         return limits
     if limits is None:
@@ -110,11 +130,27 @@ def set_limits(found: Restored, coverage: float | None) -> calibrated.SetLimits 
 
 def thresholds(found: Restored) -> np.ndarray | None:
     """Of each action unit [K], from validation rows; see calibrated.thresholds. None as of maps."""
-    chosen = found.metrics["thresholds"] if found.metrics["selection"] == found.selection else None
-    if not chosen:
-        return None
-    per_trial = np.array([chosen["per_trial"][t] for t in found.members])
-    return calibrated.thresholds(per_trial, maps(found))
+
+    def read(metrics: dict, selection: str, members: Sequence[int]) -> np.ndarray | None:
+        chosen = metrics["thresholds"] if metrics["selection"] == selection else None
+        if not chosen:
+            return None
+        per_trial = np.array([chosen["per_trial"][t] for t in members], np.float64)
+        return calibrated.thresholds(per_trial, calibrated.maps(metrics, selection, members))
+
+    return _of_metrics(found, read)
+
+
+def _of_metrics(found: Restored, read: Callable[[dict, str, Sequence[int]], T]) -> T:
+    """What `read` takes out of metrics.json, which somebody may have changed."""
+    try:
+        return read(found.metrics, found.selection, found.members)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as e:
+        raise UserError(
+            "metrics.json does not fit its run: its maps, sets or thresholds cannot be used",
+            [f"{type(e).__name__}: {e}"],
+            fix="give the run's command again: it writes metrics.json from its predictions",
+        ) from e
 
 
 def contents(run_dir: Path) -> tuple[dict, dict]:
@@ -126,7 +162,7 @@ def contents(run_dir: Path) -> tuple[dict, dict]:
     missing = [
         f"{name}: missing"
         for name in (run.CONFIG, run.PREDICTIONS, run.METRICS)
-        if not (name == run.PREDICTIONS and packed.is_packed(run_dir))
+        if not (name == run.PREDICTIONS and packed_run.is_packed(run_dir))
         if not (run_dir / name).is_file()
     ]
     if missing:
@@ -134,9 +170,11 @@ def contents(run_dir: Path) -> tuple[dict, dict]:
         raise UserError(
             f"{run_dir} {'holds no finished run' if there else 'does not exist'}",
             missing if there else (),
-            fix="name a run directory; an unfinished run is finished by its own launch command",
+            fix=f"Recognizer.pretrained({run_dir.name!r}) is the installed model"
+            if run_dir.name in zoo.names()
+            else "name a run directory; an unfinished run is finished by its own launch command",
         )
-    content = run.read_json(run_dir / run.CONFIG)
+    content = stored.read_config(run_dir / run.CONFIG)
     if content["format"] not in run.READABLE:
         raise UserError(
             f"{run_dir}: run directory of format {content['format']}, this fexpr reads "
@@ -144,7 +182,8 @@ def contents(run_dir: Path) -> tuple[dict, dict]:
             fix="use the fexpr that wrote it "
             f"({content.get('versions', {}).get('fexpr', 'unknown')}), or a newer one",
         )
-    return content, run.read_json(run_dir / run.METRICS)
+    content = stored.read_config(run_dir / run.CONFIG, stored.TRAINED)
+    return content, stored.read_metrics(run_dir / run.METRICS)
 
 
 def load_variables(run_dir: Path, selection: str) -> dict:
@@ -153,11 +192,28 @@ def load_variables(run_dir: Path, selection: str) -> dict:
     Raises:
       UserError: the run keeps none, or none of that selection; those of an old format.
     """
-    if packed.is_packed(run_dir):
-        return packed.load_variables(run_dir, selection)
+    if packed_run.is_packed(run_dir):
+        saved = packed_run.load_variables(run_dir, selection)
+    else:
+        saved = _load_checkpoint(run_dir, selection)
+    if not isinstance(saved, dict) or not {"mean", "std"} <= {*(saved.get("input") or ())}:
+        raise UserError(
+            f"{run_dir} ({selection}) does not say how images are normalised",
+            [
+                "it was written by an fexpr that did not yet save the training rows' mean and "
+                "deviation with the weights"
+            ],
+            fix="train again into a new --workdir",
+        )
+    return saved
+
+
+def _load_checkpoint(run_dir: Path, selection: str) -> dict:
+    from fexpr.train import checkpoint  # Orbax, which takes a third of a second
+
     folder = run_dir / run.CHECKPOINTS
     known = (
-        sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name != checkpoint.RESUME)
+        sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name != run.RESUME)
         if folder.is_dir()
         else []
     )
@@ -173,17 +229,7 @@ def load_variables(run_dir: Path, selection: str) -> dict:
             f"{run_dir} keeps no weights of selection {selection!r}",
             fix=f"choose one of {', '.join(known)}",
         )
-    saved = checkpoint.load_variables(run_dir, selection)
-    if "input" not in saved:
-        raise UserError(
-            f"{folder / selection} does not say how images are normalised",
-            [
-                "it was written by an fexpr that did not yet save the training rows' mean and "
-                "deviation with the weights"
-            ],
-            fix="train again into a new --workdir",
-        )
-    return saved
+    return checkpoint.load_variables(run_dir, selection)
 
 
 def _check_trial(run_dir: Path, trial: int, trials: int, failed: list[int]) -> None:
@@ -199,17 +245,19 @@ def _check_trial(run_dir: Path, trial: int, trials: int, failed: list[int]) -> N
         )
 
 
-def _check_fit(
-    run_dir: Path, model: nn.Module, shape: tuple[int, int, int], variables: dict
-) -> None:
-    """Raises one UserError with every array that the model of this fexpr has in another shape, has
-    not, or has besides.
-    """
-    made = jax.eval_shape(
+def _made(model: nn.Module, shape: tuple[int, int, int]) -> dict:
+    """Shapes and types of the model's variables."""
+    return jax.eval_shape(
         partial(model.init, train=False),
         jax.random.key(0),
         jax.ShapeDtypeStruct((1, *shape), jnp.float32),
     )
+
+
+def _check_fit(run_dir: Path, shape: tuple[int, int, int], made: dict, variables: dict) -> None:
+    """Raises one UserError with every array that the model of this fexpr has in another shape, has
+    not, or has besides.
+    """
     wanted, found = (
         {name: x.shape for name, x in flatten_dict(tree, sep="/").items()}
         for tree in (made, variables)

@@ -17,12 +17,14 @@ from fexpr import models
 from fexpr.data.dataset import Dataset
 from fexpr.data.splits.protocols import Fold, validation_turn
 from fexpr.errors import UserError
+from fexpr.models.arithmetic import count_convolutions
 from fexpr.runs.initialize import Initialization
 from fexpr.runs.spec import RunSpec
-from fexpr.train import optim, trials
+from fexpr.train import devices, optim, trials
 from fexpr.train.state import make_recipe
 from fexpr.train.streaming import StreamedEngine
-from fexpr.train.train_config import parse_rates
+from fexpr.train.train_config import AUXILIARY, parse_rates
+from fexpr.train.views import input_shape
 
 
 def build_engine(
@@ -54,7 +56,11 @@ def build_engine(
         )
     streamed = dataset.streamed and not (start and start.end)
     count = 1 if streamed else len(specs) * len(folds) * c.split.seeds
-    mesh = trials.make_mesh(count, c.train.batch_size)
+    mesh = trials.make_mesh(
+        count,
+        c.train.batch_size,
+        _devices_of_one(c, classes, dataset, start) if count == 1 else None,
+    )
     recipe = make_recipe(
         c,
         _model(c, classes, mesh, start),
@@ -110,6 +116,7 @@ def build_engine(
         c.train.chunk if chunk is None else chunk,
         soft,
         start.variables if start else None,
+        dataset.extras.get("auxiliary"),
     )
     _check_names(c, engine)
     return engine
@@ -153,13 +160,30 @@ def _check_names(c: ConfigDict, engine: trials.Engine) -> None:
         )
 
 
+def _devices_of_one(
+    c: ConfigDict, classes: int, dataset: Dataset, start: Initialization | None
+) -> list[jax.Device]:
+    """Those that share the batches of a program's only trial."""
+    if start and start.end:  # a frozen trunk's features go through dense layers
+        return devices.share_batch(c.train.batch_size, 0)
+    model = models.build_to_train(c.model.to_dict(), classes, 1, c.optimizer.freeze)
+    shape = input_shape(dataset.images.shape[1:], c.augment.crop)
+    return devices.share_batch(c.train.batch_size, count_convolutions(model, shape))
+
+
 def _model(
     c: ConfigDict, classes: int, mesh: jax.sharding.Mesh, start: Initialization | None
 ) -> nn.Module:
     """The network that is trained: of a frozen trunk only its end, which freezes nothing more."""
     if start and start.end:
         return start.end
-    return models.build_to_train(c.model.to_dict(), classes, mesh.shape["data"], c.optimizer.freeze)
+    return models.build_to_train(
+        c.model.to_dict(),
+        classes,
+        mesh.shape["data"],
+        c.optimizer.freeze,
+        AUXILIARY[c.train.auxiliary],
+    )
 
 
 def _batch_size(c: ConfigDict, folds: Sequence[Fold], mesh: jax.sharding.Mesh) -> int:

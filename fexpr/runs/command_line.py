@@ -65,6 +65,23 @@ def parse(argv: list[str], configs: Path, describe: Callable[[str], str]) -> lis
     return rest
 
 
+def refuse_words(words: Sequence[str]) -> None:
+    """Raises a UserError for words that are neither a flag nor the value of one."""
+    if words:
+        near = [
+            f"{word}: did you mean --config.{near}{word[len(name) :]}?"
+            for word in words
+            if (name := word.partition("=")[0])
+            and "=" in word
+            and (near := sections.nearest(name, sections.paths(RunConfig)))
+        ]
+        raise UserError(
+            f"the command line has words that are no flags: {' '.join(words)}",
+            near,
+            fix=f"a flag begins with --, values hold no spaces or are quoted; {FIX}",
+        )
+
+
 def default_workdir(config: object, sweeps: Sequence[str]) -> Path:
     """runs/<config file's name>, then '-synthetic' where no release is read, then every change made
     on the command line."""

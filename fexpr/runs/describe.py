@@ -71,7 +71,7 @@ def say_program(
     start: Initialization | None,
 ) -> None:
     """Model, trials and devices on the terminal."""
-    config, facts = specs[0].config, devices.facts()
+    config, facts = specs[0].config, devices.facts(engine.mesh.size)
     say(f"model      {in_words(describe_model(config, engine, start))}   loss {config.train.loss}")
     if len(engine.specs) > 1:
         say(f"trials     {product(specs, folds)} = {len(engine.specs)}, one program")
@@ -98,7 +98,7 @@ def describe(
     return {
         "data": describe_data(config, dataset, folds),
         "model": describe_model(config, engine, start),
-        "devices": devices.facts(),
+        "devices": devices.facts(engine.mesh.size),
         "init": start.facts if start else None,
     }
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -17,7 +18,8 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from fexpr.data.dataset import Dataset
-from fexpr.storage import run
+from fexpr.errors import UserError
+from fexpr.storage import bounded, npz, run
 from fexpr.terminal import progress, say
 
 PART = 1024  # images a file: what a killed run does not compute again
@@ -80,7 +82,16 @@ def compute(
         f"{count:,} computed at {count / seconds:.1f} a second" if waiting else "out of the cache"
     )
     say(f"features   {len(images):,} x {width}, {speed}")
-    return np.concatenate([np.load(path, allow_pickle=False) for path, _ in parts])
+    return np.concatenate([_load(path) for path, _ in parts])
+
+
+def _load(path: Path) -> np.ndarray:
+    try:
+        return npz.decode(bounded.read_bytes(path))
+    except bounded.Unreadable as e:
+        raise UserError(
+            f"the cached features {path}: {e}", fix="remove the file; it is computed again then"
+        ) from e
 
 
 def fingerprint(model: nn.Module, end: str, frozen: Any, images: np.ndarray, precision: str) -> str:

@@ -76,7 +76,7 @@ def show(engine: Engine, epochs: int) -> None:
 
 def in_words(found: Forecast, epochs: int, engine: Engine) -> str:
     """The line `time`."""
-    facts, chunks = devices.facts(), engine.plan.chunks
+    facts, chunks = devices.facts(engine.mesh.size), engine.plan.chunks
     times = f"{chunks} chunks of " if chunks > 1 else ""
     return (
         f"time       about {duration(found.total)} on {facts['count']} x {facts['kind']}: "

@@ -25,10 +25,13 @@ from fexpr.errors import UserError
 from fexpr.models.backbone import Head, split_backbone_and_head
 from fexpr.models.weights import files, fitting, layouts
 from fexpr.recognizer import Recognizer, archive
-from fexpr.runs import features, load_data, schema
-from fexpr.storage import run
+from fexpr.runs import features, load_data, people, schema
+from fexpr.storage import contents, run
+from fexpr.storage.cache import expand_home
+from fexpr.storage.seen_people import Seen, from_metadata
 from fexpr.terminal import say
 from fexpr.train import optim, trials
+from fexpr.train.train_config import AUXILIARY
 from fexpr.train.views import normalized, recentred
 
 WEIGHTS = "weights"  # folder of the data root that holds files of weights
@@ -45,6 +48,7 @@ class Initialization:
     Attributes:
       variables: of the model, or a part of them; NumPy.
       facts: for config.json.
+      seen: the people that the variables have learned from; None where they are random.
       end, features, trunk: where the trunk is frozen, the part that is trained, what it sees
         (float32 [N, 1, 1, D]), and the rest of the variables, with what images are normalised by
         (`input`).
@@ -52,6 +56,7 @@ class Initialization:
 
     variables: dict[str, Any]
     facts: dict[str, Any]
+    seen: Seen | None = None
     end: Head | None = None
     features: np.ndarray | None = None
     trunk: dict[str, Any] | None = None
@@ -73,22 +78,24 @@ def load_initialization(
     no features.
 
     Raises:
-      UserError: a file or run that is not there, cannot be read or does not fit; a run that was
-        trained on rows that test here; settings that contradict each other.
+      UserError: a file or run that is not there, cannot be read or does not fit; a run that has
+        seen people who are tested here, or of which that cannot be told; settings that contradict
+        each other.
     """
     c = config.init
     if not (c.from_run or c.from_file or c.features):
         return None
     image = jax.ShapeDtypeStruct((1, *dataset.images.shape[1:]), jnp.float32)
-    model = models.build(num_classes=len(dataset.class_names), **config.model.to_dict())
+    model = models.build_to_predict(
+        config.model.to_dict(), len(dataset.class_names), AUXILIARY[config.train.auxiliary]
+    )
     like = jax.eval_shape(partial(model.init, train=False), jax.random.key(0), image)
-    variables, facts, scaling = {}, {}, None
     if c.from_run:
-        variables, facts, scaling = _from_run(config, model, like, dataset, folds)
-    elif c.from_file:
-        variables, facts = _from_file(config, model, like)
+        variables, facts, scaling, seen = _from_run(config, model, like, dataset, folds)
+    else:
+        variables, facts, scaling, seen = _from_file(config, model, like, dataset, folds)
     if not c.features:
-        return Initialization(variables, facts)
+        return Initialization(variables, facts, seen)
     trunk_of, end = split_backbone_and_head(model, image)
     if not variables:
         say(
@@ -113,7 +120,7 @@ def load_initialization(
         dry_run,
     )
     return Initialization(
-        given, facts | {"features": found.shape[-1]}, end, found[:, None, None], trunk
+        given, facts | {"features": found.shape[-1]}, seen, end, found[:, None, None], trunk
     )
 
 
@@ -140,17 +147,24 @@ def _look(
     return trunk_of(variables, seen).astype(jnp.float32)
 
 
-def _from_file(config: ConfigDict, model: nn.Module, like: Any) -> tuple[dict, dict]:
+def _from_file(
+    config: ConfigDict, model: nn.Module, like: Any, dataset: Dataset, folds: Sequence[Fold]
+) -> tuple:
+    """As `_from_run`; nothing where no file is named."""
+    if not config.init.from_file:
+        return {}, {}, None, None
     path = weights_file(config)
     weights = files.read(path)
     variables, report = layouts.load(weights, model, like, config.init.anew)
     say(f"start      {path.name} ({weights.format}): {report.summary()}")
-    return variables, {
-        "from_file": str(path),
-        "sha256": weights.sha256,
-        "format": weights.format,
-        **_names(report),
-    }
+    about = {"from_file": str(path), "sha256": weights.sha256, "format": weights.format}
+    # of an export of ours; of other files nobody knows
+    if seen := from_metadata(weights.about.get("people", "")):
+        others = config.init.people == "others"
+        people.refuse_tested(path.name, seen, others, config.data.name, dataset, folds)
+        about["people"] = {"seen": len(seen.people), "others": others}
+    seen = seen or Seen(np.array([], str), (path.name,))
+    return variables, about | _names(report), None, seen
 
 
 def weights_file(config: ConfigDict) -> Path:
@@ -160,7 +174,7 @@ def weights_file(config: ConfigDict) -> Path:
     Raises:
       UserError: it is not there; it says where a published file comes from.
     """
-    given = Path(config.init.from_file).expanduser()
+    given = expand_home(config.init.from_file)
     kept = data_root(config.data)[0] / WEIGHTS / given
     for path in (given, kept):
         if path.is_file():
@@ -187,13 +201,17 @@ def _without(config: ConfigDict) -> str:
 def _from_run(
     config: ConfigDict, model: nn.Module, like: Any, dataset: Dataset, folds: Sequence[Fold]
 ) -> tuple:
-    """Variables, facts, and the mean and deviation that the run's images were normalised by."""
+    """Variables, facts, the mean and deviation that the run's images were normalised by, and whom
+    it has seen.
+    """
     source = config.init.from_run
     with archive.opened(source) as folder:
-        found, trial_fold = (
-            Recognizer.restore(folder, trial=config.init.trial),
-            run.read_arrays(folder / run.PREDICTIONS)["trial_fold"],
-        )
+        found = Recognizer.restore(folder, trial=config.init.trial)
+        seen = found.seen
+        if seen is None and (folder / run.PREDICTIONS).is_file():  # not of a packed run
+            predictions = contents.read_predictions(folder / run.PREDICTIONS)
+            their_fold = int(predictions["trial_fold"][config.init.trial])
+            seen = _seen_by_data(found.content, their_fold, config.data)
     theirs = found.content["config"]
     # layers that they do not have
     own = getattr(models.model_class(config.model.name), "BEGINS_WITH", {}).get(
@@ -225,9 +243,11 @@ def _from_run(
         "config.init.anew",
     )
     say(f"start      {source}, trial {config.init.trial}, {found.selection}: {report.summary()}")
-    _refuse_seen(source, found.content, trial_fold[config.init.trial], config, dataset, folds)
+    others = config.init.people == "others"
+    people.refuse_tested(source, seen, others, config.data.name, dataset, folds)
     about = {
         "from_run": source,
+        "people": {"seen": None if seen is None else len(seen.people), "others": others},
         "trial": config.init.trial,
         "selection": found.selection,
         "data": found.content["data"]["source"],
@@ -236,43 +256,28 @@ def _from_run(
         variables,
         about | _names(report),
         (np.asarray(found.network.mean), np.asarray(found.network.std)),
+        seen or Seen(np.array([], str), (source,)),
     )
 
 
-def _refuse_seen(
-    source: str,
-    content: dict,
-    their_fold: int,
-    config: ConfigDict,
-    dataset: Dataset,
-    folds: Sequence[Fold],
-) -> None:
-    """Groups that a run trained on or was selected by must not test what begins with it."""
-    if content["data"]["name"] != config.data.name:
-        return
+def _seen_by_data(content: dict, fold: int, data_config: ConfigDict) -> Seen | None:
+    """Whom the trials of a fold of a run that does not record it have seen, by its data, if they
+    are here and it did not begin with another run. None: nobody can tell.
+    """
     theirs = schema.upgrade(content["config"])
-    theirs.data.root = config.data.root  # a finished run may have moved with its data
-    other, other_folds = load_data.load(theirs)
-    if other.source != content["data"]["source"]:
-        say(
-            f"start      {source} was trained on {content['data']['source']}, which is not "
-            "here: its rows cannot be compared with these"
-        )
-        return
-    fold = other_folds[their_fold]
-    seen = np.unique(other.groups[np.concatenate([fold.train, fold.val])])
-    tested = np.unique(np.concatenate([dataset.groups[f.test] for f in folds]))
-    both = np.intersect1d(seen, tested)
-    if len(both):
-        raise UserError(
-            f"{len(both)} of {len(tested)} test {dataset.group_name}s here were in the "
-            f"training or validation rows of {source}",
-            [
-                f"for instance {', '.join(both[:5])}",
-                "a test on what the first network has learned from says nothing about new faces",
-            ],
-            fix="begin with a run that has the same split (protocol, seeds), or one on other data",
-        )
+    if theirs.init.from_run:
+        return None
+    theirs.data.root = data_config.root  # a finished run may have moved with its data
+    try:
+        dataset, folds = load_data.load(theirs)
+    except UserError:
+        return None
+    if dataset.source != content["data"]["source"] or fold >= len(folds):
+        return None
+    rows = np.concatenate([folds[fold].train, folds[fold].val])
+    names = np.unique(people.people_of(theirs.data.name, dataset)[rows])
+    file = theirs.init.from_file
+    return Seen(names, (Path(file).name,) if file else ())
 
 
 def _names(report: fitting.Report) -> dict:

@@ -23,6 +23,11 @@ def load(config: ConfigDict) -> tuple[Dataset, list[Fold]]:
       UserError: whatever the user can mend, in release or config.
     """
     dataset = data(config.data)
+    # runs of older versions lack the field
+    if config.train.get("auxiliary", "none") == "action_units":
+        from fexpr.data.releases import unit_codes  # readers of workbooks, for this task alone
+
+        dataset = unit_codes.with_units(dataset, config.data)
     folds = make_folds(config.split, dataset)
     rule = config.data.get("duplicates", "keep")  # runs of older versions lack the field
     if rule != "keep":

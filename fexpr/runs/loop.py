@@ -5,21 +5,26 @@ going on where it stopped.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
-from fexpr.errors import Preempted, UserError
+from fexpr.errors import INTERRUPTED, RESUMABLE, Preempted, UserError
+from fexpr.runs import chunks
 from fexpr.runs.spec import RunSpec
-from fexpr.terminal import event, progress, say
-from fexpr.train import checkpoint, distributed, resources
+from fexpr.terminal import CTRL_C, event, progress, say
+from fexpr.train import distributed, resources, unfinished
 from fexpr.train.log import History, Writers
 from fexpr.train.state import NEVER, State
 from fexpr.train.trials import Engine
+
+if TYPE_CHECKING:
+    from fexpr.train.checkpoint import Checkpoints
 
 STRETCH = 2.0  # seconds that the devices compute without being asked
 
@@ -28,7 +33,8 @@ class Loop:
     """Chunk after chunk, epoch after epoch, with one progress bar, history and checkpoints.
 
     Args:
-      engine: compiled. stop: whether to save and stop, as SIGTERM asks for.
+      engine: compiled.
+      stopped_by: what asks to save and stop, as 'SIGTERM'; '' while nothing does.
       initial_variables: variables by trial that training begins with, in the place of the engine's
           own.
     """
@@ -38,11 +44,11 @@ class Loop:
         specs: Sequence[RunSpec],
         engine: Engine,
         folder: Path,
-        stop: Callable[[], bool] = lambda: False,
+        stopped_by: Callable[[], str] = lambda: "",
         initial_variables: Any = None,
     ):
         self.specs, self.engine, self.config = specs, engine, specs[0].config
-        self.terminated, self.initial_variables = stop, initial_variables
+        self.stopped_by, self.initial_variables = stopped_by, initial_variables
         self.epochs, self.folder = self.config.train.epochs, folder
 
     def run(self, share: tuple[int, int] | None = None) -> State | None:
@@ -54,28 +60,32 @@ class Loop:
         """
         index, count = share or (None, 1)
         with contextlib.ExitStack() as stack:
-            chunks = range(self.engine.plan.chunks)[index or 0 :: count]
             event("compiled", **resources.of_program(self.engine))
-            self.checkpoints = {i: self._kept_of(i, self.engine.plan.size) for i in chunks}
+            saved = unfinished.find_saved(self.folder)
+            split = chunks.cut if share is None else chunks.cut_share
+            every = split(self.engine.plan.trials, self.engine.plan.size, saved)
+            self.chunks = dict(list(enumerate(every))[index or 0 :: count])
+            self.checkpoints = {i: self._checkpoints_of(c) for i, c in self.chunks.items()}
             for kept in self.checkpoints.values():
                 stack.callback(kept.close)
-            keep = share is not None or self.engine.plan.chunks > 1
-            done = {i: keep and kept.done() for i, kept in self.checkpoints.items()}
+            keep = share is not None or len(every) > 1
+            done = {i: bool(c.saved and c.saved.done) for i, c in self.chunks.items()}
             starts = {
-                i: self.epochs * self._units if done[i] else kept.latest() or 0
-                for i, kept in self.checkpoints.items()
+                i: self.epochs * self._units if done[i] else c.saved.position if c.saved else 0
+                for i, c in self.chunks.items()
             }
             self._say_resumed(done, starts)
             self._open_writers(index, starts)
             states = []
             with progress(
-                "training", len(chunks) * self.epochs, self._in_epochs(sum(starts.values()))
+                "training", len(self.chunks) * self.epochs, self._in_epochs(sum(starts.values()))
             ) as advance:
                 for i, kept in self.checkpoints.items():
-                    self.engine.load(i)
                     if done[i]:
-                        states.append(kept.restore_done(_kept(self.engine.abstract())))
+                        like = self.engine.abstract(len(self.chunks[i].trials))
+                        states.append(kept.restore_done(_kept(like)))
                         continue
+                    self.engine.load(self.chunks[i].trials)
                     states.append(self._train_chunk(i, starts[i], advance))
                     if keep:
                         kept.save_done(states[-1])
@@ -91,23 +101,28 @@ class Loop:
 
         Compiles nothing. Puts the chunks' histories together.
         """
-        found, chunks = checkpoint.find_done(self.folder), []
-        while (first := chunks[-1].stop if chunks else 0) < len(self.engine.specs):
+        from fexpr.train import checkpoint
+
+        found, done = unfinished.find_done(self.folder), []
+        while (first := done[-1].stop if done else 0) < len(self.engine.specs):
             if first not in found:
                 return None
-            chunks.append(found[first])
+            done.append(found[first])
         parts = [
             checkpoint.Checkpoints(self.folder, chunk).restore_done(
                 _kept(self.engine.abstract(len(chunk)))
             )
-            for chunk in chunks
+            for chunk in done
         ]
         for point in self.specs if distributed.is_main_process() else ():
             History(point.workdir, lambda row: True)
         return jax.tree.map(lambda *parts: np.concatenate(parts), *parts)
 
-    def _kept_of(self, chunk: int, size: int) -> checkpoint.Checkpoints:
-        return checkpoint.Checkpoints(self.folder, self.engine.trials_of(chunk, size))
+    def _checkpoints_of(self, chunk: chunks.Chunk) -> Checkpoints:
+        from fexpr.train import checkpoint
+
+        saved = chunk.saved.trials if chunk.saved else None
+        return checkpoint.Checkpoints(self.folder, chunk.trials, saved)
 
     @property
     def _units(self) -> int:
@@ -132,11 +147,12 @@ class Loop:
         event("resumed", epoch=epoch, part=within, chunk=chunk, done=[i for i in done if done[i]])
 
     def _open_writers(self, share: int | None, starts: dict[int, int]) -> None:
+        # chunks are numbered anew from the first that is only a part of what was trained together
+        known = {i for i, _ in itertools.takewhile(lambda x: x[1].as_saved, self.chunks.items())}
+
         def keep(row):
-            return (
-                row.get("chunk", 0) in starts
-                and row["epoch"] <= starts[row.get("chunk", 0)] // self._units
-            )
+            chunk = row.get("chunk", 0)
+            return chunk in known and row["epoch"] <= starts[chunk] // self._units
 
         written = self.specs if distributed.is_main_process() else ()
         self.histories = [History(p.workdir, keep, share) for p in written]
@@ -183,7 +199,7 @@ class Loop:
                 break
             wait = self.config.log.checkpoint_seconds * max(1.0, cost)
             due, stop, pace = distributed.all_gather_scalars(
-                [time.monotonic() - saved >= wait, self.terminated(), pace]
+                [time.monotonic() - saved >= wait, bool(self.stopped_by()), pace]
             ).T
             # the clock is the writer's, the signal anyone's
             many = max(1, int(STRETCH / max(pace[0], 1e-9)))
@@ -200,7 +216,11 @@ class Loop:
                     event("preempted", **here)
                     share = min(part, engine.resumable) / engine.dispatches_per_epoch
                     done = f"epoch {epoch}" if not part else f"{share:.0%} of epoch {epoch + 1}"
-                    raise Preempted(f"stopped by SIGTERM after {done}, which is saved")
+                    by = self.stopped_by() or "a signal"
+                    raise Preempted(
+                        f"stopped by {by} after {done}, which is saved",
+                        INTERRUPTED if by == CTRL_C else RESUMABLE,
+                    )
         return _kept(engine.to_host(state))
 
     def _traced(self, wanted: bool) -> contextlib.AbstractContextManager:
@@ -216,10 +236,8 @@ class Loop:
         state = self.engine.init()
         if self.initial_variables is None:
             return state
-        first = chunk * self.engine.plan.size
-        given = jax.tree.map(
-            lambda x: x[first : first + self.engine.plan.size], self.initial_variables
-        )
+        mine = self.chunks[chunk].trials
+        given = jax.tree.map(lambda x: x[mine.start : mine.stop], self.initial_variables)
         host = self.engine.to_host(state)
         average = given if jax.tree.leaves(host.average) else host.average
         return self.engine.to_devices(
@@ -237,7 +255,7 @@ class Loop:
         """One line of metrics.jsonl for every run that has trials in this chunk; returns the note
         for the bar.
         """
-        first, share = chunk * self.engine.plan.size, len(self.engine.specs) // len(self.specs)
+        first, share = self.chunks[chunk].trials[0], len(self.engine.specs) // len(self.specs)
         owner = (first + np.arange(len(scalars["ran"]))) // share
         row = {}
         for i in np.unique(owner[scalars["ran"]]):

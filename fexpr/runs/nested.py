@@ -18,6 +18,7 @@ from fexpr.errors import UserError
 from fexpr.evaluate import calibration, metrics
 from fexpr.evaluate.recalibration import fit_temperature
 from fexpr.train.losses import class_weights
+from fexpr.train.machines import values_of
 from fexpr.train.machines.rows import Rows, Task
 
 Machine = Callable[[Rows, Task, Sequence[Mapping]], np.ndarray]
@@ -50,7 +51,7 @@ class Fitted:
 def grid(values: Mapping[str, object]) -> list[dict]:
     """Every combination of hyper-parameters, each one value or several; the first of a tuple comes
     first."""
-    each = [v if isinstance(v, (tuple, list)) else (v,) for v in values.values()]
+    each = [values_of(value) for value in values.values()]
     return [dict(zip(values, point, strict=True)) for point in itertools.product(*each)]
 
 

@@ -4,11 +4,13 @@ else's.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
 import shlex
 import sys
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -19,7 +21,9 @@ from fexpr import terminal
 from fexpr.errors import UserError
 from fexpr.runs import schema
 from fexpr.runs.spec import RunSpec
-from fexpr.storage import mirror, run
+from fexpr.storage import contents, lock, mirror, run
+from fexpr.storage.shape import Maybe
+from fexpr.train import distributed
 
 PACKAGES = (
     "jax",
@@ -33,6 +37,11 @@ PACKAGES = (
 CHANGEABLE = ("log", "evaluate", "extensions")  # what does not touch what was trained
 # may stand in a folder that a run begins in; the second is what the first was called
 LOGS = (run.LOG, "log.txt")
+LOCK = ".lock"  # in the run directory, of the process that writes to it
+# what is compared with the config.json that is there
+OPENED = {"format": int, "config": dict, "data": {"source": object}, "init?": Maybe(dict)}
+# one of them is in every folder that fexpr has worked in
+OURS = {run.CONFIG, run.METRICS, run.LOG, "comparison.json", "sweep.json", "study.json"}
 
 
 def open_run(
@@ -65,7 +74,7 @@ def open_run(
         "command": typed_command(),
     } | ({"init": init} if init else {})
     if again:
-        content = _same_run(content, run.read_json(path), workdir)
+        content = _same_run(content, contents.read_config(path, OPENED), workdir)
     elif others:
         raise UserError(
             f"{workdir} is not empty and holds no run of fexpr", fix="choose another --workdir"
@@ -87,6 +96,41 @@ def typed_command() -> str:
     return os.environ.get("FEXPR_COMMAND") or shlex.join(["python", *sys.argv])
 
 
+@contextlib.contextmanager
+def occupied(workdir: Path, part: str = "") -> Iterator[None]:
+    """Holds a run directory while the block writes to it, and starts its log. What killed processes
+    left half-written is removed first.
+
+    Args:
+      part: a share of its trials, as '0-1of2': other shares may be written meanwhile.
+
+    Raises:
+      UserError: another process holds it; it is the folder of something else, in which nothing is
+        left then; it cannot be written.
+    """
+    with contextlib.ExitStack() as stack:
+        distributed.run_on_main_process(lambda: _occupy(workdir, part, stack))
+        yield
+
+
+def _occupy(workdir: Path, part: str, stack: contextlib.ExitStack) -> None:
+    _refuse_others(workdir)
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        busy = lock.refuse(
+            f"{mirror.display_path(workdir)}",
+            "wait until it has ended, end it (Ctrl-C saves), or choose another --workdir",
+        )
+        stack.enter_context(lock.held(workdir / LOCK, busy, shared=bool(part), keep=bool(part)))
+        if part:
+            stack.enter_context(lock.held(workdir / f"{LOCK}-{part}", busy, keep=False))
+        else:
+            run.remove_partial(workdir)
+    except OSError as e:
+        raise _unwritable(workdir, e) from e
+    start_log(workdir)
+
+
 def start_log(workdir: Path) -> None:
     """From here on library chatter goes to the run's log file.
 
@@ -99,12 +143,41 @@ def start_log(workdir: Path) -> None:
             raise PermissionError(13, "Permission denied")
         terminal.log_to(workdir / run.LOG, jax.process_index() if jax.process_count() > 1 else None)
     except OSError as e:
-        raise UserError(
-            f"cannot write to the run directory {workdir}: {e.strerror or e}",
-            fix="choose another --workdir",
-        ) from e
+        raise _unwritable(workdir, e) from e
     # so that an address that cannot be written to is known before anything is done
     mirror.push(workdir / run.LOG)
+
+
+def _unwritable(workdir: Path, error: OSError) -> UserError:
+    return UserError(
+        f"cannot write to the run directory {workdir}: {error.strerror or error}",
+        fix="choose another --workdir",
+    )
+
+
+def _refuse_others(workdir: Path) -> None:
+    """Before anything is written into a folder that fexpr has not made."""
+    try:
+        names = {p.name for p in workdir.iterdir() if not p.name.startswith(".")}
+    except FileNotFoundError:
+        return
+    except OSError as e:
+        raise _unwritable(workdir, e) from e
+    if names - {*LOGS} and not names & OURS and not any(map(_is_run, workdir.glob("*"))):
+        raise UserError(
+            f"{workdir} is not empty and holds no run of fexpr", fix="choose another --workdir"
+        )
+    if run.CONFIG in names and not _is_run(workdir):
+        raise UserError(
+            f"{workdir / run.CONFIG} is not of a run of fexpr", fix="choose another --workdir"
+        )
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether its config.json is one that fexpr writes. Raises a UserError where it is damaged."""
+    path = folder / run.CONFIG
+    content = run.read_json(path) if path.is_file() else None
+    return isinstance(content, dict) and {"format", "config"} <= {*content}
 
 
 def _same_run(new: dict, old: dict, workdir: Path) -> dict:

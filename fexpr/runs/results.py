@@ -14,10 +14,10 @@ from fexpr.data.dataset import Dataset, Pictures
 from fexpr.data.splits import duplicates
 from fexpr.data.splits.protocols import Fold
 from fexpr.evaluate import clip_rules, evaluate
-from fexpr.evaluate.predictions import SELECTIONS
+from fexpr.evaluate.predictions import SELECTIONS, checked
 from fexpr.evaluate.report.run_report import write_page
 from fexpr.evaluate.report.terminal_report import print_headline
-from fexpr.storage import mirror, run
+from fexpr.storage import contents, mirror, run
 from fexpr.terminal import say
 from fexpr.train.state import NEVER, State
 from fexpr.train.trials import Engine
@@ -163,10 +163,12 @@ def report(config: ConfigDict, dataset: Dataset, workdir: Path, quiet: bool = Fa
     """Writes metrics.json, figures and report.html from predictions.npz; prints the headline. Needs
     no device. Returns the metrics.
     """
-    found, images = (
-        run.read_arrays(workdir / run.PREDICTIONS),
-        Pictures(dataset, dataset.ids, range(len(dataset))),
-    )
+    found = contents.read_predictions(workdir / run.PREDICTIONS)
+    try:
+        checked(found, config.train.selection)
+    except ValueError as e:
+        raise run.damaged(workdir / run.PREDICTIONS, str(e)) from e
+    images = Pictures(dataset, dataset.ids, range(len(dataset)))
     clips = {}
     if "video" in found:  # frames decide, clips are counted
         resamples = config.evaluate.resamples

@@ -23,20 +23,11 @@ from fexpr.errors import UserError
 from fexpr.evaluate.evaluate_config import EvaluateConfig
 from fexpr.models import MODELS, NORMALIZE
 from fexpr.runs.spec import EXPERIMENTS, LABORATORIES, OF_TRIALS, STUDIES
+from fexpr.train import machines
 from fexpr.train.machines import MACHINES
 from fexpr.train.train_config import REGEX, AugmentConfig, OptimizerConfig, TrainConfig, check_kind
 
 VARIANTS = ("", "debug")
-# of hyper-parameters of machines: what each value lies above (whole numbers: from where they begin)
-MACHINE_BOUNDS: dict[str, tuple[float, str]] = {
-    "C": (0.0, "a number above 0"),
-    "gamma": (0.0, "a number above 0"),
-    "learning_rate": (0.0, "a number above 0"),
-    "shrinkage": (-1e-9, "a number from 0 to 1, or 'auto'"),
-    "components": (0, "a whole number, 0 for all features of a vector"),
-    "iterations": (1, "a whole number of at least 1"),
-    "leaves": (2, "a whole number of at least 2"),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +53,15 @@ class InitConfig:
         "",
         "regex of parameters (as 'top/hidden_0/kernel') that are not taken from there",
         form=REGEX,
+        read_if=(
+            "only with init.from_run or init.from_file",
+            lambda s: bool(s.from_run or s.from_file),
+        ),
+    )
+    people: Literal["compare", "others"] = field(
+        "compare",
+        "whoever is tested here must be in no training or validation row of the first run; "
+        "'others': you know that nobody is, where fexpr cannot tell",
         read_if=(
             "only with init.from_run or init.from_file",
             lambda s: bool(s.from_run or s.from_file),
@@ -143,7 +143,19 @@ class RunConfig:
     members: tuple = field(
         (),
         "of compare_classifiers: config files, each with its published "
-        "accuracy: 'mlp_fer2013=0.39 PrivateTest', …",
+        "accuracy: 'mlp_fer2013=0.39 PrivateTest', …; of leaderboard: 'NAME=config', "
+        "'NAME=config:variant', or 'NAME=finished run directory'",
+    )
+    fused: tuple = field(
+        (), "of leaderboard: members fused into a row of their own: 'NAME=MEMBER & MEMBER & …'"
+    )
+    entries: tuple = field(
+        (),
+        "of leaderboard: predictions of others, 'NAME=FILE.csv; how selection was done', the file "
+        "with the columns id,class",
+    )
+    tables: str = field(
+        "", "of leaderboard: a folder that its tables and figure are written into as well"
     )
     sweep: tuple = field(
         (), "as --sweep: 'optimizer.learning_rate=1e-4,3e-4'; every combination is a run"
@@ -222,6 +234,11 @@ class RunConfig:
             yield Problem("train.early_size", self.train.early_size, "0 with data.streamed")
 
     def _problems_of_training(self) -> Iterator[Problem]:
+        largest = sections.LARGEST[int] - self.split.seeds + 1
+        if largest < self.seed <= sections.LARGEST[int]:
+            yield Problem(
+                "seed", self.seed, f"at most {largest} with split.seeds={self.split.seeds}"
+            )
         train, normalize = self.train, NORMALIZE.get(self.model.get("name"))
         if self.split.final and train.selection != "last":
             yield Problem("train.selection", train.selection, "'last' with split.val='none'")
@@ -237,6 +254,8 @@ class RunConfig:
         kind = "clip" if self.data.clip_frames else getattr(loader, "kind", "face")
         if train.normalize == "median" and kind not in ("flow", "face"):
             yield Problem("train.normalize", train.normalize, f"another for rows of kind {kind!r}")
+        if train.auxiliary != "none" and self.data.name != "megc2019":
+            yield Problem("train.auxiliary", train.auxiliary, "'none' without data.name='megc2019'")
         if train.targets == "soft" and not self.data.labels.startswith("ferplus"):
             yield Problem(
                 "train.targets",
@@ -256,8 +275,9 @@ class RunConfig:
             yield Problem(
                 "augment", "…", "no augmentation with init.features, which are computed once"
             )
-        if self.train.tta != "none":
-            yield Problem("train.tta", self.train.tta, "'none' with init.features")
+        for name in ("tta", "auxiliary"):
+            if (value := getattr(self.train, name)) != "none":
+                yield Problem(f"train.{name}", value, "'none' with init.features")
         if self.optimizer.freeze:
             yield Problem(
                 "optimizer.freeze",
@@ -273,47 +293,22 @@ class RunConfig:
 
     def _problems_of_machines(self) -> Iterator[Problem]:
         """Of experiment='machine': hyper-parameters, and what has no epochs."""
-        name, given = self.model.get("name"), {k: v for k, v in self.model.items() if k != "name"}
-        if name not in MACHINES:
-            yield Problem("model.name", name, f"one of {', '.join(map(repr, MACHINES))}")
-            return
-        wanted = MACHINES[name].reads
-        for argument in wanted:
-            if argument not in given:
-                yield Problem(f"model.{argument}", None, f"a value, or several, of {name}")
-        for argument, values in given.items():
-            if argument not in wanted:
-                yield Problem(f"model.{argument}", values, f"no other than {', '.join(wanted)}")
-                continue
-            least, text = MACHINE_BOUNDS[argument]
-            for value in values if isinstance(values, (tuple, list)) else (values,):
-                word = argument == "shrinkage" and value == "auto"
-                whole = not isinstance(least, int) or isinstance(value, int)
-                if not word and not (
-                    isinstance(value, (int, float))
-                    and whole
-                    and value > least - isinstance(least, int)
-                    and (argument != "shrinkage" or value <= 1)
-                ):
-                    yield Problem(f"model.{argument}", value, text)
-        expected = {
-            "split.inner": (
-                self.split.inner >= 2,
-                self.split.inner,
-                "at least 2: parts that choose",
-            ),
-            "split.seeds": (self.split.seeds == 1, self.split.seeds, "1, as machines draw nothing"),
-            "train.selection": (
-                self.train.selection == "last",
-                self.train.selection,
-                "'last', as there are no epochs to choose from",
-            ),
-            "train.loss": (self.train.loss == "cross_entropy", self.train.loss, "'cross_entropy'"),
-            "train.tta": (self.train.tta in ("none", "flip"), self.train.tta, "'none' or 'flip'"),
-        }
-        for path, (fine, value, text) in expected.items():
-            if not fine:
-                yield Problem(path, value, text)
+        yield from machines.problems(self.model)
+        split, train = self.split, self.train
+        if split.inner < 2:
+            yield Problem("split.inner", split.inner, "at least 2: the parts that choose")
+        if split.seeds != 1:
+            yield Problem("split.seeds", split.seeds, "1, as machines draw nothing")
+        if train.selection != "last":
+            yield Problem(
+                "train.selection", train.selection, "'last', as there are no epochs to choose from"
+            )
+        if train.multilabel:
+            yield Problem("train.loss", train.loss, "'cross_entropy'")
+        if train.tta not in ("none", "flip"):
+            yield Problem("train.tta", train.tta, "'none' or 'flip'")
+        if train.monitor not in ("uf1", "accuracy", "loss"):
+            yield Problem("train.monitor", train.monitor, "'uf1', 'accuracy' or 'loss'")
 
     def _unread(self) -> Iterator[Problem]:
         """Fields away from their defaults that nothing reads."""

@@ -39,6 +39,7 @@ EXPERIMENTS: dict[str, tuple[str, ...]] = {
         "augment.flip",
     ),
     "compare_classifiers": (*COMMON, "members"),
+    "leaderboard": (*COMMON, "members", "fused", "entries", "tables"),
     **dict.fromkeys(STUDIES, (*TRAINING, "filter.*")),
     "lab_circles": (*COMMON, "train.epochs", "optimizer.name", "optimizer.learning_rate"),
     "lab_digits": TRAINING,

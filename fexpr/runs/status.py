@@ -22,7 +22,7 @@ from fexpr import terminal
 from fexpr.errors import UserError
 from fexpr.evaluate.report.headline import in_words, make_table, print_table
 from fexpr.evaluate.report.run_report import duration, memory
-from fexpr.storage import mirror, run
+from fexpr.storage import contents, mirror, run
 from fexpr.storage.addresses import path_or_url
 
 # nothing written for longer than both: nobody seems to be training
@@ -71,10 +71,15 @@ def find(folder: Path) -> list[Path]:
 
 
 def status(folder: Path, now: float) -> Status:
-    """`now`: seconds since the epoch of time, as file dates."""
-    config, history = run.read_json(folder / run.CONFIG)["config"], run.read_history(folder)
+    """`now`: seconds since the epoch of time, as file dates.
+
+    Raises:
+      UserError: a file of it cannot be read, is damaged, or is not of a run.
+    """
+    config = contents.read_config(folder / run.CONFIG, contents.STARTED)["config"] or {}
+    history = run.read_history(folder)
     # fused runs have no config, and train nothing
-    row, epochs = (history or [{}])[-1], config["train"]["epochs"] if config else 0
+    row, epochs = (history or [{}])[-1], config.get("train", {}).get("epochs", 0)
     last = {row.get("chunk", 0): row["epoch"] for row in history}
     done = sum(last.values()), len(last) * epochs
     age = now - max(
@@ -88,7 +93,7 @@ def status(folder: Path, now: float) -> Status:
     result = None
     # a laboratory has no predictions of its own
     if (folder / run.METRICS).exists() and (folder / run.PREDICTIONS).exists():
-        metrics = run.read_json(folder / run.METRICS)
+        metrics = contents.read_metrics(folder / run.METRICS, contents.HEADLINE)
         name = metrics["headline"]["metrics"][0]
         result = name, metrics["test"][name]
     if (folder / run.PREDICTIONS).exists():
@@ -165,7 +170,16 @@ def show(where: Path | str) -> None:
     """Prints the status of everything at or below a folder or an address. Errors as of `find`."""
     files = (run.CONFIG, run.HISTORY, run.HISTORY_OF_CHUNK.format("*"), run.METRICS)
     with mirror.opened(where, only=files, names_only=(run.PREDICTIONS,)) as folder:
-        print_status(folder, [status(found, time.time()) for found in find(folder)])
+        found, unread = [], []
+        for each in find(folder):
+            try:
+                found.append(status(each, time.time()))
+            except UserError as e:  # one folder must not hide the others
+                unread.append(f"{e.title}: {'; '.join(e.problems[:2])}".removesuffix(": "))
+        if found:
+            print_status(folder, found)
+        for reason in unread:
+            terminal.say(f"not shown  {reason}", style="yellow")
 
 
 def parser() -> argparse.ArgumentParser:

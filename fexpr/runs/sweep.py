@@ -15,12 +15,12 @@ from ml_collections import ConfigDict
 from fexpr.data.dataset import Dataset
 from fexpr.errors import UserError
 from fexpr.evaluate.report.sweep_report import print_sweep, write_sweep_report
-from fexpr.runs import describe, forecast, opening, results, schema
+from fexpr.runs import describe, forecast, results, schema
 from fexpr.runs.build import build_engine
 from fexpr.runs.initialize import load_initialization
 from fexpr.runs.spec import OF_TRIALS, VALUES, RunSpec
 from fexpr.runs.train_run import train
-from fexpr.storage import mirror, run
+from fexpr.storage import contents, mirror, run
 from fexpr.terminal import say
 from fexpr.train import distributed
 
@@ -48,8 +48,6 @@ def sweep(
     """
     points, groups = programs(config, workdir, sweeps)
     _check_program(program, groups)
-    if not dry_run:
-        distributed.run_on_main_process(lambda: opening.start_log(workdir))
     say(f"sweep      {len(points)} points: " + ("  ".join(sweeps) or "the config as it is"))
     for i, group in enumerate(groups):
         if program not in (None, i):
@@ -99,7 +97,6 @@ def train_program(
             f"--chunk={chunk}: expected I/N with I from 0 to N - 1",
             fix="as in --chunk=0/2 and --chunk=1/2",
         )
-    distributed.run_on_main_process(lambda: opening.start_log(workdir))
     _run(found[program], workdir, bool(sweeps), share)
 
 
@@ -126,7 +123,7 @@ def make_table(points: Sequence[tuple[RunSpec, dict]], monitor: str, workdir: Pa
     """The sweep's table, sorted by validation, and its page, out of finished runs."""
     rows = [_row(point, settings) for point, settings in points]
     page = write_sweep_report(
-        workdir, rows, monitor, run.read_json(points[0][0].workdir / run.METRICS)["source"]
+        workdir, rows, monitor, contents.read_metrics(points[0][0].workdir / run.METRICS)["source"]
     )
     say()
     print_sweep(rows, monitor)
@@ -253,8 +250,8 @@ def _show(group: list[RunSpec]) -> None:
 
 
 def _row(point: RunSpec, settings: dict) -> dict:
-    metrics = run.read_json(point.workdir / run.METRICS)
-    failed = run.read_arrays(point.workdir / run.PREDICTIONS)["failed"]
+    metrics = contents.read_metrics(point.workdir / run.METRICS)
+    failed = contents.read_predictions(point.workdir / run.PREDICTIONS)["failed"]
     return {
         "name": point.workdir.name,
         "settings": settings,

@@ -16,14 +16,14 @@ import jax
 
 from fexpr.data.dataset import Dataset
 from fexpr.data.splits.protocols import Fold
-from fexpr.runs import attention, describe, opening, results
+from fexpr.runs import attention, describe, opening, people, results
 from fexpr.runs.build import build_engine
 from fexpr.runs.initialize import Initialization, load_initialization
 from fexpr.runs.loop import Loop
 from fexpr.runs.spec import RunSpec
 from fexpr.storage import mirror, run
-from fexpr.terminal import event, progress, terminated
-from fexpr.train import checkpoint, distributed, resources
+from fexpr.terminal import event, progress, stop_signals
+from fexpr.train import distributed, resources, unfinished
 from fexpr.train.state import State, evaluated
 from fexpr.train.trials import Engine
 
@@ -59,13 +59,13 @@ def train(
     Raises:
       UserError: whatever the user can mend: config, run directory, a full disk; every trial's loss
           is not finite.
-      Preempted: SIGTERM came; the state is saved.
+      Preempted: SIGTERM, SIGHUP or Ctrl-C came; the state is saved.
     """
     began = time.monotonic()
     finished = distributed.broadcast_from_main(all(spec.finished for spec in specs))
     if start is None and not finished:
         start = load_initialization(specs[0].config, dataset, folds)
-    engine = build_engine(specs, dataset, folds, start, _chunk(specs, folds, share))
+    engine = build_engine(specs, dataset, folds, start, _chunk(specs, folds, share, folder))
     infos = open_runs(specs, dataset, folds, engine, start)
     describe.say_program(specs, folds, engine, start)
     if finished:
@@ -73,11 +73,11 @@ def train(
     state = None if share else Loop(specs, engine, folder).gather()
     gathered = state is not None
     if not gathered:
-        with terminated() as stop:
+        with stop_signals() as stopped_by:
             with progress("compiling", 1) as advance:
                 engine.compile()
                 advance()
-            state = Loop(specs, engine, folder, stop, variables).run(share)
+            state = Loop(specs, engine, folder, stopped_by, variables).run(share)
     if not share:
         distributed.run_on_main_process(
             lambda: save(specs, dataset, folds, engine, state, folder, start)
@@ -91,10 +91,16 @@ def train(
     return engine
 
 
-def _chunk(specs: Sequence[RunSpec], folds: Sequence[Fold], share: tuple[int, int] | None) -> int:
-    """Trials at a time: the config's, of a share no more than it has."""
+def _chunk(
+    specs: Sequence[RunSpec], folds: Sequence[Fold], share: tuple[int, int] | None, folder: Path
+) -> int:
+    """Trials at a time: the config's, of a share no more than it has; of an unfinished run, which
+    may have been cut for other devices, enough for what was trained together.
+    """
     own, trials = specs[0].config.train.chunk, len(specs) * len(folds) * specs[0].config.split.seeds
-    return min(own or trials, -(-trials // share[1])) if share else own
+    if share:
+        return min(own or trials, -(-trials // share[1]))
+    return own and max(own, *map(len, unfinished.saved_trials(folder)), 0)
 
 
 def _training_seconds(workdir: Path) -> float:
@@ -133,6 +139,8 @@ def save(
     """Leaves the variables and predictions.npz of every run, out of the final state of all
     trials.
     """
+    from fexpr.train import checkpoint
+
     share = len(engine.specs) // len(specs)
     for i, spec in enumerate(specs):
         mine = slice(i * share, (i + 1) * share)
@@ -156,6 +164,9 @@ def save(
         attention.write(
             spec.config, spec.workdir, dataset, folds, kept[spec.config.train.selection]
         )
+        seen = start.seen if start else None
+        by_trial = [trial.fold for trial in engine.specs[mine]]
+        people.write(spec.workdir, spec.config.data.name, dataset, folds, by_trial, seen)
         found = results.predictions(dataset, folds, engine, mine, part)
         # last of a run: its presence says that training is done
         run.write_arrays(spec.workdir / run.PREDICTIONS, found)

@@ -1,5 +1,5 @@
-"""The trained models that are installed with fexpr: packed runs (fexpr/recognizer/packed.py) under
-`fexpr/zoo`, each named by its folder.
+"""The trained models that are installed with fexpr: packed runs
+(fexpr/recognizer/packed_run.py) under `fexpr/zoo`, each named by its folder.
 """
 
 from __future__ import annotations

@@ -5,14 +5,19 @@ run, by position, and under `done` what is left of it once they are trained; `ch
 `checkpoints/best_val` hold the variables (params, batch_stats) of a finished run, with a leading
 axis of trials. All are host arrays of the real trials: they restore on any number and kind of
 devices, and of processes: one writes and reads for all. Orbax writes under a temporary name and
-renames, so a kill leaves the previous checkpoint whole. Of a run directory at an address each goes
-there when it is whole here (mirror.py).
+renames, so a kill leaves the previous checkpoint whole. With each goes a checksum of every array,
+which is compared whenever the checkpoint is read. Of a run directory at an address each goes there
+when it is whole here (mirror.py).
 """
 
 from __future__ import annotations
 
 import concurrent.futures
-from collections.abc import Callable, Sequence
+import contextlib
+import json
+import re
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +28,30 @@ import orbax.checkpoint as ocp
 from fexpr.errors import UserError
 from fexpr.storage import mirror, run
 from fexpr.train import distributed
+from fexpr.train.checksums import checksums, find_damage, flatten
 
-RESUME = "resume"
-DONE = "done"
+RESUME, DONE = run.RESUME, run.DONE
+CHECKSUMS = "checksums"  # in the metadata that Orbax keeps beside the arrays
+OF_THE_DISK = re.compile(
+    "No space left|RESOURCE_EXHAUSTED|quota|Permission denied|Read-only|Input/output", re.IGNORECASE
+)
 
 
 class Checkpoints:
     """Saves and restores the state of one chunk of an unfinished run. Saving happens in the
     background; one save at a time.
+
+    Args:
+      saved: the trials of the folder that `restore` reads, where they are more than the chunk's:
+        the run was stopped when it took other trials at a time.
     """
 
-    def __init__(self, run_dir: Path, trials: range):
-        self._folder = (
-            Path(run_dir).absolute() / run.CHECKPOINTS / RESUME / f"trials_{trials[0]}-{trials[-1]}"
-        )
+    def __init__(self, run_dir: Path, trials: range, saved: range | None = None):
+        self._folder = run.resume_folder(run_dir, trials)
+        self._source = run.resume_folder(run_dir, saved or trials)
+        self._rows = slice(None)
+        if saved:
+            self._rows = slice(trials.start - saved.start, trials.stop - saved.start)
         self._opened = None
         self._pushing: concurrent.futures.Future | None = None
 
@@ -44,7 +59,7 @@ class Checkpoints:
     def _manager(self) -> ocp.CheckpointManager:
         """The writer's; opened when it is first needed, for there may be many chunks."""
         if not self._opened:
-            try:
+            with _disk_errors(self._folder):
                 self._folder.mkdir(parents=True, exist_ok=True)
                 self._opened = ocp.CheckpointManager(
                     self._folder,
@@ -55,11 +70,6 @@ class Checkpoints:
                         multiprocessing_options=_alone(),
                     ),
                 )
-            except OSError as e:
-                raise UserError(
-                    f"cannot write {self._folder}: {e.strerror or e}",
-                    fix="check the folder's permissions and free space",
-                ) from e
         return self._opened
 
     def save(self, step: int, state: Any, after: Sequence[Path] = ()) -> None:
@@ -70,14 +80,20 @@ class Checkpoints:
           after: files of the run that must be at its address before the checkpoint is.
 
         Raises:
-          UserError: the folder cannot be written to, or the one before could not be brought to its
-              address.
+          UserError: the folder cannot be written to or the disk is full, also of the save before;
+              or that one could not be brought to its address.
         """
         distributed.run_on_main_process(lambda: self._save(step, state, after))
 
     def _save(self, step: int, state: Any, after: Sequence[Path]) -> None:
         self._pushed()
-        self._manager.save(step, args=ocp.args.PyTreeSave(state))
+        _check_space(self._folder, state)
+        with _disk_errors(self._folder):
+            self._manager.save(
+                step,
+                args=ocp.args.PyTreeSave(state),
+                custom_metadata={CHECKSUMS: checksums(state)},
+            )
         self._pushing = mirror.later(self._folder, lambda: self._push(step, after))
 
     def _push(self, step: int, after: Sequence[Path]) -> None:
@@ -92,70 +108,49 @@ class Checkpoints:
         if job:
             job.result()
 
-    def latest(self) -> int | None:
-        """The step of the newest whole checkpoint, or None."""
-        steps = (
-            [int(p.name) for p in self._folder.glob("*") if p.name.isdigit()]
-            if distributed.is_main_process()
-            else []
-        )
-        return distributed.broadcast_from_main(max(steps, default=None))
-
     def restore(self, step: int, like: Any) -> Any:
         """The state saved at `step`, as NumPy arrays. `like`: the tree of shapes and types
         expected.
 
         Raises:
-          UserError: the checkpoint is of another model or number of trials.
+          UserError: the checkpoint is damaged, or of another model or number of trials.
         """
-
-        def read(arguments):
-            return self._manager.restore(
-                step, args=ocp.args.PyTreeRestore(like, restore_args=arguments)
-            )
-
-        return distributed.broadcast_arrays(
-            lambda: _restored(read, like, self._folder / str(step)), like
-        )
+        return self._restored(self._source / str(step), like)
 
     def save_done(self, state: Any) -> None:
         """Writes what is left of the chunk once it is trained, whole or not at all, in the place of
-        its checkpoints.
+        its checkpoints. Errors as of `save`.
         """
         distributed.run_on_main_process(lambda: self._save_done(state))
 
     def _save_done(self, state: Any) -> None:
-        with _checkpointer() as writer:
-            writer.save(self._folder / DONE, state, force=True)
+        _write(self._folder / DONE, state)
         self._pushed()
         mirror.push(self._folder / DONE)
-        for step in self._manager.all_steps():
-            self._manager.delete(step)
+        with _disk_errors(self._folder):
+            # a step whose save still runs in the background must not be deleted under it
+            self._manager.wait_until_finished()
+            for step in self._manager.all_steps():
+                self._manager.delete(step)
         mirror.forget_others(self._folder)
-
-    def done(self) -> bool:
-        """Whether the chunk is trained."""
-        return distributed.broadcast_from_main(
-            (self._folder / DONE).is_dir() if distributed.is_main_process() else None
-        )
 
     def restore_done(self, like: Any) -> Any:
         """What `save_done` wrote. Arguments and errors as of `restore`."""
+        return self._restored(self._source / DONE, like)
 
-        def read():
-            with _checkpointer() as reader:
-                return _restored(
-                    lambda a: reader.restore(self._folder / DONE, item=like, restore_args=a),
-                    like,
-                    self._folder / DONE,
-                )
+    def _restored(self, folder: Path, like: Any) -> Any:
+        def whole():
+            again = f"delete {folder.parent}: its trials are trained again, the others are not"
+            found = jax.tree.map(lambda x: x[self._rows], read(folder, again))
+            return _fitted(found, like, folder)
 
-        return distributed.broadcast_arrays(read, like)
+        return distributed.broadcast_arrays(whole, like)
 
     def wait(self) -> None:
         """Until everything saved is on disk, and at its address. Errors as of `save`."""
         if self._opened:
-            self._opened.wait_until_finished()
+            with _disk_errors(self._folder):
+                self._opened.wait_until_finished()
             self._pushed()
 
     def close(self) -> None:
@@ -164,25 +159,8 @@ class Checkpoints:
             try:
                 self._pushed()
             finally:
-                self._opened.close()
-
-
-def find_done(run_dir: Path) -> dict[int, range]:
-    """The chunks under a run directory that are trained: their trials by the number of the first,
-    of several the longest.
-    """
-    found = (
-        [
-            [int(n) for n in path.parent.name.removeprefix("trials_").split("-")]
-            for path in Path(run_dir).glob(f"{run.CHECKPOINTS}/{RESUME}/trials_*-*/{DONE}")
-        ]
-        if distributed.is_main_process()
-        else []
-    )
-    return {
-        first: range(first, last + 1)
-        for first, last in sorted(distributed.broadcast_from_main(found))
-    }
+                with _disk_errors(self._folder):
+                    self._opened.close()
 
 
 def _alone() -> ocp.options.MultiprocessingOptions:
@@ -200,11 +178,90 @@ def _checkpointer() -> ocp.Checkpointer:
     )
 
 
+GO_ON = (
+    "check the folder's permissions and free space; the same command then goes on from the last "
+    "whole checkpoint"
+)
+
+
+@contextlib.contextmanager
+def _disk_errors(folder: Path) -> Iterator[None]:
+    """Turns what Orbax and TensorStore raise for a disk that is full or may not be written to into
+    a UserError.
+    """
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError) as e:
+        found = OF_THE_DISK.search(str(e))
+        if not isinstance(e, OSError) and not found:
+            raise
+        reason = (isinstance(e, OSError) and e.strerror) or found[0]
+        raise UserError(f"cannot write {folder}: {reason}", fix=GO_ON) from e
+
+
+def _check_space(folder: Path, tree: Any) -> None:
+    """Raises a UserError where the arrays would not fit onto the disk: TensorStore notices in the
+    middle, in many threads at once.
+    """
+    needed = sum(np.asarray(array).nbytes for array in jax.tree.leaves(tree))
+    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    free = shutil.disk_usage(there).free
+    if free < needed:
+        raise UserError(
+            f"cannot write {folder}: it needs {needed / 2**20:.1f} MiB, and "
+            f"{free / 2**20:.1f} MiB are free",
+            fix=GO_ON,
+        )
+
+
+def _write(folder: Path, tree: Any) -> None:
+    _check_space(folder, tree)
+    with _disk_errors(folder), _checkpointer() as writer:
+        writer.save(folder, tree, force=True, custom_metadata={CHECKSUMS: checksums(tree)})
+
+
+def read(folder: Path, fix: str = "") -> Any:
+    """A checkpoint as it was saved, as NumPy arrays in dicts and lists; every array is compared
+    with its checksum (checkpoints of older versions have none).
+
+    Raises:
+      UserError: it is damaged (`fix`: what else can be done about it).
+    """
+    item = folder / "default"  # of a CheckpointManager's
+    try:
+        about = json.loads((folder / mirror.WHOLE).read_text(encoding="utf-8"))
+        expected = (about.get("custom_metadata") or {}).get(CHECKSUMS)
+        with _checkpointer() as reader:
+            content = reader.metadata(item if item.is_dir() else folder).item_metadata
+            if content is None:  # Orbax's word for a file that is missing or cannot be read
+                raise run.damaged(folder, "what it holds cannot be read", fix)
+            arguments = jax.tree.map(
+                lambda _: ocp.RestoreArgs(restore_type=np.ndarray), content.tree
+            )
+            tree = reader.restore(
+                item if item.is_dir() else folder,
+                ocp.args.PyTreeRestore(restore_args=arguments),
+            )
+        damage = [] if expected is None else find_damage(tree, expected)
+    except UserError:
+        raise
+    except PermissionError as e:
+        raise UserError(f"cannot read {e.filename}: {e.strerror}", fix="check permissions") from e
+    except Exception as e:  # of damaged bytes Orbax and TensorStore raise whatever they run into
+        raise run.damaged(folder, (str(e) or repr(e)).splitlines()[0], fix) from e
+    if damage:
+        raise run.damaged(folder, f"{len(damage)} arrays are not as saved", fix, damage)
+    return tree
+
+
 def save_variables(run_dir: Path, name: str, variables: Any) -> None:
-    """Writes `checkpoints/<name>`, replacing one that is there."""
+    """Writes `checkpoints/<name>`, replacing one that is there.
+
+    Raises:
+      UserError: the folder cannot be written to, or the disk is full.
+    """
     folder = Path(run_dir).absolute() / run.CHECKPOINTS / name
-    with _checkpointer() as writer:
-        writer.save(folder, variables, force=True)
+    _write(folder, variables)
     mirror.push(folder)
 
 
@@ -220,32 +277,27 @@ def load_variables(run_dir: Path, name: str) -> Any:
             f"{folder} does not exist",
             fix="the run has not finished, or was copied without its checkpoints",
         )
-    with _checkpointer() as reader:
-        content = reader.metadata(folder).item_metadata
-        if content is None:  # Orbax's word for a file that is missing or cannot be read
-            raise run.damaged(folder, "what it holds cannot be read")
-        arguments = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), content.tree)
-        try:
-            return reader.restore(folder, restore_args=arguments)
-        except ValueError as e:  # of TensorStore: cut off, or another checksum
-            raise run.damaged(folder, str(e).splitlines()[0]) from e
+    return read(folder)
 
 
-def _restored(read: Callable[[Any], Any], like: Any, folder: Path) -> Any:
-    try:
-        state = read(jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), like))
-    except (ValueError, KeyError, TypeError) as e:
-        raise UserError(
-            f"{folder} does not fit this model: {str(e).splitlines()[0]}",
-            fix="choose another --workdir",
-        ) from e
-    wrong = [
-        f"{jax.tree_util.keystr(path)}: expected {a.shape} {a.dtype}, found {b.shape} {b.dtype}"
-        for (path, a), b in zip(
-            jax.tree_util.tree_leaves_with_path(like), jax.tree.leaves(state), strict=True
-        )
-        if (a.shape, a.dtype) != (b.shape, b.dtype)
+def _fitted(found: Any, like: Any, folder: Path) -> Any:
+    """The arrays of a checkpoint in the structure of `like`.
+
+    Raises:
+      UserError: they are of another model, which names each array.
+    """
+    have, wanted = flatten(found), flatten(like)
+    problems = [
+        f"{path}: expected {_words(wanted.get(path))}, found {_words(have.get(path))}"
+        for path in sorted({*have, *wanted})
+        if _words(wanted.get(path)) != _words(have.get(path))
     ]
-    if wrong:
-        raise UserError(f"{folder} does not fit this model", wrong, fix="choose another --workdir")
-    return state
+    if problems:
+        raise UserError(
+            f"{folder} does not fit this model", problems, fix="choose another --workdir"
+        )
+    return jax.tree.unflatten(jax.tree.structure(like), [have[path] for path in wanted])
+
+
+def _words(array: Any) -> str:
+    return "none" if array is None else f"{tuple(array.shape)} {array.dtype}"

@@ -1,5 +1,5 @@
-"""The devices of this process: how many a CPU is taken for, how much memory they have, where
-programs compiled for them are kept.
+"""The devices of this process: how many a CPU is taken for, which of them share a batch, how much
+memory they have, where programs compiled for them are kept.
 """
 
 from __future__ import annotations
@@ -8,19 +8,72 @@ import os
 
 import jax
 
+from fexpr.errors import UserError
 from fexpr.storage import run
+
+# Multiply-adds of a step's convolutions (forward) from which on CPU cores share its batch: about 15
+# ms of one core with the gradients. Of smaller steps too much is waiting for one another.
+SHARED = 2**28
 
 
 def use_every_core(cores: int = 0) -> None:
-    """Makes each CPU core, or so many, a device of its own, for many trials; call before JAX is
-    used. Accelerators are not affected.
+    """Makes each CPU core, or so many, a device of its own; call before JAX is used. Accelerators
+    are not affected.
 
     Trials then run side by side on the cores, 2.5 times (HTNet) to 4.8 times (STSTNet) as fast on
     two cores as vmapped over one device. XLA_FLAGS with a number of host devices goes before.
     """
-    if "host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        jax.config.update("jax_num_cpu_devices", cores or there)
+    if not _chosen_by_user():
+        jax.config.update("jax_num_cpu_devices", cores or cpu_cores())
+
+
+def cpu_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def share_batch(batch_size: int, work: int) -> list[jax.Device]:
+    """The devices that share the batches of a single trial.
+
+    Accelerators, and the devices of several processes: all. CPU cores: as many as divide the batch,
+    where a step's convolutions are SHARED multiply-adds or more, else one. XLA computes a
+    convolution on one core of a CPU device, but a matrix product on all cores. If XLA_FLAGS gives a
+    number of host devices, they share every batch.
+
+    Args:
+      batch_size: rows of a step; 0 = all rows, which are padded to the devices.
+      work: multiply-adds of the convolutions in a forward pass of one row.
+    """
+    found = jax.devices()
+    if found[0].platform != "cpu" or jax.process_count() > 1:
+        return found
+    if not _chosen_by_user() and batch_size * work < SHARED:
+        return found[:1]
+    return found[: max(d for d in range(1, len(found) + 1) if batch_size % d == 0)]
+
+
+def _chosen_by_user() -> bool:
+    return "host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+
+
+def check() -> None:
+    """Finds the devices.
+
+    Raises:
+      UserError: those that JAX_PLATFORMS names cannot be used on this machine.
+    """
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as e:
+        asked = jax.config.jax_platforms
+        raise UserError(
+            f"JAX finds no device to compute on (JAX_PLATFORMS={asked or ''})",
+            str(e).splitlines()[:1],
+            fix="unset JAX_PLATFORMS to use what there is; for a GPU install the package that the "
+            "README names, and its driver",
+        ) from e
 
 
 def keep_compiled() -> None:
@@ -43,11 +96,15 @@ def memory_limit() -> int:
     )
 
 
-def facts() -> dict[str, str | int]:
-    """Kind and number of the devices, and of the processes that they belong to, for the record."""
+def facts(count: int = 0) -> dict[str, str | int]:
+    """Kind and number of the devices, and of the processes that they belong to, for the record.
+
+    Args:
+      count: how many of them are used; 0 = all.
+    """
     return {
         "kind": jax.devices()[0].device_kind,
-        "count": jax.device_count(),
+        "count": count or jax.device_count(),
         "platform": jax.default_backend(),
         "processes": jax.process_count(),
     }

@@ -4,12 +4,22 @@ Biases where asked for.
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fexpr.errors import UserError
 from fexpr.storage import mirror, run
+
+
+@contextlib.contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as e:
+        raise run.unwritable(path, e) from e
 
 
 class History:
@@ -36,7 +46,7 @@ class History:
                 mirror.remove(file)
 
     def add(self, row: dict[str, float]) -> None:
-        with open(self.path, "a", encoding="utf-8") as f:
+        with _disk_errors(self.path), open(self.path, "a", encoding="utf-8") as f:
             f.write(json.dumps(row) + "\n")
         mirror.push_soon(self.path)
 
@@ -49,15 +59,21 @@ class Writers:
     ('online' or 'offline', '' = off).
 
     Raises:
-      UserError: Weights & Biases is asked for and not installed.
+      UserError: Weights & Biases is asked for and not installed; also of `add` and `close`: the
+        disk is full, or the folder cannot be written to.
     """
 
     def __init__(self, run_dir: Path, tensorboard: bool, wandb: str, config: dict):
         self._board = self._wandb = None
         if tensorboard:
-            from tensorboardX import SummaryWriter  # 0.3 s that a run without it need not wait for
+            # 0.3 s that a run without it need not wait for. Its SummaryWriter writes in a thread,
+            # whose errors nobody hears of
+            from tensorboardX.event_file_writer import EventsWriter
 
-            self._board = SummaryWriter(str(Path(run_dir) / "tensorboard"))
+            self._folder = Path(run_dir) / "tensorboard"
+            with _disk_errors(self._folder):
+                self._folder.mkdir(parents=True, exist_ok=True)
+                self._board = EventsWriter(str(self._folder / "events"))
         if wandb:
             try:
                 import wandb as package
@@ -83,13 +99,20 @@ class Writers:
             {k: v for k, v in row.items() if k != "epoch" and v is not None},
         )
         if self._board:
-            for name, value in scalars.items():
-                self._board.add_scalar(name, value, step)
+            from tensorboardX.proto.event_pb2 import Event
+            from tensorboardX.summary import scalar
+
+            with _disk_errors(self._folder):
+                for name, value in scalars.items():
+                    event = Event(wall_time=time.time(), step=step, summary=scalar(name, value))
+                    self._board.write_event(event)
+                self._board.flush()
         if self._wandb:
             self._wandb.log(scalars, step=step)
 
     def close(self) -> None:
         if self._board:
-            self._board.close()
+            with _disk_errors(self._folder):
+                self._board.close()
         if self._wandb:
             self._wandb.finish()

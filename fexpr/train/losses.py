@@ -43,6 +43,15 @@ def focal(
     )
 
 
+def known_binary_cross_entropy(logits_BxA: jax.Array, labels_BxA: jax.Array) -> jax.Array:
+    """Sigmoid cross entropy, averaged over the labels of a row that are known (not NaN); 0 where
+    none is; shape [B].
+    """
+    known = ~jnp.isnan(labels_BxA)
+    losses = optax.sigmoid_binary_cross_entropy(logits_BxA, jnp.where(known, labels_BxA, 0.0))
+    return jnp.sum(jnp.where(known, losses, 0.0), -1) / jnp.maximum(known.sum(-1), 1)
+
+
 def cross_entropy(
     logits_BxK: jax.Array, labels: jax.Array, weights_K: jax.Array, smoothing: jax.Array
 ) -> jax.Array:

@@ -96,6 +96,7 @@ class Data(NamedTuple):
     Images that are streamed are not here ([0,H,W,C]) but come with their batches (streaming.py).
 
     `soft` float32 [N,K]: shares of the annotators' votes, where the recipe's targets are 'soft'.
+    `auxiliary` float32 [N,A]: labels of the recipe's second task, 0 or 1, NaN where unknown.
     `start`: variables that every trial begins with, all of the model's or some; only `init` looks
     at them.
     """
@@ -104,6 +105,7 @@ class Data(NamedTuple):
     labels: jax.Array
     soft: jax.Array | None = None
     start: Any = None
+    auxiliary: jax.Array | None = None
 
 
 class Trial(NamedTuple):

@@ -15,6 +15,7 @@ import optax
 
 from fexpr.train import optim
 from fexpr.train.augment import mixup
+from fexpr.train.losses import known_binary_cross_entropy
 from fexpr.train.state import NEVER, Batch, Data, Recipe, SelectedEpoch, State, Trial, evaluated
 from fexpr.train.train_config import LOSSES, MONITORS
 from fexpr.train.views import input_shape, normalized, predict_pass, recentred
@@ -224,7 +225,7 @@ def _train_step(recipe, data, trial, batches, size, i, state):
             augment_key, images, mask, recipe.augment.mixup, places, recipe.batch_size, mixing
         )
     images = normalized(images, trial.mean, trial.std, recipe.train.precision)
-    targets = _targets(recipe, data, rows)
+    targets, auxiliary = _targets(recipe, data, rows), _auxiliary(recipe, data, rows)
     mutable = [name for name in state.variables if name != "params"]
 
     params, frozen = optim.partition_params(state.variables["params"], recipe.optimizer.freeze)
@@ -235,11 +236,10 @@ def _train_step(recipe, data, trial, batches, size, i, state):
             variables, images, train=True, mask=mask, rngs={"dropout": dropout_key}, mutable=mutable
         )
         logits = logits.astype(jnp.float32)
-        losses = _row_losses(recipe, trial, logits, targets, train=True)
+        losses = _train_losses(recipe, trial, logits, targets, auxiliary)
         if recipe.augment.mixup:
-            losses = share * losses + (1 - share) * _row_losses(
-                recipe, trial, logits, targets[partner], train=True
-            )
+            others = jax.tree.map(lambda x: x[partner], (targets, auxiliary))
+            losses = share * losses + (1 - share) * _train_losses(recipe, trial, logits, *others)
         return jnp.sum(jnp.where(mask, losses, 0.0)) / jnp.maximum(count, 1.0), updated
 
     if recipe.optimizer.name == "lbfgs":
@@ -305,6 +305,21 @@ def _targets(recipe, data, rows):
         return data.soft[rows]
     labels = data.labels[rows]
     return (labels > 0).astype(jnp.float32) if recipe.targets == "presence" else labels
+
+
+def _auxiliary(recipe, data, rows):
+    """Labels of the second task [R,A], None without one."""
+    return None if recipe.train.auxiliary == "none" else data.auxiliary[rows]
+
+
+def _train_losses(recipe, trial, logits, targets, auxiliary):
+    """A loss for each row of logits [R, K + A]: of the classes, and of the second task."""
+    classes = trial.class_weights.shape[0]
+    losses = _row_losses(recipe, trial, logits[:, :classes], targets, train=True)
+    if auxiliary is None:
+        return losses
+    second = known_binary_cross_entropy(logits[:, classes:], auxiliary)
+    return losses + recipe.train.auxiliary_weight * second
 
 
 def _row_losses(recipe, trial, logits, targets, train=False):

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
+from fexpr import facs
 from fexpr.config import Entry, Problem, allowed, field, find_unread
 
 LOSSES = {  # (logits, targets, class weights, the loss's own number) -> a loss for each row
@@ -22,6 +23,7 @@ MONITORS = {  # (logits, labels, mask, losses of the rows) -> a score, higher is
     "uf1": Entry("fexpr.train.monitors:uf1"),
     "refinement": Entry("fexpr.train.monitors:refinement"),
 }
+AUXILIARY = {"none": 0, "action_units": len(facs.CD6ME)}  # outputs of a second task
 ONE_CLASS, OF_ACTION_UNITS, OF_CLASSES = "cross_entropy", ("roc_auc",), ("accuracy", "uf1")
 
 
@@ -102,6 +104,18 @@ class TrainConfig:
         "largest weight of a class",
         ge=1,
         read_if=("only with train.class_weights", lambda s: s.class_weights > 0),
+    )
+    auxiliary: str = field(
+        "none",
+        "a second task, learned from the same features: which of "
+        f"{len(facs.CD6ME)} action units are present, where a workbook gives them",
+        one_of=AUXILIARY,
+    )
+    auxiliary_weight: float = field(
+        1.0,
+        "of its loss beside the classes' own",
+        gt=0,
+        read_if=("only with train.auxiliary", lambda s: s.auxiliary != "none"),
     )
     monitor: str = field(
         "loss",
@@ -311,4 +325,6 @@ def check_kind(config: AugmentConfig, kind: str) -> Iterator[Problem]:
             "vertical_flip, shift and zoom keep them apart",
         )
     if kind == "features":
-        yield from find_unread(config, ("mixup*", "kind"), "a release of feature vectors")
+        yield from find_unread(
+            config, ("mixup*", "kind", "centred"), "a release of feature vectors"
+        )

@@ -96,6 +96,7 @@ class Engine:
       chunk: trials at a time; 0, or more than fit = as many as fit, by the compiled program's own
           account of its memory.
       soft: float32 [N,K], for a recipe whose targets are 'soft'.
+      auxiliary: float32 [N,A], for a recipe with a second task.
       start: variables that every trial begins with, all of the model's or some: a tree of NumPy
           arrays.
 
@@ -121,6 +122,7 @@ class Engine:
         chunk: int = 0,
         soft: np.ndarray | None = None,
         start: Any = None,
+        auxiliary: np.ndarray | None = None,
     ):
         self.recipe = dataclasses.replace(recipe, data_devices=mesh.shape["data"])
         self.mesh, self.specs, self.images = mesh, tuple(specs), images
@@ -130,7 +132,7 @@ class Engine:
         everywhere = NamedSharding(mesh, P())
         self.data = jax.tree.map(
             lambda x: distributed.to_global_array(x, everywhere),
-            Data(self.resident_images(), labels, soft),
+            Data(self.resident_images(), labels, soft, auxiliary=auxiliary),
         )
         self.size = self._padded(min(chunk or len(specs), len(specs)))
         self._start = start  # on the host: only `init` needs it
@@ -199,11 +201,11 @@ class Engine:
             )
         return self._plan
 
-    def load(self, chunk: int) -> None:
-        """Makes the trials of this chunk (of `size` trials, from 0) those that `init` and `epoch`
-        are about.
+    def load(self, chunk: int | range) -> None:
+        """Makes the trials of this chunk (of `size` trials, from 0), or these trials, at most
+        `size`, those that `init` and `epoch` are about.
         """
-        self._chunk = self.trials_of(chunk, self.size)
+        self._chunk = chunk if isinstance(chunk, range) else self.trials_of(chunk, self.size)
         self._trial = self._put(
             jax.tree.map(lambda x: x[self._chunk.start : self._chunk.stop], self.trials)
         )

@@ -189,19 +189,14 @@ def _said(
     """
 
     def forward(what):
-        images = images_of(what).astype(jnp.float32)
-        return predict_views(
-            recipe.model,
-            variables,
-            images,
-            trial.mean,
-            trial.std,
-            recipe.train.precision,
-            recipe.train.tta,
-            recipe.crop,
-            recipe.augment.kind,
-            recipe.train.normalize,
-        )
+        images = recentred(images_of(what).astype(jnp.float32), recipe.train.normalize)
+        shown = views(images, recipe.train.tta, recipe.crop, recipe.augment.kind)
+        seen = [normalized(v, trial.mean, trial.std, recipe.train.precision) for v in shown]
+        # one view after the other: the program, and its compilation, hold the network once
+        return mean_prediction([*jax.lax.map(apply, jnp.stack(seen))])
+
+    def apply(view):
+        return recipe.model.apply(variables, view, train=False).astype(jnp.float32)
 
     logits = jax.lax.map(forward, given) if len(given) > 1 else forward(given[0])[None]
     if recipe.data_devices > 1:

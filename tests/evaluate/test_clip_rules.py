@@ -68,6 +68,23 @@ def test_rules_by_hand():
     np.testing.assert_allclose(of_clip(decide(p, "product")), np.log(posteriors).sum(0), rtol=1e-4)
 
 
+def test_the_published_vote_counts():
+    """Half the number of frames that name a class, half their mean confidence: the number decides,
+    confidence only between classes of as many frames. The shares of weighted_vote weigh alike.
+    """
+    posteriors = np.array([[0.98, 0.01, 0.01]] * 2 + [[0.30, 0.36, 0.34]] * 3)
+    p = predictions(frames=5)
+    row = p["video"] == "c1"
+    logits = p["logits"].copy()
+    logits[row] = np.log(posteriors)
+    p = p | {"logits": logits}
+    score = np.array([0.5 * 2 + 0.5 * 0.98, 0.5 * 3 + 0.5 * 0.36, 0.0])
+    found = np.exp(of_clip(decide(p, "count_vote")))
+    np.testing.assert_allclose(found, score / score.sum(), atol=2e-6)
+    assert found.argmax() == 1
+    assert of_clip(decide(p, "weighted_vote")).argmax() == 0
+
+
 def test_the_z_score_divides():
     """What Díez Benito's code calls a z-score never divides: with a class of wide spread the two
     name different classes.

@@ -125,6 +125,24 @@ def test_gaussians_and_distances():
         filters.fit_gaussians(units, labels, 3)
 
 
+def test_the_published_percentile_is_one_an_emotion():
+    """An emotion of distant frames keeps its share of them; of all frames together it keeps none."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1, 2], 100)
+    distances = rng.random((300, 3)) + 5 * (labels == 2)[:, None] + (labels == 1)[:, None]
+    distances[3] = np.nan
+    video = np.repeat(np.arange(30).astype(str), 10)
+    kept = filters.gaussian_by_emotion(distances, labels, 50)
+    assert [int(kept[labels == k].sum()) for k in range(3)] == [50, 50, 50]
+    assert not kept[3]
+    assert not filters.gaussian(distances, labels, video, 50)[labels == 2].any()
+    both = filters.gaussian_by_emotion(distances, labels, 50, [(0, 1)])  # neutral and calm
+    assert [int(both[labels == k].sum()) for k in range(3)] == [99, 1, 50]
+    own = distances[np.arange(300), labels]
+    shared = np.nanpercentile(own[labels < 2], 50)
+    np.testing.assert_array_equal(both[labels < 2], own[labels < 2] <= shared)
+
+
 @pytest.mark.parametrize(
     "use",
     [
@@ -132,6 +150,7 @@ def test_gaussians_and_distances():
         lambda y: filters.percentile(P, y, VIDEO, 50),
         lambda y: filters.balanced(np.ones(8, bool), y),
         lambda y: filters.gaussian(P, y, VIDEO, 50),
+        lambda y: filters.gaussian_by_emotion(P, y, 50),
         lambda y: filters.fit_gaussians(np.zeros((8, 17)), y, 2),
     ],
 )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from configs import base, svm_megc2019
+from configs import base, machine_megc2019
 from fexpr.data import loaders
 from fexpr.data.loaders import Loader
 from fexpr.errors import UserError
@@ -28,7 +28,7 @@ def labelled(config):
 @pytest.fixture
 def config(monkeypatch):
     monkeypatch.setitem(loaders.LOADERS, "toy", labelled)
-    config = svm_megc2019.get_config("debug")
+    config = machine_megc2019.get_config("debug")
     config.data.name, config.split.folds, config.evaluate.resamples = "toy", 3, 20
     return config
 
@@ -94,7 +94,7 @@ def test_it_fuses_with_other_members_by_their_validation_rows(folder):
     ],
 )
 def test_mistakes(fields, words):
-    config = svm_megc2019.get_config()
+    config = machine_megc2019.get_config()
     model = fields.pop("model", None)
     if model:
         with config.unlocked():
@@ -107,6 +107,6 @@ def test_mistakes(fields, words):
 
 
 def test_the_configs_are_valid():
-    for variant in svm_megc2019.VARIANTS:
-        base.validate(svm_megc2019.get_config(variant))
+    for variant in machine_megc2019.VARIANTS:
+        base.validate(machine_megc2019.get_config(variant))
     assert isinstance(loaders.LOADERS["megc2019"], Loader)

@@ -225,6 +225,20 @@ def test_cards_of_synthetic_data_and_of_action_units(faces, units, tmp_path):
         assert len(rows) > 20
 
 
+def test_names_are_shown_in_a_card_as_they_are(faces):
+    """Markdown passes HTML and links on to whoever shows it."""
+    restored = Recognizer.restore(faces[0])
+    content = {**restored.content, "command": "python launch.py ```<img src=x>"}
+    name = "<img src=x onerror=alert(1)>|[a](javascript:b)`"
+    content["data"] = {**content["data"], "classes": [name, "b\n# c"], "source": name}
+    card = export.model_card(content, restored.metrics, [name], [("a", "b")], "use")
+    prose = card.partition("## How it was made")[0]
+    assert "<img" not in prose
+    assert "[a](javascript" not in prose.replace("\\[a\\](javascript", "")
+    assert "\n# c" not in card
+    assert card.count("```") == 2
+
+
 def test_the_other_epoch_is_said_to_be_another(folder):
     lines = export.described(Recognizer.restore(folder, "last"))
     assert "The results below are of the weights of another epoch" in lines

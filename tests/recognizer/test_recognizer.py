@@ -30,6 +30,22 @@ def test_logits_are_those_of_the_run(faces, selection):
     assert restored.selection == selection
 
 
+@pytest.mark.parametrize("threads", [1, 2, 4])
+@pytest.mark.parametrize("rows", [1, 3, 11])
+def test_batches_computed_at_the_same_time_keep_their_order(rows, threads):
+    """The last of several batches of 4 is filled up, with what never comes back."""
+    given, seen = np.arange(2.0 * rows).reshape(rows, 2), []
+
+    def slow_at_first(batch):
+        seen.append(batch.shape)
+        time.sleep(0.02 / (1 + batch[0, 0]))
+        return batch.sum(1)
+
+    found = network.in_batches(slow_at_first, given, 4, threads)
+    np.testing.assert_array_equal(found, given.sum(1))
+    assert seen == [(4, 2)] * -(-rows // 4)
+
+
 def test_the_default_selection_is_the_one_of_the_result(faces):
     folder, _, _ = faces
     assert Recognizer.restore(folder).selection == run.read_json(folder / run.METRICS)["selection"]

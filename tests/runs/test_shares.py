@@ -2,16 +2,21 @@
 command.
 """
 
+import os
+import signal
+
+import jax
 import numpy as np
 import pytest
 
 from configs import mlp_fer2013
 from experiments.cross_validate import cross_validate
 from fexpr.data.loaders import LOADERS
-from fexpr.errors import UserError
+from fexpr.errors import Preempted, UserError
 from fexpr.runs import results, sweep
 from fexpr.storage import run
-from fexpr.train import checkpoint
+from fexpr.train import checkpoint, unfinished
+from fexpr.train.log import History
 from fexpr.train.trials import Engine
 from tests.recognizer.runs import toy
 
@@ -45,7 +50,7 @@ def test_shares_are_put_together(config, tmp_path, monkeypatch):
     for chunk in ("1/2", "0/2", "0/2"):  # in any order, and again
         sweep.train_program(config, shared, [], 0, chunk)
     assert not (shared / run.PREDICTIONS).exists()
-    chunks = checkpoint.find_done(shared).values()
+    chunks = unfinished.find_done(shared).values()
     assert (len(chunks), sum(map(len, chunks))) == (2, 12)
     with monkeypatch.context() as patch:
         # nothing is trained again
@@ -93,3 +98,35 @@ def test_a_program_of_a_sweep_in_shares(config, tmp_path):
 def test_shares_that_there_are_not(config, tmp_path, program, chunk, message):
     with pytest.raises(UserError, match=message):
         sweep.train_program(config, tmp_path, [], program, chunk)
+
+
+@pytest.mark.parametrize("devices", [3, 4])
+def test_a_chunked_run_goes_on_on_other_devices(config, tmp_path, monkeypatch, capsys, devices):
+    """Chunks of four trials on two devices are six on three: the first is done, the second half."""
+    config.train.chunk = 4
+    every = jax.devices()
+    add = History.add
+
+    def stopped(history, row):
+        add(history, row)
+        if (row.get("chunk"), row["epoch"]) == (1, 2):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(jax, "devices", lambda *_: every[:2])
+        cross_validate(config, tmp_path / "whole")
+        patch.setattr(History, "add", stopped)
+        with pytest.raises(Preempted):
+            cross_validate(config, tmp_path / "run")
+    capsys.readouterr()
+    monkeypatch.setattr(jax, "devices", lambda *_: every[:devices])
+    cross_validate(config, tmp_path / "run")
+    assert "resumed    from epoch 2 of 3, 1 of 3 chunks done" in capsys.readouterr().out
+    here, whole = (run.read_arrays(tmp_path / n / run.PREDICTIONS) for n in ("run", "whole"))
+    for name, expected in whole.items():
+        if expected.dtype.kind == "f":
+            np.testing.assert_allclose(here[name], expected, atol=1e-5, err_msg=name)
+        else:
+            np.testing.assert_array_equal(here[name], expected, err_msg=name)
+    rows = [(row.get("chunk", 0), row["epoch"]) for row in run.read_history(tmp_path / "run")]
+    assert rows == [(chunk, epoch) for chunk in range(3) for epoch in (1, 2, 3)]

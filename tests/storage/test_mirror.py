@@ -21,7 +21,7 @@ from fexpr.errors import Preempted, UserError
 from fexpr.runs import initialize, load_data, results, status, sweep
 from fexpr.storage import addresses, mirror, run
 from fexpr.storage.cache import cache_dir
-from fexpr.train import checkpoint, distributed
+from fexpr.train import checkpoint, distributed, unfinished
 from fexpr.train.log import History
 from tests.recognizer.runs import toy
 
@@ -156,7 +156,8 @@ def test_checkpoints_are_there_when_they_are_whole(monkeypatch):
         write(ADDRESS, "checkpoints/resume/trials_0-0/9/manifest.ocdbt")
     with mirror.opened(ADDRESS) as folder:
         checkpoints = checkpoint.Checkpoints(folder, range(1))
-        assert checkpoints.latest() == 3
+        (saved,) = unfinished.find_saved(folder)
+        assert (saved.position, saved.done) == (3, False)
         np.testing.assert_array_equal(checkpoints.restore(3, STATE)["w"], STATE["w"])
         checkpoints.save(9, STATE)
         checkpoints.close()

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from configs import base, stn_ravdess_clips, ststnet_megc2019
+from fexpr.data.preparation import regions
 from fexpr.errors import UserError
 from fexpr.train.augment import Augment, mirror, upside_down
 from fexpr.train.trials import statistics
@@ -115,6 +116,19 @@ def test_the_mirrored_view_of_flow_negates_u_of_every_map():
     seen = np.asarray(views(jnp.asarray(MAPS), "flip", kind="flow")[1])
     np.testing.assert_array_equal(seen[..., [0, 3]], 255 - MAPS[:, :, ::-1][..., [0, 3]])
     np.testing.assert_array_equal(seen[..., [1, 2, 4, 5]], MAPS[:, :, ::-1][..., [1, 2, 4, 5]])
+
+
+def test_four_regions_of_a_mirrored_map_are_the_mirrored_regions():
+    """In the order left eye, right eye, nose, mouth corners: a mirror image swaps left and right."""
+    maps = np.random.default_rng(4).integers(0, 256, (2, 28, 28, 6)).astype(np.float32)
+    points = np.float32([[64, 80], [152, 88], [112, 120], [80, 160], [144, 152]])[None].repeat(2, 0)
+    turned = points[:, [1, 0, 2, 4, 3]] * [-1, 1] + [224, 0]
+    expected = mirror(regions.join_regions(maps, points), "flow")
+    found = regions.join_regions(mirror(maps, "flow"), turned)
+    np.testing.assert_array_equal(found, expected)
+    there = recentred(jnp.asarray(found), "median")
+    centred = recentred(jnp.asarray(regions.join_regions(maps, points)), "median")
+    np.testing.assert_array_equal(there, mirror(centred, "flow"))
 
 
 def test_a_mirror_image_of_numpy_is_that_of_jax():

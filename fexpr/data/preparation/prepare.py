@@ -10,7 +10,6 @@ stopped, and a finished one is only read.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -25,10 +24,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fexpr.errors import UserError
-from fexpr.storage import bounded, pictures, run
+from fexpr.storage import bounded, lock, pictures, run
 from fexpr.storage.bounded import Unreadable
 from fexpr.storage.cache import expand_home
-from fexpr.terminal import progress
+from fexpr.terminal import progress, say
 
 T = TypeVar("T")
 SOURCES = ("auto", "release", "synthetic")
@@ -183,19 +182,17 @@ def remove(folders: Iterable[Path]) -> None:
 
 @contextlib.contextmanager
 def exclusive_lock(folder: Path) -> Iterator[None]:
-    """Makes other processes that want to write `folder` wait until this one is done, or dead."""
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        # neither emptied nor followed: a link under this name may lead to any file of the user's
-        handle = os.open(
-            folder.with_name(f"{folder.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644
-        )
-        lock = os.fdopen(handle, "r+")
-    except OSError as e:
-        reason = f"cannot write into the cache {folder.parent}: {e.strerror or e}"
-        raise UserError(reason, fix="set $FEXPR_CACHE_DIR to a folder of yours") from e
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    """Makes other processes that want to write `folder` wait until this one is done, or dead; they
+    say for whom.
+    """
+    busy = lambda holder: say(f"waiting    for {holder}, which prepares {folder.name}")
+    with contextlib.ExitStack() as stack:
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(lock.held(folder.with_name(f"{folder.name}.lock"), busy))
+        except OSError as e:
+            reason = f"cannot write into the cache {folder.parent}: {e.strerror or e}"
+            raise UserError(reason, fix="set $FEXPR_CACHE_DIR to a folder of yours") from e
         yield
 
 

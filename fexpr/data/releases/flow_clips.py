@@ -241,7 +241,7 @@ def read_landmarks(folder: Path, layout: str) -> tuple[str, dict[str, np.ndarray
     if they do not fit the layout.
     """
     csv = folder / "landmarks.csv"
-    key, landmarks = alignment.read_landmarks(csv) if csv.exists() else ("", {})
+    key, landmarks = alignment.read_landmarks(csv) if bounded.is_there(csv) else ("", {})
     if key and (key == "flow") != (layout == "flow"):
         say(
             f"{csv} gives landmarks by {key}: they are of no use for the layout {layout!r} "

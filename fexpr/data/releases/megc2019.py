@@ -123,6 +123,13 @@ def load(config: ConfigDict) -> Dataset:
     )
 
 
+def folders(config: ConfigDict) -> dict[str, Path]:
+    """Where the releases lie that the composite of `config.data` is made of, by name."""
+    is_synthetic = resolve_source(config) == "synthetic"
+    releases = _synthetic(config) if is_synthetic else _on_disk(config)
+    return {name: release.folder for name, release in releases.items()}
+
+
 def _on_disk(config: ConfigDict) -> dict[str, Release]:
     root, _ = prepare.data_root(config)
     wanted = (
@@ -164,7 +171,7 @@ def _survey(database: Database, folder: Path, config: ConfigDict, skipped: set[s
     """
     layout, *_ = flow_clips.find_layout(database, folder, config.layout)
     path = folder / LIST
-    listed = _read_list(path, database) if path.exists() else None
+    listed = _read_list(path, database) if bounded.is_there(path) else None
     if layout == "flow" and listed is not None:
         table = flow_clips.leave_out(listed, skipped, path)
         return _listed_maps(folder, config, table)

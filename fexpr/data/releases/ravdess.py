@@ -98,7 +98,7 @@ def load(config: ConfigDict) -> Dataset:
     extras = (
         {"video": video, "frame": frame}
         | _action_units(folder / OPENFACE, video, frame, list(clip))
-        | _truth(folder, ids)
+        | (_truth(folder, ids) if is_synthetic else {})
     )
     frames = Dataset(
         images,

@@ -86,10 +86,11 @@ def per_actor(features: np.ndarray, actors: np.ndarray, how: str) -> np.ndarray:
     deviation plus 0.05 ('standardize').
 
     It looks at all clips of an actor, the tested one's too, but at no label: it answers for a
-    person of whom several clips are at hand.
+    person of whom several clips are at hand. 'standardize_others' takes mean and deviation of the
+    actor's other clips alone: what is known of a person before the clip is.
 
     Raises:
-      UserError: unknown `how`.
+      UserError: unknown `how`; an actor of one clip, who has no other.
     """
     known = allowed(DataConfig, "per_actor")
     if how not in known:
@@ -99,9 +100,19 @@ def per_actor(features: np.ndarray, actors: np.ndarray, how: str) -> np.ndarray:
     done = features.copy()
     for actor in np.unique(actors) if how != "none" else ():
         own = features[actors == actor]
-        done[actors == actor] = (own - own.mean(0)) / (
-            own.std(0) + 0.05 if how == "standardize" else 1.0
-        )
+        mean, std = own.mean(0), own.std(0)
+        if how == "standardize_others":
+            n = len(own)
+            if n < 2:
+                raise UserError(
+                    f"config.data.per_actor={how}: {actor} has one clip, and so no other",
+                    fix="choose another data.per_actor, or leave the clip out",
+                )
+            # of all clips but each one: the sums without it
+            mean = (own.sum(0) - own) / (n - 1)
+            square = (np.square(own).sum(0) - np.square(own)) / (n - 1)
+            std = np.sqrt(np.maximum(square - mean**2, 0))
+        done[actors == actor] = (own - mean) / (1.0 if how == "center" else std + 0.05)
     return done
 
 

@@ -101,7 +101,7 @@ def survey(folder: Path, layout: str, skipped: set[str]) -> Clips:
             problems.append(f"{found[name].relative_to(folder)}: {e}")
     used = sorted(name for name, clip in clips.items() if clip.used)
     frames = {name: _frames(found[name], problems) for name in used} if by_frames else {}
-    if by_frames and (folder / TABLE).is_file():
+    if by_frames and bounded.is_there(folder / TABLE):
         problems += _against_table(folder, {name: clips[name] for name in used}, frames, skipped)
     if problems or not used:
         raise UserError(

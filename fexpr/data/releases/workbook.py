@@ -318,7 +318,7 @@ class _Sheets:
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[_Sheets]:
     """Raises UserError: the workbook is not there, is no .xlsx, or turns out to be damaged."""
-    if not bounded.is_file(path) and not path.is_symlink() and not path.exists():
+    if not bounded.is_there(path):
         raise UserError(
             f"the workbook {path} does not exist", fix="copy the release's workbook there"
         )

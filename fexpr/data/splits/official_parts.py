@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from ml_collections import ConfigDict
-from sklearn.model_selection import StratifiedShuffleSplit
 
 from fexpr.config import allowed
 from fexpr.data.splits.split_config import SplitConfig
@@ -75,6 +74,8 @@ def official_rows(
         return train, train[:0], test
     if config.val != "training":
         return train, np.flatnonzero(parts == config.val), test
+    from sklearn.model_selection import StratifiedShuffleSplit
+
     try:
         draw = StratifiedShuffleSplit(1, test_size=config.val_fraction, random_state=config.seed)
         fit, select = next(draw.split(train, classes[train]))

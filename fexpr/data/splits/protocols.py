@@ -13,7 +13,6 @@ from collections.abc import Iterable
 
 import numpy as np
 from ml_collections import ConfigDict
-from sklearn.model_selection import GroupShuffleSplit, KFold, StratifiedGroupKFold, StratifiedKFold
 
 from fexpr.config import resolve
 from fexpr.data.dataset import Dataset
@@ -112,6 +111,8 @@ def group_holdout(groups: np.ndarray, test_fraction: float, val_fraction: float,
 
 
 def _draw(groups: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    from sklearn.model_selection import GroupShuffleSplit
+
     draw = GroupShuffleSplit(n_splits=1, test_size=fraction, random_state=seed)
     return next(draw.split(np.zeros(len(groups)), groups=groups))
 
@@ -139,6 +140,8 @@ def group_k_fold(groups: np.ndarray, k: int, seed: int) -> Tests:
     Raises:
       UserError: fewer than k groups.
     """
+    from sklearn.model_selection import KFold
+
     names = np.unique(groups)
     _enough(len(names), k)
     folds = KFold(k, shuffle=True, random_state=seed).split(names)
@@ -159,6 +162,8 @@ def stratified_group_k_fold(labels: np.ndarray, groups: np.ndarray, k: int, seed
     Raises:
       UserError: fewer than k groups, or groups too uneven to leave each part one.
     """
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
     _enough(len(np.unique(groups)), k)
     classes = _classes(labels)
     splitter = StratifiedKFold if len(np.unique(groups)) == len(groups) else StratifiedGroupKFold
@@ -200,6 +205,8 @@ def repeated_holdout(groups: np.ndarray, fraction: float, repeats: int, seed: in
     Raises:
       UserError: a fraction that leaves no group on one side.
     """
+    from sklearn.model_selection import GroupShuffleSplit
+
     try:
         draws = list(
             GroupShuffleSplit(repeats, test_size=fraction, random_state=seed).split(

@@ -405,11 +405,10 @@ def in_words(estimate: dict, decimals: int = 3) -> str:
     if estimate["value"] is None:
         return "–"
     value = f"{estimate['value']:.{decimals}f}"
-    return (
-        value
-        if estimate["low"] is None
-        else f"{value} ({estimate['low']:.{decimals}f}–{estimate['high']:.{decimals}f})"
-    )
+    if estimate["low"] is not None:
+        return f"{value} ({estimate['low']:.{decimals}f}–{estimate['high']:.{decimals}f})"
+    deviation = estimate.get("seed_std")
+    return value if deviation is None else f"{value} ± {deviation:.{decimals}f}"
 
 
 def decimals(key: str) -> int:

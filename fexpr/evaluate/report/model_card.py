@@ -61,7 +61,7 @@ def model_card(
         if data["source"] == "synthetic"
         else "",
         f"{one_line(content, metrics)}; written by fexpr {content['versions']['fexpr']}.",
-        _bullets([html.escape(line, quote=False) for line in restored]),
+        _bullets(_escaped(list(restored))),
         _table(("file", "content"), files),
         usage,
         "## Intended use, and what it is not for",

@@ -11,7 +11,6 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from fexpr.evaluate.report import plots
 from fexpr.storage import run
 
 # figures are shown larger than on paper, from a file that is sharp on a dense screen too
@@ -54,11 +53,15 @@ def number(estimate: dict, interval: bool = True, decimals: int = 3) -> Markup:
         text += Markup(f" <small>{{:.{decimals}f}}–{{:.{decimals}f}}</small>").format(
             estimate["low"], estimate["high"]
         )
+    elif interval and estimate.get("seed_std") is not None:
+        text += Markup(f" <small>±{{:.{decimals}f}}</small>").format(estimate["seed_std"])
     return text
 
 
 def image(path: Path) -> Markup:
     """An <img> that holds the file itself; its alternative text is left to the caption."""
+    from fexpr.evaluate.report import plots  # matplotlib
+
     data = path.read_bytes()
     (width,) = struct.unpack(">I", data[16:20])  # of the IHDR chunk
     source = "data:image/png;base64," + base64.b64encode(data).decode()

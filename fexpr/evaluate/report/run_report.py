@@ -16,7 +16,6 @@ from fexpr.evaluate.predictions import checked
 from fexpr.evaluate.report import (
     belief,
     calibration_words,
-    figures,
     headline,
     sections,
     selection_words,
@@ -62,6 +61,8 @@ def write_page(
     predictions = checked(predictions, metrics["selection"])
     group = config.get("data", {}).get("group_name")
     metrics = metrics | {"group_name": group} if group else metrics
+    from fexpr.evaluate.report import figures  # matplotlib
+
     drawn = figures.draw(run_dir, metrics, predictions, images, data_labels, kind)
     monitor = config.get("config", {}).get("train", {}).get("monitor")
     chosen_by = selection_words.chosen_by(metrics, predictions, monitor)
@@ -192,6 +193,7 @@ def _facts(config: dict, metrics: dict, predictions: dict) -> list[tuple[str, st
     facts += [("model", model["name"])] if "name" in model else []
     if "parameters" in model:
         facts.append(("parameters", f"{model['parameters']:,}"))
+    facts += _start(config.get("init") or {})
     chosen = headline.SELECTIONS_IN_WORDS[metrics["selection"]]
     if headline.trained_elsewhere(metrics):
         pass
@@ -207,6 +209,27 @@ def _facts(config: dict, metrics: dict, predictions: dict) -> list[tuple[str, st
     if "resources" in config:
         facts.append(("resources", _used(config["resources"])))
     return facts
+
+
+def _start(init: dict) -> list[tuple[str, str]]:
+    """What the run began with, and what is known of the people that it had learned from."""
+    if "from_run" in init:
+        text = f"{init['from_run']}, trial {init['trial']}, {init['selection']}"
+    elif "from_file" in init:
+        text = init["from_file"]
+    else:
+        return []
+    known = init.get("people", {})
+    if known.get("others"):
+        text += (
+            "; DECLARED BY THE USER, where fexpr cannot tell: none of the people it had seen is "
+            "tested here (init.people=others)"
+        )
+    elif known.get("seen") is not None:
+        text += f"; it had seen {known['seen']:,} people or images, none of whom is tested here"
+    else:
+        text += "; nobody knows here whom it had learned from"
+    return [("began with", text)]
 
 
 def _used(r: dict) -> str:

@@ -8,15 +8,17 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 
 from fexpr import terminal
 from fexpr.evaluate import calibration, declared
-from fexpr.evaluate.report import headline, plots
+from fexpr.evaluate.report import headline
 from fexpr.evaluate.report.page import image, write_html
 from fexpr.evaluate.report.run_report import duration
 from fexpr.storage import run
 
+SEED = "seed"  # the field of a config whose values are no settings
 SWEEP_JSON, SWEEP_HTML = "sweep.json", "sweep.html"
 # the other monitors have the names of their metrics; a point has no refinement of its own, so its
 # validation rows are compared by the log loss as it is
@@ -35,9 +37,11 @@ def ranked(points: Sequence[dict], monitor: str) -> dict:
           key of M.
 
     Returns:
-      `metric`, `lower_is_better`, and `points`: the given dicts with `rank`, from 1 by validation.
-      A point without a validation figure has the rank None and stands at the end.
+      `metric`, `lower_is_better`, and `points`: the given dicts, those of one setting together
+      (`over_seeds`), with `rank`, from 1 by validation. A point without a validation figure has the
+      rank None and stands at the end.
     """
+    points = over_seeds(points)
     metric = METRIC_OF_MONITOR.get(monitor, monitor)
     lower = metric in LOWER_IS_BETTER or (
         metric in declared.METRICS and declared.METRICS[metric].lower_is_better
@@ -50,6 +54,53 @@ def ranked(points: Sequence[dict], monitor: str) -> dict:
         {**p, "rank": None} for p in rest
     ]
     return {"metric": metric, "lower_is_better": sign == 1, "points": placed}
+
+
+def over_seeds(points: Sequence[dict]) -> list[dict]:
+    """Points that differ in the seed alone as one: settings are ranked, not seeds.
+
+    Its figures are means over the seeds, with their deviation as `seed_std` and no interval, which
+    each seed's own point has; a figure that a seed lacks is undefined. `seconds` and `failed` are
+    added up, and `seeds` are the points themselves.
+    """
+    groups: dict[str, list[dict]] = {}
+    for point in points:
+        rest = {name: value for name, value in point["settings"].items() if name != SEED}
+        groups.setdefault(repr(sorted(rest.items())), []).append(point)
+    return [_mean(group) if len(group) > 1 else group[0] for group in groups.values()]
+
+
+def _mean(group: list[dict]) -> dict:
+    first = group[0]
+    settings = {name: value for name, value in first["settings"].items() if name != SEED}
+    name = ",".join(f"{field.rpartition('.')[2]}={value}" for field, value in settings.items())
+
+    def over(part: str) -> dict:
+        metrics = dict.fromkeys(metric for point in group for metric in point[part])
+        return {m: _mean_estimate([point[part].get(m) for point in group]) for m in metrics}
+
+    return {
+        **first,
+        "name": f"{name or 'all'}, {len(group)} seeds",
+        "settings": settings,
+        "val": over("val"),
+        "test": over("test"),
+        "seconds": sum(point["seconds"] for point in group),
+        "failed": sum(point["failed"] for point in group),
+        "seeds": list(group),
+    }
+
+
+def _mean_estimate(estimates: Sequence[dict | None]) -> dict:
+    values = [estimate["value"] if estimate else None for estimate in estimates]
+    known = None not in values
+    return {
+        "value": float(np.mean(values)) if known else None,
+        "low": None,
+        "high": None,
+        "seed_std": float(np.std(values, ddof=1)) if known else None,
+        "seeds": values,
+    }
 
 
 def write_sweep_report(
@@ -74,20 +125,24 @@ def write_sweep_report(
     pairs = [(rank, val, test) for rank, val, test in pairs if val is not None and test is not None]
     figure = folder / run.FIGURES / "sweep.png"
     if pairs:
+        from fexpr.evaluate.report import plots  # matplotlib
+
         plots.sweep_scatter(figure, pairs, words(metric), sweep["lower_is_better"], synthetic)
     return write_html(
         folder / SWEEP_HTML,
         "sweep.html.j2",
         sweep=sweep,
         synthetic=synthetic,
-        title=f"sweep of {len(points)} points",
+        title=f"sweep of {len(sweep['points'])} points",
         subtitle=folder.resolve().name,
-        fields=fields(points),
+        fields=fields(sweep["points"]),
         words=words(metric),
         figure=image(figure) if pairs else "",
         best=sweep["points"][0],
         favourite=_by_test(sweep),
-        reports=[_report_of(p, folder) for p in sweep["points"]],
+        reports=[
+            [(q, _report_of(q, folder)) for q in p.get("seeds", [p])] for p in sweep["points"]
+        ],
         total=duration(sum(p["seconds"] for p in points)),
         duration=duration,
         undefined={"value": None},
@@ -99,7 +154,7 @@ def print_sweep(points: Sequence[dict], monitor: str, console: Console | None = 
     figures dimmed.
     """
     sweep = ranked(points, monitor)
-    metric, names = sweep["metric"], fields(points)
+    metric, names = sweep["metric"], fields(sweep["points"])
     table = headline.make_table(
         "",
         *(name.rsplit(".", 1)[-1] for name in names),

@@ -21,7 +21,7 @@ from fexpr.models.weights import keras_h5, torch_zip
 from fexpr.storage import bounded, packed
 
 MOST_BYTES = 16 * 1024 * bounded.MIB  # of a file
-LEAST_LIMIT = 256 * bounded.MIB  # that a small file may unpack to
+LEAST_LIMIT = 128 * bounded.MIB  # that a small file may unpack to
 MOST_NAMES = 20_000  # of tensors
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
 KERAS = "model.weights.h5"  # in a .keras

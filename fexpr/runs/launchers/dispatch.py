@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from fexpr.data.data_sets import resolve_source
 from fexpr.errors import UserError
-from fexpr.runs import sweep
+from fexpr.runs import opening, sweep
 from fexpr.runs.launchers import slurm
 from fexpr.runs.spec import LABORATORIES, OF_TRIALS
 from fexpr.train import devices, distributed
@@ -31,7 +31,7 @@ class Options:
     dry_run: bool = False
 
 
-def prepare(config: ConfigDict, swept: bool) -> None:
+def prepare(config: ConfigDict) -> None:
     """Readies the process, and puts the source of the data that is found into the config.
 
     Raises:
@@ -40,8 +40,7 @@ def prepare(config: ConfigDict, swept: bool) -> None:
     devices.keep_compiled()
     if config.experiment not in LABORATORIES:
         config.data.source = resolve_source(config.data)
-    if config.experiment != "fit" or swept:
-        devices.use_every_core()
+    devices.use_every_core()
 
 
 def run_elsewhere(
@@ -76,6 +75,8 @@ def run_elsewhere(
         )
     if options.hosts:
         distributed.join(options.hosts)
+    if not of_ray:
+        devices.check()
     if options.dry_run:
         with distributed.exit_if_peer_lost():
             sweep.sweep(config, Path(place), sweeps, True, options.program)
@@ -86,9 +87,13 @@ def run_elsewhere(
         if of_ray:
             from fexpr.runs.launchers.ray_cluster import run_all  # Ray is an extra
 
-            run_all(config, workdir, sweeps, options.address, options.ray, experiment)
+            with opening.occupied(workdir, "ray"):
+                run_all(config, workdir, sweeps, options.address, options.ray, experiment)
         elif options.program is not None:
-            sweep.train_program(config, workdir, sweeps, options.program, options.chunk)
+            part = f"{options.program}-{options.chunk.replace('/', 'of')}"
+            with opening.occupied(workdir, part):
+                sweep.train_program(config, workdir, sweeps, options.program, options.chunk)
         else:
-            sweep.sweep(config, workdir, sweeps)
+            with opening.occupied(workdir):
+                sweep.sweep(config, workdir, sweeps)
     return True

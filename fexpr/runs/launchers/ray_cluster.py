@@ -24,12 +24,12 @@ from ml_collections import ConfigDict
 
 import fexpr
 from fexpr import extensions
-from fexpr.errors import Preempted, UserError
+from fexpr.errors import INTERRUPTED, RESUMABLE, Preempted, UserError
 from fexpr.runs import describe, load_data, opening, sweep
 from fexpr.runs.launchers.slurm import task_command
 from fexpr.storage import mirror, run
 from fexpr.storage.addresses import is_address
-from fexpr.terminal import say, terminated
+from fexpr.terminal import CTRL_C, say, stop_signals
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing of a run is anybody else's business
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -107,9 +107,8 @@ def run_all(
 
     Raises:
       UserError: no such cluster; tasks that failed, each with its reason, once all others are done.
-      Preempted: SIGTERM came.
+      Preempted: SIGTERM, SIGHUP or Ctrl-C came.
     """
-    opening.start_log(workdir)
     groups = sweep.list_programs(config, workdir, sweeps)
     waiting = {
         i: group for i, group in enumerate(groups) if not all(point.finished for point in group)
@@ -290,7 +289,7 @@ def _wait(refs: dict[str, ray.ObjectRef], board: ray.actor.ActorHandle) -> dict[
     """
     ended: dict[str, str] = {}  # name -> '' or the reason
     begun: dict[str, int] = {}
-    with terminated() as stop:
+    with stop_signals() as stopped_by:
         while len(ended) < len(refs):
             left = {ref: name for name, ref in refs.items() if name not in ended}
             done = ray.wait(list(left), num_returns=1, timeout=0.5)[0]
@@ -309,8 +308,9 @@ def _wait(refs: dict[str, ray.ObjectRef], board: ray.actor.ActorHandle) -> dict[
                     f"{len(refs)}",
                     "red" if ended[name] else "green",
                 )
-            if stop():
-                raise Preempted("stopped by SIGTERM, and the tasks with it")
+            if by := stopped_by():
+                code = INTERRUPTED if by == CTRL_C else RESUMABLE
+                raise Preempted(f"stopped by {by}, and the tasks with it", code)
     return {name: reason for name, reason in ended.items() if reason}
 
 

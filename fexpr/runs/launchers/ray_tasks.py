@@ -17,7 +17,7 @@ from pathlib import Path
 import ray
 
 from fexpr import studies
-from fexpr.errors import RESUMABLE, Preempted, UserError
+from fexpr.errors import INTERRUPTED, RESUMABLE, Preempted, UserError
 
 TOKEN = ".ray.json"  # in the run directory: written by launch.py, looked for by the workers
 GRACE = 8  # seconds that the command gets to save its state when the task is cancelled
@@ -104,7 +104,7 @@ def run_command(task: Task, board: ray.actor.ActorHandle) -> None:
             _stop(process)
         stderr.seek(0)
         text = stderr.read().strip()
-    if process.returncode == RESUMABLE or process.returncode < 0:
+    if process.returncode in (RESUMABLE, INTERRUPTED) or process.returncode < 0:
         raise Preempted(text or f"ended by signal {-process.returncode}")
     if process.returncode:
         raise UserError(

@@ -61,7 +61,7 @@ def submit(
             [f"--dependency=afterok:{number}", *_header(place, "%j")], f"#!/bin/bash\n{report}\n"
         )
         say(f"submitted  job {table}: the table, when every program is done")
-    say(f"watch it   python -m experiments.status {place}")
+    say(f"watch it   python -m fexpr status {place}")
 
 
 def task_command(arguments: Sequence[str], place: Path | str) -> list[str]:

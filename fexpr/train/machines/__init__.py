@@ -6,7 +6,10 @@ Imports no library, so that a config is checked without scikit-learn.
 
 from __future__ import annotations
 
-from fexpr.config import Entry
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from fexpr.config import Entry, Problem
 
 # what scores rows: (Rows, Task, points of the grid) -> scores [point, row, class] (rows.py).
 # `reads`: its hyper-parameters, each one value or several to choose from.
@@ -19,3 +22,51 @@ MACHINES: dict[str, Entry] = {
         "fexpr.train.machines.trees:boosted", ("iterations", "learning_rate", "leaves")
     ),
 }
+
+
+def _positive(value: Any) -> bool:
+    return isinstance(value, (int, float)) and 0 < value < float("inf")
+
+
+def _whole(least: int) -> Callable[[Any], bool]:
+    return lambda value: type(value) is int and value >= least
+
+
+# of each hyper-parameter what a value looks like, and whether one is such
+FORMS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "C": ("a number above 0", _positive),
+    "gamma": ("a number above 0", _positive),
+    "learning_rate": ("a number above 0", _positive),
+    "shrinkage": (
+        "a number from 0 to 1, or 'auto'",
+        lambda v: v == "auto" or (isinstance(v, (int, float)) and 0 <= v <= 1),
+    ),
+    "components": ("a whole number, 0 for all features of a vector", _whole(0)),
+    "iterations": ("a whole number of at least 1", _whole(1)),
+    "leaves": ("a whole number of at least 2", _whole(2)),
+}
+
+
+def values_of(argument: Any) -> tuple:
+    """One value, or several to choose from, as a tuple."""
+    return tuple(argument) if isinstance(argument, (tuple, list)) else (argument,)
+
+
+def problems(model: Mapping[str, Any]) -> Iterator[Problem]:
+    """What is wrong with `config.model` of a machine: its name, and its hyper-parameters."""
+    name, given = model.get("name"), {k: v for k, v in model.items() if k != "name"}
+    if name not in MACHINES:
+        yield Problem("model.name", name, f"one of {', '.join(map(repr, MACHINES))}")
+        return
+    wanted = MACHINES[name].reads
+    for argument in wanted:
+        if not values_of(given.get(argument, ())):
+            yield Problem(f"model.{argument}", None, f"a value, or several, of {name}")
+    for argument, values in given.items():
+        if argument not in wanted:
+            yield Problem(f"model.{argument}", values, f"no other than {', '.join(wanted)}")
+            continue
+        form, is_such = FORMS[argument]
+        for value in values_of(values):
+            if not is_such(value):
+                yield Problem(f"model.{argument}", value, form)

@@ -183,6 +183,22 @@ def test_per_actor_takes_out_what_an_actor_adds():
     np.testing.assert_array_equal(per_actor(features, actors, "none"), features)
 
 
+def test_per_actor_by_the_other_clips_alone():
+    """A clip's features say nothing of its own level: it may be moved without moving what it is
+    compared with.
+    """
+    rng = np.random.default_rng(0)
+    features, actors = rng.normal(size=(12, 3)), np.repeat(["a", "b"], 6)
+    found = per_actor(features, actors, "standardize_others")
+    for i in (0, 7):
+        others = features[(actors == actors[i]) & (np.arange(12) != i)]
+        expected = (features[i] - others.mean(0)) / (others.std(0) + 0.05)
+        np.testing.assert_allclose(found[i], expected)
+    assert not np.allclose(found, per_actor(features, actors, "standardize"))
+    with pytest.raises(UserError, match="a has one clip"):
+        per_actor(features[:7], np.array(["a", *"bbbbbb"]), "standardize_others")
+
+
 def test_every_actor_goes_round_the_emotions():
     takes = ravdess_clips.plan(24, 1440, 5, seed=0)
     assert len({str(t.name) for t in takes}) == 1440

@@ -99,3 +99,44 @@ def test_terminal_table():
     assert "0.700 (0.650–0.750)" in lines[1]
     assert lines[4].split()[-1] == "52"
     assert "choosing on test rows" in lines[5]
+
+
+SEEDS = [
+    point("x0", m(uf1=0.9), m(uf1=0.1), seed=0, **{"model.dim": 8}),
+    point("x1", m(uf1=0.5), m(uf1=0.3), 1, seed=1, **{"model.dim": 8}),
+    point("y0", m(uf1=0.75), m(uf1=0.5), seed=0, **{"model.dim": 64}),
+    point("y1", m(uf1=0.85), m(uf1=0.7), seed=1, **{"model.dim": 64}),
+]
+
+
+def test_settings_are_ranked_and_not_seeds():
+    """The best single seed belongs to the worse setting."""
+    first, second = sweep_report.ranked(SEEDS, "uf1")["points"]
+    assert first["settings"] == {"model.dim": 64}
+    assert first["name"] == "dim=64, 2 seeds"
+    assert first["val"]["uf1"]["value"] == pytest.approx(0.8)
+    assert first["val"]["uf1"]["seed_std"] == pytest.approx(0.1 / 2**0.5)
+    assert first["test"]["uf1"]["low"] is None
+    assert (second["failed"], second["seconds"]) == (1, 122.0)
+    assert [seed["name"] for seed in second["seeds"]] == ["x0", "x1"]
+    alone = [p | {"settings": {"seed": p["settings"]["seed"]}} for p in SEEDS[:2]]
+    assert sweep_report.ranked(alone, "uf1")["points"][0]["name"] == "all, 2 seeds"
+    assert sweep_report.over_seeds(POINTS) == POINTS
+
+
+def test_a_seed_without_a_figure_leaves_its_setting_without_one():
+    lost = [*SEEDS[:3], SEEDS[3] | {"val": {}, "test": {}}]
+    assert [p["rank"] for p in sweep_report.ranked(lost, "uf1")["points"]] == [1, None]
+
+
+def test_seeds_on_the_page_and_the_terminal(tmp_path):
+    run.write_text(tmp_path / "y1/report.html", "")
+    points = [p | {"run_dir": str(tmp_path / p["name"])} for p in SEEDS]
+    page = sweep_report.write_sweep_report(tmp_path, points, "uf1", "samm@0").read_text("utf-8")
+    assert "sweep of 2 points" in page
+    assert "0.800 <small>±0.071</small>" in page
+    assert '<a href="y1/report.html">1</a>' in page
+    out = io.StringIO()
+    sweep_report.print_sweep(SEEDS, "uf1", Console(file=out, width=60, soft_wrap=True))
+    assert "0.800 ± 0.071" in out.getvalue()
+    assert "seed" not in out.getvalue().splitlines()[0]

@@ -1,0 +1,39 @@
+r"""Leaderboard of the MEGC2019 composite, leave one subject out: constant, machines, networks,
+fusion.
+
+python launch.py --config=configs/leaderboard_megc2019.py --config.tables=docs
+python launch.py --config=configs/leaderboard_megc2019.py \
+    "--config.entries=('Theirs=theirs.csv; last epoch',)"
+
+A row is a line: its name, and the config file that makes it or the run directory that holds it.
+Finished members are not trained again. theirs.csv has the columns id,class, and optionally subject,
+one line a clip.
+
+Not measured as a whole.
+"""
+
+from configs import base
+
+
+def get_config(variant: str = ""):
+    config = base.get_config(variant)
+    config.experiment, config.data.name, config.split.protocol = "leaderboard", "megc2019", "loso"
+    config.train.loss, config.train.monitor = "cross_entropy", "uf1"
+    config.members = (
+        "SVM, raw maps=machine_megc2019:svm_raw",
+        "SVM, medians=machine_megc2019:svm",
+        "SVM, five maps=machine_megc2019:svm_maps",
+        "PCA + LR=machine_megc2019:pca_lr",
+        "LDA=machine_megc2019:lda",
+        "STSTNet=ststnet_megc2019:inner",
+        "HTNet=htnet_megc2019:inner",
+    )
+    config.fused = ("fusion=SVM, medians & SVM, five maps & PCA + LR & LDA & STSTNet",)
+    if variant == "debug":
+        config.split.protocol, config.split.folds = "group_k_fold", 3
+        config.members = (
+            "SVM, medians=machine_megc2019:debug",
+            "STSTNet=ststnet_megc2019:debug",
+        )
+        config.fused = ("fusion=SVM, medians & STSTNet",)
+    return config

@@ -1,0 +1,63 @@
+"""Action units of a composite's clips, from its releases' workbooks: the second task that a network
+may learn beside the classes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from fexpr import facs
+from fexpr.data.dataset import Dataset
+from fexpr.data.releases import megc2019, workbook
+from fexpr.data.releases.flow_clips import Database
+from fexpr.errors import UserError
+from fexpr.terminal import say
+
+
+def with_units(dataset: Dataset, config: ConfigDict) -> Dataset:
+    """The composite with `extras["auxiliary"]`, float32 [N, A]: which units of `facs.CD6ME` a clip
+    shows, 0 or 1; NaN where no workbook codes it.
+
+    Args:
+      dataset: as `megc2019.load` returns it of this `config.data`.
+
+    Raises:
+      UserError: a workbook that cannot be read; no clip is coded.
+    """
+    known, lacking = {}, []
+    for name, folder in megc2019.folders(config).items():
+        database = megc2019.DATABASES[name]
+        if database.book is None or not any(folder.glob("*.xlsx")):
+            lacking.append(database.title)
+            continue
+        known |= {f"{name}/{clip}": row for clip, row in _presences(database, folder).items()}
+    rows = [known.get(clip) for clip in dataset.ids.tolist()]
+    count = sum(row is not None for row in rows)
+    if not count:
+        raise UserError(
+            "train.auxiliary='action_units', and no clip's action units are known",
+            [f"{title}: no workbook" for title in lacking],
+            "copy a release's workbook into its folder, or set train.auxiliary='none'",
+        )
+    say(f"auxiliary  action units of {count} of {len(rows)} clips")
+    unknown = np.full(len(facs.CD6ME), np.nan, np.float32)
+    units = np.stack([unknown if row is None else row for row in rows])
+    return dataclasses.replace(dataset, extras=dataset.extras | {"auxiliary": units})
+
+
+def _presences(database: Database, folder: Path) -> dict[str, np.ndarray]:
+    """By clip, float32 [A]; clips without a coded unit are left out."""
+    path = workbook.find_workbook(folder, database.book)
+    table = workbook.read_workbook(path, database.book)
+    codes = facs.parse_all(table["code"].tolist(), workbook.places(table, path))
+    rows = [facs.intensities(code) for code in codes]
+    present = facs.label_matrix(rows, facs.CD6ME) > 0
+    return {
+        clip: units.astype(np.float32)
+        for clip, row, units in zip(database.ids(table), rows, present, strict=True)
+        if row
+    }

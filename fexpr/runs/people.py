@@ -1,0 +1,153 @@
+"""Who has been seen by a run, along the whole chain of runs that it began with, and who may
+therefore not be tested by the next.
+
+A person is '<release>/<subject>', whatever the data set that the rows came through is called: a
+run on megc2019 sees people of samm, casme2 and smic. Where nobody knows whose face an image is, the
+image stands for the person.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fexpr.data.dataset import Dataset
+from fexpr.data.splits.protocols import Fold
+from fexpr.errors import UserError
+from fexpr.storage import run
+from fexpr.storage.seen_people import Seen, hashed
+
+# whose people are known to be others than those of each other
+RELEASES = ("samm", "casme2", "smic", "ravdess", "fer2013", "affectnet")
+SAME = {"ravdess_aus": "ravdess"}  # data sets made from another's release
+NUMBERED = re.compile(r"(?:subject|sub|actor|s)?[ _-]*0*(\d+)")  # 006, sub06, s6, actor_06
+DRAWN = "synthetic "  # before the name of a release that was drawn
+FIX = (
+    "begin with a run that has the same split (protocol, seeds), or one on other data; if you know "
+    "that nobody is in both, --config.init.people=others says so, in the report too"
+)
+
+
+def people_of(name: str, dataset: Dataset) -> np.ndarray:
+    """The person of each row, str [N]; `name`: of the data set in the config."""
+    images = dataset.group_name == "image"
+    drawn = DRAWN if dataset.synthetic else ""
+    of_part = name not in RELEASES and "dataset" in dataset.extras
+    parts = dataset.extras["dataset"].tolist() if of_part else [SAME.get(name, name)] * len(dataset)
+    found = []
+    for group, part in zip(dataset.groups.tolist(), parts, strict=True):
+        person = group if images else canonical(group.removeprefix(f"{part}/"))
+        found.append(f"{drawn}{part}/{person}")
+    return np.array(found)
+
+
+def canonical(subject: str) -> str:
+    """One spelling of a subject: its number, if it is called by one, else in small letters."""
+    number = NUMBERED.fullmatch(subject.casefold())
+    return number[1] if number else subject.casefold()
+
+
+def write(
+    workdir: Path,
+    name: str,
+    dataset: Dataset,
+    folds: Sequence[Fold],
+    trial_fold: Sequence[int],
+    before: Seen | None = None,
+) -> None:
+    """Leaves people.npz: `people` str [P], `seen` bool [F, P] by fold, `trial_fold` int32 [T],
+    `unknown` str [U].
+    """
+    rows = people_of(name, dataset)
+    before = before or Seen(np.array([], str))
+    names = np.unique(np.concatenate([rows, before.people]))
+    seen = np.zeros((len(folds), len(names)), bool)
+    for mine, fold in zip(seen, folds, strict=True):
+        mine |= np.isin(names, rows[np.concatenate([fold.train, fold.val])])
+        mine |= np.isin(names, before.people)
+    kept = seen.any(axis=0)
+    arrays = {
+        "people": names[kept],
+        "seen": seen[:, kept],
+        "trial_fold": np.array(trial_fold, np.int32),
+        "unknown": np.array(before.unknown, str),
+    }
+    run.write_arrays(workdir / run.PEOPLE, arrays)
+
+
+def refuse_tested(
+    source: str,
+    seen: Seen | None,
+    others: bool,
+    name: str,
+    dataset: Dataset,
+    folds: Sequence[Fold],
+) -> None:
+    """Refuses a run that would test people whom what it begins with has seen.
+
+    Args:
+      source: what it begins with. seen: None where it does not say.
+      others: the user knows that nobody is in both, where that cannot be told.
+
+    Raises:
+      UserError: people are in both; it cannot be told, and `others` is not set.
+    """
+    rows = people_of(name, dataset)
+    tested = np.unique(rows[np.concatenate([fold.test for fold in folds])])
+    if seen is None:
+        if not others:
+            raise UserError(
+                f"nobody can tell whether people who are tested here were in the training or "
+                f"validation rows of {source}",
+                ["it was written by an fexpr that did not record them, and its data are not here"],
+                fix=FIX,
+            )
+        return
+    both = find_seen(seen, tested)
+    if both:
+        raise UserError(
+            f"{len(both)} of {len(tested)} test {dataset.group_name}s here were in the "
+            f"training or validation rows of {source}, or of what that began with",
+            [
+                f"for instance {', '.join(both[:5])}",
+                "a test on what the first network has learned from says nothing about new faces",
+            ],
+            fix=FIX.partition(";")[0],
+        )
+    unclear = sorted(
+        {
+            f"{theirs}: its people may be those of {ours}"
+            for theirs in _releases(seen.people)
+            for ours in _releases(tested)
+            if not _comparable(theirs, ours)
+        }
+    )
+    if unclear and not others:
+        raise UserError(
+            f"nobody can tell whether people who are tested here were in the training or "
+            f"validation rows of {source}",
+            unclear,
+            fix=FIX,
+        )
+
+
+def find_seen(seen: Seen, people: np.ndarray) -> list[str]:
+    """Those of these people, str [N] as of `people_of`, who have been seen."""
+    known = {*seen.people.tolist()}
+    return [p for p in np.unique(people).tolist() if {p, hashed(p)} & known]
+
+
+def _releases(people: np.ndarray) -> list[str]:
+    return sorted({person.partition("/")[0] for person in people.tolist()})
+
+
+def _comparable(a: str, b: str) -> bool:
+    """Whether two people's names tell if they are one: of one release, of two that are known to
+    have none in common, or one of them drawn.
+    """
+    drawn = a.startswith(DRAWN), b.startswith(DRAWN)
+    known = all(name.removeprefix(DRAWN) in RELEASES for name in (a, b))
+    return a == b or drawn[0] != drawn[1] or known

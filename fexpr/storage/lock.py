@@ -1,0 +1,100 @@
+"""Files that one process holds at a time, and who holds them. A lock ends with its process, however
+that ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import errno
+import fcntl
+import os
+import shlex
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from fexpr.errors import UserError
+
+NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EINVAL)  # of file systems that have none
+
+
+@contextlib.contextmanager
+def held(
+    path: Path, busy: Callable[[str], None], shared: bool = False, keep: bool = True
+) -> Iterator[None]:
+    """Holds the lock file `path` for the block. Its folder must be there.
+
+    Args:
+      busy: called with who holds it ('process 12 on host, since 10:15:00: python …') where another
+        process does; raises, or returns to wait.
+      shared: several may hold it together, but none that does not share.
+      keep: False removes the file at the end.
+
+    Raises:
+      OSError: it cannot be opened or written; it is a symbolic link.
+    """
+    file = _open_locked(path, busy, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+    try:
+        os.ftruncate(file, 0)
+        several = "several, the last to come was " if shared else ""
+        os.pwrite(file, f"{several}{_own_name()}".encode(), 0)
+        yield
+    finally:
+        if not keep and not shared:
+            path.unlink(missing_ok=True)
+        os.close(file)
+
+
+def refuse(what: str, fix: str) -> Callable[[str], None]:
+    """A `busy` that raises a UserError."""
+
+    def busy(holder: str) -> None:
+        raise UserError(f"{what} is in use by {holder}", fix=fix)
+
+    return busy
+
+
+def _open_locked(path: Path, busy: Callable[[str], None], kind: int) -> int:
+    asked = False
+    while True:
+        # a link would have what it names emptied
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        file = os.open(path, flags, 0o644)
+        try:
+            if not _lock(file, kind | fcntl.LOCK_NB):
+                if not asked:
+                    busy(_holder(file))
+                    asked = True
+                _lock(file, kind)
+            # whoever held it before may have removed the file: then this one locks nothing
+            if path.exists() and os.path.samestat(os.fstat(file), os.stat(path)):
+                return file
+        except BaseException:
+            os.close(file)
+            raise
+        os.close(file)
+
+
+def _lock(file: int, kind: int) -> bool:
+    """Whether it is held now; True too where the file system has no locks."""
+    try:
+        fcntl.flock(file, kind)
+    except BlockingIOError:
+        return False
+    except OSError as e:
+        if e.errno not in NO_LOCKS:
+            raise
+    return True
+
+
+def _own_name() -> str:
+    now = datetime.datetime.now().isoformat(" ", "seconds")
+    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    return f"process {os.getpid()} on {socket.gethostname()}, since {now}: {command}"
+
+
+def _holder(file: int) -> str:
+    text = os.pread(file, 1000, 0).decode(errors="replace")
+    return "".join(c if c.isprintable() else "?" for c in text) or "another process"

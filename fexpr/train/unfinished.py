@@ -1,0 +1,91 @@
+"""What an unfinished run has saved of its trials, by the folders of its checkpoints."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+from fexpr.errors import UserError
+from fexpr.storage import mirror, run
+from fexpr.terminal import say
+from fexpr.train import distributed
+
+OF_TRIALS = re.compile(r"trials_(\d+)-(\d+)")
+
+
+@dataclasses.dataclass(frozen=True)
+class Saved:
+    """What a folder of an unfinished run holds of these trials: what is left of them after training
+    (`done`), or their state at a position.
+    """
+
+    trials: range
+    position: int
+    done: bool
+
+
+def saved_trials(run_dir: Path) -> list[range]:
+    """The trials of each folder of an unfinished run, by the first; nothing is read."""
+    found = _list_folders(run_dir) if distributed.is_main_process() else []
+    pairs = distributed.broadcast_from_main([[r.start, r.stop] for r in found])
+    return [range(*pair) for pair in pairs]
+
+
+def _list_folders(run_dir: Path) -> list[range]:
+    folders = (Path(run_dir) / run.CHECKPOINTS / run.RESUME).glob("trials_*")
+    found = [m for p in folders if (m := OF_TRIALS.fullmatch(p.name))]
+    return sorted((range(int(m[1]), int(m[2]) + 1) for m in found), key=lambda r: (r[0], r[-1]))
+
+
+def find_saved(run_dir: Path) -> list[Saved]:
+    """What an unfinished run has saved, of each folder the newest whole checkpoint. One that is
+    damaged is deleted if an older one beside it is whole, and says so.
+
+    Raises:
+      UserError: the checkpoints of a folder are all damaged, or cannot be read.
+    """
+    found = distributed.run_on_main_process(
+        lambda: [_newest(run_dir, trials) for trials in _list_folders(run_dir)]
+    )
+    plain = [(s.trials.start, s.trials.stop, s.position, s.done) for s in found or () if s]
+    return [
+        Saved(range(first, end), position, done)
+        for first, end, position, done in distributed.broadcast_from_main(plain)
+    ]
+
+
+def _newest(run_dir: Path, trials: range) -> Saved | None:
+    from fexpr.train import checkpoint  # Orbax, which takes a third of a second
+
+    folder, damaged = run.resume_folder(run_dir, trials), []
+    if (folder / run.DONE).is_dir():
+        return Saved(trials, 0, True)
+    steps = sorted((int(p.name) for p in folder.glob("*") if p.name.isdecimal()), reverse=True)
+    for step in steps:
+        try:
+            checkpoint.read(folder / str(step))
+        except UserError as e:
+            damaged.append((step, e))
+            continue
+        for newer, error in damaged:
+            say(f"damaged    {error.title}; the checkpoint before it is whole and is used")
+            mirror.remove(folder / str(newer))
+        return Saved(trials, step, False)
+    if damaged:
+        raise UserError(
+            f"no checkpoint in {folder} is whole",
+            [line for _, e in damaged for line in (e.title, *e.problems[:3])],
+            fix="copy the run directory again from where it is whole, or delete "
+            f"{folder} to train these trials from the first epoch",
+        )
+    return None
+
+
+def find_done(run_dir: Path) -> dict[int, range]:
+    """The chunks under a run directory that are trained: their trials by the number of the first,
+    of several the longest.
+    """
+    found = _list_folders(run_dir) if distributed.is_main_process() else []
+    done = [[r.start, r.stop] for r in found if (run.resume_folder(run_dir, r) / run.DONE).is_dir()]
+    return {first: range(first, end) for first, end in distributed.broadcast_from_main(done)}

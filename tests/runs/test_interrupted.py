@@ -1,0 +1,138 @@
+"""Ctrl-C, SIGHUP and a second process at the same run directory: real processes, of the smallest
+network.
+"""
+
+import signal
+import subprocess
+import time
+
+import pytest
+
+from fexpr.errors import INTERRUPTED, RESUMABLE
+from fexpr.storage import run
+from tests.launching import ROOT, command, environment, launch
+
+TINY = (
+    f"--config={ROOT}/configs/aucnn_samm.py:debug",
+    "--config.model.name=logistic",
+    "--config.data.synthetic_clips=20",
+    "--config.evaluate.resamples=10",
+    "--config.log.tensorboard=False",
+)
+ENDLESS = (*TINY, "--config.train.epochs=100000")
+
+
+def begin(tmp_path, cache, *arguments):
+    return subprocess.Popen(
+        command(*arguments),
+        cwd=tmp_path,
+        env=environment(cache),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # tests that run behind an & ignore it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+
+
+def epochs(workdir):
+    return len(run.read_history(workdir))
+
+
+def wait_for(condition, process):
+    end = time.monotonic() + 200
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end, "nothing happens"
+        time.sleep(0.005)
+
+
+@pytest.fixture(scope="module")
+def shared_cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("shared_cache")
+
+
+def test_signals_save_and_a_second_process_is_refused(tmp_path, shared_cache):
+    workdir = tmp_path / "run"
+    arguments = (*ENDLESS, f"--workdir={workdir}")
+
+    # Ctrl-C as early as training can be seen: in the first epoch
+    process = begin(tmp_path, shared_cache, *arguments)
+    wait_for(lambda: (workdir / run.HISTORY).exists(), process)
+    other = launch(tmp_path, shared_cache, *arguments)
+    assert other.returncode == 2
+    assert f"{workdir} is in use by process {process.pid} on " in other.stderr
+    assert other.stderr.count("What to do:") == 1
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == INTERRUPTED == 130, err
+    assert "stopping: the state is saved first" in err
+    assert "stopped by Ctrl-C after" in err
+    assert "the same command goes on from there" in err
+    first = epochs(workdir)
+
+    # the terminal is closed
+    process = begin(tmp_path, shared_cache, *arguments)
+    wait_for(lambda: epochs(workdir) >= first + 3, process)
+    process.send_signal(signal.SIGHUP)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == RESUMABLE, err
+    assert "resumed    from epoch" in out
+    assert "stopped by SIGHUP after" in err
+    assert [row["epoch"] for row in run.read_history(workdir)] == [*range(1, epochs(workdir) + 1)]
+    # nothing hidden, nothing half-written
+    assert not [p for p in workdir.rglob("*") if p.name.startswith(".")]
+
+
+def test_what_killed_processes_left_is_swept(tmp_path, shared_cache):
+    arguments = (*TINY, "--config.train.epochs=2", f"--workdir={tmp_path / 'run'}")
+    assert launch(tmp_path, shared_cache, *arguments).returncode == 0
+    left = [
+        tmp_path / "run" / ".metrics.json.ab3_x9k0",
+        tmp_path / "run" / "figures" / ".curves.svg.00000000",
+        tmp_path / "run" / "checkpoints" / "last.orbax-checkpoint-tmp",
+    ]
+    for folder in left:
+        folder.mkdir(parents=True)
+        (folder / "part").write_text("half")
+    own = tmp_path / "run" / ".notes"
+    own.write_text("the user's")
+    assert launch(tmp_path, shared_cache, *arguments).returncode == 0
+    assert not any(folder.exists() for folder in left)
+    assert own.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("train.epohcs=4", "more"), "words that are no flags: train.epohcs=4 more"),
+        (("train.epohcs=4",), "did you mean --config.train.epochs=4?"),
+        (("--config.seed=2147483648",), "seed=2147483648: expected a finite number, at most"),
+        (("--config.optimizer.learning_rate=inf",), "learning_rate=inf: expected a finite number"),
+        (("--config.optimizer.learning_rate=1e39",), "learning_rate=1e+39: expected a finite"),
+        (("--config.optimizer.learning_rate=nan",), "learning_rate=nan: expected a finite number"),
+        (("--config.seed=2147483647", "--config.split.seeds=2"), "at most 2147483646"),
+    ],
+)
+def test_what_would_be_ignored_or_could_not_be_saved(arguments, words, tmp_path, shared_cache):
+    done = launch(tmp_path, shared_cache, *TINY, *arguments)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_platforms_that_are_not_there(tmp_path, shared_cache):
+    done = launch(tmp_path, shared_cache, *TINY, JAX_PLATFORMS="cuda")
+    assert done.returncode == 2, done.stderr
+    assert "no device to compute on (JAX_PLATFORMS=cuda)" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_folder_of_something_else_gets_no_file(tmp_path, shared_cache):
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "passwd").write_text("x")
+    done = launch(tmp_path, shared_cache, *TINY, f"--workdir={tmp_path / 'etc'}")
+    assert done.returncode == 2
+    assert "is not empty and holds no run of fexpr" in done.stderr
+    assert [p.name for p in (tmp_path / "etc").iterdir()] == ["passwd"]

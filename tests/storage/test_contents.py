@@ -1,0 +1,92 @@
+"""What a run directory holds is checked before it is used: other shapes are one message that names
+each place.
+"""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fexpr.errors import UserError
+from fexpr.storage import contents, run
+from fexpr.storage.shape import Maybe, find_mismatches
+from tests.recognizer.runs import stored
+from tests.runs import hostile
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return stored(tmp_path_factory.mktemp("stored"))
+
+
+def read_all(folder):
+    contents.read_config(folder / run.CONFIG, contents.TRAINED)
+    contents.read_metrics(folder / run.METRICS)
+    contents.read_predictions(folder / run.PREDICTIONS)
+    run.read_history(folder)
+
+
+def test_a_whole_run_is_read(folder):
+    read_all(folder)
+
+
+def test_every_damage_is_a_message(folder, tmp_path):
+    light = tmp_path / "light"  # without what takes long to copy
+    light.mkdir()
+    for name in (run.CONFIG, run.METRICS, run.PREDICTIONS):
+        (light / name).write_bytes((folder / name).read_bytes())
+    (light / run.HISTORY).write_text('{"epoch": 1, "seconds": 0.1}\n' * 2)
+    messages = {}
+    for name, damage in hostile.cases(120):
+        if not name.startswith("checkpoint"):
+            try:
+                read_all(hostile.damaged(light, tmp_path / "damaged", damage))
+            except UserError as e:
+                messages[name] = e.text()
+    assert all(len(text) < 20_000 for text in messages.values())
+    assert len(messages) > 50  # of a hundred; the others changed what nothing relies on
+
+
+def test_each_place_is_named():
+    shape = {"a": int, "b?": [str], "c": Maybe({"d": (int, float)})}
+    value = {"a": True, "b": ["x", 3], "c": {"d": "much"}}
+    assert list(find_mismatches(value, shape)) == [
+        "a: expected a whole number, found True",
+        "b[1]: expected a text, found 3",
+        "c.d: expected a number, found 'much'",
+    ]
+    assert list(find_mismatches({"a": 1, "c": None}, shape)) == []
+    assert list(find_mismatches({}, shape)) == ["a: missing", "c: missing"]
+    assert list(find_mismatches([], shape)) == ["the whole: expected an object, found []"]
+
+
+trees = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=15,
+)
+
+
+@settings(max_examples=60)
+@given(trees)
+def test_any_json_is_of_the_shape_or_not(value):
+    for shape in (contents.CONFIG, contents.TRAINED, contents.METRICS):
+        assert all(isinstance(line, str) for line in find_mismatches(value, shape))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"logits": np.zeros((3, 2), np.float32)}, "labels: 108 entries, expected 3"),
+        ({"trial": np.full(108, 7, np.int32)}, "trial: numbers from 0 to 2 are expected"),
+        ({"labels": np.full(108, 2, np.int32)}, "labels: classes from 0 to 1 are expected"),
+        ({"split": np.zeros(108, np.int32)}, "split: int32 (108,) cannot be used"),
+        ({"ids": None}, "ids: missing"),
+    ],
+)
+def test_arrays_that_do_not_fit(folder, tmp_path, change, words):
+    arrays = run.read_arrays(folder / run.PREDICTIONS) | change
+    np.savez(tmp_path / "p.npz", **{k: v for k, v in arrays.items() if v is not None})
+    with pytest.raises(UserError) as error:
+        contents.read_predictions(tmp_path / "p.npz")
+    assert words in error.value.text()

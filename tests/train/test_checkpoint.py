@@ -1,0 +1,160 @@
+"""Checkpoints: every array is verified when it is read; a damaged one falls back to the one before;
+a chunk's steps are not deleted while they are written.
+"""
+
+from collections import namedtuple
+
+import numpy as np
+import pytest
+
+from fexpr.errors import UserError
+from fexpr.storage import mirror, run
+from fexpr.train import checkpoint, unfinished
+from fexpr.train.checksums import checksums, find_damage
+
+State = namedtuple("State", "step variables opt_state")
+TRIALS = range(4)
+
+
+def state(step=0):
+    rng = np.random.default_rng(step)
+    weights = rng.normal(size=(4, 40, 30)).astype(np.float32)
+    moments = ({"kernel": np.square(weights)}, (), np.full(4, step, np.int32))
+    return State(np.full(4, step, np.int32), {"params": {"kernel": weights}}, moments)
+
+
+def saved(folder, *steps, trials=TRIALS):
+    kept = checkpoint.Checkpoints(folder, trials)
+    for step in steps:
+        kept.save(step, state(step))
+    kept.wait()
+    kept.close()
+    return run.resume_folder(folder, trials)
+
+
+def invert(folder, seed=0):
+    """One byte of the largest file: that of the arrays."""
+    path = max((p for p in folder.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    content = bytearray(path.read_bytes())
+    at = np.random.default_rng(seed).integers(len(content) // 4, 3 * len(content) // 4)
+    content[at] ^= 0xFF
+    path.write_bytes(content)
+
+
+def assert_equal(found, expected):
+    assert find_damage(found, checksums(expected)) == []
+    assert type(found) is type(expected)
+
+
+def test_a_state_comes_back_in_its_own_structure(tmp_path):
+    saved(tmp_path, 3)
+    assert_equal(checkpoint.Checkpoints(tmp_path, TRIALS).restore(3, state()), state(3))
+
+
+def test_a_part_of_the_trials_comes_out_of_the_folder_of_all(tmp_path):
+    saved(tmp_path, 3)
+    mine = checkpoint.Checkpoints(tmp_path, range(1, 3), saved=TRIALS)
+    like = State(*(_rows(part, slice(0, 2)) for part in state()))
+    assert_equal(mine.restore(3, like), State(*(_rows(part, slice(1, 3)) for part in state(3))))
+
+
+def _rows(tree, rows):
+    if isinstance(tree, dict):
+        return {k: _rows(v, rows) for k, v in tree.items()}
+    return tuple(_rows(v, rows) for v in tree) if isinstance(tree, tuple) else tree[rows]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(tmp_path, capsys, seed):
+    folder = saved(tmp_path, 3, 5)
+    invert(folder / "5", seed)
+    (found,) = unfinished.find_saved(tmp_path)
+    assert (found.trials, found.position, found.done) == (TRIALS, 3, False)
+    printed = capsys.readouterr().out
+    assert f"{folder / '5'} is damaged" in printed
+    assert "the checkpoint before it is whole" in printed
+    assert not (folder / "5").exists()  # or the same step could not be saved again
+    kept = checkpoint.Checkpoints(tmp_path, TRIALS)
+    assert_equal(kept.restore(3, state()), state(3))
+    kept.save(5, state(5))
+    kept.close()
+    assert unfinished.find_saved(tmp_path)[0].position == 5
+
+
+def test_without_a_whole_one_nothing_is_deleted(tmp_path):
+    folder = saved(tmp_path, 3, 5)
+    invert(folder / "3")
+    invert(folder / "5")
+    with pytest.raises(UserError, match=r"no checkpoint in .* is whole") as error:
+        unfinished.find_saved(tmp_path)
+    assert f"delete {folder}" in error.value.text()
+    assert {p.name for p in folder.iterdir()} == {"3", "5"}
+
+
+@pytest.mark.parametrize("name", ["_METADATA", "manifest.ocdbt", mirror.WHOLE])
+def test_files_that_are_cut_off_or_missing(tmp_path, name):
+    for damage in (lambda p: p.unlink(), lambda p: p.write_bytes(p.read_bytes()[:-9])):
+        checkpoint.save_variables(tmp_path, "last", state().variables)
+        damage(tmp_path / run.CHECKPOINTS / "last" / name)
+        with pytest.raises(UserError, match="last is damaged"):
+            checkpoint.load_variables(tmp_path, "last")
+
+
+def test_variables_whose_bytes_changed_are_refused(tmp_path):
+    checkpoint.save_variables(tmp_path, "last", state().variables)
+    assert_equal(checkpoint.load_variables(tmp_path, "last"), state().variables)
+    invert(tmp_path / run.CHECKPOINTS / "last")
+    with pytest.raises(UserError, match="last is damaged"):
+        checkpoint.load_variables(tmp_path, "last")
+
+
+def test_a_checkpoint_of_an_older_version_has_no_checksums(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "CHECKSUMS", "something else")
+    checkpoint.save_variables(tmp_path, "last", state().variables)
+    monkeypatch.undo()
+    assert_equal(checkpoint.load_variables(tmp_path, "last"), state().variables)
+
+
+def test_another_model_is_not_called_damage(tmp_path):
+    saved(tmp_path, 3)
+    other = state()._replace(variables={"params": {"bias": np.zeros((4, 2), np.float32)}})
+    with pytest.raises(UserError, match="does not fit this model") as error:
+        checkpoint.Checkpoints(tmp_path, TRIALS).restore(3, other)
+    assert "variables/params/bias: expected (4, 2) float32, found none" in error.value.text()
+
+
+def test_a_chunk_that_ends_while_its_last_step_is_saved(tmp_path):
+    """The saves run in the background: none may be deleted before it is whole."""
+    for i in range(8):
+        kept = checkpoint.Checkpoints(tmp_path / str(i), TRIALS)
+        kept.save(1, state(1))
+        kept.save(2, state(2))
+        kept.save_done(state(3))
+        kept.close()
+        folder = run.resume_folder(tmp_path / str(i), TRIALS)
+        assert [p.name for p in folder.iterdir()] == [checkpoint.DONE]
+        (found,) = unfinished.find_saved(tmp_path / str(i))
+        assert found.done
+        assert unfinished.find_done(tmp_path / str(i)) == {0: TRIALS}
+
+
+def test_a_full_disk_is_one_message(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise ValueError("RESOURCE_EXHAUSTED: write failed: No space left on device")
+
+    monkeypatch.setattr(checkpoint.ocp.CheckpointManager, "save", full)
+    kept = checkpoint.Checkpoints(tmp_path, TRIALS)
+    with pytest.raises(UserError, match=r"cannot write .* No space left on device"):
+        kept.save(1, state())
+    kept.close()
+
+
+def test_what_does_not_fit_is_not_begun(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda _: (0, 0, 1000))
+    for write in (
+        lambda: checkpoint.save_variables(tmp_path, "last", state().variables),
+        lambda: checkpoint.Checkpoints(tmp_path, TRIALS).save(1, state()),
+    ):
+        with pytest.raises(UserError, match=r"it needs 0\.0 MiB, and 0\.0 MiB are free"):
+            write()
+    assert not list(tmp_path.rglob("*.orbax*"))
