@@ -8,7 +8,7 @@ import dataclasses
 
 import numpy as np
 
-from fexpr.evaluate import calibration, declared, selective
+from fexpr.evaluate import calibration, declared
 from fexpr.evaluate.bootstrap import interval, norm_interval
 
 # norms of gaps, with an interval of their own; of the largest gap, often of two or three rows,
@@ -25,7 +25,6 @@ LIMITS = {  # of what is not a share of rows or classes, and no entry of declare
     "over_confidence": (-1, 1),
     "under_confidence": (-1, 1),
     "size": (0, np.inf),  # of a prediction set
-    **{f"gain_at_{coverage}": (-1, 1) for coverage in selective.COVERAGES},
 }
 
 
