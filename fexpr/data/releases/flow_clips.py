@@ -171,6 +171,8 @@ def flow_maps(name: str, release: Release, size: int) -> tuple[dict[str, np.ndar
         "size": size,
         "clips": list(release.files),
     }
+    if release.align == "detect":
+        settings["detector"] = "mesh"  # older maps were aligned by the box of another detector
     if release.maps != (MAPS,):
         settings["maps"] = list(release.maps)
     if release.scale != "minmax":

@@ -26,7 +26,7 @@ from fexpr.data.preparation.face_images import (
 from fexpr.data.preparation.prepare import BadInput
 from fexpr.data.releases.flow_clips import parse_skipped
 from fexpr.data.releases.ravdess_aus import INTENSITIES
-from fexpr.data.releases.ravdess_frames import Clips, decode, need_detector, survey
+from fexpr.data.releases.ravdess_frames import Clips, decode, survey
 from fexpr.data.releases.ravdess_names import EMOTIONS
 from fexpr.data.synthetic import ravdess_clips
 from fexpr.errors import UserError
@@ -34,7 +34,7 @@ from fexpr.storage import bounded, delimited
 from fexpr.storage.delimited import BadTable
 from fexpr.terminal import say
 
-VERSION = 1  # of everything that turns files into images: raise it when their pixels change
+VERSION = 2  # of everything that turns files into images: raise it when their pixels change
 OPENFACE, TRUTH = "openface", "truth.csv"
 
 
@@ -69,8 +69,6 @@ def load(config: ConfigDict) -> Dataset:
             "left out"
         )
     how = _choose(config.map, folder, clips)
-    if clips.videos:
-        need_detector()
     maps = folder / (OPENFACE if how == "openface" else config.map)
     read = (
         [maps / name / path.name for name, frames in clips.frames.items() for _, path in frames]
