@@ -248,6 +248,9 @@ def _from_arrays(folder: Path, part: str, skipped: set[str], problems: list[str]
         if not known or id_ in skipped:
             skipped.discard(id_)
             continue
+        if problem := bounded.name_problem(path.name):
+            problems.append(f"{folder.name}/images/{path.name}: the name {problem}")
+            continue
         values = []
         for kind in ("exp", "val"):
             file = folder / "annotations" / f"{path.stem}_{kind}.npy"
