@@ -78,10 +78,12 @@ def leaderboard(config: ConfigDict, workdir: Path) -> None:
         say(f"\nfusion     {fusion.name}: {', '.join(m.name for m in fusion.members)}")
         folders = {m.name: m.folder for m in fusion.members}
         resamples = config.evaluate.resamples
-        fuse_runs(folders, fusion.folder, _command(members), choose="weights", resamples=resamples)
+        fuse_runs(
+            folders, fusion.folder, opening.typed_command(), choose="weights", resamples=resamples
+        )
     found = make_board(config, members, fusions, entries)
     title = f"Leaderboard: {config.data.name}, {config.split.protocol}"
-    written = write_tables(workdir, found, title, _command(members))
+    written = write_tables(workdir, found, title, opening.typed_command())
     if config.tables:
         target = Path(config.tables)
         for path in written[1:]:
@@ -148,12 +150,6 @@ def make_board(
     found = board.leaderboard(contenders, names, shown, config.evaluate.resamples)
     rows = [row | {"synthetic": synthetic} for row in found["rows"]]
     return found | {"rows": rows, "group_name": groups}
-
-
-def _command(members: list[Member]) -> str:
-    """What was typed, as the last member that was trained here has it."""
-    own = [m for m in members if m.config is not None] or members
-    return run.read_json(own[-1].folder / run.CONFIG)["command"]
 
 
 def how_in_words(content: dict) -> str:

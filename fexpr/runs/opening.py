@@ -186,7 +186,7 @@ def refuse_other_run(config: ConfigDict, source: str, workdir: Path) -> None:
     other data than `source`.
     """
     new = {"config": json.loads(config.to_json()), "data": {"source": source}}
-    _same_run(new, run.read_json(workdir / run.CONFIG), workdir)
+    _same_run(new, contents.read_config(workdir / run.CONFIG, OPENED), workdir)
 
 
 def _same_run(new: dict, old: dict, workdir: Path) -> dict:
