@@ -55,7 +55,7 @@ def portraits() -> dict[str, list[tuple[np.ndarray, np.ndarray]]]:
         return picture, cv2.transform(POINTS[None], transform)[0]
 
     def shrunk(factor: float) -> tuple[np.ndarray, np.ndarray]:
-        canvas = np.full_like(photo, 110)
+        canvas = np.full((640, 640, 3), 110, np.uint8)
         small = cv2.resize(photo, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
         canvas[100 : 100 + len(small), 150 : 150 + small.shape[1]] = small
         return canvas, POINTS * factor + [150, 100]
