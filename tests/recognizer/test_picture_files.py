@@ -100,7 +100,7 @@ def test_what_cannot_be_read(pixels, tmp_path):
         (tmp_path / name).write_bytes(data)
         with pytest.raises(Unusable, match=words):
             picture_files.read(tmp_path / name)
-    with pytest.raises(Unusable, match="Is a directory"):
+    with pytest.raises(Unusable, match="is a folder"):
         picture_files.read(tmp_path)
     cv2.imwrite(str(tmp_path / "float.tif"), pixels.astype(np.float32))
     with pytest.raises(Unusable, match="holds float32 values"):
