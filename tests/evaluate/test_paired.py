@@ -124,8 +124,10 @@ def test_what_cannot_be_compared(change, expected):
 
 def test_command_line(tmp_path, capsys):
     for name, skill in (("weak", 0.5), ("strong", 2.0)):
-        run.write_arrays(tmp_path / name / run.PREDICTIONS, multiclass(skill=skill))
-        run.write_json(tmp_path / name / run.METRICS, {"selection": "last", "source": "synthetic"})
+        p = multiclass(skill=skill)
+        run.write_arrays(tmp_path / name / run.PREDICTIONS, p)
+        measured = evaluate(p, "last", "synthetic", resamples=10)
+        run.write_json(tmp_path / name / run.METRICS, measured)
     runs = [str(tmp_path / name) for name in ("weak", "strong")]
     assert main([*runs, "--resamples", "50"]) == 0
     out = tmp_path / "comparison"
