@@ -95,7 +95,7 @@ def markdown(board: dict, title: str, command: str, synthetic: bool, figure: str
     lines = [f"# {title}", ""]
     if synthetic:
         lines += ["**Synthetic data: these figures say nothing about people.**", ""]
-    lines += [f"<code>{html.escape(command)}</code>", "", _about(board), ""]
+    lines += [f"<code>{html.escape(command, quote=False)}</code>", "", _about(board), ""]
     table = [head, ["---"] * len(head), *(cells(row, board) for row in board["rows"])]
     lines += ["| " + " | ".join(c.replace("|", "\\|") for c in line) + " |" for line in table]
     return "\n".join([*lines, "", f"![Every row with its interval]({figure})", ""])
