@@ -11,6 +11,7 @@ model's own probabilities and after a temperature fitted to validation rows of o
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib
 import sys
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ from fexpr.evaluate.map_choice import parts_of
 from fexpr.evaluate.paired import Candidate, compare
 from fexpr.evaluate.predictions import checked
 from fexpr.evaluate.recalibration import fit_temperature
+from fexpr.evaluate.report.headline import in_words
 from fexpr.evaluate.report.paired_report import print_paired
 from fexpr.runs import describe, results
 from fexpr.runs.build import build_engine
@@ -50,9 +52,8 @@ def best_epochs(config: ConfigDict, names: Sequence[str]) -> tuple[dict[str, dic
         raise UserError("the comparison is of one-of-K tasks without train.patience")
     dataset, folds = describe.prepare(config)
     engine = build_engine([RunSpec(config, Path("monitors"))], dataset, folds)
-    if engine.plan.chunks > 1:
+    if engine.compile().chunks > 1:
         raise UserError("the trials do not fit into memory together", fix="lower split.seeds")
-    engine.compile()
     engine.load(0)
     trials = len(engine.specs)
     labels = dataset.labels[engine.trials.eval_rows[:trials]]
@@ -103,6 +104,11 @@ def after_temperature(predictions: dict, selection: str = "best_val") -> dict:
     return p | {"logits": logits}
 
 
+def type_of(config: ConfigDict, name: str) -> type:
+    """Of the field `name`, such as train.epochs."""
+    return type(functools.reduce(lambda part, key: part[key], name.split("."), config))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     p = argparse.ArgumentParser(
         prog="python -m benchmarks.compare_monitors",
@@ -112,16 +118,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     p.add_argument("config", help="a file of configs/, without .py; an experiment 'cross_validate'")
     p.add_argument("--monitors", default="accuracy,loss,refinement", help=f"of {list(MONITORS)}")
     p.add_argument("--out", type=Path, required=True, help="a new folder")
-    p.add_argument("--seeds", type=int, help="instead of the config's split.seeds")
-    p.add_argument("--epochs", type=int, help="instead of the config's train.epochs")
+    p.add_argument(
+        "--set", nargs="*", default=[], metavar="FIELD=VALUE", help="of the config: train.epochs=20"
+    )
     p.add_argument("--resamples", type=int, default=1000)
     args = p.parse_args(argv)
     names = args.monitors.split(",")
 
     def work() -> None:
         config = importlib.import_module(f"configs.{args.config}").get_config()
-        config.split.seeds = args.seeds or config.split.seeds
-        config.train.epochs = args.epochs or config.train.epochs
+        for text in args.set:
+            name, _, value = text.partition("=")
+            config.update_from_flattened_dict({name: type_of(config, name)(value)})
         found, source = best_epochs(config, names)
         for heading, arrays in (
             ("the model's own probabilities", found),
@@ -133,6 +141,13 @@ def main(argv: Sequence[str] | None = None) -> int:
                 resamples=args.resamples,
             )
             print_paired(compared)
+            first = compared["candidates"][0]
+            terminal.say(f"log loss   {first['name']}: {in_words(first['test']['nll'])}")
+            for one, less in zip(compared["candidates"][1:], compared["differences"], strict=True):
+                terminal.say(
+                    f"           {one['name']}: {in_words(one['test']['nll'])}, less that of "
+                    f"{first['name']} {in_words(less['nll'])}"
+                )
             run.write_json(args.out / f"{heading.replace(' ', '_')}.json", compared)
         for name, one in found.items():
             run.write_arrays(args.out / f"{name}.npz", one)

@@ -28,7 +28,11 @@ def get_config(variant: str = ""):
         "STSTNet=ststnet_megc2019:inner",
         "HTNet=htnet_megc2019:inner",
     )
-    config.fused = ("fusion=SVM, medians & SVM, five maps & PCA + LR & LDA & STSTNet",)
+    machines = "SVM, medians & SVM, five maps & PCA + LR & LDA"
+    config.fused = (
+        f"fusion of machines={machines}",
+        f"fusion of machines and networks={machines} & STSTNet & HTNet",
+    )
     if variant == "debug":
         config.split.protocol, config.split.folds = "group_k_fold", 3
         config.members = (

@@ -24,7 +24,7 @@ from fexpr.errors import UserError
 from fexpr.evaluate import contenders as board
 from fexpr.evaluate.contenders import Contender
 from fexpr.evaluate.report.leaderboard_tables import print_board, write_tables
-from fexpr.runs import nested, opening
+from fexpr.runs import load_data, nested, opening
 from fexpr.storage import mirror, run
 from fexpr.terminal import say
 
@@ -73,16 +73,17 @@ def leaderboard(config: ConfigDict, workdir: Path) -> None:
     for i, member in enumerate(members, 1):
         say(f"\nmember     {i} of {len(members)}: {member.name}")
         if member.config is not None:
-            opening.start_log(member.folder)
-            EXPERIMENTS[member.config.experiment](member.config, member.folder)
+            train_or_read(member.config, member.folder)
     for fusion in fusions:
         say(f"\nfusion     {fusion.name}: {', '.join(m.name for m in fusion.members)}")
         folders = {m.name: m.folder for m in fusion.members}
         resamples = config.evaluate.resamples
-        fuse_runs(folders, fusion.folder, _command(members), choose="weights", resamples=resamples)
+        fuse_runs(
+            folders, fusion.folder, opening.typed_command(), choose="weights", resamples=resamples
+        )
     found = make_board(config, members, fusions, entries)
     title = f"Leaderboard: {config.data.name}, {config.split.protocol}"
-    written = write_tables(workdir, found, title, _command(members))
+    written = write_tables(workdir, found, title, opening.typed_command())
     if config.tables:
         target = Path(config.tables)
         for path in written[1:]:
@@ -92,6 +93,16 @@ def leaderboard(config: ConfigDict, workdir: Path) -> None:
     say()
     print_board(found)
     say(f"\ntables     {mirror.display_path(written[1])}")
+
+
+def train_or_read(config: ConfigDict, folder: Path) -> None:
+    """A finished run is not even reported again, but must be one of this config and these data."""
+    if all((folder / name).exists() for name in (run.PREDICTIONS, run.METRICS, run.REPORT)):
+        opening.refuse_other_run(config, load_data.data(config.data).source, folder)
+        say(f"finished   {mirror.display_path(folder)}")
+        return
+    opening.start_log(folder)
+    EXPERIMENTS[config.experiment](config, folder)
 
 
 def make_board(
@@ -139,12 +150,6 @@ def make_board(
     found = board.leaderboard(contenders, names, shown, config.evaluate.resamples)
     rows = [row | {"synthetic": synthetic} for row in found["rows"]]
     return found | {"rows": rows, "group_name": groups}
-
-
-def _command(members: list[Member]) -> str:
-    """What was typed, as the last member that was trained here has it."""
-    own = [m for m in members if m.config is not None] or members
-    return run.read_json(own[-1].folder / run.CONFIG)["command"]
 
 
 def how_in_words(content: dict) -> str:

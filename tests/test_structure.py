@@ -136,7 +136,7 @@ def test_few_calls_from_launch_to_the_gradient(tmp_path, monkeypatch):
         ("from fexpr import Recognizer", "orbax matplotlib sklearn scipy pandas optax"),
         (
             "import experiments.fit, experiments.cross_validate, fexpr.runs.launchers.dispatch",
-            "orbax matplotlib sklearn pandas openpyxl",
+            "orbax matplotlib sklearn scipy pandas openpyxl",
         ),
     ],
 )

@@ -34,10 +34,11 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog=terminal.program("fexpr.evaluate"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Measures saved predictions of a classifier: metrics with bootstrap intervals, "
-        "calibration before and after\n"
-        "each map and the one that cross-fitting chose, prediction sets, confusion, selective "
-        "prediction.\n"
+        description="Measures saved predictions of a classifier: metrics with bootstrap intervals; "
+        "how far its probabilities are off,\n"
+        "with smooth, debiased and binned errors beside what luck leaves, before and after the "
+        "calibration map that validation\n"
+        "rows choose; prediction sets, confusion, selective prediction.\n"
         "Writes metrics.json, figures/ and report.html.\n"
         "Of two or more run directories or files it compares the predictions on the test rows "
         "that all of them have: paired\n"

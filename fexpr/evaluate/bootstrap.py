@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from scipy.stats import norm, t  # comes with scikit-learn
 
 RESAMPLES = 1000
 LEVEL = 0.95
@@ -53,8 +52,10 @@ def bootstrap(
 
 def widening(groups: int, level: float = LEVEL) -> float:
     """By what a percentile interval over so many groups is widened: 1.58 for 5, 1.12 for 16."""
+    from scipy.special import ndtri, stdtrit  # comes with scikit-learn
+
     upper = (1 + level) / 2
-    return float(t.ppf(upper, groups - 1) / norm.ppf(upper) * np.sqrt(groups / (groups - 1)))
+    return float(stdtrit(groups - 1, upper) / ndtri(upper) * np.sqrt(groups / (groups - 1)))
 
 
 def interval(

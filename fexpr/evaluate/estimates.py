@@ -24,6 +24,7 @@ LIMITS = {  # of what is not a share of rows or classes, and no entry of declare
     "brier_calibration": (-2, 2),
     "over_confidence": (-1, 1),
     "under_confidence": (-1, 1),
+    "size": (0, np.inf),  # of a prediction set
 }
 
 

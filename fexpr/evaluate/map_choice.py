@@ -136,9 +136,9 @@ def _is_better(gain: np.ndarray, groups: np.ndarray) -> bool:
     count, mean = len(names), gain.mean()
     deviation = np.bincount(index, gain - mean, count)
     error = np.sqrt(count / (count - 1) * (deviation**2).sum()) / len(gain)
-    from scipy.stats import t  # SciPy comes with scikit-learn
+    from scipy.special import stdtrit  # comes with scikit-learn
 
-    return bool(mean > t.ppf(LEVEL, count - 1) * error)
+    return bool(mean > stdtrit(count - 1, LEVEL) * error)
 
 
 def _blocks(groups: np.ndarray) -> np.ndarray:

@@ -1,6 +1,4 @@
-"""Faces in pictures and video: boxes, landmarks, pose, quality and tracks. NumPy and OpenCV
-alone.
-"""
+"""Faces in pictures and video: boxes, landmarks, pose, quality, tracks."""
 
 from fexpr.faces.face import POINTS, Face
 from fexpr.faces.finder import find

@@ -5,6 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+SIZE = 224  # pixels along a side of the aligned face
+
 # Where the five points lie in a square of side 1, left-right symmetric.
 # 'tight': the average of the published 224x224 apex faces of SAMM and CASME II; forehead and chin
 # are cut off. 'whole': the median of 190 of FER2013's training faces,
@@ -17,7 +19,7 @@ FRAMES = {
 }
 
 
-def similarity(points: np.ndarray, size: int, frame: str = "tight") -> np.ndarray:
+def similarity(points: np.ndarray, size: int = SIZE, frame: str = "tight") -> np.ndarray:
     """The rotation, scale and shift that bring five points (x, y) onto those of a frame of `size`
     pixels best, by least squares.
     """
@@ -28,7 +30,7 @@ def similarity(points: np.ndarray, size: int, frame: str = "tight") -> np.ndarra
     return np.array([[a, -b, tx], [b, a, ty]])
 
 
-def align(frame: np.ndarray, transform: np.ndarray, size: int) -> np.ndarray:
+def align(frame: np.ndarray, transform: np.ndarray, size: int = SIZE) -> np.ndarray:
     """Samples `frame` [H, W] or [H, W, C] through `transform` to size x size.
 
     A frame that shrinks is first shrunk by area, because bilinear sampling would alias skin texture

@@ -49,6 +49,7 @@ class Tracker:
         pixels = finder.as_rgb(pixels)
         known = seconds is not None and np.isfinite(seconds)
         self._now = float(seconds) if known else self._now + _UNKNOWN_STEP
+        self._tracks = [t for t in self._tracks if self._now - t.seen <= FORGET]
         before = [track for track in self._tracks if track.number in self._visible]
         faces = self._follow(pixels, before)
         lost = len(faces) < len(before)
@@ -58,7 +59,6 @@ class Tracker:
             self._searched = self._now
             faces += self._detect(pixels, faces, thorough)
         self._visible = [face.track for face in faces]
-        self._tracks = [t for t in self._tracks if self._now - t.seen <= FORGET]
         return sorted(faces, key=lambda face: face.box[0])
 
     def _follow(self, pixels: np.ndarray, tracks: list[_Track]) -> list[Face]:

@@ -7,22 +7,18 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 # C++ chatter of XLA; must be set before it is loaded
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-import pandas as pd
 
 from fexpr import terminal
 from fexpr.errors import UserError
 from fexpr.storage import run, zoo
 
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 FORMATS = {".csv": "csv", ".jsonl": "jsonl"}
 FRAMES = 8  # of a video at a time
 
@@ -33,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Recognises expressions in pictures, pairs of frames, videos and from a camera, with "
         "nothing but a trained model or a finished run.\n"
-        "One row for each picture, pair or frame: decision, the set of classes that holds the "
+        "One row for each face of a picture, pair or frame: decision, status, box and landmarks, the set of classes that holds the "
         "truth nine times in ten (--coverage),\n"
         "entropy (0: sure, 1: knows nothing), a probability of each class, calibrated where a map "
         "helped on validation rows. All trials\n"
@@ -44,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
         "--out=talk.jsonl --annotate=talk_drawn.mp4\n"
         "  python -m fexpr.recognizer runs/htnet_samm --pair onset.png apex.png --align=none\n"
         "  python -m fexpr.recognizer runs/htnet_samm --video clip.avi --interval=0.15\n"
+        "  python -m fexpr.recognizer runs/htnet_samm --video long.mp4 --spot\n"
         "  python -m fexpr.recognizer runs/cnn_simple_fer2013 --camera          # until Ctrl-C",
     )
     p.add_argument(
@@ -56,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
         "images",
         nargs="*",
         metavar="IMAGE",
-        help="pictures, or folders of them; for a run trained on flow: flow maps",
+        help="pictures, or folders, searched below; for a run trained on flow: flow maps",
     )
     what = p.add_argument_group("instead of pictures")
     what.add_argument(
@@ -79,8 +76,8 @@ def parser() -> argparse.ArgumentParser:
     how.add_argument(
         "--align",
         choices=("detect", "landmarks", "none"),
-        help="detect (default): the face is found and cut out, which "
-        "needs scikit-image; none: frames show the face alone, cropped as in training; "
+        help="detect (default): every face is found, turned upright and "
+        "cut out; none: frames show the face alone, cropped as in training; "
         "landmarks: of a pair, see --landmarks",
     )
     how.add_argument(
@@ -104,6 +101,18 @@ def parser() -> argparse.ArgumentParser:
         metavar="S",
         help="seconds from onset to apex in a video (default 0.2)",
     )
+    how.add_argument(
+        "--spot",
+        action="store_true",
+        help="of a video, with a run trained on flow: find where faces move, onset, apex and offset",
+    )
+    how.add_argument(
+        "--smooth",
+        type=float,
+        metavar="S",
+        help="of a video: each person's probabilities are the mean of log odds over S seconds",
+    )
+    how.add_argument("--mesh", action="store_true", help="also write the 468 points of each face")
     how.add_argument(
         "--onset",
         type=int,
@@ -174,6 +183,8 @@ def check(args: argparse.Namespace) -> None:
     two = (args.onset is not None, args.apex is not None)
     if any(two) and not (all(two) and args.video and not args.annotate):
         problems.append("--onset and --apex go together, with --video and without --annotate")
+    if args.spot and (not args.video or args.annotate or any(two)):
+        problems.append("--spot needs --video, and goes with neither --annotate nor --onset")
     if moving and args.annotate and args.annotate.suffix != ".mp4":
         problems.append(f"--annotate={args.annotate}: an annotated video is a .mp4 file")
     if problems:
@@ -192,15 +203,21 @@ def recognise(args: argparse.Namespace) -> None:
     """
     check(args)
     # after the flags: --help and mistakes answer at once
-    from fexpr.recognizer import BATCH, Recognizer
+    from fexpr.recognizer import BATCH, Recognizer, read_out
 
     batch = 1 if args.camera is not None or args.pair else FRAMES if args.video else BATCH
     recognizer = Recognizer.restore(
         zoo.run_or_model(args.run_dir), args.selection, args.trial, batch, args.coverage
     )
     describe(recognizer)
-    work = moving if args.video or args.camera is not None else pairs if args.pair else pictures
-    with _output(args) as write, contextlib.closing(work(recognizer, args)) as tables:
+    work = (
+        read_out.moving
+        if args.video or args.camera is not None
+        else read_out.pairs
+        if args.pair
+        else read_out.pictures
+    )
+    with read_out.output(args) as write, contextlib.closing(work(recognizer, args)) as tables:
         for table in tables:
             write(table)
 
@@ -245,164 +262,6 @@ def describe(recognizer: Any) -> None:
             markup=False,
             style=terminal.BANNER,
         )
-
-
-def pictures(recognizer: Any, args: argparse.Namespace) -> Iterator[pd.DataFrame]:
-    """The rows of pictures, a batch at a time."""
-    from fexpr.recognizer import draw, face_finder, images
-
-    flow = recognizer.kind == "flow"
-    fit = "exact" if flow else "face" if args.align in (None, "detect") else "resize"
-    if fit == "face":
-        face_finder.need_detector()
-    paths = _files(args.images)
-    with terminal.progress("pictures", len(paths), on=terminal.errors) as advance:
-        for start in range(0, len(paths), recognizer.batch):
-            some, boxes = paths[start : start + recognizer.batch], []
-
-            def find(pixels, size, boxes=boxes):
-                boxes.append(face_finder.box_of(pixels))
-                return None if boxes[-1] is None else face_finder.cut(pixels, boxes[-1], size)
-
-            names, pixels, found = images.gathered(
-                some, recognizer.picture, flow, "HWC", None, None, fit, find
-            )
-            table = recognizer.tabulate(names, pixels, found)
-            if args.annotate:
-                for path, (_, row), box in zip(
-                    some, table.iterrows(), boxes or [None] * len(some), strict=True
-                ):
-                    picture = draw.annotated(
-                        images.read(path, (0, 0, 3)), row, recognizer.class_names, box
-                    )
-                    draw.save(_free(args.annotate, path), picture)
-            advance(len(some))
-            yield table
-
-
-def pairs(recognizer: Any, args: argparse.Namespace) -> Iterator[pd.DataFrame]:
-    """The rows of pairs of frames."""
-    from fexpr.recognizer import draw, images
-
-    points = [args.landmarks[i : i + 2] for i in range(0, 10, 2)] if args.landmarks else None
-    with terminal.progress("pairs", len(args.pair), on=terminal.errors) as advance:
-        for onset, apex in args.pair:
-            table = recognizer.predict_pair(
-                onset, apex, align=args.align or "detect", landmarks=points
-            )
-            if args.annotate:
-                picture = draw.annotated(
-                    images.read(Path(apex), (0, 0, 3)), table.iloc[0], recognizer.class_names, None
-                )
-                draw.save(_free(args.annotate, Path(apex)), picture)
-            advance()
-            yield table
-
-
-def moving(recognizer: Any, args: argparse.Namespace) -> Iterator[pd.DataFrame]:
-    """The rows of a video or a camera, a few frames at a time."""
-    from fexpr.recognizer import draw, video
-
-    if args.onset is not None:
-        yield recognizer.predict_video(
-            args.video, onset=args.onset, apex=args.apex, align=args.align or "detect"
-        )
-        return
-    source = video.Video(args.camera if args.camera is not None else args.video)
-    step = args.every or (
-        max(1, round(args.interval * source.fps)) if recognizer.kind == "flow" else 1
-    )
-    fps = (source.fps or 10) / step  # a camera may not know how fast it is
-    with (
-        _ended_by_interrupt(source, args.camera is not None),
-        draw.film(args.annotate, fps) if args.annotate else contextlib.nullcontext() as film,
-        terminal.progress("frames", source.count or None, on=terminal.errors) as advance,
-    ):
-        last = 0
-        for frames, table in video.batches(
-            recognizer, source, args.every, args.interval, args.align or "detect"
-        ):
-            for frame, (_, row) in zip(frames, table.iterrows(), strict=True):
-                if film:
-                    film.add(draw.annotated(frame.pixels, row, recognizer.class_names, frame.box))
-            advance(frames[-1].number + 1 - last, f"{table['decision'].iloc[-1]}")
-            last = frames[-1].number + 1
-            yield table
-
-
-@contextlib.contextmanager
-def _ended_by_interrupt(source: Any, so: bool) -> Iterator[None]:
-    """Where `so`, Ctrl-C ends the video and not the program: what a camera has shown until then is
-    written.
-    """
-    before = signal.getsignal(signal.SIGINT)
-    if so:
-        signal.signal(signal.SIGINT, lambda *_: source.stop())
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-@contextlib.contextmanager
-def _output(args: argparse.Namespace) -> Iterator[Callable[[pd.DataFrame], None]]:
-    """Yields a function that writes a table's rows; a file is at its name once it is whole."""
-    kind = args.format or (FORMATS[args.out.suffix] if args.out else "csv")
-    with contextlib.ExitStack() as stack:
-        stream: TextIO = sys.stdout
-        if args.out:
-            stream = stack.enter_context(
-                open(
-                    stack.enter_context(run.atomic_path(args.out)),
-                    "w",
-                    encoding="utf-8",
-                    newline="",
-                )
-            )
-        first = True
-
-        def write(table: pd.DataFrame) -> None:
-            nonlocal first
-            if kind == "csv":
-                table.to_csv(stream, header=first, lineterminator="\n")
-            else:
-                table.reset_index().to_json(stream, orient="records", lines=True, force_ascii=False)
-            first = False
-            stream.flush()
-
-        yield write
-
-
-def _files(given: Sequence[str]) -> list[Path]:
-    """The pictures named, those of folders in the order of their names."""
-    files, problems = [], []
-    for path in map(Path, given):
-        inside = (
-            sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURES)
-            if path.is_dir()
-            else [path]
-        )
-        if not inside or not (path.is_dir() or path.is_file()):
-            problems.append(
-                f"{path} " + ("holds no pictures" if path.is_dir() else "does not exist")
-            )
-        files += inside
-    if problems:
-        raise UserError(
-            "there are no such pictures", problems, fix=f"pictures are {', '.join(PICTURES)}"
-        )
-    return files
-
-
-def _free(folder: Path, path: Path) -> Path:
-    """Where the drawing of a picture goes: pictures of one name from several folders do not
-    overwrite one another.
-    """
-    tried, n = folder / f"{path.stem}.png", 1
-    while tried.exists():
-        n += 1
-        tried = folder / f"{path.stem}_{n}.png"
-    return tried
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -23,6 +23,7 @@ from fexpr.probabilities import (
     sets,
 )
 
+ROUNDING = 1e-6  # of probabilities in float32
 COVERAGE = 0.9  # of the sets in a table where none is asked for
 
 
@@ -56,7 +57,8 @@ class SetLimits:
         """bool [N, K]: the set of each row by probabilities [T, N, K]. Of an ensemble the classes
         in more than half of its members' sets: that keeps at least 1 - 2 (1 - coverage) and mostly
         the coverage itself (Gasparin and Ramdas 2024). One of K: never empty."""
-        held = sets(lac(members), self.at(coverage)[:, None, None])
+        # a picture among the calibration rows may lie at the limit itself, but for rounding
+        held = sets(lac(members), self.at(coverage)[:, None, None] + ROUNDING)
         found = held.mean(axis=0) > 0.5
         return found if multilabel else never_empty(found, members.mean(axis=0))
 

@@ -15,53 +15,69 @@ from fexpr.storage import run
 
 SHOWN = 3  # classes with a bar
 LEAST = 320  # pixels: smaller pictures are enlarged, or there is no room for words
-GREEN, WHITE, GREY = (80, 200, 120), (255, 255, 255), (110, 110, 110)
+GREEN, WHITE, GREY, DARK = (80, 200, 120), (255, 255, 255), (110, 110, 110), 40
 
 
-def annotated(
-    pixels: np.ndarray,
-    row: pd.Series,
-    class_names: Sequence[str],
-    box: tuple[int, int, int, int] | None,
-) -> np.ndarray:
-    """A copy of RGB uint8 [H, W, 3] with the face's box, the decision, and bars of the most
-    probable classes; enlarged where small.
+def annotated(pixels: np.ndarray, rows: pd.DataFrame, class_names: Sequence[str]) -> np.ndarray:
+    """A copy of RGB uint8 [H, W, 3] with a numbered box around each face, enlarged where small, and
+    beside it, so that no face is covered, the decisions and bars of the most probable classes.
 
-    `row`: of the recogniser's table. Without a face there is only the word.
+    `rows`: of the recogniser's table, those of this picture. Of faces that find no room beside it
+    there is the box alone.
     """
     factor = max(1, -(-LEAST // min(pixels.shape[:2])))
     picture = np.ascontiguousarray(
         cv2.resize(pixels, None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST)
     )
     line = max(14, picture.shape[0] // 22)
-    if box is not None:
-        x, y, width, height = (factor * v for v in box)
-        cv2.rectangle(picture, (x, y), (x + width, y + height), GREEN, max(1, line // 8))
-    best = row[list(class_names)].astype(float).dropna().sort_values(ascending=False)[:SHOWN]
-    wide = picture.shape[1] // 3
-    panel = picture[: int((1 + len(best)) * 1.4 * line) + line // 3, :wide]
-    panel //= 4  # darker, so that white can be read on any picture
-    _write(picture, str(row["decision"]), 0, line)
+    # even sides: codecs want them
+    height, width = picture.shape[:2]
+    panel_width = 12 * line + (width + 12 * line) % 2
+    panel = np.full((height + height % 2, panel_width, 3), DARK, np.uint8)
+    top = 0
+    for _, row in rows.iterrows():
+        title = str(row["decision"])
+        if np.isfinite(row.get("face", np.nan)):
+            _draw_box(picture, row, factor, line)
+            title = f"{row['face']:.0f}: {title}"
+        best = row[list(class_names)].astype(float).dropna().sort_values(ascending=False)[:SHOWN]
+        if top + int((1 + len(best)) * 1.4 * line) + line // 2 <= panel.shape[0]:
+            top = _draw_bars(panel, title, best, top, line)
+    canvas = np.zeros((panel.shape[0], width + panel_width, 3), np.uint8)
+    canvas[:height, :width], canvas[:, width:] = picture, panel
+    return canvas
+
+
+def _draw_box(picture: np.ndarray, row: pd.Series, factor: int, line: int) -> None:
+    x, y, width, height = (
+        round(factor * row[f"face_{name}"]) for name in ("x", "y", "width", "height")
+    )
+    cv2.rectangle(picture, (x, y), (x + width, y + height), GREEN, max(1, line // 8))
+    _write(picture, f"{row['face']:.0f}", (x + line // 4, y + line), line, GREEN)
+
+
+def _draw_bars(panel: np.ndarray, title: str, best: pd.Series, top: int, line: int) -> int:
+    """Writes below `top`, and returns where the next face's lines begin."""
+    _write(panel, title, (line // 3, top + int(1.1 * line)), line)
     for i, (name, probability) in enumerate(best.items(), 1):
-        top = int(i * 1.4 * line) + line // 6
-        cv2.rectangle(
-            picture, (0, top), (round(probability * wide), top + int(1.2 * line)), GREY, cv2.FILLED
-        )
-        _write(picture, f"{name} {probability:.2f}", i, line)
-    return picture
+        y = top + int(i * 1.4 * line) + line // 6
+        right = round(probability * panel.shape[1])
+        cv2.rectangle(panel, (0, y), (right, y + int(1.2 * line)), GREY, cv2.FILLED)
+        place = line // 3, top + int((i * 1.4 + 1) * line)
+        _write(panel, f"{name} {probability:.2f}", place, line)
+    return top + int((1 + len(best)) * 1.4 * line) + line // 2
 
 
-def _write(picture: np.ndarray, text: str, place: int, line: int) -> None:
-    where = line // 3, int((place * 1.4 + 1) * line)
+def _write(
+    picture: np.ndarray,
+    text: str,
+    place: tuple[int, int],
+    line: int,
+    colour: tuple[int, int, int] = WHITE,
+) -> None:
+    size, thickness = line / 30, max(1, line // 12)
     cv2.putText(
-        picture,
-        text,
-        where,
-        cv2.FONT_HERSHEY_SIMPLEX,
-        line / 30,
-        WHITE,
-        max(1, line // 12),
-        cv2.LINE_AA,
+        picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, size, colour, thickness, cv2.LINE_AA
     )
 
 

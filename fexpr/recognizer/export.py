@@ -89,9 +89,9 @@ def _calibrated(logits: jax.Array, numbers: tuple[jax.Array, ...], multilabel: b
         share = smoothing / 2
         present = jnp.log(keep * nn.sigmoid(scaled) + share + TINY)
         absent = jnp.log(keep * nn.sigmoid(-scaled) + share + TINY)
-        return nn.sigmoid(jnp.matmul(present - absent, weights.T, precision="highest") + bias)
+        return nn.sigmoid(jnp.matmul(present - absent, weights.T, precision="highest") + bias[None])
     log_p = jnp.log(keep * nn.softmax(scaled) + smoothing / logits.shape[1] + TINY)
-    return nn.softmax(jnp.matmul(log_p, weights.T, precision="highest") + bias)
+    return nn.softmax(jnp.matmul(log_p, weights.T, precision="highest") + bias[None])
 
 
 def stablehlo(recognizer: Recognizer) -> bytes:

@@ -6,52 +6,32 @@ The only part of the recogniser that needs the data room, imported on first use.
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any
 
-import cv2
 import numpy as np
 
+from fexpr import faces
 from fexpr.data.preparation import alignment, face_images, pairs, regions
 from fexpr.data.preparation.prepare import BadInput
 from fexpr.errors import UserError
-
-# frames of a video for which a face that was found is taken to stay where it is: the detector takes
-# 50 to 100 ms
-HOLD = 5
+from fexpr.faces import Face
 
 
-def need_detector() -> None:
-    """Raises a UserError where scikit-image, whose face detector is used, is not installed."""
-    if importlib.util.find_spec("skimage") is None:
-        raise UserError(
-            "faces are to be found, and no detector is installed",
-            fix="pip install scikit-image, or give pictures that show "
-            "the face alone, cropped as in training, and say so (fit='resize'; of pairs "
-            "align='none' or landmarks)",
-        )
-
-
-def box_of(pixels: np.ndarray) -> tuple[int, int, int, int] | None:
-    """(x, y, width, height) of the largest frontal face in uint8 [H, W], [H, W, 1] or RGB [H, W,
-    3], or None.
+def frame_of(content: dict) -> str:
+    """How the run's faces are framed, of `framing.FRAMES`: RAVDESS' as fexpr cuts them out of its
+    videos, all others as FER2013's.
     """
-    if pixels.ndim == 3:
-        pixels = (
-            cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY) if pixels.shape[2] == 3 else pixels[..., 0]
-        )
-    return alignment.detect(np.ascontiguousarray(pixels))
+    return "tight" if content["config"]["data"]["name"] == "ravdess" else "whole"
 
 
-def cut(pixels: np.ndarray, box: tuple[int, int, int, int], size: int) -> np.ndarray:
-    """The square around a face, size x size."""
-    return alignment.align(pixels, alignment.square(box, size), size)
+def find(pixels: np.ndarray, size: int, frame: str) -> list[tuple[Face, np.ndarray]]:
+    """Every face of a picture uint8 [H, W] or [H, W, C], and it upright, size x size."""
+    return [(face, cut(pixels, face, size, frame)) for face in faces.find(pixels)]
 
 
-def find(pixels: np.ndarray, size: int) -> np.ndarray | None:
-    """The largest face, cut out, or None."""
-    box = box_of(pixels)
-    return None if box is None else cut(pixels, box, size)
+def cut(pixels: np.ndarray, face: Face, size: int, frame: str) -> np.ndarray:
+    """A face upright, size x size."""
+    return faces.align(pixels, faces.similarity(face.points, size, frame), size)
 
 
 def with_maps(pixels: np.ndarray) -> np.ndarray:
@@ -79,16 +59,34 @@ def pair(
     """
     points = _points(align, landmarks, data)
     if align == "detect":
-        need_detector()
+        points = alignment.detect(onset)
     try:
-        transform = pairs.transform_of(onset, align, points)
-        made = pairs.motion_map(onset, apex, transform, shape[0], scale_of(data))
+        if align == "detect" and points is None:
+            raise BadInput("no face found")
+        return motion_map(onset, apex, points, shape, data)
     except BadInput as e:
         raise UserError(
             f"the pair cannot be used: {e}",
             fix="give two frames of one recording that show the face; where they show nothing "
             "else, say align='none'",
         ) from e
+
+
+def motion_map(
+    onset: np.ndarray,
+    apex: np.ndarray,
+    points: np.ndarray | None,
+    shape: tuple[int, int, int],
+    data: dict,
+) -> np.ndarray:
+    """The flow map of `pair`, of the face whose landmarks on the onset are `points` [5, 2]; None:
+    the frames show the face alone.
+
+    Raises:
+      BadInput: frames of different sizes, or too small.
+    """
+    transform = None if points is None else alignment.similarity(points)
+    made = pairs.motion_map(onset, apex, transform, shape[0], scale_of(data))
     if data["regions"] == "landmarks":
         aligned = np.float32(points @ transform[:, :2].T + transform[:, 2])
         made = regions.join_regions(made[None], aligned[None])[0]
@@ -117,10 +115,10 @@ def _points(align: str, landmarks: Any, data: dict) -> np.ndarray | None:
             f"landmarks: expected (x, y) of {wanted} in pixels of the onset frame, found "
             f"shape {list(points.shape)}"
         )
-    if data["regions"] == "landmarks" and align != "landmarks":
+    if data["regions"] == "landmarks" and align == "none":
         problems.append(
-            "the run reads regions around landmarks: give align='landmarks' and the (x, y) "
-            f"of {wanted}"
+            "the run reads regions around landmarks: give align='detect', or align='landmarks' and "
+            f"the (x, y) of {wanted}"
         )
     if problems:
         raise UserError("the pair cannot be prepared", problems)

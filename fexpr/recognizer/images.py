@@ -7,22 +7,38 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
 from fexpr.errors import UserError
-from fexpr.storage import pictures
-from fexpr.storage.bounded import Unreadable
+from fexpr.faces import Face
+from fexpr.recognizer import picture_files
+from fexpr.recognizer.picture_files import Unusable
+from fexpr.recognizer.status import NO_FACE, OK, UNREADABLE
 
 LAYOUTS = ("HWC", "CHW", "HW")
 COLOURS = ("grey", "rgb", "bgr")
 VALUES = ("0..255", "0..1")
 FITS = ("exact", "resize", "face")
 
-# (pixels [H, W] or [H, W, C], side) -> the face, or None
-Finder = Callable[[np.ndarray, int], np.ndarray | None]
+# (pixels [H, W] or [H, W, C], side) -> every face, and it cut out [side, side] or [side, side, C]
+Finder = Callable[[np.ndarray, int], list[tuple[Face, np.ndarray]]]
+
+
+class Rows(NamedTuple):
+    """R rows, one for each image, or for each face of each image.
+
+    Attributes:
+      names: of the images. pixels: uint8 [R, H, W, C], zeros where the status is not OK.
+      status: OK, NO_FACE, or UNREADABLE and why. faces: where faces were looked for and found.
+    """
+
+    names: list[str]
+    pixels: np.ndarray
+    status: list[str]
+    faces: list[Face | None]
 
 
 def vectors(given: Any, features: int) -> np.ndarray:
@@ -54,7 +70,8 @@ def gathered(
     values: str | None,
     fit: str,
     find: Finder,
-) -> tuple[list[str], np.ndarray, np.ndarray]:
+    keep_unreadable: bool = False,
+) -> Rows:
     """Images as the network takes them.
 
     Args:
@@ -62,16 +79,13 @@ def gathered(
       shape: (H, W, C) of the network's. flow: whether it reads flow maps, which are never resized,
           cropped or recoloured.
       layout, colours, values, fit: as of `Recognizer.predict`.
-      find: finds and cuts out a face.
-
-    Returns:
-      Names (paths as given, or numbers), pixels uint8 [N, H, W, C], and bool [N]: whether a face
-      was found; pixels without are zeros.
+      find: finds and cuts out faces; used with fit='face'.
+      keep_unreadable: whether a file that cannot be used is a row that says so, and not an error.
 
     Raises:
       UserError: arguments or images that cannot be used; all of them.
     """
-    _check_arguments(shape, flow, layout, colours, values, fit)
+    check_arguments(shape, flow, layout, colours, values, fit)
     images = [images] if isinstance(images, (str, os.PathLike)) else images
     if isinstance(images, np.ndarray) and images.ndim != len(layout) + 1:
         raise UserError(
@@ -82,23 +96,30 @@ def gathered(
             ],
             fix="give an array of images (image[None] for one), and layout='HWC', 'CHW' or 'HW'",
         )
-    pixels, found = np.zeros((len(images), *shape), np.uint8), np.ones(len(images), bool)
-    names, problems = [], []
+    rows: list[tuple[str, np.ndarray | None, str, Face | None]] = []
+    problems = []
     for i, image in enumerate(images):
         is_file = isinstance(image, (str, os.PathLike))
-        names.append(os.fspath(image) if is_file else str(i))
+        name = os.fspath(image) if is_file else str(i)
         try:
             if is_file:
-                one = read(Path(image), shape, flow)
+                one = read(Path(image), shape, flow, fit == "face")
             else:
-                one = _channels(_bytes(_array(image, layout), values), shape[2], colours)
-            fitted = find(one, shape[0]) if fit == "face" else _sized(one, shape, fit, flow)
+                # faces are found in colours where there are some
+                wanted = 3 if fit == "face" and colours in ("rgb", "bgr") else shape[2]
+                one = _channels(_bytes(_array(image, layout), values), wanted, colours)
+            if fit == "face":
+                found = find(one, shape[0])
+                rows += [(name, in_channels(cut, shape[2]), OK, face) for face, cut in found] or [
+                    (name, None, NO_FACE, None)
+                ]
+            else:
+                rows.append((name, _sized(one, shape, fit, flow), OK, None))
         except Unusable as e:
-            problems.append(f"{'image ' if not is_file else ''}{names[-1]}: {e}")
-            continue
-        found[i] = fitted is not None
-        if found[i]:
-            pixels[i] = fitted.reshape(shape)
+            if is_file and keep_unreadable:
+                rows.append((name, None, f"{UNREADABLE}: {e}", None))
+            else:
+                problems.append(f"{'image ' if not is_file else ''}{name}: {e}")
     if problems:
         kind, others = (
             ("flow maps (u, v, optical strain)", "predict_pair takes frames")
@@ -112,16 +133,18 @@ def gathered(
             f"{shape[0]}x{shape[1]}x{shape[2]}, and for "
             f"others {others}",
         )
-    return names, pixels, found
+    pixels = np.zeros((len(rows), *shape), np.uint8)
+    for i, (_, image, _, _) in enumerate(rows):
+        if image is not None:
+            pixels[i] = image.reshape(shape)
+    return Rows([row[0] for row in rows], pixels, [row[2] for row in rows], [r[3] for r in rows])
 
 
-class Unusable(Exception):
-    """One image cannot be used; the text says why."""
-
-
-def read(path: Path, shape: tuple[int, int, int], flow: bool = False) -> np.ndarray:
+def read(
+    path: Path, shape: tuple[int, int, int], flow: bool = False, colour: bool = False
+) -> np.ndarray:
     """The pixels of an image file: uint8 [H, W], grey, or [H, W, 3], RGB, whichever the network
-    takes.
+    takes; RGB in any case where `colour`.
 
     Raises:
       Unusable: no such file, or no image; for a flow map, other than RGB of 8 bits; a network of
@@ -132,20 +155,24 @@ def read(path: Path, shape: tuple[int, int, int], flow: bool = False) -> np.ndar
             f"no image file holds the {shape[2]} channels that the run reads: give arrays as "
             "it was trained on"
         )
-    colours = cv2.IMREAD_GRAYSCALE if shape[2] == 1 else cv2.IMREAD_COLOR
-    try:
-        image = pictures.read(path, cv2.IMREAD_UNCHANGED if flow else colours)
-    except Unreadable as e:
-        raise Unusable(str(e)) from e
-    if flow and (image.ndim != 3 or image.shape[2] != shape[2] or image.dtype != np.uint8):
+    if not flow:
+        return picture_files.read(path, 3 if colour else shape[2])
+    image = picture_files.decode(path, cv2.IMREAD_UNCHANGED)
+    if image.ndim != 3 or image.shape[2] != shape[2] or image.dtype != np.uint8:
         raise Unusable(
             "a flow map is an RGB file of 8 bits; this one is "
             + " ".join(map(str, (image.dtype, *image.shape)))
         )
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if image.ndim == 3 else image
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def _check_arguments(
+def in_channels(face: np.ndarray, channels: int) -> np.ndarray:
+    """RGB or grey pixels as a network of so many channels takes them."""
+    coloured = face.ndim == 3 and face.shape[2] == 3
+    return cv2.cvtColor(face, cv2.COLOR_RGB2GRAY) if coloured and channels == 1 else face
+
+
+def check_arguments(
     shape: tuple[int, int, int],
     flow: bool,
     layout: str,

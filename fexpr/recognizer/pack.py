@@ -25,6 +25,10 @@ TRIED = 32  # random images on which that is tried
 FILES = (
     (run.PACKED_WEIGHTS, "weights of every trial, parameters as float16"),
     (run.CONFIG, "the config, the classes, versions"),
+    (
+        run.PEOPLE,
+        "whom it has seen in training, as hashes; a run that begins with it tests nobody of them",
+    ),
     (run.METRICS, "every measured figure, calibration maps, thresholds"),
 )
 USAGE = """```python
@@ -69,11 +73,12 @@ def _write(partial: Path, name: str, place: str, original: Recognizer, saved: di
     about = {
         "fexpr": fexpr.__version__,
         "selection": original.selection,
-        "model": json.dumps(original.content["config"]["model"]),
-        "classes": json.dumps(original.class_names),
+        "model": original.content["config"]["model"],
+        "classes": original.class_names,
         "data": original.content["data"]["source"],
     }
-    write_safetensors(partial / run.PACKED_WEIGHTS, arrays, about)
+    # one entry: safetensors writes several in any order, and the same run is the same file
+    write_safetensors(partial / run.PACKED_WEIGHTS, arrays, {packed_run.ABOUT: json.dumps(about)})
     run.write_json(partial / run.CONFIG, _without_places(original.content))
     run.write_json(partial / run.METRICS, original.metrics)
     difference = largest_difference(original, Recognizer.restore(partial, original.selection))
@@ -93,7 +98,7 @@ def _write(partial: Path, name: str, place: str, original: Recognizer, saved: di
                 f"Parameters are kept as float16: on {TRIED} random images a probability "
                 f"differs by {difference:.1g} at most from the network that was measured",
             ],
-            FILES,
+            [(file, content) for file, content in FILES if (partial / file).is_file()],
             USAGE.replace("FOLDER", name),
         ),
     )

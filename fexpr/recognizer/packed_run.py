@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ from flax.traverse_util import unflatten_dict
 from fexpr.errors import UserError
 from fexpr.models.weights import files
 from fexpr.storage import run
+
+ABOUT = "packed"  # the file's metadata: JSON with the selection, the model, the classes
 
 
 def is_packed(folder: Path) -> bool:
@@ -32,22 +35,32 @@ def load_variables(folder: Path, selection: str) -> dict:
       UserError: the file is damaged or no packed run's; it holds the weights of another epoch.
     """
     found = files.read(folder / run.PACKED_WEIGHTS)
-    kept = found.about.get("selection")
+    try:
+        kept = json.loads(found.about.get(ABOUT, "{}"))["selection"]
+    except (ValueError, KeyError, TypeError):
+        raise _not_packed(found.path) from None
     if kept != selection:
         raise UserError(
             f"{folder} keeps no weights of selection {selection!r}", fix=f"it keeps {kept!r} alone"
         )
     trials = {array.shape[:1] for array in found.arrays.values()}
     if not {"input/mean", "input/std"} <= set(found.arrays) or len(trials) != 1 or trials == {()}:
-        raise UserError(
-            f"{found.path} holds no packed run",
-            ["expected input/mean, input/std, and all arrays with the same leading axis of trials"],
-            fix="`fexpr weights pack` makes packed runs",
-        )
+        raise _not_packed(found.path)
     return unflatten_dict(
         {
             name: array.astype(np.float32) if array.dtype == np.float16 else array
             for name, array in found.arrays.items()
         },
         sep="/",
+    )
+
+
+def _not_packed(path: Path) -> UserError:
+    return UserError(
+        f"{path} holds no packed run",
+        [
+            f"expected metadata {ABOUT!r} with the selection; input/mean, input/std; all arrays "
+            "with the same leading axis of trials"
+        ],
+        fix="`fexpr weights pack` makes packed runs",
     )

@@ -4,12 +4,14 @@ each class.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
 
-NO_FACE = "no face"
+from fexpr.faces import POINTS, Face
+from fexpr.recognizer.status import OK
+
 UNCERTAIN = "uncertain"
 
 
@@ -18,7 +20,7 @@ def table(
     members: np.ndarray,
     class_names: Sequence[str],
     thresholds: np.ndarray | None,
-    found: np.ndarray,
+    status: Sequence[str],
     sets: np.ndarray | None = None,
     uncertain: bool = False,
 ) -> pd.DataFrame:
@@ -28,18 +30,18 @@ def table(
       names: of the N images: the index.
       members: probabilities float [T, N, K] of the T members of an ensemble, or of the one network.
       thresholds: [K] of action units; None: one class a row.
-      found: bool [N], whether there was a face; rows without have no probabilities, and NO_FACE for
-          a decision.
+      status: of each row, as status.py says; rows that are not OK have no probabilities, and the
+          status without its reason for a decision.
       sets: bool [N, K], the classes in each row's prediction set; None: no such column.
       uncertain: a row of one class whose set holds several is decided UNCERTAIN.
 
     Returns:
       Columns `decision` (the class; of action units those at or above their threshold, 'AU4+AU7',
-      or 'none'); `set` ('happy or neutral', the most probable first; of action units those that
-      may be present, 'AU4+AU7', or 'none'); `entropy` of the mean probabilities, 0 (sure) to 1
-      (knows nothing): divided by log K, of action units the mean over units divided by log 2; with
-      an ensemble `spread`, the standard deviation over its members of the decided class's
-      probability (of action units the mean over units); then each class's mean probability.
+      or 'none'); `status`; `set` ('happy or neutral', the most probable first; of action units
+      those that may be present, 'AU4+AU7', or 'none'); `entropy` of the mean probabilities, 0
+      (sure) to 1 (knows nothing): divided by log K, of action units the mean over units divided by
+      log 2; with an ensemble `spread`, the standard deviation over its members of the decided
+      class's probability (of action units the mean over units); then each class's mean probability.
     """
     mean = members.mean(axis=0)
     if thresholds is None:
@@ -56,18 +58,23 @@ def table(
         spread = members.std(axis=0).mean(axis=1)
     if sets is not None and uncertain and thresholds is None:
         decision = np.where(sets.sum(axis=1) > 1, UNCERTAIN, decision)
-    columns = {"decision": np.where(found, decision, NO_FACE)}
+    ok = np.array([text == OK for text in status], bool)
+    decided = [
+        d if good else text.partition(":")[0]
+        for d, good, text in zip(decision, ok, status, strict=True)
+    ]
+    columns = {"decision": decided, "status": list(status)}
     if sets is not None:
         in_words = _sets_in_words(sets, mean, class_names, thresholds is not None)
-        columns["set"] = np.where(found, in_words, "")
+        columns["set"] = np.where(ok, in_words, "")
     columns["entropy"] = entropy
     if len(members) > 1:
         columns["spread"] = spread
     made = pd.DataFrame(
         columns | dict(zip(class_names, mean.T, strict=True)), index=pd.Index(names, name="image")
     )
-    texts = ("decision", "set")
-    made.loc[~found, [name for name in made.columns if name not in texts]] = np.nan
+    texts = ("decision", "status", "set")
+    made.loc[~ok, [name for name in made.columns if name not in texts]] = np.nan
     return made
 
 
@@ -80,6 +87,46 @@ def _sets_in_words(
     order = np.argsort(-mean, axis=1, kind="stable")
     rows = zip(order, sets, strict=True)
     return np.array([" or ".join(names[o[held[o]]]) for o, held in rows], object)
+
+
+def with_faces(
+    rows: pd.DataFrame, faces: Sequence[Face | None], mesh: bool = False
+) -> pd.DataFrame:
+    """The table with what is known of each row's face, NaN where there is none.
+
+    Columns, behind `status`: `face`, its number in the video or, from the left, in the picture;
+    `face_x`, `face_y`, `face_width`, `face_height`; `face_score`; `roll`, `yaw`, `pitch` in
+    degrees; `quality`; (x, y) of the five landmarks; with `mesh`, (x, y, depth) of its 468 points.
+    """
+    numbers: dict[object, int] = {}
+    found: dict[str, list] = {name: [] for name in _face_columns(mesh)}
+    for name, face in zip(rows.index, faces, strict=True):
+        number = numbers.get(name, 0)
+        numbers[name] = number + 1
+        for column, value in zip(found, _face_values(face, number, mesh), strict=True):
+            found[column].append(value)
+    place = rows.columns.get_loc("status") + 1
+    added = pd.DataFrame(found, index=rows.index)
+    made = pd.concat([rows.iloc[:, :place], added, rows.iloc[:, place:]], axis=1)
+    made.attrs = rows.attrs
+    return made
+
+
+def _face_columns(mesh: bool) -> Iterable[str]:
+    yield from ("face", "face_x", "face_y", "face_width", "face_height", "face_score")
+    yield from ("roll", "yaw", "pitch", "quality")
+    yield from (f"{point}_{axis}" for point in POINTS for axis in "xy")
+    if mesh:
+        yield from (f"mesh_{i}_{axis}" for i in range(468) for axis in ("x", "y", "depth"))
+
+
+def _face_values(face: Face | None, number: int, mesh: bool) -> list:
+    if face is None:
+        return [None if name == "quality" else np.nan for name in _face_columns(mesh)]
+    values = [*np.round(face.box, 1), *np.round([face.score, face.roll, face.yaw, face.pitch], 3)]
+    points = np.round(face.points, 1).ravel()
+    whole = np.round(face.mesh, 1).ravel() if mesh else ()
+    return [number if face.track is None else face.track, *values, face.quality, *points, *whole]
 
 
 def _bits(p: np.ndarray) -> np.ndarray:

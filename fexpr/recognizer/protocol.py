@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -41,5 +42,5 @@ class Reader(Protocol):
     def batch(self) -> int: ...
 
     def tabulate(
-        self, names: list[str], pixels: np.ndarray, found: np.ndarray | None = None
+        self, names: list[str], pixels: np.ndarray, status: Sequence[str] | None = None
     ) -> pd.DataFrame: ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ import numpy as np
 from fexpr.errors import UserError
 from fexpr.probabilities import Applied, Identity, Temperature, probabilities
 from fexpr.recognizer import archive, images, network, restored
+from fexpr.recognizer import status as statuses
 from fexpr.recognizer.calibrated import COVERAGE, SetLimits, in_words
 from fexpr.recognizer.network import BATCH, Network, in_batches
 from fexpr.storage import zoo
@@ -233,8 +235,9 @@ class Recognizer:
               the network's already.
           values: of an array: '0..255' or '0..1'; must be said of anything but uint8.
           fit: 'exact': other sizes are refused. 'resize': the images show the face alone, cropped
-            as in training, in another size. 'face': the largest face is found and cut out (needs
-            scikit-image); a row where there is none says so.
+            as in training, in another size. 'face': every face is found, turned upright and cut
+            out; each is a row (`prediction_table.with_faces` says which columns are added). A
+            picture without a face, or a file that cannot be read, is a row whose `status` says so.
 
         Raises:
           UserError: arguments, or images that do not fit them; all of them at once.
@@ -244,7 +247,8 @@ class Recognizer:
             return self.tabulate([str(i) for i in range(len(rows))], rows)
         if self.kind == "clip" and isinstance(images_or_paths, np.ndarray):
             return self.tabulate([str(i) for i in range(len(images_or_paths))], images_or_paths)
-        names, pixels, found = images.gathered(
+        looks = fit == "face"
+        rows = images.gathered(
             images_or_paths,
             self.picture,
             self.kind == "flow",
@@ -252,9 +256,15 @@ class Recognizer:
             colours,
             values,
             fit,
-            self._finder() if fit == "face" else None,
+            self.face_finder() if looks else None,
+            keep_unreadable=looks,
         )
-        return self.tabulate(names, pixels, found)
+        made = self.tabulate(rows.names, rows.pixels, rows.status)
+        if not looks:
+            return made
+        from fexpr.recognizer import prediction_table
+
+        return prediction_table.with_faces(made, rows.faces)
 
     def predict_pair(
         self, onset: Any, apex: Any, *, align: str = "detect", landmarks: Any = None
@@ -264,7 +274,7 @@ class Recognizer:
 
         Args:
           onset, apex: paths, or grey uint8 [H, W].
-          align: 'detect' finds the face on the onset (needs scikit-image), 'landmarks' takes these,
+          align: 'detect' finds the face on the onset, 'landmarks' takes these,
             'none': the frames show the face alone, upright, as in the published crops.
           landmarks: [5, 2], (x, y) of both eyes, nose, both mouth corners in pixels of the onset;
               left and right as the image shows them.
@@ -296,6 +306,14 @@ class Recognizer:
         return self.predict_pair(*frames, **options).set_axis(
             pd.Index([f"{onset} -> {apex}"], name="frame")
         )
+
+    def spot(self, path: Path | str) -> pd.DataFrame:
+        """Where in a video faces move, from onset to offset, and what each movement is: a table of
+        one row a movement. Columns, errors: `spot_video.spot_video`.
+        """
+        from fexpr.recognizer import spot_video
+
+        return spot_video.spot_video(self, path)
 
     def continue_training(
         self,
@@ -346,32 +364,38 @@ class Recognizer:
         )
 
     def tabulate(
-        self, names: list[str], pixels: np.ndarray, found: np.ndarray | None = None
+        self, names: list[str], pixels: np.ndarray, status: Sequence[str] | None = None
     ) -> pd.DataFrame:
-        """The table of pixels uint8 [N, *picture]; `found` bool [N]: False for rows without a
-        face.
+        """The table of pixels uint8 [N, *picture]; `status` of each row as of
+        `prediction_table.table`, None: all are as they should be.
         """
-        from fexpr.recognizer import prediction_table
-
         if self.kind != "clip" and self.picture != self.shape:
             from fexpr.recognizer import face_finder
 
             pixels = face_finder.with_maps(pixels)
-        members = self.members_probabilities(pixels, self.maps is not None)
-        coverage = self.coverage or COVERAGE
-        made = prediction_table.table(
-            names,
-            members,
-            self.class_names,
-            self._decision_thresholds(),
-            np.ones(len(pixels), bool) if found is None else found,
-            self.limits and self.limits.sets(members, coverage, self.multilabel),
-            uncertain=self.coverage is not None,
-        )
+        status = [statuses.OK] * len(pixels) if status is None else status
+        made = self.decide(names, self.members_probabilities(pixels, self.maps is not None), status)
         made.attrs = {"calibrated": self.calibrated}
         if self.limits:
-            made.attrs["coverage"] = coverage
+            made.attrs["coverage"] = self.coverage or COVERAGE
         return made
+
+    def decide(
+        self, names: Sequence[str], probabilities: np.ndarray, status: Sequence[str]
+    ) -> pd.DataFrame:
+        """The table of probabilities [T, N, K] of the T members."""
+        from fexpr.recognizer import prediction_table
+
+        return prediction_table.table(
+            names,
+            probabilities,
+            self.class_names,
+            self._decision_thresholds(),
+            status,
+            self.limits
+            and self.limits.sets(probabilities, self.coverage or COVERAGE, self.multilabel),
+            uncertain=self.coverage is not None,
+        )
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """Images uint8 [N, H, W, C] (features: float32), any N -> float32 [N, K]: those of
@@ -439,11 +463,11 @@ class Recognizer:
             return None
         return np.full(len(self.class_names), 0.5) if self.thresholds is None else self.thresholds
 
-    def _finder(self) -> images.Finder:
+    def face_finder(self) -> images.Finder:
+        """Finds faces in a picture and cuts them out as the run's were."""
         from fexpr.recognizer import face_finder
 
-        face_finder.need_detector()
-        return face_finder.find
+        return partial(face_finder.find, frame=face_finder.frame_of(self.content))
 
     def _check(self, images: np.ndarray) -> None:
         problems = []

@@ -24,7 +24,7 @@ from fexpr.recognizer.network import Network
 from fexpr.storage import contents as stored
 from fexpr.storage import run, seen_people, zoo
 from fexpr.storage.seen_people import Seen
-from fexpr.train import checkpoint, devices
+from fexpr.train import devices
 from fexpr.train.train_config import AUXILIARY
 from fexpr.train.views import input_shape
 
@@ -105,11 +105,7 @@ def read(run_dir: Path, selection: str | None, trial: int | None) -> Restored:
 
 
 def maps(found: Restored) -> tuple[Applied, ...] | None:
-    """Of each member; see calibrated.maps.
-
-    Raises:
-      UserError: metrics.json does not fit the run.
-    """
+    """Of each member; see calibrated.maps."""
     return _of_metrics(found, calibrated.maps)
 
 
@@ -213,9 +209,11 @@ def load_variables(run_dir: Path, selection: str) -> dict:
 
 
 def _load_checkpoint(run_dir: Path, selection: str) -> dict:
+    from fexpr.train import checkpoint  # Orbax, which takes a third of a second
+
     folder = run_dir / run.CHECKPOINTS
     known = (
-        sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name != checkpoint.RESUME)
+        sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name != run.RESUME)
         if folder.is_dir()
         else []
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,37 +12,34 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from fexpr.data.preparation import pairs
 from fexpr.data.preparation.prepare import BadInput
 from fexpr.errors import UserError
-from fexpr.recognizer import face_finder
+from fexpr.faces import Face, Tracker
+from fexpr.recognizer import face_finder, images
+from fexpr.recognizer.prediction_table import with_faces
 from fexpr.recognizer.protocol import Reader
+from fexpr.recognizer.status import NO_FACE, OK, UNREADABLE
 
 # seconds between onset and apex when neither is given: micro-expressions last up to half a second
 INTERVAL = 0.2
 ALIGNMENTS = ("detect", "none")
 
-Box = tuple[int, int, int, int]
-
 
 @dataclasses.dataclass
 class Frame:
-    """A frame of a video: its number from 0, its time in seconds, RGB uint8 [H, W, 3] and, once
-    looked for, the face.
-    """
+    """A frame of a video: its number from 0, when it is shown in seconds, RGB uint8 [H, W, 3]."""
 
     number: int
     seconds: float
     pixels: np.ndarray
-    box: Box | None = None
 
 
 class Video:
     """A video file, or a camera by its number. Iterating gives `Frame`s.
 
     Attributes:
-      fps: frames a second, 0 where unknown. count: frames as the file says, 0 where unknown. size:
-          (width, height).
+      fps: frames a second on average, 0 where unknown. count: frames as the file says, 0 where
+        unknown. size: (width, height). decoded: frames decoded so far.
 
     Raises:
       UserError: it cannot be opened, or holds no frame that can be decoded.
@@ -55,9 +53,12 @@ class Video:
                 f"{what} does not exist" if not Path(source).exists() else f"{what} is no file",
                 fix="give a video file",
             )
-        self._capture = cv2.VideoCapture(source if isinstance(source, int) else str(source))
-        there, self._first = self._capture.read() if self._capture.isOpened() else (False, None)
-        if not there:
+        # an absolute path: of '12:30 talk.mp4' FFmpeg would take the beginning for a protocol
+        self._capture = cv2.VideoCapture(
+            source if isinstance(source, int) else str(Path(source).absolute())
+        )
+        opened, self._first = self._capture.read() if self._capture.isOpened() else (False, None)
+        if not opened:
             raise UserError(
                 f"{what} cannot be opened"
                 if isinstance(source, int)
@@ -68,25 +69,41 @@ class Video:
             )
         fps, count = (self._capture.get(p) for p in (cv2.CAP_PROP_FPS, cv2.CAP_PROP_FRAME_COUNT))
         self.fps, self.count = (max(0.0, float(v)) if np.isfinite(v) else 0.0 for v in (fps, count))
-        self.size, self._stopped = self._first.shape[1::-1], False
+        self.size, self._stopped, self.decoded = self._first.shape[1::-1], False, 0
+        self._started = time.monotonic()
 
     def stop(self) -> None:
         """Ends the iteration after the present frame."""
         self._stopped = True
 
+    @property
+    def break_off(self) -> str:
+        """After the iteration: how much of a file that breaks off could be decoded, else ''."""
+        if self._stopped or self.decoded >= 0.98 * self.count - 1:  # some headers estimate
+            return ""
+        return f"breaks off: {self.decoded} of {self.count:.0f} frames can be decoded"
+
     def __iter__(self) -> Iterator[Frame]:
-        image, number = self._first, 0
+        image, shown = self._first, -np.inf
         while image is not None:
-            yield Frame(
-                number,
-                number / self.fps if self.fps else np.nan,
-                cv2.cvtColor(image, cv2.COLOR_BGR2RGB),
-            )
-            there, image = self._capture.read()
-            number += 1
-            if not there or self._stopped:
+            shown = self._seconds(shown)
+            self.decoded += 1
+            yield Frame(self.decoded - 1, shown, cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+            decoded, image = self._capture.read()
+            if not decoded or self._stopped:
                 break
         self._capture.release()
+
+    def _seconds(self, before: float) -> float:
+        """When the frame that was decoded last is shown: the container's stamp of it, of a camera
+        the clock. Streams without stamps give 0 for every frame: then by the frame rate.
+        """
+        if isinstance(self.source, int):
+            return time.monotonic() - self._started
+        stamp = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        if np.isfinite(stamp) and stamp > before:
+            return float(max(0.0, stamp))
+        return before + 1 / self.fps if self.fps else np.nan
 
 
 def grey_frames(path: Path | str, numbers: Sequence[int | None]) -> list[np.ndarray]:
@@ -117,9 +134,10 @@ def tables(
     every: int | None = None,
     interval: float = INTERVAL,
     align: str = "detect",
+    mesh: bool = False,
 ) -> Iterator[pd.DataFrame]:
     """The rows of a video, some at a time; see `batches`."""
-    for _, rows in batches(recognizer, Video(path), every, interval, align):
+    for _, rows in batches(recognizer, Video(path), every, interval, align, mesh):
         yield rows
 
 
@@ -129,13 +147,15 @@ def batches(
     every: int | None = None,
     interval: float = INTERVAL,
     align: str = "detect",
+    mesh: bool = False,
 ) -> Iterator[tuple[list[Frame], pd.DataFrame]]:
     """Frames with their rows (`table.table`, and `seconds` in front), `recognizer.batch` at a time;
     no more are held in memory.
 
-    A run trained on faces reads frame after frame; `face_x`, `face_y`, `face_width`, `face_height`
-    say where. One trained on flow reads the motion from a frame to the one `interval` later, named
-    '12 -> 52'.
+    Of every face in a frame there is a row, with the columns of `prediction_table.with_faces`; a
+    frame without one has a row that says so, and so has the part of a file that breaks off. A run
+    trained on faces reads frame after frame; one trained on flow reads the motion from a frame to
+    the one `interval` later, named '12 -> 52'.
 
     Args:
       every: of so many frames one is read (1: all); of flow, so many frames lie between two onsets
@@ -143,6 +163,7 @@ def batches(
       interval: seconds from onset to apex, of flow alone.
       align: 'detect': the face is found first; 'none': frames show the face alone, cropped as in
           training.
+      mesh: whether the 468 points of each face are given.
 
     Raises:
       UserError: arguments that cannot be used.
@@ -166,80 +187,114 @@ def batches(
             f"interval: {interval:g} s is less than a frame of {video.source} ({video.fps:g} "
             "frames a second)"
         )
-    if flow and recognizer.content["config"]["data"]["regions"] == "landmarks":
-        problems.append(
-            "the run reads regions around landmarks, which a video does not come with: use "
-            "predict_pair"
-        )
+    if flow and align == "none" and recognizer.content["config"]["data"]["regions"] == "landmarks":
+        problems.append("the run reads regions around landmarks: with align='none' none are found")
     if problems:
         raise UserError("the video cannot be read so", problems)
-    if align == "detect":
-        face_finder.need_detector()
     prepared = (
-        _pairs(recognizer, video, every or gap, gap, align)
+        _pairs(recognizer, video, every, interval, align)
         if flow
         else _faces(recognizer, video, every or 1, align)
     )
-    waiting: list[tuple[str, Frame, np.ndarray | None]] = []
-    for one in prepared:
-        waiting.append(one)
-        if len(waiting) == recognizer.batch:
-            yield _tabulated(recognizer, waiting)
-            waiting = []
-    if waiting:
-        yield _tabulated(recognizer, waiting)
+    held: list[Row] = []
+    last: Frame | None = None
+    for rows in prepared:  # of one frame: they stay together
+        held += rows
+        last = rows[-1].frame
+        if len(held) >= recognizer.batch:
+            yield _tabulated(recognizer, held, mesh)
+            held = []
+    if video.break_off and last is not None:
+        name = f"{video.decoded} ... {video.count - 1:.0f}"
+        held.append(Row(name, last, None, f"{UNREADABLE}: {video.break_off}"))
+    if held:
+        yield _tabulated(recognizer, held, mesh)
 
 
-def _faces(
-    recognizer: Reader, video: Video, every: int, align: str
-) -> Iterator[tuple[str, Frame, np.ndarray | None]]:
-    """Names, frames and what the network is to see of them, None where there is no face."""
+@dataclasses.dataclass
+class Row:
+    """A row of a video's table: its name, the frame, what the network is to see (None: nothing),
+    the status, and the face.
+    """
+
+    name: str
+    frame: Frame
+    image: np.ndarray | None
+    status: str
+    face: Face | None = None
+
+
+def _faces(recognizer: Reader, video: Video, every: int, align: str) -> Iterator[list[Row]]:
+    """The rows of each frame."""
     height, width, channels = recognizer.picture
-    box, looked = None, -face_finder.HOLD
+    tracker, framing = Tracker(), face_finder.frame_of(recognizer.content)
     for frame in video:
         if frame.number % every:
             continue
-        pixels = frame.pixels if channels == 3 else cv2.cvtColor(frame.pixels, cv2.COLOR_RGB2GRAY)
+        name = str(frame.number)
         if align == "none":
+            pixels = images.in_channels(frame.pixels, channels)
             image = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
-        else:
-            if box is None or frame.number - looked >= face_finder.HOLD:
-                box, looked = face_finder.box_of(frame.pixels), frame.number
-            frame.box, image = box, None if box is None else face_finder.cut(pixels, box, height)
-        yield str(frame.number), frame, None if image is None else image.reshape(recognizer.picture)
+            yield [Row(name, frame, image, OK)]
+            continue
+        yield [
+            Row(name, frame, images.in_channels(cut, channels), OK, face)
+            for face in tracker.update(frame.pixels, frame.seconds)
+            for cut in [face_finder.cut(frame.pixels, face, height, framing)]
+        ] or [Row(name, frame, None, NO_FACE)]
 
 
 def _pairs(
-    recognizer: Reader, video: Video, every: int, gap: int, align: str
-) -> Iterator[tuple[str, Frame, np.ndarray | None]]:
-    scale = face_finder.scale_of(recognizer.content["config"]["data"])
-    held: deque[tuple[int, np.ndarray]] = deque(maxlen=gap + 1)
+    recognizer: Reader, video: Video, every: int | None, interval: float, align: str
+) -> Iterator[list[Row]]:
+    """The rows of each pair: an onset is paired with the frame whose stamp is closest to `interval`
+    later. Without `every`, each pair begins where the one before ends.
+    """
+    data, tracker = recognizer.content["config"]["data"], Tracker()
+    onsets: deque[tuple[Frame, np.ndarray, list[Face | None]]] = deque()
+    before, next_onset = -np.inf, 0
     for frame in video:
         grey = cv2.cvtColor(frame.pixels, cv2.COLOR_RGB2GRAY)
-        held.append((frame.number, grey))
-        number, onset = held[0]
-        if frame.number - number < gap or number % every:
-            continue
-        try:
-            transform = pairs.transform_of(onset, align)
-            image = pairs.motion_map(onset, grey, transform, recognizer.shape[0], scale)
-        except BadInput:  # no face, for all frames of a video are of one size
-            image = None
-        yield f"{number} -> {frame.number}", frame, image
+        tolerance = (frame.seconds - before) / 2 if np.isfinite(before) else 0.0
+        before = frame.seconds
+        while onsets and frame.seconds - onsets[0][0].seconds >= interval - tolerance:
+            onset, first, found = onsets.popleft()
+            name = f"{onset.number} -> {frame.number}"
+            yield [
+                _pair_row(recognizer, name, frame, (first, grey), face, align, data)
+                for face in found
+            ] or [Row(name, frame, None, NO_FACE)]
+            next_onset = frame.number
+        if frame.number % every == 0 if every else not onsets and frame.number >= next_onset:
+            found = tracker.update(frame.pixels, frame.seconds) if align == "detect" else [None]
+            onsets.append((frame, grey, found))
 
 
-def _tabulated(
-    recognizer: Reader, waiting: list[tuple[str, Frame, np.ndarray | None]]
-) -> tuple[list[Frame], pd.DataFrame]:
-    names, frames, seen = zip(*waiting, strict=True)
-    pixels = np.stack(
-        [np.zeros(recognizer.picture, np.uint8) if image is None else image for image in seen]
-    )
-    rows = recognizer.tabulate(list(names), pixels, np.array([image is not None for image in seen]))
+def _pair_row(
+    recognizer: Reader,
+    name: str,
+    frame: Frame,
+    frames: tuple[np.ndarray, np.ndarray],
+    face: Face | None,
+    align: str,
+    data: dict,
+) -> Row:
+    points = None if face is None else face.points
+    try:
+        image = face_finder.motion_map(*frames, points, recognizer.shape, data)
+    except BadInput as e:
+        return Row(name, frame, None, f"{UNREADABLE}: {e}", face)
+    return Row(name, frame, image, OK, face)
+
+
+def _tabulated(recognizer: Reader, held: list[Row], mesh: bool) -> tuple[list[Frame], pd.DataFrame]:
+    """The frames of some rows, one for each, and the table."""
+    pixels = np.zeros((len(held), *recognizer.picture), np.uint8)
+    for i, row in enumerate(held):
+        if row.image is not None:
+            pixels[i] = row.image.reshape(recognizer.picture)
+    rows = recognizer.tabulate([row.name for row in held], pixels, [row.status for row in held])
     rows.index.name = "frame"
-    rows.insert(0, "seconds", [frame.seconds for frame in frames])
-    if recognizer.kind != "flow":
-        boxes = np.array([frame.box or (np.nan,) * 4 for frame in frames], float).T
-        for i, (name, values) in enumerate(zip(("x", "y", "width", "height"), boxes, strict=True)):
-            rows.insert(1 + i, f"face_{name}", values)
-    return list(frames), rows
+    rows = with_faces(rows, [row.face for row in held], mesh)
+    rows.insert(0, "seconds", [round(row.frame.seconds, 6) for row in held])
+    return [row.frame for row in held], rows

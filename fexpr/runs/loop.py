@@ -18,13 +18,13 @@ from fexpr.errors import INTERRUPTED, RESUMABLE, Preempted, UserError
 from fexpr.runs import chunks
 from fexpr.runs.spec import RunSpec
 from fexpr.terminal import CTRL_C, event, progress, say
-from fexpr.train import checkpoint, distributed, resources, unfinished
+from fexpr.train import distributed, resources, unfinished
 from fexpr.train.log import History, Writers
 from fexpr.train.state import NEVER, State
 from fexpr.train.trials import Engine
 
 if TYPE_CHECKING:
-    pass
+    from fexpr.train.checkpoint import Checkpoints
 
 STRETCH = 2.0  # seconds that the devices compute without being asked
 
@@ -101,6 +101,8 @@ class Loop:
 
         Compiles nothing. Puts the chunks' histories together.
         """
+        from fexpr.train import checkpoint
+
         found, done = unfinished.find_done(self.folder), []
         while (first := done[-1].stop if done else 0) < len(self.engine.specs):
             if first not in found:
@@ -116,7 +118,9 @@ class Loop:
             History(point.workdir, lambda row: True)
         return jax.tree.map(lambda *parts: np.concatenate(parts), *parts)
 
-    def _checkpoints_of(self, chunk: chunks.Chunk) -> checkpoint.Checkpoints:
+    def _checkpoints_of(self, chunk: chunks.Chunk) -> Checkpoints:
+        from fexpr.train import checkpoint
+
         saved = chunk.saved.trials if chunk.saved else None
         return checkpoint.Checkpoints(self.folder, chunk.trials, saved)
 

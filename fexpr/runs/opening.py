@@ -15,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 
 import jax
+from ml_collections import ConfigDict
 
 import fexpr
 from fexpr import terminal
@@ -178,6 +179,14 @@ def _is_run(folder: Path) -> bool:
     path = folder / run.CONFIG
     content = run.read_json(path) if path.is_file() else None
     return isinstance(content, dict) and {"format", "config"} <= {*content}
+
+
+def refuse_other_run(config: ConfigDict, source: str, workdir: Path) -> None:
+    """Raises a UserError where the run in `workdir` is one of another config, or was made from
+    other data than `source`.
+    """
+    new = {"config": json.loads(config.to_json()), "data": {"source": source}}
+    _same_run(new, contents.read_config(workdir / run.CONFIG, OPENED), workdir)
 
 
 def _same_run(new: dict, old: dict, workdir: Path) -> dict:

@@ -23,7 +23,7 @@ from fexpr.runs.loop import Loop
 from fexpr.runs.spec import RunSpec
 from fexpr.storage import mirror, run
 from fexpr.terminal import event, progress, stop_signals
-from fexpr.train import checkpoint, distributed, resources, unfinished
+from fexpr.train import distributed, resources, unfinished
 from fexpr.train.state import State, evaluated
 from fexpr.train.trials import Engine
 
@@ -139,6 +139,8 @@ def save(
     """Leaves the variables and predictions.npz of every run, out of the final state of all
     trials.
     """
+    from fexpr.train import checkpoint
+
     share = len(engine.specs) // len(specs)
     for i, spec in enumerate(specs):
         mine = slice(i * share, (i + 1) * share)

@@ -117,6 +117,16 @@ def is_file(path: Path) -> bool:
         return False
 
 
+def is_there(path: Path) -> bool:
+    """Whether anything has this name: what is there under the name of an optional file is read, or
+    refused, but never passed over because it is a folder or a link that leads nowhere.
+    """
+    try:
+        return os.path.lexists(path)
+    except ValueError:
+        return False
+
+
 def name_problem(name: str) -> str:
     """Why `name`, read from a table or a workbook, cannot be part of a file's name; '' if it can.
 
@@ -125,8 +135,8 @@ def name_problem(name: str) -> str:
     """
     if name in (".", "..") or "/" in name or "\\" in name:
         return "holds a slash, or dots alone, and would lead to another folder"
-    if any(not c.isprintable() for c in name):
-        return "holds a character that is not printable"
+    if any(not c.isprintable() or c in "<>" for c in name):
+        return "holds a character that is not printable, or < or >"
     if len(name.encode("utf-8", "surrogatepass")) > LONGEST_NAME:
         return f"is longer than {LONGEST_NAME} bytes"
     return ""

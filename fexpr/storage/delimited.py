@@ -7,6 +7,7 @@ import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from fexpr.storage import bounded
 from fexpr.storage.bounded import Unreadable
@@ -20,11 +21,13 @@ class Table:
       header: all names in the file, without blanks and quotes around them.
       lines: of each row, the line of the file on which it ends.
       columns: name -> texts of all rows, without blanks around them; '' where a row is too short.
+      short: lines of rows with fewer cells than the header, as of a file that broke off.
     """
 
     header: tuple[str, ...]
     lines: list[int]
     columns: dict[str, list[str]]
+    short: list[int]
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -92,6 +95,7 @@ def _read(
     header = tuple(bare(name) for name in top)
     kept: list[list[str]] = []
     lines: list[int] = []
+    short: list[int] = []
     problems = []
     if names and header[:1] != tuple(names[:1]):
         rest = iter([top])  # the first line is a row
@@ -119,6 +123,8 @@ def _read(
         if len(row) > len(header) and any(cell.strip() for cell in row[len(header) :]):
             problems.append(f"line {line}: {len(row)} cells, the header has {len(header)}")
             return
+        if len(row) < len([name for name in header if name]):
+            short.append(line)
         lines.append(line)
         kept.append([row[place].strip() if place < len(row) else "" for place in places])
 
@@ -133,7 +139,18 @@ def _read(
         problems.append(str(e))
     if problems:
         raise BadTable(problems)
-    return Table(header, lines, {name: [row[i] for row in kept] for i, name in enumerate(wanted)})
+    texts = {name: [row[i] for row in kept] for i, name in enumerate(wanted)}
+    return Table(header, lines, texts, short)
+
+
+def safe_cell(value: Any) -> Any:
+    """A text as a cell that a spreadsheet shows, rather than computes: what begins with = + - or @
+    is a formula to it, which may open programs and addresses. Names of files, clips and classes
+    are anybody's; numbers and other texts stay as they are.
+    """
+    if isinstance(value, str) and value[:1] in tuple("=+-@\t\r"):
+        return f"'{value}"
+    return value
 
 
 def bare(name: str) -> str:

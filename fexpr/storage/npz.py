@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import zipfile
 from pathlib import Path
 
@@ -14,22 +15,23 @@ import numpy as np
 from fexpr.storage import bounded, packed
 from fexpr.storage.bounded import Unreadable
 
-MOST_BYTES = 8 * 1024 * bounded.MIB  # of all arrays of a file together
+LEAST_LIMIT = 256 * bounded.MIB  # bytes that a small file may unpack to
 
 
 def read(path: Path | str) -> dict[str, np.ndarray]:
     """The arrays of an .npz by name.
 
     Raises:
-      Unreadable: it cannot be read, is no .npz, is damaged, or unpacks to more than MOST_BYTES.
+      Unreadable: it cannot be read, is no .npz, is damaged, or unpacks to far more than it has.
       Pickled: arrays of it could only be unpickled.
     """
     arrays, pickled = {}, []
     with bounded.open_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
         try:
             with zipfile.ZipFile(file) as archive:
                 members = archive.infolist()
-                packed.check_size(members, MOST_BYTES)
+                packed.check_size(members, max(LEAST_LIMIT, 4 * size))
                 for member in members:
                     name = member.filename.removesuffix(".npy")
                     try:

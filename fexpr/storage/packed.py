@@ -81,7 +81,7 @@ def read_member(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
     except Unreadable:
         raise
     except DAMAGE as e:
-        raise Unreadable(f"{name} in it is damaged: {e}") from e
+        raise Unreadable(f"{name} is damaged: {e}") from e
 
 
 def read_limited(stream: IO[bytes], limit: int) -> bytes:

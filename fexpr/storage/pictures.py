@@ -40,8 +40,22 @@ def decode(data: bytes, mode: int) -> np.ndarray:
     """Decodes the bytes of an image file. Arguments and result as of `read`.
 
     Raises:
-      Unreadable: they are no image, are cut off, hold more than MOST_PIXELS pixels, or more than 8
-        bits a channel.
+      Unreadable: as of `decode_any_depth`, or they hold more than 8 bits a channel.
+    """
+    image = decode_any_depth(data, mode)
+    if image.dtype != np.uint8:
+        raise Unreadable(
+            f"has {8 * image.dtype.itemsize} bits a channel, with values from {image.min():g} to "
+            f"{image.max():g}, expected 8 bits: save it as 8 bits"
+        )
+    return image
+
+
+def decode_any_depth(data: bytes, mode: int) -> np.ndarray:
+    """The same, of as many bits a channel as the file holds.
+
+    Raises:
+      Unreadable: they are no image, are cut off, or hold more than MOST_PIXELS pixels.
     """
     width, height = size(data)
     if is_cut_off(data):
@@ -53,11 +67,6 @@ def decode(data: bytes, mode: int) -> np.ndarray:
         image = _decoded(data, mode)
     if image is None:
         raise Unreadable(f"is not an image, or is cut off ({len(data):,} bytes)")
-    if image.dtype != np.uint8:
-        raise Unreadable(
-            f"has {8 * image.dtype.itemsize} bits a channel, with values from {image.min():g} to "
-            f"{image.max():g}, expected 8 bits: save it as 8 bits"
-        )
     return image
 
 

@@ -16,20 +16,18 @@ import os
 import re
 import shutil
 import tempfile
-import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from fexpr.errors import UserError
-from fexpr.storage import bounded, mirror
+from fexpr.storage import bounded, mirror, npz
 
 # stands here too: what a run leaves elsewhere
 from fexpr.storage.cache import cache_dir as cache_dir
 
 LARGEST_TEXT = 2**28  # bytes of a JSON file
-LARGEST_UNPACKED = 2**30  # of an .npz that is compressed, which ours are not
 FORMAT_VERSION = 1
 READABLE = (1,)  # formats that can be restored; tests/fixtures holds a run of each
 
@@ -43,6 +41,9 @@ METRICS = mirror.METRICS
 REPORT = "report.html"
 FIGURES = "figures"
 CHECKPOINTS = mirror.CHECKPOINTS
+# below the checkpoints, of an unfinished run: a folder of its trials, in which their state by
+# position, and in the end DONE, what is left of it
+RESUME, DONE = "resume", "done"
 LOG = mirror.LOG
 # of a packed run (recognizer/packed_run.py)
 PACKED_WEIGHTS = "weights.safetensors"
@@ -159,21 +160,9 @@ def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
       UserError: the file cannot be read, is damaged, or is no .npz without pickles.
     """
     try:
-        # opened here: np.load leaves a broken one open
-        with bounded.open_file(path) as file:
-            with zipfile.ZipFile(file) as archive:
-                size = sum(entry.file_size for entry in archive.infolist())
-            if size > max(os.path.getsize(path), LARGEST_UNPACKED):
-                raise damaged(path, f"it would unpack to {size / 2**30:.1f} GiB")
-            file.seek(0)
-            with np.load(file, allow_pickle=False) as f:
-                return {name: f[name] for name in f.files}
-    except UserError:
-        raise
-    except OSError as e:
-        raise _unreadable(path, e) from e
-    except Exception as e:  # of damaged bytes NumPy and zipfile raise whatever they run into
-        raise damaged(path, str(e) or type(e).__name__) from e
+        return npz.read(path)
+    except bounded.Unreadable as e:
+        raise damaged(path, str(e)) if bounded.is_file(Path(path)) else _unreadable(path, e) from e
 
 
 def unwritable(path: Path | str, error: OSError) -> UserError:
@@ -214,6 +203,12 @@ def history_files(run_dir: Path | str) -> list[Path]:
 
 
 NO_HISTORY = "delete it: only the curves of its epochs are lost"
+
+
+def resume_folder(run_dir: Path, trials: range) -> Path:
+    """Where what an unfinished run has saved of these trials lies."""
+    name = f"trials_{trials[0]}-{trials[-1]}"
+    return Path(run_dir).absolute() / CHECKPOINTS / RESUME / name
 
 
 def read_history(run_dir: Path | str) -> list[dict[str, float]]:

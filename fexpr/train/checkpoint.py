@@ -19,21 +19,18 @@ import re
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 
 from fexpr.errors import UserError
 from fexpr.storage import mirror, run
 from fexpr.train import distributed
 from fexpr.train.checksums import checksums, find_damage, flatten
 
-if TYPE_CHECKING:  # it takes a third of a second to import, which only those wait who save or read
-    import orbax.checkpoint as ocp
-
-RESUME = "resume"
-DONE = "done"
+RESUME, DONE = run.RESUME, run.DONE
 CHECKSUMS = "checksums"  # in the metadata that Orbax keeps beside the arrays
 OF_THE_DISK = re.compile(
     "No space left|RESOURCE_EXHAUSTED|quota|Permission denied|Read-only|Input/output", re.IGNORECASE
@@ -50,8 +47,8 @@ class Checkpoints:
     """
 
     def __init__(self, run_dir: Path, trials: range, saved: range | None = None):
-        self._folder = folder_of(run_dir, trials)
-        self._source = folder_of(run_dir, saved or trials)
+        self._folder = run.resume_folder(run_dir, trials)
+        self._source = run.resume_folder(run_dir, saved or trials)
         self._rows = slice(None)
         if saved:
             self._rows = slice(trials.start - saved.start, trials.stop - saved.start)
@@ -62,8 +59,6 @@ class Checkpoints:
     def _manager(self) -> ocp.CheckpointManager:
         """The writer's; opened when it is first needed, for there may be many chunks."""
         if not self._opened:
-            import orbax.checkpoint as ocp
-
             with _disk_errors(self._folder):
                 self._folder.mkdir(parents=True, exist_ok=True)
                 self._opened = ocp.CheckpointManager(
@@ -93,8 +88,6 @@ class Checkpoints:
     def _save(self, step: int, state: Any, after: Sequence[Path]) -> None:
         self._pushed()
         _check_space(self._folder, state)
-        import orbax.checkpoint as ocp
-
         with _disk_errors(self._folder):
             self._manager.save(
                 step,
@@ -170,16 +163,8 @@ class Checkpoints:
                     self._opened.close()
 
 
-def folder_of(run_dir: Path, trials: range) -> Path:
-    """Where what an unfinished run has saved of these trials lies."""
-    name = f"trials_{trials[0]}-{trials[-1]}"
-    return Path(run_dir).absolute() / run.CHECKPOINTS / RESUME / name
-
-
 def _alone() -> ocp.options.MultiprocessingOptions:
     """This process saves and restores by itself, whatever others there are."""
-    import orbax.checkpoint as ocp
-
     here = jax.process_index()
     return ocp.options.MultiprocessingOptions(
         primary_host=here, active_processes={here}, barrier_sync_key_prefix=f"writer{here}"
@@ -187,8 +172,6 @@ def _alone() -> ocp.options.MultiprocessingOptions:
 
 
 def _checkpointer() -> ocp.Checkpointer:
-    import orbax.checkpoint as ocp
-
     return ocp.Checkpointer(
         ocp.PyTreeCheckpointHandler(multiprocessing_options=_alone()),
         multiprocessing_options=_alone(),
@@ -244,8 +227,6 @@ def read(folder: Path, fix: str = "") -> Any:
     Raises:
       UserError: it is damaged (`fix`: what else can be done about it).
     """
-    import orbax.checkpoint as ocp
-
     item = folder / "default"  # of a CheckpointManager's
     try:
         about = json.loads((folder / mirror.WHOLE).read_text(encoding="utf-8"))

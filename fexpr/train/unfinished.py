@@ -9,7 +9,7 @@ from pathlib import Path
 from fexpr.errors import UserError
 from fexpr.storage import mirror, run
 from fexpr.terminal import say
-from fexpr.train import checkpoint, distributed
+from fexpr.train import distributed
 
 OF_TRIALS = re.compile(r"trials_(\d+)-(\d+)")
 
@@ -33,7 +33,7 @@ def saved_trials(run_dir: Path) -> list[range]:
 
 
 def _list_folders(run_dir: Path) -> list[range]:
-    folders = (Path(run_dir) / run.CHECKPOINTS / checkpoint.RESUME).glob("trials_*")
+    folders = (Path(run_dir) / run.CHECKPOINTS / run.RESUME).glob("trials_*")
     found = [m for p in folders if (m := OF_TRIALS.fullmatch(p.name))]
     return sorted((range(int(m[1]), int(m[2]) + 1) for m in found), key=lambda r: (r[0], r[-1]))
 
@@ -56,8 +56,10 @@ def find_saved(run_dir: Path) -> list[Saved]:
 
 
 def _newest(run_dir: Path, trials: range) -> Saved | None:
-    folder, damaged = checkpoint.folder_of(run_dir, trials), []
-    if (folder / checkpoint.DONE).is_dir():
+    from fexpr.train import checkpoint  # Orbax, which takes a third of a second
+
+    folder, damaged = run.resume_folder(run_dir, trials), []
+    if (folder / run.DONE).is_dir():
         return Saved(trials, 0, True)
     steps = sorted((int(p.name) for p in folder.glob("*") if p.name.isdecimal()), reverse=True)
     for step in steps:
@@ -85,9 +87,5 @@ def find_done(run_dir: Path) -> dict[int, range]:
     of several the longest.
     """
     found = _list_folders(run_dir) if distributed.is_main_process() else []
-    done = [
-        [r.start, r.stop]
-        for r in found
-        if (checkpoint.folder_of(run_dir, r) / checkpoint.DONE).is_dir()
-    ]
+    done = [[r.start, r.stop] for r in found if (run.resume_folder(run_dir, r) / run.DONE).is_dir()]
     return {first: range(first, end) for first, end in distributed.broadcast_from_main(done)}

@@ -7,7 +7,7 @@ import pytest
 import sklearn.metrics as sk
 
 from fexpr.evaluate import evaluate
-from fexpr.evaluate.bootstrap import resample_weights
+from fexpr.evaluate.bootstrap import interval, resample_weights
 from fexpr.storage import run
 from tests.evaluate.predictions import multiclass, multilabel
 
@@ -89,9 +89,8 @@ def test_interval_resamples_the_same_subjects_for_all_seeds(predictions, result)
         np.mean([sk.accuracy_score(y, d, sample_weight=w) for y, d, _ in pools]) for w in weights
     ]
     found = result["test"]["accuracy"]
-    assert [found["low"], found["high"]] == pytest.approx(
-        np.quantile(samples, [0.025, 0.975]), abs=1e-12
-    )
+    expected = interval(np.array(samples), found["value"], 8, (0, 1))[:2]
+    assert [found["low"], found["high"]] == pytest.approx(expected, abs=1e-12)
     assert found["resamples"] == 200
 
 
@@ -116,9 +115,9 @@ def test_oracle_gap_is_the_paired_difference_to_the_configured_selection(predict
         for name in ("oracle", "best_val")
     }
     samples = weights @ (right["oracle"] - right["best_val"]) / weights.sum(axis=1)
-    assert [gap["accuracy"]["low"], gap["accuracy"]["high"]] == pytest.approx(
-        np.quantile(samples, [0.025, 0.975]), abs=1e-12
-    )
+    found = gap["accuracy"]
+    expected = interval(samples, found["value"], 8, (-1, 1))[:2]
+    assert [found["low"], found["high"]] == pytest.approx(expected, abs=1e-12)
     assert evaluate(multiclass(), "last", "x@0", resamples=2)["oracle_gap"] == {}
 
 
@@ -246,5 +245,5 @@ def test_five_seeds_of_a_leave_one_subject_out_take_seconds():
     p = multiclass(subjects=52, per_subject=5, seeds=range(5), selections=ALL)
     began = time.process_time()
     evaluate(p, "best_val", "megc2019@0", resamples=1000)
-    # about 2 on an idle core, half of it the isotonic fits of 260 trials
-    assert time.process_time() - began < 10
+    # about 6 on an idle core, half of it the smooth errors of seven maps, five seeds, 1,000 resamples
+    assert time.process_time() - began < 20

@@ -177,7 +177,7 @@ def test_equals_probmetrics(ours):
     fitted = FITS[ours](z[:n], peers["labels"][:n], np.full(n, "val"))
     found = calibration.probabilities(fitted(z[n:]), False)
     # probmetrics computes in float32, and stops where its gradient is 1e-5
-    np.testing.assert_allclose(found, peers[ours], atol=3e-4 if ours != "temperature" else 1e-5)
+    np.testing.assert_allclose(found, peers[ours], atol=5e-4 if ours != "temperature" else 1e-5)
     again = from_json(json.loads(json.dumps(to_json(fitted))))
     np.testing.assert_array_equal(again(z), fitted(z))
 

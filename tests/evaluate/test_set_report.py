@@ -25,6 +25,8 @@ def test_tables_add_up(sets):
     assert sets["coverage"] == 0.9
     whole = sets["methods"]["lac"]["coverage"]
     assert whole["low"] <= whole["value"] <= whole["high"]
+    size = sets["methods"]["lac"]["size"]
+    assert 1 < size["low"] < size["value"] < size["high"] < 7
     for lines in (sets["by_class"], sets["by_dataset"]):
         rows = [line["rows"] for line in lines]
         assert sum(rows) == 400

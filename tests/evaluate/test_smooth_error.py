@@ -59,21 +59,21 @@ def test_properties(seed, rows):
     c, y = rng.random(rows), (rng.random(rows) < 0.5).astype(float)
     value, bandwidth = smooth_error.smooth_error(c, y)
     assert 0 <= value <= 1
-    assert value <= np.abs(c - y).mean() + 1e-9  # what no smoothing would show
-    assert value >= abs((c - y).mean()) - 1e-9  # and what smoothing everything away would
+    assert value <= np.abs(c - y).mean() + 1e-6  # what no smoothing would show
+    assert value >= abs((c - y).mean()) - 1e-6  # and what smoothing everything away would
     assert abs(value - bandwidth) < 0.05 or bandwidth <= 2 * smooth_error.SMALLEST
     weights = np.stack([np.ones(rows), rng.integers(0, 3, rows) + 0.0])
     weights[1, 0] += 1
     of = smooth_error.measures(c[:, None], y[:, None])(weights)
     repeated = np.repeat(np.arange(rows), weights[1].astype(int))
-    assert of["smooth_ece"][0] == pytest.approx(value, abs=1e-9)
-    assert of["_noise_smooth_ece"][0] == pytest.approx(0, abs=1e-9)
+    assert of["smooth_ece"][0] == pytest.approx(value, abs=1e-6)
+    assert of["_noise_smooth_ece"][0] == pytest.approx(0, abs=1e-6)
     again = smooth_error.smooth_error(c[repeated], y[repeated])[0]
-    assert of["smooth_ece"][1] == pytest.approx(again, abs=1e-9)
+    assert of["smooth_ece"][1] == pytest.approx(again, abs=1e-6)
     # the noise bounds what a resample changes: the root of its interval
     assert abs(of["smooth_ece"][1] - value) <= of["_noise_smooth_ece"][1] + 0.002
     same = smooth_error.smooth_errors(c, np.stack([y, 1 - y]))
-    assert same[0] == pytest.approx(value, abs=1e-9)
+    assert same[0] == pytest.approx(value, abs=1e-6)
 
 
 def test_equals_a_kernel_with_its_mirror_images():

@@ -68,6 +68,9 @@ def test_a_table_of_members_fusion_and_entries(config, tmp_path, monkeypatch):
     assert by_name["Theirs"]["test"]["uar"]["value"] == pytest.approx(0.5)
     assert (tmp_path / "docs" / "leaderboard.md").exists()
     assert (tmp_path / "docs" / "figures" / "leaderboard.png").exists()
+    config.split.seed += 1
+    with pytest.raises(UserError, match="holds a run of another config"):
+        experiment.leaderboard(config, folder)
 
 
 @pytest.mark.parametrize(

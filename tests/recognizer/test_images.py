@@ -12,6 +12,7 @@ from scipy.special import softmax
 from fexpr import models
 from fexpr.data.preparation import face_images
 from fexpr.errors import UserError
+from fexpr.faces import find
 from fexpr.recognizer import Network, Recognizer, export, images
 from fexpr.recognizer import face_finder as frames
 
@@ -50,10 +51,10 @@ RGB = np.random.default_rng(0).integers(0, 256, (1, 4, 6, 3), np.uint8)
     ],
 )
 def test_the_same_image_said_in_many_ways(given, arguments):
-    names, pixels, found = gathered(given, **arguments)
+    names, pixels, status, _ = gathered(given, **arguments)
     np.testing.assert_array_equal(pixels, GREY)
     assert names == ["0"]
-    assert found.all()
+    assert status == ["ok"]
 
 
 def test_colours_are_turned_into_those_of_the_network():
@@ -149,17 +150,27 @@ def portrait():
     return data.astronaut()
 
 
-def test_a_face_is_found_and_cut_out(faces, portrait, tmp_path):
+def test_a_face_is_found_turned_upright_and_cut_out(faces, portrait, tmp_path):
     restored = Recognizer.restore(faces[0])
     grey = cv2.cvtColor(portrait, cv2.COLOR_RGB2GRAY)
     cv2.imwrite(str(tmp_path / "eileen.png"), grey)
     table = restored.predict([tmp_path / "eileen.png"], fit="face")
-    x, y, width, height = frames.box_of(portrait)
-    assert 150 < x + width / 2 < 290  # where her face is
-    assert 50 < y + height / 2 < 190
-    cropped = frames.cut(grey, (x, y, width, height), 48)[None, ..., None]
-    pd.testing.assert_frame_equal(table, restored.predict(cropped).set_axis(table.index), rtol=1e-6)
+    (face,) = find(grey)
+    cropped = frames.cut(grey, face, 48, "whole")[None, ..., None]
+    expected = restored.predict(cropped).set_axis(table.index)
+    pd.testing.assert_frame_equal(table[expected.columns], expected, rtol=1e-6)
     assert table["decision"].item() in restored.class_names
+    assert table["status"].item() == "ok"
+    assert table["face"].item() == 0
+    assert table["quality"].item() == "good"
+    np.testing.assert_allclose(
+        table[["face_x", "face_y", "face_width", "face_height"]].to_numpy(float)[0],
+        face.box,
+        atol=0.1,
+    )
+    np.testing.assert_allclose(
+        table[["nose_x", "nose_y"]].to_numpy(float)[0], face.points[2], atol=0.1
+    )
     probabilities = table[list(restored.class_names)].to_numpy(float)
     np.testing.assert_allclose(
         probabilities, restored.probabilities(cropped, calibrated=True), rtol=1e-6
@@ -168,22 +179,27 @@ def test_a_face_is_found_and_cut_out(faces, portrait, tmp_path):
     np.testing.assert_allclose(table["entropy"], entropy, rtol=1e-5)
 
 
-def test_a_picture_without_a_face_says_so(faces, portrait):
+def test_every_face_is_a_row_and_what_cannot_be_read_says_so(faces, portrait, tmp_path):
     restored = Recognizer.restore(faces[0])
-    table = restored.predict(
-        [np.full((90, 120, 3), 128, np.uint8), portrait], fit="face", colours="rgb"
-    )
-    assert table["decision"].tolist()[0] == "no face"
-    assert table["decision"].tolist()[1] in restored.class_names
-    assert table.drop(columns=["decision", "set"]).isna().all(axis=1).tolist() == [True, False]
-
-
-def test_the_absence_of_a_detector_is_explained(faces, monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(
-        UserError, match="no detector is installed\nWhat to do: pip install scikit-image"
-    ):
-        Recognizer.restore(faces[0]).predict(["a.png"], fit="face")
+    two = np.hstack([portrait[:300, 80:380], portrait[:300, 80:380, :][:, ::-1]])
+    cv2.imwrite(str(tmp_path / "two.jpg"), two[..., ::-1])
+    (tmp_path / "broken.jpg").write_bytes((tmp_path / "two.jpg").read_bytes()[:9000])
+    cv2.imwrite(str(tmp_path / "none.png"), np.full((90, 120, 3), 128, np.uint8))
+    paths = [str(tmp_path / name) for name in ("two.jpg", "broken.jpg", "none.png", "gone.png")]
+    table = restored.predict(paths, fit="face")
+    assert table.index.tolist() == [paths[0], *paths]
+    assert table["face"].tolist()[:2] == [0, 1]
+    assert table["status"].tolist() == [
+        "ok",
+        "ok",
+        "unreadable: is cut off (9,000 bytes)",
+        "no face",
+        "unreadable: No such file or directory",
+    ]
+    assert table["decision"].tolist()[2:] == ["unreadable", "no face", "unreadable"]
+    assert set(table["decision"][:2]) <= set(restored.class_names)
+    assert table.drop(columns=["decision", "status", "set"])[2:].isna().all(axis=None)
+    assert (table["face_x"].iloc[0] < 150) & (table["face_x"].iloc[1] > 300)
 
 
 def test_action_units_are_decided_by_the_thresholds_of_the_run(units):
@@ -268,6 +284,7 @@ def test_no_images_give_an_empty_table(faces):
     restored = Recognizer.restore(faces[0])
     assert restored.predict([]).columns.tolist() == [
         "decision",
+        "status",
         "set",
         "entropy",
         *restored.class_names,

@@ -71,18 +71,18 @@ def test_a_network_that_float16_changes_is_refused(faces, tmp_path, monkeypatch)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_other_selections_and_other_uses_say_what_is_missing(packed_faces):
-    with pytest.raises(UserError, match="keeps no weights of selection 'best_val'"):
-        Recognizer.restore(packed_faces, "best_val")
-    with pytest.raises(UserError, match="is missing"):
-        run.read_arrays(packed_faces / run.PREDICTIONS)
+def test_another_selection_is_not_kept(packed_faces):
+    with pytest.raises(UserError, match="keeps no weights of selection 'last'"):
+        Recognizer.restore(packed_faces, "last")
 
 
 def test_any_other_safetensors_is_refused(packed_faces, tmp_path):
     folder = shutil.copytree(packed_faces, tmp_path / "other")
     (folder / run.PACKED_WEIGHTS).unlink()
     files.write_safetensors(
-        folder / run.PACKED_WEIGHTS, {"params/w": np.float32(1)}, {"selection": "last"}
+        folder / run.PACKED_WEIGHTS,
+        {"params/w": np.float32(1)},
+        {"packed": '{"selection": "last"}'},
     )
     with pytest.raises(UserError, match="holds no packed run"):
         Recognizer.restore(folder, "last")

@@ -4,18 +4,20 @@ import importlib.util
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 
 from fexpr.data.preparation import alignment as data_faces
 from fexpr.data.preparation import flow, regions
 from fexpr.errors import UserError
-from fexpr.recognizer import Recognizer, video
+from fexpr.recognizer import Recognizer, smoothing, video
 from fexpr.recognizer import face_finder as frames
 from tests.data.samm_release import texture
+from tests.recognizer import matroska
 from tests.recognizer.runs import FIXTURES
 
-needs_detector = pytest.mark.skipif(
-    importlib.util.find_spec("skimage") is None, reason="scikit-image is not installed"
+needs_portrait = pytest.mark.skipif(
+    importlib.util.find_spec("skimage") is None, reason="scikit-image, which has it, is not there"
 )
 
 
@@ -56,13 +58,13 @@ def test_landmarks_bring_a_face_to_its_place(moving, pair):
     )
 
 
-@needs_detector
+@needs_portrait
 def test_a_pair_is_aligned_by_the_face_on_its_onset(moving):
     import skimage.data
 
     onset = cv2.cvtColor(skimage.data.astronaut(), cv2.COLOR_RGB2GRAY)
     apex = np.roll(onset, 1, axis=0)
-    transform = data_faces.square(data_faces.detect(onset))
+    transform = data_faces.similarity(data_faces.detect(onset))
     np.testing.assert_array_equal(
         moving.pair(onset, apex),
         flow.flow_map(*(data_faces.align(f, transform) for f in (onset, apex)), 12),
@@ -102,7 +104,7 @@ def test_pairs_that_cannot_be_used(moving, pair, arguments, words):
 
 def test_regions_need_landmarks(pair):
     with pytest.raises(
-        UserError, match="the run reads regions around landmarks: give align='landmarks'"
+        UserError, match="the run reads regions around landmarks: give align='detect'"
     ):
         frames.pair(*pair, (12, 12, 3), {"regions": "landmarks"}, "none", None)
 
@@ -165,7 +167,7 @@ def test_no_more_than_a_batch_is_held(moving, motion_film):
     assert sizes == [(4, 4), (4, 4), (1, 1)]
 
 
-@needs_detector
+@needs_portrait
 def test_faces_in_a_video(faces, tmp_path):
     import skimage.data
 
@@ -177,8 +179,7 @@ def test_faces_in_a_video(faces, tmp_path):
     table = restored.predict_video(path, every=2)
     assert table.index.tolist() == ["0", "2", "4", "6", "8", "10"]
     there = table["decision"] != "no face"
-    # a face is taken to stay where it was found for some frames
-    assert there.tolist() == [True, True, True, False, False, False]
+    assert there.tolist() == [True, True, False, False, False, False]
     assert table["face_x"].notna().tolist() == there.tolist()
     (first,) = (f for f in video.Video(path) if f.number == 0)
     one = restored.predict([first.pixels], fit="face", colours="rgb")
@@ -189,6 +190,7 @@ def test_faces_in_a_video(faces, tmp_path):
     whole = restored.predict_video(path, align="none")
     assert len(whole) == 11
     assert whole["face_x"].isna().all()
+    assert whole["decision"].isin(restored.class_names).all()
 
 
 @pytest.mark.parametrize(
@@ -220,3 +222,90 @@ def test_what_is_no_video(moving, tmp_path, capfd):
         with pytest.raises(UserError, match=words):
             moving.predict_video(tmp_path / name)
     capfd.readouterr()  # what OpenCV has to say
+
+
+def test_time_is_the_containers(tmp_path):
+    stamps = [0.0, 0.04, 0.08, 0.5, 0.54, 2.0]
+    frames = [(round(1000 * t), np.full((48, 64, 3), 60, np.uint8)) for t in stamps]
+    matroska.write(tmp_path / "phone.mkv", frames)
+    found = list(video.Video(tmp_path / "phone.mkv"))
+    np.testing.assert_allclose([frame.seconds for frame in found], stamps, atol=2e-3)
+
+
+def test_an_interval_is_of_time_and_not_of_frames(moving, tmp_path):
+    stamps = [0.0, 0.1, 0.2, 0.5, 0.6, 0.7]
+    path = tmp_path / "phone.mkv"
+    matroska.write(path, [(round(1000 * t), np.full((224, 224, 3), 90, np.uint8)) for t in stamps])
+    table = moving.predict_video(path, interval=0.2, every=1, align="none")
+    assert table.index.tolist() == ["0 -> 2", "1 -> 3", "2 -> 3", "3 -> 5"]
+    np.testing.assert_allclose(table["seconds"], [0.2, 0.5, 0.5, 0.7], atol=2e-3)
+
+
+class Film:
+    """In the place of cv2.VideoCapture: `whole` frames are promised, `left` are there."""
+
+    def __init__(self, frame, whole, left):
+        self.frame, self.whole, self.left, self.shown = frame, whole, left, -1
+
+    def isOpened(self):
+        return True
+
+    def get(self, what):
+        return {
+            cv2.CAP_PROP_FPS: 25.0,
+            cv2.CAP_PROP_FRAME_COUNT: float(self.whole),
+            cv2.CAP_PROP_POS_MSEC: self.shown * 40.0,
+        }[what]
+
+    def read(self):
+        self.shown += 1
+        return (True, self.frame) if self.shown < self.left else (False, None)
+
+    def release(self):
+        pass
+
+
+def test_a_file_that_breaks_off_says_so(faces, tmp_path, monkeypatch):
+    (tmp_path / "cut.mp4").touch()
+    frame = np.zeros((48, 48, 3), np.uint8)
+    monkeypatch.setattr(video.cv2, "VideoCapture", lambda _: Film(frame, 60, 24))
+    table = Recognizer.restore(faces[0]).predict_video(tmp_path / "cut.mp4", align="none")
+    assert len(table) == 25
+    assert table.index[-1] == "24 ... 59"
+    assert table["status"].iloc[-1] == "unreadable: breaks off: 24 of 60 frames can be decoded"
+    monkeypatch.setattr(video.cv2, "VideoCapture", lambda _: Film(frame, 25, 24))  # an estimate
+    assert len(Recognizer.restore(faces[0]).predict_video(tmp_path / "cut.mp4", align="none")) == 24
+
+
+@needs_portrait
+def test_everybody_in_a_video_has_rows(faces, tmp_path):
+    import skimage.data
+
+    head = skimage.data.astronaut()[:256, 100:356]
+    restored = Recognizer.restore(faces[0], batch=3)
+    path = film(tmp_path / "two.avi", [np.hstack([head, head[:, ::-1]])] * 6)
+    table = restored.predict_video(path)
+    assert table.index.tolist() == [str(i) for i in range(6) for _ in range(2)]
+    assert table["face"].tolist() == [0, 1] * 6
+    assert (table.loc[table["face"] == 1, "face_x"] > 256).all()
+    sizes = [len(rows) for _, rows in video.batches(restored, video.Video(path))]
+    assert sizes == [4, 4, 4]  # frames stay whole
+
+
+@needs_portrait
+def test_smoothing_is_the_mean_of_log_odds(faces, tmp_path):
+    import skimage.data
+
+    head = skimage.data.astronaut()[:256, 100:356]
+    restored = Recognizer.restore(faces[0], batch=2)
+    path = film(tmp_path / "light.avi", [np.uint8(head * (0.4 + 0.06 * i)) for i in range(10)])
+    rough = restored.predict_video(path)
+    smooth = pd.concat(smoothing.smoothed(restored, video.tables(restored, path), 0.2))
+    assert smooth.index.tolist() == rough.index.tolist()
+    classes = list(restored.class_names)
+    logs = np.log(rough[classes].to_numpy(float))
+    for i in range(10):
+        mean = logs[max(0, i - 2) : i + 3].mean(axis=0)  # 20 frames a second
+        expected = np.exp(mean) / np.exp(mean).sum()
+        np.testing.assert_allclose(smooth[classes].iloc[i].to_numpy(float), expected, rtol=1e-6)
+    assert smooth["decision"].tolist() == smooth[classes].astype(float).idxmax(axis=1).tolist()

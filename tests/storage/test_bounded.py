@@ -76,6 +76,7 @@ def test_a_line_without_end_is_not_read_to_its_end():
         "a/b",
         "a\\b",
         "a\tb",
+        "<img src=x>",
         "a\nb",
         "\x1b[31mred",
         "\u202etxt",

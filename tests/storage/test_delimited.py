@@ -79,6 +79,16 @@ def test_short_rows_and_optional_columns(tmp_path):
     assert table.columns == {"a": ["1"], "b": [""]}
 
 
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-x.png", "@SUM(A1)", "\t=1", "\r=1"])
+def test_a_cell_is_no_formula(text):
+    assert delimited.safe_cell(text) == f"'{text}"
+
+
+def test_other_cells_stay_as_they_are():
+    for value in ("a.png", "a=b", "", -1.5, None, "./-x.png"):
+        assert delimited.safe_cell(value) is value
+
+
 @given(st.binary(max_size=300))
 def test_any_bytes_are_a_table_or_a_reason(tmp_path_factory, data):
     path = write(tmp_path_factory.mktemp("any"), data)

@@ -41,7 +41,7 @@ def test_an_array_that_was_changed(tmp_path):
     content = bytearray(path.read_bytes())
     content[-200] ^= 1  # among the values; the archive's own directory is behind them
     path.write_bytes(content)
-    with pytest.raises(UserError, match=r"predictions.npz is damaged: Bad CRC-32"):
+    with pytest.raises(UserError, match=r"predictions.npz is damaged: .*Bad CRC-32"):
         run.read_arrays(path)
 
 

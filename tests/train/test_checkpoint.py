@@ -29,7 +29,7 @@ def saved(folder, *steps, trials=TRIALS):
         kept.save(step, state(step))
     kept.wait()
     kept.close()
-    return checkpoint.folder_of(folder, trials)
+    return run.resume_folder(folder, trials)
 
 
 def invert(folder, seed=0):
@@ -131,7 +131,7 @@ def test_a_chunk_that_ends_while_its_last_step_is_saved(tmp_path):
         kept.save(2, state(2))
         kept.save_done(state(3))
         kept.close()
-        folder = checkpoint.folder_of(tmp_path / str(i), TRIALS)
+        folder = run.resume_folder(tmp_path / str(i), TRIALS)
         assert [p.name for p in folder.iterdir()] == [checkpoint.DONE]
         (found,) = unfinished.find_saved(tmp_path / str(i))
         assert found.done
@@ -142,7 +142,7 @@ def test_a_full_disk_is_one_message(tmp_path, monkeypatch):
     def full(*_, **__):
         raise ValueError("RESOURCE_EXHAUSTED: write failed: No space left on device")
 
-    monkeypatch.setattr("orbax.checkpoint.CheckpointManager.save", full)
+    monkeypatch.setattr(checkpoint.ocp.CheckpointManager, "save", full)
     kept = checkpoint.Checkpoints(tmp_path, TRIALS)
     with pytest.raises(UserError, match=r"cannot write .* No space left on device"):
         kept.save(1, state())

@@ -79,12 +79,12 @@ def read_grey(path: Path) -> np.ndarray:
     """A square grey image uint8 [48, 48]; larger ones are shrunk by area.
 
     Raises:
-      BadInput: it cannot be read, or is not square.
+      BadInput: it cannot be read, is not square, or is smaller.
     """
     image = read_image(path, cv2.IMREAD_GRAYSCALE)
-    if image.shape[0] != image.shape[1]:
+    if image.shape[0] != image.shape[1] or image.shape[0] < SIDE:
         raise BadInput(
-            f"{path}: {image.shape[1]}x{image.shape[0]} pixels, expected a square (48x48)"
+            f"{path}: {image.shape[1]}x{image.shape[0]} pixels, expected a square (48x48, or more)"
         )
     return (
         image

@@ -61,6 +61,8 @@ def _problems(table: Table, numbers: np.ndarray, columns: Sequence[str]) -> list
         for row in np.flatnonzero(bad)[:1]:
             text = table.columns[name][row]
             found.append(f"line {table.lines[row]}: {name} is {text!r}")
+    found += [f"line {line} is cut off" for line in table.short[:1]]
+    found += [] if len(table) else ["it has no rows"]
     if found:
         return found[:5]
     frames = numbers[0]

@@ -31,9 +31,9 @@ def transform_of(
         if problem := alignment.transform_problem(transform, onset.shape):
             raise BadInput(problem)
         return transform
-    if (box := alignment.detect(onset)) is None:
+    if (points := alignment.detect(onset)) is None:
         raise BadInput("no face found")
-    return alignment.square(box)
+    return alignment.similarity(points)
 
 
 def motion_map(

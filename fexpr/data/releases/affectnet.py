@@ -60,6 +60,7 @@ COLUMNS = (
 IMAGES = ("Manually_Annotated_Images", "images", ".")  # where the paths of the CSVs may begin
 VERSION = 1
 MOST_SIDE = 100_000  # pixels: no picture is as wide
+LEAST_SIDE = 8  # pixels of a picture that shows the face alone
 FIX = (
     "docs/data.md shows the layouts; images to leave out on purpose go into config.data.skip_clips"
 )
@@ -153,12 +154,15 @@ def survey(folder: Path, skipped: set[str]) -> list[Row]:
     """
     rows, problems = [], []
     for part, (table, images) in PARTS.items():
-        if bounded.is_file(folder / table):
+        if bounded.is_there(folder / table):
             if bounded.is_folder(folder / images / "images"):
                 say(f"{NAME}: read {table}; also there, and not read: {images}")
             rows += _from_table(folder, table, part, skipped, problems)
         elif bounded.is_folder(folder / images / "images"):
             rows += _from_arrays(folder / images, part, skipped, problems)
+    present = {row.part for row in rows}
+    if rows and len(present) < len(PARTS):
+        say(f"{NAME}: {' and '.join(PARTS.keys() - present)} is not there", style="yellow")
     if not rows and not problems:
         looked = "looked for training.csv and for train_set/images"
         raise UserError(
@@ -183,6 +187,8 @@ def _from_table(
         problems += [f"{name}: {text}" for text in e.problems]
         return []
     paths = table.columns[COLUMNS[0]]
+    problems += [f"{name} line {line} is cut off" for line in table.short]
+    problems += [] if paths else [f"{name} has no rows"]
     root = next(
         (
             folder / place
@@ -241,6 +247,9 @@ def _from_arrays(folder: Path, part: str, skipped: set[str], problems: list[str]
         known = path.suffix.lower() in (".jpg", ".jpeg", ".png") and not bounded.is_hidden(path)
         if not known or id_ in skipped:
             skipped.discard(id_)
+            continue
+        if problem := bounded.name_problem(path.name):
+            problems.append(f"{folder.name}/images/{path.name}: the name {problem}")
             continue
         values = []
         for kind in ("exp", "val"):
@@ -316,6 +325,8 @@ def _crop(row: Row) -> np.ndarray:
         image = image[max(y, 0) : y + height, max(x, 0) : x + width]
         if not image.size:
             raise BadInput(f"{row.path}: the face at {x},{y} lies outside of the image")
+    elif min(image.shape) < LEAST_SIDE:
+        raise BadInput(f"{row.path}: has {image.shape[1]}x{image.shape[0]} pixels")
     return cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
 
 

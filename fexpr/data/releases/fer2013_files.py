@@ -59,6 +59,10 @@ def find_layout(folder: Path) -> Layout:
             if not name.startswith(".") and not name.lower().startswith(FERPLUS)
         )
         top = place == str(folder)
+        # a folder under the name of an image is read as one, and refused
+        images += [
+            Path(place, name) for name in folders if not top and Path(name).suffix.lower() in IMAGES
+        ]
         for path in (Path(place, name) for name in sorted(names)):
             if path.name.lower() in CSVS:
                 tables.append(path)

@@ -87,10 +87,11 @@ class Rows:
     def add(
         self, where: str, id_: str, split: str, label: int, image: Callable[[], np.ndarray]
     ) -> None:
-        first = self._first.setdefault(id_, where)
-        if first != where:
-            self.problems.append(f"{where}: {id_} is there already, in {first}")
-        elif self.skipped.isdisjoint((id_, self._short.get(id_, id_))):
+        if id_ in self._first:
+            self.problems.append(f"{where}: {id_} is there already, in {self._first[id_]}")
+            return
+        self._first[id_] = where
+        if self.skipped.isdisjoint((id_, self._short.get(id_, id_))):
             try:
                 self._rows[id_] = split, label, image()
             except BadInput as e:
@@ -103,6 +104,9 @@ class Rows:
         if bounded.is_hidden(path) or (
             path.suffix.lower() not in IMAGES and letters(part) not in PARTS
         ):
+            return
+        if problem := bounded.name_problem(path.name):
+            self.problems.append(f"{name[:200]}: the name {problem}")
             return
         if letters(part) not in PARTS or folder.strip().lower() not in LABELS:
             self.problems.append(

@@ -13,7 +13,7 @@ import numpy as np
 from fexpr.data.releases import fer2013_rows
 from fexpr.data.releases.fer2013_rows import Faces
 from fexpr.errors import UserError
-from fexpr.storage import delimited
+from fexpr.storage import bounded, delimited
 from fexpr.storage.delimited import BadTable
 from fexpr.terminal import say
 
@@ -156,7 +156,8 @@ def _refuse_foreign_rows(path: Path, faces: Faces, kept: np.ndarray, labels: np.
 
 
 def _find(folder: Path) -> Path:
-    found = [path for path in (folder / FILE, *sorted(folder.glob(f"*/{FILE}"))) if path.is_file()]
+    places = (folder / FILE, *sorted(folder.glob(f"*/{FILE}")))
+    found = [path for path in places if bounded.is_there(path)]
     if not found:
         looked = [str(folder / FILE), f"{folder / 'FERPlus' / FILE}, or in any other folder there"]
         raise UserError(

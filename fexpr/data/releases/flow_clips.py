@@ -171,6 +171,8 @@ def flow_maps(name: str, release: Release, size: int) -> tuple[dict[str, np.ndar
         "size": size,
         "clips": list(release.files),
     }
+    if release.align == "detect":
+        settings["detector"] = "mesh"  # older maps were aligned by the box of another detector
     if release.maps != (MAPS,):
         settings["maps"] = list(release.maps)
     if release.scale != "minmax":
@@ -241,7 +243,7 @@ def read_landmarks(folder: Path, layout: str) -> tuple[str, dict[str, np.ndarray
     if they do not fit the layout.
     """
     csv = folder / "landmarks.csv"
-    key, landmarks = alignment.read_landmarks(csv) if csv.exists() else ("", {})
+    key, landmarks = alignment.read_landmarks(csv) if bounded.is_there(csv) else ("", {})
     if key and (key == "flow") != (layout == "flow"):
         say(
             f"{csv} gives landmarks by {key}: they are of no use for the layout {layout!r} "

@@ -171,7 +171,7 @@ def _survey(database: Database, folder: Path, config: ConfigDict, skipped: set[s
     """
     layout, *_ = flow_clips.find_layout(database, folder, config.layout)
     path = folder / LIST
-    listed = _read_list(path, database) if path.exists() else None
+    listed = _read_list(path, database) if bounded.is_there(path) else None
     if layout == "flow" and listed is not None:
         table = flow_clips.leave_out(listed, skipped, path)
         return _listed_maps(folder, config, table)

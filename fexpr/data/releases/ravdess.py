@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from ml_collections import ConfigDict
 
 from fexpr.data.dataset import SYNTHETIC, Dataset
@@ -27,14 +26,15 @@ from fexpr.data.preparation.face_images import (
 from fexpr.data.preparation.prepare import BadInput
 from fexpr.data.releases.flow_clips import parse_skipped
 from fexpr.data.releases.ravdess_aus import INTENSITIES
-from fexpr.data.releases.ravdess_frames import Clips, decode, need_detector, survey
+from fexpr.data.releases.ravdess_frames import Clips, decode, survey
 from fexpr.data.releases.ravdess_names import EMOTIONS
 from fexpr.data.synthetic import ravdess_clips
 from fexpr.errors import UserError
-from fexpr.storage import bounded
+from fexpr.storage import bounded, delimited
+from fexpr.storage.delimited import BadTable
 from fexpr.terminal import say
 
-VERSION = 1  # of everything that turns files into images: raise it when their pixels change
+VERSION = 2  # of everything that turns files into images: raise it when their pixels change
 OPENFACE, TRUTH = "openface", "truth.csv"
 
 
@@ -69,8 +69,6 @@ def load(config: ConfigDict) -> Dataset:
             "left out"
         )
     how = _choose(config.map, folder, clips)
-    if clips.videos:
-        need_detector()
     maps = folder / (OPENFACE if how == "openface" else config.map)
     read = (
         [maps / name / path.name for name, frames in clips.frames.items() for _, path in frames]
@@ -98,7 +96,7 @@ def load(config: ConfigDict) -> Dataset:
     extras = (
         {"video": video, "frame": frame}
         | _action_units(folder / OPENFACE, video, frame, list(clip))
-        | (_truth(folder, ids) if is_synthetic else {})
+        | _truth(folder, ids)
     )
     frames = Dataset(
         images,
@@ -238,10 +236,22 @@ def _action_units(
 
 
 def _truth(folder: Path, ids: Sequence[str]) -> dict[str, np.ndarray]:
-    """What each frame of a synthetic release shows."""
-    if not (folder / TRUTH).is_file():
+    """What each frame of a drawn release shows.
+
+    Raises:
+      UserError: the file that says it is not whole.
+    """
+    path = folder / TRUTH
+    if not bounded.is_there(path):
         return {}
-    table = (
-        pd.read_csv(folder / TRUTH, sep=";").set_index("path").loc[[f"{id_}.png" for id_ in ids]]
-    )
-    return {"shown": table["shown"].to_numpy(np.float32), "blink": table["blink"].to_numpy() == 1}
+    fix = f"{TRUTH} belongs to drawn releases alone: copy it again with its frames, or remove it"
+    try:
+        table = delimited.read(path, ("path", "shown", "blink"), separators=";")
+        row = {name: i for i, name in enumerate(table.columns["path"])}
+        rows = [row[f"{id_}.png"] for id_ in ids]
+        shown, blink = (np.array(table.columns[c], np.float32)[rows] for c in ("shown", "blink"))
+    except BadTable as e:
+        raise UserError(f"{path} cannot be used", e.problems, fix) from e
+    except (KeyError, ValueError) as e:
+        raise UserError(f"{path} does not fit the frames", [str(e)], fix) from e
+    return {"shown": shown, "blink": blink == 1}

@@ -5,7 +5,6 @@ is decoded here but videos' faces.
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import re
 from pathlib import Path
 
@@ -24,8 +23,8 @@ from fexpr.storage.delimited import BadTable
 FRAMES, TABLE = "frames", "frames.csv"
 VIDEOS = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v")
 COLUMNS = ("path", "emotion", "actor", "video_name", "frame_i")
-# frames of a video in which its face is looked for; one box serves all its frames, so that the
-# face's own motion stays
+# frames of a video in which its face is looked for; one transform serves all its frames, so that
+# the face's own motion stays
 LOOKS = 5
 MOST_PIXELS = 4 * 10**8  # of all frames of a clip; the release's have 110 frames of 1280x720
 SLACK = (
@@ -101,7 +100,7 @@ def survey(folder: Path, layout: str, skipped: set[str]) -> Clips:
             problems.append(f"{found[name].relative_to(folder)}: {e}")
     used = sorted(name for name, clip in clips.items() if clip.used)
     frames = {name: _frames(found[name], problems) for name in used} if by_frames else {}
-    if by_frames and (folder / TABLE).is_file():
+    if by_frames and bounded.is_there(folder / TABLE):
         problems += _against_table(folder, {name: clips[name] for name in used}, frames, skipped)
     if problems or not used:
         raise UserError(
@@ -184,8 +183,8 @@ def _against_table(
 
 
 def decode(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """The face in every frame of a video, uint8 [F, 48, 48]: one square box for all frames, the
-    median of those found in a few.
+    """The face in every frame of a video, uint8 [F, 48, 48]: upright, by one transform for all
+    frames, from the median of the landmarks that are found in a few.
 
     And the transform [2, 3] that has cut it out, from pixels of the video to those of the face.
 
@@ -194,12 +193,11 @@ def decode(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """
     frames = _decoded(path)
     looks = {int(i) for i in np.linspace(0, len(frames) - 1, LOOKS)}
-    boxes = [
-        box for box in map(alignment.detect, [frames[i] for i in sorted(looks)]) if box is not None
-    ]
-    if not boxes:
+    found = [alignment.detect(frames[i]) for i in sorted(looks)]
+    found = [points for points in found if points is not None]
+    if not found:
         raise BadInput(f"{path}: no face is found in {len(looks)} of its {len(frames)} frames")
-    transform = alignment.square(tuple(np.median(boxes, axis=0)), SIDE)
+    transform = alignment.similarity(np.median(found, axis=0), SIDE)
     return np.stack([alignment.align(frame, transform, SIDE) for frame in frames]), transform
 
 
@@ -232,12 +230,3 @@ def _decoded(path: Path) -> list[np.ndarray]:
     if promised - len(frames) > SLACK * promised:
         raise BadInput(f"{path}: is cut off: {len(frames)} of its {promised} frames can be decoded")
     return frames
-
-
-def need_detector() -> None:
-    """Raises UserError where scikit-image, whose cascade finds the faces, is not installed."""
-    if importlib.util.find_spec("skimage") is None:
-        raise UserError(
-            "faces in RAVDESS' videos are found with scikit-image, which is not installed",
-            fix="pip install scikit-image, or give cropped frames (docs/data.md)",
-        )

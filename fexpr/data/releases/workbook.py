@@ -318,14 +318,16 @@ class _Sheets:
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[_Sheets]:
     """Raises UserError: the workbook is not there, is no .xlsx, or turns out to be damaged."""
-    if not bounded.is_file(path) and not path.is_symlink() and not path.exists():
+    if not bounded.is_there(path):
         raise UserError(
             f"the workbook {path} does not exist", fix="copy the release's workbook there"
         )
     try:
         data = io.BytesIO(bounded.read_bytes(path, _MOST_BYTES))
     except Unreadable as e:
-        raise UserError(f"cannot read the workbook {path}: {e}") from e
+        raise UserError(
+            f"cannot read the workbook {path}: {e}", fix="copy the release's workbook there"
+        ) from e
     try:
         with warnings.catch_warnings():
             # openpyxl's, about styles and extensions that play no part here

@@ -89,6 +89,8 @@ def _how_far(entry: dict) -> str:
     off = f"off by {in_words(error)} on average"
     if error["value"] <= luck:
         return f"{off}, no more than luck leaves (up to {luck:.3f})"
+    if error["low"] == 0:
+        return f"{off}, which so few rows cannot tell from nothing"
     too = [
         words
         for words, name in (("too high", "over_confidence"), ("too low", "under_confidence"))

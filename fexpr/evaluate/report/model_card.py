@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from fexpr.evaluate.report import calibration_words, headline
+from fexpr.evaluate.report import belief, calibration_words, headline
 from fexpr.evaluate.report.headline import in_words
 
 _ON_REQUEST = (
@@ -214,13 +214,16 @@ def _calibration(metrics: dict) -> str:
             f"ECE over all action units {in_words(metrics['test']['ece'])}. "
             f"{headline.calibration(metrics)} Thresholds: {metrics['thresholds']['rule']}."
         )
+    # runs of older versions have no smooth error
+    known = {"nll": "NLL ↓", "smooth_ece": "smooth error ↓", "ece": "ECE ↓"}
+    shown = {key: words for key, words in known.items() if key in metrics["calibration"]["none"]}
     rows = [
-        (words, *(in_words(metrics["calibration"][name][key]) for key in ("nll", "ece")))
+        (words, *(in_words(metrics["calibration"][name][key]) for key in shown))
         for name, words in calibration_words.shown_maps(metrics).items()
     ]
-    return (
-        _table(("calibrated by", "NLL ↓", "ECE ↓"), rows) + "\n\n" + headline.calibration(metrics)
-    )
+    table = _table(("calibrated by", *shown.values()), rows)
+    lines = (belief.line(metrics), headline.calibration(metrics))
+    return "\n\n".join([table, *filter(None, lines)])
 
 
 def _limits(data: dict, metrics: dict) -> list[str]:

@@ -4,6 +4,7 @@ on the terminal.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -191,7 +192,8 @@ def verdict(found: dict, difference: dict) -> str:
 
 def unique_names(paths: Sequence[Path]) -> list[str]:
     """What to call them: the last part of each path, or as many as tell them apart."""
-    resolved = [path.resolve().parts for path in paths]
+    # of links in a circle `Path.resolve` raises
+    resolved = [Path(os.path.realpath(path)).parts for path in paths]
     for parts in range(1, max(map(len, resolved)) + 1):
         names = ["/".join(path[-parts:]) for path in resolved]
         if len(set(names)) == len(names):

@@ -6,6 +6,7 @@ import gzip
 import os
 import shutil
 import time
+import warnings
 import zipfile
 
 import cv2
@@ -328,6 +329,8 @@ TABLE = "frame, face_id, confidence, success, AU01_r, AU45_r\n"
         ("1.5,0,.9,1,1,.1\n", "no whole numbers"),
         ("x,0,.9,1,1,.1\n", "line 2: frame is 'x'"),
         ("1,0,.9,1,.5,.1,9\n", "line 2: 7 cells, the header has 6"),
+        ("1,0,.9,1,.5,.1\n2,0,.9,1\n", "line 3 is cut off"),
+        ("", "it has no rows"),
     ],
 )
 def test_tables_of_openface_that_would_shift_or_mix(tmp_path, rows, why):
@@ -429,6 +432,30 @@ def test_archives_that_hold_archives_bombs_and_lines_without_end(tmp_path):
     with zipfile.ZipFile(folder / "download.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("fer2013.csv", b"emotion,pixels,Usage\n" + b"0" * 10**8)
     assert "line 2 has more than 1,048,576 bytes" in message("fer2013", folder)
+
+
+def test_names_of_image_files(tmp_path):
+    place = tmp_path / "fer2013" / "train" / "happy"
+    place.mkdir(parents=True)
+    for name in (b"Training_\xff\xfe.jpg", b"Training_<b>.jpg"):
+        with open(os.fsencode(place) + b"/" + name, "wb") as f:
+            f.write(cv2.imencode(".jpg", np.full((48, 48), 9, np.uint8))[1].tobytes())
+    text = message("fer2013", tmp_path / "fer2013")
+    assert text.count("not printable") == 2
+    shutil.rmtree(place)
+    (place / "Training_1.jpg").mkdir(parents=True)
+    (place / "Training_1.jpg" / "x").write_text("x")
+    assert "is a folder" in message("fer2013", tmp_path / "fer2013")
+
+
+def test_an_archive_that_holds_a_file_twice(tmp_path):
+    (tmp_path / "fer2013").mkdir()
+    image = cv2.imencode(".jpg", np.full((48, 48), 9, np.uint8))[1].tobytes()
+    with zipfile.ZipFile(tmp_path / "fer2013" / "a.zip", "w") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for _ in range(2):
+            archive.writestr("train/happy/Training_1.jpg", image)
+    assert "is there already" in message("fer2013", tmp_path / "fer2013")
 
 
 def test_annotations_of_affectnet(tmp_path, capsys):

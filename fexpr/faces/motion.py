@@ -1,0 +1,117 @@
+"""How the parts of a face move, apart from the head: from the optical flow of the aligned face."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from fexpr.faces import framing
+from fexpr.faces.face import five_points
+
+SIDE = 160  # pixels of the aligned face
+RADIUS = 7  # pixels: a region is a disk, whose motion is the median of its flow
+# centres by number of the mesh's point. What moves with expressions; the outer ends of the brows
+# are too close to hair and background:
+REGIONS = {
+    "left brow, inner": 107,
+    "left brow, middle": 105,
+    "right brow, inner": 336,
+    "right brow, middle": 334,
+    "left cheek": 205,
+    "right cheek": 425,
+    "left nostril": 64,
+    "right nostril": 294,
+    "left mouth corner": 61,
+    "right mouth corner": 291,
+    "upper lip": 0,
+    "lower lip": 17,
+    "chin": 199,
+    "left lid": 159,
+    "right lid": 386,
+}
+LIDS = slice(-2, None)  # they show blinks
+# what moves with the head alone: the nose, from root to tip, and the corners of the eyes
+RIGID = (168, 6, 197, 195, 5, 4, 122, 351, 133, 362, 114, 343, 33, 263)
+KEY_SECONDS = 1.0  # a face is compared with one at most so much earlier
+KEY_PIXELS = 8.0  # or with one that has moved less than so far
+_FIT_ROUNDS = 5
+
+
+class MotionMeter:
+    """Measures, frame after frame, where each region has moved since the first frame.
+
+    The flow (DIS, Kroeger et al. 2016) is computed from a key frame, a new one every `KEY_SECONDS`,
+    between faces aligned by their own landmarks and freed of local brightness and contrast. The
+    head's motion is the similarity that fits the flow of the rigid regions, outliers weighing less
+    (Huber); it is taken off. An affine map would follow a turning head better, but points so close
+    to one another do not determine what it does to the mouth.
+    """
+
+    def __init__(self) -> None:
+        self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        self._key: np.ndarray | None = None
+        self._key_seconds = 0.0
+        self._base = np.zeros((len(REGIONS), 2))
+
+    def update(self, grey: np.ndarray, mesh: np.ndarray, seconds: float) -> np.ndarray:
+        """Displacement [R, 2] of `REGIONS` since the first frame, in percent of the distance
+        between the eyes.
+
+        Args:
+          grey: uint8 [H, W]. mesh: [468, 3] of the face in it. seconds: when it is shown.
+        """
+        transform = framing.similarity(five_points(mesh), SIDE, "whole")
+        face = _without_light(framing.align(grey, transform, SIDE))
+        if self._key is None:
+            self._set_key(face, mesh, transform, seconds)
+            return self._base.copy()
+        flow = self._flow.calc(self._key, face, None)
+        moved = np.array([np.median(flow[mask], axis=0) for mask in self._masks])
+        rigid = moved[len(REGIONS) :]
+        own = moved[: len(REGIONS)] - _similar_motion(
+            self._centres[len(REGIONS) :], rigid, self._centres[: len(REGIONS)]
+        )
+        eyes = SIDE * float(np.ptp(framing.FRAMES["whole"][:2, 0]))
+        displacement = self._base + 100 * own / eyes
+        far = np.linalg.norm(rigid, axis=1).mean() > KEY_PIXELS
+        if far or seconds - self._key_seconds >= KEY_SECONDS:
+            self._base = displacement
+            self._set_key(face, mesh, transform, seconds)
+        return displacement
+
+    def _set_key(
+        self, face: np.ndarray, mesh: np.ndarray, transform: np.ndarray, seconds: float
+    ) -> None:
+        self._key, self._key_seconds = face, seconds
+        points = mesh[[*REGIONS.values(), *RIGID], :2]
+        self._centres = (points @ transform[:, :2].T + transform[:, 2]).clip(0, SIDE - 1)
+        y, x = np.mgrid[:SIDE, :SIDE]
+        self._masks = [np.hypot(x - cx, y - cy) <= RADIUS for cx, cy in self._centres]
+
+
+def _without_light(face: np.ndarray) -> np.ndarray:
+    """uint8 [H, W] with local mean and contrast the same everywhere."""
+    values = face.astype(np.float32)
+    values -= cv2.GaussianBlur(values, None, 8)
+    contrast = np.sqrt(cv2.GaussianBlur(values**2, None, 16))
+    return (128 + 45 * values / (contrast + 2)).clip(0, 255).astype(np.uint8)
+
+
+def _similar_motion(points: np.ndarray, moved: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """What a rotation, scale and shift that fit the displacements `moved` [N, 2] of `points` [N, 2]
+    best do to `others` [M, 2]: displacements [M, 2]; by iteratively reweighted least squares.
+    """
+    # as complex numbers a similarity is z -> a z + b
+    terms = np.column_stack([_complex(points), np.ones(len(points))])
+    goal, weights = _complex(moved), np.ones(len(points))
+    for _ in range(_FIT_ROUNDS):
+        root = np.sqrt(weights)
+        found, *_ = np.linalg.lstsq(root[:, None] * terms, root * goal)
+        error = np.abs(goal - terms @ found)
+        weights = 1 / np.maximum(1, error / max(0.1, 1.345 * np.median(error)))
+    done = found[0] * _complex(others) + found[1]
+    return np.column_stack([done.real, done.imag])
+
+
+def _complex(points: np.ndarray) -> np.ndarray:
+    return points[:, 0] + 1j * points[:, 1]

@@ -1,0 +1,202 @@
+"""The rows that the recogniser's command writes, some at a time, and its drawings."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import signal
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any, TextIO
+
+import pandas as pd
+
+from fexpr import terminal
+from fexpr.errors import UserError
+from fexpr.recognizer import draw, images, picture_files, prediction_table, smoothing, video
+from fexpr.recognizer.picture_files import Pictures
+from fexpr.recognizer.status import NO_FACE, OK, UNREADABLE
+from fexpr.storage import delimited, run
+
+FORMATS = {".csv": "csv", ".jsonl": "jsonl"}
+MOST_REASONS = 20  # that are listed where no picture can be read
+AT_ONCE = 16  # pictures, of each of which every face is a row
+
+
+def pictures(recognizer: Any, args: argparse.Namespace) -> Iterator[pd.DataFrame]:
+    """The rows of pictures, some at a time; says at the end what was read and passed over."""
+    flow = recognizer.kind == "flow"
+    fit = "exact" if flow else "face" if args.align in (None, "detect") else "resize"
+    find = recognizer.face_finder() if fit == "face" else None
+    images.check_arguments(recognizer.picture, flow, "HWC", None, None, fit)
+    paths, counts, read, reasons = Pictures(args.images), Counter(), 0, []
+    remaining = iter(paths)
+    with terminal.progress("pictures", None, on=terminal.errors) as advance:
+        while some := list(islice(remaining, AT_ONCE)):
+            rows = images.gathered(
+                some, recognizer.picture, flow, "HWC", None, None, fit, find, keep_unreadable=True
+            )
+            table = recognizer.tabulate(rows.names, rows.pixels, rows.status)
+            if fit == "face":
+                table = prediction_table.with_faces(table, rows.faces, args.mesh)
+            if args.annotate:
+                _draw(recognizer, table, args.annotate)
+            read += len(some)
+            advance(len(some))
+            for name, text in zip(rows.names, rows.status, strict=True):
+                kind, _, reason = text.partition(": ")
+                counts[kind] += 1
+                if kind == UNREADABLE and len(reasons) < MOST_REASONS:
+                    reasons.append(f"{name}: {reason}")
+            yield table
+    _summarize(read, counts, paths.passed_over, fit == "face")
+    if counts[UNREADABLE] == read:
+        problems = reasons or [f"{path} holds no pictures" for path in args.images]
+        raise UserError(
+            "none of the pictures can be read" if reasons else "there are no pictures",
+            problems,
+            fix="correct them or leave them out; pictures are "
+            + ", ".join(sorted(picture_files.SUFFIXES)),
+        )
+
+
+def _draw(recognizer: Any, table: pd.DataFrame, folder: Path) -> None:
+    for name, rows in table.groupby(level=0, sort=False):
+        if not rows["status"].iloc[0].startswith(UNREADABLE):
+            picture = draw.annotated(picture_files.read(Path(name)), rows, recognizer.class_names)
+            draw.save(_free(folder, Path(name)), picture)
+
+
+def _summarize(read: int, counts: Counter, passed_over: Counter, looked: bool) -> None:
+    words = [f"{read:,} pictures"]
+    if looked:
+        words.append(f"{counts[OK]:,} faces")
+        words.append(f"{counts[NO_FACE]:,} without a face")
+    words.append(f"{counts[UNREADABLE]:,} that cannot be read")
+    terminal.errors.print(f"read       {', '.join(words)}", markup=False)
+    if passed_over:
+        kinds = ", ".join(f"{n:,} {kind}" for kind, n in sorted(passed_over.items()))
+        terminal.errors.print(
+            f"passed     {sum(passed_over.values()):,} files that are no pictures: {kinds}",
+            markup=False,
+        )
+
+
+def pairs(recognizer: Any, args: argparse.Namespace) -> Iterator[pd.DataFrame]:
+    """The rows of pairs of frames."""
+    points = [args.landmarks[i : i + 2] for i in range(0, 10, 2)] if args.landmarks else None
+    with terminal.progress("pairs", len(args.pair), on=terminal.errors) as advance:
+        for onset, apex in args.pair:
+            table = recognizer.predict_pair(
+                onset, apex, align=args.align or "detect", landmarks=points
+            )
+            if args.annotate:
+                picture = draw.annotated(
+                    picture_files.read(Path(apex)), table, recognizer.class_names
+                )
+                draw.save(_free(args.annotate, Path(apex)), picture)
+            advance()
+            yield table
+
+
+def moving(recognizer: Any, args: argparse.Namespace) -> Iterator[pd.DataFrame]:
+    """The rows of a video or a camera, a few frames at a time."""
+    if args.spot:
+        yield recognizer.spot(args.video)
+        return
+    if args.onset is not None:
+        yield recognizer.predict_video(
+            args.video, onset=args.onset, apex=args.apex, align=args.align or "detect"
+        )
+        return
+    source = video.Video(args.camera if args.camera is not None else args.video)
+    step = args.every or (
+        max(1, round(args.interval * source.fps)) if recognizer.kind == "flow" else 1
+    )
+    fps = (source.fps or 10) / step  # a camera may not know how fast it is
+    with (
+        _ended_by_interrupt(source, args.camera is not None),
+        draw.film(args.annotate, fps) if args.annotate else contextlib.nullcontext() as film,
+        terminal.progress("frames", source.count or None, on=terminal.errors) as advance,
+    ):
+        tables = video.batches(
+            recognizer, source, args.every, args.interval, args.align or "detect", args.mesh
+        )
+        tables = _drawn(recognizer, tables, film, advance)
+        yield from smoothing.smoothed(recognizer, tables, args.smooth) if args.smooth else tables
+    if source.break_off:
+        terminal.errors.print(
+            f"{args.video} {source.break_off}", markup=False, style=terminal.BANNER
+        )
+
+
+def _drawn(recognizer: Any, tables: Any, film: Any, advance: Any) -> Iterator[pd.DataFrame]:
+    """The tables of a video; its frames are drawn into `film`."""
+    last = 0
+    for frames, table in tables:
+        if film:
+            first = {name: i for i, name in reversed(list(enumerate(table.index)))}
+            for name, rows in table.groupby(level=0, sort=False):
+                frame = frames[first[name]]
+                film.add(draw.annotated(frame.pixels, rows, recognizer.class_names))
+        advance(frames[-1].number + 1 - last, f"{table['decision'].iloc[-1]}")
+        last = frames[-1].number + 1
+        yield table
+
+
+@contextlib.contextmanager
+def _ended_by_interrupt(source: Any, so: bool) -> Iterator[None]:
+    """Where `so`, Ctrl-C ends the video and not the program: what a camera has shown until then is
+    written.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if so:
+        signal.signal(signal.SIGINT, lambda *_: source.stop())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def output(args: argparse.Namespace) -> Iterator[Callable[[pd.DataFrame], None]]:
+    """Yields a function that writes a table's rows; a file is at its name once it is whole."""
+    kind = args.format or (FORMATS[args.out.suffix] if args.out else "csv")
+    with contextlib.ExitStack() as stack:
+        stream: TextIO = sys.stdout
+        if args.out:
+            stream = stack.enter_context(
+                open(
+                    stack.enter_context(run.atomic_path(args.out)),
+                    "w",
+                    encoding="utf-8",
+                    newline="",
+                )
+            )
+        first = True
+
+        def write(table: pd.DataFrame) -> None:
+            nonlocal first
+            if kind == "csv":
+                table = table.map(delimited.safe_cell).rename(index=delimited.safe_cell)
+                table.to_csv(stream, header=first, lineterminator="\n")
+            else:
+                table.reset_index().to_json(stream, orient="records", lines=True, force_ascii=False)
+            first = False
+            stream.flush()
+
+        yield write
+
+
+def _free(folder: Path, path: Path) -> Path:
+    """Where the drawing of a picture goes: pictures of one name from several folders do not
+    overwrite one another.
+    """
+    tried, n = folder / f"{path.stem}.png", 1
+    while tried.exists():
+        n += 1
+        tried = folder / f"{path.stem}_{n}.png"
+    return tried

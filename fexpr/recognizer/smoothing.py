@@ -1,0 +1,67 @@
+"""Posteriors of a video, smoothed over a window of time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fexpr.recognizer.status import OK
+
+MARGIN = 1e-6  # seconds: stamps are rounded
+LEAST = 1e-6  # probability: its log odds are finite
+
+
+def smoothed(
+    recognizer: Any, tables: Iterable[pd.DataFrame], window: float
+) -> Iterator[pd.DataFrame]:
+    """The tables of a video with each row's probabilities those of its person around it.
+
+    Log odds are averaged over the rows of one `face` less than half a window before or after; of
+    one class a row the result is scaled to a sum of 1 (the normalised geometric mean). Decisions
+    and entropies are made again; `spread`, which is of single frames, is left out. Tables are held
+    back by half a window.
+
+    Args:
+      window: seconds.
+    """
+    held = pd.DataFrame()
+    pending = 0.0  # seconds: rows from here on have not been given out
+    for table in tables:
+        held = pd.concat([held, table]) if len(held) else table
+        until = held["seconds"].iloc[-1] - window / 2 - MARGIN
+        due = (held["seconds"] >= pending) & (held["seconds"] < until)
+        if due.any():
+            yield _smooth(recognizer, held, due.to_numpy(), window)
+            pending = until
+        held = held[held["seconds"] >= pending - window / 2 - MARGIN]
+    due = held["seconds"] >= pending if len(held) else held.index
+    if len(held) and due.any():
+        yield _smooth(recognizer, held, due.to_numpy(), window)
+
+
+def _smooth(recognizer: Any, held: pd.DataFrame, due: np.ndarray, window: float) -> pd.DataFrame:
+    classes = list(recognizer.class_names)
+    p = held[classes].to_numpy(float).clip(LEAST, 1 - LEAST)
+    odds = np.log(p) - np.log1p(-p) if recognizer.multilabel else np.log(p)
+    seconds, face = held["seconds"].to_numpy(), held["face"].to_numpy(float)
+    ok = (held["status"] == OK).to_numpy()
+    made = held[due].drop(columns="spread", errors="ignore").copy()
+    rows = np.flatnonzero(due)
+    mean = np.full((len(rows), len(classes)), np.nan)
+    for i, row in enumerate(rows):
+        near = ok & (np.abs(seconds - seconds[row]) <= window / 2 + MARGIN)
+        near &= (face == face[row]) | (np.isnan(face) & np.isnan(face[row]))
+        if ok[row]:
+            mean[i] = odds[near].mean(axis=0)
+    if recognizer.multilabel:
+        values = 1 / (1 + np.exp(-mean))
+    else:
+        values = np.exp(mean - mean.max(axis=1, keepdims=True))
+        values /= values.sum(axis=1, keepdims=True)
+    decided = recognizer.decide(list(made.index), values[None], list(made["status"]))
+    for name in ("decision", "entropy", *classes):
+        made[name] = decided[name].to_numpy()
+    return made
