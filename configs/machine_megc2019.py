@@ -9,8 +9,8 @@ Also pca_lr, lda, each with _raw and _maps. Classes are balanced; mirrored maps 
 and a clip's score is the mean of its own and its mirror image's. Hyper-parameters are chosen in
 every fold by five parts of its training subjects.
 
-Measured 2026-11-28 on SAMM + CASME II, two shared CPU cores: svm, 75 s, UF1 0.762 (0.678–0.833);
-svm_raw 0.713 (0.625–0.788); svm_maps 0.756 (0.657–0.831).
+Measured 2026-11-28 on SAMM + CASME II, two shared CPU cores: svm, 75 s, UF1 0.762 (0.675–0.835);
+svm_raw 0.713 (0.622–0.791); svm_maps 0.756 (0.653–0.834).
 """
 
 from configs import base

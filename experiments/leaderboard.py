@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -83,7 +84,9 @@ def leaderboard(config: ConfigDict, workdir: Path) -> None:
         )
     found = make_board(config, members, fusions, entries)
     title = f"Leaderboard: {config.data.name}, {config.split.protocol}"
-    written = write_tables(workdir, found, title, opening.typed_command())
+    # whoever repeats it has a folder of their own
+    typed = [w for w in shlex.split(opening.typed_command()) if not w.startswith("--workdir")]
+    written = write_tables(workdir, found, title, shlex.join(typed))
     if config.tables:
         target = Path(config.tables)
         for path in written[1:]:

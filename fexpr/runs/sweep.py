@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from fexpr.data.dataset import Dataset
 from fexpr.errors import UserError
 from fexpr.evaluate.report.sweep_report import print_sweep, write_sweep_report
-from fexpr.runs import describe, forecast, results, schema
+from fexpr.runs import describe, forecast, opening, results, schema
 from fexpr.runs.build import build_engine
 from fexpr.runs.initialize import load_initialization
 from fexpr.runs.spec import OF_TRIALS, VALUES, RunSpec
@@ -97,7 +97,8 @@ def train_program(
             f"--chunk={chunk}: expected I/N with I from 0 to N - 1",
             fix="as in --chunk=0/2 and --chunk=1/2",
         )
-    _run(found[program], workdir, bool(sweeps), share)
+    with opening.occupied(workdir, f"{program}-{chunk.replace('/', 'of')}"):
+        _run(found[program], workdir, bool(sweeps), share)
 
 
 def _check_program(program: int | None, found: Sequence) -> None:

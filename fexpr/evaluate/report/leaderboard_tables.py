@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 from pathlib import Path
 
@@ -94,7 +95,7 @@ def markdown(board: dict, title: str, command: str, synthetic: bool, figure: str
     lines = [f"# {title}", ""]
     if synthetic:
         lines += ["**Synthetic data: these figures say nothing about people.**", ""]
-    lines += [f"`{command}`", "", _about(board), ""]
+    lines += [f"<code>{html.escape(command, quote=False)}</code>", "", _about(board), ""]
     table = [head, ["---"] * len(head), *(cells(row, board) for row in board["rows"])]
     lines += ["| " + " | ".join(c.replace("|", "\\|") for c in line) + " |" for line in table]
     return "\n".join([*lines, "", f"![Every row with its interval]({figure})", ""])

@@ -90,10 +90,9 @@ def run_elsewhere(
             with opening.occupied(workdir, "ray"):
                 run_all(config, workdir, sweeps, options.address, options.ray, experiment)
         elif options.program is not None:
-            part = f"{options.program}-{options.chunk.replace('/', 'of')}"
-            with opening.occupied(workdir, part):
-                sweep.train_program(config, workdir, sweeps, options.program, options.chunk)
+            sweep.train_program(config, workdir, sweeps, options.program, options.chunk)
         else:
+            sweep.programs(config, workdir, sweeps)  # mistakes leave no folder
             with opening.occupied(workdir):
                 sweep.sweep(config, workdir, sweeps)
     return True

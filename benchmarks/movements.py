@@ -1,6 +1,6 @@
 """How well movements are spotted in long videos of drawn faces (data/synthetic/long_videos.py).
 
-    python -m benchmarks.spotting --videos=4 --seconds=20
+    python -m benchmarks.movements --videos=4 --seconds=20
 
 As the spotting challenges count (Li et al., MEGC 2019 to 2021): a movement is found if a spotted
 interval overlaps it by half of their union at least; F1 over all videos of a kind.
