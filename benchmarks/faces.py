@@ -51,7 +51,7 @@ def portraits() -> dict[str, list[tuple[np.ndarray, np.ndarray]]]:
 
     def turned(degrees: float) -> tuple[np.ndarray, np.ndarray]:
         transform = cv2.getRotationMatrix2D((225, 125), degrees, 1.0)
-        picture = cv2.warpAffine(photo, transform, (512, 512), borderMode=cv2.BORDER_REFLECT)
+        picture = cv2.warpAffine(photo, transform, (512, 512), borderValue=(110, 110, 110))
         return picture, cv2.transform(POINTS[None], transform)[0]
 
     def shrunk(factor: float) -> tuple[np.ndarray, np.ndarray]:
@@ -120,9 +120,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"   landmarks {landmark_error(pictures):.1f} %"
         )
     patches = np.uint8(255 * skimage.data.lfw_subset())
-    for kind, some in (("lfw_subset, faces", patches[:100]), ("without", patches[100:])):
+    for kind, some in (("faces", patches[:100]), ("patches without", patches[100:])):
         counts = [sum(bool(f(patch)) for patch in some) for f in (mesh_finder, cascade_finder)]
-        print(f"{f'{kind}, {len(some)} patches':34} {counts[0]:>18} {counts[1]:>18}")
+        print(f"{f'lfw_subset, {kind}':34} {counts[0]:>18} {counts[1]:>18}")
     if args.fer2013:
         paths = sorted(args.fer2013.rglob("*.jpg"))[::20]
         grey = [cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for path in paths]

@@ -14,7 +14,7 @@ from fexpr.faces.face import Face, sharpness
 SCORE = 0.5  # of the detector, the least
 PRESENCE = 0.5  # of the mesh network, the least
 # detector's score times presence below which a picture is also looked at turned
-CERTAIN = 0.6
+CERTAIN = 0.82
 SAME = 0.3  # intersection over union above which two boxes show one face
 INSIDE = 0.6  # share of the smaller box that lies in the larger, above which they show one face
 # a picture whose longer side has as many pixels is also searched in overlapping parts
@@ -22,9 +22,9 @@ PARTS_FROM = 512
 # the detector finds faces from about this share of a picture's longer side; parts are divided
 # again where faces are so small
 SMALLEST = 0.08
-# how a picture is looked at, until a face is certain: quarter turns, and the border's width, for
-# faces that fill the picture are found with a border only
-LOOKS = ((0, 0.0), (0, 0.25), (1, 0.0), (3, 0.0), (2, 0.0))
+# width of a black border, in sides of the picture, without which faces that fill it are not found
+MARGIN = 0.25
+CLEARLY = 1.05  # times as certain, the least for which a turned picture is believed
 ROI = 1.5  # side of what the mesh network sees, in sides of the detector's box or the mesh's
 
 
@@ -48,22 +48,28 @@ def find(pixels: np.ndarray, parts: bool = True) -> list[Face]:
       parts: whether large pictures are also searched in overlapping parts, for small faces.
     """
     pixels = as_rgb(pixels)
-    best, certain = [], 0.0
-    for turns, margin in LOOKS:
-        looked_at = np.ascontiguousarray(np.rot90(pixels, turns))
-        # small faces are found turned by 90 degrees too, so that parts need no turning
-        found = meshes(looked_at, parts and (turns, margin) == LOOKS[0], margin)
-        surest = max((score * presence for _, score, presence in found), default=0.0)
-        if surest > certain:
-            best, certain = (
-                [(_turned_back(mesh, turns, looked_at.shape), *rest) for mesh, *rest in found],
-                surest,
-            )
-        # the wrong way up, a face is found too, with less certainty
-        if certain >= CERTAIN:
-            break
+    best = meshes(pixels, parts)
+    if _certainty(best) < CERTAIN:
+        best += [
+            one
+            for one in meshes(pixels, False, MARGIN)
+            if not any(same_face(one[0], other) for other, *_ in best)
+        ]
+    if _certainty(best) < CERTAIN:
+        # the wrong way up a face is found too, with less certainty; small faces are found turned by
+        # 90 degrees, so that parts need no turning
+        for turns in (1, 3, 2):
+            turned = np.ascontiguousarray(np.rot90(pixels, turns))
+            found = meshes(turned, False)
+            if _certainty(found) > CLEARLY * _certainty(best):
+                best = [(_turned_back(mesh, turns, turned.shape), *rest) for mesh, *rest in found]
     faces = [Face(mesh, *rest, sharpness(pixels, mesh)) for mesh, *rest in best]
     return sorted(faces, key=lambda face: face.box[0])
+
+
+def _certainty(found: list[tuple[np.ndarray, float, float]]) -> float:
+    """Of the surest face: the detector's score times the presence."""
+    return max((score * presence for _, score, presence in found), default=0.0)
 
 
 def meshes(

@@ -11,8 +11,8 @@ from fexpr.faces.motion import LIDS, REGIONS
 LONGEST, SHORTEST = 0.8, 0.1  # seconds from onset to offset
 BASELINE = 1.6  # seconds: over twice the longest, so that a movement does not move its own baseline
 LEAST_NOISE = 0.12  # percent of the distance between the eyes: the flow is not better
-LEAST_MOTION = 0.5  # percent, of the apex
-SCORE = 4.5  # the least
+LEAST_MOTION = 0.35  # percent, of the apex
+SCORE = 3.5  # the least
 END = 0.4  # share of the apex's score at onset and offset
 TOGETHER = 3  # regions: their mean is the score
 BLINK = 3.0  # times as far as anything else move the lids in a blink

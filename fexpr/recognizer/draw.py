@@ -37,7 +37,7 @@ def annotated(pixels: np.ndarray, rows: pd.DataFrame, class_names: Sequence[str]
     top = 0
     for _, row in rows.iterrows():
         title = str(row["decision"])
-        if np.isfinite(row.get("face", np.nan)):
+        if pd.notna(row.get("face")):
             _draw_box(picture, row, factor, line)
             title = f"{row['face']:.0f}: {title}"
         best = row[list(class_names)].astype(float).dropna().sort_values(ascending=False)[:SHOWN]

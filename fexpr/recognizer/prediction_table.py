@@ -106,7 +106,7 @@ def with_faces(
         for column, value in zip(found, _face_values(face, number, mesh), strict=True):
             found[column].append(value)
     place = rows.columns.get_loc("status") + 1
-    added = pd.DataFrame(found, index=rows.index)
+    added = pd.DataFrame(found, index=rows.index).astype({"face": "Int64"})
     made = pd.concat([rows.iloc[:, :place], added, rows.iloc[:, place:]], axis=1)
     made.attrs = rows.attrs
     return made

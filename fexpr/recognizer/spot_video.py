@@ -131,4 +131,5 @@ def _with_columns(rows: pd.DataFrame, known: list[tuple]) -> pd.DataFrame:
     rows.index.name = "frame"
     for i, name in enumerate(COLUMNS):
         rows.insert(2 + i, name, [values[i] for values in known])
+    rows = rows.astype(dict.fromkeys(COLUMNS[:4], "Int64"))
     return rows
