@@ -133,12 +133,12 @@ def _cluster(address: str | None, sources: Sequence[str]) -> Iterator[None]:
     started = contextlib.ExitStack()
     local = {}
     if address == "local":
-        # a cluster of this machine alone: no other machine, and no other user, has any access
+        # Ray makes its folder writable for everybody; the one above it is this user's alone
         private = started.enter_context(tempfile.TemporaryDirectory(prefix="ray-"))
         local = {
             "include_dashboard": False,
             "_node_ip_address": "127.0.0.1",
-            "_temp_dir": private,
+            "_temp_dir": os.path.join(private, "ray"),
         }
     kept = [f"!/{name}{below}" for name in CODE for below in ("", "/**")]
     # all but these; '/*' would leave out the folder itself, whose name is '.' here
