@@ -195,7 +195,8 @@ def _disk_errors(folder: Path) -> Iterator[None]:
         found = OF_THE_DISK.search(str(e))
         if not isinstance(e, OSError) and not found:
             raise
-        reason = (isinstance(e, OSError) and e.strerror) or found[0]
+        full = "No space left on device" if "No space left" in str(e) else ""
+        reason = full or (isinstance(e, OSError) and e.strerror) or found[0]
         raise UserError(f"cannot write {folder}: {reason}", fix=GO_ON) from e
 
 

@@ -3,6 +3,7 @@ a chunk's steps are not deleted while they are written.
 """
 
 from collections import namedtuple
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -150,7 +151,7 @@ def test_a_full_disk_is_one_message(tmp_path, monkeypatch):
 
 
 def test_what_does_not_fit_is_not_begun(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda _: (0, 0, 1000))
+    monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     for write in (
         lambda: checkpoint.save_variables(tmp_path, "last", state().variables),
         lambda: checkpoint.Checkpoints(tmp_path, TRIALS).save(1, state()),
