@@ -16,6 +16,7 @@ import optax
 from fexpr.train import optim
 from fexpr.train.augment import mixup
 from fexpr.train.losses import known_binary_cross_entropy
+from fexpr.train.random_keys import wrap_key
 from fexpr.train.state import NEVER, Batch, Data, Recipe, SelectedEpoch, State, Trial, evaluated
 from fexpr.train.train_config import LOSSES, MONITORS
 from fexpr.train.views import input_shape, normalized, predict_pass, recentred
@@ -341,7 +342,7 @@ def _optimizer(recipe, trial, rate=1.0):
 
 
 def _key(trial):
-    return jax.random.wrap_key_data(trial.key)
+    return wrap_key(trial.key)
 
 
 def _where(condition, new, old):

@@ -1,0 +1,43 @@
+"""Our keys draw JAX's own numbers, bit for bit."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fexpr.train.random_keys import wrap_key
+
+DATA = np.array([7, 2**32 - 5], np.uint32)
+DRAWS = {
+    "uniform": lambda key: jax.random.uniform(key, (5, 7)),
+    "normal": lambda key: jax.random.normal(key, (3,)),
+    "bfloat16": lambda key: jax.random.uniform(key, (9,), jnp.bfloat16),
+    "bits of 8": lambda key: jax.random.bits(key, (9,), jnp.uint8),
+    "bits of 16": lambda key: jax.random.bits(key, (9,), jnp.uint16),
+    "one number": lambda key: jax.random.bits(key),
+    "nothing": lambda key: jax.random.bits(key, (0, 3)),
+    "beta": lambda key: jax.random.beta(key, 0.4, 0.4, (6,)),
+    "integers": lambda key: jax.random.randint(key, (6,), 0, 1000),
+    "order": lambda key: jax.random.permutation(key, 11),
+    "initial weights": lambda key: jax.nn.initializers.he_normal()(key, (3, 3, 4, 5)),
+    "split": lambda key: jax.random.key_data(jax.random.split(key, (4, 2))),
+    "folded": lambda key: jax.random.key_data(jax.random.fold_in(key, 2**32 - 1)),
+    "folded by rows": lambda key: jax.random.key_data(
+        jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(5))
+    ),
+}
+
+
+@pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
+def test_the_numbers_are_jaxs(draw):
+    found, expected = draw(wrap_key(DATA)), draw(jax.random.wrap_key_data(DATA))
+    assert found.dtype == expected.dtype
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_keys_of_many_trials():
+    def draw(wrap):
+        return jax.jit(jax.vmap(lambda data: jax.random.uniform(wrap(data), (4,))))
+
+    many = np.stack([DATA, DATA[::-1]])
+    np.testing.assert_array_equal(draw(wrap_key)(many), draw(jax.random.wrap_key_data)(many))
