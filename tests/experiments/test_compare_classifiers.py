@@ -3,6 +3,7 @@ published figures.
 """
 
 import contextlib
+import json
 
 import pytest
 
@@ -26,6 +27,8 @@ def trained(monkeypatch):
         seen.append(config)
         accuracy = 0.3 + 0.1 * len(seen)
         about = {
+            "format": run.FORMAT_VERSION,
+            "config": json.loads(config.to_json()),
             "data": {"test_parts": ["PublicTest"]},
             "model": {"parameters": 1000 * len(seen)},
             "wall_seconds": 75.0,
@@ -35,6 +38,11 @@ def trained(monkeypatch):
             workdir / run.METRICS,
             {
                 "source": "fer2013@1",
+                "headline": {"metrics": ["accuracy"]},
+                "task": "classes",
+                "group_name": "image",
+                "per_class": [],
+                "trials": {"count": 1, "failed": []},
                 "selection": "last",
                 "test": {"accuracy": m(accuracy), "macro_f1": m(0.25), "ece": m(0.2)},
                 "per_dataset": {},

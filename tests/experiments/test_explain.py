@@ -201,7 +201,14 @@ def make(tmp_path, monkeypatch):
             for t in trials
         ]
         checkpoint.save_variables(folder, "best_val", jax.tree.map(lambda *x: np.stack(x), *saved))
-        data = {"source": source, "classes": CLASSES, "image": [16, 16, 3], "kind": "flow"}
+        data = {
+            "source": source,
+            "name": config.data.name,
+            "classes": CLASSES,
+            "image": [16, 16, 3],
+            "kind": "flow",
+            "group_name": "subject",
+        }
         run.write_json(
             folder / run.CONFIG,
             {
@@ -212,10 +219,16 @@ def make(tmp_path, monkeypatch):
             },
         )
         metrics = {
+            "headline": {"metrics": ["accuracy"]},
+            "test": {"accuracy": {"value": 0.5, "low": 0.4, "high": 0.6}},
+            "group_name": "subject",
+            "task": "multilabel" if multilabel else "classes",
+            "source": source,
+            "per_class": [],
             "selection": "best_val",
             "calibration": {},
             "thresholds": None,
-            "trials": {"failed": []},
+            "trials": {"count": 2, "failed": []},
         }
         run.write_json(folder / run.METRICS, metrics)
         rows = np.tile(np.arange(10, 20), 2)
@@ -227,6 +240,11 @@ def make(tmp_path, monkeypatch):
                 "trial": np.repeat([0, 1], 10),
                 "split": np.full(20, "test"),
                 "selection": np.full(20, "best_val"),
+                "groups": dataset.groups[rows],
+                "class_names": np.array(CLASSES),
+                "failed": np.zeros(2, bool),
+                "train_positives": np.ones((2, len(CLASSES)), np.float32),
+                "train_rows": np.full(2, 10, np.int32),
                 "trial_fold": np.array([0, 1]),
                 "trial_seed": np.array([0, 7]),
                 "fold_names": np.array(["first", "second"]),

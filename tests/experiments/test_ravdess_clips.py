@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from configs import base, stn_ravdess_clips
-from experiments import cross_validate, explain
+from experiments import explain
+from experiments.cross_validate import cross_validate
 from fexpr import Recognizer
 from fexpr.errors import UserError
 from fexpr.models import build
 from fexpr.recognizer import Network
-from fexpr.runs import describe, initialize, load_data
-from fexpr.storage import run
+from fexpr.runs import describe, initialize, load_data, people
+from fexpr.storage import run, seen_people
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +76,7 @@ def of_frames(monkeypatch):
     content of config.json.
     """
 
-    def finished(config, trained_on):
+    def finished(config, trained_on, seen=("affectnet/1",)):
         model = build(num_classes=8, **config.model.to_dict())
         images = np.zeros((1, 48, 48, 2), np.float32)
         variables = jax.tree.map(
@@ -91,6 +92,7 @@ def of_frames(monkeypatch):
             content=content,
             selection="best_val",
             network=Network(model, "float32", "none", variables, grey, grey),
+            seen=seen_people.Seen(np.array(seen)),
         )
         monkeypatch.setattr(initialize.Recognizer, "restore", lambda *_, **__: restored)
         return variables
@@ -123,7 +125,7 @@ def test_clips_begin_with_a_network_of_frames(of_frames, tmp_path):
         initialize.load_initialization(config, dataset, folds)
 
     theirs.data.name = "ravdess"  # the same actors, as frames: they must not test here
-    of_frames(theirs, dataset.source)
+    of_frames(theirs, dataset.source, people.people_of("ravdess", dataset))
     with pytest.raises(UserError, match="actors here were in the training or validation rows"):
         initialize.load_initialization(settings(init__from_run=str(folder)), dataset, folds)
 

@@ -1,7 +1,6 @@
 """RAVDESS' studies as a user runs them, on drawn actors."""
 
 import dataclasses
-import sys
 import types
 
 import jax
@@ -9,7 +8,10 @@ import numpy as np
 import pytest
 
 from configs import aus_mlp_ravdess, stn_ravdess_iterative
-from experiments import cross_validate, filtering, fuse, iterate_filtering
+from experiments import filter_frames as module_of_filters
+from experiments import filtering, fuse
+from experiments.cross_validate import cross_validate
+from experiments.iterate_filtering import iterate_filtering
 from experiments.study_report import describe_filter, every_frame
 from fexpr.data.dataset import Dataset
 from fexpr.data.releases.affectnet import CLASSES
@@ -275,7 +277,7 @@ def test_a_filter_that_leaves_an_emotion_nothing_is_left_out_and_the_others_go_o
     config = stn_ravdess_iterative.get_config("debug")
     config.filter.stages = ("threshold=1", "percentile=40")
     trained, written = {}, {}
-    module = sys.modules["experiments.filter_frames"]  # the package has a function of that name
+    module = module_of_filters
     monkeypatch.setattr(module.describe, "prepare", lambda _: (dataset, [fold, fold]))
 
     def stage(config, name, workdir, dataset, folds):
@@ -334,6 +336,7 @@ def test_a_judge_from_elsewhere_speaks_in_these_classes(monkeypatch):
             content={"data": {"name": name}},
             class_names=classes,
             probabilities=lambda _: probabilities,
+            seen=None,
         )
         monkeypatch.setattr(filtering.Recognizer, "restore", lambda _: made)
         return filtering.judge(config, dataset, 3)

@@ -28,6 +28,7 @@ class Clocked:
         self.seconds, self.resumable, self.dispatches_per_epoch = seconds, resumable, len(seconds)
         self.steps, self.now, self.seen = steps or resumable, 0.0, set()
         self.plan = Plan(8, 4, chunks, 0, 0, 7.0)
+        self.mesh = make_mesh(8, 8)
 
     def compile(self):
         return self.plan

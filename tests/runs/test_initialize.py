@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from configs import base, cnn_simple_fer2013, resnet50_fer2013, vgg16_fer2013
-from experiments import fit
+from experiments.fit import fit
 from fexpr import Recognizer
 from fexpr.errors import UserError
 from fexpr.runs import describe, initialize, load_data, results
