@@ -10,8 +10,6 @@ over. An impossible argument raises UserError.
 
 from __future__ import annotations
 
-import math
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -19,6 +17,7 @@ import numpy as np
 
 from fexpr.models.convolution import max_pool
 from fexpr.models.layers import BatchNorm, Conv, Dense, Dropout, check_arguments
+from fexpr.models.resnet import average_grid
 
 kaiming_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 ATTENTION = 5  # rows and columns that RCN-A's feature maps are averaged to
@@ -147,7 +146,7 @@ class RCNA(nn.Module):
         for _ in range(2):
             y = recurrent(x + y)
         attended, pooled = (
-            adaptive_mean(maps.astype(jnp.float32), ATTENTION) for maps in (x, downsample(y))
+            average_grid(maps.astype(jnp.float32), ATTENTION) for maps in (x, downsample(y))
         )
         kernel = self.param(
             "kernel", nn.initializers.normal(0.01), (*pooled.shape[1:], self.num_classes)
@@ -171,20 +170,3 @@ def class_attention(x: jax.Array, kernel: jax.Array) -> jax.Array:
     maps = maps - maps.min((1, 2), keepdims=True)
     top = maps.max((1, 2), keepdims=True)
     return (maps / jnp.where(top > 0, top, 1)).mean(-1)
-
-
-def adaptive_mean(x: jax.Array, size: int) -> jax.Array:
-    """PyTorch's AdaptiveAvgPool2d: x [B, H, W, C] -> [B, size, size, C], means over windows that
-    begin at floor(i H / size), end before ceil((i + 1) H / size), and may overlap.
-    """
-    rows, columns = (_windows(n, size, x.dtype) for n in x.shape[1:3])
-    return jnp.einsum("ih,jw,bhwc->bijc", rows, columns, x)
-
-
-def _windows(n: int, size: int, dtype: jnp.dtype) -> jax.Array:
-    """[size, n]: the weights of each window's mean."""
-    weights = np.zeros((size, n), np.float32)
-    for i in range(size):
-        first, end = i * n // size, math.ceil((i + 1) * n / size)
-        weights[i, first:end] = 1 / (end - first)
-    return jnp.asarray(weights, dtype)

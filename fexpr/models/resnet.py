@@ -144,7 +144,7 @@ class PooledResNet(nn.Module):
                 y = nn.relu(norm(name=f"{name}_block_{i}_norm_0")(y, train, mask))
                 y = Convolution(width, 3, name=f"{name}_block_{i}_conv_1")(y)
                 x = nn.relu(x + norm(name=f"{name}_block_{i}_norm_1")(y, train, mask))
-        x = average_grid(x.astype(jnp.float32), self.grid).reshape(len(x), -1)
+        x = average_grid(x.astype(jnp.float32), self.grid).reshape(x.shape[0], -1)
         x = Dropout(self.dropout, self.axis_name)(x, train)
         return Dense(
             self.num_classes, kernel_init=he_normal, bias_init=nn.initializers.zeros, name="head"

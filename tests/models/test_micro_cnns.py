@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from fexpr import models
 from fexpr.errors import UserError
-from fexpr.models.micro_cnns import adaptive_mean, class_attention
+from fexpr.models.micro_cnns import class_attention
+from fexpr.models.resnet import average_grid
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "micro_cnns.npz"
 SMALL = {
@@ -113,9 +114,9 @@ def test_a_constant_map_has_no_attention():
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(1, 17), st.integers(1, 17))
-def test_adaptive_mean(height, width):
+def test_means_over_a_grid(height, width):
     x = np.random.default_rng(0).normal(size=(1, height, width, 2)).astype(np.float32)
-    found = adaptive_mean(jnp.asarray(x), 5)
+    found = average_grid(jnp.asarray(x), 5)
     for i in range(5):
         rows = slice(i * height // 5, -(-(i + 1) * height // 5))
         columns = slice(i * width // 5, -(-(i + 1) * width // 5))
