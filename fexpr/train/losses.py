@@ -49,7 +49,9 @@ def known_binary_cross_entropy(logits_BxA: jax.Array, labels_BxA: jax.Array) -> 
     """
     known = ~jnp.isnan(labels_BxA)
     losses = optax.sigmoid_binary_cross_entropy(logits_BxA, jnp.where(known, labels_BxA, 0.0))
-    return jnp.sum(jnp.where(known, losses, 0.0), -1) / jnp.maximum(known.sum(-1), 1)
+    return jnp.sum(jnp.where(known, losses, 0.0), -1) / jnp.maximum(
+        known.sum(-1).astype(losses.dtype), 1.0
+    )
 
 
 def cross_entropy(

@@ -23,7 +23,7 @@ class TwoTasks(nn.Module):
         return nn.Dense(CLASSES + UNITS, name="head")(x)
 
 
-def trained(auxiliary, **fields):
+def trained(units, **fields):
     model = AuxiliaryOutputs(TwoTasks(), CLASSES)
     settings = {"targets": "class", "loss": "cross_entropy", "epochs": 2, "monitor": "accuracy"}
     engine = Engine(
@@ -33,7 +33,7 @@ def trained(auxiliary, **fields):
         CLASSES,
         [spec()],
         make_mesh(1, 8),
-        auxiliary=auxiliary,
+        auxiliary=units,
     )
     engine.compile()
     engine.load(0)
