@@ -369,6 +369,7 @@ def test_a_run_whose_upload_fails_and_that_is_told_to_stop_goes_on(
         run.LOG,
         run.METRICS,
         run.HISTORY,
+        run.PEOPLE,
         run.PREDICTIONS,
     }
     assert {name.split("/")[1] for name in there() if "/" in name} == {"last", "best_val"}
@@ -389,13 +390,13 @@ def test_a_run_whose_upload_fails_and_that_is_told_to_stop_goes_on(
 def test_a_sweep(config):
     for _ in range(2):  # once more: it is found finished
         with distributed.run_directory(ADDRESS) as folder:
-            sweep.sweep(config, folder, ["seed=0,1"])
+            sweep.sweep(config, folder, ["optimizer.learning_rate=0.01,0.02"])
     names = there()
-    for point in ("seed=0", "seed=1"):
+    points = ("learning_rate=0.01", "learning_rate=0.02")
+    for point in points:
         assert f"{point}/predictions.npz" in names
     assert not [name for name in names if name.startswith("programs")]
     with mirror.opened(ADDRESS) as folder:
         assert {p["run_dir"] for p in run.read_json(folder / "sweep.json")["points"]} == {
-            f"{ADDRESS}/seed=0",
-            f"{ADDRESS}/seed=1",
+            f"{ADDRESS}/{point}" for point in points
         }
