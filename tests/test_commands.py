@@ -74,6 +74,7 @@ def desk(tmp_path, monkeypatch):
         made.rename(tmp_path / "runs" / name)
     # any run: it is only packed
     (tmp_path / "runs" / "resnet_small_fer2013").symlink_to("cnn_simple_fer2013")
+    (tmp_path / "runs" / "megc2019").symlink_to("ststnet_megc2019")
     monkeypatch.chdir(tmp_path)
     shutil.make_archive("runs/cnn_simple_fer2013", "zip", "runs", "cnn_simple_fer2013")
     found = run.read_arrays(tmp_path / "runs" / "ststnet_megc2019" / run.PREDICTIONS)

@@ -148,6 +148,7 @@ def test_a_sweep_some_of_whose_programs_fail(tmp_path, cache):
     assert launch(tmp_path, cache, *arguments, f"--workdir={tmp_path / 'local'}").returncode == 0
     (broken := tmp_path / "ray" / "batch_size=16,learning_rate=0.001").mkdir(parents=True)
     (broken / "holiday.txt").write_text("somebody else's")
+    (tmp_path / "ray" / run.LOG).touch()  # a sweep that was begun
     done = launch(
         tmp_path, cache, *arguments, f"--workdir={tmp_path / 'ray'}", "--engine=ray", MEMORY
     )
