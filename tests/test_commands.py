@@ -110,6 +110,7 @@ def desk(tmp_path, monkeypatch):
         (tmp_path / "own_photos" / name).parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(tmp_path / "own_photos" / name), np.roll(portrait, i, axis=1)[..., ::-1])
     film(tmp_path / "talk.avi", [portrait] * 6).rename("talk.mp4")
+    film(tmp_path / "long.avi", [portrait] * 40).rename("long.mp4")
     files = cv2.VideoCapture
     monkeypatch.setattr(
         video.cv2,

@@ -64,7 +64,7 @@ def test_signals_save_and_a_second_process_is_refused(tmp_path, shared_cache):
     assert f"{workdir} is in use by process {process.pid} on " in other.stderr
     assert other.stderr.count("What to do:") == 1
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=240)
     assert process.returncode == INTERRUPTED == 130, err
     assert "stopping: the state is saved first" in err
     assert "stopped by Ctrl-C after" in err
@@ -75,7 +75,7 @@ def test_signals_save_and_a_second_process_is_refused(tmp_path, shared_cache):
     process = begin(tmp_path, shared_cache, *arguments)
     wait_for(lambda: epochs(workdir) >= first + 3, process)
     process.send_signal(signal.SIGHUP)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=240)
     assert process.returncode == RESUMABLE, err
     assert "resumed    from epoch" in out
     assert "stopped by SIGHUP after" in err
