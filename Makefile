@@ -3,7 +3,7 @@
 # `make docs`: every launch command of the documents, for real, in its config's debug size (ten minutes).
 # `make constraints`: constraints.txt anew, the newest versions that requirements-dev.txt allows; test, then commit it.
 # All make .venv first, with the versions in constraints.txt, so that they are the same a year from now.
-.PHONY: run test test-all docs lint constraints clean
+.PHONY: run test test-all test-ci docs lint constraints clean
 .DEFAULT_GOAL := run
 
 # the first of these that really starts and is 3.11 to 3.13 (a version manager's shim may exist and fail)
@@ -20,6 +20,10 @@ test: $(VENV)/.test lint
 
 test-all: $(VENV)/.test lint
 	$(PY) -m pytest -n 2 --dist worksteal
+
+# what .ci/run has time for
+test-ci: $(VENV)/.test lint
+	$(PY) -m pytest -n 2 --dist worksteal -m "not nightly"
 
 docs: $(VENV)/.test
 	FEXPR_RUN_DOCS=1 $(PY) -m pytest -n 2 --dist worksteal tests/test_docs.py tests/test_commands.py

@@ -39,6 +39,7 @@ def figures(result, part):
 
 
 @pytest.mark.long
+@pytest.mark.nightly
 def test_five_seeds_become_a_result_and_an_ensemble(result):
     found = figures(result, "resnet")
     assert found["machine"]["device"]
@@ -56,6 +57,7 @@ def test_five_seeds_become_a_result_and_an_ensemble(result):
 
 
 @pytest.mark.long
+@pytest.mark.nightly
 def test_every_part_ran_and_is_in_the_table(result):
     content, table, logs = result
     assert set(content["parts"]) == set(accelerator.PARTS)

@@ -77,6 +77,7 @@ def test_intervals_hold_the_true_error(temperature):
 
 
 @pytest.mark.long
+@pytest.mark.nightly
 @pytest.mark.parametrize("temperature", [1.0, 0.9, 0.7])
 @pytest.mark.parametrize("rows", [300, 1000, 3589])
 def test_intervals_hold_the_true_error_at_all_sizes(temperature, rows):

@@ -85,6 +85,7 @@ def wait_for(condition, process, deadline=600):
         time.sleep(0.02)
 
 
+@pytest.mark.nightly
 def test_folds_over_nodes_one_of_which_dies(tmp_path, cache, cluster, request):
     workdir = tmp_path / "run"
     arguments = (

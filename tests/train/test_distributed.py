@@ -128,6 +128,7 @@ def test_a_death_and_a_preemption_are_resumed_by_other_numbers_of_processes(tmp_
     assert_identical(workdir, tmp_path / "whole")
 
 
+@pytest.mark.nightly
 def test_streamed_images_are_read_in_shares(tmp_path, cache):
     assert finish(start(tmp_path, cache, tmp_path / "one", STREAMED, 1, devices=2))[0] == [0]
     codes, errors = finish(start(tmp_path, cache, tmp_path / "two", STREAMED, 2, devices=1))
