@@ -71,7 +71,8 @@ def test_signals_save_and_a_second_process_is_refused(tmp_path, shared_cache):
     assert "the same command goes on from there" in err
     first = epochs(workdir)
 
-    # the terminal is closed
+    # the terminal is closed (under nohup the child would ignore that, as it should)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     process = begin(tmp_path, shared_cache, *arguments)
     wait_for(lambda: epochs(workdir) >= first + 3, process)
     process.send_signal(signal.SIGHUP)
