@@ -8,25 +8,28 @@ cut it off at any moment. Each part is a process of its own with its own share o
 most important first:
 
   resnet      configs/resnet_fer2013.py:seeds: five seeds as one program. Seconds an epoch, the
-  curve, PublicTest, the ensemble. cnn         an epoch of two CNNs with augmentation against
-  PyTorch (channels_last, bfloat16, resident batches; eager and compiled) loso        leave one
-  subject out, 52 folds x 5 seeds, of STSTNet and HTNet against a PyTorch loop and against
-  torch.func's vmap device      a dispatch's overhead, compile seconds, share of peak, `vmap`
-  against `map` over trials, memory recognizer  images a second of the restored network
+              curve, PublicTest, the ensemble.
+  cnn         an epoch of two CNNs with augmentation against PyTorch (channels_last, bfloat16,
+              resident batches; eager and compiled)
+  loso        leave one subject out, 52 folds x 5 seeds, of STSTNet and HTNet against a PyTorch loop
+              and against torch.func's vmap
+  device      a dispatch's overhead, compile seconds, share of peak, `vmap` against `map` over
+              trials, memory
+  recognizer  images a second of the restored network
 
 --quick makes every part tiny: the test on a CPU. --data holds fer2013/ (docs/data.md); without it
-the faces are synthetic, the times are
-right and the accuracies mean nothing. PyTorch is needed for the peers alone; without it they are
-left out, and the table says so.
+the faces are synthetic, the times are right and the accuracies mean nothing. PyTorch is needed for
+the peers alone; without it they are left out, and the table says so.
 
 For a machine without a package index, gather what it lacks beforehand, for its Python (here 3.12)
 and platform, and carry it with the checkout and the folder of data:
 
-    pip download --no-deps --only-binary=:all: --python-version 3.12 --implementation cp --platform manylinux_2_28_x86_64 \\
-        --platform manylinux_2_24_x86_64 --platform manylinux2014_x86_64 -d wheels \\
-        ml-collections tensorflow-datasets array-record dm-tree docstring-parser et-xmlfile googleapis-common-protos idna immutabledict \\
-        charset-normalizer importlib-resources openpyxl requests simple-parsing tensorboardX
-        tensorflow-metadata termcolor toml
+    pip download --no-deps --only-binary=:all: --python-version 3.12 --implementation cp \\
+        --platform manylinux_2_28_x86_64 --platform manylinux_2_24_x86_64 \\
+        --platform manylinux2014_x86_64 -d wheels \\
+        ml-collections tensorflow-datasets array-record dm-tree docstring-parser et-xmlfile \\
+        googleapis-common-protos idna immutabledict charset-normalizer importlib-resources \\
+        openpyxl requests simple-parsing tensorboardX tensorflow-metadata termcolor toml
     pip wheel --no-deps -w wheels promise
     # there:
     pip install --no-index --no-deps --target site wheels/*.whl && export PYTHONPATH=site

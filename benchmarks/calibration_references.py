@@ -16,7 +16,7 @@ import numpy as np
 
 PACKAGES = ("relplot", "uncertainty-calibration", "probmetrics", "numpy", "torch")
 ROWS, CLASSES, BLOCKS = 600, 4, 5
-# deviation of the true logits, and the factor that is reported: a perfect model, and one that is too
+# deviation of the true logits, and the factor that is reported: a perfect model, one that is too
 # confident; hardly any confidence is above 0.999, where relplot loses rows (docs/decisions.md)
 CASES = ((1.5, 1.0), (0.6, 2.5))
 SIGMAS = (0.02, 0.1)

@@ -1,8 +1,9 @@
 """What the Ray engine costs, and how soon a killed run goes on.
 
-    python benchmarks/engines.py                 # twelve short programs: local against Ray on this
-    machine python benchmarks/engines.py --resume        # kill -9 inside training, then the same
-    command: seconds to the next epoch
+    # twelve short programs: local against Ray on this machine
+    python benchmarks/engines.py
+    # kill -9 inside training, then the same command: seconds to the next epoch
+    python benchmarks/engines.py --resume
 
 Synthetic data, a logistic model and few epochs: nearly all of the time is what an engine adds.
 Every pass is a process of its own; the compiled programs are cached by a pass that is not counted.

@@ -2,11 +2,11 @@
 
     python -m benchmarks.faces [--fer2013=FOLDER]
 
-Test figures: astronaut.png (turned, blurred, shrunk; five points marked by hand), lfw_subset.npy (100
-faces of 25x25 pixels and 100 patches without one), both of scikit-image (`pip install scikit-image`),
-whose LBP cascade, the finder of earlier versions, is measured beside; drawn faces, whose points are
-known. Nothing of the finder was trained on them. `--fer2013`: a folder of FER2013's images, of which
-every 20th is read.
+Test pictures: astronaut.png (turned, blurred, shrunk; five points marked by hand), lfw_subset.npy
+(100 faces of 25x25 pixels and 100 patches without one), both of scikit-image (`pip install
+scikit-image`), whose LBP cascade, the finder of earlier versions, is measured beside; drawn faces,
+whose points are known. Nothing of the finder was trained on them. `--fer2013`: a folder of
+FER2013's images, of which every 20th is read.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def hits(finder: Finder, pictures: Sequence[tuple[np.ndarray, np.ndarray]]) -> s
 
 
 def landmark_error(pictures: Sequence[tuple[np.ndarray, np.ndarray]]) -> float:
-    """Mean distance of the five points of faces that are found, in percent of the eyes' distance."""
+    """Mean distance of the five points of faces that are found, in % of the eyes' distance."""
     errors = []
     for picture, points in pictures:
         for face in faces.find(picture):

@@ -3,12 +3,15 @@
 behind a saliency-guided transformer (`deep_emotion`, Luna-Jiménez et al. 2021; the map is each
 image's second channel).
 
-    pip install -r requirements.txt -r benchmarks/requirements.txt python benchmarks/fer2013.py
-    --steps=20                           # all networks; 20 batches, an eighth as many rows to
-    predict python benchmarks/fer2013.py --network=pytorch --device=gpu       # the whole epoch:
-    28,709 images to train, 3,589 to predict python benchmarks/fer2013.py --network=deep_emotion
-    --folds=5     # five networks: trials of one program, one after the other in PyTorch python
-    benchmarks/fer2013.py --torch-data=tensor --torch-format=channels_last --precision=bfloat16
+    pip install -r requirements.txt -r benchmarks/requirements.txt
+    # all networks; 20 batches, an eighth as many rows to predict
+    python benchmarks/fer2013.py --steps=20
+    # the whole epoch: 28,709 images to train, 3,589 to predict
+    python benchmarks/fer2013.py --network=pytorch --device=gpu
+    # five networks: trials of one program, one after the other in PyTorch
+    python benchmarks/fer2013.py --network=deep_emotion --folds=5
+    python benchmarks/fer2013.py --torch-data=tensor --torch-format=channels_last \\
+        --precision=bfloat16
 
 Both sides train the same network with Adam on batches of 128, each image flipped upside down (p =
 0.25) and rotated by up to 22 degrees (p = 0.5), then predict an eighth as many rows. The first pass

@@ -1,11 +1,14 @@
 """Leave-one-subject-out training of notebook-size HTNet: all folds as one fexpr program against a
 fold-after-fold PyTorch loop.
 
-    pip install -r requirements.txt -r benchmarks/requirements.txt python benchmarks/loso.py
-    # 16 folds x 4 epochs, three passes of each side in turn python benchmarks/loso.py --peer=plain
-    # the loop that published code has, instead of a tuned one python benchmarks/loso.py --folds 52
-    --epochs 10 --device gpu python benchmarks/loso.py --scaling            # fexpr's cost per fold
-    as folds are added, drawn into loso_scaling.png
+    pip install -r requirements.txt -r benchmarks/requirements.txt
+    # 16 folds x 4 epochs, three passes of each side in turn
+    python benchmarks/loso.py
+    # the loop that published code has, instead of a tuned one
+    python benchmarks/loso.py --peer=plain
+    python benchmarks/loso.py --folds 52 --epochs 10 --device gpu
+    # fexpr's cost per fold as folds are added, drawn into loso_scaling.png
+    python benchmarks/loso.py --scaling
 
 Both sides train the same rows with the same network, batch size, Adam and number of epochs, and
 predict the test subject's rows after every epoch. The peer `tuned` (benchmarks/torch_htnet.py) is

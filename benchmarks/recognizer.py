@@ -1,11 +1,12 @@
 """A restored run: from import to the first prediction in a fresh process, its memory, and images a
 second against PyTorch or onnxruntime.
 
-    pip install -r requirements.txt -r benchmarks/requirements.txt python benchmarks/recognizer.py
-    runs/cnn_thesis_fer2013 python benchmarks/recognizer.py runs/cnn_thesis_fer2013
-    --peer=onnxruntime --batch=1     # pip install jax2onnx onnxruntime
+    pip install -r requirements.txt -r benchmarks/requirements.txt
+    python benchmarks/recognizer.py runs/cnn_thesis_fer2013
+    # pip install jax2onnx onnxruntime
+    python benchmarks/recognizer.py runs/cnn_thesis_fer2013 --peer=onnxruntime --batch=1
 
-The first part starts Python anew three times: with an empty cache of compiled programs, and twice
+The first part starts a new Python three times: with an empty cache of compiled programs, and twice
 with the one that this leaves. The second alternates passes over the same random pixels, each side
 in a process of its own; PyTorch runs the network of benchmarks/torch_fer2013.py, which the run must
 be of (its weights do not matter for time); the ONNX one is exported from the run.
@@ -39,8 +40,8 @@ restored.predict(np.zeros((1, *restored.shape), restored.dtype))
 done = time.perf_counter()
 pages = int(open("/proc/self/statm").read().split()[1])
 import resource
-print(json.dumps({"import": imported - began, "restore": ready - imported, "predict": done - ready, "total": done - began,
-                  "resident": pages * resource.getpagesize() / 2**20}))
+print(json.dumps({"import": imported - began, "restore": ready - imported, "predict": done - ready,
+                  "total": done - began, "resident": pages * resource.getpagesize() / 2**20}))
 """
 
 
@@ -146,7 +147,8 @@ SIDES = {"fexpr": fexpr_pass, "torch": torch_pass, "onnxruntime": onnxruntime_pa
 def main(arguments: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as cache:
         print(
-            f"{'':22}{'import s':>9}{'restore s':>10}{'predict s':>10}{'total s':>9}{'resident MB':>13}"
+            f"{'':22}{'import s':>9}{'restore s':>10}{'predict s':>10}{'total s':>9}"
+            f"{'resident MB':>13}"
         )
         for name in ("empty cache", "with the cache", "with the cache, again"):
             found = start(arguments.run_dir, arguments.batch, cache)

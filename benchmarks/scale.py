@@ -1,8 +1,9 @@
 """Seconds of an epoch on 1, 2 and 4 devices that a CPU pretends to have, in 1, 2 and 4 local
 processes; and what `--dry_run` says of them.
 
-    python benchmarks/scale.py                     # all three kinds of work; writes scale.json,
-    prints a table python benchmarks/scale.py --work=trials --network=htnet --folds=52 --repeats=5
+    # all three kinds of work; writes scale.json, prints a table
+    python benchmarks/scale.py
+    python benchmarks/scale.py --work=trials --network=htnet --folds=52 --repeats=5
 
 `trials` is a leave-one-subject-out of a small network, whose trials are spread; `batch` one CNN
 whose batch is spread; `streamed` the same with images from the disk. Each row is a job of its own.

@@ -100,8 +100,8 @@ def compare(ours: Side, peer: Side, repeats: int, what: str, units: float, unit:
     print(f"{'':8}{'cold s':>9}{'warm s':>9}{unit + ' / s':>20}{'peak MB':>9}   with")
     for side in (ours, peer):
         print(
-            f"{side.name:8}{side.passes[0]['seconds']:9.2f}{side.warm:9.2f}{units / side.warm:20.1f}{side.passes[-1]['peak_mb']:9.0f} "
-            "  "
+            f"{side.name:8}{side.passes[0]['seconds']:9.2f}{side.warm:9.2f}"
+            f"{units / side.warm:20.1f}{side.passes[-1]['peak_mb']:9.0f}   "
             f"{side.passes[0]['about']}"
         )
     pairs = [

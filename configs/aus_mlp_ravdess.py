@@ -1,9 +1,10 @@
 """RAVDESS: eight emotions from action units averaged over a clip, a small MLP, the five published
 folds of actors.
 
-python launch.py --config=configs/aus_mlp_ravdess.py python launch.py
---config=configs/aus_mlp_ravdess.py --config.split.protocol=group_k_fold --config.split.seed=1  #
-other folds
+python launch.py --config=configs/aus_mlp_ravdess.py
+# other folds
+python launch.py --config=configs/aus_mlp_ravdess.py --config.split.protocol=group_k_fold \\
+    --config.split.seed=1
 
 The training actors of each fold are divided into five parts, each of which validates for one seed;
 test actors take no part. group_k_fold with split.seed=2020 makes the published folds.

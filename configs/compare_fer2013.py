@@ -1,9 +1,10 @@
 """Classifiers on FER2013 as compared by Angel 2021 (Table 8.2): logistic regression, fully
 connected, CNNs, a strong network.
 
-python launch.py --config=configs/compare_fer2013.py python launch.py
---config=configs/compare_fer2013.py "--config.members=('cnn_thesis_fer2013=0.66
-PrivateTest','vgg_fer2013')"  # on a GPU
+python launch.py --config=configs/compare_fer2013.py
+# on a GPU
+python launch.py --config=configs/compare_fer2013.py \\
+    "--config.members=('cnn_thesis_fer2013=0.66 PrivateTest','vgg_fer2013')"
 
 Each member has a run directory of its own; --config.split.seeds=3 trains three seeds of each as
 trials. Wall time and values: those of the members, in their own files; together in one command: not

@@ -1,9 +1,10 @@
 """A small CNN on your own images, <person>/<class>/*.jpg or a CSV of path, label, group; nobody is
 trained and tested on.
 
-python launch.py --config=configs/folder.py --config.data.path=photos python launch.py
---config=configs/folder.py --config.data.path=photos.csv --config.data.colours=rgb python launch.py
---config=configs/folder.py --config.data.source=synthetic    # drawn faces, to try it out
+python launch.py --config=configs/folder.py --config.data.path=photos
+python launch.py --config=configs/folder.py --config.data.path=photos.csv --config.data.colours=rgb
+# drawn faces, to try it out
+python launch.py --config=configs/folder.py --config.data.source=synthetic
 
 Tests on a fifth of the persons, selects the epoch on a fifth of the others. With fewer than ten
 persons a fold each is worth it:

@@ -1,9 +1,10 @@
 """VGGFace2's ResNet50 (rcmalli_vggface_tf_notop_resnet50.h5, from a local file) on FER2013:
 fine-tuned, or (:features) frozen.
 
-python launch.py --config=configs/resnet50_fer2013.py:features  # frozen backbone computed once per
-image; only the head is trained python launch.py --config=configs/resnet50_fer2013.py           #
-all layers, frozen batch norms; for an accelerator
+# frozen backbone computed once per image; only the head is trained
+python launch.py --config=configs/resnet50_fer2013.py:features
+# all layers, frozen batch norms; for an accelerator
+python launch.py --config=configs/resnet50_fer2013.py
 
 docs/data.md (Weights) says where the file comes from and where to put it. The network of Angel 2021
 (dense 1024, 0.72 on PrivateTest), which subtracted 128.8 from RGB images; here they are B, G, R

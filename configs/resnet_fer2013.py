@@ -1,9 +1,10 @@
 """ResNet18 from scratch with a strong recipe on FER2013. For an accelerator.
 
-python launch.py --config=configs/resnet_fer2013.py         # one network python launch.py
---config=configs/resnet_fer2013.py:seeds   # five as one program: each, their mean, and the ensemble
-python launch.py --config=configs/resnet_fer2013.py:final   # trained on the validation rows too:
-for weights to be used
+python launch.py --config=configs/resnet_fer2013.py         # one network
+# five as one program: each, their mean, and the ensemble
+python launch.py --config=configs/resnet_fer2013.py:seeds
+# trained on the validation rows too: for weights to be used
+python launch.py --config=configs/resnet_fer2013.py:final
 
 Not measured.
 """

@@ -1,8 +1,10 @@
 """FER2013: Deep-Emotion behind a spatial transformer that a saliency map guides; other variants by
 one flag.
 
-python launch.py --config=configs/stn_fer2013.py python launch.py --config=configs/stn_fer2013.py
---config.model.variant=original --config.data.map=none  # or baseline: no transformer
+python launch.py --config=configs/stn_fer2013.py
+# or baseline: no transformer
+python launch.py --config=configs/stn_fer2013.py --config.model.variant=original \\
+    --config.data.map=none
 
 Maps are spectral residuals of each face. Class weights are inverse frequencies, as in Díez Benito's
 code.

@@ -1,8 +1,10 @@
 """RAVDESS frame by frame: Deep-Emotion behind a saliency-guided spatial transformer, on all frames;
 clips decided from their frames.
 
-python launch.py --config=configs/stn_ravdess.py python launch.py --config=configs/stn_ravdess.py
---config.model.variant=baseline --config.data.map=none  # or original
+python launch.py --config=configs/stn_ravdess.py
+# or original
+python launch.py --config=configs/stn_ravdess.py --config.model.variant=baseline \\
+    --config.data.map=none
 
 The five published folds of actors, as trials of one program. Settings of Díez Benito's code, except
 the number of epochs, which that code chose on the test fold.

@@ -1,9 +1,9 @@
 """RAVDESS clip by clip: the network of stn_ravdess sees the frames of a clip, attention pools their
 features, one decision comes out.
 
-python launch.py --config=configs/stn_ravdess_clips.py python launch.py
---config=configs/stn_ravdess_clips.py --config.init.from_run=runs/stn_affectnet  # frame network
-from AffectNet
+python launch.py --config=configs/stn_ravdess_clips.py
+# frame network from AffectNet
+python launch.py --config=configs/stn_ravdess_clips.py --config.init.from_run=runs/stn_affectnet
 
 Sixteen evenly sampled frames of each clip. The report's figure `attention` shows which frames
 decided.

@@ -1,10 +1,11 @@
 """RAVDESS frame by frame: which frames to train on? The network of stn_ravdess on all frames, then
 on what each filter keeps.
 
-python launch.py --config=configs/stn_ravdess_filtered.py python launch.py
---config=configs/stn_ravdess_filtered.py --config.filter.stages="('percentile=50','every=2')" python
-launch.py --config=configs/stn_ravdess_filtered.py --config.filter.judge=runs/stn_affectnet  #
-frames judged by AffectNet's network
+python launch.py --config=configs/stn_ravdess_filtered.py
+python launch.py --config=configs/stn_ravdess_filtered.py \\
+    --config.filter.stages="('percentile=50','every=2')"
+# frames judged by AffectNet's network
+python launch.py --config=configs/stn_ravdess_filtered.py --config.filter.judge=runs/stn_affectnet
 
 Every stage is a run directory, all folds one program; finished stages are not trained again.
 study.html compares them.

@@ -1,10 +1,12 @@
 """RAVDESS frame by frame: filter by percentile, train, filter by the new model, train again.
 
-python launch.py --config=configs/stn_ravdess_iterative.py                                # every
-stage from initial weights python launch.py --config=configs/stn_ravdess_iterative.py
---config.filter.weights=carry  # or from those of the stage before python launch.py
---config=configs/stn_ravdess_iterative.py --config.filter.stages="('percentile=35','threshold=0.7')"
+# every stage from initial weights
+python launch.py --config=configs/stn_ravdess_iterative.py
+# or from those of the stage before
+python launch.py --config=configs/stn_ravdess_iterative.py --config.filter.weights=carry
 # two stages, mixed
+python launch.py --config=configs/stn_ravdess_iterative.py \\
+    --config.filter.stages="('percentile=35','threshold=0.7')"
 
 Regularised: --config.model.regularised=True --config.optimizer.weight_decay=1e-3
 

@@ -1,10 +1,12 @@
 """VGGFace's VGG16 (rcmalli_vggface_tf_notop_vgg16.h5, from a local file) on FER2013: fine-tuned, or
 (:features) frozen, or (:block5).
 
-python launch.py --config=configs/vgg16_fer2013.py:features  # frozen backbone computed once per
-image; only the head is trained python launch.py --config=configs/vgg16_fer2013.py:block5    #
-conv5_1 to conv5_3 and the head are trained python launch.py --config=configs/vgg16_fer2013.py
+# frozen backbone computed once per image; only the head is trained
+python launch.py --config=configs/vgg16_fer2013.py:features
+# conv5_1 to conv5_3 and the head are trained
+python launch.py --config=configs/vgg16_fer2013.py:block5
 # all layers, lower ones later and with lower learning rates
+python launch.py --config=configs/vgg16_fer2013.py
 
 docs/data.md (Weights) says where the file comes from and where to put it. A Keras notebook reports
 0.6226 on both tests with this network frozen, and again with "block5" unfrozen: no layer of

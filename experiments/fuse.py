@@ -1,11 +1,12 @@
 """Finished runs of the same folds as one predictor: late fusion, the mean of a run's seeds, or the
 best run of a sweep fold by fold.
 
-  python -m experiments.fuse runs/aus_mlp_ravdess runs/stn_ravdess --out=runs/fused      late
-  fusion: the runs' mean posteriors python -m experiments.fuse runs/aus_mlp_ravdess
-  --out=runs/aus_mlp_ensemble            its seeds' mean posteriors python -m experiments.fuse
-  runs/sweep/* --choose=nll --out=runs/nested                 each fold by the run best on its
-  validation rows
+  # late fusion: the runs' mean posteriors
+  python -m experiments.fuse runs/aus_mlp_ravdess runs/stn_ravdess --out=runs/fused
+  # its seeds' mean posteriors
+  python -m experiments.fuse runs/aus_mlp_ravdess --out=runs/aus_mlp_ensemble
+  # each fold by the run that is best on its validation rows
+  python -m experiments.fuse runs/sweep/* --choose=nll --out=runs/nested
 
 A run on frames takes part with its clips, as its own rule (config.evaluate.clips) decides them.
 """

@@ -1,13 +1,15 @@
 """The grammar of FACS codes, as the SAMM workbook and CASME II write them.
 
-    code     := blank | '?' | '/' | part ('+' part)*         '4+7',  '' (nothing coded) part     :=
-    group | reference | note | '?' reference:= 'ref(' group ('+' group)* ')' '?'?
-    'ref(7B)'      on the face already at onset group    := options | '(' options ')' '?'?
-    '(R6 or R12)' options  := unit (('or' | '/') unit)*                    'L12 or L14', '4/7'
-    one of these is meant unit     := 'AU'? side? number intensity? '?'?           'L12C', 'AU4',
-    '15?' side     := letter ('/' letter)?, letters L R A T B      'A/L12'   left, right, asymmetric
-    (both sides), top, bottom intensity:= letter ('/' letter)?, letters A to E         '10A/B' note
-    := two or more words of letters                 'soft focus'
+    code     := blank | '?' | '/' | part ('+' part)*         '4+7',  '' (nothing coded)
+    part     := group | reference | note | '?'
+    reference:= 'ref(' group ('+' group)* ')' '?'?           'ref(7B)': on the face already at onset
+    group    := options | '(' options ')' '?'?               '(R6 or R12)'
+    options  := unit (('or' | '/') unit)*                    'L12 or L14', '4/7': one is meant
+    unit     := 'AU'? side? number intensity? '?'?           'L12C', 'AU4', '15?'
+    side     := letter ('/' letter)?, letters L R A T B      'A/L12': left, right, asymmetric (both
+                                                             sides), top, bottom
+    intensity:= letter ('/' letter)?, letters A to E         '10A/B'
+    note     := two or more words of letters                 'soft focus'
 
 `or` binds tighter than `+`: '4+L12 or L14' is 4, and L12 or L14. Case, blanks around signs and
 fullwidth signs do not matter. Blank, '?' and '/' alone mean that no unit could be coded. Anything
@@ -138,11 +140,12 @@ NOTEBOOK_25 = (
 
 _FULLWIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0x3000: " ", 0xA0: " "}
 _FLAGS = re.IGNORECASE | re.ASCII
+# an intensity after a '/' is none where a number follows: in '4A/B18' the B is the side of 18
 _UNIT = re.compile(
     r"""(?:AU\s*)?
     (?:(?P<side>[LRATB]) (?:\s*/\s*(?P<side_or>[LRATB]))? \s*)?
     (?P<number>[0-9]+)
-    (?:(?P<intensity>[A-E]) (?:\s*/\s*(?P<intensity_or>[A-E])(?![A-Z0-9]|\s+[0-9]))?)?   # not the B of '4A/B18'
+    (?:(?P<intensity>[A-E]) (?:\s*/\s*(?P<intensity_or>[A-E])(?![A-Z0-9]|\s+[0-9]))?)?
     (?:\s*(?P<uncertain>\?))?""",
     _FLAGS | re.VERBOSE,
 )

@@ -96,7 +96,18 @@ def test_the_commands_of_fexpr_are_known():
     assert {*INSTALLED, "train"} == set(cli.COMMANDS)
 
 
-@pytest.mark.parametrize("words", commands())
+def commands_of_docstrings():
+    """The same of the module docstrings of configs and studies, which people copy from."""
+    found = {}
+    for path in [*(ROOT / "configs").glob("*.py"), *(ROOT / "experiments").glob("*.py")]:
+        text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        for line in re.sub(r"\\\n\s*", "", text).splitlines():
+            if typed := re.match(r"python (\S+\.py|-m [\w.]+) .*", line.strip()):
+                found[f"{path.stem}: {typed[0]}"] = shlex.split(typed[0], comments=True)[1:]
+    return [pytest.param(words, id=name) for name, words in found.items()]
+
+
+@pytest.mark.parametrize("words", [*commands(), *commands_of_docstrings()])
 def test_every_command_is_one_that_its_program_takes(words, monkeypatch):
     if words[0] == "-m":
         assert words[1] in PARSERS, f"no parser is known for {words[1]}"

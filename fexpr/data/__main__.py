@@ -35,8 +35,8 @@ def parser() -> argparse.ArgumentParser:
         "check",
         help="read releases as a run would, and say what is missing",
         epilog=LOOK,
-        description="Reads releases as a run would, from the first file to the last image, and lists "
-        "everything that is missing\n"
+        description="Reads releases as a run would, from the first file to the last image, and "
+        "lists everything that is missing\n"
         "or cannot be read. What it prepares stays in the cache: the first run after it "
         "starts at once.",
         formatter_class=argparse.RawDescriptionHelpFormatter,

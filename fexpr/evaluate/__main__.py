@@ -1,5 +1,6 @@
 """python -m fexpr.evaluate: the report of a run for models trained elsewhere, from their logits or
-probabilities and the labels; and runs, or such files, side by side."""
+probabilities and the labels; and runs, or such files, side by side.
+"""
 
 from __future__ import annotations
 

@@ -14,14 +14,17 @@ from fexpr.evaluate.external_files import Raw, number_of, read_file
 
 LAYOUTS = """\
 An .npz, without pickles, that holds
-  logits [N, K] or probabilities [N, K], labels [N] (class ids from 0, or names), and, where known, class_names [K],
-  split [N] ('val' or 'test'), ids [N], groups [N] (subjects: they are resampled whole), dataset [N] (parts to be shown apart);
+  logits [N, K] or probabilities [N, K], labels [N] (class ids from 0, or names), and, where known,
+  class_names [K], split [N] ('val' or 'test'), ids [N], groups [N] (subjects: they are resampled
+  whole), dataset [N] (parts to be shown apart);
   or everything that a run of fexpr saves as predictions.npz.
 A CSV with one line a row and a header:
-  p_<class> for each class (probabilities), or logit_<class> for each; label (class id from 0 in the order of these columns, or
-  name); and, where known, split, id, group, dataset. Other columns are not used.
+  p_<class> for each class (probabilities), or logit_<class> for each; label (class id from 0 in the
+  order of these columns, or name); and, where known, split, id, group, dataset. Other columns are
+  not used.
 Probabilities of a row sum to 1 within 0.01. Rows without a split are test rows.
-Labels that are all among the class names are names, also where both are numbers (1, 1.0); else they are class ids from 0."""
+Labels that are all among the class names are names, also where both are numbers (1, 1.0); else
+they are class ids from 0."""
 EPS = np.finfo(np.float64).eps  # what a probability of 0 counts as, as in scikit-learn's log_loss
 TOLERANCE = 0.01  # of the sum of a row's probabilities: they may have been written with few digits
 LARGEST = 1e300  # of a logit: differences of two stay finite
@@ -249,8 +252,8 @@ def _val_problems(raw: Raw, other: Raw, test: dict, val: dict) -> list[str]:
         )
     if raw.numbers_are != other.numbers_are:
         problems.append(
-            f"{name}: labels are numbers, and so are the class names; those of one file can only be "
-            "class ids, those of the other only names: write names in both"
+            f"{name}: labels are numbers, and so are the class names; those of one file can only "
+            "be class ids, those of the other only names: write names in both"
         )
     for what in ("ids", "groups"):
         shared = (

@@ -27,10 +27,10 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog=terminal.program("fexpr.recognizer"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Recognises expressions in pictures, pairs of frames, videos and from a camera, with "
-        "nothing but a trained model or a finished run.\n"
-        "One row for each face of a picture, pair or frame: decision, status, box and landmarks, the set of classes that holds the "
-        "truth nine times in ten (--coverage),\n"
+        description="Recognises expressions in pictures, pairs of frames, videos and from a "
+        "camera, with nothing but a trained model or a finished run.\n"
+        "One row for each face of a picture, pair or frame: decision, status, box and landmarks, "
+        "the set of classes that holds the truth nine times in ten (--coverage),\n"
         "entropy (0: sure, 1: knows nothing), a probability of each class, calibrated where a map "
         "helped on validation rows. All trials\n"
         "of a cross-validation answer together, with their spread.",
@@ -104,7 +104,7 @@ def parser() -> argparse.ArgumentParser:
     how.add_argument(
         "--spot",
         action="store_true",
-        help="of a video, with a run trained on flow: find where faces move, onset, apex and offset",
+        help="of a video, with a run trained on flow: find where faces move: onset, apex, offset",
     )
     how.add_argument(
         "--smooth",

@@ -20,6 +20,7 @@ MOST_PIXELS = 10**8  # 300 MB as RGB; cameras of 108 million pixels save 12 mill
 LARGE = 2**24  # pixels; images above are decoded one at a time, whatever number of threads reads
 # what Pillow may take the header for; OpenCV decodes all of these
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000", "MPO", "DIB", "AVIF")
+TIFF = (b"II*\0", b"MM\0*")  # what such a file begins with
 _LARGE_IMAGE = threading.Lock()
 
 # the limit here is stricter, and an error
@@ -82,6 +83,8 @@ def size(data: bytes) -> tuple[int, int]:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         width = height = MOST_PIXELS  # Pillow does not say how many
     except Exception as e:  # each of its plugins raises its own about damaged headers
+        if data[:4] in TIFF:
+            raise Unreadable("is a TIFF of a kind that is not read: save it as 8 bits") from e
         raise Unreadable(f"is not an image, or is cut off ({len(data):,} bytes)") from e
     if width * height > MOST_PIXELS:
         raise Unreadable(f"has more than {MOST_PIXELS:,} pixels, the most that are read")

@@ -103,7 +103,7 @@ def test_what_cannot_be_read(pixels, tmp_path):
     with pytest.raises(Unusable, match="is a folder"):
         picture_files.read(tmp_path)
     cv2.imwrite(str(tmp_path / "float.tif"), pixels.astype(np.float32))
-    with pytest.raises(Unusable, match=r"float32 values|is not an image"):
+    with pytest.raises(Unusable, match="is a TIFF of a kind that is not read"):
         picture_files.read(tmp_path / "float.tif")
 
 

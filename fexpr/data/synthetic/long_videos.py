@@ -1,7 +1,7 @@
 """Long videos of a drawn face whose movements are known: what spotting is judged on.
 
-Short movements of the face between stretches of rest, and, where asked for, motions that must not be
-taken for such: the head sways and turns, the lids blink, the light changes.
+Short movements of the face between stretches of rest, and, where asked for, motions that must not
+be taken for such: the head sways and turns, the lids blink, the light changes.
 """
 
 from __future__ import annotations

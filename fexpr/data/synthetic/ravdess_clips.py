@@ -49,7 +49,8 @@ OPENFACE = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45)
 EXPRESSIVE = 0.5  # of a clip's own apex: from here on a frame shows its emotion
 README = """SYNTHETIC DATA. No person is shown here, and no result on it says anything about people.
 
-fexpr drew this release (fexpr/data/synthetic/ravdess_clips.py) in the layout and with the names of RAVDESS.
+fexpr drew this release (fexpr/data/synthetic/ravdess_clips.py) in the layout and with the names of
+RAVDESS.
 {clips} clips of {actors} actors, {frames} frames a clip, seed {seed}.
 truth.csv says how far each frame shows its emotion, and whether it holds a blink.
 """

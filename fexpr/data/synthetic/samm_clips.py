@@ -41,9 +41,10 @@ JPEG_QUALITY = 92
 POINTS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
 README = """SYNTHETIC DATA. No person is shown here, and no result on it says anything about people.
 
-fexpr drew this release (fexpr/data/synthetic/samm_clips.py) in the layout of the SAMM micro-expression database, because no real one
-was found: frames in SAMM/<subject>/<clip>/, FACS codes in SAMM_Micro_FACS_Codes_v2.xlsx, face landmarks of each clip's onset
-frame, in pixels, in landmarks.csv (left is the image's left). {clips} clips of {subjects} subjects, seed {seed}.
+fexpr drew this release (fexpr/data/synthetic/samm_clips.py) in the layout of the SAMM
+micro-expression database, because no real one was found: frames in SAMM/<subject>/<clip>/, FACS
+codes in SAMM_Micro_FACS_Codes_v2.xlsx, face landmarks of each clip's onset frame, in pixels, in
+landmarks.csv (left is the image's left). {clips} clips of {subjects} subjects, seed {seed}.
 """
 
 # Action units that occur together, how often in 160 clips (long-tailed, as in SAMM), the emotion

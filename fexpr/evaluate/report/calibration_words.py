@@ -84,8 +84,8 @@ def sets(metrics: dict) -> str:
     held, size = lac["coverage"], lac["size"]["value"]
     low = "" if held["low"] is None else f" ({held['low']:.3f}–{held['high']:.3f})"
     return (
-        f"Sets that are to hold {what} in {100 * asked:.0f} % of rows hold it in {held['value']:.3f}{low} "
-        f"of the test rows, with {size:.1f} classes on average"
+        f"Sets that are to hold {what} in {100 * asked:.0f} % of rows hold it in "
+        f"{held['value']:.3f}{low} of the test rows, with {size:.1f} classes on average"
         + (
             f", one class in {100 * lac['single']['value']:.0f} %."
             if what == "the true class"

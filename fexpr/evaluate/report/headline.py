@@ -216,7 +216,8 @@ def verdict(metrics: dict) -> str:
     key = next(k for k in metrics if k.startswith("difference_to_"))
     constant = {
         "difference_to_always_positive": "a predictor that calls every action unit present",
-        "difference_to_majority": f"a predictor that always names the most frequent {metrics['counts_from']} class",
+        "difference_to_majority": "a predictor that always names the most frequent "
+        f"{metrics['counts_from']} class",
     }[key]
     model, difference = metrics["test"]["macro_f1"], metrics[key]
     base = metrics["baselines"][key.removeprefix("difference_to_")]["macro_f1"]
@@ -278,7 +279,7 @@ def few_groups(metrics: dict) -> str:
         for name, count in counts.items()
         if 1 < count < FEW_GROUPS
     ]
-    return f"Rough, from so few {group}s: the intervals of {', '.join(few)}." if few else ""
+    return f"Few {group}s, hence rough intervals: {', '.join(few)}." if few else ""
 
 
 def copies(metrics: dict) -> str:

@@ -1,4 +1,4 @@
-"""A leaderboard as Markdown, CSV, LaTeX, a figure, and on the terminal: one set of cells for all."""
+"""A leaderboard as Markdown, CSV, LaTeX, a figure and on the terminal: one set of cells for all."""
 
 from __future__ import annotations
 
@@ -213,7 +213,8 @@ def _about(board: dict) -> str:
     return (
         f"{board['clips']} clips of {board['groups']} {board['group_name']}s, "
         f"{len(board['class_names'])} classes. {' and '.join(names_of(board))}: counts pooled over "
-        f"folds; several seeds: their mean. Intervals: bootstrap over {board['group_name']}s, {board['resamples']} resamples, the same for all rows. Oracle: "
+        f"folds; several seeds: their mean. Intervals: bootstrap over {board['group_name']}s, "
+        f"{board['resamples']} resamples, the same for all rows. Oracle: "
         "the best epoch on the test rows, never a result."
     )
 

@@ -24,16 +24,18 @@ LICENCES = {  # of the data, by `config.data.name`
     "Attribution-NonCommercial-ShareAlike 4.0.",
     "ravdess_aus": "RAVDESS (Livingstone and Russo 2018): Creative Commons "
     "Attribution-NonCommercial-ShareAlike 4.0.",
-    "fer2013": "FER2013 (ICML 2013 challenge, Kaggle): pictures that were found by web search; whose "
-    "they are is not known, and fexpr "
-    "knows of no licence for the pictures themselves.",
+    "fer2013": "FER2013 (ICML 2013 challenge, Kaggle): pictures that were found by web search; "
+    "whose they are is not known, and fexpr knows of no licence for the pictures themselves.",
 }
 UNKNOWN = "fexpr does not know the licence of these data: it is for whoever made them to say."
-PURPOSE = """Research on facial expressions, and comparison with other recognisers on the same protocol. A person's expression is not
-their emotion: what the classes name was posed, induced or judged by annotators of the release, and says little about what anybody feels.
+PURPOSE = """\
+Research on facial expressions, and comparison with other recognisers on the same protocol. A
+person's expression is not their emotion: what the classes name was posed, induced or judged by
+annotators of the release, and says little about what anybody feels.
 
-Not for decisions about people (hiring, policing, insurance, diagnosis, exams). The European Union's AI Act forbids emotion recognition at
-work and in schools, but for medical or safety reasons (Regulation 2024/1689, article 5)."""
+Not for decisions about people (hiring, policing, insurance, diagnosis, exams). The European Union's
+AI Act forbids emotion recognition at work and in schools, but for medical or safety reasons
+(Regulation 2024/1689, article 5)."""
 
 
 def model_card(

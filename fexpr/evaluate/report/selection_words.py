@@ -30,7 +30,8 @@ def chosen_by(metrics: dict, predictions: dict, monitor: str | None) -> str:
     return (
         f"The monitor, {MONITORS_IN_WORDS[monitor]}, is a mean over every {unit} {which}: "
         f"{_range(counts['val'])} of the validation rows"
-        f"{oracle if 'oracle' in metrics['selections'] else ''}. The table’s means are over {shown}."
+        f"{oracle if 'oracle' in metrics['selections'] else ''}. The table’s means are over "
+        f"{shown}."
     )
 
 

@@ -1,8 +1,9 @@
 """Weights of other people and frameworks, read from local files into the models here, and back.
 
-    from fexpr.models.weights import files, layouts weights =
-    files.read("rcmalli_vggface_tf_notop_vgg16.h5") variables, report = layouts.load(weights, model,
-    like)   # everything fits, or one error lists what does not
+    from fexpr.models.weights import files, layouts
+    weights = files.read("rcmalli_vggface_tf_notop_vgg16.h5")
+    # everything fits, or one error lists what does not
+    variables, report = layouts.load(weights, model, like)
 
 One file a format: keras_h5.py, torch_zip.py (safetensors is the library's own); files.py tells them
 apart. layouts.py knows which names a model has in which format, fitting.py fits and reports.

@@ -63,10 +63,8 @@ class Report:
                 f"started anew: {', '.join(names)} ({'; '.join(dict.fromkeys(self.anew.values()))})"
             )
         if self.aside:
-            parts.append(
-                "left aside: "
-                f"{', '.join(dict.fromkeys(name.rpartition('/')[0] or name for name in self.aside))}"
-            )
+            layers = dict.fromkeys(name.rpartition("/")[0] or name for name in self.aside)
+            parts.append(f"left aside: {', '.join(layers)}")
         return "; ".join(parts)
 
 
