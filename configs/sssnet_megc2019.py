@@ -2,8 +2,8 @@
 
 python launch.py --config=configs/sssnet_megc2019.py
 
-Optimiser, weight decay and number of epochs of MEB's notebooks; the epoch is chosen on inner
-validation subjects.
+The weight decay is that of MEB's notebooks, which train 200 epochs at a rate of 1e-4; here 60 at
+1e-3. The epoch is chosen on inner validation subjects.
 
 Not measured.
 """

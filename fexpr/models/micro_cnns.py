@@ -43,10 +43,7 @@ class SSSNet(nn.Module):
     axis_name: str | None = None
 
     def __post_init__(self):
-        counts = {f"widths[{i}]": n for i, n in enumerate(self.widths)}
-        problems = [] if len(self.widths) == 3 else [f"widths: expected 3, found {self.widths}"]
-        counts |= {"num_classes": self.num_classes}
-        check_arguments("SSSNet", counts, {"dropout": self.dropout}, problems)
+        _check_widths(self)
         super().__post_init__()
 
     @nn.compact
@@ -83,10 +80,7 @@ class OffApexNet(nn.Module):
     axis_name: str | None = None
 
     def __post_init__(self):
-        counts = {f"widths[{i}]": n for i, n in enumerate(self.widths)}
-        problems = [] if len(self.widths) == 3 else [f"widths: expected 3, found {self.widths}"]
-        counts |= {"num_classes": self.num_classes}
-        check_arguments("OffApexNet", counts, {"dropout": self.dropout}, problems)
+        _check_widths(self)
         super().__post_init__()
 
     @nn.compact
@@ -98,6 +92,13 @@ class OffApexNet(nn.Module):
         x = nn.relu(Dense(self.widths[2], name="dense")(x))
         x = Dropout(self.dropout, self.axis_name)(x, train)
         return Dense(self.num_classes, name="head")(x.astype(jnp.float32))
+
+
+def _check_widths(model: SSSNet | OffApexNet) -> None:
+    counts = {f"widths[{i}]": n for i, n in enumerate(model.widths)}
+    counts |= {"num_classes": model.num_classes}
+    problems = [] if len(model.widths) == 3 else [f"widths: expected 3, found {model.widths}"]
+    check_arguments(type(model).__name__, counts, {"dropout": model.dropout}, problems)
 
 
 class RCNA(nn.Module):
