@@ -16,6 +16,30 @@ FAST = (
 )
 
 
+# becomes the program behind it. A preexec_fn would do this in a fork of JAX's threads, of which JAX
+# warns, and warnings are errors
+AS_AT_A_TERMINAL = """
+import os, signal, sys
+for number in (signal.SIGINT, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def begin(cwd, cache, *arguments):
+    """The running process, which hears Ctrl-C and SIGHUP also where the tests run behind an & or
+    under nohup; stdout and stderr as text.
+    """
+    return subprocess.Popen(
+        [sys.executable, "-c", AS_AT_A_TERMINAL, *command(*arguments)],
+        cwd=cwd,
+        env=environment(cache),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
 def command(*arguments):
     return [
         sys.executable,

@@ -64,7 +64,7 @@ def commands(folder, whole, out):
     yield explain.main, [str(folder), "--trial=0", f"--out={out / 'explained'}"]
 
 
-@pytest.mark.parametrize(("name", "damage"), hostile.cases(CASES, SEED))
+@pytest.mark.parametrize(("name", "damage"), list(hostile.cases(CASES, SEED)))
 def test_every_command_answers_or_says_what_is_wrong(name, damage, source, tmp_path, alarm, capsys):
     folder = hostile.damaged(source, tmp_path / "runs" / name, damage)
     for command, arguments in commands(folder, source, tmp_path):

@@ -3,14 +3,13 @@ network.
 """
 
 import signal
-import subprocess
 import time
 
 import pytest
 
 from fexpr.errors import INTERRUPTED, RESUMABLE
 from fexpr.storage import run
-from tests.launching import ROOT, command, environment, launch
+from tests.launching import ROOT, begin, launch
 
 TINY = (
     f"--config={ROOT}/configs/aucnn_samm.py:debug",
@@ -20,19 +19,6 @@ TINY = (
     "--config.log.tensorboard=False",
 )
 ENDLESS = (*TINY, "--config.train.epochs=100000")
-
-
-def begin(tmp_path, cache, *arguments):
-    return subprocess.Popen(
-        command(*arguments),
-        cwd=tmp_path,
-        env=environment(cache),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # tests that run behind an & ignore it
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
 
 
 def epochs(workdir):
@@ -71,8 +57,7 @@ def test_signals_save_and_a_second_process_is_refused(tmp_path, shared_cache):
     assert "the same command goes on from there" in err
     first = epochs(workdir)
 
-    # the terminal is closed (under nohup the child would ignore that, as it should)
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    # the terminal is closed
     process = begin(tmp_path, shared_cache, *arguments)
     wait_for(lambda: epochs(workdir) >= first + 3, process)
     process.send_signal(signal.SIGHUP)

@@ -4,7 +4,6 @@ interrupted on the way.
 
 import os
 import signal
-import subprocess
 import time
 import warnings
 
@@ -14,7 +13,7 @@ import pytest
 from fexpr.errors import UserError
 from fexpr.runs.launchers import ray_cluster
 from fexpr.storage import run
-from tests.launching import ROOT, command, environment, launch
+from tests.launching import ROOT, begin, launch
 
 pytestmark = pytest.mark.long
 
@@ -96,22 +95,13 @@ def test_folds_over_nodes_one_of_which_dies(tmp_path, cache, cluster, request):
         MEMORY,
     )
 
-    def begin():
-        process = subprocess.Popen(
-            command(*arguments),
-            cwd=tmp_path,
-            env=environment(cache),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            # tests run behind an & ignore it
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )
+    def start():
+        process = begin(tmp_path, cache, *arguments)
         # a test that fails leaves nothing running
         request.addfinalizer(lambda: (process.kill(), process.communicate()))
         return process
 
-    process = begin()
+    process = start()
     wait_for(lambda: min(rows(workdir)) >= 3, process)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=300)
@@ -122,7 +112,7 @@ def test_folds_over_nodes_one_of_which_dies(tmp_path, cache, cluster, request):
     before = rows(workdir)
     assert max(before) < EPOCHS
 
-    process = begin()
+    process = start()
     wait_for(lambda: min(rows(workdir)) >= max(before) + 3, process)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
