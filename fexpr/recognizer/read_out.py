@@ -71,9 +71,9 @@ def _draw(recognizer: Any, table: pd.DataFrame, folder: Path) -> None:
 
 
 def _summarize(read: int, counts: Counter, passed_over: Counter, looked: bool) -> None:
-    words = [f"{read:,} pictures"]
+    words = [f"{read:,} picture{'s' * (read != 1)}"]
     if looked:
-        words.append(f"{counts[OK]:,} faces")
+        words.append(f"{counts[OK]:,} face{'s' * (counts[OK] != 1)}")
         words.append(f"{counts[NO_FACE]:,} without a face")
     words.append(f"{counts[UNREADABLE]:,} that cannot be read")
     terminal.errors.print(f"read       {', '.join(words)}", markup=False)
