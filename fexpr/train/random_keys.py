@@ -14,8 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.random import define_prng_impl
 
-ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))  # Salmon et al. 2011, table 4
-PARITY = 0x1BD11BDA
+from fexpr.threefry import threefry
 
 
 def wrap_key(data: jax.Array) -> jax.Array:
@@ -25,25 +24,12 @@ def wrap_key(data: jax.Array) -> jax.Array:
     return jax.random.wrap_key_data(data, impl=IMPLEMENTATION)
 
 
-def _threefry(key: jax.Array, high: jax.Array, low: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Two words for each pair of counters, uint32 [...]."""
-    keys = (key[0], key[1], key[0] ^ key[1] ^ jnp.uint32(PARITY))
-    a, b = (x + jnp.broadcast_to(k, x.shape) for x, k in ((high, keys[0]), (low, keys[1])))
-    for i in range(5):
-        for turn in ROTATIONS[i % 2]:
-            a = a + b
-            b = a ^ (b << jnp.uint32(turn) | b >> jnp.uint32(32 - turn))
-        a = a + jnp.broadcast_to(keys[(i + 1) % 3], a.shape)
-        b = b + jnp.broadcast_to(keys[(i + 2) % 3] + jnp.uint32(i + 1), b.shape)
-    return a, b
-
-
 def _words(key: jax.Array, shape: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
     """Two words for each place of an array of this shape, counted row by row."""
     size = math.prod(shape)
     if size >= 2**32:
         raise ValueError(f"an array of {size:,} random numbers: at most 4,294,967,295")
-    return _threefry(key, jnp.zeros(shape, jnp.uint32), lax.iota(jnp.uint32, size).reshape(shape))
+    return threefry(key, jnp.zeros(shape, jnp.uint32), lax.iota(jnp.uint32, size).reshape(shape))
 
 
 def _seed(seed: jax.Array) -> jax.Array:
@@ -63,7 +49,7 @@ def _random_bits(key: jax.Array, bit_width: int, shape: tuple[int, ...]) -> jax.
 
 def _fold_in(key: jax.Array, data: jax.Array) -> jax.Array:
     # the key of a seed below 2**32 is (0, seed)
-    return jnp.stack(_threefry(key, jnp.zeros((), jnp.uint32), jnp.asarray(data, jnp.uint32)))
+    return jnp.stack(threefry(key, jnp.zeros((), jnp.uint32), jnp.asarray(data, jnp.uint32)))
 
 
 IMPLEMENTATION = define_prng_impl(

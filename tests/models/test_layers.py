@@ -5,12 +5,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.extend.random import threefry_2x32
 
 from fexpr.errors import UserError
 from fexpr.models import MODELS, build, convolution, count_parameters, model_class
 from fexpr.models.convolution import conv2d, max_pool
-from fexpr.models.layers import BatchNorm, Conv, Dense, Dropout, threefry
+from fexpr.models.layers import BatchNorm, Conv, Dense, Dropout
 
 
 def normal(*shape, seed=0):
@@ -139,12 +138,6 @@ def test_max_pool_gives_the_gradient_to_the_first_among_equals(window, stride):
             ]
         )(x)
     )
-
-
-def test_threefry_is_the_generator_of_jax():
-    key, counters = np.asarray([3, 2**32 - 5], np.uint32), np.arange(8, dtype=np.uint32) * 123456789
-    ours = jax.jit(threefry)(key, counters[:4].reshape(2, 2), counters[4:].reshape(2, 2))
-    np.testing.assert_array_equal(ours.reshape(-1), threefry_2x32(key, counters)[:4])
 
 
 def test_dropout_drops_at_its_rate_and_keeps_the_mean():
