@@ -346,7 +346,7 @@ class Engine:
         Args:
           by_trial: number of arguments with a leading axis of trials. shared: number of those that
               are the same for all.
-          donate: places of arguments whose memory the results may take.
+          donate: places of the last arguments, whose memory the first results take.
           common: what is computed of all trials of a device, common(recipe, trials), and handed to
               each after the shared arguments.
         """
@@ -355,13 +355,38 @@ class Engine:
             trials = arguments[shared:] if by_trial > 1 else arguments[shared]
             extra = (common(self.recipe, trials),) if common else ()
             one_trial = partial(one, self.recipe, data, *arguments[:shared], *extra)
-            return jax.lax.map(one_trial, trials) if self.mapped else jax.vmap(one_trial)(trials)
+            if not self.mapped:
+                return jax.vmap(one_trial)(trials)
+            return map_in_place(one_trial, trials, len(donate))
 
         specs = (*[P()] * (1 + shared), *[P("trial")] * by_trial)
         program = jax.shard_map(
             all_trials, mesh=self.mesh, in_specs=specs, out_specs=P("trial"), check_vma=False
         )
         return jax.jit(program, donate_argnums=donate)
+
+
+def map_in_place(one: Callable, by_trial: Any, replaced: int) -> Any:
+    """jax.lax.map(one, by_trial), whose first `replaced` results are written over the last
+    `replaced` arguments: `map` itself would hold the states of all trials twice.
+    """
+    if not replaced:
+        return jax.lax.map(one, by_trial)
+    fixed, states = by_trial[:-replaced], by_trial[-replaced:]
+
+    def at(tree: Any, i: jax.Array) -> Any:
+        return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, i, keepdims=False), tree)
+
+    def step_of(i: jax.Array, results: tuple) -> tuple:
+        new = one((*at(fixed, i), *at(results[:replaced], i)))
+        return jax.tree.map(
+            lambda x, y: jax.lax.dynamic_update_index_in_dim(x, y, i, 0), results, new
+        )
+
+    length = len(jax.tree.leaves(by_trial)[0])
+    first = jax.eval_shape(one, at(by_trial, jax.numpy.int32(0)))
+    others = jax.tree.map(lambda s: jax.numpy.zeros((length, *s.shape), s.dtype), first[replaced:])
+    return jax.lax.fori_loop(0, length, step_of, (*states, *others))
 
 
 def bytes_of(program: jax.stages.Compiled) -> int:

@@ -58,6 +58,15 @@ def test_one_trial_over_several_devices_is_data_parallel(alone, devices):
     np.testing.assert_allclose(spread_rows["train_loss"], single_rows["train_loss"], atol=1e-5)
 
 
+def test_states_of_trials_in_turn_are_held_once():
+    """The program that takes one trial after the other writes each state over the one before."""
+    engine = toy.engine([toy.spec(fold, 8) for fold in range(64)], trial_axis="map")
+    states = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(engine.init()))
+    memory = engine.program.memory_analysis()
+    assert memory.argument_size_in_bytes > states
+    assert memory.temp_size_in_bytes < states / 2
+
+
 def test_the_same_program_twice_is_bit_identical():
     first, second = toy.run(SPECS), toy.run(SPECS)
     jax.tree.map(np.testing.assert_array_equal, first, second)
