@@ -165,13 +165,15 @@ def run_job(
         started.append(
             subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
         )
-    said = [process.communicate()[0] for process in started]
+    outputs = [process.communicate()[0] for process in started]
     if any(process.returncode for process in started):
         sys.exit(
             f"{kind} on {devices} devices in {processes} processes ended with "
             f"{[p.returncode for p in started]}"
         )
-    return json.loads(next(line for line in said[0].splitlines() if line.startswith('{"seconds"')))
+    return json.loads(
+        next(line for line in outputs[0].splitlines() if line.startswith('{"seconds"'))
+    )
 
 
 def check(arguments: argparse.Namespace) -> None:

@@ -123,7 +123,7 @@ class Stack:
         self.buffers = {k: zeros(trials, *b.shape) for k, b in self.learner.named_buffers()}
         self.rows = torch.zeros(trials, batch, dtype=torch.int64, device=self.device)
         self.taken = torch.zeros(trials, batch, dtype=torch.bool, device=self.device)
-        self.said = zeros(*self.test.shape, classes)
+        self.test_logits = zeros(*self.test.shape, classes)
 
     def init(self, states: Sequence[dict] | None = None) -> None:
         """Fresh parameters, PyTorch's own or those of `states` (one state dict a trial)."""
@@ -182,18 +182,21 @@ class Stack:
             self.buffers[name].copy_(value)
 
     def predict(self) -> None:
-        """Writes the logits of all test rows to `said` [T, m, K]."""
+        """Writes the logits of all test rows to `test_logits` [T, m, K]."""
 
         def logits(parameters, buffers, images):
             return functional_call(self.judge, (parameters, buffers), (images, None))[0]
 
         with torch.no_grad():
             images = self._images(self.test)
-            self.said.copy_(vmap(logits)(self.views(self.flat), self.buffers, images))
+            self.test_logits.copy_(vmap(logits)(self.views(self.flat), self.buffers, images))
 
     def logits(self) -> list[np.ndarray]:
         """What each trial said of its test rows [m, K]; waits for the device."""
-        return [said[:size] for said, size in zip(self.said.cpu().numpy(), self.sizes, strict=True)]
+        return [
+            logits[:size]
+            for logits, size in zip(self.test_logits.cpu().numpy(), self.sizes, strict=True)
+        ]
 
     def _images(self, rows: torch.Tensor) -> torch.Tensor:
         return (self.images[rows].float() - self.mean) / self.std

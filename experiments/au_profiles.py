@@ -64,8 +64,8 @@ def compare(dataset: Dataset, gaussians: frame_filters.Gaussians, resamples: int
     theirs = [au_gaussians.OF_RAVDESS[name] for name in dataset.class_names]
     names, first = np.unique(theirs, return_index=True)
     merged = np.array(theirs)[dataset.labels]
-    said = np.array(theirs)[frame_filters.mahalanobis(units, gaussians).argmin(axis=1)]
-    right = said == merged
+    predicted = np.array(theirs)[frame_filters.mahalanobis(units, gaussians).argmin(axis=1)]
+    right = predicted == merged
 
     def shares(weights: np.ndarray) -> dict[str, np.ndarray]:
         recalls = [

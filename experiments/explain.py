@@ -416,7 +416,7 @@ def surest(
     )
     scores, labels = recognizer.scores(found["logits"][test]), found["labels"][test]
     classes = scores.argmax(axis=1) if class_id is None else np.full(len(test), class_id)
-    there = (
+    correct = (
         labels[np.arange(len(test)), classes] > 0 if recognizer.multilabel else labels == classes
     )
     confidence, place = scores[np.arange(len(test)), classes], dataset.ids.tolist()
@@ -430,7 +430,7 @@ def surest(
         )
     chosen = []
     for side, why in zip((True, False), words, strict=True):
-        rows = np.flatnonzero(there == side)
+        rows = np.flatnonzero(correct == side)
         if len(rows):
             best = rows[confidence[rows].argmax()]
             chosen.append(
@@ -461,7 +461,7 @@ def look(
             (
                 "true",
                 " + ".join(
-                    n for n, there in zip(dataset.class_names, label > 0, strict=True) if there
+                    n for n, present in zip(dataset.class_names, label > 0, strict=True) if present
                 )
                 or "none",
             )

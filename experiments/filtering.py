@@ -283,14 +283,14 @@ def posteriors(folder: Path, dataset: Dataset, trials: int) -> np.ndarray:
         found = run.read_arrays(path)
         if np.array_equal(found["ids"], dataset.ids):
             return found["posteriors"]
-    said = []
+    probabilities = []
     with progress("judging frames", trials) as advance:
         for trial in range(trials):
             recognizer = Recognizer.restore(folder, "best_val", trial, BATCH)
-            said.append(recognizer.probabilities(dataset.images).astype(np.float32))
+            probabilities.append(recognizer.probabilities(dataset.images).astype(np.float32))
             advance()
-    run.write_arrays(path, {"ids": dataset.ids, "posteriors": np.stack(said)})
-    return np.stack(said)
+    run.write_arrays(path, {"ids": dataset.ids, "posteriors": np.stack(probabilities)})
+    return np.stack(probabilities)
 
 
 def judge(config: ConfigDict, dataset: Dataset, trials: int) -> np.ndarray | None:
@@ -314,10 +314,10 @@ def judge(config: ConfigDict, dataset: Dataset, trials: int) -> np.ndarray | Non
             "that are tested here",
             fix="leave filter.judge empty: each fold's own model judges then",
         )
-    said = recognizer.probabilities(dataset.images).astype(np.float32)
+    probabilities = recognizer.probabilities(dataset.images).astype(np.float32)
     known = recognizer.class_names
     if known in (CLASSES, CLASSES[:7]) and dataset.class_names == EMOTIONS:
-        said = said[:, list(RAVDESS_IN_AFFECTNET)]
+        probabilities = probabilities[:, list(RAVDESS_IN_AFFECTNET)]
     elif known != dataset.class_names:
         here = f"{config.data.name} has {', '.join(dataset.class_names)}"
         raise UserError(
@@ -325,7 +325,7 @@ def judge(config: ConfigDict, dataset: Dataset, trials: int) -> np.ndarray | Non
             [here],
             fix="name a run of these classes, or AffectNet's",
         )
-    return np.repeat(said[None], trials, axis=0)
+    return np.repeat(probabilities[None], trials, axis=0)
 
 
 def embeddings(folder: Path, dataset: Dataset, trials: int) -> Path:

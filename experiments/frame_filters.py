@@ -139,16 +139,16 @@ def gaussian(
 
 
 def gaussian_by_emotion(
-    distances: np.ndarray, labels: np.ndarray, q: float, together: Sequence[Sequence[int]] = ()
+    distances: np.ndarray, labels: np.ndarray, q: float, sharing: Sequence[Sequence[int]] = ()
 ) -> np.ndarray:
     """Frames whose distance to their clip's emotion is at most the q-th percentile of the distances
     of that emotion's frames, as the publication of the filter has it.
 
     Args:
-      together: emotions that share a percentile; the publication's neutral and calm.
+      sharing: emotions that share a percentile; the publication's neutral and calm.
     """
     own, shared = _of_label(distances, labels), labels.copy()
-    for first, *others in together:
+    for first, *others in sharing:
         shared[np.isin(labels, others)] = first
     limit = np.full(len(own), np.nan)
     for k in np.unique(shared):

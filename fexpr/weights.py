@@ -77,7 +77,7 @@ def inspect(path: Path) -> None:
         return
     weights = files.read(path)
     say(f"{path}: {weights.format}, {path.stat().st_size:,} bytes, sha256 {weights.sha256}")
-    say(f"looks like  {layouts.recognised(weights.arrays) or 'no network that fexpr knows'}")
+    say(f"looks like  {layouts.identify_network(weights.arrays) or 'no network that fexpr knows'}")
     for name, value in weights.about.items():
         say(f"{name}  {value}")
     _list(weights.arrays)

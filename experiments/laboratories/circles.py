@@ -38,7 +38,7 @@ FIGURE, SIDE, REACH = "boundaries.png", 120, 1.5
 
 def lab_circles(config: ConfigDict, workdir: Path) -> None:
     """Leaves config.json, metrics.json, figures/boundaries.png and report.html at `workdir`; takes
-    seconds, and runs anew each time.
+    seconds, and are trained again each time.
 
     Every fold of stratified cross-validation is a row of one vmapped program: the whole training
     set is a batch (train.epochs steps of Adam), so nothing is drawn but the initial weights.
@@ -73,9 +73,12 @@ def lab_circles(config: ConfigDict, workdir: Path) -> None:
     for name, arguments in NETWORKS.items():
         model = models.build(num_classes=2, **arguments)
         variables = fit(model, points, labels, np.stack([train for train, _ in folds]), config)
-        said = predict(model, variables, points)
+        probabilities = predict(model, variables, points)
         accuracy = lab_report.spread(
-            [np.mean(said[i, test].argmax(1) == labels[test]) for i, (_, test) in enumerate(folds)]
+            [
+                np.mean(probabilities[i, test].argmax(1) == labels[test])
+                for i, (_, test) in enumerate(folds)
+            ]
         )
         parameters = models.count_parameters(variables["params"]) // len(folds)
         metrics["networks"][name] = {

@@ -67,12 +67,14 @@ def lab_digits(config: ConfigDict, workdir: Path) -> None:
         own.model, own.data.name = arguments, dataset.source
         if len(folds) == 1:
             own.train.epochs = min(own.train.epochs, MNIST_EPOCHS)
-        parameters, said = _trained(own, workdir / name, data)
+        parameters, decide = _trained(own, workdir / name, data)
         curve = {
-            str(s): _accuracy(data, said(moved(dataset.images, s, s, config.seed)), dataset.labels)
+            str(s): _accuracy(
+                data, decide(moved(dataset.images, s, s, config.seed)), dataset.labels
+            )
             for s in SHIFTS
         }
-        translated = _accuracy(data, said(data.moved), data.moved_labels)
+        translated = _accuracy(data, decide(data.moved), data.moved_labels)
         metrics["networks"][name] = {
             "parameters": parameters,
             "accuracy": curve["0"],
@@ -132,14 +134,14 @@ def _trained(config: ConfigDict, workdir: Path, data: Digits):
     )
 
     @jax.jit
-    def said(images):
+    def decide(images):
         one = partial(predict, recipe, Data(images, data.dataset.labels))
         return jax.lax.map(lambda trial: one(*trial), (engine.trials, variables)).argmax(-1)
 
-    return count_parameters(engine.abstract_params()), said
+    return count_parameters(engine.abstract_params()), decide
 
 
-def _accuracy(data: Digits, said: np.ndarray, labels: np.ndarray) -> dict:
+def _accuracy(data: Digits, decisions: np.ndarray, labels: np.ndarray) -> dict:
     """Accuracy of answers [T, m] to validation rows, then test rows: on the test rows of every
     fold.
     """
@@ -147,7 +149,7 @@ def _accuracy(data: Digits, said: np.ndarray, labels: np.ndarray) -> dict:
     return lab_report.spread(
         [
             np.mean(np.asarray(row)[start : start + len(fold.test)] == labels[fold.test])
-            for row, start, fold in zip(said, starts, data.folds, strict=True)
+            for row, start, fold in zip(decisions, starts, data.folds, strict=True)
         ]
     )
 

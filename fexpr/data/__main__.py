@@ -98,7 +98,9 @@ def check(args: argparse.Namespace) -> None:
         + (f" (given by {giver})" if giver else "")
         + f", which {prepare.contents(root)}"
     )
-    names = args.names or [name for name in LOADERS if name not in BUILT_IN or _there(root, name)]
+    names = args.names or [
+        name for name in LOADERS if name not in BUILT_IN or _has_folder(root, name)
+    ]
     if not names:
         raise UserError(f"{root} holds no release", [f"looked for {', '.join(LOADERS)}"], LOOK)
     faulty = []
@@ -167,7 +169,7 @@ def _config(args: argparse.Namespace) -> ConfigDict:
     return config
 
 
-def _there(root: Path, name: str) -> bool:
+def _has_folder(root: Path, name: str) -> bool:
     folders = [root / part for part in prepare.COMPOSITES.get(name, (name,))]
     return any(
         f.is_dir()

@@ -108,8 +108,8 @@ class Dataset:
         """
         image = self.images[row]
         if self.kind == "clip":
-            there = self.extras["frame"][row] >= 0
-            middle = there.sum() // 2 * (image.shape[-1] // len(there))
+            real = self.extras["frame"][row] >= 0
+            middle = real.sum() // 2 * (image.shape[-1] // len(real))
             return image[..., middle, None]
         if self.kind == "flow":
             return image[..., :3]

@@ -51,7 +51,7 @@ class Records:
         except Exception as e:  # ArrayRecord and NumPy each raise their own
             raise UserError(
                 f"images cannot be read from disk: {str(e).partition(chr(10))[0]}",
-                fix="remove that prepared set from the cache; it is prepared anew then",
+                fix="remove that prepared set from the cache; it is then prepared again",
             ) from e
         return images[0] if np.ndim(rows) == 0 and not isinstance(rows, slice) else images
 
@@ -121,6 +121,6 @@ def read(folder: Path) -> tuple[list[str], Records]:
     except (OSError, ValueError, KeyError, RuntimeError, TypeError) as e:
         raise UserError(
             f"the prepared set {folder} is damaged: {e}",
-            fix="remove that folder; it is prepared anew then",
+            fix="remove that folder; it is then prepared again",
         ) from e
     return about["ids"], Records(source, shape, np.arange(len(source)))

@@ -120,13 +120,13 @@ def report(args: argparse.Namespace, out: Path, command: str) -> Path:
     predictions = _clips(path, _predictions(path, args.val, names))
     elsewhere = "counts_from" in predictions
     try:
-        alone = len(np.unique(predictions["groups"])) == len(predictions["groups"])
+        single_rows = len(np.unique(predictions["groups"])) == len(predictions["groups"])
         metrics = evaluate(
             predictions,
             _selection(args, path, predictions),
             _source(path),
             resamples=args.resamples,
-            group_name=None if not elsewhere else "row" if alone else "group",
+            group_name=None if not elsewhere else "row" if single_rows else "group",
         )
     except (ValueError, IndexError, KeyError) as e:
         # a predictions.npz of a run that was changed by hand

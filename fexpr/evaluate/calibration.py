@@ -78,7 +78,7 @@ def measures(
             "adaptive": _by_bin(gap, equal_mass(confidence, bins), bins),
             "class": np.concatenate(by_class, axis=1),
         }
-    joined, ends = (
+    measures_of_rows, ends = (
         np.concatenate(list(columns.values()), axis=1),
         np.cumsum([c.shape[1] for c in columns.values()])[:-1],
     )
@@ -87,10 +87,10 @@ def measures(
     sums_of = {"ece": ("gap", confidence.shape[1])}
     if not multilabel:
         sums_of |= {"adaptive_ece": ("adaptive", 1), "classwise_ece": ("class", presence.shape[1])}
-    plain = joined.mean(axis=0)
+    plain = measures_of_rows.mean(axis=0)
 
     def of(weights: np.ndarray) -> dict[str, np.ndarray]:
-        means = (weights @ joined) / weights.sum(axis=1, keepdims=True)
+        means = (weights @ measures_of_rows) / weights.sum(axis=1, keepdims=True)
         mean, noise = (
             dict(zip(columns, np.split(m, ends, axis=1), strict=True))
             for m in (means, means - plain)

@@ -11,7 +11,7 @@ import numpy as np
 
 from fexpr.evaluate import calibration, selective, smooth_error
 from fexpr.evaluate.calibration_maps import Map
-from fexpr.evaluate.map_choice import NONE, Choice, Part, choose, parts_of
+from fexpr.evaluate.map_choice import NONE, Part, SelectedMap, choose, parts_of
 from fexpr.evaluate.measure import measure_confidence
 from fexpr.evaluate.perfect import perfect_errors
 from fexpr.evaluate.predictions import rows_of
@@ -84,7 +84,7 @@ def calibration_report(
 
 def choices_of(
     predictions: dict, parts: Sequence[Part], candidates: Sequence[str] | None = None
-) -> list[Choice]:
+) -> list[SelectedMap]:
     """The map of each part, chosen on its rows."""
     return [
         choose(
@@ -94,7 +94,7 @@ def choices_of(
     ]
 
 
-def applied_maps(predictions: dict, parts: Sequence[Part], choices: Sequence[Choice]) -> dict:
+def applied_maps(predictions: dict, parts: Sequence[Part], choices: Sequence[SelectedMap]) -> dict:
     """`maps` as in calibration_maps.to_json; `of_trial`: which of them a trial's rows go through,
     None of a failed one; `names`: what they are called; `held_out`: mean over the parts, {} where
     nothing could be compared."""

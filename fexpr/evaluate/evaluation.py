@@ -132,10 +132,10 @@ def evaluate(
         }
     constant = "always_positive" if multilabel else "majority"
     first = test.groups[test.pools()[0]]
-    alone = len(np.unique(first)) == len(first)  # every group is a single row
+    single_rows = len(np.unique(first)) == len(first)  # every group is a single row
     of_part = {name: of[selection] for name, of in per_dataset.items() if name != "full"}
     # of pictures the field quotes accuracy first
-    shown = HEADLINE[task] if multilabel or not alone else ("accuracy", "uf1", "uar")
+    shown = HEADLINE[task] if multilabel or not single_rows else ("accuracy", "uf1", "uar")
     headline = predictions["class_names"][enough & test.presence.any(axis=0)]
     return {
         "test": measured[selection].summary(),
@@ -164,7 +164,7 @@ def evaluate(
         ),
         "per_dataset": per_dataset if len(parts) > 1 else {},
         "dataset_groups": tables.groups_by_dataset(test, sets) if len(parts) > 1 else {},
-        "per_group": [] if alone else tables.per_group(test, sets),
+        "per_group": [] if single_rows else tables.per_group(test, sets),
         **calibration_report(predictions, selection, test, sets, resamples, seed),
         "kaggle": kaggle(
             of_part or {(parts or ["the test rows"])[0]: measured[selection].summary()},
@@ -188,7 +188,7 @@ def evaluate(
         "source": source,
         "selection": selection,
         "counts_from": str(predictions.get("counts_from", "training")),
-        "group_name": group_name or ("image" if alone else "subject"),
+        "group_name": group_name or ("image" if single_rows else "subject"),
         "datasets": tables.datasets(predictions, selection),
         **tables.sizes(predictions, selection),
         "bootstrap": {"unit": "group", "resamples": resamples, "seed": seed, "level": 0.95},

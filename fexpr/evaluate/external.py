@@ -70,8 +70,8 @@ def read_predictions(
             problems,
             fix="see python -m fexpr.evaluate --help for the layouts",
         )
-    joined = {name: np.concatenate([t[name] for t in tables]) for name in tables[0]}
-    return _complete(joined, raw, class_names) | {
+    table = {name: np.concatenate([t[name] for t in tables]) for name in tables[0]}
+    return _complete(table, raw, class_names) | {
         "given": np.array(raw.kind),
         "notes": np.array(raw.notes, str),
     }

@@ -118,11 +118,12 @@ def mixture_weights(posteriors: np.ndarray, labels: np.ndarray) -> np.ndarray:
     The likelihood is concave in the weights; expectation maximisation (Dempster et al. 1977) climbs
     it from equal ones.
     """
-    said = np.take_along_axis(posteriors, labels[None, :, None], axis=2)[..., 0]  # [M, R]
+    # [M, R], of each row's true class
+    true_posteriors = np.take_along_axis(posteriors, labels[None, :, None], axis=2)[..., 0]
     share = 1.0 / np.bincount(labels, minlength=posteriors.shape[2])[labels]
     weights = np.full(len(posteriors), 1 / len(posteriors))
     for _ in range(STEPS):
-        part = weights[:, None] * said
+        part = weights[:, None] * true_posteriors
         weights = (part / np.maximum(part.sum(0), 1e-300)) @ share / share.sum()
     weights = np.where(weights < LEAST_WEIGHT, 0, weights)
     return weights / weights.sum()

@@ -40,7 +40,7 @@ class Part:
 
 
 @dataclasses.dataclass(frozen=True)
-class Choice:
+class SelectedMap:
     """`name`: of CANDIDATES, or NONE. `held_out`: mean negative log likelihood of each candidate
     and of NONE on rows that it was not fitted on, {} where there is one subject only.
     `cross_fitted`: the rows' logits [R, K] after the chosen map, each by a fit without the row's
@@ -66,12 +66,12 @@ def parts_of(predictions: dict, selection: str) -> list[Part]:
     fold_of = predictions["trial_fold"]
     folds = np.unique(fold_of[working])
     parts = []
-    for together in (folds[i::LARGEST_PARTS] for i in range(min(LARGEST_PARTS, len(folds)))):
-        rows = _allowed(predictions, val, test, together)
-        if len(together) > 1 and not len(rows):
-            found = [(f, _allowed(predictions, val, test, f)) for f in together[:, None]]
+    for tested in (folds[i::LARGEST_PARTS] for i in range(min(LARGEST_PARTS, len(folds)))):
+        rows = _allowed(predictions, val, test, tested)
+        if len(tested) > 1 and not len(rows):
+            found = [(f, _allowed(predictions, val, test, f)) for f in tested[:, None]]
         else:
-            found = [(together, rows)]
+            found = [(tested, rows)]
         parts += [
             Part(working[np.isin(fold_of[working], f)], rows) for f, rows in found if len(rows)
         ]
@@ -94,7 +94,7 @@ def choose(
     labels: np.ndarray,
     groups: np.ndarray,
     candidates: Sequence[str] | None = None,
-) -> Choice:
+) -> SelectedMap:
     """The map for rows like these validation rows.
 
     Args:
@@ -112,7 +112,7 @@ def choose(
     presence = presence_of(labels, logits.shape[1])
     blocks = _blocks(groups)
     if blocks.max() == 0:
-        return Choice(NONE, Identity(), {}, logits)
+        return SelectedMap(NONE, Identity(), {}, logits)
     split = np.full(len(logits), "val")
     moved = {NONE: logits} | {name: np.empty_like(logits) for name in names}
     for b in range(blocks.max() + 1):
@@ -127,7 +127,7 @@ def choose(
             chosen = name
     fitted = Identity() if chosen == NONE else FITS[chosen](logits, labels, split)
     held_out = {name: float(values.mean()) for name, values in nll.items()}
-    return Choice(chosen, fitted, held_out, moved[chosen])
+    return SelectedMap(chosen, fitted, held_out, moved[chosen])
 
 
 def _is_better(gain: np.ndarray, groups: np.ndarray) -> bool:

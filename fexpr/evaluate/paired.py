@@ -234,11 +234,11 @@ def _common_ids(
         )
     for c, p, rows in zip(candidates[1:], arrays[1:], by_id[1:], strict=True):
         for what in ("labels", "groups"):
-            here, there = (
+            expected, found = (
                 first[what][[by_id[0][i] for i in common]],
                 p[what][[rows[i] for i in common]],
             )
-            differ = (here != there).reshape(len(common), -1).any(axis=1)
+            differ = (expected != found).reshape(len(common), -1).any(axis=1)
             if differ.any():
                 shown = ", ".join(np.array(common)[differ][:SHOWN])
                 problems.append(

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fexpr.evaluate import calibration, conformal, metrics
-from fexpr.evaluate.map_choice import Choice, Part
+from fexpr.evaluate.map_choice import Part, SelectedMap
 from fexpr.evaluate.measure import Measured, Statistic, resampled
 from fexpr.evaluate.predictions import rows_of
 from fexpr.evaluate.scored_rows import ScoredRows, presence_of
@@ -31,7 +31,7 @@ def set_report(
     predictions: dict,
     selection: str,
     parts: Sequence[Part],
-    choices: Sequence[Choice],
+    choices: Sequence[SelectedMap],
     applied: ScoredRows,
     datasets: np.ndarray,
     resamples: int,
@@ -52,7 +52,7 @@ def set_report(
         return {}
     trial = predictions["trial"][rows_of(predictions, selection, "test")]
     first = applied.groups[applied.pools()[0]]
-    alone = len(np.unique(first)) == len(first)  # every group is a single row
+    single_rows = len(np.unique(first)) == len(first)  # every group is a single row
     calibrated = [
         _Calibrated(predictions, part, c, seed) for part, c in zip(parts, choices, strict=True)
     ]
@@ -86,7 +86,7 @@ def set_report(
         },
         "by_level": {str(level): measured(found(METHOD, level)) for level in SHOWN_LEVELS},
         "by_class": _by_class(main, predictions["class_names"]),
-        "by_group": [] if alone else _by(main, applied.groups),
+        "by_group": [] if single_rows else _by(main, applied.groups),
         "by_dataset": _by(main, datasets) if len(np.unique(datasets)) > 1 else [],
         "rows": min(one.rows for one in calibrated),
         "groups": min(one.groups for one in calibrated),
@@ -99,7 +99,7 @@ def set_report(
 class _Calibrated:
     """The scores of a part's calibration rows."""
 
-    def __init__(self, predictions: dict, part: Part, choice: Choice, seed: int):
+    def __init__(self, predictions: dict, part: Part, choice: SelectedMap, seed: int):
         labels = predictions["labels"][part.rows]
         multilabel, z = labels.ndim == 2, choice.cross_fitted
         self.ids = predictions["ids"][part.rows]

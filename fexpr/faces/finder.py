@@ -141,13 +141,13 @@ def _blend(found: list[Candidate]) -> list[Candidate]:
     remaining, blended = sorted(found, key=lambda c: -c.score), []
     while remaining:
         best = remaining[0]
-        together = [c for c in remaining if overlap(best.box, c.box)[0] > SAME] or [best]
-        weights = np.array([c.score for c in together]) / sum(c.score for c in together)
+        overlapping = [c for c in remaining if overlap(best.box, c.box)[0] > SAME] or [best]
+        weights = np.array([c.score for c in overlapping]) / sum(c.score for c in overlapping)
         blended.append(
             Candidate(
                 best.score,
-                np.einsum("n,nc->c", weights, [c.box for c in together]),
-                np.einsum("n,nkc->kc", weights, [c.keypoints for c in together]),
+                np.einsum("n,nc->c", weights, [c.box for c in overlapping]),
+                np.einsum("n,nkc->kc", weights, [c.keypoints for c in overlapping]),
             )
         )
         remaining = [c for c in remaining[1:] if overlap(best.box, c.box)[0] <= SAME]

@@ -266,13 +266,13 @@ def _pool_backward(
     blocks = -(-x.shape[axis] // stride)
     # the n-th of every `stride` values of x
     places = [jnp.zeros((*x.shape[:axis], blocks, *x.shape[axis + 1 :]), g.dtype)] * stride
-    given = jnp.zeros(y.shape, bool)
+    taken = jnp.zeros(y.shape, bool)
     for i, value in enumerate(_windows(x, window, stride, axis)):
-        here = ~given & (value == y)
-        given |= here
+        is_maximum = ~taken & (value == y)
+        taken |= is_maximum
         widths = [(0, 0)] * x.ndim
         widths[axis] = (i // stride, blocks - i // stride - g.shape[axis])
-        places[i % stride] += jnp.pad(jnp.where(here, g, none), widths)
+        places[i % stride] += jnp.pad(jnp.where(is_maximum, g, none), widths)
     dx = jnp.stack(places, axis + 1).reshape(*x.shape[:axis], blocks * stride, *x.shape[axis + 1 :])
     return (lax.slice_in_dim(dx, 0, x.shape[axis], axis=axis),)
 

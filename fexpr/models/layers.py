@@ -118,8 +118,8 @@ class Dropout(nn.Module):
         if not train or self.rate == 0:
             return x
         key = jax.random.bits(self.make_rng("dropout"), (2,))
-        together = {axis % x.ndim for axis in self.broadcast_dims}
-        shape = [1 if axis in together else n for axis, n in enumerate(x.shape)]
+        shared = {axis % x.ndim for axis in self.broadcast_dims}
+        shape = [1 if axis in shared else n for axis, n in enumerate(x.shape)]
         row = lax.broadcasted_iota(jnp.uint32, shape, 0)
         # while parameters are made no axis is mapped
         if self.axis_name is not None and not self.is_initializing():

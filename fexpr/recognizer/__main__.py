@@ -164,7 +164,7 @@ def check(args: argparse.Namespace) -> None:
         "--video": args.video is not None,
         "--camera": args.camera is not None,
     }
-    given = [name for name, there in sources.items() if there]
+    given = [name for name, is_given in sources.items() if is_given]
     moving = bool({"--video", "--camera"} & set(given))
     problems = (
         []

@@ -17,7 +17,7 @@ from fexpr.recognizer.network import Network
 from fexpr.recognizer.protocol import Reader
 from fexpr.terminal import progress
 from fexpr.train import devices, trials
-from fexpr.train.state import NEVER, evaluated, make_recipe
+from fexpr.train.state import NEVER, eval_variables, make_recipe
 from fexpr.train.train_config import AUXILIARY
 from fexpr.train.views import input_shape
 
@@ -127,7 +127,7 @@ def _trained(engine: trials.Engine, variables: dict, epochs: int) -> tuple[dict,
             "training diverged: loss or gradient is not finite", fix="give a lower learning_rate"
         )
     history = pd.DataFrame(rows, index=pd.RangeIndex(1, len(rows) + 1, name="epoch"))
-    return jax.tree.map(lambda x: x[0], evaluated(state)), history
+    return jax.tree.map(lambda x: x[0], eval_variables(state)), history
 
 
 def _check(

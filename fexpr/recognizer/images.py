@@ -61,7 +61,7 @@ def vectors(given: Any, features: int) -> np.ndarray:
     return rows.astype(np.float32).reshape(-1, 1, 1, features)
 
 
-def gathered(
+def collect_images(
     images: Any,
     shape: tuple[int, int, int],
     flow: bool,
@@ -247,17 +247,17 @@ def _bytes(image: np.ndarray, values: str | None) -> np.ndarray:
 
 def _channels(image: np.ndarray, wanted: int, colours: str | None) -> np.ndarray:
     """uint8 [H, W, C] in the colours of the network: 1 channel is grey, 3 are RGB."""
-    there = {None: wanted, "grey": 1, "rgb": 3, "bgr": 3}[colours]
-    if image.shape[2] != there:
+    expected = {None: wanted, "grey": 1, "rgb": 3, "bgr": 3}[colours]
+    if image.shape[2] != expected:
         raise Unusable(
-            f"expected {there} "
-            f"channel{'s' * (there > 1)}{f' ({colours})' if colours else ''}, found "
+            f"expected {expected} "
+            f"channel{'s' * (expected > 1)}{f' ({colours})' if colours else ''}, found "
             f"{image.shape[2]}: is it "
             "another layout or other colours? say layout='CHW', colours='grey', 'rgb' or 'bgr'"
         )
-    if colours is None or (there, wanted) == (1, 1):
+    if colours is None or (expected, wanted) == (1, 1):
         return image
-    if there == 1:
+    if expected == 1:
         return np.repeat(image, wanted, axis=2)
     if wanted == 1:
         return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY if colours == "rgb" else cv2.COLOR_BGR2GRAY)[

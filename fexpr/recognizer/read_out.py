@@ -36,7 +36,7 @@ def pictures(recognizer: Any, args: argparse.Namespace) -> Iterator[pd.DataFrame
     remaining = iter(paths)
     with terminal.progress("pictures", None, on=terminal.errors) as advance:
         while some := list(islice(remaining, AT_ONCE)):
-            rows = images.gathered(
+            rows = images.collect_images(
                 some, recognizer.picture, flow, "HWC", None, None, fit, find, keep_unreadable=True
             )
             table = recognizer.tabulate(rows.names, rows.pixels, rows.status)

@@ -158,13 +158,13 @@ class Recognizer:
         Raises:
           UserError: this is an ensemble.
         """
-        self._alone()
+        self._require_single()
         return self.networks[0]
 
     @property
     def trial(self) -> int:
         """Which single trial this is. Errors as of `network`."""
-        self._alone()
+        self._require_single()
         return self.members[0]
 
     @property
@@ -176,7 +176,7 @@ class Recognizer:
     @property
     def temperature(self) -> float | None:
         """Of a single trial. Errors as of `network`."""
-        self._alone()
+        self._require_single()
         return self.temperatures[0] if self.temperatures else None
 
     @property
@@ -248,7 +248,7 @@ class Recognizer:
         if self.kind == "clip" and isinstance(images_or_paths, np.ndarray):
             return self.tabulate([str(i) for i in range(len(images_or_paths))], images_or_paths)
         looks = fit == "face"
-        rows = images.gathered(
+        rows = images.collect_images(
             images_or_paths,
             self.picture,
             self.kind == "flow",
@@ -445,7 +445,7 @@ class Recognizer:
         moved = self.maps[member](logits) if calibrated else logits
         return probabilities(moved, self.multilabel).astype(np.float32)
 
-    def _alone(self) -> None:
+    def _require_single(self) -> None:
         if len(self.networks) > 1:
             raise UserError(
                 f"this is an ensemble of {len(self.networks)} networks",

@@ -166,10 +166,10 @@ def contents(run_dir: Path) -> tuple[dict, dict]:
         if not (run_dir / name).is_file()
     ]
     if missing:
-        there = run_dir.is_dir()
+        exists = run_dir.is_dir()
         raise UserError(
-            f"{run_dir} {'holds no finished run' if there else 'does not exist'}",
-            missing if there else (),
+            f"{run_dir} {'holds no finished run' if exists else 'does not exist'}",
+            missing if exists else (),
             fix=f"Recognizer.pretrained({run_dir.name!r}) is the installed model"
             if run_dir.name in zoo.names()
             else "name a run directory; an unfinished run is finished by its own launch command",

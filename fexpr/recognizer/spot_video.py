@@ -22,7 +22,7 @@ from fexpr.recognizer.protocol import Reader
 from fexpr.recognizer.status import NO_FACE, OK, UNREADABLE
 from fexpr.recognizer.video import Frame, Video, grey_frames
 
-GAP = 0.3  # seconds without a face after which its motion is measured anew
+GAP = 0.3  # seconds without a face after which its motion is measured from scratch
 COLUMNS = ("face", "onset", "apex", "offset", "seconds", "duration", "score", "motion", "regions")
 
 

@@ -233,14 +233,14 @@ def _from_run(
         "/".join(path): np.asarray(a)
         for path, a in flatten_dict(dict(found.network.variables)).items()
     }
-    variables, report = fitting.fitted(
+    variables, report = fitting.fit_arrays(
         arrays, like, layouts.OWN, "|".join(filter(None, (config.init.anew, own)))
     )
     fitting.refuse_problems(
         report,
         f"{source} does not fit this {type(model).__name__}",
-        "set config.model as in its config.json; what is to start anew on purpose is named by "
-        "config.init.anew",
+        "set config.model as in its config.json; config.init.anew names what is to be "
+        "reinitialized on purpose",
     )
     say(f"start      {source}, trial {config.init.trial}, {found.selection}: {report.summary()}")
     others = config.init.people == "others"
@@ -281,4 +281,8 @@ def _seen_by_data(content: dict, fold: int, data_config: ConfigDict) -> Seen | N
 
 
 def _names(report: fitting.Report) -> dict:
-    return {"loaded": len(report.loaded), "anew": dict(report.anew), "aside": list(report.aside)}
+    return {
+        "loaded": len(report.loaded),
+        "anew": dict(report.reinitialized),
+        "aside": list(report.ignored),
+    }

@@ -147,7 +147,7 @@ class Loop:
         event("resumed", epoch=epoch, part=within, chunk=chunk, done=[i for i in done if done[i]])
 
     def _open_writers(self, share: int | None, starts: dict[int, int]) -> None:
-        # chunks are numbered anew from the first that is only a part of what was trained together
+        # chunks are renumbered from the first that is only a part of what was trained together
         known = {i for i, _ in itertools.takewhile(lambda x: x[1].as_saved, self.chunks.items())}
 
         def keep(row):
@@ -209,11 +209,11 @@ class Loop:
                 if position != saved_at:
                     kept.save(position, engine.to_host(state), [h.path for h in self.histories])
                 saved, saved_at, cost = time.monotonic(), position, time.monotonic() - saving
-                here = {"epoch": epoch, "part": min(part, engine.resumable), "chunk": chunk}
-                event("checkpoint saved", **here, seconds=round(cost, 3))
+                position = {"epoch": epoch, "part": min(part, engine.resumable), "chunk": chunk}
+                event("checkpoint saved", **position, seconds=round(cost, 3))
                 if stop.any():
                     kept.wait()
-                    event("preempted", **here)
+                    event("preempted", **position)
                     share = min(part, engine.resumable) / engine.dispatches_per_epoch
                     done = f"epoch {epoch}" if not part else f"{share:.0%} of epoch {epoch + 1}"
                     by = self.stopped_by() or "a signal"

@@ -226,11 +226,11 @@ def program_dir(workdir: Path, waiting: Sequence[RunSpec]) -> Path:
     )
 
 
-def report_points(points: Sequence[RunSpec], anew: Sequence[RunSpec], dataset: Dataset) -> None:
-    """The reports of those trained anew, and of those that have none."""
-    for point in points:
-        if point in anew or not (point.workdir / run.REPORT).exists():
-            results.report(point.config, dataset, point.workdir, quiet=True)
+def report_points(specs: Sequence[RunSpec], trained: Sequence[RunSpec], dataset: Dataset) -> None:
+    """Writes the reports of the runs just trained, and of those that have none."""
+    for spec in specs:
+        if spec in trained or not (spec.workdir / run.REPORT).exists():
+            results.report(spec.config, dataset, spec.workdir, quiet=True)
 
 
 def _show(group: list[RunSpec]) -> None:

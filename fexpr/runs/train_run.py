@@ -24,7 +24,7 @@ from fexpr.runs.spec import RunSpec
 from fexpr.storage import mirror, run
 from fexpr.terminal import event, progress, stop_signals
 from fexpr.train import distributed, resources, unfinished
-from fexpr.train.state import State, evaluated
+from fexpr.train.state import State, eval_variables
 from fexpr.train.trials import Engine
 
 
@@ -148,7 +148,7 @@ def save(
         # with what an image is normalised by, so that a checkpoint is all that predicting needs
         scaling = {"input": {"mean": engine.trials.mean[mine], "std": engine.trials.std[mine]}}
         kept = {
-            "last": {**evaluated(part), **scaling},
+            "last": {**eval_variables(part), **scaling},
             "best_val": {**part.best_variables, **scaling},
         }
         if not engine.trials.val_mask[mine].any():  # final training: no epoch was selected

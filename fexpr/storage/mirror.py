@@ -30,7 +30,7 @@ from fexpr.storage.addresses import is_address
 CONFIG, METRICS, LOG, CHECKPOINTS = "config.json", "metrics.json", "log.jsonl", "checkpoints"
 OURS = {CONFIG, METRICS, "comparison.json"}  # one of them is in what fexpr leaves
 WHOLE = "_CHECKPOINT_METADATA"
-# drawn anew, or never read here: pushed at the end, never fetched
+# redrawn by each command, or never read again: pushed at the end, never fetched
 UNREAD = re.compile(r"(.*/)?(tensorboard|figures|profile|wandb)/")
 # the folder of the checkpoint that a file belongs to
 CHECKPOINT = re.compile(rf"(?:.*/)?{CHECKPOINTS}/(?:resume/[^/]+/)?[^/]+(?=/)")
@@ -238,12 +238,12 @@ class _Mirror:
         self._delete(path, self.store.names(self._name(path)))
 
     def forget_others(self, folder: Path) -> None:
-        there = self.store.names(self._name(folder))
-        for entry in sorted({name.partition("/")[0] for name in there}):
+        stored = self.store.names(self._name(folder))
+        for entry in sorted({name.partition("/")[0] for name in stored}):
             if not (folder / entry).exists():
                 self._delete(
                     folder / entry,
-                    [name[len(entry) + 1 :] for name in there if name.partition("/")[0] == entry],
+                    [name[len(entry) + 1 :] for name in stored if name.partition("/")[0] == entry],
                 )
 
     def _delete(self, path: Path, names: Sequence[str]) -> None:

@@ -64,9 +64,9 @@ def decode(data: bytes) -> np.ndarray:
         raise Unreadable(f"is no array of NumPy, or is damaged: {e}") from e
     if dtype.hasobject:
         raise Pickled([])
-    there, wanted = len(data) - stream.tell(), math.prod(shape) * dtype.itemsize
-    if there != wanted or any(n < 0 for n in shape):
-        raise Unreadable(f"is cut off, or damaged: {there:,} bytes, expected {wanted:,}")
+    found, wanted = len(data) - stream.tell(), math.prod(shape) * dtype.itemsize
+    if found != wanted or any(n < 0 for n in shape):
+        raise Unreadable(f"is cut off, or damaged: {found:,} bytes, expected {wanted:,}")
     array = np.frombuffer(data, dtype, math.prod(shape), stream.tell()) if wanted else None
     if array is None:
         return np.zeros(shape, dtype)

@@ -31,6 +31,13 @@ from fexpr.train import distributed
 from fexpr.train.checksums import checksums, find_damage, flatten
 
 RESUME, DONE = run.RESUME, run.DONE
+# fields of State under the names that they had when older checkpoints were saved
+RENAMED = {
+    "rate": "lr_scale",
+    "waited": "epochs_since_plateau",
+    "stale": "epochs_without_improvement",
+    "sums": "epoch_totals",
+}
 CHECKSUMS = "checksums"  # in the metadata that Orbax keeps beside the arrays
 OF_THE_DISK = re.compile(
     "No space left|RESOURCE_EXHAUSTED|quota|Permission denied|Read-only|Input/output", re.IGNORECASE
@@ -67,7 +74,7 @@ class Checkpoints:
                         max_to_keep=2,
                         cleanup_tmp_directories=True,
                         create=False,
-                        multiprocessing_options=_alone(),
+                        multiprocessing_options=_single_process(),
                     ),
                 )
         return self._opened
@@ -86,7 +93,7 @@ class Checkpoints:
         distributed.run_on_main_process(lambda: self._save(step, state, after))
 
     def _save(self, step: int, state: Any, after: Sequence[Path]) -> None:
-        self._pushed()
+        self._finish_push()
         _check_space(self._folder, state)
         with _disk_errors(self._folder):
             self._manager.save(
@@ -103,7 +110,7 @@ class Checkpoints:
         mirror.push(self._folder / str(step))
         mirror.forget_others(self._folder)
 
-    def _pushed(self) -> None:
+    def _finish_push(self) -> None:
         job, self._pushing = self._pushing, None
         if job:
             job.result()
@@ -115,7 +122,7 @@ class Checkpoints:
         Raises:
           UserError: the checkpoint is damaged, or of another model or number of trials.
         """
-        return self._restored(self._source / str(step), like)
+        return self._restore(self._source / str(step), like)
 
     def save_done(self, state: Any) -> None:
         """Writes what is left of the chunk once it is trained, whole or not at all, in the place of
@@ -125,7 +132,7 @@ class Checkpoints:
 
     def _save_done(self, state: Any) -> None:
         _write(self._folder / DONE, state)
-        self._pushed()
+        self._finish_push()
         mirror.push(self._folder / DONE)
         with _disk_errors(self._folder):
             # a step whose save still runs in the background must not be deleted under it
@@ -136,13 +143,14 @@ class Checkpoints:
 
     def restore_done(self, like: Any) -> Any:
         """What `save_done` wrote. Arguments and errors as of `restore`."""
-        return self._restored(self._source / DONE, like)
+        return self._restore(self._source / DONE, like)
 
-    def _restored(self, folder: Path, like: Any) -> Any:
+    def _restore(self, folder: Path, like: Any) -> Any:
         def whole():
             again = f"delete {folder.parent}: its trials are trained again, the others are not"
             found = jax.tree.map(lambda x: x[self._rows], read(folder, again))
-            return _fitted(found, like, folder)
+            found = {RENAMED.get(name, name): part for name, part in found.items()}
+            return _match_structure(found, like, folder)
 
         return distributed.broadcast_arrays(whole, like)
 
@@ -151,30 +159,30 @@ class Checkpoints:
         if self._opened:
             with _disk_errors(self._folder):
                 self._opened.wait_until_finished()
-            self._pushed()
+            self._finish_push()
 
     def close(self) -> None:
         """Waits, too. Errors as of `save`."""
         if self._opened:
             try:
-                self._pushed()
+                self._finish_push()
             finally:
                 with _disk_errors(self._folder):
                     self._opened.close()
 
 
-def _alone() -> ocp.options.MultiprocessingOptions:
+def _single_process() -> ocp.options.MultiprocessingOptions:
     """This process saves and restores by itself, whatever others there are."""
-    here = jax.process_index()
+    index = jax.process_index()
     return ocp.options.MultiprocessingOptions(
-        primary_host=here, active_processes={here}, barrier_sync_key_prefix=f"writer{here}"
+        primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"writer{index}"
     )
 
 
 def _checkpointer() -> ocp.Checkpointer:
     return ocp.Checkpointer(
-        ocp.PyTreeCheckpointHandler(multiprocessing_options=_alone()),
-        multiprocessing_options=_alone(),
+        ocp.PyTreeCheckpointHandler(multiprocessing_options=_single_process()),
+        multiprocessing_options=_single_process(),
     )
 
 
@@ -205,8 +213,8 @@ def _check_space(folder: Path, tree: Any) -> None:
     middle, in many threads at once.
     """
     needed = sum(np.asarray(array).nbytes for array in jax.tree.leaves(tree))
-    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    free = shutil.disk_usage(there).free
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    free = shutil.disk_usage(existing).free
     if free < needed:
         raise UserError(
             f"cannot write {folder}: it needs {needed / 2**20:.1f} MiB, and "
@@ -281,7 +289,7 @@ def load_variables(run_dir: Path, name: str) -> Any:
     return read(folder)
 
 
-def _fitted(found: Any, like: Any, folder: Path) -> Any:
+def _match_structure(found: Any, like: Any, folder: Path) -> Any:
     """The arrays of a checkpoint in the structure of `like`.
 
     Raises:

@@ -99,14 +99,16 @@ def exit_if_peer_lost() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def run_directory(place: Path | str) -> Iterator[Path]:
+def run_directory(path_or_url: Path | str) -> Iterator[Path]:
     """`mirror.opened` in the writer; elsewhere a path that nothing is written to.
 
     Raises:
       UserError: what `mirror.opened` raises, in every process.
     """
     with contextlib.ExitStack() as stack:
-        yield run_on_main_process(lambda: stack.enter_context(mirror.opened(place))) or Path(place)
+        yield run_on_main_process(lambda: stack.enter_context(mirror.opened(path_or_url))) or Path(
+            path_or_url
+        )
         # the others must not leave while the last files are pushed
         run_on_main_process(stack.close)
 
@@ -193,7 +195,7 @@ def run_on_main_process(do: Callable[[], T]) -> T | None:
             result = do()
         except UserError as e:
             failure = e
-    said = broadcast_from_main(failure and [failure.title, failure.problems, failure.fix])
-    if said:
-        raise failure or UserError(*said)
+    report = broadcast_from_main(failure and [failure.title, failure.problems, failure.fix])
+    if report:
+        raise failure or UserError(*report)
     return result

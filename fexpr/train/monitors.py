@@ -32,9 +32,9 @@ def uf1(logits: jax.Array, labels: jax.Array, mask: jax.Array, losses: jax.Array
     del losses
     k = logits.shape[-1]
     true = jax.nn.one_hot(labels, k) * mask[:, None].astype(jnp.float32)
-    said = jax.nn.one_hot(jnp.argmax(logits, axis=-1), k) * mask[:, None].astype(jnp.float32)
-    total = true.sum(0) + said.sum(0)  # = 2TP + FP + FN
-    f1 = 2 * (true * said).sum(0) / jnp.maximum(total, 1.0)
+    predicted = jax.nn.one_hot(jnp.argmax(logits, axis=-1), k) * mask[:, None].astype(jnp.float32)
+    total = true.sum(0) + predicted.sum(0)  # = 2TP + FP + FN
+    f1 = 2 * (true * predicted).sum(0) / jnp.maximum(total, 1.0)
     return f1.sum() / jnp.maximum((total > 0).sum().astype(jnp.float32), 1.0)
 
 

@@ -155,21 +155,22 @@ class State(NamedTuple):
     variables: Any  # params and, for models with batch norm, batch_stats
     average: Any  # their running mean, () without one
     opt_state: Any
-    rate: jax.Array  # float32, what the plateaus so far have left of the learning rate
-    waited: jax.Array  # int32, epochs since the best validation score or the last plateau
+    lr_scale: jax.Array  # float32, the share of the learning rate that plateaus have left
+    # int32, since the best validation score or the last plateau, whichever is later
+    epochs_since_plateau: jax.Array
     step: jax.Array  # int32, optimiser steps taken
     epoch: jax.Array  # int32, epochs finished
     active: jax.Array  # bool; False once stopped early or failed
-    stale: jax.Array  # int32, epochs since the best validation score
+    epochs_without_improvement: jax.Array  # int32, since the best validation score
     failed_step: jax.Array  # int32, the first step whose loss or gradient was not finite; -1 = none
     # float32 [3] of this epoch so far: row losses, rows, largest entry of a gradient
-    sums: jax.Array
+    epoch_totals: jax.Array
     best_variables: Any  # at the best_val choice
     last: SelectedEpoch
     best_val: SelectedEpoch
     oracle: SelectedEpoch
 
 
-def evaluated(state: State) -> Any:
+def eval_variables(state: State) -> Any:
     """The variables that predict: the running mean where there is one."""
     return state.average or state.variables

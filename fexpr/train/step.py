@@ -17,7 +17,16 @@ from fexpr.train import optim
 from fexpr.train.augment import mixup
 from fexpr.train.losses import known_binary_cross_entropy
 from fexpr.train.random_keys import wrap_key
-from fexpr.train.state import NEVER, Batch, Data, Recipe, SelectedEpoch, State, Trial, evaluated
+from fexpr.train.state import (
+    NEVER,
+    Batch,
+    Data,
+    Recipe,
+    SelectedEpoch,
+    State,
+    Trial,
+    eval_variables,
+)
 from fexpr.train.train_config import LOSSES, MONITORS
 from fexpr.train.views import input_shape, normalized, predict_pass, recentred
 
@@ -41,14 +50,14 @@ def init(recipe: Recipe, data: Data, trial: Trial) -> State:
         variables=variables,
         average=variables if recipe.train.ema else (),
         opt_state=_optimizer(recipe, trial).init(trained),
-        rate=jnp.float32(1),
-        waited=jnp.int32(0),
+        lr_scale=jnp.float32(1),
+        epochs_since_plateau=jnp.int32(0),
         step=jnp.int32(0),
         epoch=jnp.int32(0),
         active=jnp.bool_(True),
-        stale=jnp.int32(0),
+        epochs_without_improvement=jnp.int32(0),
         failed_step=jnp.int32(NEVER),
-        sums=jnp.zeros(3, jnp.float32),
+        epoch_totals=jnp.zeros(3, jnp.float32),
         best_variables=variables,
         last=nothing,
         best_val=nothing,
@@ -86,37 +95,37 @@ def advance(
       The state, the logits, and the epoch's scalars, which mean nothing before the last pass.
     """
     trial, state, logits = by_trial
-    first, last, begin, end = bounds
+    first_step, last_step, first_pass, last_pass = bounds
     train_step = partial(
         _train_step, recipe, data, trial, batches(recipe, data, trial, state.epoch)
     )
     if recipe.train.early_size:
         small, whole = (
-            partial(jax.lax.fori_loop, first, last, partial(train_step, size))
+            partial(jax.lax.fori_loop, first_step, last_step, partial(train_step, size))
             for size in (recipe.train.early_size, 0)
         )
         state = jax.lax.cond(early, small, whole, state)
     else:
-        state = jax.lax.fori_loop(first, last, partial(train_step, 0), state)
-    variables = evaluated(state)
+        state = jax.lax.fori_loop(first_step, last_step, partial(train_step, 0), state)
+    variables = eval_variables(state)
     logits = jax.lax.fori_loop(
-        begin,
-        end,
-        lambda i, kept: kept.at[i].set(predict_pass(recipe, data, trial, variables, i)),
+        first_pass,
+        last_pass,
+        lambda i, filled: filled.at[i].set(predict_pass(recipe, data, trial, variables, i)),
         logits,
     )
 
-    def concluded(state, logits):
+    def conclude_epoch(state, logits):
         return conclude(
             recipe, data, trial, state, logits.reshape(-1, logits.shape[-1])[: len(trial.eval_rows)]
         )
 
-    def not_yet(state, logits):
+    def skip(state, logits):
         return state, jax.tree.map(
-            lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(concluded, state, logits)[1]
+            lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(conclude_epoch, state, logits)[1]
         )
 
-    state, scalars = jax.lax.cond(end == len(logits), concluded, not_yet, state, logits)
+    state, scalars = jax.lax.cond(last_pass == len(logits), conclude_epoch, skip, state, logits)
     return state, logits, scalars
 
 
@@ -157,34 +166,38 @@ def conclude(
     test_score = monitor(logits, labels, trial.test_mask, row_losses)
 
     now = state.epoch + 1
-    here = state.failed_step == NEVER
-    better_val = here & (val_score > state.best_val.score)
-    better_test = here & (test_score > state.oracle.score)
-    stale = jnp.where(better_val, 0, state.stale + 1)
+    valid = state.failed_step == NEVER
+    better_val = valid & (val_score > state.best_val.score)
+    better_test = valid & (test_score > state.oracle.score)
+    epochs_without_improvement = jnp.where(better_val, 0, state.epochs_without_improvement + 1)
     stopped = now >= recipe.train.epochs
     if recipe.train.patience:
-        stopped |= stale >= recipe.train.patience
+        stopped |= epochs_without_improvement >= recipe.train.patience
     if recipe.optimizer.tolerance:
-        stopped |= state.sums[2] <= recipe.optimizer.tolerance
-    waited = jnp.where(better_val, 0, state.waited + 1)
-    plateau = (waited >= recipe.optimizer.plateau_patience) & (
+        stopped |= state.epoch_totals[2] <= recipe.optimizer.tolerance
+    epochs_since_plateau = jnp.where(better_val, 0, state.epochs_since_plateau + 1)
+    plateau = (epochs_since_plateau >= recipe.optimizer.plateau_patience) & (
         recipe.optimizer.schedule == "plateau"
     )
     new = state._replace(
         epoch=now,
-        stale=stale,
-        active=here & ~stopped,
-        waited=jnp.where(plateau, 0, waited),
-        rate=jnp.where(plateau, state.rate * recipe.optimizer.plateau_factor, state.rate),
-        best_variables=_where(better_val, evaluated(state), state.best_variables),
-        last=_where(here, SelectedEpoch(now, val_score, logits), state.last),
+        epochs_without_improvement=epochs_without_improvement,
+        active=valid & ~stopped,
+        epochs_since_plateau=jnp.where(plateau, 0, epochs_since_plateau),
+        lr_scale=jnp.where(
+            plateau, state.lr_scale * recipe.optimizer.plateau_factor, state.lr_scale
+        ),
+        best_variables=_where(better_val, eval_variables(state), state.best_variables),
+        last=_where(valid, SelectedEpoch(now, val_score, logits), state.last),
         best_val=_where(better_val, SelectedEpoch(now, val_score, logits), state.best_val),
         oracle=_where(better_test, SelectedEpoch(now, test_score, logits), state.oracle),
     )
     n_val = jnp.maximum(trial.val_mask.sum().astype(jnp.float32), 1.0)
-    kept = _where(state.active, new, state)._replace(sums=jnp.zeros_like(state.sums))
+    kept = _where(state.active, new, state)._replace(
+        epoch_totals=jnp.zeros_like(state.epoch_totals)
+    )
     return kept, {
-        "train_loss": state.sums[0] / jnp.maximum(state.sums[1], 1.0),
+        "train_loss": state.epoch_totals[0] / jnp.maximum(state.epoch_totals[1], 1.0),
         "val_loss": jnp.sum(jnp.where(trial.val_mask, row_losses, 0.0)) / n_val,
         "val_score": val_score,
         "ran": state.active,
@@ -212,8 +225,8 @@ def _train_step(recipe, data, trial, batches, size, i, state):
     # random numbers go by a row's place in the whole batch: the same on any number of devices
     images = (data.images[rows] if images is None else images).astype(jnp.float32)
     images = recentred(images, recipe.train.normalize)
-    in_turn = (_mirrored(trial, rows, state.epoch),) if recipe.augment.alternate else ()
-    images = recipe.augment(augment_key, images, places, recipe.batch_size, *in_turn)
+    mirrored_now = (_choose_mirrored(trial, rows, state.epoch),) if recipe.augment.alternate else ()
+    images = recipe.augment(augment_key, images, places, recipe.batch_size, *mirrored_now)
     if size:
         images = jax.image.resize(images, (len(images), size, size, images.shape[-1]), "linear")
     if recipe.augment.mixup:
@@ -252,7 +265,7 @@ def _train_step(recipe, data, trial, batches, size, i, state):
         loss, grads = total(loss), jax.tree.map(total, grads)
         # optax raises a float to its integer step count
         with jax.numpy_dtype_promotion("standard"):
-            updates, opt_state = _optimizer(recipe, trial, state.rate).update(
+            updates, opt_state = _optimizer(recipe, trial, state.lr_scale).update(
                 grads, state.opt_state, params
             )
         new_params = optax.apply_updates(params, updates)
@@ -271,11 +284,11 @@ def _train_step(recipe, data, trial, batches, size, i, state):
     )
     failed = jnp.where(due & ~finite, state.step, state.failed_step)
     # a step not taken counts no rows in the epoch's mean
-    sums = jnp.stack(
+    totals = jnp.stack(
         [
-            state.sums[0] + loss * count,
-            state.sums[1] + count,
-            jnp.maximum(state.sums[2], optax.tree.norm(grads, ord=jnp.inf)),
+            state.epoch_totals[0] + loss * count,
+            state.epoch_totals[1] + count,
+            jnp.maximum(state.epoch_totals[2], optax.tree.norm(grads, ord=jnp.inf)),
         ]
     )
     return state._replace(
@@ -284,11 +297,11 @@ def _train_step(recipe, data, trial, batches, size, i, state):
         opt_state=opt_state,
         step=step,
         failed_step=failed,
-        sums=jnp.where(go, sums, state.sums),
+        epoch_totals=jnp.where(go, totals, state.epoch_totals),
     )
 
 
-def _mirrored(trial, rows, epoch):
+def _choose_mirrored(trial, rows, epoch):
     """Whose turn it is to be mirrored, bool [B]: of each row at random in the first epoch, then in
     every other epoch.
     """
@@ -331,11 +344,11 @@ def _row_losses(recipe, trial, logits, targets, train=False):
     return LOSSES[recipe.train.loss](logits, targets, trial.class_weights, extra)
 
 
-def _optimizer(recipe, trial, rate=1.0):
+def _optimizer(recipe, trial, lr_scale=1.0):
     steps = (trial.train_mask.sum().astype(jnp.int32) + recipe.batch_size - 1) // recipe.batch_size
     return optim.make_optimizer(
         recipe.optimizer,
-        trial.learning_rate * rate,
+        trial.learning_rate * lr_scale,
         trial.weight_decay,
         steps * recipe.train.epochs,
     )

@@ -21,7 +21,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from fexpr.train import devices, distributed, step
-from fexpr.train.state import Batch, Data, Recipe, State, Trial, evaluated
+from fexpr.train.state import Batch, Data, Recipe, State, Trial, eval_variables
 from fexpr.train.trials import Engine, Plan, bytes_of
 from fexpr.train.views import predict_images
 
@@ -130,12 +130,12 @@ class StreamedEngine(Engine):
             np.asarray(self._say(self.data, self._trial, state, images).addressable_data(0))[0]
             for images in self._arriving
         ]
-        said = np.concatenate(logits)[: self.trials.eval_rows.shape[1]]
+        eval_logits = np.concatenate(logits)[: self.trials.eval_rows.shape[1]]
         return self._conclude(
             self.data,
             self._trial,
             state,
-            distributed.to_global_array(said, NamedSharding(self.mesh, P())),
+            distributed.to_global_array(eval_logits, NamedSharding(self.mesh, P())),
         )
 
     def read(self, train_rows: np.ndarray) -> Iterator[jax.Array]:
@@ -203,8 +203,8 @@ def _order(
             parts, steps, *x.shape[1:]
         )
 
-    there = jnp.arange(parts * steps).reshape(parts, steps, 1) < len(batches.rows)
-    return Batch(in_parts(batches.rows), in_parts(batches.mask) & there, in_parts(batches.keys))
+    real = jnp.arange(parts * steps).reshape(parts, steps, 1) < len(batches.rows)
+    return Batch(in_parts(batches.rows), in_parts(batches.mask) & real, in_parts(batches.keys))
 
 
 def _train(
@@ -223,7 +223,7 @@ def _train(
 
 
 def _say(recipe: Recipe, data: Data, trial: Trial, state: State, images: jax.Array) -> jax.Array:
-    return predict_images(recipe, trial, evaluated(state), images)
+    return predict_images(recipe, trial, eval_variables(state), images)
 
 
 def _first(tree: Any) -> Any:

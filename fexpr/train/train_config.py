@@ -45,8 +45,8 @@ def parse_rates(text: str) -> tuple[Rate, ...]:
     found = []
     for part in filter(None, text.split(",")):
         pattern, _, numbers = part.rpartition("=")
-        factor, _, begin = numbers.partition("@")
-        found.append(Rate(pattern.strip(), float(factor), float(begin or 0)))
+        factor, _, start = numbers.partition("@")
+        found.append(Rate(pattern.strip(), float(factor), float(start or 0)))
         if not pattern or found[-1].factor < 0 or not 0 <= found[-1].start < 1:
             raise ValueError(part)
     return tuple(found)

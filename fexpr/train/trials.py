@@ -49,20 +49,20 @@ class TrialSpec:
     scaling: tuple[np.ndarray, np.ndarray] | None = None
 
 
-def make_mesh(trials: int, batch_size: int, there: Sequence[jax.Device] | None = None) -> Mesh:
+def make_mesh(trials: int, batch_size: int, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """One trial: all devices share its batch. Several: all devices share the trials.
 
     Raises:
       UserError: one trial, and the batch does not divide over the devices.
     """
-    there = list(jax.devices() if there is None else there)
-    shape = (1, len(there)) if trials == 1 else (len(there), 1)
-    if trials == 1 and batch_size % len(there):
+    devices = list(jax.devices() if devices is None else devices)
+    shape = (1, len(devices)) if trials == 1 else (len(devices), 1)
+    if trials == 1 and batch_size % len(devices):
         raise UserError(
-            f"train.batch_size={batch_size} does not divide over {len(there)} devices",
-            fix=f"choose a multiple of {len(there)}",
+            f"train.batch_size={batch_size} does not divide over {len(devices)} devices",
+            fix=f"choose a multiple of {len(devices)}",
         )
-    return Mesh(np.array(there).reshape(shape), ("trial", "data"))
+    return Mesh(np.array(devices).reshape(shape), ("trial", "data"))
 
 
 class Plan(NamedTuple):

@@ -93,8 +93,8 @@ def medians(images: jax.Array) -> jax.Array:
         high = jnp.where(not_above(high - step) >= rank, high - step, high)
         step /= 2
     upper = jnp.where(images > high, images, jnp.inf).min((1, 2), keepdims=True)
-    alone = count % 2 == 1
-    return jnp.where(alone | (not_above(high) > rank), high, (high + upper) / 2)
+    odd = count % 2 == 1
+    return jnp.where(odd | (not_above(high) > rank), high, (high + upper) / 2)
 
 
 def normalized(images: jax.Array, mean: jax.Array, std: jax.Array, precision: str) -> jax.Array:
@@ -121,10 +121,10 @@ def predict_views(
 
     kind: of the images, as of Augment. normalize: of the run's config.train.
     """
-    shown = views(recentred(images, normalize), tta, crop, kind)
-    seen = (normalized(view, mean, std, precision) for view in shown)
+    image_views = views(recentred(images, normalize), tta, crop, kind)
+    inputs = (normalized(view, mean, std, precision) for view in image_views)
     return mean_prediction(
-        [model.apply(variables, view, train=False).astype(jnp.float32) for view in seen]
+        [model.apply(variables, view, train=False).astype(jnp.float32) for view in inputs]
     )
 
 
@@ -145,16 +145,18 @@ def predict_pass(
         count, d, each
     )[number]
     rows = rows[jax.lax.axis_index("data")] if d > 1 else rows[0]
-    return _said(recipe, trial, variables, rows[None], lambda rows_B: data.images[rows_B])
+    return _forward_batches(
+        recipe, trial, variables, rows[None], lambda rows_B: data.images[rows_B]
+    )
 
 
 def predict(recipe: Recipe, data: Data, trial: Trial, variables: Any) -> jax.Array:
     """Logits of all of the trial's eval_rows, float32 [m, K]."""
     m = len(trial.eval_rows)
-    said = jax.lax.map(
+    logits = jax.lax.map(
         lambda i: predict_pass(recipe, data, trial, variables, i), jnp.arange(passes(recipe, m)[0])
     )
-    return said.reshape(-1, said.shape[-1])[:m]
+    return logits.reshape(-1, logits.shape[-1])[:m]
 
 
 def predict_images(recipe: Recipe, trial: Trial, variables: Any, images: jax.Array) -> jax.Array:
@@ -165,7 +167,7 @@ def predict_images(recipe: Recipe, trial: Trial, variables: Any, images: jax.Arr
     padded = jnp.pad(
         images, ((0, count * recipe.train.eval_batch - len(images)), (0, 0), (0, 0), (0, 0))
     )
-    logits = _said(
+    logits = _forward_batches(
         recipe,
         trial,
         variables,
@@ -177,28 +179,28 @@ def predict_images(recipe: Recipe, trial: Trial, variables: Any, images: jax.Arr
     ].reshape(-1, logits.shape[-1])
 
 
-def _said(
+def _forward_batches(
     recipe: Recipe,
     trial: Trial,
     variables: Any,
-    given: jax.Array,
+    batches: jax.Array,
     images_of: Callable[[jax.Array], jax.Array],
 ) -> jax.Array:
     """Logits of passes [P, B, ...], those of all devices one after the other: float32 [devices x P
     x B, K].
     """
 
-    def forward(what):
-        images = recentred(images_of(what).astype(jnp.float32), recipe.train.normalize)
-        shown = views(images, recipe.train.tta, recipe.crop, recipe.augment.kind)
-        seen = [normalized(v, trial.mean, trial.std, recipe.train.precision) for v in shown]
+    def forward(batch):
+        images = recentred(images_of(batch).astype(jnp.float32), recipe.train.normalize)
+        image_views = views(images, recipe.train.tta, recipe.crop, recipe.augment.kind)
+        inputs = [normalized(v, trial.mean, trial.std, recipe.train.precision) for v in image_views]
         # one view after the other: the program, and its compilation, hold the network once
-        return mean_prediction([*jax.lax.map(apply, jnp.stack(seen))])
+        return mean_prediction([*jax.lax.map(apply, jnp.stack(inputs))])
 
     def apply(view):
         return recipe.model.apply(variables, view, train=False).astype(jnp.float32)
 
-    logits = jax.lax.map(forward, given) if len(given) > 1 else forward(given[0])[None]
+    logits = jax.lax.map(forward, batches) if len(batches) > 1 else forward(batches[0])[None]
     if recipe.data_devices > 1:
         logits = jax.lax.all_gather(logits, "data")
     return logits.reshape(-1, logits.shape[-1])

@@ -103,7 +103,7 @@ def test_resnet50_equals_keras_from_the_same_file(resnet, layout, tmp_path):
 
 
 def test_a_file_with_the_published_top(tmp_path):
-    """Read whole by the network that names people; for another task its top is left aside, and the
+    """Read whole by the network that names people; for another task its top is ignored, and the
     model's starts anew.
     """
     people = reference.randomised(
@@ -117,9 +117,9 @@ def test_a_file_with_the_published_top(tmp_path):
     assert set(variables["params"]) == {
         f"conv{b}_{i}" for b, n in ((1, 2), (2, 2), (3, 3)) for i in range(1, n + 1)
     }
-    assert {name.partition("/")[0] for name in report.aside} == {"fc6", "fc7", "fc8"}
-    assert set(report.anew.values()) == {"the file has none"}
-    assert "left aside: fc6, fc7, fc8" in report.summary()
+    assert {name.partition("/")[0] for name in report.ignored} == {"fc6", "fc7", "fc8"}
+    assert set(report.reinitialized.values()) == {"the file has none"}
+    assert "ignored: fc6, fc7, fc8" in report.summary()
 
 
 def test_grey_faces_are_scaled_up_repeated_and_put_in_order():

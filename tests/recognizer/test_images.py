@@ -17,7 +17,7 @@ from fexpr.recognizer import Network, Recognizer, export, images
 from fexpr.recognizer import face_finder as frames
 
 
-def gathered(
+def collect_images(
     given,
     shape=(4, 6, 1),
     flow=False,
@@ -27,7 +27,7 @@ def gathered(
     fit="exact",
     find=None,
 ):
-    return images.gathered(given, shape, flow, layout, colours, values, fit, find)
+    return images.collect_images(given, shape, flow, layout, colours, values, fit, find)
 
 
 GREY = np.arange(24, dtype=np.uint8).reshape(1, 4, 6, 1) * 10
@@ -51,7 +51,7 @@ RGB = np.random.default_rng(0).integers(0, 256, (1, 4, 6, 3), np.uint8)
     ],
 )
 def test_the_same_image_said_in_many_ways(given, arguments):
-    names, pixels, status, _ = gathered(given, **arguments)
+    names, pixels, status, _ = collect_images(given, **arguments)
     np.testing.assert_array_equal(pixels, GREY)
     assert names == ["0"]
     assert status == ["ok"]
@@ -60,22 +60,22 @@ def test_the_same_image_said_in_many_ways(given, arguments):
 def test_colours_are_turned_into_those_of_the_network():
     grey = cv2.cvtColor(RGB[0], cv2.COLOR_RGB2GRAY)
     for given, colours in ((RGB, "rgb"), (RGB[..., ::-1], "bgr")):
-        np.testing.assert_array_equal(gathered(given, colours=colours)[1][0, ..., 0], grey)
-        np.testing.assert_array_equal(gathered(given, (4, 6, 3), colours=colours)[1], RGB)
+        np.testing.assert_array_equal(collect_images(given, colours=colours)[1][0, ..., 0], grey)
+        np.testing.assert_array_equal(collect_images(given, (4, 6, 3), colours=colours)[1], RGB)
     np.testing.assert_array_equal(
-        gathered(GREY, (4, 6, 3), colours="grey")[1], GREY.repeat(3, axis=3)
+        collect_images(GREY, (4, 6, 3), colours="grey")[1], GREY.repeat(3, axis=3)
     )
 
 
 def test_files_are_read_in_the_colours_of_the_network(tmp_path):
     path = tmp_path / "a.png"
     cv2.imwrite(str(path), RGB[0, ..., ::-1])
-    np.testing.assert_array_equal(gathered(path, (4, 6, 3))[1], RGB)
+    np.testing.assert_array_equal(collect_images(path, (4, 6, 3))[1], RGB)
     grey = cv2.cvtColor(RGB[0], cv2.COLOR_RGB2GRAY)
     # libpng rounds otherwise
-    np.testing.assert_allclose(gathered([str(path)])[1][0, ..., 0], grey, atol=1)
-    np.testing.assert_array_equal(gathered([path], (4, 6, 3), flow=True)[1], RGB)
-    assert gathered([path])[0] == [str(path)]
+    np.testing.assert_allclose(collect_images([str(path)])[1][0, ..., 0], grey, atol=1)
+    np.testing.assert_array_equal(collect_images([path], (4, 6, 3), flow=True)[1], RGB)
+    assert collect_images([path])[0] == [str(path)]
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_files_are_read_in_the_colours_of_the_network(tmp_path):
 )
 def test_what_is_not_said_is_not_guessed(given, arguments, words):
     with pytest.raises(UserError, match=words):
-        gathered(given, **arguments)
+        collect_images(given, **arguments)
 
 
 def test_every_bad_file_is_named(tmp_path):
@@ -137,7 +137,7 @@ def test_every_bad_file_is_named(tmp_path):
         r"bytes\)\n.*grey.png: .*uint8 4 6"
     )
     with pytest.raises(UserError, match=words):
-        gathered(
+        collect_images(
             [tmp_path / name for name in ("text.png", "empty.png", "grey.png")],
             (4, 6, 3),
             flow=True,

@@ -109,7 +109,7 @@ def test_a_last_layer_of_another_width_starts_anew_and_frozen_layers_stay(source
     )
     fit(config, tmp_path / "next")
     said = capsys.readouterr().out
-    assert "started anew: head (7 classes there, 8 here)" in said
+    assert "reinitialized: head (7 classes in the file, 8 in the model)" in said
     assert "92,552 parameters, 73,736 of them trained" in said
     before, after = weights(source, "best_val"), weights(tmp_path / "next")
     for name in ("conv_0", "conv_1"):

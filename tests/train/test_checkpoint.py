@@ -11,6 +11,7 @@ import pytest
 from fexpr.errors import UserError
 from fexpr.storage import mirror, run
 from fexpr.train import checkpoint, unfinished
+from fexpr.train import state as trial_state
 from fexpr.train.checksums import checksums, find_damage
 
 State = namedtuple("State", "step variables opt_state")
@@ -114,6 +115,19 @@ def test_a_checkpoint_of_an_older_version_has_no_checksums(tmp_path, monkeypatch
     checkpoint.save_variables(tmp_path, "last", state().variables)
     monkeypatch.undo()
     assert_equal(checkpoint.load_variables(tmp_path, "last"), state().variables)
+
+
+def test_a_state_saved_under_the_older_names_of_its_fields_restores(tmp_path):
+    older = {"rate": "lr_scale", "waited": "epochs_since_plateau"}
+    older |= {"stale": "epochs_without_improvement", "sums": "epoch_totals"}
+    assert set(older.values()) < set(trial_state.State._fields)
+    before = {name: np.full(4, i, np.float32) for i, name in enumerate((*older, "step"))}
+    kept = checkpoint.Checkpoints(tmp_path, TRIALS)
+    kept.save(5, before)
+    kept.close()
+    expected = {older.get(name, name): array for name, array in before.items()}
+    like = {name: np.zeros(4, np.float32) for name in expected}
+    assert_equal(checkpoint.Checkpoints(tmp_path, TRIALS).restore(5, like), expected)
 
 
 def test_another_model_is_not_called_damage(tmp_path):

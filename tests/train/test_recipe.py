@@ -96,9 +96,9 @@ def test_a_plateau_lowers_the_rate():
     state, _ = toy.run(
         [toy.spec(learning_rate=0.0)], 6, schedule="plateau", plateau_patience=2, plateau_factor=0.5
     )
-    assert (state.rate[0], state.waited[0]) == (0.25, 1)
+    assert (state.lr_scale[0], state.epochs_since_plateau[0]) == (0.25, 1)
     steady, _ = toy.run([toy.spec(learning_rate=0.0)], 6, schedule="constant", plateau_patience=2)
-    assert steady.rate[0] == 1.0
+    assert steady.lr_scale[0] == 1.0
 
 
 def test_the_rate_of_a_plateau_reaches_the_optimiser():
@@ -110,7 +110,7 @@ def test_the_rate_of_a_plateau_reaches_the_optimiser():
         "monitor": "loss",
     }
     after = [toy.run([toy.spec(learning_rate=10.0)], epochs, **options)[0] for epochs in (4, 6)]
-    still = [state for state in after if state.rate[0] == 0]
+    still = [state for state in after if state.lr_scale[0] == 0]
     assert len(still) == 2, "a rate of ten makes the loss worse soon"
     jax.tree.map(np.testing.assert_array_equal, still[0].variables, still[1].variables)
 

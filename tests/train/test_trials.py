@@ -128,7 +128,7 @@ def test_early_stopping_freezes_a_trial_and_keeps_its_best():
     stopped = int(state.epoch[0])
     assert stopped < 5 == state.epoch[1]
     assert rows["ran"][:, 0].sum() == stopped
-    assert state.stale[0] == 2
+    assert state.epochs_without_improvement[0] == 2
     earlier, _ = toy.run([still, toy.spec(1, learning_rate=1e-2)], stopped, patience=2)
     jax.tree.map(np.testing.assert_array_equal, one_of(state, 0), one_of(earlier, 0))
 

@@ -156,7 +156,7 @@ def _damage(folder: Path) -> Iterator[None]:
         # each layer below raises its own: a file is missing, cut off, or not what it was
         raise UserError(
             f"the prepared set {folder} is damaged: {e}",
-            fix="remove that folder; it is prepared anew then",
+            fix="remove that folder; it is then prepared again",
         ) from e
 
 

@@ -38,7 +38,7 @@ def as_clips(dataset: Dataset, count: int) -> Dataset:
         dataset.extras["video"][order], return_index=True, return_counts=True
     )
     rows = np.zeros((len(names), count), np.int64)
-    there = np.arange(count) < np.minimum(sizes, count)[:, None]
+    real = np.arange(count) < np.minimum(sizes, count)[:, None]
     for v, (start, size) in enumerate(zip(starts, sizes, strict=True)):
         own = order[start : start + size]
         if (dataset.labels[own] != dataset.labels[own[0]]).any():
@@ -48,10 +48,10 @@ def as_clips(dataset: Dataset, count: int) -> Dataset:
     _, height, width, channels = dataset.images.shape
     images = np.empty((len(names), height, width, count, channels), np.uint8)
     for f in range(count):  # frame by frame: a second copy of everything would be large
-        images[:, :, :, f] = np.where(there[:, f, None, None, None], dataset.images[rows[:, f]], 0)
-    extras = {"frame": np.where(there, dataset.extras["frame"][rows], NONE).astype(np.int32)}
+        images[:, :, :, f] = np.where(real[:, f, None, None, None], dataset.images[rows[:, f]], 0)
+    extras = {"frame": np.where(real, dataset.extras["frame"][rows], NONE).astype(np.int32)}
     if "shown" in dataset.extras:
-        extras["shown"] = np.where(there, dataset.extras["shown"][rows], np.nan).astype(np.float32)
+        extras["shown"] = np.where(real, dataset.extras["shown"][rows], np.nan).astype(np.float32)
     first = rows[:, 0]
     return dataclasses.replace(
         dataset,

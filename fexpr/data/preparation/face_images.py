@@ -38,15 +38,15 @@ def choose_map(how: str, folder: Path) -> str:
     """
     if how not in MAPS:
         raise UserError(f"config.data.map is {how!r}", fix=f"set it to one of {', '.join(MAPS)}")
-    there = how in FOLDERS and (folder / FOLDERS[how]).is_dir()
-    if how == "landmarks" and not there:
+    has_maps = how in FOLDERS and (folder / FOLDERS[how]).is_dir()
+    if how == "landmarks" and not has_maps:
         raise UserError(
             f"config.data.map is 'landmarks', and {folder} holds no masks of them",
             [f"{folder} {prepare.contents(folder)}"],
             f"put masks into {folder / FOLDERS[how]}, named as the faces are, or set it to "
             "saliency or none",
         )
-    return "folder" if there else "none" if how == "none" else "spectral"
+    return "folder" if has_maps else "none" if how == "none" else "spectral"
 
 
 def computed_map(how: str) -> str:
@@ -122,7 +122,7 @@ def stored_strip(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
 
 
 def prepared(
-    name: str, mark: str, make: Callable[[Path], Iterable[Stack]], streamed: bool = False
+    name: str, fingerprint: str, make: Callable[[Path], Iterable[Stack]], streamed: bool = False
 ) -> tuple[list[str], records.Images]:
     """Ids and images uint8 [N, 48, 48, C], from the cache or from `make(folder)`, which may keep
     finished items in `folder`.
@@ -131,7 +131,7 @@ def prepared(
       streamed: the images are not read but stay on the disk, a record each. Preparing holds a stack
           at a time in any case.
     """
-    folder = prepare.prepared_folder(name, mark, lambda kept: _rows(make(kept)))
+    folder = prepare.prepared_folder(name, fingerprint, lambda kept: _rows(make(kept)))
     if streamed:
         single = folder.with_name(prepare.IMAGES)
         with prepare.exclusive_lock(folder.parent):

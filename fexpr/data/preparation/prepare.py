@@ -138,14 +138,14 @@ def _digest(path: Path) -> str:
 
 
 def prepared(
-    name: str, mark: str, rows: Callable[[Path], Iterable[Mapping[str, object]]]
+    name: str, fingerprint: str, rows: Callable[[Path], Iterable[Mapping[str, object]]]
 ) -> dict[str, np.ndarray]:
-    """The prepared set `name` with fingerprint `mark`: read if it is there, else made from
+    """The prepared set `name` with this fingerprint: read if it exists, else made from
     `rows(folder)` first.
 
     Args:
       name: of the release.
-      mark: `fingerprint` of all that the rows are made from.
+      fingerprint: of all that the rows are made from.
       rows: yields the rows (see `builder.write`); may keep finished items in sub-folders of
         `folder` (see `cached_png`) until the set is whole.
 
@@ -154,18 +154,18 @@ def prepared(
     """
     from fexpr.data.preparation import builder  # TFDS takes half a second to import
 
-    return builder.read(prepared_folder(name, mark, rows))
+    return builder.read(prepared_folder(name, fingerprint, rows))
 
 
 def prepared_folder(
-    name: str, mark: str, rows: Callable[[Path], Iterable[Mapping[str, object]]]
+    name: str, fingerprint: str, rows: Callable[[Path], Iterable[Mapping[str, object]]]
 ) -> Path:
     """The folder of that set's rows, which are written first if it is not there; arguments as of
     `prepared`.
     """
     from fexpr.data.preparation import builder
 
-    folder = run.cache_dir() / "prepared" / f"{name}-{mark[:16]}"
+    folder = run.cache_dir() / "prepared" / f"{name}-{fingerprint[:16]}"
     records = folder / RECORDS
     with exclusive_lock(folder):
         if not builder.exists(records):

@@ -40,17 +40,17 @@ def join_regions(images: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
         )
     half = size // 4
     centres = np.rint(landmarks * (size / alignment.SIZE)).astype(int).clip(half, size - half)
-    joined = np.empty_like(images)
+    grid = np.empty_like(images)
     for row, names in enumerate(PLACES):
         for column, name in enumerate(names):
             place = np.s_[
                 2 * half * row : 2 * half * (row + 1), 2 * half * column : 2 * half * (column + 1)
             ]
             for image, target, (x, y) in zip(
-                images, joined, centres[:, alignment.POINTS.index(name)], strict=True
+                images, grid, centres[:, alignment.POINTS.index(name)], strict=True
             ):
                 target[place] = image[y - half : y + half, x - half : x + half]
-    return joined
+    return grid
 
 
 def fill_landmarks(landmarks: np.ndarray) -> np.ndarray:

@@ -44,7 +44,7 @@ def dataset(
         for code in facs.parse_all(release.table["code"].tolist(), places)
     ]
     numbers = _vocabulary(intensities, config.vocabulary, config.min_positives)
-    columns, mark = flow_clips.flow_maps(database.name, release, config.image_size)
+    columns, fingerprint = flow_clips.flow_maps(database.name, release, config.image_size)
     extras = {name: columns[name] for name in ("code", "emotion")}
     if np.isfinite(columns["landmarks"]).any():
         extras["landmarks"] = columns["landmarks"]
@@ -54,7 +54,7 @@ def dataset(
         columns["group"],
         columns["id"],
         facs.names(numbers),
-        source=SYNTHETIC if is_synthetic else f"{database.name}@{mark[:12]}",
+        source=SYNTHETIC if is_synthetic else f"{database.name}@{fingerprint[:12]}",
         extras=extras,
         kind="flow",
     )

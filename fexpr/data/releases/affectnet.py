@@ -103,12 +103,14 @@ def load(config: ConfigDict) -> Dataset:
         else prepare.data_root(config)[0] / NAME
     )
     rows = survey(folder, parse_skipped(config.skip_clips))
-    said = [[r.id, r.part, r.box, r.expression, r.valence] for r in rows]
-    mark = prepare.fingerprint(
-        folder, sorted({r.path for r in rows}), {"version": VERSION, "map": how, "rows": said}
+    annotations = [[r.id, r.part, r.box, r.expression, r.valence] for r in rows]
+    fingerprint = prepare.fingerprint(
+        folder,
+        sorted({r.path for r in rows}),
+        {"version": VERSION, "map": how, "rows": annotations},
     )
     _, images = prepared(
-        NAME, mark, lambda kept: _make(rows, how, kept), config.get("streamed", False)
+        NAME, fingerprint, lambda kept: _make(rows, how, kept), config.get("streamed", False)
     )
     labels, names = _labels(rows, config.classes)
     kept = labels >= 0
@@ -125,7 +127,7 @@ def load(config: ConfigDict) -> Dataset:
         ids,
         ids,
         names,
-        SYNTHETIC if is_synthetic else f"{NAME}@{mark[:12]}",
+        SYNTHETIC if is_synthetic else f"{NAME}@{fingerprint[:12]}",
         split=parts,
         extras={"dataset": parts},
         kind="face",

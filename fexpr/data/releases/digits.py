@@ -97,11 +97,11 @@ def mnist_digits(sets: dict[str, np.ndarray]) -> Digits:
     """The arrays of `download_mnist` as one fold: MNIST's own split, whose last training images
     validate.
     """
-    joined = lambda *parts: [
+    load_parts = lambda *parts: [
         np.concatenate([sets[f"{part}_{column}"] for part in parts])
         for column in ("images", "labels")
     ]
-    images, labels = joined("train", "test")
+    images, labels = load_parts("train", "test")
     ids, n = np.array([f"digit {i}" for i in range(len(labels))]), len(sets["train_labels"])
     dataset = Dataset(images, labels, ids, ids, tuple("0123456789"), "MNIST")
     fold = Fold(
@@ -111,7 +111,7 @@ def mnist_digits(sets: dict[str, np.ndarray]) -> Digits:
         np.arange(n, len(labels)),
         ids,
     )
-    return Digits(dataset, [fold], *joined("train", "moved"), "on mnist_corrupted/translate")
+    return Digits(dataset, [fold], *load_parts("train", "moved"), "on mnist_corrupted/translate")
 
 
 def download_mnist(folder: Path) -> dict[str, np.ndarray]:

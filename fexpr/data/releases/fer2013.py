@@ -61,7 +61,7 @@ def load(config: ConfigDict) -> Dataset:
         folder = synthetic_release(config.synthetic_clips, config.synthetic_seed)
     else:
         folder = prepare.data_root(config)[0] / NAME
-    faces, mark = _prepare(folder, parse_skipped(config.skip_clips))
+    faces, fingerprint = _prepare(folder, parse_skipped(config.skip_clips))
     parts = np.array([id_.partition("_")[0] for id_ in faces.ids])
     if not is_synthetic:
         _compare_counts(faces.labels, parts)
@@ -74,15 +74,15 @@ def load(config: ConfigDict) -> Dataset:
             parts[votes.kept],
             ids[votes.kept],
         )
-        names, soft, mark = (
+        names, soft, fingerprint = (
             ferplus.CLASSES,
             {"soft": votes.soft},
-            prepare.fingerprint(folder, [votes.path], {"images": mark}),
+            prepare.fingerprint(folder, [votes.path], {"images": fingerprint}),
         )
     source = (
         SYNTHETIC
         if is_synthetic
-        else f"{'+'.join(dict.fromkeys((NAME, config.labels)))}@{mark[:12]}"
+        else f"{'+'.join(dict.fromkeys((NAME, config.labels)))}@{fingerprint[:12]}"
     )
     images = faces.images
     if computed_map(config.map) != "none":
@@ -101,7 +101,7 @@ def load(config: ConfigDict) -> Dataset:
 
 
 def synthetic_release(count: int, seed: int) -> Path:
-    """The folder of the synthetic FER2013 of `count` images, drawn on first use, and anew when the
+    """The folder of the synthetic FER2013 of `count` images, drawn on first use, and again when the
     code that draws it has changed.
     """
     code = hashlib.sha256(Path(fer_faces.__file__).read_bytes()).hexdigest()
@@ -117,16 +117,18 @@ def _prepare(folder: Path, skipped: set[str]) -> tuple[Faces, str]:
     layout = find_layout(folder)
     if layout.unused:
         say(f"{NAME}: read {layout.path}; also there, and not read: {', '.join(layout.unused)}")
-    mark = prepare.fingerprint(
+    fingerprint = prepare.fingerprint(
         folder, layout.files, {"version": VERSION, "skipped": sorted(skipped)}
     )
-    columns = prepare.prepared(NAME, mark, lambda _: _blocks(read(layout, skipped)))
+    columns = prepare.prepared(NAME, fingerprint, lambda _: _blocks(read(layout, skipped)))
     ids = "/".join(columns["ids"]).split("/")
     images, labels = (
         rearrange(columns["images"], "b n h w c -> (b n) h w c"),
         columns["labels"].reshape(-1),
     )
-    return Faces(images[: len(ids)], labels[: len(ids)], ids, bool(columns["numbered"][0])), mark
+    return Faces(
+        images[: len(ids)], labels[: len(ids)], ids, bool(columns["numbered"][0])
+    ), fingerprint
 
 
 def _blocks(faces: Faces) -> Iterator[dict[str, object]]:

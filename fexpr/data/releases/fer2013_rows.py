@@ -116,9 +116,9 @@ class Rows:
             )
             return
         label, (allowed, split) = LABELS[folder.strip().lower()], PARTS[letters(part)]
-        said = re.fullmatch(f"({'|'.join(SPLITS)})[_-]?(.+)", path.stem, re.IGNORECASE)
-        if said:
-            split = next(s for s in SPLITS if s.lower() == said[1].lower())
+        named_split = re.fullmatch(f"({'|'.join(SPLITS)})[_-]?(.+)", path.stem, re.IGNORECASE)
+        if named_split:
+            split = next(s for s in SPLITS if s.lower() == named_split[1].lower())
             if split not in allowed:
                 self.problems.append(f"{name}: an image of {split} in the folder {part}")
                 return
@@ -127,9 +127,9 @@ class Rows:
             return
         else:
             self._guessed[split] += 1
-        id_ = f"{split}_{CLASSES[label]}_{said[2] if said else path.stem}"
-        if said:
-            self._short[id_] = f"{split}_{said[2]}"
+        id_ = f"{split}_{CLASSES[label]}_{named_split[2] if named_split else path.stem}"
+        if named_split:
+            self._short[id_] = f"{split}_{named_split[2]}"
         self.add(name, id_, split, label, lambda: decode(data()))
 
     def faces(self) -> Faces:

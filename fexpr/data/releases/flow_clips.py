@@ -184,8 +184,10 @@ def flow_maps(name: str, release: Release, size: int) -> tuple[dict[str, np.ndar
                 fix="set config.data.map_scale=minmax and config.train.normalize=median, which "
                 "takes each channel's median for it",
             )
-    mark = prepare.fingerprint(release.folder, release.inputs, settings)
-    return prepare.prepared(name, mark, lambda folder: _rows(release, folder, size)), mark
+    fingerprint = prepare.fingerprint(release.folder, release.inputs, settings)
+    return prepare.prepared(
+        name, fingerprint, lambda folder: _rows(release, folder, size)
+    ), fingerprint
 
 
 def parse_skipped(text: str) -> set[str]:
@@ -247,7 +249,7 @@ def read_landmarks(folder: Path, layout: str) -> tuple[str, dict[str, np.ndarray
     if key and (key == "flow") != (layout == "flow"):
         say(
             f"{csv} gives landmarks by {key}: they are of no use for the layout {layout!r} "
-            "and are left aside"
+            "and are not used"
         )
         return "", {}, csv
     return key, landmarks, csv

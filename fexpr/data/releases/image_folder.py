@@ -78,8 +78,10 @@ def load(config: ConfigDict) -> Dataset:
         "colours": colours,
         "rows": [row[:3] for row in rows],
     }
-    mark = prepare.fingerprint(root, sorted({row.path for row in rows}), settings)
-    made, images = prepared(NAME, mark, lambda _: _blocks(rows, side, colours), config.streamed)
+    fingerprint = prepare.fingerprint(root, sorted({row.path for row in rows}), settings)
+    made, images = prepared(
+        NAME, fingerprint, lambda _: _blocks(rows, side, colours), config.streamed
+    )
     _report_sizes(Counter(text.partition("\t")[0] for text in made), side)
     names = sorted({row.label for row in rows})
     labels, groups, ids = (
@@ -96,7 +98,7 @@ def load(config: ConfigDict) -> Dataset:
         groups,
         ids,
         tuple(names),
-        SYNTHETIC if synthetic else f"{NAME}@{mark[:12]}",
+        SYNTHETIC if synthetic else f"{NAME}@{fingerprint[:12]}",
     )
 
 

@@ -106,14 +106,16 @@ def load(config: ConfigDict) -> Dataset:
     if not is_synthetic:
         _compare_counts(tables)
     files = [name for release in releases.values() for name in release.file_names()]
-    mark = hashlib.sha256("".join(mark for _, mark in parts.values()).encode()).hexdigest()
+    fingerprint = hashlib.sha256(
+        "".join(fingerprint for _, fingerprint in parts.values()).encode()
+    ).hexdigest()
     return Dataset(
         images,
         np.array([CLASSES.index(emotion) for emotion in tables["emotion"]], np.int32),
         (tables["dataset"] + "/" + tables["subject"]).to_numpy(str),
         (tables["dataset"] + "/" + tables["id"]).to_numpy(str),
         CLASSES,
-        source=SYNTHETIC if is_synthetic else f"{'+'.join(parts)}@{mark[:12]}",
+        source=SYNTHETIC if is_synthetic else f"{'+'.join(parts)}@{fingerprint[:12]}",
         kind="flow",
         extras={
             "dataset": dataset,

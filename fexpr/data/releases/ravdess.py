@@ -78,9 +78,12 @@ def load(config: ConfigDict) -> Dataset:
     read += [maps / f"{name}.csv" for name in clips.videos] if how == "openface" else []
     _need(folder, read)
     inputs = clips.files + read
-    mark = prepare.fingerprint(folder, inputs, {"version": VERSION, "map": how})
+    fingerprint = prepare.fingerprint(folder, inputs, {"version": VERSION, "map": how})
     ids, images = prepared(
-        "ravdess", mark, lambda kept: _make(clips, how, maps, kept), config.get("streamed", False)
+        "ravdess",
+        fingerprint,
+        lambda kept: _make(clips, how, maps, kept),
+        config.get("streamed", False),
     )
     if how == "openface":
         masks = (images[i : i + BLOCK][..., 1] for i in range(0, len(images), BLOCK))
@@ -104,7 +107,7 @@ def load(config: ConfigDict) -> Dataset:
         np.array([clip[v].group for v in video]),
         np.array(ids),
         EMOTIONS,
-        SYNTHETIC if is_synthetic else f"ravdess@{mark[:12]}",
+        SYNTHETIC if is_synthetic else f"ravdess@{fingerprint[:12]}",
         extras=extras,
         kind="face",
     )

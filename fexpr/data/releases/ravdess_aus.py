@@ -69,14 +69,14 @@ def load(config: ConfigDict) -> Dataset:
         "per_actor": config.per_actor,
         "skipped": config.skip_clips,
     }
-    mark = prepare.fingerprint(folder, [folder / TABLE], settings)
+    fingerprint = prepare.fingerprint(folder, [folder / TABLE], settings)
     return Dataset(
         features[:, None, None, :],
         np.array([c.label for c in clips], np.int32),
         actors,
         np.array([str(c) for c in clips]),
         EMOTIONS,
-        SYNTHETIC if is_synthetic else f"ravdess@{mark[:12]}",
+        SYNTHETIC if is_synthetic else f"ravdess@{fingerprint[:12]}",
         kind="features",
     )
 

@@ -153,7 +153,7 @@ def _against_table(
         table = delimited.read(path, COLUMNS, separators=";,\t")
     except BadTable as e:
         return [f"{path.name}: {text}" for text in e.problems]
-    there = {f"{name}/{file.name}" for name, files in frames.items() for _, file in files}
+    on_disk = {f"{name}/{file.name}" for name, files in frames.items() for _, file in files}
     listed, problems = set(), []
     for line, row in table.rows():
         name = row["video_name"]
@@ -164,10 +164,10 @@ def _against_table(
                 problems.append(f"{path.name} line {line}: {name!r} is no clip of {FRAMES}/")
             continue  # left out, or of another modality or channel
         key = "/".join(Path(row["path"]).parts[-2:])
-        said = {"emotion": (row["emotion"], clip.label), "actor": (row["actor"], clip.actor)}
+        declared = {"emotion": (row["emotion"], clip.label), "actor": (row["actor"], clip.actor)}
         bad = [
             f"{column} is {cell!r}, the file name says {value}"
-            for column, (cell, value) in said.items()
+            for column, (cell, value) in declared.items()
             if cell != str(value)
         ]
         bad += (
@@ -175,11 +175,11 @@ def _against_table(
             if key.partition("/")[0] != name
             else []
         )
-        bad += [f"{row['path']} is not there"] if key not in there else []
+        bad += [f"{row['path']} is not there"] if key not in on_disk else []
         bad += ["this frame is there twice"] if key in listed else []
         listed.add(key)
         problems += [f"{path.name} line {line}: {text}" for text in bad]
-    return problems + [f"{name}: {TABLE} does not list it" for name in sorted(there - listed)]
+    return problems + [f"{name}: {TABLE} does not list it" for name in sorted(on_disk - listed)]
 
 
 def decode(path: Path) -> tuple[np.ndarray, np.ndarray]:

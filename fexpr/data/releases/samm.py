@@ -50,8 +50,8 @@ def load(config: ConfigDict) -> Dataset:
 
 
 def synthetic_release(subjects: int, count: int, seed: int) -> Path:
-    """The folder of the synthetic release with `count` clips, drawn on first use, and anew when the
-    code that draws it has changed.
+    """The folder of the synthetic release with `count` clips, drawn on first use, and again when
+    the code that draws it has changed.
     """
     code = b"".join(
         Path(module.__file__).read_bytes()

@@ -344,7 +344,7 @@ def _opened(path: Path) -> Iterator[_Sheets]:
         # a damaged file: zipfile, zlib, the XML parser and openpyxl each raise their own
         raise UserError(
             f"{path} is not an Excel workbook (.xlsx), or is damaged: {e}",
-            fix="copy it anew from the release; a file of another kind (.xls, .csv, with a "
+            fix="copy it again from the release; a file of another kind (.xls, .csv, with a "
             "password): save it as .xlsx in Excel",
         ) from e
 

@@ -58,13 +58,13 @@ class Copies:
           str [R]: one of KINDS, or '' where there is no copy.
         """
         found, image = np.full(len(rows), "", "U8"), self.image[rows]
-        there = np.zeros(self.image.max(initial=-1) + 1, bool)
-        there[self.image[among]] = True
-        hits = [there]
+        present = np.zeros(self.image.max(initial=-1) + 1, bool)
+        present[self.image[among]] = True
+        hits = [present]
         for pairs in (self.near, self.mirrored):
-            hit = np.zeros_like(there)
-            hit[pairs[there[pairs[:, 1]], 0]] = True
-            hit[pairs[there[pairs[:, 0]], 1]] = True
+            hit = np.zeros_like(present)
+            hit[pairs[present[pairs[:, 1]], 0]] = True
+            hit[pairs[present[pairs[:, 0]], 1]] = True
             hits.append(hit)
         for kind, hit in reversed(list(zip(KINDS, hits, strict=True))):
             found[hit[image]] = kind
@@ -89,9 +89,9 @@ class Copies:
         counts = {"exact": _count(repeated, label, lowest[image], highest[image])}
         for kind, pairs in (("near", self.near), ("mirrored", self.mirrored)):
             low, high = np.full_like(lowest, np.iinfo(np.int64).max), np.full_like(highest, -1)
-            for here, other in (pairs.T, pairs.T[::-1]):
-                np.minimum.at(low, here, lowest[other])
-                np.maximum.at(high, here, highest[other])
+            for one, other in (pairs.T, pairs.T[::-1]):
+                np.minimum.at(low, one, lowest[other])
+                np.maximum.at(high, one, highest[other])
             counts[kind] = _count(high[image] >= 0, label, low[image], high[image])
         return counts
 
@@ -106,8 +106,8 @@ def are_sought(dataset: Dataset) -> bool:
     memory, and few enough that all pairs are compared within half a minute on two cores. Frames of
     a video, and faces drawn by a program, resemble one another anyway."""
     single = dataset.kind == "face" and "video" not in dataset.extras and not dataset.synthetic
-    here = not dataset.streamed and len(dataset) <= CHEAP
-    return single and dataset.split is not None and here
+    affordable = not dataset.streamed and len(dataset) <= CHEAP
+    return single and dataset.split is not None and affordable
 
 
 def leave_out(fold: Fold, copies: Copies, rule: str, groups: np.ndarray) -> Fold:

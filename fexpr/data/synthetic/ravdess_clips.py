@@ -70,8 +70,8 @@ class Take:
 
 
 def release(config: ConfigDict, frames: bool = False) -> Path:
-    """The folder of the synthetic release, drawn on first use, and anew when the code that draws it
-    has changed.
+    """The folder of the synthetic release, drawn on first use, and again when the code that draws
+    it has changed.
 
     Args:
       config: `config.data`; its synthetic_subjects (at most 24), synthetic_clips, synthetic_frames

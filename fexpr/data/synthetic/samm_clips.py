@@ -219,7 +219,7 @@ def _clip(
     apex = onset + int(rng.integers(3, 5))
     drawn, resting, terms = [], [], []
     for place, au in enumerate(aus):
-        unit, term = _coded_unit(rng, au, alone=len(aus) == 1)
+        unit, term = _coded_unit(rng, au, only=len(aus) == 1)
         if place and au in (6, 7, 43) and rng.random() < 0.12:
             resting.append(unit)
             terms.append(f"ref({term})")
@@ -242,7 +242,7 @@ def _clip(
     )
 
 
-def _coded_unit(rng: np.random.Generator, au: int, alone: bool) -> tuple[Unit, str]:
+def _coded_unit(rng: np.random.Generator, au: int, only: bool) -> tuple[Unit, str]:
     """An action unit with its side and intensity, and how the coder writes it: the side before, the
     intensity after it.
     """
@@ -259,7 +259,7 @@ def _coded_unit(rng: np.random.Generator, au: int, alone: bool) -> tuple[Unit, s
     term = f"{prefix}{au}{letter}"
     if grade and letter and rng.random() < 0.06:
         term = f"{prefix}{au}{'ABCDE'[grade - 1]}/{letter}"
-    elif alone and prefix in ("L", "R") and au in MISTAKEN and rng.random() < 0.15:
+    elif only and prefix in ("L", "R") and au in MISTAKEN and rng.random() < 0.15:
         term = f"{term} or {prefix}{MISTAKEN[au]}"
     return Unit(au, 0.2 * (grade + 1), left, right), term
 

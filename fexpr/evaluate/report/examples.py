@@ -32,7 +32,9 @@ def right_and_wrong(
 
     def units(row: np.ndarray) -> str:
         return (
-            " + ".join(n.removeprefix("AU") for n, there in zip(names, row, strict=True) if there)
+            " + ".join(
+                n.removeprefix("AU") for n, present in zip(names, row, strict=True) if present
+            )
             or "none"
         )
 
@@ -84,8 +86,9 @@ def _picture(
     images: Mapping[str, np.ndarray],
 ) -> Picture:
     """Captioned with truth and decision, and the probability that each was given."""
-    true, said = answer.presence[row].argmax(), answer.decisions[row].argmax()
+    true, predicted = answer.presence[row].argmax(), answer.decisions[row].argmax()
     p = answer.scores[row]
     return Picture(
-        images[str(ids[row])], f"true {names[true]} {p[true]:.2f}\nsaid {names[said]} {p[said]:.2f}"
+        images[str(ids[row])],
+        f"true {names[true]} {p[true]:.2f}\nsaid {names[predicted]} {p[predicted]:.2f}",
     )

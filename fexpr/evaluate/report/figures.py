@@ -124,7 +124,7 @@ def draw(
 
 def _attention(path, found: dict[str, np.ndarray], names: list[str], synthetic: bool) -> None:
     """The arrays of attention.npz: a test clip of each class, and what holds for all of them."""
-    there = found["frame"] >= 0
+    real = found["frame"] >= 0
     caption = (
         "The weight of each frame in the decision on its clip, a test clip of each class: the "
         "first by name. "
@@ -132,8 +132,8 @@ def _attention(path, found: dict[str, np.ndarray], names: list[str], synthetic: 
     )
     if "shown" in found:
         emotional = np.array(names)[found["labels"]] != "neutral"
-        good = (found["shown"] >= 0.5) & there
-        alike = there / there.sum(axis=1, keepdims=True)
+        good = (found["shown"] >= 0.5) & real
+        alike = real / real.sum(axis=1, keepdims=True)
         share, held = (
             100 * (good * w).sum(axis=1)[emotional].mean() for w in (alike, found["weights"])
         )
@@ -148,12 +148,12 @@ def _attention(path, found: dict[str, np.ndarray], names: list[str], synthetic: 
         mine = np.flatnonzero(found["labels"] == k)
         if len(mine):
             i = mine[found["ids"][mine].argmin()]
-            shown = found["shown"][i][there[i]] if "shown" in found and name != "neutral" else None
+            shown = found["shown"][i][real[i]] if "shown" in found and name != "neutral" else None
             panels.append(
                 (
                     f"{name}  {found['ids'][i]}",
-                    found["frame"][i][there[i]],
-                    found["weights"][i][there[i]],
+                    found["frame"][i][real[i]],
+                    found["weights"][i][real[i]],
                     shown,
                 )
             )

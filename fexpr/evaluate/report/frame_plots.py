@@ -27,10 +27,10 @@ def by_stage(path: Path, rows: Sequence[dict], synthetic: bool) -> None:
             if e["low"] is not None:
                 ax.plot([i, i], [e["low"], e["high"]], color=BLUE, lw=1.4)
         ax.plot(x, value, "o", color=BLUE, label="clips right")
-        there = [i for i, row in enumerate(rows) if "filtered_test" in row]
+        filtered = [i for i, row in enumerate(rows) if "filtered_test" in row]
         ax.plot(
-            there,
-            [rows[i]["filtered_test"][rows[i]["rule"]]["accuracy"]["value"] for i in there],
+            filtered,
+            [rows[i]["filtered_test"][rows[i]["rule"]]["accuracy"]["value"] for i in filtered],
             "D",
             ms=4.5,
             mfc="white",

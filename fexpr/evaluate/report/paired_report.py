@@ -184,10 +184,12 @@ def verdict(found: dict, difference: dict) -> str:
             f"{difference['name']} less {difference['less']}: {metric} {signed(e)}; a single "
             "group, so no interval."
         )
-    said = f"the {metric} of {difference['name']} less that of {difference['less']} is {signed(e)}"
+    sentence = (
+        f"the {metric} of {difference['name']} less that of {difference['less']} is {signed(e)}"
+    )
     if e["low"] <= 0 <= e["high"]:
-        return f"Not told apart: {said}; its interval holds zero."
-    return f"{'Higher' if e['low'] > 0 else 'Lower'}: {said}; its interval excludes zero."
+        return f"Not told apart: {sentence}; its interval holds zero."
+    return f"{'Higher' if e['low'] > 0 else 'Lower'}: {sentence}; its interval excludes zero."
 
 
 def unique_names(paths: Sequence[Path]) -> list[str]:

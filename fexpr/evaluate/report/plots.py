@@ -232,8 +232,8 @@ def confusion_matrix(
       unanswered: [K], rows of failed trials; a column of its own where there are any. They are part
           of the shares.
     """
-    said = [*names, *(["no answer"] if np.any(unanswered) else [])]  # across
-    counts = np.column_stack([counts, unanswered])[:, : len(said)]
+    columns = [*names, *(["no answer"] if np.any(unanswered) else [])]  # across
+    counts = np.column_stack([counts, unanswered])[:, : len(columns)]
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1e-9)
     side = 1.5 + 0.5 * len(names)
     with canvas(path, "Confusion matrix", (min(WIDTH, 2 * side + 1.4), side), synthetic) as figure:
@@ -250,10 +250,10 @@ def confusion_matrix(
             for (i, j), s in np.ndenumerate(share):
                 _cell_text(ax, j, i, texts[i][j], s)
             ax.set_xticks(
-                range(len(said)),
-                said,
-                rotation=0 if len(said) < 5 else 40,
-                ha="center" if len(said) < 5 else "right",
+                range(len(columns)),
+                columns,
+                rotation=0 if len(columns) < 5 else 40,
+                ha="center" if len(columns) < 5 else "right",
             )
             ax.set_yticks(
                 range(len(names)),
@@ -271,8 +271,8 @@ def prevalence(path: Path, names: Sequence[str], presence: np.ndarray, synthetic
     together.
     """
     n, k = presence.shape
-    together = presence.T.astype(int) @ presence.astype(int)
-    exclusive = not (together - np.diag(np.diag(together))).any()
+    co_occurrence = presence.T.astype(int) @ presence.astype(int)
+    exclusive = not (co_occurrence - np.diag(np.diag(co_occurrence))).any()
     title = (
         "How often each class occurs" if exclusive else "How often action units occur, and together"
     )
@@ -280,17 +280,17 @@ def prevalence(path: Path, names: Sequence[str], presence: np.ndarray, synthetic
         left, *right = np.ravel(
             figure.subplots(1, 1 if exclusive else 2, width_ratios=None if exclusive else [1, 1.5])
         )
-        counts = np.diag(together)
+        counts = np.diag(co_occurrence)
         left.barh(range(k), counts, color=BLUE, height=0.65)
         for y, c in enumerate(counts):
             left.text(c, y, f" {c}", va="center", fontsize=7.5)
         left.set_yticks(range(k), names)
         left.set(xlabel=f"rows (of {n})", ylim=(k - 0.4, -0.6), xlim=(0, counts.max() * 1.12 + 1))
         for ax in right:
-            share = together / np.maximum(counts[:, None], 1)
+            share = co_occurrence / np.maximum(counts[:, None], 1)
             np.fill_diagonal(share, np.nan)
             image = ax.imshow(np.ma.masked_invalid(share), vmin=0, vmax=1, aspect="auto")
-            for (i, j), c in np.ndenumerate(together):
+            for (i, j), c in np.ndenumerate(co_occurrence):
                 if i != j and c:
                     _cell_text(ax, j, i, _count(c), share[i, j], size=6.5)
             ax.set_xticks(range(k), names, rotation=90)

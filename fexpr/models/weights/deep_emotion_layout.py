@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from fexpr.models.weights.fitting import Layout, fitted, refuse_problems
+from fexpr.models.weights.fitting import Layout, fit_arrays, refuse_problems
 
 _MODULES = {
     "conv_0": "conv1",
@@ -61,7 +61,7 @@ def deep_emotion_from_torch(
     Raises:
       UserError: names are missing, unknown, or of another shape; it lists all of them.
     """
-    variables, report = fitted(state, like, LAYOUT, whole=True)
+    variables, report = fit_arrays(state, like, LAYOUT, whole=True)
     refuse_problems(
         report,
         "the weights do not fit this DeepEmotion",
@@ -91,4 +91,4 @@ def _back(path: tuple[str, ...], array: np.ndarray) -> np.ndarray:
     return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
 
 
-LAYOUT = Layout(_theirs, _transposed, _back, aside=r"\.num_batches_tracked$")
+LAYOUT = Layout(_theirs, _transposed, _back, ignored=r"\.num_batches_tracked$")

@@ -25,30 +25,30 @@ class Layout:
     """How a file names and lays out the arrays of a model.
 
     Attributes:
-      name: path here -> name there; None: the file cannot hold it.
+      name: path in our model -> name in the file; None: the file cannot hold it.
       to_file, from_file: array in our layout -> in the file's, and back; given the path.
-      aside: regex of names there that the model needs nothing of (PyTorch's batch counter, the top
-          of another task).
+      ignored: regex of names in the file that the model does not need (PyTorch's batch counter,
+          the top of another task).
     """
 
     name: Callable[[Path], str | None]
     to_file: Callable[[Path, np.ndarray], np.ndarray] = lambda path, array: array
     from_file: Callable[[Path, np.ndarray], np.ndarray] = lambda path, array: array
-    aside: str = r"$^"
+    ignored: str = r"$^"
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """By name: `loaded` here; `missing`, `extra` and `wrong` as problems, in words; `anew` here:
-    keeps its first values, on purpose;
-    `aside` there: not needed. All sorted as in the model or file."""
+    """By name. Of the model: `loaded`, and `reinitialized` (kept at its initial values on purpose)
+    with the reason. Of the file: `ignored`. `missing`, `extra` and `wrong` are problems, in words.
+    All are sorted as in the model or file."""
 
     loaded: tuple[str, ...]
     missing: tuple[str, ...]
     extra: tuple[str, ...]
     wrong: tuple[str, ...]
-    anew: Mapping[str, str]
-    aside: tuple[str, ...]
+    reinitialized: Mapping[str, str]
+    ignored: tuple[str, ...]
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -57,35 +57,36 @@ class Report:
     def summary(self) -> str:
         """One line for the terminal."""
         parts = [f"{len(self.loaded)} arrays loaded"]
-        if self.anew:
-            names = dict.fromkeys(name.partition("/")[2].rpartition("/")[0] for name in self.anew)
-            parts.append(
-                f"started anew: {', '.join(names)} ({'; '.join(dict.fromkeys(self.anew.values()))})"
+        if self.reinitialized:
+            names = dict.fromkeys(
+                name.partition("/")[2].rpartition("/")[0] for name in self.reinitialized
             )
-        if self.aside:
-            layers = dict.fromkeys(name.rpartition("/")[0] or name for name in self.aside)
-            parts.append(f"left aside: {', '.join(layers)}")
+            reasons = dict.fromkeys(self.reinitialized.values())
+            parts.append(f"reinitialized: {', '.join(names)} ({'; '.join(reasons)})")
+        if self.ignored:
+            layers = dict.fromkeys(name.rpartition("/")[0] or name for name in self.ignored)
+            parts.append(f"ignored: {', '.join(layers)}")
         return "; ".join(parts)
 
 
-def fitted(
+def fit_arrays(
     arrays: Mapping[str, np.ndarray],
     like: Mapping[str, Any],
     layout: Layout,
-    anew: str = "",
+    reinitialize: str = "",
     whole: bool = False,
 ) -> tuple[dict, Report]:
-    """The variables that the file holds, as a tree of float32 arrays like `like` without what
-    starts anew, and the report.
+    """The variables that the file holds, as a tree of float32 arrays like `like` without what is
+    reinitialized, and the report.
 
-    A last layer of another width starts anew, a top that the file lacks as a whole, and what `anew`
-    (a regex of paths here without their collection: 'top/hidden_0/kernel') asks for. Check
-    `report.problems` before using the tree.
+    Reinitialized are a last layer of another width, a top that the file lacks as a whole, and what
+    `reinitialize` (a regex of our paths without their collection: 'top/hidden_0/kernel') matches.
+    Check `report.problems` before using the tree.
 
     Args:
       like: the variables of the model that is to take them; only shapes are read, so
           `jax.eval_shape(model.init, …)` will do.
-      whole: nothing starts anew.
+      whole: nothing is reinitialized.
     """
     leaves = {path: tuple(leaf.shape) for path, leaf in flatten_dict(like).items()}
     names = {path: layout.name(path) for path in leaves}
@@ -93,7 +94,7 @@ def fitted(
         path: layout.to_file(path, np.broadcast_to(np.float32(0), shape)).shape
         for path, shape in leaves.items()
     }
-    fresh = {} if whole else _fresh(arrays, names, expected, anew)
+    fresh = {} if whole else _find_reinitialized(arrays, names, expected, reinitialize)
     tree, missing, wrong = {}, [], []
     for path in leaves:
         name, ours = names[path], "/".join(path)
@@ -115,11 +116,11 @@ def fitted(
             tree[path] = np.ascontiguousarray(layout.from_file(path, array))
     wanted = set(names.values())
     unknown = [name for name in arrays if name not in wanted]
-    aside = [name for name in unknown if re.search(layout.aside, name)]
+    ignored = [name for name in unknown if re.search(layout.ignored, name)]
     extra = [
         f"{name}: not part of this model, found {np.shape(arrays[name])}"
         for name in unknown
-        if name not in aside
+        if name not in ignored
     ]
     report = Report(
         tuple("/".join(path) for path in tree),
@@ -127,7 +128,7 @@ def fitted(
         tuple(extra),
         tuple(wrong),
         {"/".join(path): why for path, why in fresh.items()},
-        tuple(aside),
+        tuple(ignored),
     )
     return unflatten_dict(tree), report
 
@@ -142,9 +143,15 @@ def refuse_problems(report: Report, title: str, fix: str) -> None:
         )
 
 
-def _fresh(arrays: Mapping, names: Mapping, expected: Mapping, anew: str) -> dict[Path, str]:
-    """Paths that start anew, and why."""
-    fresh = {path: "as asked for" for path in names if anew and re.search(anew, "/".join(path[1:]))}
+def _find_reinitialized(
+    arrays: Mapping, names: Mapping, expected: Mapping, reinitialize: str
+) -> dict[Path, str]:
+    """Paths that are reinitialized, and why."""
+    fresh = {
+        path: "as asked for"
+        for path in names
+        if reinitialize and re.search(reinitialize, "/".join(path[1:]))
+    }
     top = [path for path in names if path[1] == TOP and path not in fresh]
     if top and not any(names[path] in arrays for path in top):
         fresh |= dict.fromkeys(top, "the file has none")
@@ -153,13 +160,15 @@ def _fresh(arrays: Mapping, names: Mapping, expected: Mapping, anew: str) -> dic
     )
     bias = kernel and (*kernel[:-1], "bias")
     if kernel and names[kernel] in arrays and names[bias] in arrays:
-        (here,), there = expected[bias], np.size(arrays[names[bias]])
+        (own_classes,), file_classes = expected[bias], np.size(arrays[names[bias]])
         # the number of classes is the first axis of a kernel in PyTorch's layout, the last in
-        # Keras' and here
+        # Keras' and ours
         if (
             sorted(np.shape(arrays[names[kernel]]))
-            == sorted(there if n == here else n for n in expected[kernel])
-            and there != here
+            == sorted(file_classes if n == own_classes else n for n in expected[kernel])
+            and file_classes != own_classes
         ):
-            fresh |= dict.fromkeys((kernel, bias), f"{there} classes there, {here} here")
+            fresh |= dict.fromkeys(
+                (kernel, bias), f"{file_classes} classes in the file, {own_classes} in the model"
+            )
     return fresh

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from fexpr.models.weights.fitting import Layout, fitted, refuse_problems
+from fexpr.models.weights.fitting import Layout, fit_arrays, refuse_problems
 
 # Parameter paths here -> module names in HTNet's PyTorch release. Both count levels and blocks from
 # 0, the finest level first.
@@ -53,7 +53,7 @@ def htnet_from_torch(state: Mapping[str, np.ndarray], like: Mapping[str, Any]) -
     Raises:
       UserError: names are missing, unknown, or of another shape; it lists all of them.
     """
-    tree, report = fitted(state, {"params": like}, LAYOUT, whole=True)
+    tree, report = fit_arrays(state, {"params": like}, LAYOUT, whole=True)
     refuse_problems(
         report,
         "the weights do not fit this HTNet",

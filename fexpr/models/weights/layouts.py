@@ -19,10 +19,10 @@ from fexpr.models.vggface_resnet50 import VGGFaceResNet50
 from fexpr.models.vggface_vgg16 import VGGFaceVGG16
 from fexpr.models.weights import deep_emotion_layout, htnet_layout
 from fexpr.models.weights.files import Weights
-from fexpr.models.weights.fitting import TOP, Layout, Path, Report, fitted, refuse_problems
+from fexpr.models.weights.fitting import TOP, Layout, Path, Report, fit_arrays, refuse_problems
 
 # a run's export also says how images were normalised
-OWN = Layout(name=lambda path: "/".join(path), aside=r"^input/")
+OWN = Layout(name=lambda path: "/".join(path), ignored=r"^input/")
 TORCH = {HTNet: htnet_layout.LAYOUT, DeepEmotion: deep_emotion_layout.LAYOUT}
 KERAS = (VGGFaceVGG16, VGGFaceResNet50)
 PUBLISHED_TOP = r"^(fc[678]|classifier)/"  # names people; of no use to another task
@@ -45,30 +45,32 @@ MARKS = (
 )
 
 
-def recognised(names: Mapping[str, Any]) -> str:
+def identify_network(names: Mapping[str, Any]) -> str:
     """The network that the names of a file belong to, or ''."""
     return next(
-        (model for model, mark in MARKS if any(re.search(mark, name) for name in names)), ""
+        (model for model, pattern in MARKS if any(re.search(pattern, name) for name in names)), ""
     )
 
 
 def load(
-    weights: Weights, model: nn.Module, like: Mapping[str, Any], anew: str = ""
+    weights: Weights, model: nn.Module, like: Mapping[str, Any], reinitialize: str = ""
 ) -> tuple[dict[str, Any], Report]:
-    """The variables of `model` from a file, and the report by name (fitting.fitted).
+    """The variables of `model` from a file, and the report by name (fitting.fit_arrays).
 
     Raises:
       UserError: no layout is known for this model in this format, or the file does not fit:
         everything missing, extra and of the wrong shape is listed, and nothing is loaded.
     """
-    tree, report = fitted(weights.arrays, like, _layout(weights, model, like, anew), anew)
-    looks = recognised(weights.arrays)
+    tree, report = fit_arrays(
+        weights.arrays, like, _layout(weights, model, like, reinitialize), reinitialize
+    )
+    looks = identify_network(weights.arrays)
     refuse_problems(
         report,
         f"{weights.path} does not fit this {type(model).__name__}",
         (f"the file looks like {looks}; " if looks else "")
         + "build the model with the arguments that the weights were made "
-        "with (config.model); what is to start anew on purpose is named by config.init.anew",
+        "with (config.model); config.init.anew names what is to be reinitialized on purpose",
     )
     return tree, report
 
@@ -92,14 +94,16 @@ def to_torch(model: nn.Module, variables: Mapping[str, Any]) -> dict[str, np.nda
     }
 
 
-def _layout(weights: Weights, model: nn.Module, like: Mapping[str, Any], anew: str) -> Layout:
-    if recognised(weights.arrays) == "fexpr":
+def _layout(
+    weights: Weights, model: nn.Module, like: Mapping[str, Any], reinitialize: str
+) -> Layout:
+    if identify_network(weights.arrays) == "fexpr":
         return OWN
     if weights.format.startswith("Keras") and isinstance(model, KERAS):
-        return _keras(weights.arrays, like, anew)
+        return _keras(weights.arrays, like, reinitialize)
     if not weights.format.startswith("Keras") and type(model) in TORCH:
         return TORCH[type(model)]
-    looks = recognised(weights.arrays)
+    looks = identify_network(weights.arrays)
     raise UserError(
         f"{weights.path} cannot be read into {type(model).__name__}",
         [f"it is {weights.format}" + (f" and looks like {looks}" if looks else "")],
@@ -108,10 +112,10 @@ def _layout(weights: Weights, model: nn.Module, like: Mapping[str, Any], anew: s
     )
 
 
-def _keras(arrays: Mapping[str, np.ndarray], like: Mapping[str, Any], anew: str) -> Layout:
+def _keras(arrays: Mapping[str, np.ndarray], like: Mapping[str, Any], reinitialize: str) -> Layout:
     """Trunk layers by name. Dense layers, whatever they are called, are the top's in order where
     they are as many; the published top, which names people, only where all its shapes fit, else it
-    is left aside."""
+    is ignored."""
     tops = {
         path[1]: tuple(leaf.shape)
         for path, leaf in flatten_dict(like["params"]).items()
@@ -140,7 +144,7 @@ def _keras(arrays: Mapping[str, np.ndarray], like: Mapping[str, Any], anew: str)
 
     unused = (
         [f"^{re.escape(layer)}/" for layer in theirs]
-        if not fits and (published or re.search(anew or "$^", f"{TOP}/"))
+        if not fits and (published or re.search(reinitialize or "$^", f"{TOP}/"))
         else []
     )
-    return Layout(name, aside="|".join(unused) or r"$^")
+    return Layout(name, ignored="|".join(unused) or r"$^")

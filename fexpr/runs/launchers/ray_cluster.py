@@ -65,14 +65,14 @@ class Needs:
     retries: int = 3
 
 
-def needs(text: str, gpus_there: bool, data_bytes: int) -> Needs:
+def needs(text: str, has_gpus: bool, data_bytes: int) -> Needs:
     """'gpus=1 cpus=4 memory=8GiB retries=5'; by default one GPU if the cluster has any, and memory
     for a process and its data.
 
     Raises:
       UserError: text of another form.
     """
-    found = {"gpus": float(gpus_there), "memory": PROCESS + 2 * data_bytes}
+    found = {"gpus": float(has_gpus), "memory": PROCESS + 2 * data_bytes}
     for word in text.split():
         name, _, value = word.partition("=")
         number = re.fullmatch(r"([\d.]+)(GiB|MiB)?", value)
@@ -209,7 +209,9 @@ def _train(waiting: Mapping[int, Sequence], workdir: Path, asked: str) -> None:
         f"{need.memory / GIB:.1f} GiB each: {slots} at a time; "
         f"begun again up to {need.retries} times"
     )
-    board = ray.remote(ray_tasks.Board).options(num_cpus=0, scheduling_strategy=_here()).remote()
+    board = (
+        ray.remote(ray_tasks.Board).options(num_cpus=0, scheduling_strategy=_this_node()).remote()
+    )
     remote = ray.remote(ray_tasks.run_command).options(
         num_cpus=need.cpus,
         num_gpus=need.gpus,
@@ -277,7 +279,7 @@ def _slots(need: Needs) -> int:
     return slots
 
 
-def _here() -> object:
+def _this_node() -> object:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
@@ -288,18 +290,18 @@ def _wait(refs: dict[str, ray.ObjectRef], board: ray.actor.ActorHandle) -> dict[
     failed, by name.
     """
     ended: dict[str, str] = {}  # name -> '' or the reason
-    begun: dict[str, int] = {}
+    started: dict[str, int] = {}
     with stop_signals() as stopped_by:
         while len(ended) < len(refs):
             left = {ref: name for name, ref in refs.items() if name not in ended}
             done = ray.wait(list(left), num_returns=1, timeout=0.5)[0]
             for name, nodes in ray.get(board.read.remote()).items():
-                if len(nodes) > begun.get(name, 0):
+                if len(nodes) > started.get(name, 0):
                     say(
                         f"training   {name} on {nodes[-1]}"
                         + (f", try {len(nodes)}" if len(nodes) > 1 else "")
                     )
-                begun[name] = len(nodes)
+                started[name] = len(nodes)
             for ref in done:
                 name = left[ref]
                 ended[name] = _reason(ref)

@@ -57,7 +57,7 @@ class Board:
     def __init__(self):
         self._nodes: dict[str, list[str]] = {}
 
-    def begin(self, name: str, node: str) -> None:
+    def record_start(self, name: str, node: str) -> None:
         self._nodes.setdefault(name, []).append(node)
 
     def read(self) -> dict[str, list[str]]:
@@ -73,7 +73,7 @@ def run_command(task: Task, board: ray.actor.ActorHandle) -> None:
     """
     node = socket.gethostname()
     # not waited for: a task that waits lends its cores to others
-    board.begin.remote(task.name, node)
+    board.record_start.remote(task.name, node)
     token = Path(task.root) / TOKEN
     if "://" not in task.root and not (
         token.exists() and json.loads(token.read_text()) == task.token

@@ -152,17 +152,17 @@ def test_deep_emotion_for_another_number_of_classes(tmp_path):
     variables, report = layouts.load(
         files.read(saved(tmp_path / "a.pt", state)), model, shapes(model, 48, 48, 1)
     )
-    assert set(report.anew) == {"params/head/kernel", "params/head/bias"}
-    assert "started anew: head (3 classes there, 7 here)" in report.summary()
+    assert set(report.reinitialized) == {"params/head/kernel", "params/head/bias"}
+    assert "reinitialized: head (3 classes in the file, 7 in the model)" in report.summary()
     assert "head" not in variables["params"]
     np.testing.assert_array_equal(variables["params"]["hidden"]["kernel"], state["fc1.weight"].T)
     _, report = layouts.load(
         files.read(tmp_path / "a.pt"),
         build("deep_emotion", num_classes=3),
         shapes(model, 48, 48, 1),
-        anew="^hidden/",
+        reinitialize="^hidden/",
     )
-    assert "params/hidden/kernel" in report.anew
+    assert "params/hidden/kernel" in report.reinitialized
 
 
 def test_views_types_and_shared_storages_of_a_pytorch_file(tmp_path):
