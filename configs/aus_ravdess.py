@@ -9,7 +9,8 @@ strict: nothing is known of the tested actor. adapted: features are standardised
 actor's clips, unlabelled. others: the same without the tested clip. Members and weights of a fusion
 are chosen inside each fold by its training actors.
 
-Not measured as a whole.
+Measured 2026-11-28, two shared CPU cores, 28 min of which 24 are the trees': accuracy of the fusion
+0.610 (0.563–0.654) strict, 0.729 (0.682–0.773) adapted, 0.730 (0.680–0.776) others.
 """
 
 from configs import base

@@ -52,7 +52,11 @@ class DataConfig:
     align: Literal["auto", "landmarks", "detect", "none"] = field(
         "auto", "faces in raw frames: by landmarks.csv, by a detector, or as they are"
     )
-    subsets: str = field("auto", "of megc2019: what is on the disk, or names: 'samm,casme2'")
+    subsets: str = field(
+        "auto",
+        "of megc2018, megc2019 and cd6me: their own releases, as far as they are on the disk, or "
+        "names: 'samm,casme2'",
+    )
     maps: str = field(
         "flow",
         "flow maps of a clip, stacked as channels: folders beside flow/, as "

@@ -23,12 +23,19 @@ class Loader(Entry):
     stands_in: bool = True
 
 
-FACS = ("vocabulary", "min_positives", "alternatives", "references", "uncertain")
+POLICY = ("alternatives", "references", "uncertain")
+FACS = ("vocabulary", "min_positives", *POLICY)
 FLOW = ("layout", "align", "image_size", "maps", "map_scale", "synthetic_subjects")
 ACTORS = ("synthetic_subjects", "synthetic_frames")
 LOADERS: dict[str, Loader | Entry | Callable | str] = {  # a user's own: also functions and texts
     "samm": Loader("fexpr.data.releases.samm:load", (*FLOW, *FACS), "flow"),
     "casme2": Loader("fexpr.data.releases.casme2:load", (*FLOW, *FACS), "flow"),
+    "casme": Loader("fexpr.data.releases.casme:load", (*FLOW, *FACS), "flow"),
+    "casme3a": Loader("fexpr.data.releases.casme3a:load", (*FLOW, *FACS), "flow"),
+    "mmew": Loader("fexpr.data.releases.mmew:load", (*FLOW, *FACS), "flow"),
+    "4dme": Loader("fexpr.data.releases.four_dme:load", (*FLOW, *FACS), "flow"),
+    "megc2018": Loader("fexpr.data.releases.megc2018:load", (*FLOW, "subsets"), "flow"),
+    "cd6me": Loader("fexpr.data.releases.cd6me:load", (*FLOW, "subsets", *POLICY), "flow"),
     "megc2019": Loader("fexpr.data.releases.megc2019:load", (*FLOW, "subsets", "regions"), "flow"),
     "fer2013": Loader("fexpr.data.releases.fer2013:load", ("labels", "map"), side=48),
     "ravdess": Loader(

@@ -32,7 +32,7 @@ def test_every_release_is_looked_at_before_a_fault_ends_it(root, capsys):
     found = capsys.readouterr()
     assert "holds none of the folders that a CASME II release is read from" in found.err
     assert "006_006_1_2.png is not an image" in found.err
-    assert "3 of 3 cannot be used: samm, casme2, megc2019" in found.err
+    assert "5 of 5 cannot be used: samm, casme2, megc2018, cd6me, megc2019" in found.err
     assert "fine" not in found.out
 
 

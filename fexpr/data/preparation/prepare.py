@@ -32,7 +32,12 @@ from fexpr.terminal import progress, say
 T = TypeVar("T")
 SOURCES = ("auto", "release", "synthetic")
 # data sets made of whichever of these releases are there
-COMPOSITES = {"megc2019": ("samm", "casme2", "smic"), "ravdess_aus": ("ravdess",)}
+COMPOSITES = {
+    "megc2018": ("samm", "casme2"),
+    "megc2019": ("samm", "casme2", "smic"),
+    "cd6me": ("casme", "casme2", "samm", "4dme", "mmew", "casme3a"),
+    "ravdess_aus": ("ravdess",),
+}
 # of releases that share a folder, what shows that one is there
 SIGNS = {"ravdess": ("frames", "Actor_*"), "ravdess_aus": ("average_action_units.csv",)}
 # folders of a prepared set: its rows; its images a record each, where they are streamed
@@ -73,6 +78,8 @@ def resolve_source(config: ConfigDict) -> str:
         return "synthetic"
     root, giver = data_root(config)
     names = COMPOSITES.get(config.name, (config.name,))
+    if config.name in COMPOSITES and config.get("subsets", "auto") != "auto":
+        names = tuple(name.strip() for name in config.subsets.split(",")) + names
     if any(bounded.is_folder(root / name) for name in names):
         return "release"
     if config.source == "auto" and not giver:

@@ -1,12 +1,14 @@
 """Micro-expression clips on disk: from a release's frames and workbook, or its published flow maps,
 to prepared rows.
 
-What SAMM, CASME II and SMIC have in common; what tells them apart is a `Database`.
+What releases have in common; what tells them apart is a `Database`.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import filecmp
+import glob
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -41,12 +43,15 @@ class Database:
       name: of its folder below the data root.
       title: as people call it.
       frames: folders of frames, the preferred first, and whether each shows the aligned face alone.
-      id: what names a clip within the release, made from its row's `subject` and `clip`;
+      id: what names a clip within the release, made from its row's `subject`, `clip` and `onset`;
           `landmarks.csv` names clips so too.
       subject: makes the subject's one name of its number ('6' -> '006').
       book: how its workbook is written.
       no_apex: ids of clips for which the published workbook gives no apex after the onset; they are
           left out, and said to be.
+      places: where a clip's frames lie below the folder of frames, patterns of pathlib's glob; the
+          first that leads to its onset and apex. They, and `id`, name columns of the workbook's key
+          alone, whose cells are names that lead to no other folder.
     """
 
     name: str
@@ -56,12 +61,15 @@ class Database:
     subject: Callable[[str], str]
     book: workbook.Format | None = None
     no_apex: tuple[str, ...] = ()
+    places: tuple[str, ...] = ("{subject}/{clip}",)
 
     def ids(self, table: pd.DataFrame) -> list[str]:
-        return [
-            self.id.format(subject=s, clip=c)
-            for s, c in zip(table["subject"], table["clip"], strict=True)
-        ]
+        return [self.id.format_map(row) for row in table.to_dict("records")]
+
+    def map_names(self, table: pd.DataFrame) -> list[str]:
+        """What the published maps of these rows are called, without suffix and 'sub'."""
+        name = self.id if "{onset}" in self.id else "{subject}_{clip}"
+        return [name.format_map(row).removeprefix("sub") for row in table.to_dict("records")]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,8 +131,8 @@ def survey(
     table = workbook.read_workbook(book, database.book)
     for note in table.attrs["errata"] + (table.attrs["notes"] if layout == "frames" else []):
         say(note)
-    table = table.assign(id=database.ids(table))
-    names = {_map_name(row) for row in table.itertuples()}
+    table = table.assign(id=database.ids(table), map=database.map_names(table))
+    names = set(table["map"])
     table = leave_out(select(table, book) if select else table, skipped, book)
     key, landmarks, csv = read_landmarks(folder, layout)
     maps, scale = map_names.asked_for(config)
@@ -137,7 +145,7 @@ def survey(
     else:
         align = alignment.choose(config.align, key == "clip", aligned, folder)
         table = _with_motion(database, table, book)
-        files = _find_frames(frames, table, map_names.moments(maps))
+        files = _find_frames(database, frames, table, map_names.moments(maps))
         landmarks = _landmarks_of(table, landmarks, csv) if align == "landmarks" else {}
     if not files:
         raise UserError(
@@ -255,10 +263,6 @@ def read_landmarks(folder: Path, layout: str) -> tuple[str, dict[str, np.ndarray
     return key, landmarks, csv
 
 
-def _map_name(row: object) -> str:
-    return f"{row.subject}_{row.clip}".removeprefix("sub")
-
-
 def _find_maps(folder: Path, table: pd.DataFrame, known: set[str]) -> dict[str, str]:
     """id -> the name of its published map, in the table's order. A clip without one is normal; a
     map that is not `known` is not.
@@ -284,9 +288,7 @@ def _find_maps(folder: Path, table: pd.DataFrame, known: set[str]) -> dict[str, 
             strange,
             f"rename or remove them; {named}",
         )
-    files = {
-        row.id: maps[_map_name(row)].name for row in table.itertuples() if _map_name(row) in maps
-    }
+    files = {row.id: maps[row.map].name for row in table.itertuples() if row.map in maps}
     if len(files) < len(table):
         say(
             f"{len(table) - len(files)} of {len(table)} clips of the workbook have no flow "
@@ -316,7 +318,7 @@ def _with_motion(database: Database, table: pd.DataFrame, book: Path) -> pd.Data
 
 
 def _find_frames(
-    root: Path, table: pd.DataFrame, moments: tuple[int | None, ...]
+    database: Database, root: Path, table: pd.DataFrame, moments: tuple[int | None, ...]
 ) -> dict[str, tuple[Path, ...]]:
     """id -> the onset frame, and those of `moments` (map_names); every clip must have all."""
     subjects, files, problems = {}, {}, []
@@ -324,11 +326,14 @@ def _find_frames(
         if subjects.setdefault(_person(path.name), path) != path:
             first = subjects[_person(path.name)].name
             problems.append(f"the folders {first} and {path.name} are of one person: join them")
-    for place, row in zip(workbook.places(table), table.itertuples(), strict=True):
-        folder = subjects.get(_person(row.subject), root / row.subject) / row.clip
-        frames, twice = numbered_frames(folder)
-        numbers = {"onset": int(row.onset), "apex": int(row.apex)}
-        if any(moments) and not (pd.notna(row.offset) and row.offset > row.onset):
+    rows = table.to_dict("records")
+    for place, row in zip(workbook.places(table), rows, strict=True):
+        numbers = {"onset": int(row["onset"]), "apex": int(row["apex"])}
+        subject = subjects.get(_person(row["subject"]), root / row["subject"]).name
+        folder, frames, twice = _frames_of(
+            database, root, row | {"subject": subject}, set(numbers.values())
+        )
+        if any(moments) and not (pd.notna(row["offset"]) and row["offset"] > row["onset"]):
             problems.append(
                 f"{place}: no offset frame after the onset, which config.data.maps needs"
             )
@@ -351,12 +356,12 @@ def _find_frames(
         ]
         if numbers["onset"] in frames and numbers["apex"] in frames:
             onset = numbers["onset"]
-            files[row.id] = (
+            files[row["id"]] = (
                 frames[onset],
                 *(
                     frames[numbers["apex"]]
                     if percent is None
-                    else map_names.frame_at(frames, onset, int(row.offset), percent)
+                    else map_names.frame_at(frames, onset, int(row["offset"]), percent)
                     for percent in moments
                 ),
             )
@@ -367,6 +372,33 @@ def _find_frames(
             f"copy the missing frames, or {SKIP}",
         )
     return files
+
+
+def _frames_of(
+    database: Database, root: Path, row: dict[str, object], wanted: set[int]
+) -> tuple[Path, dict[int, Path], set[int]]:
+    """The folder that holds a clip's frames, its frames by number, and the numbers of which two
+    different files are found; of no place with the frames `wanted` the first that exists.
+    """
+    escaped = {name: glob.escape(str(value)) for name, value in row.items()}
+    candidates = []
+    for pattern in database.places:
+        folders = sorted(filter(bounded.is_folder, root.glob(pattern.format_map(escaped))))
+        found = [(folder, *numbered_frames(folder)) for folder in folders]
+        holding = [place for place in found if wanted <= place[1].keys()]
+        if holding:
+            folder, frames, twice = holding[0]
+            different = {  # a clip's frames copied out of its video are the same in both places
+                n
+                for _, others, _ in holding[1:]
+                for n in wanted
+                if not filecmp.cmp(frames[n], others[n], shallow=False)
+            }
+            return folder, frames, twice | different
+        candidates += found
+    if candidates:
+        return candidates[0]
+    return root / database.places[0].format_map(row), {}, set()
 
 
 def _person(name: str) -> str:

@@ -1,10 +1,10 @@
 """The MEGC2019 composite (See et al., FG 2019): SAMM, CASME II and SMIC in three classes, whatever
-of them is on the disk.
+of them is on the disk; further releases in the same classes if they are asked for.
 """
 
 from __future__ import annotations
 
-import hashlib
+import dataclasses
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -15,14 +15,18 @@ from ml_collections import ConfigDict
 
 from fexpr.config import allowed
 from fexpr.data.data_config import DataConfig
-from fexpr.data.dataset import SYNTHETIC, Dataset
-from fexpr.data.preparation import prepare, regions
+from fexpr.data.dataset import Dataset
+from fexpr.data.preparation import regions
 from fexpr.data.preparation.prepare import resolve_source
-from fexpr.data.releases import flow_clips, smic
+from fexpr.data.releases import composite, flow_clips, smic
+from fexpr.data.releases.casme import CASME
 from fexpr.data.releases.casme2 import CASME2
+from fexpr.data.releases.casme3a import CASME3A
 from fexpr.data.releases.flow_clips import Database, Release
+from fexpr.data.releases.four_dme import FOUR_DME
 from fexpr.data.releases.map_names import MAPS, asked_for, stack_files
-from fexpr.data.releases.samm import SAMM, synthetic_release
+from fexpr.data.releases.mmew import MMEW
+from fexpr.data.releases.samm import SAMM
 from fexpr.data.releases.workbook import canonical_subject
 from fexpr.errors import UserError
 from fexpr.storage import bounded, delimited
@@ -30,7 +34,11 @@ from fexpr.storage.delimited import BadTable
 from fexpr.terminal import say
 
 CLASSES = ("negative", "positive", "surprise")
-DATABASES = {database.name: database for database in (SAMM, CASME2, smic.SMIC)}
+STANDARD = ("samm", "casme2", "smic")  # the challenge's own
+DATABASES = {
+    database.name: database
+    for database in (SAMM, CASME2, smic.SMIC, CASME, CASME3A, MMEW, FOUR_DME)
+}
 # clips of each class
 OFFICIAL = {"samm": (92, 26, 15), "casme2": (88, 32, 25), "smic": (70, 51, 43)}
 SUBJECTS = {"samm": 28, "casme2": 24, "smic": 16}
@@ -41,22 +49,26 @@ COLUMNS = ("dataset", "subject", "clip", "emotion", "flow")
 
 # Emotions of the workbooks, in small letters. Clips of any other emotion ('other', 'others') do not
 # take part, nor do CASME II's few of fear and sadness.
+_NEGATIVE = dict.fromkeys(("anger", "contempt", "disgust", "fear", "sadness"), "negative")
 EMOTIONS = {
-    "samm": {
-        "anger": "negative",
-        "contempt": "negative",
-        "disgust": "negative",
-        "fear": "negative",
-        "sadness": "negative",
-        "happiness": "positive",
-        "surprise": "surprise",
-    },
+    "samm": {**_NEGATIVE, "happiness": "positive", "surprise": "surprise"},
     "casme2": {
         "disgust": "negative",
         "repression": "negative",
         "happiness": "positive",
         "surprise": "surprise",
     },
+}
+# of releases that the challenge did not have, by the same rule
+FURTHER = {
+    **_NEGATIVE,
+    "sad": "negative",
+    "repression": "negative",
+    "negative": "negative",
+    "happiness": "positive",
+    "happy": "positive",
+    "positive": "positive",
+    "surprise": "surprise",
 }
 
 
@@ -90,84 +102,29 @@ def load(config: ConfigDict) -> Dataset:
             fix="regions of landmarks need a size divisible by 4",
         )
     is_synthetic = resolve_source(config) == "synthetic"
-    releases = _synthetic(config) if is_synthetic else _on_disk(config)
-    parts = {
-        name: flow_clips.flow_maps(name, release, config.image_size)
-        for name, release in releases.items()
-    }
-    tables = pd.concat([release.table.assign(dataset=name) for name, release in releases.items()])
-    images, landmarks = (
-        np.concatenate([columns[key] for columns, _ in parts.values()])
-        for key in ("image", "landmarks")
-    )
-    dataset = tables["dataset"].to_numpy(str)
+    rows = composite.read(_releases(config), config.image_size, is_synthetic)
     if config.regions == "landmarks":
-        images = regions.join_regions(images, _filled(landmarks, dataset))
+        filled = _filled(rows.landmarks, rows.table["dataset"].to_numpy(str))
+        rows = dataclasses.replace(rows, images=regions.join_regions(rows.images, filled))
     if not is_synthetic:
-        _compare_counts(tables)
-    files = [name for release in releases.values() for name in release.file_names()]
-    fingerprint = hashlib.sha256(
-        "".join(fingerprint for _, fingerprint in parts.values()).encode()
-    ).hexdigest()
-    return Dataset(
-        images,
-        np.array([CLASSES.index(emotion) for emotion in tables["emotion"]], np.int32),
-        (tables["dataset"] + "/" + tables["subject"]).to_numpy(str),
-        (tables["dataset"] + "/" + tables["id"]).to_numpy(str),
-        CLASSES,
-        source=SYNTHETIC if is_synthetic else f"{'+'.join(parts)}@{fingerprint[:12]}",
-        kind="flow",
-        extras={
-            "dataset": dataset,
-            "file": np.array(files),
-            **({"landmarks": landmarks} if np.isfinite(landmarks).any() else {}),
-        },
-    )
+        _compare_counts(rows.table)
+    labels = np.array([CLASSES.index(emotion) for emotion in rows.table["emotion"]], np.int32)
+    return rows.dataset(labels, CLASSES)
 
 
 def folders(config: ConfigDict) -> dict[str, Path]:
     """Where the releases lie that the composite of `config.data` is made of, by name."""
-    is_synthetic = resolve_source(config) == "synthetic"
-    releases = _synthetic(config) if is_synthetic else _on_disk(config)
-    return {name: release.folder for name, release in releases.items()}
+    return {name: release.folder for name, release in _releases(config).items()}
 
 
-def _on_disk(config: ConfigDict) -> dict[str, Release]:
-    root, _ = prepare.data_root(config)
-    wanted = (
-        tuple(DATABASES)
-        if config.subsets == "auto"
-        else tuple(name.strip() for name in config.subsets.split(","))
-    )
-    problems = [
-        f"{name!r} is not one of {', '.join(DATABASES)}" for name in wanted if name not in DATABASES
-    ]
-    if config.subsets != "auto":
-        problems += [
-            f"{root / name} is not there"
-            for name in wanted
-            if name in DATABASES and not (root / name).is_dir()
-        ]
-    if problems or len(set(wanted)) < len(wanted):
-        fix = "set it to auto, or to those of samm,casme2,smic whose folders are there, each once"
-        raise UserError(f"config.data.subsets is {config.subsets!r}", problems, fix)
-    skipped = {name: set() for name in DATABASES}
-    for text in flow_clips.parse_skipped(config.skip_clips):
-        name, _, clip = text.partition("/")
-        if name not in wanted or not clip:
-            raise UserError(
-                f"config.data.skip_clips names {text!r}",
-                fix="write clips of a composite as casme2/sub01_EP02_01f",
-            )
-        skipped[name].add(clip)
-    return {
-        name: _survey(database, root / name, config, skipped[name])
-        for name, database in DATABASES.items()
-        if name in wanted and (root / name).is_dir()
-    }
+def _releases(config: ConfigDict) -> dict[str, Release]:
+    if resolve_source(config) == "synthetic":
+        return composite.synthetic(config, partial(_select, SAMM, None, Path(LIST)))
+    survey = partial(_survey, config)
+    return composite.surveys(config, DATABASES, survey, STANDARD)
 
 
-def _survey(database: Database, folder: Path, config: ConfigDict, skipped: set[str]) -> Release:
+def _survey(config: ConfigDict, database: Database, folder: Path, skipped: set[str]) -> Release:
     """One release's clips with their class as `emotion`, from the challenge's list, the workbook or
     SMIC's folders.
     """
@@ -201,7 +158,7 @@ def _select(
 ) -> pd.DataFrame:
     """The workbook's rows that take part, their class as `emotion`."""
     if listed is None:
-        classes = table["emotion"].str.lower().map(EMOTIONS[database.name])
+        classes = table["emotion"].str.lower().map(EMOTIONS.get(database.name, FURTHER))
         others = Counter(table["emotion"][classes.isna()])
         if others:
             text = ", ".join(f"{name or 'none'} ({n})" for name, n in others.most_common())
@@ -294,24 +251,6 @@ def _listed_maps(folder: Path, config: ConfigDict, table: pd.DataFrame) -> Relea
     return Release(folder, table, files, "flow", points, inputs, maps, scale)
 
 
-def _synthetic(config: ConfigDict) -> dict[str, Release]:
-    """Two synthetic SAMM releases of different subjects, which stand for SAMM and CASME II; half
-    the clips each.
-    """
-    subjects, count = config.synthetic_subjects, config.synthetic_clips
-    shares = {
-        "samm": (subjects // 2, count // 2),
-        "casme2": (subjects - subjects // 2, count - count // 2),
-    }
-    select = partial(_select, SAMM, None, Path(LIST))
-    return {
-        name: flow_clips.survey(
-            SAMM, synthetic_release(*share, config.synthetic_seed + i), config, set(), select
-        )
-        for i, (name, share) in enumerate(shares.items())
-    }
-
-
 def _filled(landmarks: np.ndarray, dataset: np.ndarray) -> np.ndarray:
     """Landmarks for every clip: those without get the mean of their data set, for the protocol
     tests every clip.
@@ -341,18 +280,7 @@ def _filled(landmarks: np.ndarray, dataset: np.ndarray) -> np.ndarray:
 def _compare_counts(tables: pd.DataFrame) -> None:
     """Says where the clips are not those of the challenge."""
     for name, rows in tables.groupby("dataset", sort=False):
-        counts = Counter(rows["emotion"])
-        found = tuple(counts[c] for c in CLASSES)
-        if found != OFFICIAL[name]:
-            text = ", ".join(
-                f"{n} {c} (MEGC2019: {m})"
-                for n, c, m in zip(found, CLASSES, OFFICIAL[name], strict=True)
-            )
-            say(f"{name} differs from the challenge: {text}", style="yellow")
-        people = rows["subject"].nunique()
-        if people != SUBJECTS[name]:
-            say(
-                f"{name} has {people} subjects, the challenge {SUBJECTS[name]}: is one person "
-                "under two names, or are folders missing?",
-                style="yellow",
-            )
+        if name in OFFICIAL:
+            expected = dict(zip(CLASSES, OFFICIAL[name], strict=True))
+            people = rows["subject"].nunique(), SUBJECTS[name]
+            composite.compare_counts(name, Counter(rows["emotion"]), expected, people, "MEGC2019")

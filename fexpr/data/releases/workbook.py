@@ -1,4 +1,4 @@
-"""The workbooks of SAMM and CASME II: one row a clip, with frame numbers and FACS code. Read,
+"""Workbooks of micro-expression releases: one row a clip, with frame numbers and FACS code. Read,
 checked, and SAMM's written.
 """
 
@@ -50,6 +50,7 @@ COLUMNS = {  # ours -> the workbook's; all of them must be there
     "objective_class": "Objective Classes",
 }
 WHOLE_NUMBERS = ("onset", "apex", "offset", "objective_class")
+KIND, MICRO = "kind", "micro"  # of a row, where a workbook has a column for it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +65,8 @@ class Format:
       key: the columns, of ours, that together name a clip.
       sheet: the one that is tried before the others.
       unknown: what it writes for a frame number that is not known, besides an empty cell.
+      recode: writes a code in the grammar of `facs`, where the release has signs of its own.
+      kind: the column that tells micro-expressions from others, read where there is one.
     """
 
     files: str
@@ -73,6 +76,8 @@ class Format:
     key: tuple[str, ...]
     sheet: str = ""
     unknown: str = ""
+    recode: Callable[[str], str] | None = None
+    kind: str = ""
 
 
 SAMM = Format(
@@ -176,7 +181,7 @@ def read_workbook(path: Path | str, form: Format) -> pd.DataFrame:
     with _opened(path) as sheets:
         title, header, columns, cells = _find_header(sheets, path, form)
         formulas = sheets.formulas(title)
-    rows, problems, first_row = [], [], {}
+    rows, problems, first_row, others = [], [], {}, 0
     for number, values in cells:
         raw = {
             name: values[column] if column < len(values) else None
@@ -184,6 +189,9 @@ def read_workbook(path: Path | str, form: Format) -> pd.DataFrame:
         }
         computed = {name for name, column in columns.items() if (number, column) in formulas}
         if all(_blank(cell) for cell in raw.values()) and not computed:
+            continue
+        if not _label(raw.pop(KIND, MICRO)).casefold().startswith(MICRO):
+            others += 1
             continue
         row, found = _read_row(raw, form)
         # the result of a formula is not what was typed: of =4+7 it is the action unit 11
@@ -213,9 +221,13 @@ def read_workbook(path: Path | str, form: Format) -> pd.DataFrame:
             f"the workbook {path} cannot be used", problems, "correct these cells in the workbook"
         )
     table = pd.DataFrame(rows)
-    return _mend(
+    table = _mend(
         table.astype({"code": object, **{name: "Int64" for name in WHOLE_NUMBERS if name in table}})
     )
+    if others:
+        text = f"{path.name}: {others} rows are of no micro-expression ({form.kind}); left out"
+        table.attrs["errata"].append(text)
+    return table
 
 
 def places(table: pd.DataFrame, workbook: Path | str = "") -> list[str]:
@@ -387,10 +399,13 @@ def _find_header(
             problems,
             "give the columns the release's names",
         )
+    wanted = dict(form.columns)
+    if form.kind and _plain(form.kind) in plain:
+        wanted[KIND] = form.kind
     return (
         title,
         number,
-        {ours: plain.index(_plain(theirs)) for ours, theirs in form.columns.items()},
+        {ours: plain.index(_plain(theirs)) for ours, theirs in wanted.items()},
         [row for row in sheets.rows(title) if row[0] > number],
     )
 
@@ -416,18 +431,22 @@ def _read_row(raw: dict[str, object], form: Format) -> tuple[dict[str, object], 
         "subject": canonical_subject(subject, form.subject),
         "clip": _label(raw["clip"]),
     }
-    problems = [
-        f"{form.columns[name]} is missing" for name in ("subject", "clip") if _blank(raw[name])
-    ]
+    # parts of the names of folders and of prepared files
+    texts = [name for name in dict.fromkeys(("subject", "clip", *form.key)) if name != "onset"]
+    problems = [f"{form.columns[name]} is missing" for name in texts if _blank(raw[name])]
     problems += [
-        f"{form.columns[name]} {row[name]!r} {problem}"
-        for name in ("subject", "clip")
-        if (problem := bounded.name_problem(row[name]))
+        f"{form.columns[name]} {text!r} {problem}"
+        for name in texts
+        if (problem := bounded.name_problem(text := row.get(name, _label(raw[name]))))
     ]
     prefix = re.match(r"\d{3}(?=_)", row["clip"])
     if not problems and prefix and prefix[0] != row["subject"]:
         problems.append(f"Subject is {row['subject']}, but the clip's name says {prefix[0]}")
-    row |= {"code": raw["code"], "emotion": _label(raw["emotion"])}
+    code = raw["code"]
+    row |= {
+        "code": form.recode(code) if form.recode and isinstance(code, str) else code,
+        "emotion": _label(raw["emotion"]),
+    }
     for name in WHOLE_NUMBERS:
         if name in raw:
             row[name] = _whole(raw[name], form.columns[name], form.unknown, problems)
@@ -435,10 +454,12 @@ def _read_row(raw: dict[str, object], form: Format) -> tuple[dict[str, object], 
 
 
 def canonical_subject(text: str, name: Callable[[str], str]) -> str:
-    """One name for one person, however a table spells it: of '6', '006', 's6', 'Sub006' and
-    'subject 6' always `name('6')`; of a text without a number the text itself.
+    """One name for one person, however a table spells it: of '6', '006', 's6', 'Sub006', 'spNO.6'
+    and 'subject 6' always `name('6')`; of a text without a number the text itself.
     """
-    number = re.fullmatch(r"(?:subject|subj|sub|s)?[ _-]?0*([0-9]+)", text.strip(), re.IGNORECASE)
+    number = re.fullmatch(
+        r"(?:subject|subj|sub|spno\.|s)?[ _-]?0*([0-9]+)", text.strip(), re.IGNORECASE
+    )
     return name(number[1]) if number else text.strip()
 
 

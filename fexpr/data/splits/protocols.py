@@ -358,7 +358,7 @@ def _datasets(dataset: Dataset) -> np.ndarray:
     if "dataset" not in dataset.extras:
         raise UserError(
             "split.protocol=leave_one_dataset_out needs a composite of data sets",
-            fix="use it with data.name=megc2019",
+            fix="use it with data.name=megc2018, megc2019 or cd6me",
         )
     return dataset.extras["dataset"]
 

@@ -19,6 +19,18 @@ _ON_REQUEST = (
 LICENCES = {  # of the data, by `config.data.name`
     "samm": f"SAMM (Manchester Metropolitan University): {_ON_REQUEST}.",
     "casme2": f"CASME II (Institute of Psychology, Chinese Academy of Sciences): {_ON_REQUEST}.",
+    **{
+        name: f"{title}: {_ON_REQUEST}."
+        for name, title in {
+            "casme": "CASME (Institute of Psychology, Chinese Academy of Sciences)",
+            "casme3a": "CAS(ME)^3 (Institute of Psychology, Chinese Academy of Sciences)",
+            "mmew": "MMEW (Ben et al. 2021)",
+            "4dme": "4DME (Li et al. 2022)",
+        }.items()
+    },
+    "megc2018": f"SAMM and CASME II, as far as they were there: each {_ON_REQUEST}.",
+    "cd6me": "CASME, CASME II, CAS(ME)^3, SAMM, 4DME and MMEW, as far as they were there: each "
+    f"{_ON_REQUEST}.",
     "megc2019": f"SAMM, CASME II and SMIC, as far as they were there: each {_ON_REQUEST}.",
     "ravdess": "RAVDESS (Livingstone and Russo 2018): Creative Commons "
     "Attribution-NonCommercial-ShareAlike 4.0.",

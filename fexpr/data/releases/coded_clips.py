@@ -1,0 +1,39 @@
+"""A release of clips with FACS codes as a data set for action-unit detection, whichever it is."""
+
+from __future__ import annotations
+
+from ml_collections import ConfigDict
+
+from fexpr.data.dataset import Dataset
+from fexpr.data.preparation import prepare
+from fexpr.data.preparation.prepare import resolve_source
+from fexpr.data.releases import action_units, flow_clips, samm
+from fexpr.data.releases.flow_clips import Database
+
+
+def load(database: Database, config: ConfigDict, turn: int) -> Dataset:
+    """Reads a release with a workbook, or its synthetic stand-in: a synthetic SAMM release, in
+    SAMM's layout, of other subjects.
+
+    Args:
+      config: `config.data` (fexpr/data/data_config.py documents the fields).
+      turn: which stand-in: that of the seed `config.synthetic_seed` + turn.
+
+    Returns:
+      One row a clip, sorted by id; see `action_units.dataset`.
+
+    Raises:
+      UserError: anything wrong with config, workbook or files; all problems of a kind at once,
+          before any flow is computed.
+    """
+    skipped = flow_clips.parse_skipped(config.skip_clips)
+    if resolve_source(config) == "synthetic":
+        folder = samm.synthetic_release(
+            config.synthetic_subjects, config.synthetic_clips, config.synthetic_seed + turn
+        )
+        release = flow_clips.survey(samm.SAMM, folder, config, skipped)
+        return action_units.dataset(samm.SAMM, release, config, is_synthetic=True)
+    release = flow_clips.survey(
+        database, prepare.data_root(config)[0] / database.name, config, skipped
+    )
+    return action_units.dataset(database, release, config, is_synthetic=False)
