@@ -22,6 +22,7 @@ LARGE = 2**24  # pixels; images above are decoded one at a time, whatever number
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")
 TIFF = (b"II*\0", b"MM\0*")  # what such a file begins with
 UNKNOWN_TIFF = "is a TIFF of a kind that is not read: save it as 8 bits"
+HEIF = (b"ftyphei", b"ftyphev", b"ftypmif", b"ftypmsf")  # from the fifth byte
 AVIF = (b"ftypavif", b"ftypavis")  # from the fifth byte
 _LARGE_IMAGE = threading.Lock()
 
@@ -89,6 +90,8 @@ def size(data: bytes) -> tuple[int, int]:
     except Exception as e:  # each of its plugins raises its own about damaged headers
         if data[:4] in TIFF:
             raise Unreadable(UNKNOWN_TIFF) from e
+        if data[4:11] in HEIF:
+            raise Unreadable("is HEIC, which is not read: save it as JPEG") from e
         raise Unreadable(f"is not an image, or is cut off ({len(data):,} bytes)") from e
     if width * height > MOST_PIXELS:
         raise Unreadable(f"has more than {MOST_PIXELS:,} pixels, the most that are read")

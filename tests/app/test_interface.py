@@ -19,6 +19,7 @@ import pytest
 
 from fexpr.recognizer import Recognizer
 from tests.launching import ROOT, environment
+from tests.recognizer.runs import FIXTURES
 from tests.recognizer.test_video import film
 
 pytest.importorskip("gradio")
@@ -166,3 +167,11 @@ def test_from_a_video_to_its_timeline(page, files):
     page.wait_for_selector("#video-line svg, #video-line canvas")
     table = taken_away(page, "video-csv")
     assert table["frame"].tolist() == list(range(10))
+
+
+def test_a_run_on_flow_has_the_video_alone(tmp_path):
+    from fexpr.app import interface
+
+    page = interface.build(Recognizer.restore(FIXTURES / "run_format_1.zip"), tmp_path)
+    parts = [block for block in page.blocks.values() if isinstance(block, interface.gr.Tab)]
+    assert [tab.label for tab in parts] == ["Video"]

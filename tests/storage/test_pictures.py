@@ -47,6 +47,7 @@ def test_whole_images_are_read_as_opencv_reads_them(kind, tmp_path):
     [
         (b"", "is not an image"),
         (b"hello", "is not an image"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "is HEIC, which is not read: save it as JPEG"),
         (png(0, 0), "is not an image"),
         (png(30_000, 30_000), "more than 100,000,000 pixels"),
         (png(65_535, 65_535), "more than 100,000,000 pixels"),
