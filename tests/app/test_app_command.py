@@ -30,6 +30,8 @@ def test_it_installs_what_the_extra_installs():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     (gradio,) = extras["optional-dependencies"]["app"]
     assert f'"{gradio}"' in command.INSTALL
+    for document in ("README.md", "docs/use.md"):
+        assert command.INSTALL in (ROOT / document).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(("kind", "channels"), [("clip", 8), ("features", 34), ("flow", 12)])
