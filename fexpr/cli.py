@@ -31,6 +31,7 @@ COMMANDS = {
     "recognize": Command(
         "fexpr.recognizer.__main__:main", "recognize expressions in pictures, videos, a camera"
     ),
+    "app": Command("fexpr.app.__main__:main", "a page in the browser: photo, webcam, video"),
     "explain": Command("experiments.explain:main", "show what a network looks at"),
     "export": Command("fexpr.recognizer.export:main", "write a run for JAX alone, or ONNX"),
     "status": Command("fexpr.runs.status:main", "list runs, finished and in training"),

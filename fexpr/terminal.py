@@ -111,11 +111,12 @@ def quiet() -> None:
     """Keeps what libraries log off the terminal, also while they are being imported."""
     # taking it off would not do: some libraries put it back
     absl_logging.get_absl_handler().setLevel(logging.CRITICAL + 1)
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # FFmpeg's "quiet"
     if "OPENCV_LOG_LEVEL" not in os.environ:
         # warns of every broken image, which our messages name
-        os.environ["OPENCV_LOG_LEVEL"] = "ERROR"
+        os.environ["OPENCV_LOG_LEVEL"] = "FATAL"
         if cv2 := sys.modules.get("cv2"):  # has read that already
-            cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+            cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_FATAL)
 
 
 class _LogFile(logging.FileHandler):

@@ -21,6 +21,7 @@ from benchmarks import accelerator
 from configs import base
 from experiments import au_profiles, explain, fuse
 from fexpr import cli, weights
+from fexpr.app import __main__ as app_main
 from fexpr.data import __main__ as data_main
 from fexpr.data.loaders import LOADERS
 from fexpr.data.splits.protocols import PROTOCOLS
@@ -36,6 +37,7 @@ from tests.launching import ROOT, launch
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PARSERS = {
+    "fexpr.app": app_main.parser,
     "fexpr.evaluate": evaluate_main.parser,
     "fexpr.data": data_main.parser,
     "fexpr.recognizer": recognizer_main.parser,
@@ -50,6 +52,7 @@ PARSERS = {
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 # the modules of the command `fexpr`, but for `train`, which is launch.py
 INSTALLED = {
+    "app": "fexpr.app",
     "check": "fexpr.data check",
     "evaluate": "fexpr.evaluate",
     "recognize": "fexpr.recognizer",

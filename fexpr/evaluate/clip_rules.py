@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from fexpr import pooling
 from fexpr.errors import UserError
 from fexpr.evaluate import calibration
 from fexpr.evaluate.calibration_report import applied_maps, choices_of
@@ -20,10 +21,10 @@ from fexpr.evaluate.predictions import checked
 from fexpr.evaluate.recalibration import fit_temperature, fit_trial
 from fexpr.evaluate.report.headline import in_words, make_table, print_table
 from fexpr.evaluate.scored_rows import model_rows
+from fexpr.probabilities import to_json
 from fexpr.terminal import console, say
 
 RULES = CLIP_RULES
-FLOOR = 1e-6
 # what all frames of a clip share
 PER_FRAME = ("groups", "labels", "trial", "split", "selection", "dataset")
 SHOWN = {
@@ -108,45 +109,18 @@ def pooled(
     val_labels: np.ndarray,
 ) -> np.ndarray:
     """Log probabilities [count, K] of clips, from the logits [R, K] of frames; `index` [R] says
-    which clip a frame is of.
-
-    vote: the share of frames that name a class; weighted_vote: half that, half the share of all
-    confidence that they have (ties, and classes without a vote, by the mean posterior). count_vote:
-    half the number of those frames plus half the mean of their confidence, divided by the sum over
-    classes: the form of the publication, in which the number decides but for ties. centred:
-    mean posterior, less the class's mean over validation frames, shifted to stay positive; zscored:
-    that divided by the class's deviation there, as a logit. product: the sum of log posteriors.
+    which clip a frame is of. Rules: `pooling.pooled`.
     """
-    classes, frames = logits.shape[1], np.bincount(index, minlength=count)[:, None]
     if rule == "calibrated":
         logits = fit_temperature(val_logits, val_labels, np.full(len(val_labels), "val"))(logits)
+    of_validation = posterior_moments(val_logits) if rule in ("centred", "zscored") else ()
+    return pooling.pooled(pooling.frame_sums(logits, index, count), rule, *of_validation)
 
-    def mean(values: np.ndarray) -> np.ndarray:
-        total = np.zeros((count, classes))
-        np.add.at(total, index, values)
-        return total / frames
 
-    logs = calibration.log_probabilities(logits, False)
-    posteriors = np.exp(logs)
-    if rule == "product":
-        return mean(logs) * frames
-    summed = mean(posteriors)
-    if rule in ("vote", "weighted_vote", "count_vote"):
-        votes = posteriors.argmax(axis=1)[:, None] == np.arange(classes)
-        share, confidence = mean(votes), mean(votes * posteriors)
-        if rule == "count_vote":
-            score = 0.5 * share * frames + 0.5 * confidence / np.maximum(share, FLOOR)
-            share = score / score.sum(axis=1, keepdims=True)
-        if rule == "weighted_vote":
-            share = 0.5 * share + 0.5 * confidence / confidence.sum(axis=1, keepdims=True)
-        summed = (share + FLOOR * summed) / (1 + FLOOR)
-    elif rule in ("centred", "zscored"):
-        seen = calibration.probabilities(val_logits, False)
-        away = summed - seen.mean(axis=0)
-        if rule == "zscored":
-            return away / np.maximum(seen.std(axis=0), FLOOR)
-        summed = np.maximum(away + 1 / classes, FLOOR)
-    return np.log(np.maximum(summed, 1e-300))
+def posterior_moments(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation [K] of the posteriors of frames with `logits` [R, K]."""
+    seen = calibration.probabilities(logits, False)
+    return seen.mean(axis=0), seen.std(axis=0)
 
 
 def compare(
@@ -177,10 +151,15 @@ def compare(
 def of_frames(
     predictions: dict[str, np.ndarray], selection: str, resamples: int, seed: int = 0
 ) -> dict:
-    """How often single test frames are right, by the same bootstrap over actors (counted by actor
-    first, as frames are many); the temperature of each trial, fitted to its validation frames
-    (None of a trial that failed); and as `applied` whether one calibrates the network itself, as in
-    `calibration_report`, {} where trials lack validation rows."""
+    """Frames by themselves, and what a rule for clips needs of them.
+
+    Returns:
+      `accuracy` of single test frames, by the same bootstrap over actors (counted by actor first,
+      as frames are many), and their `rows`. Of each trial (None: it failed), from its validation
+      frames: `temperature`, the map in `maps` that it is part of, and in `posteriors` their mean
+      and deviation. As `applied` whether a temperature calibrates the network itself, as in
+      `calibration_report`; {} where trials lack validation rows.
+    """
     mine = (predictions["selection"] == selection) & (predictions["split"] == "test")
     right = predictions["logits"][mine].argmax(axis=1) == predictions["labels"][mine]
     names, index = np.unique(predictions["groups"][mine], return_inverse=True)
@@ -189,15 +168,28 @@ def of_frames(
     samples = hits[drawn].sum(axis=1) / frames[drawn].sum(axis=1)
     low, high = np.quantile(samples, [0.025, 0.975]) if len(names) > 1 else (None, None)
     fitted = [
-        None if failed else float(fit_trial(predictions, selection, t, "temperature").temperature)
+        None if failed else fit_trial(predictions, selection, t, "temperature")
         for t, failed in enumerate(predictions["failed"])
     ]
     return {
         "accuracy": {"value": float(right.mean()), "low": low, "high": high},
         "rows": int(mine.sum()),
-        "temperature": fitted,
+        "temperature": [one and float(one.temperature) for one in fitted],
+        "maps": [one and to_json(one) for one in fitted],
+        "posteriors": [
+            None if failed else _moments(predictions, selection, t)
+            for t, failed in enumerate(predictions["failed"])
+        ],
         "applied": _applied(checked(predictions, selection), selection),
     }
+
+
+def _moments(predictions: dict[str, np.ndarray], selection: str, trial: int) -> dict:
+    rows = (predictions["selection"] == selection) & (predictions["trial"] == trial)
+    mean, deviation = posterior_moments(
+        predictions["logits"][rows & (predictions["split"] == "val")]
+    )
+    return {"mean": mean.tolist(), "deviation": deviation.tolist()}
 
 
 def _applied(predictions: dict[str, np.ndarray], selection: str) -> dict:

@@ -20,6 +20,7 @@ from fexpr.errors import UserError
 from fexpr.storage import run, zoo
 
 FORMATS = {".csv": "csv", ".jsonl": "jsonl"}
+VIDEOS = frozenset([".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"])
 FRAMES = 8  # of a video at a time
 
 
@@ -53,7 +54,8 @@ def parser() -> argparse.ArgumentParser:
         "images",
         nargs="*",
         metavar="IMAGE",
-        help="pictures, or folders, searched below; for a run trained on flow: flow maps",
+        help="pictures, or folders, searched below; for a run trained on flow: flow maps; or one "
+        "video",
     )
     what = p.add_argument_group("instead of pictures")
     what.add_argument(
@@ -112,6 +114,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="S",
         help="of a video: each person's probabilities are the mean of log odds over S seconds",
     )
+    how.add_argument(
+        "--clip",
+        action="store_true",
+        help="of a video: one row for each person, a decision of the whole clip, instead of one "
+        "for each frame",
+    )
     how.add_argument("--mesh", action="store_true", help="also write the 468 points of each face")
     how.add_argument(
         "--onset",
@@ -157,7 +165,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Raises one UserError with everything on the command line that does not go together."""
+    """Raises one UserError with everything on the command line that does not go together. A video
+    that is named like a picture, without --video, becomes that of --video.
+    """
+    videos = [name for name in args.images if Path(name).suffix.lower() in VIDEOS]
+    if len(videos) == len(args.images) == 1 and not args.video:
+        args.video, args.images = args.images[0], []
     sources = {
         "pictures": bool(args.images),
         "--pair": bool(args.pair),
@@ -174,6 +187,8 @@ def check(args: argparse.Namespace) -> None:
             f"{' and '.join(given) or 'none'}"
         ]
     )
+    if args.images and videos:
+        problems.append(f"{', '.join(videos)}: give one video alone")
     if args.out and args.format is None and args.out.suffix not in FORMATS:
         problems.append(f"--out={args.out}: name it .csv or .jsonl, or say --format")
     if (args.align == "landmarks") != (args.landmarks is not None) or (
@@ -185,6 +200,10 @@ def check(args: argparse.Namespace) -> None:
         problems.append("--onset and --apex go together, with --video and without --annotate")
     if args.spot and (not args.video or args.annotate or any(two)):
         problems.append("--spot needs --video, and goes with neither --annotate nor --onset")
+    if args.clip and (not moving or args.spot or any(two) or args.smooth or args.mesh):
+        problems.append(
+            "--clip needs a video, and goes with none of --spot, --onset, --smooth, --mesh"
+        )
     if moving and args.annotate and args.annotate.suffix != ".mp4":
         problems.append(f"--annotate={args.annotate}: an annotated video is a .mp4 file")
     if problems:

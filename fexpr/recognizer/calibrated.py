@@ -63,31 +63,37 @@ class SetLimits:
         return found if multilabel else never_empty(found, members.mean(axis=0))
 
 
-def maps(metrics: dict, selection: str, members: Sequence[int]) -> tuple[Applied, ...] | None:
+def maps(
+    metrics: dict, selection: str, members: Sequence[int], of_clips: bool = False
+) -> tuple[Applied, ...] | None:
     """Of each member the map that was chosen when the run was evaluated; None where metrics.json
     is about another epoch, or has no validation rows.
 
-    Where clips were evaluated, `calibration` is about clips: the network's own map is that of its
-    frames. Runs of older versions have a temperature for each trial, which was always applied.
+    Where clips were evaluated, `calibration` is about clips (`of_clips`): the network's own map is
+    that of its frames. Runs of older versions have a temperature for each trial, which was always
+    applied.
     """
     if metrics["selection"] != selection:
         return None
-    table = metrics["clips"]["frames"] if "clips" in metrics else metrics.get("calibration") or {}
+    frames = "clips" in metrics and not of_clips
+    table = metrics["clips"]["frames"] if frames else metrics.get("calibration") or {}
     if table.get("applied"):
         applied = table["applied"]
         found = [from_json(values) for values in applied["maps"]]
         numbers = [applied["of_trial"][t] for t in members]
         return None if None in numbers else tuple(found[i] for i in numbers)
-    older = table if "clips" in metrics else table.get("temperature", {}).get("parameters", {})
+    older = table if frames else table.get("temperature", {}).get("parameters", {})
     values = [older["temperature"][t] for t in members] if "temperature" in older else [None]
     return None if None in values else tuple(Temperature(t) for t in values)
 
 
-def set_limits(metrics: dict, selection: str, members: Sequence[int]) -> SetLimits | None:
-    """None as in `maps`; where clips were evaluated, whose sets are not those of frames; and for
-    runs of versions without sets."""
+def set_limits(
+    metrics: dict, selection: str, members: Sequence[int], of_clips: bool = False
+) -> SetLimits | None:
+    """None as in `maps`; where clips were evaluated, but for `of_clips`: their sets are not those
+    of frames; and for runs of versions without sets."""
     saved = metrics.get("sets")
-    if metrics["selection"] != selection or "clips" in metrics or not saved:
+    if metrics["selection"] != selection or ("clips" in metrics and not of_clips) or not saved:
         return None
     numbers = [saved["of_trial"][t] for t in members]
     if None in numbers:

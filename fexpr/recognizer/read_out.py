@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import signal
 import sys
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -16,7 +16,7 @@ import pandas as pd
 
 from fexpr import terminal
 from fexpr.errors import UserError
-from fexpr.recognizer import draw, images, picture_files, prediction_table, smoothing, video
+from fexpr.recognizer import clip, draw, images, picture_files, prediction_table, smoothing, video
 from fexpr.recognizer.picture_files import Pictures
 from fexpr.recognizer.status import NO_FACE, OK, UNREADABLE
 from fexpr.storage import delimited, run
@@ -58,7 +58,8 @@ def pictures(recognizer: Any, args: argparse.Namespace) -> Iterator[pd.DataFrame
         raise UserError(
             "none of the pictures can be read" if reasons else "there are no pictures",
             problems,
-            fix="correct them or leave them out; pictures are "
+            fix=("correct them or leave them out" if reasons else "name a folder that holds some")
+            + "; pictures are "
             + ", ".join(sorted(picture_files.SUFFIXES)),
         )
 
@@ -117,16 +118,25 @@ def moving(recognizer: Any, args: argparse.Namespace) -> Iterator[pd.DataFrame]:
         max(1, round(args.interval * source.fps)) if recognizer.kind == "flow" else 1
     )
     fps = (source.fps or 10) / step  # a camera may not know how fast it is
+    sums = clip.ClipSums(recognizer)
     with (
         _ended_by_interrupt(source, args.camera is not None),
         draw.film(args.annotate, fps) if args.annotate else contextlib.nullcontext() as film,
         terminal.progress("frames", source.count or None, on=terminal.errors) as advance,
     ):
         tables = video.batches(
-            recognizer, source, args.every, args.interval, args.align or "detect", args.mesh
+            recognizer, source, args.every, args.interval, args.align or "detect", args.mesh, sums
         )
         tables = _drawn(recognizer, tables, film, advance)
-        yield from smoothing.smoothed(recognizer, tables, args.smooth) if args.smooth else tables
+        if args.clip:
+            deque(tables, maxlen=0)  # frame after frame, for their sums
+            yield sums.table(str(source.source), source.break_off)
+        else:
+            yield from (
+                smoothing.smoothed(recognizer, tables, args.smooth) if args.smooth else tables
+            )
+    for i, line in enumerate(sums.in_words()):
+        terminal.errors.print(f"{'' if i else 'clip':10} {line}", markup=False)
     if source.break_off:
         terminal.errors.print(
             f"{args.video} {source.break_off}", markup=False, style=terminal.BANNER
@@ -161,6 +171,15 @@ def _ended_by_interrupt(source: Any, so: bool) -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
+def write_rows(table: pd.DataFrame, stream: TextIO, kind: str, first: bool) -> None:
+    """Rows as 'csv', of the `first` with their header, or as 'jsonl'."""
+    if kind == "csv":
+        table = table.map(delimited.safe_cell).rename(index=delimited.safe_cell)
+        table.to_csv(stream, header=first, lineterminator="\n")
+    else:
+        table.reset_index().to_json(stream, orient="records", lines=True, force_ascii=False)
+
+
 @contextlib.contextmanager
 def output(args: argparse.Namespace) -> Iterator[Callable[[pd.DataFrame], None]]:
     """Yields a function that writes a table's rows; a file is at its name once it is whole."""
@@ -180,11 +199,7 @@ def output(args: argparse.Namespace) -> Iterator[Callable[[pd.DataFrame], None]]
 
         def write(table: pd.DataFrame) -> None:
             nonlocal first
-            if kind == "csv":
-                table = table.map(delimited.safe_cell).rename(index=delimited.safe_cell)
-                table.to_csv(stream, header=first, lineterminator="\n")
-            else:
-                table.reset_index().to_json(stream, orient="records", lines=True, force_ascii=False)
+            write_rows(table, stream, kind, first)
             first = False
             stream.flush()
 

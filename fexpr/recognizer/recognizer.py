@@ -307,6 +307,18 @@ class Recognizer:
             pd.Index([f"{onset} -> {apex}"], name="frame")
         )
 
+    def predict_clip(self, path: Path | str, **options: Any) -> pd.DataFrame:
+        """A video -> a table with one row for each person in it: a decision of the whole clip.
+        Columns: `clip.ClipSums.table`. Options, errors: `video.batches`.
+        """
+        from fexpr.recognizer import clip, video
+
+        sums = clip.ClipSums(self)
+        source = video.Video(path)
+        for _ in video.batches(self, source, sums=sums, **options):
+            pass
+        return sums.table(str(path), source.break_off)
+
     def spot(self, path: Path | str) -> pd.DataFrame:
         """Where in a video faces move, from onset to offset, and what each movement is: a table of
         one row a movement. Columns, errors: `spot_video.spot_video`.
@@ -369,12 +381,24 @@ class Recognizer:
         """The table of pixels uint8 [N, *picture]; `status` of each row as of
         `prediction_table.table`, None: all are as they should be.
         """
+        return self.tabulate_logits(names, self.members_logits(pixels), status)
+
+    def members_logits(self, pixels: np.ndarray) -> np.ndarray:
+        """[T, N, K] of the T members, from pixels [N, *picture]."""
         if self.kind != "clip" and self.picture != self.shape:
             from fexpr.recognizer import face_finder
 
             pixels = face_finder.with_maps(pixels)
-        status = [statuses.OK] * len(pixels) if status is None else status
-        made = self.decide(names, self.members_probabilities(pixels, self.maps is not None), status)
+        return np.stack([self._logits(one, pixels) for one in self.networks])
+
+    def tabulate_logits(
+        self, names: list[str], logits: np.ndarray, status: Sequence[str] | None = None
+    ) -> pd.DataFrame:
+        """The table of `members_logits`."""
+        status = [statuses.OK] * len(names) if status is None else status
+        calibrated = self.maps is not None
+        found = np.stack([self.scores(one, calibrated, i) for i, one in enumerate(logits)])
+        made = self.decide(names, found, status)
         made.attrs = {"calibrated": self.calibrated}
         if self.limits:
             made.attrs["coverage"] = self.coverage or COVERAGE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,7 @@ from fexpr.data.preparation.prepare import BadInput
 from fexpr.errors import UserError
 from fexpr.faces import Face, Tracker
 from fexpr.recognizer import face_finder, images
+from fexpr.recognizer.clip import ClipSums
 from fexpr.recognizer.prediction_table import with_faces
 from fexpr.recognizer.protocol import Reader
 from fexpr.recognizer.status import NO_FACE, OK, UNREADABLE
@@ -58,6 +60,11 @@ class Video:
             source if isinstance(source, int) else str(Path(source).absolute())
         )
         opened, self._first = self._capture.read() if self._capture.isOpened() else (False, None)
+        if not opened and not isinstance(source, int) and lacks_index(Path(source)):
+            raise UserError(
+                f"{what} breaks off: the index of an MP4 file, at its end, is missing",
+                fix="copy it again, or repair it with a program made for that",
+            )
         if not opened:
             raise UserError(
                 f"{what} cannot be opened"
@@ -106,6 +113,23 @@ class Video:
         return before + 1 / self.fps if self.fps else np.nan
 
 
+def lacks_index(path: Path) -> bool:
+    """Whether a file is an MP4 or MOV without the box `moov`, without which no frame can be found:
+    a recording that was cut off (ISO/IEC 14496-12, section 4.2: size and name of each box).
+    """
+    with path.open("rb") as file:
+        names: list[bytes] = []
+        while len(header := file.read(8)) == 8:
+            size, name = int.from_bytes(header[:4], "big"), header[4:]
+            names.append(name)
+            if size == 1:
+                size = int.from_bytes(file.read(8), "big") - 8
+            if names[0] != b"ftyp" or size < 8:
+                break
+            file.seek(size - 8, os.SEEK_CUR)
+    return names[:1] == [b"ftyp"] and b"moov" not in names
+
+
 def grey_frames(path: Path | str, numbers: Sequence[int | None]) -> list[np.ndarray]:
     """The frames of these numbers, from 0, of a video: grey uint8 [H, W].
 
@@ -148,6 +172,7 @@ def batches(
     interval: float = INTERVAL,
     align: str = "detect",
     mesh: bool = False,
+    sums: ClipSums | None = None,
 ) -> Iterator[tuple[list[Frame], pd.DataFrame]]:
     """Frames with their rows (`table.table`, and `seconds` in front), `recognizer.batch` at a time;
     no more are held in memory.
@@ -164,6 +189,7 @@ def batches(
       align: 'detect': the face is found first; 'none': frames show the face alone, cropped as in
           training.
       mesh: whether the 468 points of each face are given.
+      sums: adds up the rows of each person, for a decision of the whole clip.
 
     Raises:
       UserError: arguments that cannot be used.
@@ -202,13 +228,13 @@ def batches(
         held += rows
         last = rows[-1].frame
         if len(held) >= recognizer.batch:
-            yield _tabulated(recognizer, held, mesh)
+            yield _tabulated(recognizer, held, mesh, sums)
             held = []
     if video.break_off and last is not None:
         name = f"{video.decoded} ... {video.count - 1:.0f}"
         held.append(Row(name, last, None, f"{UNREADABLE}: {video.break_off}"))
     if held:
-        yield _tabulated(recognizer, held, mesh)
+        yield _tabulated(recognizer, held, mesh, sums)
 
 
 @dataclasses.dataclass
@@ -287,14 +313,22 @@ def _pair_row(
     return Row(name, frame, image, OK, face)
 
 
-def _tabulated(recognizer: Reader, held: list[Row], mesh: bool) -> tuple[list[Frame], pd.DataFrame]:
+def _tabulated(
+    recognizer: Reader, held: list[Row], mesh: bool, sums: ClipSums | None
+) -> tuple[list[Frame], pd.DataFrame]:
     """The frames of some rows, one for each, and the table."""
     pixels = np.zeros((len(held), *recognizer.picture), np.uint8)
     for i, row in enumerate(held):
         if row.image is not None:
             pixels[i] = row.image.reshape(recognizer.picture)
-    rows = recognizer.tabulate([row.name for row in held], pixels, [row.status for row in held])
+    logits, status = recognizer.members_logits(pixels), [row.status for row in held]
+    seconds = [round(row.frame.seconds, 6) for row in held]
+    if sums is not None:
+        for i, row in enumerate(held):
+            if row.status == OK:
+                sums.add(row.face and row.face.track, logits[:, i : i + 1], seconds[i])
+    rows = recognizer.tabulate_logits([row.name for row in held], logits, status)
     rows.index.name = "frame"
     rows = with_faces(rows, [row.face for row in held], mesh)
-    rows.insert(0, "seconds", [round(row.frame.seconds, 6) for row in held])
+    rows.insert(0, "seconds", seconds)
     return [row.frame for row in held], rows

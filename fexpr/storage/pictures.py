@@ -18,9 +18,12 @@ from fexpr.storage.bounded import Unreadable
 
 MOST_PIXELS = 10**8  # 300 MB as RGB; cameras of 108 million pixels save 12 million by default
 LARGE = 2**24  # pixels; images above are decoded one at a time, whatever number of threads reads
-# what Pillow may take the header for; OpenCV decodes all of these
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000", "MPO", "DIB", "AVIF")
+# what Pillow may take the header for; OpenCV decodes all of these, some builds not AVIF
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")
 TIFF = (b"II*\0", b"MM\0*")  # what such a file begins with
+UNKNOWN_TIFF = "is a TIFF of a kind that is not read: save it as 8 bits"
+HEIF = (b"ftyphei", b"ftyphev", b"ftypmif", b"ftypmsf")  # from the fifth byte
+AVIF = (b"ftypavif", b"ftypavis")  # from the fifth byte
 _LARGE_IMAGE = threading.Lock()
 
 # the limit here is stricter, and an error
@@ -66,6 +69,8 @@ def decode_any_depth(data: bytes, mode: int) -> np.ndarray:
             image = _decoded(data, mode)
     else:
         image = _decoded(data, mode)
+    if image is None and data[:4] in TIFF:
+        raise Unreadable(UNKNOWN_TIFF)
     if image is None:
         raise Unreadable(f"is not an image, or is cut off ({len(data):,} bytes)")
     return image
@@ -84,7 +89,9 @@ def size(data: bytes) -> tuple[int, int]:
         width = height = MOST_PIXELS  # Pillow does not say how many
     except Exception as e:  # each of its plugins raises its own about damaged headers
         if data[:4] in TIFF:
-            raise Unreadable("is a TIFF of a kind that is not read: save it as 8 bits") from e
+            raise Unreadable(UNKNOWN_TIFF) from e
+        if data[4:11] in HEIF:
+            raise Unreadable("is HEIC, which is not read: save it as JPEG") from e
         raise Unreadable(f"is not an image, or is cut off ({len(data):,} bytes)") from e
     if width * height > MOST_PIXELS:
         raise Unreadable(f"has more than {MOST_PIXELS:,} pixels, the most that are read")
@@ -110,6 +117,21 @@ def _decoded(data: bytes, mode: int) -> np.ndarray | None:
     # of grey and colours ANYDEPTH keeps 16 bits, which would else be divided by 256 in silence
     mode = mode if mode == cv2.IMREAD_UNCHANGED else mode | cv2.IMREAD_ANYDEPTH
     try:
-        return cv2.imdecode(np.frombuffer(data, np.uint8), mode)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), mode)
+        # OpenCV's wheels lack this decoder, Pillow's have it
+        return _decoded_avif(data, mode) if image is None and data[4:12] in AVIF else image
     except (cv2.error, MemoryError):
         return None
+
+
+def _decoded_avif(data: bytes, mode: int) -> np.ndarray | None:
+    """As cv2.imdecode, by Pillow: 8 bits a channel, without transparency."""
+    try:
+        with Image.open(io.BytesIO(data), formats=("AVIF",)) as file:
+            pixels = np.asarray(file.convert("RGB"))
+    except (OSError, SyntaxError, ValueError):
+        return None
+    if mode != cv2.IMREAD_UNCHANGED and mode & cv2.IMREAD_COLOR_RGB:
+        return pixels
+    grey = mode != cv2.IMREAD_UNCHANGED and not mode & cv2.IMREAD_COLOR
+    return cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY if grey else cv2.COLOR_RGB2BGR)

@@ -120,6 +120,9 @@ def test_clips_are_rows_of_an_evaluation():
     assert alone["temperature"] == [
         fit_temperature(p["logits"][val], p["labels"][val], p["split"][val]).temperature
     ]
+    seen = softmax(p["logits"][val].astype(float), axis=1)
+    np.testing.assert_allclose(alone["posteriors"][0]["mean"], seen.mean(axis=0))
+    np.testing.assert_allclose(alone["posteriors"][0]["deviation"], seen.std(axis=0))
     test = p["split"] == "test"
     assert np.isclose(
         alone["accuracy"]["value"], (p["logits"].argmax(1) == p["labels"])[test].mean()

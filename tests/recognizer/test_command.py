@@ -265,3 +265,29 @@ def test_nothing_half_written_is_left(tmp_path, capsys):
     assert "bad.png: is not an image" in said
     assert "empty.png: is not an image" in said
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.png", "empty.png"]
+
+
+@needs_portrait
+def test_a_video_named_alone_and_its_decision(faces, tmp_path, capsys):
+    import skimage.data
+
+    head = skimage.data.astronaut()[:256, 100:356]
+    path = film(tmp_path / "talk.avi", [head] * 6)
+    run, options = str(faces[0]), [f"--annotate={tmp_path / 'drawn.mp4'}"]
+    assert command.main([run, str(path), *options]) == 0
+    rows = pd.read_csv(io.StringIO(capsys.readouterr().out), index_col="frame")
+    assert len(rows) == 6
+    (line,) = (t for t in terminal.errors.file.getvalue().splitlines() if t.startswith("clip"))
+    assert "by mean log odds over 6 rows" in line
+    assert command.main([run, str(path), "--clip"]) == 0
+    clip = pd.read_csv(io.StringIO(capsys.readouterr().out), index_col="video")
+    assert clip.index.tolist() == [str(path)]
+    assert clip["rows"].tolist() == [6]
+    assert f"face 0: {clip['decision'].iloc[0]} (" in line
+
+
+def test_videos_and_pictures_are_not_mixed(capsys):
+    assert command.main([RUN, "a.mp4", "b.png", "--clip"]) == 2
+    shown = capsys.readouterr().err
+    assert "a.mp4: give one video alone" in shown
+    assert "--clip needs a video" in shown

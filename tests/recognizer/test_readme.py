@@ -13,7 +13,9 @@ from tests.recognizer.runs import stored
 from tests.recognizer.test_video import film
 
 
-@pytest.mark.parametrize(("document", "rows"), [("README.md", [1]), ("docs/use.md", [2, 2, 1, 1])])
+@pytest.mark.parametrize(
+    ("document", "rows"), [("README.md", [1]), ("docs/use.md", [2, 2, 1, 1, 1])]
+)
 def test_the_lines_of_a_document(document, rows, faces, tmp_path, monkeypatch):
     portrait = pytest.importorskip("skimage.data").astronaut()
     text = (ROOT / document).read_text(encoding="utf-8")

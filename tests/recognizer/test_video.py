@@ -224,6 +224,29 @@ def test_what_is_no_video(moving, tmp_path, capfd):
     capfd.readouterr()  # what OpenCV has to say
 
 
+def box(name, size, content=b""):
+    return size.to_bytes(4, "big") + name + content
+
+
+@pytest.mark.parametrize(
+    ("data", "lacks"),
+    [
+        (box(b"ftyp", 16, b"isom0000") + box(b"mdat", 4000, b"x" * 99), True),
+        (box(b"ftyp", 16, b"isom0000") + box(b"mdat", 1, (10**10).to_bytes(8, "big")), True),
+        (box(b"ftyp", 16, b"isom0000") + box(b"mdat", 12, b"1234") + box(b"moov", 8), False),
+        (box(b"ftyp", 16, b"isom0000") + box(b"mdat", 0), True),
+        (b"hello, this is a text", False),
+        (b"", False),
+    ],
+)
+def test_a_recording_that_was_cut_off_lacks_its_index(data, lacks, moving, tmp_path, capfd):
+    (tmp_path / "cut.mp4").write_bytes(data)
+    assert video.lacks_index(tmp_path / "cut.mp4") == lacks
+    with pytest.raises(UserError, match="breaks off: the index" if lacks else "no video that"):
+        moving.predict_video(tmp_path / "cut.mp4")
+    capfd.readouterr()
+
+
 def test_time_is_the_containers(tmp_path):
     stamps = [0.0, 0.04, 0.08, 0.5, 0.54, 2.0]
     frames = [(round(1000 * t), np.full((48, 64, 3), 60, np.uint8)) for t in stamps]

@@ -1,6 +1,7 @@
 """Images whose headers lie, that are cut off, or that hold more than 8 bits: refused, and no pixel of
 a bomb is decoded."""
 
+import io
 import struct
 import tracemalloc
 import warnings
@@ -9,6 +10,7 @@ import zlib
 import cv2
 import numpy as np
 import pytest
+from PIL import Image, features
 
 from fexpr.storage import pictures
 from fexpr.storage.bounded import Unreadable
@@ -45,6 +47,7 @@ def test_whole_images_are_read_as_opencv_reads_them(kind, tmp_path):
     [
         (b"", "is not an image"),
         (b"hello", "is not an image"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "is HEIC, which is not read: save it as JPEG"),
         (png(0, 0), "is not an image"),
         (png(30_000, 30_000), "more than 100,000,000 pixels"),
         (png(65_535, 65_535), "more than 100,000,000 pixels"),
@@ -62,13 +65,30 @@ def test_whole_images_are_read_as_opencv_reads_them(kind, tmp_path):
             encoded(".png", FACE.astype(np.uint16) * 257),
             "16 bits a channel, with values from 0 to 64250",
         ),
-        (encoded(".tiff", FACE.astype(np.float32)), "32 bits a channel|is not an image"),
+        (encoded(".tiff", FACE.astype(np.float32)), "32 bits a channel|is a TIFF of a kind"),
     ],
 )
 @pytest.mark.parametrize("mode", [cv2.IMREAD_GRAYSCALE, cv2.IMREAD_COLOR_RGB, cv2.IMREAD_UNCHANGED])
 def test_what_cannot_be_used_is_refused(data, why, mode):
     with pytest.raises(Unreadable, match=why):
         pictures.decode(data, mode)
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="Pillow was built without it")
+def test_avif_has_the_channels_that_are_asked_for():
+    colours = np.stack([FACE, 255 - FACE, FACE // 2], axis=-1)
+    file = io.BytesIO()
+    Image.fromarray(colours).save(file, "AVIF", quality=100, subsampling="4:4:4")
+    for mode, expected in (
+        (cv2.IMREAD_COLOR_RGB, colours),
+        (cv2.IMREAD_COLOR, colours[..., ::-1]),
+        (cv2.IMREAD_UNCHANGED, colours[..., ::-1]),
+        (cv2.IMREAD_GRAYSCALE, cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY)),
+    ):
+        found = pictures.decode(file.getvalue(), mode)
+        np.testing.assert_allclose(found.astype(int), expected, atol=12)
+    with pytest.raises(Unreadable, match="is not an image, or is cut off"):
+        pictures.decode(file.getvalue()[:-100], cv2.IMREAD_COLOR)
 
 
 def test_of_a_bomb_no_pixel_is_decoded():

@@ -1,0 +1,91 @@
+"""From the frames of a clip to one answer: rules on sums over its frames. NumPy alone: the evaluate
+room measures the rules, the recogniser applies the one of a run to videos of any length.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from fexpr.probabilities import log_probabilities
+
+FLOOR = 1e-6
+
+
+@dataclasses.dataclass(frozen=True)
+class FrameSums:
+    """Sums over the frames of V clips, of K classes that exclude one another.
+
+    Attributes:
+      frames: [V, 1], how many. posteriors, log_posteriors: [V, K]. votes: [V, K], frames that name
+        the class. confidence: [V, K], their posteriors of it.
+    """
+
+    frames: np.ndarray
+    posteriors: np.ndarray
+    log_posteriors: np.ndarray
+    votes: np.ndarray
+    confidence: np.ndarray
+
+    def __add__(self, other: FrameSums) -> FrameSums:
+        """Of further frames of the same clips."""
+        names = [one.name for one in dataclasses.fields(self)]
+        return FrameSums(*(getattr(self, name) + getattr(other, name) for name in names))
+
+
+def frame_sums(logits: np.ndarray, index: np.ndarray, count: int) -> FrameSums:
+    """Of frames with `logits` [R, K]; `index` [R] says which of `count` clips each is of."""
+
+    def total(values: np.ndarray) -> np.ndarray:
+        made = np.zeros((count, logits.shape[1]))
+        np.add.at(made, index, values)
+        return made
+
+    logs = log_probabilities(logits, False)
+    posteriors = np.exp(logs)
+    votes = posteriors.argmax(axis=1)[:, None] == np.arange(logits.shape[1])
+    frames = np.bincount(index, minlength=count)[:, None]
+    return FrameSums(frames, *map(total, (posteriors, logs, votes, votes * posteriors)))
+
+
+def pooled(
+    sums: FrameSums,
+    rule: str,
+    mean: np.ndarray | None = None,
+    deviation: np.ndarray | None = None,
+) -> np.ndarray:
+    """Log probabilities of clips [V, K], not all normalised, by one of
+    `evaluate_config.CLIP_RULES`.
+
+    sum: the mean posterior; calibrated: the same, of logits that were divided by a temperature
+    before they were summed. vote: the share of frames that name a class; weighted_vote: half that,
+    half the share of all confidence that they have (ties, and classes without a vote, by the mean
+    posterior). count_vote: half the number of those frames plus half the mean of their confidence,
+    divided by the sum over classes: the form of the publication, in which the number decides but
+    for ties. centred: mean posterior, less the class's mean over validation frames, shifted to stay
+    positive; zscored: that divided by the class's deviation there, as a logit. product: the sum of
+    log posteriors.
+
+    Args:
+      mean, deviation: [K] of validation frames' posteriors, of centred and zscored.
+    """
+    if rule == "product":
+        return sums.log_posteriors
+    answer = sums.posteriors / sums.frames
+    if rule in ("vote", "weighted_vote", "count_vote"):
+        share, confidence = sums.votes / sums.frames, sums.confidence / sums.frames
+        if rule == "count_vote":
+            score = 0.5 * sums.votes + 0.5 * confidence / np.maximum(share, FLOOR)
+            share = score / score.sum(axis=1, keepdims=True)
+        if rule == "weighted_vote":
+            share = 0.5 * share + 0.5 * confidence / confidence.sum(axis=1, keepdims=True)
+        answer = (share + FLOOR * answer) / (1 + FLOOR)
+    elif rule in ("centred", "zscored"):
+        assert mean is not None
+        assert deviation is not None
+        away = answer - mean
+        if rule == "zscored":
+            return away / np.maximum(deviation, FLOOR)
+        answer = np.maximum(away + 1 / len(mean), FLOOR)
+    return np.log(np.maximum(answer, 1e-300))

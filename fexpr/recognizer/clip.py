@@ -1,0 +1,145 @@
+"""One decision for each person of a video, by the rule that the run's clips were decided by."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fexpr import pooling
+from fexpr.probabilities import from_json, log_probabilities
+from fexpr.recognizer import calibrated
+from fexpr.recognizer.status import NO_FACE, OK, UNREADABLE
+
+LOG_ODDS = "log_odds"
+IN_WORDS = {LOG_ODDS: "mean log odds", "sum": "mean posterior"}
+SHOWN = 5  # persons in words
+# what a rule reads of metrics.json about the validation frames of each trial
+NEEDED = {"calibrated": "maps", "centred": "posteriors", "zscored": "posteriors"}
+
+
+@dataclasses.dataclass
+class Person:
+    """The rows of one person: how many, the stamps of the first and last, and of each member the
+    sums that the rule needs.
+    """
+
+    rows: int
+    first: float
+    last: float
+    members: list[Any]
+
+
+class ClipSums:
+    """Adds up the rows of a video, in memory that grows with the number of persons alone.
+
+    A run whose clips were evaluated (RAVDESS: `clips` in metrics.json) decides by the rule of that
+    evaluation, with the calibration map and the prediction sets of its clips. Every other run, and
+    one of an older version that lacks the figures which its rule needs, decides by the mean of the
+    log odds that its frames have after their calibration map (of one class a row: the mean of log
+    probabilities, scaled to a sum of 1); such a mean was not calibrated itself, and has no
+    prediction set.
+
+    Attributes:
+      rule: one of evaluate_config.CLIP_RULES, or LOG_ODDS.
+    """
+
+    def __init__(self, recognizer: Any):
+        self._recognizer = recognizer
+        self._persons: dict[int | None, Person] = {}
+        measured = recognizer.metrics.get("clips") or {"rule": LOG_ODDS, "frames": {}}
+        self._frames, rule = measured["frames"], measured["rule"]
+        self.rule = rule if NEEDED.get(rule, "rows") in ("rows", *self._frames) else LOG_ODDS
+
+    def add(self, face: int | None, logits: np.ndarray, seconds: float) -> None:
+        """Adds one row of `face` (None: the whole frame), with the members' logits [T, 1, K]."""
+        sums = [self._sums(member, one) for member, one in enumerate(logits)]
+        person = self._persons.get(face)
+        if person is None:
+            self._persons[face] = Person(1, seconds, seconds, sums)
+            return
+        person.rows, person.last = person.rows + 1, seconds
+        person.members = [a + b for a, b in zip(person.members, sums, strict=True)]
+
+    def _sums(self, member: int, logits: np.ndarray) -> Any:
+        recognizer = self._recognizer
+        if self.rule == LOG_ODDS:
+            moved = recognizer.maps[member](logits) if recognizer.maps else logits
+            return (
+                np.asarray(moved, np.float64)
+                if recognizer.multilabel
+                else log_probabilities(moved, False)
+            )
+        if self.rule == "calibrated":
+            logits = from_json(self._frames["maps"][recognizer.members[member]])(logits)
+        return pooling.frame_sums(logits, np.zeros(len(logits), int), 1)
+
+    def _logits(self, member: int, person: Person) -> np.ndarray:
+        """[1, K] of a clip, as the run's own predictions of clips were made."""
+        sums = person.members[member]
+        if self.rule == LOG_ODDS:
+            return sums / person.rows
+        if NEEDED.get(self.rule) != "posteriors":
+            return pooling.pooled(sums, self.rule)
+        moments = self._frames["posteriors"][self._recognizer.members[member]]
+        mean, deviation = np.array(moments["mean"]), np.array(moments["deviation"])
+        return pooling.pooled(sums, self.rule, mean, deviation)
+
+    def table(self, name: str, break_off: str = "") -> pd.DataFrame:
+        """One row a person, the one with the most rows first; without any, a row that says so.
+
+        Columns: `decision`, `status`; `face`, the person's number; `rows`, how many frames (of
+        flow: pairs of frames) decided; `first` and `last`, their stamps in seconds; `rule`; then
+        `set`, `entropy`, `spread` and classes as in `prediction_table.table`.
+
+        Args:
+          name: of the video: the index. break_off: `Video.break_off`; a row says so.
+        """
+        recognizer, persons = self._recognizer, self._persons
+        order = sorted(persons, key=lambda face: -persons[face].rows)
+        classes, members = len(recognizer.class_names), len(recognizer.networks)
+        logits = np.zeros((members, len(order), classes))
+        for row, face in enumerate(order):
+            logits[:, row] = [self._logits(m, persons[face])[0] for m in range(members)]
+        status = [OK] * len(order)
+        known = [
+            (face, p.rows, p.first, p.last, self.rule)
+            for face, p in sorted(persons.items(), key=lambda item: -item[1].rows)
+        ]
+        for text in [NO_FACE] * (not order) + [f"{UNREADABLE}: {break_off}"] * bool(break_off):
+            status.append(text)
+            known.append((None, 0, np.nan, np.nan, self.rule))
+        logits = np.pad(logits, ((0, 0), (0, len(status) - len(order)), (0, 0)))
+        made = self._decided([name] * len(status), logits, status)
+        made.index.name = "video"
+        for i, column in enumerate(("face", "rows", "first", "last", "rule")):
+            made.insert(2 + i, column, [values[i] for values in known])
+        return made.astype({"face": "Int64"})
+
+    def _decided(self, names: list[str], logits: np.ndarray, status: list[str]) -> pd.DataFrame:
+        """Through the maps and with the sets of clips."""
+        recognizer = self._recognizer
+        maps = limits = None
+        # a network that was trained further has no maps: the run's are of another one
+        if self.rule != LOG_ODDS and recognizer.maps is not None:
+            of = recognizer.metrics, recognizer.selection, recognizer.members
+            maps = calibrated.maps(*of, of_clips=True)
+            limits = calibrated.set_limits(*of, of_clips=True)
+        clips = dataclasses.replace(recognizer, maps=maps, limits=limits)
+        return clips.tabulate_logits(names, logits, status)
+
+    def in_words(self) -> list[str]:
+        """A line for each of the SHOWN persons with the most rows."""
+        classes = list(self._recognizer.class_names)
+        found = self.table("")
+        lines = []
+        for _, row in found[found["status"] == OK][:SHOWN].iterrows():
+            best = row[classes].astype(float)
+            who = f"face {row['face']}: " if pd.notna(row["face"]) else ""
+            lines.append(
+                f"{who}{row['decision']} ({best.idxmax()} {best.max():.2f}), by "
+                f"{IN_WORDS.get(self.rule, self.rule)} over {row['rows']} rows"
+            )
+        return lines
