@@ -21,6 +21,7 @@ from fexpr.evaluate.set_report import set_report
 from fexpr.probabilities import to_json
 
 APPLIED = "applied"  # the map that the recogniser and exports apply
+MEASURES_OF_UNITS = ("nll", "brier", "smooth_ece", "debiased_rms", "ece")
 SORTED_BY = (NONE, "temperature")  # selective prediction is shown with these
 
 
@@ -43,7 +44,7 @@ def calibration_report(
     (a number into `maps`) by trial, `held_out`: log loss of each candidate on validation rows that
     it was not fitted on; `left_out`: how many validation rows took no part, as copies of training
     rows. Without validation rows there are no maps, and `unavailable` says why.
-    Multi-label tasks have the maps of OF_UNITS, with `nll`, `brier` and `ece` alone.
+    Multi-label tasks have the maps of OF_UNITS, with MEASURES_OF_UNITS alone.
     `selective` (one-of-K): for the model's own probabilities and after temperature scaling, AURC,
     accuracies at fixed coverages and what they gain as in M, and the `curve` of risk by `coverage`
     (mean over seeds).
@@ -69,7 +70,7 @@ def calibration_report(
         sorting = name in SORTED_BY and not test.multilabel
         m = measure_confidence(answer, resamples, seed, sorting).summary()
         if test.multilabel:
-            table[name] = {key: m[key] for key in ("nll", "brier", "ece")}
+            table[name] = {key: m[key] for key in MEASURES_OF_UNITS}
             table[name] |= {"parameters": parameters[name]}
             continue
         sorted_out = {key: m.pop(key) for key in tuple(m) if selective.is_one(key)}
