@@ -11,7 +11,14 @@ import numpy as np
 
 from fexpr.evaluate import calibration, selective, smooth_error
 from fexpr.evaluate.calibration_maps import Map
-from fexpr.evaluate.map_choice import NONE, Part, SelectedMap, choose, parts_of
+from fexpr.evaluate.map_choice import (
+    NONE,
+    Part,
+    SelectedMap,
+    calibration_rows,
+    choose,
+    parts_of,
+)
 from fexpr.evaluate.measure import measure_confidence
 from fexpr.evaluate.perfect import perfect_errors
 from fexpr.evaluate.predictions import rows_of
@@ -21,6 +28,7 @@ from fexpr.evaluate.set_report import set_report
 from fexpr.probabilities import to_json
 
 APPLIED = "applied"  # the map that the recogniser and exports apply
+MEASURES_OF_UNITS = ("nll", "brier", "smooth_ece", "debiased_rms", "ece")
 SORTED_BY = (NONE, "temperature")  # selective prediction is shown with these
 
 
@@ -41,8 +49,9 @@ def calibration_report(
     fitted on validation rows of subjects that the trial does not test (map_choice.py). 'applied'
     is about the map that cross-fitting chose for each trial, perhaps none: `names` and `of_trial`
     (a number into `maps`) by trial, `held_out`: log loss of each candidate on validation rows that
-    it was not fitted on. Without validation rows there are no maps, and `unavailable` says why.
-    Multi-label tasks have the maps of OF_UNITS, with `nll`, `brier` and `ece` alone.
+    it was not fitted on; `left_out`: how many validation rows took no part, as copies of training
+    rows. Without validation rows there are no maps, and `unavailable` says why.
+    Multi-label tasks have the maps of OF_UNITS, with MEASURES_OF_UNITS alone.
     `selective` (one-of-K): for the model's own probabilities and after temperature scaling, AURC,
     accuracies at fixed coverages and what they gain as in M, and the `curve` of risk by `coverage`
     (mean over seeds).
@@ -68,7 +77,7 @@ def calibration_report(
         sorting = name in SORTED_BY and not test.multilabel
         m = measure_confidence(answer, resamples, seed, sorting).summary()
         if test.multilabel:
-            table[name] = {key: m[key] for key in ("nll", "brier", "ece")}
+            table[name] = {key: m[key] for key in MEASURES_OF_UNITS}
             table[name] |= {"parameters": parameters[name]}
             continue
         sorted_out = {key: m.pop(key) for key in tuple(m) if selective.is_one(key)}
@@ -78,7 +87,7 @@ def calibration_report(
     if why:
         table["unavailable"] = why
     else:
-        table[APPLIED] |= applied
+        table[APPLIED] |= applied | {"left_out": _left_out(predictions, selection)}
     return {"calibration": table, "selective": chosen, "sets": sets}
 
 
@@ -118,14 +127,25 @@ def _unavailable(predictions: dict, selection: str) -> str:
     trials = np.flatnonzero(~predictions["failed"])
     if not len(trials):
         return "every trial failed"
-    without = np.setdiff1d(trials, predictions["trial"][rows_of(predictions, selection, "val")])
+    usable = calibration_rows(predictions, selection)
+    without = np.setdiff1d(trials, predictions["trial"][usable])
+    copied = len(rows_of(predictions, selection, "val")) > len(usable)
+    which = "validation rows that are no copies of training rows" if copied else "validation rows"
     if len(without) == len(trials):
-        return "there are no validation rows to fit a map on, and test rows are no substitute"
+        return f"there are no {which} to fit a map on, and test rows are no substitute"
     return (
-        f"{len(without)} of {len(trials)} trials have no validation rows to fit a map on"
+        f"{len(without)} of {len(trials)} trials have no {which} to fit a map on"
         if len(without)
         else ""
     )
+
+
+def _left_out(predictions: dict, selection: str) -> int:
+    """Distinct validation rows that are left out of maps and sets as copies of training rows."""
+    val = rows_of(predictions, selection, "val")
+    dropped = np.setdiff1d(val, calibration_rows(predictions, selection))
+    dropped = dropped[~predictions["failed"][predictions["trial"][dropped]]]
+    return len(np.unique(predictions["ids"][dropped]))
 
 
 def _fit(predictions: dict, part: Part, name: str) -> Map:

@@ -15,7 +15,7 @@ from fexpr.errors import UserError
 from fexpr.evaluate import calibration
 from fexpr.evaluate.calibration_report import applied_maps, choices_of
 from fexpr.evaluate.evaluate_config import CLIP_RULES
-from fexpr.evaluate.map_choice import parts_of
+from fexpr.evaluate.map_choice import calibration_rows, parts_of
 from fexpr.evaluate.measure import measure
 from fexpr.evaluate.predictions import checked
 from fexpr.evaluate.recalibration import fit_temperature, fit_trial
@@ -193,9 +193,9 @@ def _moments(predictions: dict[str, np.ndarray], selection: str, trial: int) -> 
 
 
 def _applied(predictions: dict[str, np.ndarray], selection: str) -> dict:
-    validated = (predictions["selection"] == selection) & (predictions["split"] == "val")
+    validated = predictions["trial"][calibration_rows(predictions, selection)]
     working = np.flatnonzero(~predictions["failed"])
-    if not len(working) or len(np.setdiff1d(working, predictions["trial"][validated])):
+    if not len(working) or len(np.setdiff1d(working, validated)):
         return {}
     parts = parts_of(predictions, selection)
     return applied_maps(predictions, parts, choices_of(predictions, parts, ("temperature",)))

@@ -19,16 +19,18 @@ def measures(
     `_bias_debiased_rms` [B], what to take off it. The root is taken last (measure.py), since the
     mean over seeds may be below 0.
 
-    The bias of a bin is the variance of its mean outcome, m (1 - m) / (rows - 1); a bin of fewer
-    than two rows counts as 0 (equation 5 and the authors' code).
+    The bias of a bin is the variance of its mean outcome, m (1 - m) / (decisions - 1); a bin of
+    fewer than two decisions counts as 0 (equation 5 and the authors' code). The M decisions of a
+    row are taken as independent.
 
     Args:
-      confidence, outcome: [R], both in [0, 1].
+      confidence, outcome: [R, M], both in [0, 1]; the M decisions of a row share its weight.
     """
-    which = equal_bins(confidence, bins)
-    inside = (which[:, None] == np.arange(which.max() + 1)).astype(np.float64)
+    which = equal_bins(confidence.ravel(), bins).reshape(confidence.shape)
+    inside = (which[..., None] == np.arange(which.max() + 1)).astype(np.float64)
+    of_decisions = (np.ones_like(confidence), confidence - outcome, outcome)
     sums = np.concatenate(
-        [inside, inside * (confidence - outcome)[:, None], inside * outcome[:, None]], axis=1
+        [np.einsum("rmb,rm->rb", inside, values) for values in of_decisions], axis=1
     )
 
     def of(weights: np.ndarray) -> dict[str, np.ndarray]:
@@ -47,7 +49,8 @@ def measures(
 
 def debiased_rms(confidence: np.ndarray, outcome: np.ndarray, bins: int = BINS) -> float:
     """The root of the debiased mean squared gap, 0 where that is below 0. [R], [R]."""
-    found = measures(confidence, outcome, bins)(np.ones((1, len(confidence))))
+    c, y = (np.asarray(a, np.float64)[:, None] for a in (confidence, outcome))
+    found = measures(c, y, bins)(np.ones((1, len(c))))
     return float(np.sqrt(max(0.0, (found["debiased_rms"] - found["_bias_debiased_rms"])[0])))
 
 

@@ -2,7 +2,9 @@
 
 A trial's map is fitted on the validation rows of all trials of the run, but for those of subjects
 that the trial tests: many small trials share one map. Folds are taken together in at most
-LARGEST_PARTS parts; the rows of a part's maps hold no subject that the part tests.
+LARGEST_PARTS parts; the rows of a part's maps hold no subject that the part tests. Validation rows
+that have a copy among the training rows are left out: the network has learned their labels, so that
+a map fitted to them would make it too sure of new rows.
 
 Within those rows subjects are divided into FOLDS blocks. Each candidate is fitted without a block
 and judged on it by its negative log likelihood. Going from the simplest candidate to the richest,
@@ -53,15 +55,25 @@ class SelectedMap:
     cross_fitted: np.ndarray
 
 
+def calibration_rows(predictions: dict, selection: str) -> np.ndarray:
+    """Row numbers of the validation rows that maps and sets may use: of trials that did not fail,
+    without copies of training rows.
+    """
+    val = rows_of(predictions, selection, "val")
+    allowed = ~predictions["failed"][predictions["trial"][val]]
+    if "copy" in predictions:
+        allowed &= predictions["copy"][val] == ""
+    return val[allowed]
+
+
 def parts_of(predictions: dict, selection: str) -> list[Part]:
     """The trials that did not fail, in parts with the rows that their maps are fitted on.
 
     Args:
-      predictions: checked; every trial that did not fail has validation rows.
+      predictions: checked; every trial that did not fail has `calibration_rows`.
     """
     working = np.flatnonzero(~predictions["failed"])
-    val = rows_of(predictions, selection, "val")
-    val = val[np.isin(predictions["trial"][val], working)]
+    val = calibration_rows(predictions, selection)
     test = rows_of(predictions, selection, "test")
     fold_of = predictions["trial_fold"]
     folds = np.unique(fold_of[working])

@@ -65,9 +65,9 @@ def measure(answer: ScoredRows, enough: np.ndarray, resamples: int, seed: int) -
 
 
 def measure_confidence(answer: ScoredRows, resamples: int, seed: int, sorting: bool) -> Measured:
-    """Of a one-of-K answer only what a calibration map may change: accuracy and the measures of
-    calibration, those of `measure` and the smooth, the debiased and the two parts of the losses;
-    with `sorting` also those of selective prediction. The resamples are those of `measure`."""
+    """Only what a calibration map may change: accuracy and the measures of calibration, those of
+    `measure` and the smooth, the debiased and, one-of-K, the two parts of the losses; with
+    `sorting` also those of selective prediction. The resamples are those of `measure`."""
 
     def statistic(pool: ScoredRows) -> Statistic:
         right = (pool.presence == pool.decisions).all(axis=1)
@@ -202,17 +202,19 @@ def _probability_statistics(answer: ScoredRows) -> Statistic:
 
 
 def _confidence_statistics(answer: ScoredRows) -> Statistic:
-    """The measures of a one-of-K answer that need not be taken of every selection and baseline."""
-    if answer.multilabel:
-        return lambda weights: {}
+    """The measures that need not be taken of every selection and baseline. Of action units the
+    smooth and the debiased error of all decisions together, as ECE is.
+    """
+    names_of_parts = () if answer.multilabel else loss_parts.NAMES
     if answer.failed().any():
         names = ("smooth_ece", "_noise_smooth_ece", "debiased_rms", "_bias_debiased_rms")
-        return _undefined((*names, *loss_parts.NAMES))
-    c, right = calibration.confidence_and_outcome(answer.presence, answer.logits, False)
-    smooth, debiased = (
-        smooth_error.measures(c, right),
-        debiased_error.measures(c[:, 0], right[:, 0]),
+        return _undefined((*names, *names_of_parts))
+    decisions = calibration.confidence_and_outcome(
+        answer.presence, answer.logits, answer.multilabel
     )
+    smooth, debiased = (m.measures(*decisions) for m in (smooth_error, debiased_error))
+    if answer.multilabel:
+        return lambda w: smooth(w) | debiased(w)
     parts = loss_parts.measures(answer.presence, answer.logits, answer.groups)
     return lambda w: smooth(w) | debiased(w) | parts(w)
 

@@ -126,7 +126,7 @@ def contract(
     }
     if duplicates.are_sought(dataset):
         of_trials = [folds[fold] for fold in trial_fold]
-        arrays["copy"] = _copies(dataset, of_trials, rows, trial, split == "test")
+        arrays["copy"] = _copies(dataset, of_trials, rows, trial, split)
     return arrays
 
 
@@ -135,18 +135,20 @@ def _copies(
     folds: Sequence[Fold],
     rows: np.ndarray,
     trial: np.ndarray,
-    tested: np.ndarray,
+    split: np.ndarray,
 ) -> np.ndarray:
-    """The kind of copy that each test row has among the training and validation rows of its trial:
-    str [R], of duplicates.KINDS or ''.
+    """The kind of copy that each row has among others of its trial: a test row among training and
+    validation rows, a validation row among training rows; str [R], of duplicates.KINDS or ''.
 
     Args:
-      folds: of each trial. rows, trial: int [R]; tested: bool [R], the other rows get ''.
+      folds: of each trial. rows, trial: int [R]; split: str [R], 'val' or 'test'.
     """
     copies, kinds = duplicates.copies_of(dataset), np.full(len(rows), "", "U8")
     for t, fold in enumerate(folds):
-        mine = tested & (trial == t)
-        kinds[mine] = copies.kinds(rows[mine], np.concatenate([fold.train, fold.val]))
+        seen = {"val": fold.train, "test": np.concatenate([fold.train, fold.val])}
+        for of, among in seen.items():
+            mine = (split == of) & (trial == t)
+            kinds[mine] = copies.kinds(rows[mine], among)
     return kinds
 
 

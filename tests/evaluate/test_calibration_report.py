@@ -200,7 +200,9 @@ def test_where_nothing_can_be_fitted_it_says_why(predictions):
     actions = evaluate(multilabel(), "last", "samm@0", resamples=20)
     assert set(actions["calibration"]) == {"none", "temperature", "svs", "applied"}
     for name, entry in actions["calibration"].items():
-        assert {"nll", "brier", "ece", "parameters"} <= set(entry), name
+        expected = {"nll", "brier", "ece", "smooth_ece", "debiased_rms", "parameters"}
+        assert expected <= set(entry), name
+        assert entry["smooth_ece"]["low"] <= entry["smooth_ece"]["value"], name
         assert "accuracy" not in entry
     assert actions["selective"] == actions["kaggle"] == {}
 

@@ -110,6 +110,39 @@ def test_no_label_of_a_tested_subject_reaches_its_map_or_set():
     assert elsewhere[0] != elsewhere[1]
 
 
+def test_copies_of_training_rows_fit_no_map_and_no_set():
+    """The network has learned the label of a third of the validation rows; new rows are like the
+    others."""
+    p = pictures(val=1500, test=2000)
+    copied = (p["split"] == "val") & (np.arange(len(p["ids"])) % 3 == 0)
+    learned = p["logits"] + 6 * np.eye(7, dtype=np.float32)[p["labels"]]
+    p |= {
+        "logits": np.where(copied[:, None], learned, p["logits"]),
+        "copy": np.where(copied, "near", ""),
+    }
+    found = evaluate(p, "last", "fer2013@0", resamples=20)
+    kept = {k: v[~copied] if len(v) == len(copied) else v for k, v in p.items()}
+    without = evaluate(kept, "last", "fer2013@0", resamples=20)
+    for result in (found, without):
+        result["calibration"]["applied"].pop("left_out")
+    assert found["calibration"]["applied"] == without["calibration"]["applied"]
+    assert found["sets"] == without["sets"]
+    flattered = evaluate(p | {"copy": np.full(len(copied), "")}, "last", "fer2013@0", resamples=20)
+    good, bad = (r["calibration"]["applied"]["nll"]["value"] for r in (found, flattered))
+    assert good < bad
+    held = [r["sets"]["methods"]["lac"]["coverage"]["value"] for r in (found, flattered)]
+    assert held[0] == pytest.approx(0.9, abs=0.02)
+    assert held[1] < held[0] - 0.02
+
+
+def test_only_copies_to_validate_on():
+    p = pictures()
+    p["copy"] = np.where(p["split"] == "val", "exact", "")
+    found = evaluate(p, "last", "fer2013@0", resamples=10)
+    assert "no copies of training rows" in found["calibration"]["unavailable"]
+    assert found["sets"] == {}
+
+
 def test_a_single_trial_uses_its_own_rows_whatever_groups_are_called():
     p = checked(pictures() | {"groups": np.full(2100, "everyone")}, "best_val")
     (part,) = parts_of(p, "best_val")

@@ -87,7 +87,9 @@ def test_copies_are_kept_counted_and_reported_with_and_without(release, tmp_path
     assert (found["copy"] == "exact")[found["split"] == "test"].sum() == 5 * len(
         set(found["selection"].tolist())
     )
-    assert not (found["copy"] != "")[found["split"] == "val"].any()
+    kinds = found["copy"][(found["split"] == "val") & (found["selection"] == "last")]
+    in_training = {kind: int((kinds == kind).sum()) for kind in ("exact", "near", "mirrored")}
+    assert in_training == facts["val"]
     dataset, _ = load_data.load(config)
     assert results.report(config, dataset, tmp_path, quiet=True)["copies"] == measured
 

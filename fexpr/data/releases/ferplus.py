@@ -203,6 +203,9 @@ def _read_votes(path: Path, faces: Faces) -> np.ndarray:
     if problems:
         fix = "its rows must be those of fer2013.csv, in their order: take both files unchanged"
         raise UserError(f"{path} does not fit the images", problems, fix)
+    used = 1 + max((int(id_.partition("_")[2]) for id_ in faces.ids), default=-1)
+    if len(rows) > used:
+        say(f"ferplus: {len(rows) - used:,} rows behind those of the images are left out")
     return votes
 
 

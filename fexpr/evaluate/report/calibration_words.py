@@ -38,6 +38,9 @@ def applied(metrics: dict) -> str:
     names = [name for name in entry["names"] if name is not None]
     used = list(dict.fromkeys(names))
     held_out = entry["held_out"]
+    count = entry.get("left_out", 0)
+    copies = f" {count:,} validation rows that are copies of training rows were left out of it."
+    left_out = copies if count else ""
     if not held_out:
         return (
             "No calibration map is applied: validation rows of one subject cannot tell whether "
@@ -50,7 +53,7 @@ def applied(metrics: dict) -> str:
         return (
             "No calibration map is applied: none improved the log loss of validation rows that it "
             f"was not fitted on ({log_loss['none']} as the model says; at best {log_loss[best]}, "
-            f"{MAPS_IN_WORDS[best]})."
+            f"{MAPS_IN_WORDS[best]}).{left_out}"
         )
     if len(used) == 1:
         whose, of = MAPS_IN_WORDS[used[0]], used[0]
@@ -64,13 +67,13 @@ def applied(metrics: dict) -> str:
         )
     before, after = metrics["calibration"]["none"], entry
     if before["nll"]["value"] is None:
-        return f"Applied: {whose}."
+        return f"Applied: {whose}.{left_out}"
     test = f"{before['nll']['value']:.3f} to {after['nll']['value']:.3f}"
     worse = after["nll"]["value"] > before["nll"]["value"]
     but = " Validation rows promised better: on the test rows it does harm." if worse else ""
     return (
         f"Applied: {whose}, which improved the log loss of validation rows that it was not fitted "
-        f"on ({compared}). On the test rows the log loss goes from {test}.{but}"
+        f"on ({compared}).{left_out} On the test rows the log loss goes from {test}.{but}"
     )
 
 

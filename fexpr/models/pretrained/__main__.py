@@ -1,7 +1,16 @@
-"""`python -m fexpr.models.pretrained`, the former name of `python -m fexpr.weights`; it starts that
-command and imports nothing of it.
+"""`python -m fexpr.models.pretrained`, the former name of `python -m fexpr.weights`; `main` starts
+that command. This module imports nothing of it until then, as it lies above the models.
 """
 
-import runpy
+from __future__ import annotations
 
-runpy.run_module("fexpr.weights", run_name="__main__", alter_sys=True)
+import importlib
+import sys
+
+
+def main(argv: list[str] | None = None) -> int:
+    return importlib.import_module("fexpr.weights").main(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -171,7 +171,9 @@ def _keras3(path: Path, layers: h5py.Group) -> dict[str, np.ndarray]:
         node = layers[key]
         if not isinstance(node, h5py.Group):
             raise ValueError(f"layers/{key} is no group")
-        if isinstance(node.get("layers"), h5py.Group):
+        if "layers" in node:
+            if not isinstance(node["layers"], h5py.Group):
+                raise ValueError(f"layers/{key}/layers is no group")
             arrays |= _keras3(path, node["layers"])
         variables = node.get("vars")
         if variables is None or not len(variables):
@@ -202,7 +204,9 @@ def _array(node: Any) -> np.ndarray:
 
 
 def _names(value: Any) -> list[str]:
-    return [_text(name) for name in np.atleast_1d(value)]
+    if np.ndim(value) != 1:  # Keras writes a list even of one name
+        raise ValueError(f"expected a list of names, found {str(value)[:40]}")
+    return [_text(name) for name in value]
 
 
 def _text(value: Any) -> str:

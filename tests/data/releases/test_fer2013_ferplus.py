@@ -149,6 +149,14 @@ def test_rows_in_another_order_are_refused(folder):
         load(folder.parent)
 
 
+def test_rows_behind_the_last_image_are_counted(folder, capsys):
+    header, *rows = read(folder)
+    expected = load(folder.parent)
+    write(folder, [header, *rows, rows[0]])
+    np.testing.assert_array_equal(load(folder.parent).labels, expected.labels)
+    assert "1 rows behind those of the images are left out" in capsys.readouterr().out
+
+
 def test_what_is_wrong_with_the_votes_is_listed(folder):
     header, *rows = read(folder)
     rows[3][0] = "PublicTest"

@@ -191,7 +191,9 @@ def _link(link):
         (_many_groups, "a second time|in one another"),
         (lambda f: f.create_group("layers/" + "a/" * 40), "in one another"),
         (lambda f: f.__setitem__("layers/zz", 3), "is no group"),
+        (lambda f: f.__setitem__("layers/conv/layers", 3), "conv/layers is no group"),
         (lambda f: f["layers/conv/vars"].attrs.__setitem__("name", 3), "expected a name"),
+        (lambda f: f.attrs.__setitem__("layer_names", "conv"), "expected a list of names"),
     ],
 )
 def test_hdf5_that_leads_elsewhere_or_claims_much(tmp_path, change, why):
