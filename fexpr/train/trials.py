@@ -357,7 +357,9 @@ class Engine:
             one_trial = partial(one, self.recipe, data, *arguments[:shared], *extra)
             if not self.mapped:
                 return jax.vmap(one_trial)(trials)
-            return map_in_place(one_trial, trials, len(donate))
+            if donate and self.size > self.mesh.shape["trial"]:
+                return map_in_place(one_trial, trials, len(donate))
+            return jax.lax.map(one_trial, trials)
 
         specs = (*[P()] * (1 + shared), *[P("trial")] * by_trial)
         program = jax.shard_map(
@@ -370,8 +372,6 @@ def map_in_place(one: Callable, by_trial: Any, replaced: int) -> Any:
     """jax.lax.map(one, by_trial), whose first `replaced` results are written over the last
     `replaced` arguments: `map` itself would hold the states of all trials twice.
     """
-    if not replaced:
-        return jax.lax.map(one, by_trial)
     fixed, states = by_trial[:-replaced], by_trial[-replaced:]
 
     def at(tree: Any, i: jax.Array) -> Any:
