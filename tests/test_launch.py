@@ -12,21 +12,16 @@ import pytest
 
 from fexpr.runs import opening
 from fexpr.storage import run
-from tests.launching import FAST, ROOT, command, environment, launch
+from tests.launching import FAST, ROOT, command, environment, launch, launch_from_scratch
 
 AUCNN = f"--config={ROOT}/configs/aucnn_samm.py:debug"
-
-
-@pytest.fixture(scope="module")
-def shared_cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("shared_cache")
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, shared_cache):
     """A run of the literal command in debug size, in an empty folder."""
     folder = tmp_path_factory.mktemp("cwd")
-    done = launch(folder, shared_cache, AUCNN, *FAST)
+    done = launch_from_scratch(folder, shared_cache, AUCNN, *FAST)
     assert done.returncode == 0, done.stderr
     (workdir,) = (folder / "runs").iterdir()
     return folder, workdir, done
