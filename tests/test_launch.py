@@ -146,7 +146,7 @@ def killed(process, when, deadline=120):
     end = time.monotonic() + deadline
     while process.poll() is None and not when():
         assert time.monotonic() < end, "the moment never came"
-        time.sleep(0.0005)
+        time.sleep(0.002)
     alive = process.poll() is None
     process.kill()
     process.wait()

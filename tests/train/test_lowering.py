@@ -63,7 +63,7 @@ def epochs():
     yield "resnet", "map"
 
 
-@pytest.mark.parametrize(("name", "trial_axis"), epochs())
+@pytest.mark.parametrize(("name", "trial_axis"), list(epochs()))
 def test_the_training_of_an_epoch_is_lowered_for_accelerators(name, trial_axis):
     shape = shapes_of(name)
     rng = np.random.default_rng(0)
