@@ -16,14 +16,14 @@ run: $(VENV)/.run
 	$(PY) launch.py --config=configs/htnet_samm.py
 
 test: $(VENV)/.test lint
-	$(PY) -m pytest -n 2 --dist worksteal -m "not long"
+	$(PY) -m pytest -n 2 --dist worksteal --durations=15 -m "not long"
 
 test-all: $(VENV)/.test lint
-	$(PY) -m pytest -n 2 --dist worksteal
+	$(PY) -m pytest -n 2 --dist worksteal --durations=15
 
 # what .ci/run has time for
 test-ci: $(VENV)/.test lint
-	$(PY) -m pytest -n 2 --dist worksteal -m "not nightly"
+	$(PY) -m pytest -n 2 --dist worksteal --durations=15 -m "not nightly"
 
 docs: $(VENV)/.test
 	FEXPR_RUN_DOCS=1 $(PY) -m pytest -n 2 --dist worksteal tests/test_docs.py tests/test_commands.py

@@ -25,13 +25,26 @@ def _strict():
         yield
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _compiled(tmp_path_factory):
-    """Programs that several tests compile alike are compiled once, over all workers."""
+@pytest.fixture(scope="session")
+def all_workers(tmp_path_factory):
+    """A folder that the tests of all workers share."""
     base = tmp_path_factory.getbasetemp()
-    shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(shared / "compiled")
-    jax.config.update("jax_compilation_cache_dir", str(shared / "compiled"))
+    return base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+
+
+@pytest.fixture(scope="session")
+def shared_cache(all_workers):
+    """A cache folder for launches: releases are drawn and prepared, programs compiled once."""
+    folder = all_workers / "shared_cache"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled(all_workers):
+    """Programs that several tests compile alike are compiled once, over all workers."""
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(all_workers / "compiled")
+    jax.config.update("jax_compilation_cache_dir", str(all_workers / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 

@@ -33,7 +33,7 @@ from fexpr.recognizer import __main__ as recognizer_main
 from fexpr.recognizer import export
 from fexpr.runs import status, sweep
 from fexpr.storage import run
-from tests.launching import ROOT, launch
+from tests.launching import ROOT, launch_from_scratch
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PARSERS = {
@@ -168,7 +168,7 @@ def test_every_launch_command_runs(words, tmp_path, tmp_path_factory):
         "--config.evaluate.resamples=10",
         "--config.log.tensorboard=False",
     )
-    done = launch(tmp_path, shared, *words, *small)
+    done = launch_from_scratch(tmp_path, shared, *words, *small)
     assert done.returncode == 0, done.stderr
 
 

@@ -160,6 +160,8 @@ def test_the_tables(two, tmp_path):
     assert [row["predictor"] for row in rows] == ["one", "good", "net_1 | A&B"]
     assert float(rows[1]["uf1"]) == found["rows"][1]["test"]["uf1"]["value"]
     assert rows[1]["difference"] == ""
+    for name in ("x", "y"):
+        assert float(rows[1][f"uf1_{name}"]) == found["rows"][1]["per_dataset"][name]["value"]
     assert rows[2]["uf1_oracle"]
     assert all(row["selection"] for row in rows)
     tex = (tmp_path / "leaderboard.tex").read_text()

@@ -1,6 +1,7 @@
 """Maps of networks whose maps are known, and the command on a run directory."""
 
 import json
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -27,7 +28,8 @@ def recogniser(
     name, shape, variables=None, mean=0.0, std=1.0, tta="none", multilabel=False, **arguments
 ):
     model = models.build(name, num_classes=3, **arguments)
-    variables = variables or model.init(jax.random.key(0), jnp.zeros((1, *shape)), train=False)
+    initialize = jax.jit(partial(model.init, train=False))
+    variables = variables or initialize(jax.random.key(0), jnp.zeros((1, *shape)))
     mean, std = (np.full(shape[-1:], x, np.float32) if np.ndim(x) == 0 else x for x in (mean, std))
     network = Network(model, "float32", tta, variables, mean, std)
     return Recognizer(

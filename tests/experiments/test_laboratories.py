@@ -108,6 +108,7 @@ def config():
     return config
 
 
+@pytest.mark.long
 def test_digits_leaves_its_files_and_says_which_data(few, config, tmp_path, capsys, monkeypatch):
     workdir, config.train.epochs = tmp_path / "run", 3
     monkeypatch.setattr(

@@ -41,6 +41,7 @@ def settings(**changes):
     return config
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("cache")
 def test_clips_are_decided_as_a_whole(tmp_path):
     cross_validate(

@@ -50,6 +50,7 @@ def action_units(tmp_path_factory):
     return folder / "aus"
 
 
+@pytest.mark.long
 def test_action_units_by_folds_of_actors_and_their_seeds_fused(action_units, tmp_path):
     found = run.read_arrays(action_units / run.PREDICTIONS)
     for fold in range(3):  # two turns: every training actor validates once
@@ -152,6 +153,7 @@ def test_filters_that_cannot_be_used():
         filtering.masks("gaussian=50", bare, fold, posteriors)
 
 
+@pytest.mark.long
 def test_stages_of_a_study_carry_weights_over_and_are_not_trained_twice(
     action_units, tmp_path, capsys
 ):

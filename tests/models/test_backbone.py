@@ -21,7 +21,7 @@ NETWORKS = {
 @pytest.mark.parametrize("name", NETWORKS)
 def test_trunk_and_end_make_the_whole(name):
     model = build(name, num_classes=3, **NETWORKS[name])
-    variables = model.init(jax.random.key(1), IMAGES)
+    variables = jax.jit(model.init)(jax.random.key(1), IMAGES)
     trunk, end = split_backbone_and_head(model, jax.ShapeDtypeStruct((1, 16, 16, 1), jnp.float32))
     features = trunk(variables, IMAGES)
     part = {"params": {end.name: variables["params"][end.name]}}
@@ -35,7 +35,7 @@ def test_trunk_and_end_make_the_whole(name):
 
 def test_named_batch_norms_stand_still_and_others_do_not():
     model = build("vgg_fer", num_classes=3, widths=(3, 4), convolutions=1, hidden=(), dropout=0.0)
-    variables = jax.tree.map(lambda x: x + 0.1, model.init(jax.random.key(1), IMAGES))
+    variables = jax.tree.map(lambda x: x + 0.1, jax.jit(model.init)(jax.random.key(1), IMAGES))
     logits, updated = FrozenBatchNorm(model, "^norm_").apply(
         variables, IMAGES, train=True, mutable=["batch_stats"]
     )

@@ -2,6 +2,8 @@
 arguments.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +19,8 @@ BOTH = [("resnet", SMALL), ("resnet_pooled", {"stem": 3, **SMALL})]
 
 
 def variables_of(model, shape=(1, 48, 48, 1)):
-    return model.init(jax.random.key(0), jnp.zeros(shape, jnp.float32), train=False)
+    initialize = jax.jit(partial(model.init, train=False))
+    return initialize(jax.random.key(0), jnp.zeros(shape, jnp.float32))
 
 
 @pytest.mark.parametrize(
@@ -37,7 +40,8 @@ def test_it_has_as_many_parameters_as_it_says(name, arguments, count):
 @pytest.mark.parametrize(("name", "arguments"), BOTH)
 def test_images_of_any_size(name, arguments, side):
     model = models.build(name, num_classes=7, **arguments)
-    logits = model.apply(variables_of(model), jnp.ones((2, side, side, 1)), train=False)
+    predict = jax.jit(partial(model.apply, train=False))
+    logits = predict(variables_of(model), jnp.ones((2, side, side, 1)))
     assert logits.shape == (2, 7)
     assert logits.dtype == jnp.float32
 
@@ -48,12 +52,13 @@ def test_a_block_begins_as_the_identity():
     """
     model = models.build("resnet", num_classes=7, **SMALL)
     variables, images = variables_of(model), jax.random.normal(jax.random.key(1), (2, 16, 16, 1))
-    before = model.apply(variables, images, train=False)
+    predict = jax.jit(partial(model.apply, train=False))
+    before = predict(variables, images)
     kernel = variables["params"]["stage_1_block_1_conv_1"]["kernel"]
     variables["params"]["stage_1_block_1_conv_1"]["kernel"] = kernel * 5
-    np.testing.assert_array_equal(model.apply(variables, images, train=False), before)
+    np.testing.assert_array_equal(predict(variables, images), before)
     variables["params"]["stage_1_block_1_norm_1"]["scale"] = jnp.ones(8)
-    assert abs(model.apply(variables, images, train=False) - before).max() > 1e-3
+    assert abs(predict(variables, images) - before).max() > 1e-3
 
 
 def test_the_grid_is_pytorchs_adaptive_average_pool():
@@ -75,10 +80,9 @@ def test_padded_rows_do_not_count(name, arguments):
         model = model.clone(dropout=0.0)
     variables, images = variables_of(model), jax.random.normal(jax.random.key(1), (6, 16, 16, 1))
     mask = jnp.arange(6) < 4
-    padded, statistics = model.apply(
-        variables, images, train=True, mask=mask, mutable=["batch_stats"]
-    )
-    alone, expected = model.apply(variables, images[:4], train=True, mutable=["batch_stats"])
+    train = jax.jit(partial(model.apply, train=True, mutable=["batch_stats"]))
+    padded, statistics = train(variables, images, mask=mask)
+    alone, expected = train(variables, images[:4])
     np.testing.assert_allclose(padded[:4], alone, atol=1e-4)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), statistics, expected)
 

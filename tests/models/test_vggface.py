@@ -159,7 +159,7 @@ def test_rematerialised_blocks_give_the_same_gradients():
     tiny = {"num_classes": 3, "width": 2, "blocks": (1,), "image_size": 12, "hidden": ()}
     plain, again = (build("vggface_resnet50", remat=remat, **tiny) for remat in (False, True))
     images = jax.random.uniform(jax.random.key(0), (4, 12, 12, 1)) * 255
-    variables = plain.init(jax.random.key(1), images)
+    variables = jax.jit(plain.init)(jax.random.key(1), images)
     assert jax.tree.structure(variables) == jax.tree.structure(shapes(again))
 
     def loss(model, params):
@@ -190,7 +190,7 @@ def test_half_precision_gives_the_same_answer():
         remat=True,
     )
     images = jax.random.uniform(jax.random.key(0), (4, 12, 12, 1)) * 255
-    variables = model.init(jax.random.key(1), images)
+    variables = jax.jit(model.init)(jax.random.key(1), images)
     half, full = (
         jax.jit(model.apply)(variables, images.astype(dtype))
         for dtype in (jnp.bfloat16, jnp.float32)
@@ -226,7 +226,7 @@ def test_any_number_of_images_can_be_exported():
         hidden=(),
         remat=True,
     )
-    variables = model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
+    variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
     (rows,) = jax.export.symbolic_shape("rows")
     exported = jax.export.export(jax.jit(partial(model.apply, variables)))(
         jax.ShapeDtypeStruct((rows, 8, 8, 1), jnp.float32)

@@ -23,11 +23,6 @@ SMALL = (
 
 
 @pytest.fixture(scope="module")
-def shared_cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("shared_cache")
-
-
-@pytest.fixture(scope="module")
 def finished(tmp_path_factory, shared_cache):
     workdir = tmp_path_factory.mktemp("cwd") / "run"
     done = launch(workdir.parent, shared_cache, STSTNET, *SMALL, f"--workdir={workdir}")
@@ -112,6 +107,9 @@ def test_on_other_devices_the_same_to_float_rounding_at_the_start(shared_cache, 
 def test_a_sweep_groups_points_into_programs_and_continues(shared_cache, tmp_path):
     aucnn = (
         f"--config={ROOT}/configs/aucnn_samm.py:debug",
+        "--config.model.name=logistic",
+        "--config.data.synthetic_clips=20",
+        "--config.train.epochs=4",
         "--config.evaluate.resamples=20",
         "--config.log.tensorboard=False",
         f"--workdir={tmp_path / 'sweep'}",

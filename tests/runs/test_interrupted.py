@@ -9,7 +9,7 @@ import pytest
 
 from fexpr.errors import INTERRUPTED, RESUMABLE
 from fexpr.storage import run
-from tests.launching import ROOT, begin, launch
+from tests.launching import ROOT, begin, launch, launch_from_scratch
 
 TINY = (
     f"--config={ROOT}/configs/aucnn_samm.py:debug",
@@ -31,11 +31,6 @@ def wait_for(condition, process):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < end, "nothing happens"
         time.sleep(0.005)
-
-
-@pytest.fixture(scope="module")
-def shared_cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("shared_cache")
 
 
 def test_signals_save_and_a_second_process_is_refused(tmp_path, shared_cache):
@@ -109,7 +104,7 @@ def test_what_would_be_ignored_or_could_not_be_saved(arguments, words, tmp_path,
 
 
 def test_platforms_that_are_not_there(tmp_path, shared_cache):
-    done = launch(tmp_path, shared_cache, *TINY, JAX_PLATFORMS="cuda")
+    done = launch_from_scratch(tmp_path, shared_cache, *TINY, JAX_PLATFORMS="cuda")
     assert done.returncode == 2, done.stderr
     assert "no device to compute on (JAX_PLATFORMS=cuda)" in done.stderr
     assert "Traceback" not in done.stderr

@@ -13,7 +13,7 @@ import pytest
 from fexpr.errors import UserError
 from fexpr.runs.launchers import ray_cluster
 from fexpr.storage import run
-from tests.launching import ROOT, begin, launch
+from tests.launching import ROOT, begin, launch_from_scratch
 
 pytestmark = pytest.mark.long
 
@@ -124,7 +124,7 @@ def test_folds_over_nodes_one_of_which_dies(tmp_path, cache, cluster, request):
     out, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     assert "try 2" in out
-    done = launch(tmp_path, cache, *FOLDS, f"--workdir={tmp_path / 'local'}")
+    done = launch_from_scratch(tmp_path, cache, *FOLDS, f"--workdir={tmp_path / 'local'}")
     assert done.returncode == 0, done.stderr
     assert (workdir / run.PREDICTIONS).read_bytes() == (
         tmp_path / "local" / run.PREDICTIONS
@@ -136,11 +136,16 @@ def test_folds_over_nodes_one_of_which_dies(tmp_path, cache, cluster, request):
 
 def test_a_sweep_some_of_whose_programs_fail(tmp_path, cache):
     arguments = (*SWEEP, "--sweep=optimizer.learning_rate=1e-3,1e-2", "--config.train.epochs=3")
-    assert launch(tmp_path, cache, *arguments, f"--workdir={tmp_path / 'local'}").returncode == 0
+    assert (
+        launch_from_scratch(
+            tmp_path, cache, *arguments, f"--workdir={tmp_path / 'local'}"
+        ).returncode
+        == 0
+    )
     (broken := tmp_path / "ray" / "batch_size=16,learning_rate=0.001").mkdir(parents=True)
     (broken / "holiday.txt").write_text("somebody else's")
     (tmp_path / "ray" / run.LOG).touch()  # a sweep that was begun
-    done = launch(
+    done = launch_from_scratch(
         tmp_path, cache, *arguments, f"--workdir={tmp_path / 'ray'}", "--engine=ray", MEMORY
     )
     assert (done.returncode, "Traceback" in done.stderr) == (2, False), done.stderr
@@ -148,7 +153,7 @@ def test_a_sweep_some_of_whose_programs_fail(tmp_path, cache):
     assert "is not empty and holds no run of fexpr" in done.stderr
     (broken / "holiday.txt").unlink()
     # goes on without Ray
-    done = launch(tmp_path, cache, *arguments, f"--workdir={tmp_path / 'ray'}")
+    done = launch_from_scratch(tmp_path, cache, *arguments, f"--workdir={tmp_path / 'ray'}")
     # one program had been finished
     assert (done.returncode, done.stdout.count("trials  ")) == (0, 1), done.stderr
     for found in (tmp_path / "local").glob("batch_size=*"):
@@ -193,7 +198,7 @@ def test_needs_that_cannot_be_read(text):
     ],
 )
 def test_mistakes(tmp_path, cache, arguments, message):
-    done = launch(tmp_path, cache, *arguments)
+    done = launch_from_scratch(tmp_path, cache, *arguments)
     assert (done.returncode, message in done.stderr, "Traceback" in done.stderr) == (
         2,
         True,

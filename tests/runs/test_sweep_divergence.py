@@ -8,7 +8,7 @@ from fexpr.storage import run
 from tests.launching import ROOT, launch
 
 
-def test_a_diverging_point_fails_alone(tmp_path):
+def test_a_diverging_point_fails_alone(tmp_path, shared_cache):
     arguments = (
         f"--config={ROOT}/configs/aucnn_samm.py:debug",
         "--config.evaluate.resamples=20",
@@ -16,7 +16,7 @@ def test_a_diverging_point_fails_alone(tmp_path):
         f"--workdir={tmp_path / 'sweep'}",
         "--sweep=optimizer.learning_rate=1e-3,1e30,1e-2",
     )
-    done = launch(tmp_path, tmp_path, *arguments)
+    done = launch(tmp_path, shared_cache, *arguments)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     # one program: the failure is beside the others, not after them

@@ -17,7 +17,7 @@ from experiments.fit import fit
 from fexpr import Recognizer
 from fexpr.runs import results, status
 from fexpr.storage import addresses, mirror, run
-from tests.launching import ROOT, command, environment, launch
+from tests.launching import ROOT, command, environment, launch_from_scratch
 
 pytestmark = pytest.mark.long
 
@@ -115,7 +115,7 @@ def test_a_run_in_a_bucket(server, tmp_path, cache, monkeypatch, capsys):
     # what another kill could have left
     store.put({f"checkpoints/resume/trials_0-0/59/{name}": path for name, path in copies.items()})
 
-    done = launch(
+    done = launch_from_scratch(
         tmp_path,
         elsewhere,
         *TINY,

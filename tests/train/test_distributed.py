@@ -14,7 +14,7 @@ import pytest
 from fexpr.errors import RESUMABLE, UserError
 from fexpr.storage import run
 from fexpr.train import distributed
-from tests.launching import ROOT, command, environment, launch
+from tests.launching import ROOT, command, environment, launch_from_scratch
 
 pytestmark = pytest.mark.long
 
@@ -145,5 +145,7 @@ def test_hosts_that_cannot_be_read(text):
 
 
 def test_laboratories_are_of_one_process(tmp_path, cache):
-    done = launch(tmp_path, cache, f"--config={ROOT}/configs/lab_circles.py:debug", "--hosts=auto")
+    done = launch_from_scratch(
+        tmp_path, cache, f"--config={ROOT}/configs/lab_circles.py:debug", "--hosts=auto"
+    )
     assert (done.returncode, "is of one process" in done.stderr) == (2, True), done.stderr

@@ -31,6 +31,16 @@ SHAPES = {
     "vggface_resnet50": (48, 48, 3),
     "deep_emotion_clips": (48, 48, 2),
 }
+EACH_CHANGE = (
+    "aucnn",
+    "digits_cnn",
+    "fer_cnn_simple",
+    "htnet",
+    "logistic",
+    "mlp",
+    "resnet",
+    "ststnet",
+)
 PLATFORMS = ("cuda", "tpu")
 CPU_ONLY = ("lapack", "ducc_fft", "xla_ffi_python_cpu", "onednn", "ynn")  # targets of custom calls
 
@@ -43,9 +53,17 @@ def lowered_text(function, *arguments):
     return jax.jit(function).trace(*arguments).lower(lowering_platforms=PLATFORMS).as_text()
 
 
-@pytest.mark.parametrize(
-    ("name", "trial_axis"), [*((name, "vmap") for name in models.MODELS), ("resnet", "map")]
-)
+def epochs():
+    """Every network, those that take longest to lower marked `long`: what they are made of is
+    lowered by the recogniser's test too.
+    """
+    for name in models.MODELS:
+        marks = pytest.mark.long if name not in EACH_CHANGE else ()
+        yield pytest.param(name, "vmap", marks=marks)
+    yield "resnet", "map"
+
+
+@pytest.mark.parametrize(("name", "trial_axis"), list(epochs()))
 def test_the_training_of_an_epoch_is_lowered_for_accelerators(name, trial_axis):
     shape = shapes_of(name)
     rng = np.random.default_rng(0)
