@@ -13,6 +13,10 @@ os.environ["XLA_FLAGS"] = (
 
 import jax
 import pytest
+from jaxtyping import install_import_hook
+
+# every call of a function of these packages is checked against its annotations, shapes included
+install_import_hook(["fexpr.train", "fexpr.models"], "beartype.beartype")
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from einops import rearrange
+from jaxtyping import Array, Bool, Float, Num
 
 from fexpr.errors import UserError
 from fexpr.models.convolution import max_pool
@@ -80,8 +81,11 @@ class DeepEmotion(nn.Module):
         self.head = Dense(self.num_classes)
 
     def __call__(
-        self, images: jax.Array, train: bool = False, mask: jax.Array | None = None
-    ) -> jax.Array:
+        self,
+        images: Num[Array, "B H W C"],
+        train: bool = False,
+        mask: Bool[Array, " B"] | None = None,
+    ) -> Float[Array, "B K"]:
         """mask: bool [B], True for the real rows of a padded batch: the only ones that batch
         statistics are taken over.
         """

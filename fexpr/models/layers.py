@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from einops import rearrange
 from jax import lax
+from jaxtyping import Array, Bool, Float, Num
 
 from fexpr.errors import UserError
 from fexpr.models.convolution import conv2d
@@ -55,7 +56,7 @@ class Dense(nn.Module):
     bias_init: nn.initializers.Initializer | None = None
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... features"]:
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features)).astype(
             x.dtype
         )
@@ -89,7 +90,7 @@ class Conv(nn.Module):
     bias_init: nn.initializers.Initializer | None = None
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B h w features"]:
         shape = (self.size, self.size, x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape)
         bias = self.param("bias", self.bias_init or torch_bias(math.prod(shape[:-1])), shape[-1:])
@@ -114,7 +115,7 @@ class Dropout(nn.Module):
     broadcast_dims: tuple[int, ...] = ()
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, x: Float[Array, "*shape"], train: bool) -> Float[Array, "*shape"]:
         if not train or self.rate == 0:
             return x
         key = jax.random.bits(self.make_rng("dropout"), (2,))
@@ -148,7 +149,9 @@ class BatchNorm(nn.Module):
     scale_init: nn.initializers.Initializer = nn.initializers.ones
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool, mask: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self, x: Float[Array, "B ... C"], train: bool, mask: Bool[Array, " B"] | None = None
+    ) -> Float[Array, "B ... C"]:
         """x [B, ..., C], mask bool [B] (True: a real row; None: all) -> [B, ..., C] in the dtype of
         x; computed in float32.
         """
@@ -262,8 +265,11 @@ class Classifier(nn.Module):
 
     @nn.compact
     def __call__(
-        self, images: jax.Array, train: bool = False, mask: jax.Array | None = None
-    ) -> jax.Array:
+        self,
+        images: Num[Array, "B H W C"],
+        train: bool = False,
+        mask: Bool[Array, " B"] | None = None,
+    ) -> Float[Array, "B K"]:
         """images [B, H, W, C] -> logits float32 [B, K]. `train` and `mask` are of no use here; all
         models are called alike.
         """
