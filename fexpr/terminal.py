@@ -94,7 +94,8 @@ def progress(
         task = bar.add_task(description, total=total, completed=done, note="")
 
         def advance(n: int = 1, note: str | None = None) -> None:
-            bar.update(task, advance=n, **({} if note is None else {"note": note}))
+            fields: dict[str, Any] = {} if note is None else {"note": note}
+            bar.update(task, advance=n, **fields)
 
         yield advance
 

@@ -9,6 +9,7 @@ from typing import ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from einops import rearrange, repeat
 from jaxtyping import Array, Bool, Float, Num
 
@@ -63,9 +64,9 @@ class DeepEmotionClips(DeepEmotion):
 
     def __call__(
         self,
-        images: Num[Array, "B H W C"],
+        images: Num[Array | np.ndarray, "B H W C"],
         train: bool = False,
-        mask: Bool[Array, " B"] | None = None,
+        mask: Bool[Array | np.ndarray, " B"] | None = None,
     ) -> Float[Array, "B K"]:
         """mask: bool [B], as of DeepEmotion."""
         hidden, weights = self._attended(images, train, mask)

@@ -16,6 +16,7 @@ from functools import partial
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from einops import rearrange
 from jax import lax
 from jaxtyping import Array, Bool, Float, Num
@@ -56,7 +57,7 @@ class Dense(nn.Module):
     bias_init: nn.initializers.Initializer | None = None
 
     @nn.compact
-    def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... features"]:
+    def __call__(self, x: Float[Array | np.ndarray, "... D"]) -> Float[Array, "... features"]:
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features)).astype(
             x.dtype
         )
@@ -90,7 +91,7 @@ class Conv(nn.Module):
     bias_init: nn.initializers.Initializer | None = None
 
     @nn.compact
-    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B h w features"]:
+    def __call__(self, x: Float[Array | np.ndarray, "B H W C"]) -> Float[Array, "B h w features"]:
         shape = (self.size, self.size, x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape)
         bias = self.param("bias", self.bias_init or torch_bias(math.prod(shape[:-1])), shape[-1:])
@@ -115,7 +116,9 @@ class Dropout(nn.Module):
     broadcast_dims: tuple[int, ...] = ()
 
     @nn.compact
-    def __call__(self, x: Float[Array, "*shape"], train: bool) -> Float[Array, "*shape"]:
+    def __call__(
+        self, x: Float[Array | np.ndarray, "*shape"], train: bool
+    ) -> Float[Array, "*shape"]:
         if not train or self.rate == 0:
             return x
         key = jax.random.bits(self.make_rng("dropout"), (2,))
@@ -150,7 +153,10 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "B ... C"], train: bool, mask: Bool[Array, " B"] | None = None
+        self,
+        x: Float[Array | np.ndarray, "B ... C"],
+        train: bool,
+        mask: Bool[Array | np.ndarray, " B"] | None = None,
     ) -> Float[Array, "B ... C"]:
         """x [B, ..., C], mask bool [B] (True: a real row; None: all) -> [B, ..., C] in the dtype of
         x; computed in float32.
@@ -266,9 +272,9 @@ class Classifier(nn.Module):
     @nn.compact
     def __call__(
         self,
-        images: Num[Array, "B H W C"],
+        images: Num[Array | np.ndarray, "B H W C"],
         train: bool = False,
-        mask: Bool[Array, " B"] | None = None,
+        mask: Bool[Array | np.ndarray, " B"] | None = None,
     ) -> Float[Array, "B K"]:
         """images [B, H, W, C] -> logits float32 [B, K]. `train` and `mask` are of no use here; all
         models are called alike.

@@ -50,9 +50,9 @@ class SSSNet(nn.Module):
     @nn.compact
     def __call__(
         self,
-        images: Num[Array, "B H W C"],
+        images: Num[Array | np.ndarray, "B H W C"],
         train: bool = False,
-        mask: Bool[Array, " B"] | None = None,
+        mask: Bool[Array | np.ndarray, " B"] | None = None,
     ) -> Float[Array, "B K"]:
         x = images
         for i, (size, pool) in enumerate(((5, 3), (3, 2))):
@@ -88,7 +88,9 @@ class OffApexNet(nn.Module):
         super().__post_init__()
 
     @nn.compact
-    def __call__(self, images: Num[Array, "B H W C"], train: bool = False) -> Float[Array, "B K"]:
+    def __call__(
+        self, images: Num[Array | np.ndarray, "B H W C"], train: bool = False
+    ) -> Float[Array, "B K"]:
         x = images[..., np.arange(images.shape[-1]) % 3 != 2]
         for i in range(2):
             x = max_pool(nn.relu(Conv(self.widths[i], name=f"conv_{i}")(x)), 2, 2)
@@ -135,9 +137,9 @@ class RCNA(nn.Module):
     @nn.compact
     def __call__(
         self,
-        images: Num[Array, "B H W C"],
+        images: Num[Array | np.ndarray, "B H W C"],
         train: bool = False,
-        mask: Bool[Array, " B"] | None = None,
+        mask: Bool[Array | np.ndarray, " B"] | None = None,
     ) -> Float[Array, "B K"]:
         def layer(size: int, padding: str, name: str):
             zeros = nn.initializers.zeros

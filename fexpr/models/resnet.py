@@ -7,6 +7,7 @@ from functools import partial
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Num
 
 from fexpr.models.convolution import conv2d, max_pool, strided_conv2d
@@ -61,9 +62,9 @@ class ResNet(nn.Module):
     @nn.compact
     def __call__(
         self,
-        images: Num[Array, "B H W C"],
+        images: Num[Array | np.ndarray, "B H W C"],
         train: bool = False,
-        mask: Bool[Array, " B"] | None = None,
+        mask: Bool[Array | np.ndarray, " B"] | None = None,
     ) -> Float[Array, "B K"]:
         """mask: bool [B], True for the real rows of a padded batch: the only ones that batch
         statistics are taken over.
@@ -132,9 +133,9 @@ class PooledResNet(nn.Module):
     @nn.compact
     def __call__(
         self,
-        images: Num[Array, "B H W C"],
+        images: Num[Array | np.ndarray, "B H W C"],
         train: bool = False,
-        mask: Bool[Array, " B"] | None = None,
+        mask: Bool[Array | np.ndarray, " B"] | None = None,
     ) -> Float[Array, "B K"]:
         """mask: bool [B], True for the real rows of a padded batch: the only ones that batch
         statistics are taken over.

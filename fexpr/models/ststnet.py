@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Num
 
@@ -52,9 +53,9 @@ class STSTNet(nn.Module):
     @nn.compact
     def __call__(
         self,
-        images: Num[Array, "B H W C"],
+        images: Num[Array | np.ndarray, "B H W C"],
         train: bool = False,
-        mask: Bool[Array, " B"] | None = None,
+        mask: Bool[Array | np.ndarray, " B"] | None = None,
     ) -> Float[Array, "B K"]:
         """mask: bool [B], True for the real rows of a padded batch: the only ones that batch
         statistics are taken over.

@@ -14,6 +14,7 @@ from __future__ import annotations
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Num
 
 from fexpr.errors import UserError
@@ -70,9 +71,9 @@ class Top(nn.Module):
     @nn.compact
     def __call__(
         self,
-        x: Num[Array, "B H W C"],
+        x: Num[Array | np.ndarray, "B H W C"],
         train: bool = False,
-        mask: Bool[Array, " B"] | None = None,
+        mask: Bool[Array | np.ndarray, " B"] | None = None,
     ) -> Float[Array, "B K"]:
         del mask
         x = x.reshape(x.shape[0], -1)

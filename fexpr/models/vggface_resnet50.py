@@ -8,6 +8,7 @@ from typing import ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Num
 
 from fexpr.models.classifiers import KERAS, keras_norm
@@ -73,9 +74,9 @@ class VGGFaceResNet50(nn.Module):
     @nn.compact
     def __call__(
         self,
-        images: Num[Array, "B H W C"],
+        images: Num[Array | np.ndarray, "B H W C"],
         train: bool = False,
-        mask: Bool[Array, " B"] | None = None,
+        mask: Bool[Array | np.ndarray, " B"] | None = None,
     ) -> Float[Array, "B K"]:
         """mask: bool [B], True for the real rows of a padded batch: the only ones that batch
         statistics are taken over.

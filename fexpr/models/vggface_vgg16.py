@@ -10,6 +10,7 @@ from typing import ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Num
 
 from fexpr.models import layers
@@ -79,9 +80,9 @@ class VGGFaceVGG16(nn.Module):
     @nn.compact
     def __call__(
         self,
-        images: Num[Array, "B H W C"],
+        images: Num[Array | np.ndarray, "B H W C"],
         train: bool = False,
-        mask: Bool[Array, " B"] | None = None,
+        mask: Bool[Array | np.ndarray, " B"] | None = None,
     ) -> Float[Array, "B K"]:
         x = prepared(images, self.image_size, self.VERSION)
         for block, (width, count) in enumerate(zip(self.widths, self.convolutions, strict=True), 1):

@@ -18,6 +18,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -113,7 +114,7 @@ def write_json(path: Path | str, value: object) -> None:
     )
 
 
-def read_json(path: Path | str) -> object:
+def read_json(path: Path | str) -> Any:
     """What `write_json` wrote.
 
     Raises:

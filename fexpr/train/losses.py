@@ -8,14 +8,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Num, Shaped
 
 
 def binary_cross_entropy(
-    logits_BxK: Float[Array, "B K"],
-    targets_BxK: Float[Array, "B K"],
-    weights_K: Float[Array, " K"],
-    gamma: Float[Array, ""],
+    logits_BxK: Float[Array | np.ndarray, "B K"],
+    targets_BxK: Float[Array | np.ndarray, "B K"],
+    weights_K: Float[Array | np.ndarray, " K"],
+    gamma: Float[ArrayLike, ""],
 ) -> Float[Array, " B"]:
     """Sum over classes of sigmoid cross entropy, averaged over K; shape [B].
 
@@ -31,10 +32,10 @@ def binary_cross_entropy(
 
 
 def focal(
-    logits_BxK: Float[Array, "B K"],
-    targets_BxK: Float[Array, "B K"],
-    weights_K: Float[Array, " K"],
-    gamma: Float[Array, ""],
+    logits_BxK: Float[Array | np.ndarray, "B K"],
+    targets_BxK: Float[Array | np.ndarray, "B K"],
+    weights_K: Float[Array | np.ndarray, " K"],
+    gamma: Float[ArrayLike, ""],
 ) -> Float[Array, " B"]:
     """Focal loss on sigmoids (Lin et al. 2017, equation 4; for soft targets the modulating factor
     is |target - p|^gamma), shape [B].
@@ -51,7 +52,7 @@ def focal(
 
 
 def known_binary_cross_entropy(
-    logits_BxA: Float[Array, "B A"], labels_BxA: Float[Array, "B A"]
+    logits_BxA: Float[Array | np.ndarray, "B A"], labels_BxA: Float[Array | np.ndarray, "B A"]
 ) -> Float[Array, " B"]:
     """Sigmoid cross entropy, averaged over the labels of a row that are known (not NaN); 0 where
     none is; shape [B].
@@ -64,10 +65,10 @@ def known_binary_cross_entropy(
 
 
 def cross_entropy(
-    logits_BxK: Float[Array, "B K"],
-    labels: Int[Array, " B"] | Float[Array, "B K"],
-    weights_K: Float[Array, " K"],
-    smoothing: Float[Array, ""],
+    logits_BxK: Float[Array | np.ndarray, "B K"],
+    labels: Int[Array | np.ndarray, " B"] | Float[Array | np.ndarray, "B K"],
+    weights_K: Float[Array | np.ndarray, " K"],
+    smoothing: Float[ArrayLike, ""],
 ) -> Float[Array, " B"]:
     """Softmax cross entropy, label smoothing (Szegedy et al. 2016), one weight per true class;
     shape [B].

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Num
 
 
 def negative_loss(
-    logits: Float[Array, "R K"],
-    labels: Int[Array, " R"] | Num[Array, "R K"],
-    mask: Bool[Array, " R"],
-    losses: Float[Array, " R"],
+    logits: Float[Array | np.ndarray, "R K"],
+    labels: Int[Array | np.ndarray, " R"] | Num[Array | np.ndarray, "R K"],
+    mask: Bool[Array | np.ndarray, " R"],
+    losses: Float[Array | np.ndarray, " R"],
 ) -> Float[Array, ""]:
     """Minus the mean loss over the rows of the mask."""
     del logits, labels
@@ -23,10 +24,10 @@ def negative_loss(
 
 
 def accuracy(
-    logits: Float[Array, "R K"],
-    labels: Int[Array, " R"],
-    mask: Bool[Array, " R"],
-    losses: Float[Array, " R"],
+    logits: Float[Array | np.ndarray, "R K"],
+    labels: Int[Array | np.ndarray, " R"],
+    mask: Bool[Array | np.ndarray, " R"],
+    losses: Float[Array | np.ndarray, " R"],
 ) -> Float[Array, ""]:
     """Share of rows whose largest logit is the label's."""
     del losses
@@ -35,10 +36,10 @@ def accuracy(
 
 
 def uf1(
-    logits: Float[Array, "R K"],
-    labels: Int[Array, " R"],
-    mask: Bool[Array, " R"],
-    losses: Float[Array, " R"],
+    logits: Float[Array | np.ndarray, "R K"],
+    labels: Int[Array | np.ndarray, " R"],
+    mask: Bool[Array | np.ndarray, " R"],
+    losses: Float[Array | np.ndarray, " R"],
 ) -> Float[Array, ""]:
     """Unweighted F1 (MEGC2019): mean over the classes present in labels or decisions of 2TP / (2TP
     + FP + FN).
@@ -53,10 +54,10 @@ def uf1(
 
 
 def roc_auc(
-    logits: Float[Array, "R K"],
-    labels: Num[Array, "R K"],
-    mask: Bool[Array, " R"],
-    losses: Float[Array, " R"],
+    logits: Float[Array | np.ndarray, "R K"],
+    labels: Num[Array | np.ndarray, "R K"],
+    mask: Bool[Array | np.ndarray, " R"],
+    losses: Float[Array | np.ndarray, " R"],
 ) -> Float[Array, ""]:
     """Macro ROC-AUC over the classes that have positives and negatives (ties count half); 0.5 if
     there is none. Labels [R, K].
@@ -84,10 +85,10 @@ BISECTIONS = 40
 
 
 def refinement(
-    logits: Float[Array, "R K"],
-    labels: Int[Array, " R"] | Num[Array, "R K"],
-    mask: Bool[Array, " R"],
-    losses: Float[Array, " R"],
+    logits: Float[Array | np.ndarray, "R K"],
+    labels: Int[Array | np.ndarray, " R"] | Num[Array | np.ndarray, "R K"],
+    mask: Bool[Array | np.ndarray, " R"],
+    losses: Float[Array | np.ndarray, " R"],
 ) -> Float[Array, ""]:
     """Minus the log loss of the rows of the mask after the temperature that is best for the same
     rows: what is left when confidence is mended, so that an epoch is chosen by how well it tells

@@ -10,6 +10,8 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Num
 
 from fexpr.train.augment import mirror
@@ -28,7 +30,7 @@ def input_shape(shape: Sequence[int], crop: int) -> tuple[int, int, int]:
 
 
 def views(
-    images: Float[Array, "B H W C"], name: str, crop: int = 0, kind: str = "face"
+    images: Float[Array | np.ndarray, "B H W C"], name: str, crop: int = 0, kind: str = "face"
 ) -> list[Float[Array, "B h w C"]]:
     """The views of images [B,H,W,C]: 'none' (themselves), 'flip' (and mirrored, as `mirror` does
     images of this kind), 'flip_crop' (both, shifted to the four corners too).
@@ -58,7 +60,7 @@ def views(
     return [*(cut(v, middle) for v in both), *(cut(v, end) for v in wide for end in ends)]
 
 
-def mean_prediction(logits: Sequence[Float[Array, "B K"]]) -> Float[Array, "B K"]:
+def mean_prediction(logits: Sequence[Float[Array | np.ndarray, "B K"]]) -> Float[Array, "B K"]:
     """Logits [B,K] of V views -> the logarithm of their mean class probabilities; of one view, its
     logits as they are.
     """
@@ -69,7 +71,9 @@ def mean_prediction(logits: Sequence[Float[Array, "B K"]]) -> Float[Array, "B K"
     )
 
 
-def recentred(images: Float[Array, "B H W C"], normalize: str) -> Float[Array, "B H W C"]:
+def recentred(
+    images: Float[Array | np.ndarray, "B H W C"], normalize: str
+) -> Float[Array, "B H W C"]:
     """Images float32 [B, H, W, C] in 0..255; with normalize='median' each channel of each image is
     shifted so that its own median is MIDDLE.
 
@@ -79,7 +83,7 @@ def recentred(images: Float[Array, "B H W C"], normalize: str) -> Float[Array, "
     return images - medians(images) + MIDDLE if normalize == "median" else images
 
 
-def medians(images: Float[Array, "B H W C"]) -> Float[Array, "B 1 1 C"]:
+def medians(images: Float[Array | np.ndarray, "B H W C"]) -> Float[Array, "B 1 1 C"]:
     """The median of each channel of images [B, H, W, C] in 0..255: [B, 1, 1, C].
 
     As numpy.median, exact for whole numbers, otherwise to 1/256. By bisection: sorting pixels takes
@@ -102,9 +106,9 @@ def medians(images: Float[Array, "B H W C"]) -> Float[Array, "B 1 1 C"]:
 
 
 def normalized(
-    images: Float[Array, "B H W C"],
-    mean: Float[Array, "*HxW C"],
-    std: Float[Array, "*HxW C"],
+    images: Float[Array | np.ndarray, "B H W C"],
+    mean: Float[Array | np.ndarray, "*HxW C"],
+    std: Float[Array | np.ndarray, "*HxW C"],
     precision: str,
 ) -> Float[Array, "B H W C"]:
     """What a model sees of images float32 [B,H,W,C] in 0..255, in the type that it is to compute
@@ -117,9 +121,9 @@ def normalized(
 def predict_views(
     model: nn.Module,
     variables: Any,
-    images: Float[Array, "B H W C"],
-    mean: Float[Array, "*HxW C"],
-    std: Float[Array, "*HxW C"],
+    images: Float[Array | np.ndarray, "B H W C"],
+    mean: Float[Array | np.ndarray, "*HxW C"],
+    std: Float[Array | np.ndarray, "*HxW C"],
     precision: str,
     tta: str,
     crop: int = 0,
@@ -144,7 +148,7 @@ def passes(recipe: Recipe, rows: int) -> tuple[int, int]:
 
 
 def predict_pass(
-    recipe: Recipe, data: Data, trial: Trial, variables: Any, number: Int[Array, ""]
+    recipe: Recipe, data: Data, trial: Trial, variables: Any, number: Int[ArrayLike, ""]
 ) -> Float[Array, "rows K"]:
     """Logits of the trial's eval_rows of one forward pass, 0 .. passes - 1, of all devices on
     `data`: float32 [devices x rows, K].
@@ -169,7 +173,7 @@ def predict(recipe: Recipe, data: Data, trial: Trial, variables: Any) -> Float[A
 
 
 def predict_images(
-    recipe: Recipe, trial: Trial, variables: Any, images: Num[Array, "R H W C"]
+    recipe: Recipe, trial: Trial, variables: Any, images: Num[Array | np.ndarray, "R H W C"]
 ) -> Float[Array, "rows K"]:
     """Logits of images that are not in the data: of a device's share uint8 [R, H, W, C], float32 [R
     x devices, K] of all shares.

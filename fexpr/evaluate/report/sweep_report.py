@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -115,7 +116,8 @@ def write_sweep_report(
     Raises:
       UserError: the folder cannot be written to.
     """
-    folder, sweep = Path(folder), ranked(points, monitor) | {"source": source}
+    folder = Path(folder)
+    sweep: dict[str, Any] = ranked(points, monitor) | {"source": source}
     run.write_json(folder / SWEEP_JSON, sweep)
     metric, synthetic = sweep["metric"], source == "synthetic"
     pairs = [
