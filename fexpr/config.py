@@ -49,7 +49,7 @@ class Entry:
     """What a registry names: 'package.module:attribute', imported when it is first needed.
 
     `reads`: fields of the config that it reads beside those that all read, patterns of fnmatch;
-    None: nobody knows, so none is refused.
+    None: unknown, so none is refused.
     """
 
     path: str
@@ -72,7 +72,7 @@ class Entry:
 
 
 def resolve(registered: Any) -> Any:
-    """What a value of a registry stands for: a user's own class or function itself, or what an
+    """What a value of a registry refers to: a user's own class or function itself, or what an
     Entry or a text 'package.module:attribute' names. Errors as of Entry.load."""
     if isinstance(registered, str):
         registered = Entry(registered)

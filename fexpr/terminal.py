@@ -78,7 +78,7 @@ def progress(
 
     Yields a function `advance(n=1, note="")`; `note` is shown behind the bar (a loss, a clip's
     name).
-    `done` starts the bar part of the way, for work that is resumed; `total` None: nobody knows. Off
+    `done` starts the bar part of the way, for work that is resumed; `total` None: unknown. Off
     a terminal only the finished line is printed.
     """
     columns = (

@@ -216,7 +216,7 @@ def read_history(run_dir: Path | str) -> list[dict[str, float]]:
     """The rows of metrics.jsonl and of its chunks' files, by chunk and epoch, without a last line
     that a kill cut short.
 
-    A row that stands in both is a chunk's that was being put together; no files: no rows.
+    A row that is in both is a chunk's that was being put together; no files: no rows.
 
     Raises:
       UserError: a file cannot be read, or holds something else.

@@ -142,8 +142,8 @@ class Batch(NamedTuple):
 
 
 class SelectedEpoch(NamedTuple):
-    """The epoch that a way of selecting has chosen so far, and what the model said then. Epochs
-    count from 1.
+    """The best epoch so far under one way of selecting, and the logits of that epoch. Epochs count
+    from 1.
     """
 
     epoch: jax.Array  # int32

@@ -1,5 +1,5 @@
 """The training of ONE trial: one epoch, its steps, its selection. Parallelism over trials and
-devices is trials.py's affair.
+devices is in trials.py.
 
 Shapes below are those of one trial. Where the mesh axis `data` has several devices, each sees its
 slice of every batch, and gradients are summed over the axis; nothing else here knows of devices.
@@ -161,8 +161,8 @@ def train(recipe: Recipe, data: Data, trial: Trial, state: State, steps: Batch) 
 def conclude(
     recipe: Recipe, data: Data, trial: Trial, state: State, logits: Float[Array, "m K"]
 ) -> tuple[State, dict[str, jax.Array]]:
-    """What an epoch ends with, once its steps are taken and its model has said `logits` [m, K] of
-    the trial's eval_rows.
+    """The end of an epoch: scores, selection and stopping, from the logits [m, K] of the trial's
+    eval_rows after its last step.
     """
     labels = data.labels[trial.eval_rows]
     row_losses = _row_losses(recipe, trial, logits, _targets(recipe, data, trial.eval_rows))

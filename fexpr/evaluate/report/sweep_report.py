@@ -40,7 +40,7 @@ def ranked(points: Sequence[dict], monitor: str) -> dict:
     Returns:
       `metric`, `lower_is_better`, and `points`: the given dicts, those of one setting together
       (`over_seeds`), with `rank`, from 1 by validation. A point without a validation figure has the
-      rank None and stands at the end.
+      rank None and comes last.
     """
     points = over_seeds(points)
     metric = METRIC_OF_MONITOR.get(monitor, monitor)
