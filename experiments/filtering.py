@@ -53,11 +53,9 @@ class Frames:
     action_units: np.ndarray | None
 
     def at(self, rows: np.ndarray) -> Frames:
+        units = None if self.action_units is None else self.action_units[rows]
         return Frames(
-            *(
-                None if a is None else a[rows]
-                for a in (getattr(self, f.name) for f in dataclasses.fields(self))
-            )
+            self.posteriors[rows], self.labels[rows], self.video[rows], self.number[rows], units
         )
 
 

@@ -15,7 +15,7 @@ import importlib
 import textwrap
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from ml_collections import ConfigDict
 
@@ -49,7 +49,7 @@ class Entry:
     """What a registry names: 'package.module:attribute', imported when it is first needed.
 
     `reads`: fields of the config that it reads beside those that all read, patterns of fnmatch;
-    None: nobody knows, so none is refused.
+    None: unknown, so none is refused.
     """
 
     path: str
@@ -72,7 +72,7 @@ class Entry:
 
 
 def resolve(registered: Any) -> Any:
-    """What a value of a registry stands for: a user's own class or function itself, or what an
+    """What a value of a registry refers to: a user's own class or function itself, or what an
     Entry or a text 'package.module:attribute' names. Errors as of Entry.load."""
     if isinstance(registered, str):
         registered = Entry(registered)
@@ -117,10 +117,10 @@ def build(section: type, debug: bool = False) -> ConfigDict:
     """The defaults (of the variant 'debug') as a typed ConfigDict; not locked."""
     made = ConfigDict(type_safe=True)
     for name, (kind, declared) in declarations(section).items():
-        if dataclasses.is_dataclass(kind):
+        if is_section(kind):
             made[name] = build(kind, debug)
         elif kind is dict:
-            made[name] = ConfigDict(declared.default_factory())
+            made[name] = ConfigDict(_initial(declared))
         else:
             made[name] = declared.metadata["debug"] if debug else declared.default
     return made
@@ -133,14 +133,14 @@ def read(section: type, values: Mapping[str, Any]) -> Any:
     for name, (kind, _) in declarations(section).items():
         if name in values:
             value = values[name]
-            if dataclasses.is_dataclass(kind):
+            if is_section(kind):
                 value = read(kind, value)
             elif kind is dict:
                 value = value.to_dict() if isinstance(value, ConfigDict) else dict(value)
             elif kind is float and type(value) is int:
                 value = float(value)
             found[name] = tuple(value) if isinstance(value, list) else value
-        elif dataclasses.is_dataclass(kind):
+        elif is_section(kind):
             found[name] = kind()
     return section(**found)
 
@@ -175,7 +175,7 @@ def find_problems(section: Any, prefix: str = "") -> Iterator[Problem]:
     faulty = False
     for name, (kind, declared) in declarations(type(section)).items():
         value, path = getattr(section, name), f"{prefix}{name}"
-        if dataclasses.is_dataclass(kind):
+        if is_section(kind):
             inner = list(find_problems(value, f"{path}."))
         else:
             expected = _mismatch(kind, declared.metadata, value)
@@ -204,7 +204,7 @@ def find_unread(
         value, path = getattr(section, name), f"{prefix}{name}"
         if any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns) or kind is dict:
             continue
-        if dataclasses.is_dataclass(kind):
+        if is_section(kind):
             yield from find_unread(value, patterns, reader, f"{path}.", also)
         elif value not in (*_untouched(declared), *also.get(path, ())):
             yield Problem(path, value, f"{declared.default!r}, as {reader} does not read it")
@@ -220,10 +220,10 @@ def paths(section: type, prefix: str = "") -> list[str]:
     """Every field, as 'train.epochs'; of a section of free content its fields by default."""
     found = []
     for name, (kind, declared) in declarations(section).items():
-        if dataclasses.is_dataclass(kind):
+        if is_section(kind):
             found += paths(kind, f"{prefix}{name}.")
         elif kind is dict:
-            found += [f"{prefix}{name}.{key}" for key in declared.default_factory()]
+            found += [f"{prefix}{name}.{key}" for key in _initial(declared)]
         else:
             found.append(f"{prefix}{name}")
     return found
@@ -252,18 +252,18 @@ def describe(section: type, prefix: str = "") -> list[str]:
     lines = []
     for name, (kind, declared) in declarations(section).items():
         about = declared.metadata
-        if dataclasses.is_dataclass(kind):
+        if is_section(kind):
+            summary = (kind.__doc__ or "").partition("\n\n")[0]
             lines += [
                 "",
                 *textwrap.wrap(
-                    f"{prefix}{name}: {' '.join(kind.__doc__.partition(chr(10) * 2)[0].split())}",
+                    f"{prefix}{name}: {' '.join(summary.split())}",
                     WIDTH,
                 ),
                 *describe(kind, f"{prefix}{name}."),
             ]
             continue
-        default = declared.default_factory() if kind is dict else declared.default
-        items = default.items() if kind is dict else [("", default)]
+        items = _initial(declared).items() if kind is dict else [("", declared.default)]
         for key, value in items:
             path = f"{prefix}{name}.{key}".rstrip(".")
             text = "; ".join(
@@ -288,6 +288,18 @@ def describe(section: type, prefix: str = "") -> list[str]:
 
 
 @functools.cache
+def is_section(kind: object) -> TypeGuard[type]:
+    """Whether a field of this type is a section of its own."""
+    return dataclasses.is_dataclass(kind)
+
+
+def _initial(declared: dataclasses.Field) -> dict[str, Any]:
+    """The content that a section of free content has by default."""
+    if declared.default_factory is dataclasses.MISSING:
+        raise TypeError(f"{declared.name} has no content by default")
+    return declared.default_factory()
+
+
 def declarations(section: type) -> dict[str, tuple[Any, dataclasses.Field]]:
     """Type and declaration of each field."""
     hints = typing.get_type_hints(section)

@@ -25,6 +25,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from numbers import Real
+from typing import Any
 
 import numpy as np
 
@@ -425,7 +426,7 @@ def _unit(match: re.Match[str], token: str) -> ActionUnit:
     digits = match["number"]
     if len(digits) > 3 or int(digits) not in FACS:
         raise FacsError(token, f"{digits} is no number of FACS")
-    letters = {
+    letters: dict[str, Any] = {
         name: match[name].upper()
         for name in ("intensity", "intensity_or", "side", "side_or")
         if match[name]

@@ -78,7 +78,7 @@ def progress(
 
     Yields a function `advance(n=1, note="")`; `note` is shown behind the bar (a loss, a clip's
     name).
-    `done` starts the bar part of the way, for work that is resumed; `total` None: nobody knows. Off
+    `done` starts the bar part of the way, for work that is resumed; `total` None: unknown. Off
     a terminal only the finished line is printed.
     """
     columns = (
@@ -94,7 +94,8 @@ def progress(
         task = bar.add_task(description, total=total, completed=done, note="")
 
         def advance(n: int = 1, note: str | None = None) -> None:
-            bar.update(task, advance=n, **({} if note is None else {"note": note}))
+            fields: dict[str, Any] = {} if note is None else {"note": note}
+            bar.update(task, advance=n, **fields)
 
         yield advance
 

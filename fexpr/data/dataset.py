@@ -122,9 +122,7 @@ class Dataset:
 
     @property
     def group_name(self) -> str:
-        """What a group is. Where nobody knows whose face it is, every image is a group of its
-        own.
-        """
+        """What a group is. Where identities are unknown, every image is a group of its own."""
         if (self.groups == self.ids).all():
             return "image"
         return "actor" if np.char.startswith(self.groups, "actor").all() else "subject"

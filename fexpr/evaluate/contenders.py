@@ -45,7 +45,7 @@ class Contender:
     Attributes:
       answers: selection -> answer; `selection` is the one that counts.
       how: how epoch and hyper-parameters were chosen; may not be empty.
-      extraction: what it reads of a clip. minutes: of training, or None where nobody knows.
+      extraction: what it reads of a clip. minutes: of training, or None if unknown.
     """
 
     name: str

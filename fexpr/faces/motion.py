@@ -48,7 +48,7 @@ class MotionMeter:
     """
 
     def __init__(self) -> None:
-        self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         self._key: np.ndarray | None = None
         self._key_seconds = 0.0
         self._base = np.zeros((len(REGIONS), 2))
@@ -92,8 +92,8 @@ class MotionMeter:
 def _without_light(face: np.ndarray) -> np.ndarray:
     """uint8 [H, W] with local mean and contrast the same everywhere."""
     values = face.astype(np.float32)
-    values -= cv2.GaussianBlur(values, None, 8)
-    contrast = np.sqrt(cv2.GaussianBlur(values**2, None, 16))
+    values -= cv2.GaussianBlur(values, (0, 0), 8)
+    contrast = np.sqrt(cv2.GaussianBlur(values**2, (0, 0), 16))
     return (128 + 45 * values / (contrast + 2)).clip(0, 255).astype(np.uint8)
 
 

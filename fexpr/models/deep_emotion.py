@@ -7,7 +7,9 @@ from __future__ import annotations
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from einops import rearrange
+from jaxtyping import Array, Bool, Float, Num
 
 from fexpr.errors import UserError
 from fexpr.models.convolution import max_pool
@@ -80,8 +82,11 @@ class DeepEmotion(nn.Module):
         self.head = Dense(self.num_classes)
 
     def __call__(
-        self, images: jax.Array, train: bool = False, mask: jax.Array | None = None
-    ) -> jax.Array:
+        self,
+        images: Num[Array | np.ndarray, "B H W C"],
+        train: bool = False,
+        mask: Bool[Array | np.ndarray, " B"] | None = None,
+    ) -> Float[Array, "B K"]:
         """mask: bool [B], True for the real rows of a padded batch: the only ones that batch
         statistics are taken over.
         """

@@ -9,7 +9,9 @@ from typing import ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from einops import rearrange, repeat
+from jaxtyping import Array, Bool, Float, Num
 
 from fexpr.errors import UserError
 from fexpr.models.deep_emotion import CHANNELS, DeepEmotion
@@ -61,8 +63,11 @@ class DeepEmotionClips(DeepEmotion):
         self.attend_score = nn.Dense(1, use_bias=False, kernel_init=nn.initializers.zeros)
 
     def __call__(
-        self, images: jax.Array, train: bool = False, mask: jax.Array | None = None
-    ) -> jax.Array:
+        self,
+        images: Num[Array | np.ndarray, "B H W C"],
+        train: bool = False,
+        mask: Bool[Array | np.ndarray, " B"] | None = None,
+    ) -> Float[Array, "B K"]:
         """mask: bool [B], as of DeepEmotion."""
         hidden, weights = self._attended(images, train, mask)
         pooled = jnp.einsum("bf,bfd->bd", weights, hidden.astype(jnp.float32))

@@ -15,6 +15,8 @@ from functools import partial
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Num
 
 from fexpr.models import layers
 from fexpr.models.classifiers import KERAS, Dense, keras_norm
@@ -62,8 +64,11 @@ class ThesisCNN(nn.Module):
 
     @nn.compact
     def __call__(
-        self, images: jax.Array, train: bool = False, mask: jax.Array | None = None
-    ) -> jax.Array:
+        self,
+        images: Num[Array | np.ndarray, "B H W C"],
+        train: bool = False,
+        mask: Bool[Array | np.ndarray, " B"] | None = None,
+    ) -> Float[Array, "B K"]:
         """mask: bool [B], True for the real rows of a padded batch: the only ones that batch
         statistics are taken over.
         """
@@ -105,8 +110,11 @@ class DoubleConvCNN(nn.Module):
 
     @nn.compact
     def __call__(
-        self, images: jax.Array, train: bool = False, mask: jax.Array | None = None
-    ) -> jax.Array:
+        self,
+        images: Num[Array | np.ndarray, "B H W C"],
+        train: bool = False,
+        mask: Bool[Array | np.ndarray, " B"] | None = None,
+    ) -> Float[Array, "B K"]:
         """mask: bool [B], True for the real rows of a padded batch: the only ones that batch
         statistics are taken over.
         """

@@ -7,7 +7,9 @@ from __future__ import annotations
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from einops import rearrange
+from jaxtyping import Array, Bool, Float, Num
 
 from fexpr.errors import UserError
 from fexpr.models.convolution import max_pool
@@ -104,8 +106,11 @@ class HTNet(nn.Module):
 
     @nn.compact
     def __call__(
-        self, images: jax.Array, train: bool = False, mask: jax.Array | None = None
-    ) -> jax.Array:
+        self,
+        images: Num[Array | np.ndarray, "B H W C"],
+        train: bool = False,
+        mask: Bool[Array | np.ndarray, " B"] | None = None,
+    ) -> Float[Array, "B K"]:
         """`mask` is of no use without batch statistics; it is taken so that all models are called
         alike.
         """
@@ -160,7 +165,7 @@ class Level(nn.Module):
     axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, x: Float[Array | np.ndarray, "S N D"], train: bool) -> Float[Array, "S N D"]:
         position = self.param("position", nn.initializers.normal(1.0), (x.shape[1],))
         x += rearrange(position.astype(x.dtype), "n -> 1 n 1")
         for r in range(self.repeats):
@@ -182,7 +187,7 @@ class Attention(nn.Module):
     axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, x: Float[Array | np.ndarray, "S N D"], train: bool) -> Float[Array, "S N D"]:
         _, tokens, dim = x.shape
         head_dim = dim // self.heads
         inner = head_dim * self.heads
@@ -211,7 +216,7 @@ class FeedForward(nn.Module):
     axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, x: Float[Array | np.ndarray, "S N D"], train: bool) -> Float[Array, "S N D"]:
         drop = Dropout(self.dropout, self.axis_name)
         hidden = drop(
             nn.gelu(Dense(FFN_EXPANSION * x.shape[-1], name="hidden")(x), approximate=False), train

@@ -16,8 +16,10 @@ from functools import partial
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from einops import rearrange
 from jax import lax
+from jaxtyping import Array, Bool, Float, Num
 
 from fexpr.errors import UserError
 from fexpr.models.convolution import conv2d
@@ -55,7 +57,7 @@ class Dense(nn.Module):
     bias_init: nn.initializers.Initializer | None = None
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array | np.ndarray, "... D"]) -> Float[Array, "... features"]:
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features)).astype(
             x.dtype
         )
@@ -89,7 +91,7 @@ class Conv(nn.Module):
     bias_init: nn.initializers.Initializer | None = None
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array | np.ndarray, "B H W C"]) -> Float[Array, "B h w features"]:
         shape = (self.size, self.size, x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape)
         bias = self.param("bias", self.bias_init or torch_bias(math.prod(shape[:-1])), shape[-1:])
@@ -114,7 +116,9 @@ class Dropout(nn.Module):
     broadcast_dims: tuple[int, ...] = ()
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def __call__(
+        self, x: Float[Array | np.ndarray, "*shape"], train: bool
+    ) -> Float[Array, "*shape"]:
         if not train or self.rate == 0:
             return x
         key = jax.random.bits(self.make_rng("dropout"), (2,))
@@ -148,7 +152,12 @@ class BatchNorm(nn.Module):
     scale_init: nn.initializers.Initializer = nn.initializers.ones
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool, mask: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self,
+        x: Float[Array | np.ndarray, "B ... C"],
+        train: bool,
+        mask: Bool[Array | np.ndarray, " B"] | None = None,
+    ) -> Float[Array, "B ... C"]:
         """x [B, ..., C], mask bool [B] (True: a real row; None: all) -> [B, ..., C] in the dtype of
         x; computed in float32.
         """
@@ -262,8 +271,11 @@ class Classifier(nn.Module):
 
     @nn.compact
     def __call__(
-        self, images: jax.Array, train: bool = False, mask: jax.Array | None = None
-    ) -> jax.Array:
+        self,
+        images: Num[Array | np.ndarray, "B H W C"],
+        train: bool = False,
+        mask: Bool[Array | np.ndarray, " B"] | None = None,
+    ) -> Float[Array, "B K"]:
         """images [B, H, W, C] -> logits float32 [B, K]. `train` and `mask` are of no use here; all
         models are called alike.
         """

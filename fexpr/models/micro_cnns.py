@@ -14,6 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Float, Num
 
 from fexpr.models.convolution import max_pool
 from fexpr.models.layers import BatchNorm, Conv, Dense, Dropout, check_arguments
@@ -48,8 +49,11 @@ class SSSNet(nn.Module):
 
     @nn.compact
     def __call__(
-        self, images: jax.Array, train: bool = False, mask: jax.Array | None = None
-    ) -> jax.Array:
+        self,
+        images: Num[Array | np.ndarray, "B H W C"],
+        train: bool = False,
+        mask: Bool[Array | np.ndarray, " B"] | None = None,
+    ) -> Float[Array, "B K"]:
         x = images
         for i, (size, pool) in enumerate(((5, 3), (3, 2))):
             x = nn.relu(Conv(self.widths[i], size, "VALID", name=f"conv_{i}")(x))
@@ -84,7 +88,9 @@ class OffApexNet(nn.Module):
         super().__post_init__()
 
     @nn.compact
-    def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
+    def __call__(
+        self, images: Num[Array | np.ndarray, "B H W C"], train: bool = False
+    ) -> Float[Array, "B K"]:
         x = images[..., np.arange(images.shape[-1]) % 3 != 2]
         for i in range(2):
             x = max_pool(nn.relu(Conv(self.widths[i], name=f"conv_{i}")(x)), 2, 2)
@@ -130,8 +136,11 @@ class RCNA(nn.Module):
 
     @nn.compact
     def __call__(
-        self, images: jax.Array, train: bool = False, mask: jax.Array | None = None
-    ) -> jax.Array:
+        self,
+        images: Num[Array | np.ndarray, "B H W C"],
+        train: bool = False,
+        mask: Bool[Array | np.ndarray, " B"] | None = None,
+    ) -> Float[Array, "B K"]:
         def layer(size: int, padding: str, name: str):
             zeros = nn.initializers.zeros
             convolution = Conv(self.width, size, padding, kaiming_fan_out, zeros, name=name)

@@ -7,6 +7,8 @@ from functools import partial
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Num
 
 from fexpr.models.convolution import conv2d, max_pool, strided_conv2d
 from fexpr.models.layers import BatchNorm, Dense, Dropout, check_arguments
@@ -59,8 +61,11 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(
-        self, images: jax.Array, train: bool = False, mask: jax.Array | None = None
-    ) -> jax.Array:
+        self,
+        images: Num[Array | np.ndarray, "B H W C"],
+        train: bool = False,
+        mask: Bool[Array | np.ndarray, " B"] | None = None,
+    ) -> Float[Array, "B K"]:
         """mask: bool [B], True for the real rows of a padded batch: the only ones that batch
         statistics are taken over.
         """
@@ -127,8 +132,11 @@ class PooledResNet(nn.Module):
 
     @nn.compact
     def __call__(
-        self, images: jax.Array, train: bool = False, mask: jax.Array | None = None
-    ) -> jax.Array:
+        self,
+        images: Num[Array | np.ndarray, "B H W C"],
+        train: bool = False,
+        mask: Bool[Array | np.ndarray, " B"] | None = None,
+    ) -> Float[Array, "B K"]:
         """mask: bool [B], True for the real rows of a padded batch: the only ones that batch
         statistics are taken over.
         """

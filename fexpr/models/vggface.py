@@ -14,6 +14,8 @@ from __future__ import annotations
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Num
 
 from fexpr.errors import UserError
 from fexpr.models.classifiers import Dense
@@ -68,8 +70,11 @@ class Top(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, train: bool = False, mask: jax.Array | None = None
-    ) -> jax.Array:
+        self,
+        x: Num[Array | np.ndarray, "B H W C"],
+        train: bool = False,
+        mask: Bool[Array | np.ndarray, " B"] | None = None,
+    ) -> Float[Array, "B K"]:
         del mask
         x = x.reshape(x.shape[0], -1)
         for i, width in enumerate(self.hidden):

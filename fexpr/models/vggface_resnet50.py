@@ -8,6 +8,8 @@ from typing import ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Num
 
 from fexpr.models.classifiers import KERAS, keras_norm
 from fexpr.models.convolution import max_pool, strided_conv2d
@@ -71,8 +73,11 @@ class VGGFaceResNet50(nn.Module):
 
     @nn.compact
     def __call__(
-        self, images: jax.Array, train: bool = False, mask: jax.Array | None = None
-    ) -> jax.Array:
+        self,
+        images: Num[Array | np.ndarray, "B H W C"],
+        train: bool = False,
+        mask: Bool[Array | np.ndarray, " B"] | None = None,
+    ) -> Float[Array, "B K"]:
         """mask: bool [B], True for the real rows of a padded batch: the only ones that batch
         statistics are taken over.
         """

@@ -10,6 +10,8 @@ from typing import ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Num
 
 from fexpr.models import layers
 from fexpr.models.classifiers import KERAS
@@ -77,8 +79,11 @@ class VGGFaceVGG16(nn.Module):
 
     @nn.compact
     def __call__(
-        self, images: jax.Array, train: bool = False, mask: jax.Array | None = None
-    ) -> jax.Array:
+        self,
+        images: Num[Array | np.ndarray, "B H W C"],
+        train: bool = False,
+        mask: Bool[Array | np.ndarray, " B"] | None = None,
+    ) -> Float[Array, "B K"]:
         x = prepared(images, self.image_size, self.VERSION)
         for block, (width, count) in enumerate(zip(self.widths, self.convolutions, strict=True), 1):
             one = partial(_block, block=block, width=width, count=count)

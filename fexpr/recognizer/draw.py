@@ -99,7 +99,7 @@ class Film:
     def add(self, picture: np.ndarray) -> None:
         if self._writer is None:
             self._writer = cv2.VideoWriter(
-                str(self.path), cv2.VideoWriter_fourcc(*"mp4v"), self.fps, picture.shape[1::-1]
+                str(self.path), cv2.VideoWriter.fourcc(*"mp4v"), self.fps, picture.shape[1::-1]
             )
             if not self._writer.isOpened():
                 raise UserError(

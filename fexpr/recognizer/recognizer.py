@@ -199,7 +199,7 @@ class Recognizer:
                 "fexpr.data.preparation.clip_frames makes them",
             )
         data = self.content["config"]["data"]
-        # from a folder, perhaps: nobody knows whose maps these are
+        # perhaps from a folder: whose maps these are is unknown
         read = data["name"] == "ravdess" and data.get("map") == "saliency"
         return (
             (*self.shape[:2], 1)

@@ -158,7 +158,7 @@ def _from_file(
     variables, report = layouts.load(weights, model, like, config.init.anew)
     say(f"start      {path.name} ({weights.format}): {report.summary()}")
     about = {"from_file": str(path), "sha256": weights.sha256, "format": weights.format}
-    # of an export of ours; of other files nobody knows
+    # known of our own exports only
     if seen := from_metadata(weights.about.get("people", "")):
         others = config.init.people == "others"
         people.refuse_tested(path.name, seen, others, config.data.name, dataset, folds)

@@ -162,7 +162,7 @@ class Loop:
         ]
 
     def _train_chunk(self, chunk: int, start: int, advance: Any) -> State:
-        """Trains on from the position where it stands.
+        """Continues training from its current position.
 
         The devices are given as much at a time as takes them a moment, so that a signal is heard
         soon, also where an epoch takes an hour.

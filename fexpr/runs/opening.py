@@ -200,7 +200,7 @@ def _same_run(new: dict, old: dict, workdir: Path) -> dict:
     fixed = lambda content: {
         k: v for k, v in _flat(content["config"]).items() if k.split(".")[0] not in CHANGEABLE
     }
-    # a field that the run's fexpr did not have yet stands at its default
+    # a field that the run's fexpr did not have yet has its default
     a, b = fixed({"config": json.loads(schema.get_config().to_json())}) | fixed(old), fixed(new)
     changed = [
         f"{k}: the run has {repr(a[k]) if k in a else 'no such field'}, this command "

@@ -322,8 +322,9 @@ class RunConfig:
                 "'restart', as only iterate_filtering reads it",
             )
         loader = LOADERS.get(self.data.name)
-        known = isinstance(loader, Loader) and loader.reads is not None  # or it is the user's own
-        if self.experiment in LABORATORIES or not known:
+        if self.experiment in LABORATORIES or not isinstance(loader, Loader):
+            return
+        if loader.reads is None:  # the user's own
             return
         sizes = {"image_size": (loader.side,)} if loader.side else {}
         for problem in find_unread(

@@ -18,6 +18,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -113,7 +114,7 @@ def write_json(path: Path | str, value: object) -> None:
     )
 
 
-def read_json(path: Path | str) -> object:
+def read_json(path: Path | str) -> Any:
     """What `write_json` wrote.
 
     Raises:
@@ -215,7 +216,7 @@ def read_history(run_dir: Path | str) -> list[dict[str, float]]:
     """The rows of metrics.jsonl and of its chunks' files, by chunk and epoch, without a last line
     that a kill cut short.
 
-    A row that stands in both is a chunk's that was being put together; no files: no rows.
+    A row that is in both is a chunk's that was being put together; no files: no rows.
 
     Raises:
       UserError: a file cannot be read, or holds something else.

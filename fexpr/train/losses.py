@@ -8,11 +8,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int, Num, Shaped
 
 
 def binary_cross_entropy(
-    logits_BxK: jax.Array, targets_BxK: jax.Array, weights_K: jax.Array, gamma: jax.Array
-) -> jax.Array:
+    logits_BxK: Float[Array | np.ndarray, "B K"],
+    targets_BxK: Float[Array | np.ndarray, "B K"],
+    weights_K: Float[Array | np.ndarray, " K"],
+    gamma: Float[ArrayLike, ""],
+) -> Float[Array, " B"]:
     """Sum over classes of sigmoid cross entropy, averaged over K; shape [B].
 
     `targets` may be soft (action-unit intensity in [0, 1]); `weights` multiplies the positive part,
@@ -27,8 +32,11 @@ def binary_cross_entropy(
 
 
 def focal(
-    logits_BxK: jax.Array, targets_BxK: jax.Array, weights_K: jax.Array, gamma: jax.Array
-) -> jax.Array:
+    logits_BxK: Float[Array | np.ndarray, "B K"],
+    targets_BxK: Float[Array | np.ndarray, "B K"],
+    weights_K: Float[Array | np.ndarray, " K"],
+    gamma: Float[ArrayLike, ""],
+) -> Float[Array, " B"]:
     """Focal loss on sigmoids (Lin et al. 2017, equation 4; for soft targets the modulating factor
     is |target - p|^gamma), shape [B].
 
@@ -43,7 +51,9 @@ def focal(
     )
 
 
-def known_binary_cross_entropy(logits_BxA: jax.Array, labels_BxA: jax.Array) -> jax.Array:
+def known_binary_cross_entropy(
+    logits_BxA: Float[Array | np.ndarray, "B A"], labels_BxA: Float[Array | np.ndarray, "B A"]
+) -> Float[Array, " B"]:
     """Sigmoid cross entropy, averaged over the labels of a row that are known (not NaN); 0 where
     none is; shape [B].
     """
@@ -55,8 +65,11 @@ def known_binary_cross_entropy(logits_BxA: jax.Array, labels_BxA: jax.Array) -> 
 
 
 def cross_entropy(
-    logits_BxK: jax.Array, labels: jax.Array, weights_K: jax.Array, smoothing: jax.Array
-) -> jax.Array:
+    logits_BxK: Float[Array | np.ndarray, "B K"],
+    labels: Int[Array | np.ndarray, " B"] | Float[Array | np.ndarray, "B K"],
+    weights_K: Float[Array | np.ndarray, " K"],
+    smoothing: Float[ArrayLike, ""],
+) -> Float[Array, " B"]:
     """Softmax cross entropy, label smoothing (Szegedy et al. 2016), one weight per true class;
     shape [B].
 
@@ -71,7 +84,12 @@ def cross_entropy(
     return optax.softmax_cross_entropy(logits_BxK, targets) * (shares @ weights_K)
 
 
-def class_weights(labels: np.ndarray, classes: int, strength: float, maximum: float) -> np.ndarray:
+def class_weights(
+    labels: Num[np.ndarray, " N"] | Shaped[np.ndarray, "N K"],
+    classes: int,
+    strength: float,
+    maximum: float,
+) -> Float[np.ndarray, " K"]:
     """One weight per class from the training labels alone, float32 [K].
 
     Multi-label [N, K]: (negatives / positives) ** strength, the weight of a positive; a class

@@ -8,24 +8,39 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Num
 
 
 def negative_loss(
-    logits: jax.Array, labels: jax.Array, mask: jax.Array, losses: jax.Array
-) -> jax.Array:
+    logits: Float[Array | np.ndarray, "R K"],
+    labels: Int[Array | np.ndarray, " R"] | Num[Array | np.ndarray, "R K"],
+    mask: Bool[Array | np.ndarray, " R"],
+    losses: Float[Array | np.ndarray, " R"],
+) -> Float[Array, ""]:
     """Minus the mean loss over the rows of the mask."""
     del logits, labels
     return -jnp.sum(jnp.where(mask, losses, 0.0)) / jnp.maximum(mask.sum().astype(jnp.float32), 1.0)
 
 
-def accuracy(logits: jax.Array, labels: jax.Array, mask: jax.Array, losses: jax.Array) -> jax.Array:
+def accuracy(
+    logits: Float[Array | np.ndarray, "R K"],
+    labels: Int[Array | np.ndarray, " R"],
+    mask: Bool[Array | np.ndarray, " R"],
+    losses: Float[Array | np.ndarray, " R"],
+) -> Float[Array, ""]:
     """Share of rows whose largest logit is the label's."""
     del losses
     right = (jnp.argmax(logits, axis=-1) == labels) & mask
     return right.sum().astype(jnp.float32) / jnp.maximum(mask.sum().astype(jnp.float32), 1.0)
 
 
-def uf1(logits: jax.Array, labels: jax.Array, mask: jax.Array, losses: jax.Array) -> jax.Array:
+def uf1(
+    logits: Float[Array | np.ndarray, "R K"],
+    labels: Int[Array | np.ndarray, " R"],
+    mask: Bool[Array | np.ndarray, " R"],
+    losses: Float[Array | np.ndarray, " R"],
+) -> Float[Array, ""]:
     """Unweighted F1 (MEGC2019): mean over the classes present in labels or decisions of 2TP / (2TP
     + FP + FN).
     """
@@ -38,7 +53,12 @@ def uf1(logits: jax.Array, labels: jax.Array, mask: jax.Array, losses: jax.Array
     return f1.sum() / jnp.maximum((total > 0).sum().astype(jnp.float32), 1.0)
 
 
-def roc_auc(logits: jax.Array, labels: jax.Array, mask: jax.Array, losses: jax.Array) -> jax.Array:
+def roc_auc(
+    logits: Float[Array | np.ndarray, "R K"],
+    labels: Num[Array | np.ndarray, "R K"],
+    mask: Bool[Array | np.ndarray, " R"],
+    losses: Float[Array | np.ndarray, " R"],
+) -> Float[Array, ""]:
     """Macro ROC-AUC over the classes that have positives and negatives (ties count half); 0.5 if
     there is none. Labels [R, K].
     """
@@ -65,8 +85,11 @@ BISECTIONS = 40
 
 
 def refinement(
-    logits: jax.Array, labels: jax.Array, mask: jax.Array, losses: jax.Array
-) -> jax.Array:
+    logits: Float[Array | np.ndarray, "R K"],
+    labels: Int[Array | np.ndarray, " R"] | Num[Array | np.ndarray, "R K"],
+    mask: Bool[Array | np.ndarray, " R"],
+    losses: Float[Array | np.ndarray, " R"],
+) -> Float[Array, ""]:
     """Minus the log loss of the rows of the mask after the temperature that is best for the same
     rows: what is left when confidence is mended, so that an epoch is chosen by how well it tells
     classes apart ("Refine, then calibrate", Berta et al. 2025). One-of-K, or multi-label with

@@ -111,7 +111,8 @@ def partition_params(params: Any, frozen: str) -> tuple[Any, Any]:
         {path: p for path, p in flat.items() if bool(re.search(frozen, path)) is kept}
         for kept in (False, True)
     ]
-    return tuple(unflatten_dict(side, sep="/") for side in sides)
+    trained, kept = (unflatten_dict(side, sep="/") for side in sides)
+    return trained, kept
 
 
 def merge_params(trained: Any, others: Any) -> Any:

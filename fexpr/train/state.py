@@ -13,12 +13,14 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
+import numpy as np
 
 from fexpr.config import read
 from fexpr.train.augment import Augment
 from fexpr.train.train_config import AugmentConfig, OptimizerConfig, TrainConfig
 
 NEVER = -1
+AnyArray = jax.Array | np.ndarray  # on the devices, or still on the host
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,11 +103,11 @@ class Data(NamedTuple):
     at them.
     """
 
-    images: jax.Array
-    labels: jax.Array
-    soft: jax.Array | None = None
+    images: AnyArray
+    labels: AnyArray
+    soft: AnyArray | None = None
     start: Any = None
-    auxiliary: jax.Array | None = None
+    auxiliary: AnyArray | None = None
 
 
 class Trial(NamedTuple):
@@ -114,18 +116,18 @@ class Trial(NamedTuple):
     """
 
     # uint32 [2], made of the trial's seed and fold: the whole source of its random numbers
-    key: jax.Array
-    train_rows: jax.Array  # int32 [n]
-    train_mask: jax.Array  # bool [n]
-    eval_rows: jax.Array  # int32 [m], validation and test rows
-    val_mask: jax.Array  # bool [m]
-    test_mask: jax.Array  # bool [m]
-    class_weights: jax.Array  # float32 [K], from the training rows
-    mean: jax.Array  # float32 [C] or [H,W,C], in 0..255, from the training rows
-    std: jax.Array  # the same shape
-    learning_rate: jax.Array
-    weight_decay: jax.Array
-    label_smoothing: jax.Array
+    key: AnyArray
+    train_rows: AnyArray  # int32 [n]
+    train_mask: AnyArray  # bool [n]
+    eval_rows: AnyArray  # int32 [m], validation and test rows
+    val_mask: AnyArray  # bool [m]
+    test_mask: AnyArray  # bool [m]
+    class_weights: AnyArray  # float32 [K], from the training rows
+    mean: AnyArray  # float32 [C] or [H,W,C], in 0..255, from the training rows
+    std: AnyArray  # the same shape
+    learning_rate: AnyArray
+    weight_decay: AnyArray
+    label_smoothing: AnyArray
 
 
 class Batch(NamedTuple):
@@ -140,8 +142,8 @@ class Batch(NamedTuple):
 
 
 class SelectedEpoch(NamedTuple):
-    """The epoch that a way of selecting has chosen so far, and what the model said then. Epochs
-    count from 1.
+    """The best epoch so far under one way of selecting, and the logits of that epoch. Epochs count
+    from 1.
     """
 
     epoch: jax.Array  # int32

@@ -1,5 +1,5 @@
 """The training of ONE trial: one epoch, its steps, its selection. Parallelism over trials and
-devices is trials.py's affair.
+devices is in trials.py.
 
 Shapes below are those of one trial. Where the mesh axis `data` has several devices, each sees its
 slice of every batch, and gradients are summed over the axis; nothing else here knows of devices.
@@ -7,11 +7,14 @@ slice of every batch, and gradients are summed over the axis; nothing else here 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from fexpr.train import optim
 from fexpr.train.augment import mixup
@@ -29,6 +32,8 @@ from fexpr.train.state import (
 )
 from fexpr.train.train_config import LOSSES, MONITORS
 from fexpr.train.views import input_shape, normalized, predict_pass, recentred
+
+Tree = TypeVar("Tree")
 
 # the trial's key is folded with 0 (initial weights), with epochs from 1 on, and with this
 FLIPS = 2**32 - 1
@@ -65,7 +70,7 @@ def init(recipe: Recipe, data: Data, trial: Trial) -> State:
     )
 
 
-def is_early(recipe: Recipe, by_trial: tuple[Trial, State, jax.Array]) -> jax.Array:
+def is_early(recipe: Recipe, by_trial: tuple[Trial, State, jax.Array]) -> Bool[Array, ""]:
     """Whether the trials of a device train on images of `early_size` now: bool [], from arrays [T,
     ...]. They go through their epochs together: one answer for all makes it a real branch of the
     program, even where trials are vmapped."""
@@ -75,10 +80,10 @@ def is_early(recipe: Recipe, by_trial: tuple[Trial, State, jax.Array]) -> jax.Ar
 def advance(
     recipe: Recipe,
     data: Data,
-    bounds: jax.Array,
-    early: jax.Array,
-    by_trial: tuple[Trial, State, jax.Array],
-) -> tuple:
+    bounds: Int[Array, 4],
+    early: Bool[Array, ""],
+    by_trial: tuple[Trial, State, Float[Array, "passes rows K"]],
+) -> tuple[State, Float[Array, "passes rows K"], dict[str, jax.Array]]:
     """Goes on with an epoch: some of its optimiser steps, some of the forward passes over
     validation and test rows, and with the last of these its conclusion. How much is done at once
     changes nothing but when the devices can be asked to stop.
@@ -115,12 +120,12 @@ def advance(
         logits,
     )
 
-    def conclude_epoch(state, logits):
+    def conclude_epoch(state: State, logits: jax.Array) -> tuple[State, dict[str, jax.Array]]:
         return conclude(
             recipe, data, trial, state, logits.reshape(-1, logits.shape[-1])[: len(trial.eval_rows)]
         )
 
-    def skip(state, logits):
+    def skip(state: State, logits: jax.Array) -> tuple[State, dict[str, jax.Array]]:
         return state, jax.tree.map(
             lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(conclude_epoch, state, logits)[1]
         )
@@ -129,7 +134,7 @@ def advance(
     return state, logits, scalars
 
 
-def batches(recipe: Recipe, data: Data, trial: Trial, epoch_number: jax.Array) -> Batch:
+def batches(recipe: Recipe, data: Data, trial: Trial, epoch_number: Int[Array, ""]) -> Batch:
     """The batches [steps, ...] of the epoch after this many, without images.
 
     Every row of the data draws its own number, and every step its own keys, so neither depends on
@@ -154,10 +159,10 @@ def train(recipe: Recipe, data: Data, trial: Trial, state: State, steps: Batch) 
 
 
 def conclude(
-    recipe: Recipe, data: Data, trial: Trial, state: State, logits: jax.Array
+    recipe: Recipe, data: Data, trial: Trial, state: State, logits: Float[Array, "m K"]
 ) -> tuple[State, dict[str, jax.Array]]:
-    """What an epoch ends with, once its steps are taken and its model has said `logits` [m, K] of
-    the trial's eval_rows.
+    """The end of an epoch: scores, selection and stopping, from the logits [m, K] of the trial's
+    eval_rows after its last step.
     """
     labels = data.labels[trial.eval_rows]
     row_losses = _row_losses(recipe, trial, logits, _targets(recipe, data, trial.eval_rows))
@@ -205,7 +210,15 @@ def conclude(
     }
 
 
-def _train_step(recipe, data, trial, batches, size, i, state):
+def _train_step(
+    recipe: Recipe,
+    data: Data,
+    trial: Trial,
+    batches: Batch,
+    size: int,
+    i: int | Int[Array, ""],
+    state: State,
+) -> State:
     """The optimiser step on batch `i`, its images resized to `size` if that is not 0. One without a
     row, or of a stopped trial, changes nothing."""
     batch = jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, i, keepdims=False), batches)
@@ -218,7 +231,7 @@ def _train_step(recipe, data, trial, batches, size, i, state):
             jax.lax.dynamic_slice_in_dim(x, start, len(x) // d) for x in (rows, mask, places)
         )
 
-    def total(x):
+    def total(x: jax.Array) -> jax.Array:
         return jax.lax.psum(x, "data") if d > 1 else x
 
     count = total(mask.sum().astype(jnp.float32))
@@ -244,7 +257,7 @@ def _train_step(recipe, data, trial, batches, size, i, state):
 
     params, frozen = optim.partition_params(state.variables["params"], recipe.optimizer.freeze)
 
-    def loss_of(params):
+    def loss_of(params: Mapping[str, Any]) -> tuple[Float[Array, ""], dict[str, Any]]:
         variables = {**state.variables, "params": optim.merge_params(params, frozen)}
         logits, updated = recipe.model.apply(
             variables, images, train=True, mask=mask, rngs={"dropout": dropout_key}, mutable=mutable
@@ -301,7 +314,9 @@ def _train_step(recipe, data, trial, batches, size, i, state):
     )
 
 
-def _choose_mirrored(trial, rows, epoch):
+def _choose_mirrored(
+    trial: Trial, rows: Int[Array, " B"], epoch: Int[Array, ""]
+) -> Bool[Array, " B"]:
     """Whose turn it is to be mirrored, bool [B]: of each row at random in the first epoch, then in
     every other epoch.
     """
@@ -311,7 +326,9 @@ def _choose_mirrored(trial, rows, epoch):
     return (draws & 1).astype(jnp.int32) != epoch % 2
 
 
-def _targets(recipe, data, rows):
+def _targets(
+    recipe: Recipe, data: Data, rows: Int[Array, " R"]
+) -> Int[Array, " R"] | Float[Array, "R K"]:
     """What the loss is about: presences or intensities [R,K], class ids [R], or shares of votes
     [R,K].
     """
@@ -321,12 +338,18 @@ def _targets(recipe, data, rows):
     return (labels > 0).astype(jnp.float32) if recipe.targets == "presence" else labels
 
 
-def _auxiliary(recipe, data, rows):
+def _auxiliary(recipe: Recipe, data: Data, rows: Int[Array, " R"]) -> Float[Array, "R A"] | None:
     """Labels of the second task [R,A], None without one."""
     return None if recipe.train.auxiliary == "none" else data.auxiliary[rows]
 
 
-def _train_losses(recipe, trial, logits, targets, auxiliary):
+def _train_losses(
+    recipe: Recipe,
+    trial: Trial,
+    logits: Float[Array, "R outputs"],
+    targets: Int[Array, " R"] | Float[Array, "R K"],
+    auxiliary: Float[Array, "R A"] | None,
+) -> Float[Array, " R"]:
     """A loss for each row of logits [R, K + A]: of the classes, and of the second task."""
     classes = trial.class_weights.shape[0]
     losses = _row_losses(recipe, trial, logits[:, :classes], targets, train=True)
@@ -336,7 +359,14 @@ def _train_losses(recipe, trial, logits, targets, auxiliary):
     return losses + recipe.train.auxiliary_weight * second
 
 
-def _row_losses(recipe, trial, logits, targets, train=False):
+def _row_losses(
+    recipe: Recipe,
+    trial: Trial,
+    logits: Float[Array, "R K"],
+    targets: Int[Array, " R"] | Float[Array, "R K"],
+    train: bool = False,
+) -> Float[Array, " R"]:
+    """A loss for each row; labels are smoothed in training only."""
     if recipe.train.loss == "cross_entropy":
         extra = trial.label_smoothing if train else jnp.zeros_like(trial.label_smoothing)
     else:
@@ -344,7 +374,9 @@ def _row_losses(recipe, trial, logits, targets, train=False):
     return LOSSES[recipe.train.loss](logits, targets, trial.class_weights, extra)
 
 
-def _optimizer(recipe, trial, lr_scale=1.0):
+def _optimizer(
+    recipe: Recipe, trial: Trial, lr_scale: float | Float[Array, ""] = 1.0
+) -> optax.GradientTransformation:
     steps = (trial.train_mask.sum().astype(jnp.int32) + recipe.batch_size - 1) // recipe.batch_size
     return optim.make_optimizer(
         recipe.optimizer,
@@ -354,9 +386,9 @@ def _optimizer(recipe, trial, lr_scale=1.0):
     )
 
 
-def _key(trial):
+def _key(trial: Trial) -> PRNGKeyArray:
     return wrap_key(trial.key)
 
 
-def _where(condition, new, old):
+def _where(condition: Bool[Array, ""], new: Tree, old: Tree) -> Tree:
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)

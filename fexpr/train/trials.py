@@ -394,6 +394,8 @@ def bytes_of(program: jax.stages.Compiled) -> int:
     them, and temporaries.
     """
     m = program.memory_analysis()
+    if m is None:
+        raise RuntimeError(f"{program} gives no account of its memory")
     return (
         m.argument_size_in_bytes
         + m.output_size_in_bytes

@@ -10,6 +10,9 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int, Num
 
 from fexpr.train.augment import mirror
 from fexpr.train.state import Data, Recipe, Trial
@@ -22,10 +25,13 @@ MIDDLE = 127.5  # of 0..255; a mirrored map keeps it: 255 - 127.5
 
 def input_shape(shape: Sequence[int], crop: int) -> tuple[int, int, int]:
     """What a model sees of images of this shape [H, W, C]."""
-    return (crop, crop, shape[2]) if crop else tuple(shape)
+    height, width, channels = shape
+    return (crop, crop, channels) if crop else (height, width, channels)
 
 
-def views(images: jax.Array, name: str, crop: int = 0, kind: str = "face") -> list[jax.Array]:
+def views(
+    images: Float[Array | np.ndarray, "B H W C"], name: str, crop: int = 0, kind: str = "face"
+) -> list[Float[Array, "B h w C"]]:
     """The views of images [B,H,W,C]: 'none' (themselves), 'flip' (and mirrored, as `mirror` does
     images of this kind), 'flip_crop' (both, shifted to the four corners too).
 
@@ -54,7 +60,7 @@ def views(images: jax.Array, name: str, crop: int = 0, kind: str = "face") -> li
     return [*(cut(v, middle) for v in both), *(cut(v, end) for v in wide for end in ends)]
 
 
-def mean_prediction(logits: Sequence[jax.Array]) -> jax.Array:
+def mean_prediction(logits: Sequence[Float[Array | np.ndarray, "B K"]]) -> Float[Array, "B K"]:
     """Logits [B,K] of V views -> the logarithm of their mean class probabilities; of one view, its
     logits as they are.
     """
@@ -65,7 +71,9 @@ def mean_prediction(logits: Sequence[jax.Array]) -> jax.Array:
     )
 
 
-def recentred(images: jax.Array, normalize: str) -> jax.Array:
+def recentred(
+    images: Float[Array | np.ndarray, "B H W C"], normalize: str
+) -> Float[Array, "B H W C"]:
     """Images float32 [B, H, W, C] in 0..255; with normalize='median' each channel of each image is
     shifted so that its own median is MIDDLE.
 
@@ -75,7 +83,7 @@ def recentred(images: jax.Array, normalize: str) -> jax.Array:
     return images - medians(images) + MIDDLE if normalize == "median" else images
 
 
-def medians(images: jax.Array) -> jax.Array:
+def medians(images: Float[Array | np.ndarray, "B H W C"]) -> Float[Array, "B 1 1 C"]:
     """The median of each channel of images [B, H, W, C] in 0..255: [B, 1, 1, C].
 
     As numpy.median, exact for whole numbers, otherwise to 1/256. By bisection: sorting pixels takes
@@ -97,7 +105,12 @@ def medians(images: jax.Array) -> jax.Array:
     return jnp.where(odd | (not_above(high) > rank), high, (high + upper) / 2)
 
 
-def normalized(images: jax.Array, mean: jax.Array, std: jax.Array, precision: str) -> jax.Array:
+def normalized(
+    images: Float[Array | np.ndarray, "B H W C"],
+    mean: Float[Array | np.ndarray, "*HxW C"],
+    std: Float[Array | np.ndarray, "*HxW C"],
+    precision: str,
+) -> Float[Array, "B H W C"]:
     """What a model sees of images float32 [B,H,W,C] in 0..255, in the type that it is to compute
     in. mean, std: [C] or [H,W,C].
     """
@@ -108,15 +121,15 @@ def normalized(images: jax.Array, mean: jax.Array, std: jax.Array, precision: st
 def predict_views(
     model: nn.Module,
     variables: Any,
-    images: jax.Array,
-    mean: jax.Array,
-    std: jax.Array,
+    images: Float[Array | np.ndarray, "B H W C"],
+    mean: Float[Array | np.ndarray, "*HxW C"],
+    std: Float[Array | np.ndarray, "*HxW C"],
     precision: str,
     tta: str,
     crop: int = 0,
     kind: str = "face",
     normalize: str = "standardize",
-) -> jax.Array:
+) -> Float[Array, "B K"]:
     """Logits float32 [B,K] of images float32 [B,H,W,C] in 0..255, over the views of `tta`.
 
     kind: of the images, as of Augment. normalize: of the run's config.train.
@@ -135,8 +148,8 @@ def passes(recipe: Recipe, rows: int) -> tuple[int, int]:
 
 
 def predict_pass(
-    recipe: Recipe, data: Data, trial: Trial, variables: Any, number: jax.Array
-) -> jax.Array:
+    recipe: Recipe, data: Data, trial: Trial, variables: Any, number: Int[ArrayLike, ""]
+) -> Float[Array, "rows K"]:
     """Logits of the trial's eval_rows of one forward pass, 0 .. passes - 1, of all devices on
     `data`: float32 [devices x rows, K].
     """
@@ -150,7 +163,7 @@ def predict_pass(
     )
 
 
-def predict(recipe: Recipe, data: Data, trial: Trial, variables: Any) -> jax.Array:
+def predict(recipe: Recipe, data: Data, trial: Trial, variables: Any) -> Float[Array, "m K"]:
     """Logits of all of the trial's eval_rows, float32 [m, K]."""
     m = len(trial.eval_rows)
     logits = jax.lax.map(
@@ -159,7 +172,9 @@ def predict(recipe: Recipe, data: Data, trial: Trial, variables: Any) -> jax.Arr
     return logits.reshape(-1, logits.shape[-1])[:m]
 
 
-def predict_images(recipe: Recipe, trial: Trial, variables: Any, images: jax.Array) -> jax.Array:
+def predict_images(
+    recipe: Recipe, trial: Trial, variables: Any, images: Num[Array | np.ndarray, "R H W C"]
+) -> Float[Array, "rows K"]:
     """Logits of images that are not in the data: of a device's share uint8 [R, H, W, C], float32 [R
     x devices, K] of all shares.
     """

@@ -70,7 +70,7 @@ def spectral_residual(face: np.ndarray) -> np.ndarray:
     Hou and Zhang, CVPR 2007, as OpenCV computes it: what is left of the log amplitude spectrum once
     its smooth part is gone.
     """
-    _, found = cv2.saliency.StaticSaliencySpectralResidual_create().computeSaliency(face)
+    _, found = cv2.saliency.StaticSaliencySpectralResidual.create().computeSaliency(face)
     low, high = float(found.min()), float(found.max())
     return np.round(255 * (found - low) / max(high - low, 1e-9)).astype(np.uint8)
 

@@ -31,7 +31,7 @@ def tvl1(onset: np.ndarray, apex: np.ndarray) -> np.ndarray:
             f"expected two uint8 [H,W] frames, got {onset.dtype} {onset.shape} and "
             f"{apex.dtype} {apex.shape}"
         )
-    return cv2.optflow.DualTVL1OpticalFlow_create(**SOLVER).calc(onset, apex, None)
+    return cv2.optflow.DualTVL1OpticalFlow.create(**SOLVER).calc(onset, apex, None)
 
 
 def optical_strain(flow: np.ndarray) -> np.ndarray:

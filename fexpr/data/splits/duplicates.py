@@ -208,7 +208,7 @@ def compute_hashes(faces: np.ndarray) -> np.ndarray:
     Returns:
       uint64 [N].
     """
-    hasher = cv2.img_hash.PHash_create()
+    hasher = cv2.img_hash.PHash.create()
     rows = [hasher.compute(face)[0] for face in faces]
     return np.array(rows, np.uint8).reshape(-1, 8).view(np.uint64)[:, 0]
 

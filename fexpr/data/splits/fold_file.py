@@ -1,4 +1,4 @@
-"""Folds that somebody has written down: a CSV that says which row stands where."""
+"""Folds from a CSV that assigns each row to the training, validation or test part."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def read_folds(path: Path | str, ids: np.ndarray, groups: np.ndarray) -> dict[st
     """Reads a CSV with the columns `id`, `fold` and, where wanted, `part`.
 
     Without `part`, `fold` is the fold that tests the row; every other fold trains on it; every id
-    has one line. With `part` ('train', 'val' or 'test'), a line says where an id stands in one
+    has one line. With `part` ('train', 'val' or 'test'), a line says which part an id is in, in one
     fold; an id without a line for a fold takes no part in it.
 
     Args:
@@ -75,7 +75,7 @@ def _place(
             bad.append(f"part is {part!r}, expected train, val or test")
         key = (row["id"], row["fold"] if explicit else "")
         if first.setdefault(key, line) != line:
-            bad.append(f"this id stands in line {first[key]} already")
+            bad.append(f"this id is already in line {first[key]}")
         problems += [f"line {line}, {row['id'] or 'unnamed'}: {problem}" for problem in bad]
         if not bad:
             folds[row["fold"]][number[row["id"]]] = part
@@ -100,5 +100,5 @@ def _crossings(folds: dict[str, np.ndarray], groups: np.ndarray) -> list[str]:
         for group in np.unique(groups):
             sides = [side for side in PARTS if (part[groups == group] == side).any()]
             if len(sides) > 1:
-                problems.append(f"fold {name}: {group} stands in {' and '.join(sides)}")
+                problems.append(f"fold {name}: {group} is in {' and '.join(sides)}")
     return problems

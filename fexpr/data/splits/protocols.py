@@ -23,7 +23,7 @@ from fexpr.data.splits.split_config import PROTOCOLS
 from fexpr.errors import UserError
 
 DRAWS = 200  # candidates for the validation groups of a fold
-MAX_LOSO = 1000  # folds; more groups than that are images of nobody knows whom
+MAX_LOSO = 1000  # folds; more groups than that are images of unknown people
 Tests = Iterable[tuple[str, np.ndarray]]  # name and test rows of every fold
 
 
@@ -56,7 +56,7 @@ class Fold:
             if len(rows) == 0 and not (self.final and side == "val"):
                 raise ValueError(f"fold {self.name}: no {side} rows")
             if len(np.unique(rows)) != len(rows):
-                raise ValueError(f"fold {self.name}: a row stands twice in {side}")
+                raise ValueError(f"fold {self.name}: a row is twice in {side}")
         for a, b in (("train", "val"), ("train", "test"), ("val", "test")):
             shared = np.intersect1d(groups[sides[a]], groups[sides[b]])
             if len(shared):
@@ -250,7 +250,7 @@ def draw_validation(
     Of `DRAWS` random sets of round(fraction x groups) groups (at least one, never all), the one in
     which the fewest classes are missing from either side; among these the one whose shares of the
     rows and of every class come nearest to `fraction` (sum of absolute differences); among these
-    the first. So every class stands on both sides wherever some draw has it so.
+    the first. So every class is on both sides wherever some draw achieves it.
 
     Args:
       name: of the fold, for messages.

@@ -57,7 +57,7 @@ class Portrait:
         """
         away = self.pixels - np.float32(self.face.center)
         moved = np.stack([-turn * away[..., 1], turn * away[..., 0]], -1) + shift
-        return (moved * cv2.GaussianBlur(self.head, None, 8)[..., None]).astype(np.float32)
+        return (moved * cv2.GaussianBlur(self.head, (0, 0), 8)[..., None]).astype(np.float32)
 
     def _open_eye(self, image: np.ndarray, side: int, closure: float, gaze: float) -> None:
         """Paints eyeball and lashes where the lids are open, in place. The upper lid does most of
@@ -130,7 +130,8 @@ def _paint(
         - 0.15 * bump(ax, y, mx, my + 0.5, 3, 2.5)
     )
 
-    strands = cv2.GaussianBlur(rng.standard_normal(x.shape, np.float32), None, sigmaX=0.7, sigmaY=3)
+    noise = rng.standard_normal(x.shape, np.float32)
+    strands = cv2.GaussianBlur(noise, (0, 0), sigmaX=0.7, sigmaY=3)
     strands /= strands.std()
     # 0 at the inner end of the brow, 1 at the outer
     along = (ax - 0.38 * face.eye_x) / (1.1 * face.eye_x)
@@ -209,6 +210,6 @@ def _texture(rng: np.random.Generator, fine: float = 0.035) -> np.ndarray:
     """
     total = np.zeros((HEIGHT, WIDTH), np.float32)
     for sigma, contrast in ((0.8, fine), (2.5, 0.035), (9, 0.03)):
-        noise = cv2.GaussianBlur(rng.standard_normal((HEIGHT, WIDTH), np.float32), None, sigma)
+        noise = cv2.GaussianBlur(rng.standard_normal((HEIGHT, WIDTH), np.float32), (0, 0), sigma)
         total += contrast * noise / noise.std()
     return total

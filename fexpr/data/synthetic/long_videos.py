@@ -117,7 +117,7 @@ def _moved(image: np.ndarray, portrait: Portrait, shift: np.ndarray, degrees: fl
             flags=cv2.INTER_CUBIC,
             borderMode=cv2.BORDER_REPLICATE,
         )
-        for layer in (image, cv2.GaussianBlur(portrait.head, None, 2))
+        for layer in (image, cv2.GaussianBlur(portrait.head, (0, 0), 2))
     )
     return image + mask.clip(0, 1) * (warped - image)
 

@@ -253,7 +253,7 @@ def verdict(metrics: dict) -> str:
     elif difference["high"] < 0:
         end = "the model is worse than it"
     else:
-        end = "the interval holds zero, so these test rows do not show that the model beats it"
+        end = "the interval includes zero, so these test rows do not show that the model beats it"
     few = few_groups(metrics)
     return (
         f"{numbers} The difference is {_with_sign(difference['value'])} ({signed(difference)}): "

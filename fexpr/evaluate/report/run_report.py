@@ -212,7 +212,7 @@ def _facts(config: dict, metrics: dict, predictions: dict) -> list[tuple[str, st
 
 
 def _start(init: dict) -> list[tuple[str, str]]:
-    """What the run began with, and what is known of the people that it had learned from."""
+    """What the run was initialized from, and whose faces that had been trained on, if known."""
     if "from_run" in init:
         text = f"{init['from_run']}, trial {init['trial']}, {init['selection']}"
     elif "from_file" in init:
@@ -228,7 +228,7 @@ def _start(init: dict) -> list[tuple[str, str]]:
     elif known.get("seen") is not None:
         text += f"; it had seen {known['seen']:,} people or images, none of whom is tested here"
     else:
-        text += "; nobody knows here whom it had learned from"
+        text += "; whose faces it had been trained on is not recorded"
     return [("began with", text)]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -39,7 +40,7 @@ def ranked(points: Sequence[dict], monitor: str) -> dict:
     Returns:
       `metric`, `lower_is_better`, and `points`: the given dicts, those of one setting together
       (`over_seeds`), with `rank`, from 1 by validation. A point without a validation figure has the
-      rank None and stands at the end.
+      rank None and comes last.
     """
     points = over_seeds(points)
     metric = METRIC_OF_MONITOR.get(monitor, monitor)
@@ -115,7 +116,8 @@ def write_sweep_report(
     Raises:
       UserError: the folder cannot be written to.
     """
-    folder, sweep = Path(folder), ranked(points, monitor) | {"source": source}
+    folder = Path(folder)
+    sweep: dict[str, Any] = ranked(points, monitor) | {"source": source}
     run.write_json(folder / SWEEP_JSON, sweep)
     metric, synthetic = sweep["metric"], source == "synthetic"
     pairs = [

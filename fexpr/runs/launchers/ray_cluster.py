@@ -207,7 +207,7 @@ def _train(waiting: Mapping[int, Sequence], workdir: Path, asked: str) -> None:
     say(
         f"tasks      {describe.number_of(need.cpus, 'core')}, {need.gpus:g} GPUs, "
         f"{need.memory / GIB:.1f} GiB each: {slots} at a time; "
-        f"begun again up to {need.retries} times"
+        f"restarted up to {need.retries} times"
     )
     board = (
         ray.remote(ray_tasks.Board).options(num_cpus=0, scheduling_strategy=_this_node()).remote()

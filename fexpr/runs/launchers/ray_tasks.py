@@ -52,7 +52,7 @@ class Task:
 
 
 class Board:
-    """Where tasks were begun, and how often: an actor beside launch.py."""
+    """An actor beside launch.py that records on which nodes each task was started."""
 
     def __init__(self):
         self._nodes: dict[str, list[str]] = {}

@@ -81,7 +81,7 @@ def test_every_bad_line_is_listed(tmp_path, eight):
     for found in (
         "line 3, c9: the data set has no such id",
         "line 4, c1: part is 'tset'",
-        "line 6, c2: this id stands in line 5 already",
+        "line 6, c2: this id is already in line 5",
         "line 7, unnamed: no id",
         "line 8, c3: no fold",
         "c7: the data set has it, the file does not",
@@ -95,7 +95,7 @@ def test_a_group_on_two_sides_and_an_empty_side_are_listed(tmp_path, eight):
     with pytest.raises(UserError) as e:
         make_folds(split("file", file=file), eight)
     assert len(e.value.problems) == 8
-    assert "fold 0: a stands in train and test" in e.value.problems
+    assert "fold 0: a is in train and test" in e.value.problems
     file = write(
         tmp_path,
         "id,fold,part",
@@ -106,7 +106,7 @@ def test_a_group_on_two_sides_and_an_empty_side_are_listed(tmp_path, eight):
     )
     with pytest.raises(UserError) as e:
         make_folds(split("file", file=file), eight)
-    assert e.value.problems == ("fold 1: no test rows", "fold 2: a stands in val and test")
+    assert e.value.problems == ("fold 1: no test rows", "fold 2: a is in val and test")
 
 
 def test_files_that_are_no_folds(tmp_path, eight):
