@@ -81,14 +81,18 @@ def report(what: str, counts: Sequence[int], costs: Sequence[Cost]) -> None:
         print(f"       {more / wall:.1f} {what} a second, {1000 * cpu / more:.0f} ms of CPU each")
 
 
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p.add_argument("--frames", type=int, nargs="*", default=[100, 500], metavar="N")
+    p.add_argument("--pictures", type=int, nargs="*", default=[50, 200], metavar="N")
+    p.add_argument("--side", type=int, default=512, metavar="P", help="pixels of a picture")
+    p.add_argument("--align", choices=("detect", "none"), default="detect")
+    p.add_argument("--model", default="fer2013")
+    return p
+
+
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--frames", type=int, nargs="*", default=[100, 500], metavar="N")
-    parser.add_argument("--pictures", type=int, nargs="*", default=[50, 200], metavar="N")
-    parser.add_argument("--side", type=int, default=512, metavar="P", help="pixels of a picture")
-    parser.add_argument("--align", choices=("detect", "none"), default="detect")
-    parser.add_argument("--model", default="fer2013")
-    args = parser.parse_args(argv)
+    args = parser().parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         for what, counts in (("frames", args.frames), ("pictures", args.pictures)):
             costs = []
