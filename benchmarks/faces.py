@@ -109,10 +109,14 @@ def median_ms(work: Callable[[], object], times: int = 7) -> float:
     return float(np.median(taken))
 
 
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p.add_argument("--fer2013", type=Path, metavar="FOLDER")
+    return p
+
+
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--fer2013", type=Path, metavar="FOLDER")
-    args = parser.parse_args(argv)
+    args = parser().parse_args(argv)
     print(f"{'':34} {'fexpr':>18} {'LBP cascade':>18}")
     for kind, pictures in {**portraits(), "drawn": drawn()}.items():
         print(

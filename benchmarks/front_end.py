@@ -1,12 +1,14 @@
 """`fexpr recognize` as a person runs it, from files to a table: frames of a video and pictures a
 second, and whether memory grows with their number.
 
-    python -m benchmarks.front_end --frames 100 500 --pictures 500 3000
+    python -m benchmarks.front_end --frames 100 500 --pictures 50 200
+    python -m benchmarks.front_end --frames --pictures 1000 10000 --side=64 --align=none
 
 Needs scikit-image, whose astronaut.png is shown: as a video of 640x480 in which she moves about,
-and as a folder of photographs (512x512, each moved by some pixels). Every command is a process of
-its own; rates are of the difference between a long and a short one, so that starting and compiling
-do not count. CPU seconds are given too: on a shared machine they say what the wall clock does not.
+and as a folder of photographs (each moved by some pixels); `--align=none` reads them without
+looking for faces. Every command is a process of its own; rates are of the difference between a long
+and a short one, so that starting and compiling do not count. CPU seconds are given too: on a shared
+machine they say what the wall clock does not.
 """
 
 from __future__ import annotations
@@ -58,9 +60,9 @@ def write_video(path: Path, frames: int) -> None:
     writer.release()
 
 
-def write_pictures(folder: Path, count: int) -> None:
+def write_pictures(folder: Path, count: int, side: int) -> None:
     folder.mkdir()
-    still = skimage.data.astronaut()[..., ::-1]
+    still = cv2.resize(skimage.data.astronaut()[..., ::-1], (side, side))
     for i in range(count):
         moved = np.roll(still, (i % 40, i // 40 % 40), axis=(0, 1))
         cv2.imwrite(str(folder / f"{i:06}.jpg"), moved)
@@ -79,19 +81,28 @@ def report(what: str, counts: Sequence[int], costs: Sequence[Cost]) -> None:
         print(f"       {more / wall:.1f} {what} a second, {1000 * cpu / more:.0f} ms of CPU each")
 
 
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p.add_argument("--frames", type=int, nargs="*", default=[100, 500], metavar="N")
+    p.add_argument("--pictures", type=int, nargs="*", default=[50, 200], metavar="N")
+    p.add_argument("--side", type=int, default=512, metavar="P", help="pixels of a picture")
+    p.add_argument("--align", choices=("detect", "none"), default="detect")
+    p.add_argument("--model", default="fer2013")
+    return p
+
+
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--frames", type=int, nargs="*", default=[100, 500], metavar="N")
-    parser.add_argument("--pictures", type=int, nargs="*", default=[500, 3000], metavar="N")
-    parser.add_argument("--model", default="fer2013")
-    args = parser.parse_args(argv)
+    args = parser().parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         for what, counts in (("frames", args.frames), ("pictures", args.pictures)):
             costs = []
             for count in counts:
                 path = Path(folder, f"{count}.mp4" if what == "frames" else f"{count}")
-                (write_video if what == "frames" else write_pictures)(path, count)
-                costs.append(cost(args.model, str(path)))
+                if what == "frames":
+                    write_video(path, count)
+                else:
+                    write_pictures(path, count, args.side)
+                costs.append(cost(args.model, str(path), f"--align={args.align}"))
             if counts:
                 report(what, counts, costs)
 

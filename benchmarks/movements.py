@@ -55,12 +55,16 @@ def _overlap(a: tuple[int, int], b: tuple[int, int]) -> float:
     return max(0, common) / (max(a[1], b[1]) - min(a[0], b[0]) + 1)
 
 
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p.add_argument("--videos", type=int, default=4, metavar="N", help="of each kind")
+    p.add_argument("--seconds", type=float, default=20, metavar="S", help="of each video")
+    p.add_argument("--seed", type=int, default=100)
+    return p
+
+
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--videos", type=int, default=4, metavar="N", help="of each kind")
-    parser.add_argument("--seconds", type=float, default=20, metavar="S", help="of each video")
-    parser.add_argument("--seed", type=int, default=100)
-    args = parser.parse_args(argv)
+    args = parser().parse_args(argv)
     print(f"{'':14} {'movements':>10} {'found':>6} {'false':>6} {'F1':>5}  frames a second")
     for kind, disturbances in KINDS.items():
         true = right = false = count = 0

@@ -17,7 +17,8 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
-from benchmarks import accelerator
+from benchmarks import accelerator, front_end, movements
+from benchmarks import faces as face_benchmark
 from configs import base
 from experiments import au_profiles, explain, fuse
 from fexpr import cli, weights
@@ -48,6 +49,9 @@ PARSERS = {
     "experiments.status": status.parser,
     "fexpr.weights": weights.parser,
     "benchmarks.accelerator": accelerator.parser,
+    "benchmarks.faces": face_benchmark.parser,
+    "benchmarks.front_end": front_end.parser,
+    "benchmarks.movements": movements.parser,
 }
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 # the modules of the command `fexpr`, but for `train`, which is launch.py
