@@ -25,6 +25,7 @@ SHOWN_LEVELS = (0.8, 0.9, 0.95)
 LEVELS = tuple((np.arange(50, 100) / 100).round(2).tolist())  # that the recogniser offers
 METHOD = "lac"  # of the recogniser, and of the tables by class and subject: without chance
 OF_UNITS = (METHOD,)
+CLASS_WISE = "lac_by_class"  # METHOD with a threshold for each class
 
 
 def set_report(
@@ -41,9 +42,14 @@ def set_report(
 
     `coverage`: what is asked for. `methods`: of each score of conformal.py (multi-label: lac)
     `coverage`, the share of test rows whose set holds the true class (every present unit), `size`,
-    and `single`, the share of sets of one class, as in M. For lac also `levels`: level -> coverage
-    and size; `by_class`, `by_group`, `by_dataset`: `rows`, `coverage`, `size` (of units: of the
-    rows that show the unit, the share whose set holds it). `rows`, `groups`: distinct calibration
+    and `single`, the share of sets of one class, as in M; one-of-K also of CLASS_WISE, whose
+    threshold of a class is a quantile over the calibration rows of that class alone (Mondrian
+    conformal prediction; Vovk et al. 2005, section 4.5): it promises the coverage of each class,
+    with larger sets. For lac also `levels`: level -> coverage and size; `by_class`, `by_group`,
+    `by_dataset`: `rows`, `coverage`, `size` (of units: of the rows that show the unit, the share
+    whose set holds it), `low` and `high` of the coverage (Wilson's 95 % interval for so many rows,
+    as if independent); `by_class` also `class_wise`, the coverage with CLASS_WISE. `rows`,
+    `groups`: distinct calibration
     rows and subjects, of the part with the fewest.
     For the recogniser `limits`: of each part the threshold of lac at each of `levels`, None if
     there are too few rows for the level, and `of_trial`, the part of each trial.
@@ -60,11 +66,14 @@ def set_report(
     u = np.random.default_rng([seed, 1]).random(len(p))
 
     def found(method: str, level: float) -> ScoredRows:
-        limit = np.full((len(p), 1), np.nan)
+        limit = np.full_like(p, np.nan)
         for part, one in zip(parts, calibrated, strict=True):
-            limit[np.isin(trial, part.trials)] = one.limit(method, level)
-        held = sets(conformal.SCORES[method](p, u), limit)
-        if method == METHOD and not applied.multilabel:
+            limit[np.isin(trial, part.trials)] = (
+                one.limits_of_classes(level) if method == CLASS_WISE else one.limit(method, level)
+            )
+        score = conformal.SCORES[METHOD if method == CLASS_WISE else method]
+        held = sets(score(p, u), limit)
+        if method in (METHOD, CLASS_WISE) and not applied.multilabel:
             held = never_empty(held, p)
         return dataclasses.replace(applied, decisions=held)
 
@@ -72,7 +81,9 @@ def set_report(
         values = resampled(answer, _statistic, resamples, seed)
         return Measured(*values, {}, len(np.unique(answer.groups))).summary()
 
-    main = found(METHOD, COVERAGE)
+    methods = OF_UNITS if applied.multilabel else (*conformal.SCORES, CLASS_WISE)
+    answers = {method: found(method, COVERAGE) for method in methods}
+    main = answers[METHOD]
     of_trial: list[int | None] = [None] * len(predictions["failed"])
     for i, part in enumerate(parts):
         for t in part.trials:
@@ -80,12 +91,9 @@ def set_report(
     limits = [[_plain(one.limit(METHOD, level)) for level in LEVELS] for one in calibrated]
     return {
         "coverage": COVERAGE,
-        "methods": {
-            method: measured(found(method, COVERAGE))
-            for method in (OF_UNITS if applied.multilabel else conformal.SCORES)
-        },
+        "methods": {method: measured(answer) for method, answer in answers.items()},
         "by_level": {str(level): measured(found(METHOD, level)) for level in SHOWN_LEVELS},
-        "by_class": _by_class(main, predictions["class_names"]),
+        "by_class": _by_class(main, answers.get(CLASS_WISE), predictions["class_names"]),
         "by_group": [] if single_rows else _by(main, applied.groups),
         "by_dataset": _by(main, datasets) if len(np.unique(datasets)) > 1 else [],
         "rows": min(one.rows for one in calibrated),
@@ -105,15 +113,26 @@ class _Calibrated:
         self.ids = predictions["ids"][part.rows]
         self.rows = len(np.unique(self.ids))
         self.groups = len(np.unique(predictions["groups"][part.rows]))
-        p, presence = calibration.probabilities(z, multilabel), presence_of(labels, z.shape[1])
+        p, self.presence = calibration.probabilities(z, multilabel), presence_of(labels, z.shape[1])
         u = np.random.default_rng([seed, 0]).random(len(p))
         self.scores = {
-            method: conformal.true_scores(score(p, u), presence)
+            method: conformal.true_scores(score(p, u), self.presence)
             for method, score in conformal.SCORES.items()
         }
 
     def limit(self, method: str, level: float) -> float:
         return conformal.threshold(self.scores[method], self.ids, level)
+
+    def limits_of_classes(self, level: float) -> np.ndarray:
+        """[K], of METHOD from the rows of each class; infinity for a class of too few rows, which
+        is in every set.
+        """
+        return np.array(
+            [
+                conformal.threshold(self.scores[METHOD][rows], self.ids[rows], level)
+                for rows in self.presence.T
+            ]
+        )
 
 
 def _statistic(pool: ScoredRows) -> Statistic:
@@ -131,12 +150,16 @@ def _held(answer: ScoredRows) -> np.ndarray:
     return (answer.decisions | ~answer.presence).all(axis=1)
 
 
-def _by_class(answer: ScoredRows, names: np.ndarray) -> list[dict]:
+def _by_class(answer: ScoredRows, class_wise: ScoredRows | None, names: np.ndarray) -> list[dict]:
     table = []
     for k, name in enumerate(names.tolist()):
         shown = answer.presence[:, k]
         held = answer.decisions[shown, k]
-        table.append(_line(str(name), held, answer.decisions[shown].sum(axis=1), answer))
+        line = _line(str(name), held, answer.decisions[shown].sum(axis=1), answer)
+        if class_wise is not None:
+            own = class_wise.decisions[shown, k]
+            line["class_wise"] = float(own.mean()) if len(own) else None
+        table.append(line)
     return table
 
 
@@ -150,12 +173,23 @@ def _by(answer: ScoredRows, names: np.ndarray) -> list[dict]:
 
 def _line(name: str, held: np.ndarray, size: np.ndarray, answer: ScoredRows) -> dict:
     """`rows` are those of one seed, `coverage` and `size` means over seeds; None without rows."""
+    rows = round(len(held) / len(answer.pools()))
+    low, high = _wilson(float(held.mean()), rows) if rows else (None, None)
     return {
         "name": name,
-        "rows": round(len(held) / len(answer.pools())),
+        "rows": rows,
         "coverage": float(held.mean()) if len(held) else None,
+        "low": low,
+        "high": high,
         "size": float(size.mean()) if len(size) else None,
     }
+
+
+def _wilson(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
+    """The 95 % interval of a share of `count` independent rows (Wilson 1927)."""
+    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
+    return float(middle - half), float(middle + half)
 
 
 def _plain(value: float) -> float | None:

@@ -38,6 +38,25 @@ def test_tables_add_up(sets):
     assert len(sets["limits"][0]) == len(sets["levels"]) == 50
 
 
+def test_a_threshold_for_each_class_holds_every_class():
+    """Classes of other difficulty: one threshold holds the rare ones too seldom."""
+    p = pictures(val=4000, test=6000, sharp=1.0, selections=("last",))
+    noisy = p["labels"] == 1
+    logits = np.where(noisy[:, None], 0.3 * p["logits"], p["logits"])
+    sets = evaluate(p | {"logits": logits}, "last", "fer2013@0", resamples=20)["sets"]
+    rows, plain, own = (
+        [line[key] for line in sets["by_class"]] for key in ("rows", "coverage", "class_wise")
+    )
+    assert min(plain) < 0.87
+    for count, held in zip(rows, own, strict=True):
+        assert held == pytest.approx(0.9, abs=4 * np.sqrt(0.09 / count))
+    for line in sets["by_class"]:
+        assert line["low"] < line["coverage"] < line["high"]
+    methods = sets["methods"]
+    assert methods["lac_by_class"]["coverage"]["value"] == pytest.approx(0.9, abs=0.02)
+    assert methods["lac_by_class"]["size"]["value"] > methods["lac"]["size"]["value"]
+
+
 def test_limits_are_those_of_the_validation_rows():
     """Without a map the limit is the quantile of 1 - p of the true classes."""
     p = multiclass(subjects=8, per_subject=30, skill=0.0)

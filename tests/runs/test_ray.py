@@ -4,6 +4,8 @@ interrupted on the way.
 
 import os
 import signal
+import subprocess
+import sys
 import time
 import warnings
 
@@ -204,3 +206,32 @@ def test_mistakes(tmp_path, cache, arguments, message):
         True,
         False,
     ), done.stderr
+
+
+STRANGER = """
+import sys, ray
+try:
+    ray.init(sys.argv[1], log_to_driver=False)
+except ConnectionError:
+    sys.exit(7)
+"""
+
+
+def test_a_cluster_that_is_started_here_refuses_strangers(monkeypatch):
+    """Ray listens on all interfaces; who does not know the token of this start may not join."""
+    import ray
+
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "1" * 64)
+    before = dict(os.environ)
+    of_ray = {name: value for name, value in before.items() if name.startswith("RAY_")}
+    with ray_cluster._cluster(None, []):
+        path = os.environ["RAY_AUTH_TOKEN_PATH"]
+        assert os.stat(path).st_mode & 0o777 == 0o600
+        assert ray.get(ray.remote(lambda: 42).remote()) == 42
+        address = ray.get_runtime_context().gcs_address
+        done = subprocess.run([sys.executable, "-c", STRANGER, address], env=before, timeout=300)
+        assert done.returncode == 7
+    assert not os.path.exists(path)
+    after = {name: value for name, value in os.environ.items() if name.startswith("RAY_")}
+    assert after == of_ray

@@ -22,6 +22,7 @@ METHODS_IN_WORDS = {
     "lac": "least ambiguous (LAC)",
     "aps": "adaptive (APS)",
     "raps": "adaptive, regularised (RAPS)",
+    "lac_by_class": "LAC, a threshold for each class",
 }
 
 

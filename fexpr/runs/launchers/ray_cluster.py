@@ -13,6 +13,7 @@ import contextlib
 import dataclasses
 import os
 import re
+import secrets
 import socket
 import sys
 import tempfile
@@ -36,6 +37,7 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 try:
     import ray
+    from ray._raylet import AuthenticationTokenLoader, Config  # ray.init itself reloads by these
     from ray.exceptions import RayError, RayTaskError
 
     from fexpr.runs.launchers import ray_tasks
@@ -135,6 +137,7 @@ def _cluster(address: str | None, sources: Sequence[str]) -> Iterator[None]:
     if address == "local":
         # Ray makes its folder writable for everybody; the one above it is this user's alone
         private = started.enter_context(tempfile.TemporaryDirectory(prefix="ray-"))
+        started.enter_context(_own_token(Path(private)))
         local = {
             "include_dashboard": False,
             "_node_ip_address": "127.0.0.1",
@@ -169,6 +172,33 @@ def _cluster(address: str | None, sources: Sequence[str]) -> Iterator[None]:
     finally:
         ray.shutdown()
         started.close()
+
+
+@contextlib.contextmanager
+def _own_token(folder: Path) -> Iterator[None]:
+    """Every process of the cluster that is started meanwhile answers only to those that know a new
+    token, which a file in `folder` holds for this user alone. Ray listens on all interfaces.
+    """
+    path = folder / "token"
+    path.touch(mode=0o600)
+    path.write_text(secrets.token_hex(32))
+    ours = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(path)}
+    names = (*ours, "RAY_AUTH_TOKEN")  # which goes before the file
+    before = {name: os.environ.pop(name) for name in names if name in os.environ}
+    os.environ.update(ours)
+    _reload_token()
+    try:
+        yield
+    finally:
+        for name in ours:
+            del os.environ[name]
+        os.environ.update(before)
+        _reload_token()
+
+
+def _reload_token() -> None:
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
 
 
 def _check_answers(address: str | None) -> None:
