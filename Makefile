@@ -1,6 +1,6 @@
 # `make run`: from a fresh clone to the report of the main job.
 # `make test`: the tests.  `make test-all`: those that take minutes each, too.
-# `make lint`: format, lint, imports; `make types`: basedpyright. Before each commit too (.pre-commit-config.yaml).
+# `make lint`: format, lint, imports (before each commit too: .pre-commit-config.yaml).  `make types`: basedpyright.
 # `make docs`: every launch command of the documents, for real, in its config's debug size (ten minutes).
 # `make constraints`: constraints.txt again, with the newest versions that requirements-dev.txt allows; test, then commit it.
 # All make .venv first, with the versions in constraints.txt, so that they are the same a year from now.
