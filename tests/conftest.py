@@ -19,9 +19,7 @@ import tests.type_checker  # noqa: F401, the hook looks it up
 
 # every call of a function of these modules is checked against its annotations, shapes included
 CHECKED = ("losses", "monitors", "step", "views")
-install_import_hook(
-    ["fexpr.models", *(f"fexpr.train.{name}" for name in CHECKED)], "tests.type_checker.check"
-)
+install_import_hook([f"fexpr.train.{name}" for name in CHECKED], "tests.type_checker.check")
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
