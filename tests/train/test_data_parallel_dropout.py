@@ -46,7 +46,11 @@ def steps(name, devices):
 
 @pytest.mark.parametrize(
     ("name", "devices"),
-    [("htnet", 4), ("ststnet", 2), pytest.param("ststnet", 4, marks=pytest.mark.long)],
+    [
+        pytest.param("htnet", 4, marks=pytest.mark.long),
+        ("ststnet", 2),
+        pytest.param("ststnet", 4, marks=pytest.mark.long),
+    ],
 )
 def test_a_trial_drops_the_same_on_any_number_of_devices(name, devices):
     alone, loss = steps(name, 1)
