@@ -68,13 +68,14 @@ def model_card(
     command = content.get("command", "not recorded").replace("`", "'")
     content, metrics = _escaped(content), _escaped(metrics)
     data, model, config = content["data"], content["model"], content["config"]
+    version = _versions(content).get("fexpr", "(unrecorded)")
     parts = [
         f"# {model['name']} on {data['name']}",
         "**SYNTHETIC DATA: trained and tested on data drawn by a program; no figure here says "
         "anything about people.**"
         if data["source"] == "synthetic"
         else "",
-        f"{one_line(content, metrics)}; written by fexpr {_versions(content).get('fexpr', '(unrecorded)')}.",
+        f"{one_line(content, metrics)}; written by fexpr {version}.",
         _bullets(_escaped(list(restored))),
         _table(("file", "content"), files),
         usage,
