@@ -65,16 +65,17 @@ def model_card(
       files: (name, what it is), of what lies beside the card.
       usage: how to use them.
     """
-    command = content["command"].replace("`", "'")
+    command = content.get("command", "not recorded").replace("`", "'")
     content, metrics = _escaped(content), _escaped(metrics)
     data, model, config = content["data"], content["model"], content["config"]
+    version = _versions(content).get("fexpr", "(unrecorded)")
     parts = [
         f"# {model['name']} on {data['name']}",
         "**SYNTHETIC DATA: trained and tested on data drawn by a program; no figure here says "
         "anything about people.**"
         if data["source"] == "synthetic"
         else "",
-        f"{one_line(content, metrics)}; written by fexpr {content['versions']['fexpr']}.",
+        f"{one_line(content, metrics)}; written by fexpr {version}.",
         _bullets(_escaped(list(restored))),
         _table(("file", "content"), files),
         usage,
@@ -103,20 +104,32 @@ def model_card(
         _bullets(_limits(data, metrics)),
         "## How it was made",
         f"```\n{command}\n```",
-        ", ".join(f"{name} {version}" for name, version in content["versions"].items())
-        + f"; {content['devices']['count']} x "
-        f"{content['devices']['kind']}.",
+        _made_with(content),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _versions(content: dict) -> dict[str, str]:
+    """What config.json says of them; {} where it does not."""
+    return content.get("versions") or {}
+
+
+def _made_with(content: dict) -> str:
+    """Versions and devices, as far as config.json says them."""
+    devices = content.get("devices") or {}
+    packages = ", ".join(f"{name} {version}" for name, version in _versions(content).items())
+    count, kind = devices.get("count"), devices.get("kind")
+    parts = [packages, f"{count} x {kind}" if kind else ""]
+    said = "; ".join(part for part in parts if part)
+    return f"{said}." if said else ""
 
 
 def one_line(content: dict, metrics: dict) -> str:
     """What goes in, what comes out, how many parameters."""
     data, model = content["data"], content["model"]
-    return (
-        f"{_input(data)} in, {_output(metrics, data)} out. {model['name']}, "
-        f"{model['parameters']:,} parameters"
-    )
+    count = model.get("parameters")
+    size = f"{count:,} parameters" if isinstance(count, int) else "parameters not counted"
+    return f"{_input(data)} in, {_output(metrics, data)} out. {model['name']}, {size}"
 
 
 def licence(data: dict) -> str:
