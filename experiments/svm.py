@@ -240,7 +240,7 @@ def fit_fold(
         advance(0, note=f"C={C:g}")
         machines[C] = make_machine(config.model, C, dict(enumerate(weights.tolist())))
         with warnings.catch_warnings():
-            # said once, in our own words, and only of the C that is kept
+            # reported once, and only for the C that is kept
             warnings.simplefilter("ignore", ConvergenceWarning)
             machines[C].fit(train, labels)
         accuracy[C] = float(

@@ -242,7 +242,7 @@ def _detach_lost_terminal() -> None:
 
 
 def exit_code(command: Callable[[], None]) -> int:
-    """Runs a command: 0, or 2 where the user has something to mend, which is said in one message
+    """Runs a command: 0, or 2 where the user has something to mend, which one message says
     without a traceback; RESUMABLE or INTERRUPTED where it was stopped and can go on. What is raised
     stands in the log too."""
     _keep_logs_off_terminal()

@@ -1,8 +1,8 @@
 """Laboratory 2 (Angel 2021): what weight sharing buys. A dense and a convolutional network learn
 digits, and are tested on moved ones.
 
-Which digits they are (fexpr/data/releases/digits.py) is said on the terminal, in the figure's title
-and in the report.
+Which digits they are (fexpr/data/releases/digits.py) is printed on the terminal,
+in the figure's title and in the report.
 """
 
 from __future__ import annotations

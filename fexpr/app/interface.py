@@ -88,7 +88,12 @@ class _Tabs:
             picture, rows = answers.photo(self.recognizer, Path(path), coverage)
             return [picture, answers.bars(rows, self.names), self.save(rows, path)]
 
-        gr.on([given.change, self.coverage.release], _said(answer), [given, self.coverage], parts)
+        gr.on(
+            [given.change, self.coverage.release],
+            _show_errors(answer),
+            [given, self.coverage],
+            parts,
+        )
 
     def webcam(self) -> None:
         with gr.Tab("Webcam"):
@@ -120,7 +125,7 @@ class _Tabs:
             return self.save(pd.concat(tables), "webcam")
 
         given.stream(
-            _said(answer),
+            _show_errors(answer),
             [given, self.coverage, tables],
             [drawn, shown, tables],
             stream_every=SECONDS,
@@ -128,7 +133,7 @@ class _Tabs:
             concurrency_limit=1,
             show_progress="hidden",
         )
-        save.click(_said(write), tables, csv)
+        save.click(_show_errors(write), tables, csv)
 
     def video(self) -> None:
         flow = self.recognizer.kind == "flow"
@@ -172,7 +177,7 @@ class _Tabs:
             return [found.example, answers.bars(shown, self.names), choice, plot, saved, found.rows]
 
         start.click(
-            _said(answer),
+            _show_errors(answer),
             [given, self.coverage, every, spot],
             [example, shown, person, line, csv, rows],
             concurrency_limit=1,
@@ -184,7 +189,7 @@ class _Tabs:
         return None if rows is None else answers.timeline(rows, self.names, face)
 
 
-def _said(answer: Callable) -> Callable:
+def _show_errors(answer: Callable) -> Callable:
     """`answer`, whose mistakes are shown in the page."""
 
     @functools.wraps(answer)

@@ -2,7 +2,7 @@
 over groups.
 
 A resample draws groups once for all seeds, so that its interval tells how the mean over seeds would
-vary with other subjects. How it varies with other seeds is said beside it: the value of each seed,
+vary with other subjects. How it varies with other seeds is given beside it: the value of each seed,
 and their standard deviation.
 """
 

@@ -24,7 +24,7 @@ from fexpr.evaluate.thresholds import FAILED, FIXED, fit_thresholds
 
 @dataclasses.dataclass(frozen=True)
 class ScoredRows:
-    """What a model, or a baseline, said about R rows.
+    """Predictions of a model, or of a baseline, for R rows.
 
     Attributes:
       presence: bool [R, K], the truth.

@@ -130,8 +130,9 @@ def groups_by_dataset(test: ScoredRows, datasets: np.ndarray) -> dict[str, int]:
 
 
 def confusion(test: ScoredRows, names: np.ndarray) -> dict:
-    """Counts pooled over folds, mean over seeds. One-of-K: `counts` [true][said], and `unanswered`
-    rows (of failed trials) by true class. Multi-label: `tp`, `fp`, `fn`, `tn` of each class."""
+    """Counts pooled over folds, mean over seeds. One-of-K: `counts` [true][predicted], and
+    `unanswered` rows (of failed trials) by true class. Multi-label: `tp`, `fp`, `fn`, `tn` of
+    each class."""
     seeds, classes = len(test.pools()), names.tolist()
     if test.multilabel:
         counts = metrics.confusion_counts(

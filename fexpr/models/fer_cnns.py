@@ -2,7 +2,7 @@
 (docs/decisions.md, Publications).
 
 The convolutions are called conv_0, conv_1, … in every network, for `capture_intermediates`. All
-take images [B, H, W, C], 48x48x1 where nothing else is said, and return logits float32 [B,
+take images [B, H, W, C], 48x48x1 unless stated otherwise, and return logits float32 [B,
 num_classes]; softmax is the loss's. Parameter counts are for the published number of classes.
 Keras' "Total params" also counts the two moving statistics of batch norm; what is trained is given
 beside it.

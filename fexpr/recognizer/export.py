@@ -192,7 +192,7 @@ def export(recognizer: Recognizer, folder: Path, onnx: bool) -> list[tuple[str, 
     file.
 
     Raises:
-      UserError: the folder is there already or cannot be written; ONNX was asked for and is not to
+      UserError: the folder exists already or cannot be written; ONNX was asked for and is not to
           be had.
       RuntimeError: what was exported does not say what the recogniser says.
     """

@@ -1,5 +1,5 @@
-"""What people have (files, arrays of any layout) to what a network takes (uint8 [N, H, W, C]): said
-by arguments, never guessed.
+"""What people have (files, arrays of any layout) to what a network takes (uint8 [N, H, W, C]): by
+explicit arguments, never guessed.
 """
 
 from __future__ import annotations

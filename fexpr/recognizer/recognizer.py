@@ -29,7 +29,8 @@ class Recognizer:
 
     Attributes:
       networks: the trained network of each member, on the default device.
-      class_names: K names. multilabel: whether several classes (action units) may be there at once.
+      class_names: K names. multilabel: whether several classes (action units) may be present at
+        once.
       shape: (H, W, C) of an image. kind: what it is, 'face', 'flow' (u, v, optical strain), 'clip'
         (its frames as channels) or 'features' (a vector, H = W = 1).
       trials: how many the run has; members: which of them these are, from 0. selection: 'last' or
@@ -233,7 +234,7 @@ class Recognizer:
           layout: of an array, per image: 'HWC', 'CHW' or 'HW'.
           colours: of an array: 'grey', 'rgb', 'bgr', turned into those of the network; None: it has
               the network's already.
-          values: of an array: '0..255' or '0..1'; must be said of anything but uint8.
+          values: of an array: '0..255' or '0..1'; required for anything but uint8.
           fit: 'exact': other sizes are refused. 'resize': the images show the face alone, cropped
             as in training, in another size. 'face': every face is found, turned upright and cut
             out; each is a row (`prediction_table.with_faces` says which columns are added). A

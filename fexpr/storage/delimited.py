@@ -59,7 +59,7 @@ def read(
     A separator behind every row is no column. Empty lines are passed over.
 
     Args:
-      columns: those that must be there. optional: those that may be.
+      columns: those that are required. optional: those that may be present.
       separators: characters of which the one that is most frequent in the header is taken.
       names: of all columns, for files without a header; a first line that begins with the first of
         them is a header all the same.

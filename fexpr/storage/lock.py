@@ -24,7 +24,7 @@ NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EINVAL)  # of file systems that h
 def held(
     path: Path, busy: Callable[[str], None], shared: bool = False, keep: bool = True
 ) -> Iterator[None]:
-    """Holds the lock file `path` for the block. Its folder must be there.
+    """Holds the lock file `path` for the block. Its folder must exist.
 
     Args:
       busy: called with who holds it ('process 12 on host, since 10:15:00: python …') where another

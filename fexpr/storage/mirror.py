@@ -51,7 +51,7 @@ def opened(
     Args:
       only: names of files to read, or patterns of them (metrics.*); nothing else is fetched then,
         and nothing pushed. The address may then be a single file.
-      names_only: names of files of which it matters only that they are there: they come empty. Goes
+      names_only: names of files of which only the existence matters: they come empty. Goes
           with `only`.
 
     Raises:
@@ -182,7 +182,7 @@ class _Mirror:
     def __exit__(self, kind: type | None, *_: Any) -> None:
         self.workers.shutdown(cancel_futures=True)
         if kind and not self.store.failed:
-            with contextlib.suppress(UserError):  # what came first is what is said
+            with contextlib.suppress(UserError):  # the first error is the one reported
                 self.push_rest()
         del _open[self.root]
 

@@ -1,5 +1,5 @@
 """NumPy's .npy and .npz files that anybody may have made: no pickles, and no array is made before
-its header agrees with the bytes that are there.
+its header agrees with the number of bytes in the file.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """Image files to pixels of 8 bits. The one place where images are decoded, with its limits: no
-image is decoded before its header has said how large it is.
+image is decoded before its size is known from the header.
 """
 
 from __future__ import annotations

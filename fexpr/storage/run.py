@@ -198,7 +198,7 @@ def history_file(run_dir: Path | str, chunk: int | None) -> Path:
 
 
 def history_files(run_dir: Path | str) -> list[Path]:
-    """Those that are there: of all chunks, then of single ones."""
+    """Those that exist: of all chunks, then of single ones."""
     own = history_file(run_dir, None)
     return [own] * own.exists() + sorted(Path(run_dir).glob(HISTORY_OF_CHUNK.format("*")))
 

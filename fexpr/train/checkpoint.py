@@ -64,7 +64,7 @@ class Checkpoints:
 
     @property
     def _manager(self) -> ocp.CheckpointManager:
-        """The writer's; opened when it is first needed, for there may be many chunks."""
+        """The writer's; opened when it is first needed, as there may be many chunks."""
         if not self._opened:
             with _disk_errors(self._folder):
                 self._folder.mkdir(parents=True, exist_ok=True)
@@ -264,7 +264,7 @@ def read(folder: Path, fix: str = "") -> Any:
 
 
 def save_variables(run_dir: Path, name: str, variables: Any) -> None:
-    """Writes `checkpoints/<name>`, replacing one that is there.
+    """Writes `checkpoints/<name>`, replacing an existing one.
 
     Raises:
       UserError: the folder cannot be written to, or the disk is full.

@@ -30,7 +30,7 @@ class History:
     to (`Checkpoints.save`).
 
     Args:
-      keep: whether a row that is there stays.
+      keep: whether an existing row stays.
       chunk: write into a file of this chunk's own, as others train at the same time; who opens the
           history of all puts them together.
     """

@@ -76,7 +76,7 @@ class Rows:
         self._short: dict[str, str] = {}  # id of an image file -> the same without the class
         # folder -> images of which nothing says to which test part they belong
         self._unsaid: Counter[str] = Counter()
-        # part -> images that are said to be in it by their folder alone
+        # part -> images that only their folder assigns to it
         self._guessed: Counter[str] = Counter()
 
     @property

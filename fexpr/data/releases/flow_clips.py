@@ -48,7 +48,7 @@ class Database:
       subject: makes the subject's one name of its number ('6' -> '006').
       book: how its workbook is written.
       no_apex: ids of clips for which the published workbook gives no apex after the onset; they are
-          left out, and said to be.
+          left out, with a message.
       places: where a clip's frames lie below the folder of frames, patterns of pathlib's glob; the
           first that leads to its onset and apex. They, and `id`, name columns of the workbook's key
           alone, whose cells are names that lead to no other folder.

@@ -1,7 +1,7 @@
 """A drawn face's measures and how action units move it; drawn_portrait.py paints it, the synthetic
 releases are made of it.
 
-Everything is said in face units: the origin lies between the eyes, x runs to the image's right, y
+All coordinates are in face units: the origin lies between the eyes, x runs to the image's right, y
 runs down, and 92 units separate the eyes, as pixels do on an aligned 224x224 face. A `Face` places
 them in the frame. Subject's left is image right.
 

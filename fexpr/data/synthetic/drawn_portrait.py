@@ -37,7 +37,7 @@ class Portrait:
         image = self.skin * (1 - loss)
         for side in (0, 1):
             self._open_eye(image, side, closure[side], gaze)
-        # field is said at the place the skin comes from; remap asks at the place it goes to
+        # the field is given where the skin comes from; remap needs it where the skin goes to
         backward = -field
         for _ in range(2):
             backward = -cv2.remap(

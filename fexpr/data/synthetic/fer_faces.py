@@ -1,9 +1,9 @@
 """Drawn 48x48 faces with seven expressions, in every layout FER2013 is handed round in, and the
 votes of drawn annotators.
 
-A face is said in units of half its height: x to the right, y down, the origin between eyes and
-mouth. An expression is a point in the space of the seven amounts below; a face shows a share of it,
-from a hint to the full, so that weak ones cannot be told from neutral.
+Coordinates of a face are in units of half its height: x to the right, y down, the origin between
+eyes and mouth. An expression is a point in the space of the seven amounts below; a face
+shows a share of it, from a hint to the full, so that weak ones cannot be told from neutral.
 """
 
 from __future__ import annotations

@@ -120,8 +120,8 @@ def _made_with(content: dict) -> str:
     packages = ", ".join(f"{name} {version}" for name, version in _versions(content).items())
     count, kind = devices.get("count"), devices.get("kind")
     parts = [packages, f"{count} x {kind}" if kind else ""]
-    said = "; ".join(part for part in parts if part)
-    return f"{said}." if said else ""
+    sentence = "; ".join(part for part in parts if part)
+    return f"{sentence}." if sentence else ""
 
 
 def one_line(content: dict, metrics: dict) -> str:

@@ -303,7 +303,7 @@ def prevalence(path: Path, names: Sequence[str], presence: np.ndarray, synthetic
 def clips(
     path: Path, images: np.ndarray, captions: Sequence[str], right: int, kind: str, synthetic: bool
 ) -> None:
-    """Test clips with what was true and what was said; the first `right` of them in the upper row,
+    """Test clips with their labels and predictions; the first `right` of them in the upper row,
     the others below.
 
     Args:

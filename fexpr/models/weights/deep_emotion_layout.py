@@ -51,7 +51,7 @@ def deep_emotion_from_torch(
 
     Args:
       state: name -> array, all tensors of the file. PyTorch's batch counter
-        (`num_batches_tracked`), which no output depends on, may be there.
+        (`num_batches_tracked`), which no output depends on, may be present.
       like: the variables of the model that is to take them; only shapes are read, so
           `jax.eval_shape(model.init, key, images)` will do.
 

@@ -65,7 +65,7 @@ def submit(
 
 
 def task_command(arguments: Sequence[str], place: Path | str) -> list[str]:
-    """The command line of a task: what was typed, with the run directory said in full."""
+    """The command line of a task: what was typed, with the full path of the run directory."""
     kept, words = [], iter(arguments)
     for word in words:
         name, equals, _ = word.partition("=")
