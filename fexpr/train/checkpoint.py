@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import functools
 import json
 import re
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -237,6 +239,7 @@ def read(folder: Path, fix: str = "") -> Any:
       UserError: it is damaged (`fix`: what else can be done about it).
     """
     item = folder / "default"  # of a CheckpointManager's
+    _ignore_late_reads()
     try:
         about = json.loads((folder / mirror.WHOLE).read_text(encoding="utf-8"))
         expected = (about.get("custom_metadata") or {}).get(CHECKSUMS)
@@ -261,6 +264,20 @@ def read(folder: Path, fix: str = "") -> Any:
     if damage:
         raise run.damaged(folder, f"{len(damage)} arrays are not as saved", fix, damage)
     return tree
+
+
+@functools.cache
+def _ignore_late_reads() -> None:
+    """Where one array is damaged, Orbax closes its event loop while TensorStore still reads others;
+    what their threads raise then would be printed as tracebacks beside the message.
+    """
+    before = sys.unraisablehook
+
+    def hook(raised: sys.UnraisableHookArgs) -> None:
+        if str(raised.exc_value) != "Event loop is closed":
+            before(raised)
+
+    sys.unraisablehook = hook
 
 
 def save_variables(run_dir: Path, name: str, variables: Any) -> None:
