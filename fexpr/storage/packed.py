@@ -7,7 +7,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO
 
 from fexpr.storage.bounded import MIB, Unreadable
@@ -46,7 +46,7 @@ def unpack(archive: Path, target: Path) -> bool:
                     limit -= member.size
                     if limit < 0 or len(members) > MOST_MEMBERS:
                         raise Unreadable("holds, or unpacks to, far more than a run directory")
-                tar.extractall(target, members, filter="data")
+                _extract(tar, members, target)
         elif zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as zipped:
                 if len(zipped.infolist()) > MOST_MEMBERS:
@@ -60,6 +60,18 @@ def unpack(archive: Path, target: Path) -> bool:
     except DAMAGE as e:
         raise Unreadable(f"is damaged, or cannot be unpacked: {e}") from e
     return True
+
+
+def _extract(tar: tarfile.TarFile, members: list[tarfile.TarInfo], target: Path) -> None:
+    """Extracts members that stay inside `target`; any other raises a TarError."""
+    if hasattr(tarfile, "data_filter"):
+        tar.extractall(target, members, filter="data")
+        return
+    for member in members:  # Python 3.11.0 to 3.11.3 have no filters
+        path = PurePosixPath(member.name)
+        if path.is_absolute() or ".." in path.parts or not (member.isfile() or member.isdir()):
+            raise tarfile.ExtractError(f"{member.name!r} is outside the archive, or no plain file")
+    tar.extractall(target, members)
 
 
 def check_size(members: Iterable[zipfile.ZipInfo | tarfile.TarInfo], limit: int) -> None:

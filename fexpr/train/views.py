@@ -73,7 +73,7 @@ def mean_prediction(logits: Sequence[Float[Array | np.ndarray, "B K"]]) -> Float
 
 def recentred(
     images: Float[Array | np.ndarray, "B H W C"], normalize: str
-) -> Float[Array, "B H W C"]:
+) -> Float[Array | np.ndarray, "B H W C"]:
     """Images float32 [B, H, W, C] in 0..255; with normalize='median' each channel of each image is
     shifted so that its own median is MIDDLE.
 

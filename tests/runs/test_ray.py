@@ -225,6 +225,8 @@ def test_a_cluster_that_is_started_here_refuses_strangers(monkeypatch):
     monkeypatch.setenv("RAY_AUTH_TOKEN", "1" * 64)
     before = dict(os.environ)
     of_ray = {name: value for name, value in before.items() if name.startswith("RAY_")}
+    # JAX warns of Ray's forks where another test has used it in this process
+    warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
     with ray_cluster._cluster(None, []):
         path = os.environ["RAY_AUTH_TOKEN_PATH"]
         assert os.stat(path).st_mode & 0o777 == 0o600

@@ -106,7 +106,7 @@ def test_an_image_is_mirrored_in_every_other_epoch():
     engine = toy.engine([toy.spec()], augment=Augment(kind="face", alternate=True))
     trial = jax.tree.map(lambda x: jnp.asarray(x[0]), engine.trials)
     turns = np.stack(
-        [step._mirrored(trial, jnp.arange(96), jnp.int32(epoch)) for epoch in range(4)]
+        [step._choose_mirrored(trial, jnp.arange(96), jnp.int32(epoch)) for epoch in range(4)]
     )
     assert 30 < turns[0].sum() < 66
     np.testing.assert_array_equal(turns[1], ~turns[0])
