@@ -111,6 +111,8 @@ def desk(tmp_path, monkeypatch):
         cv2.imwrite(str(tmp_path / "own_photos" / name), np.roll(portrait, i, axis=1)[..., ::-1])
     film(tmp_path / "talk.avi", [portrait] * 6).rename("talk.mp4")
     film(tmp_path / "long.avi", [portrait] * 40).rename("long.mp4")
+    moved = [np.roll(portrait, (i % 3, i % 5), (0, 1)) for i in range(60)]
+    film(tmp_path / "shifted.avi", moved).rename("shifted.mp4")
     files = cv2.VideoCapture
     monkeypatch.setattr(
         video.cv2,

@@ -20,6 +20,7 @@ from fexpr.train.state import Data, Recipe, Trial
 # pixels: without a crop, the four corners of 42 pixels of a 48-pixel face, as shifts with a
 # repeated border
 CROP_SHIFT = 3
+AnyArray = jax.Array | np.ndarray  # the recogniser's images are NumPy's
 MIDDLE = 127.5  # of 0..255; a mirrored map keeps it: 255 - 127.5
 
 
@@ -30,8 +31,8 @@ def input_shape(shape: Sequence[int], crop: int) -> tuple[int, int, int]:
 
 
 def views(
-    images: Float[Array | np.ndarray, "B H W C"], name: str, crop: int = 0, kind: str = "face"
-) -> list[Float[Array, "B h w C"]]:
+    images: Float[AnyArray, "B H W C"], name: str, crop: int = 0, kind: str = "face"
+) -> list[Float[AnyArray, "B h w C"]]:
     """The views of images [B,H,W,C]: 'none' (themselves), 'flip' (and mirrored, as `mirror` does
     images of this kind), 'flip_crop' (both, shifted to the four corners too).
 
@@ -46,7 +47,7 @@ def views(
         middle, ends = (down // 2, right // 2), ((0, 0), (0, right), (down, 0), (down, right))
     size = (crop, crop) if crop else (height, width)
 
-    def cut(x: jax.Array, corner: tuple[int, int]) -> jax.Array:
+    def cut(x: AnyArray, corner: tuple[int, int]) -> AnyArray:
         return x[:, corner[0] : corner[0] + size[0], corner[1] : corner[1] + size[1]]
 
     if name == "none":
@@ -60,7 +61,7 @@ def views(
     return [*(cut(v, middle) for v in both), *(cut(v, end) for v in wide for end in ends)]
 
 
-def mean_prediction(logits: Sequence[Float[Array | np.ndarray, "B K"]]) -> Float[Array, "B K"]:
+def mean_prediction(logits: Sequence[Float[AnyArray, "B K"]]) -> Float[Array, "B K"]:
     """Logits [B,K] of V views -> the logarithm of their mean class probabilities; of one view, its
     logits as they are.
     """
@@ -71,9 +72,7 @@ def mean_prediction(logits: Sequence[Float[Array | np.ndarray, "B K"]]) -> Float
     )
 
 
-def recentred(
-    images: Float[Array | np.ndarray, "B H W C"], normalize: str
-) -> Float[Array | np.ndarray, "B H W C"]:
+def recentred(images: Float[AnyArray, "B H W C"], normalize: str) -> Float[AnyArray, "B H W C"]:
     """Images float32 [B, H, W, C] in 0..255; with normalize='median' each channel of each image is
     shifted so that its own median is MIDDLE.
 
@@ -83,7 +82,7 @@ def recentred(
     return images - medians(images) + MIDDLE if normalize == "median" else images
 
 
-def medians(images: Float[Array | np.ndarray, "B H W C"]) -> Float[Array, "B 1 1 C"]:
+def medians(images: Float[AnyArray, "B H W C"]) -> Float[AnyArray, "B 1 1 C"]:
     """The median of each channel of images [B, H, W, C] in 0..255: [B, 1, 1, C].
 
     As numpy.median, exact for whole numbers, otherwise to 1/256. By bisection: sorting pixels takes
@@ -106,9 +105,9 @@ def medians(images: Float[Array | np.ndarray, "B H W C"]) -> Float[Array, "B 1 1
 
 
 def normalized(
-    images: Float[Array | np.ndarray, "B H W C"],
-    mean: Float[Array | np.ndarray, "*HxW C"],
-    std: Float[Array | np.ndarray, "*HxW C"],
+    images: Float[AnyArray, "B H W C"],
+    mean: Float[AnyArray, "*HxW C"],
+    std: Float[AnyArray, "*HxW C"],
     precision: str,
 ) -> Float[Array, "B H W C"]:
     """What a model sees of images float32 [B,H,W,C] in 0..255, in the type that it is to compute
@@ -121,9 +120,9 @@ def normalized(
 def predict_views(
     model: nn.Module,
     variables: Any,
-    images: Float[Array | np.ndarray, "B H W C"],
-    mean: Float[Array | np.ndarray, "*HxW C"],
-    std: Float[Array | np.ndarray, "*HxW C"],
+    images: Float[AnyArray, "B H W C"],
+    mean: Float[AnyArray, "*HxW C"],
+    std: Float[AnyArray, "*HxW C"],
     precision: str,
     tta: str,
     crop: int = 0,
@@ -173,7 +172,7 @@ def predict(recipe: Recipe, data: Data, trial: Trial, variables: Any) -> Float[A
 
 
 def predict_images(
-    recipe: Recipe, trial: Trial, variables: Any, images: Num[Array | np.ndarray, "R H W C"]
+    recipe: Recipe, trial: Trial, variables: Any, images: Num[AnyArray, "R H W C"]
 ) -> Float[Array, "rows K"]:
     """Logits of images that are not in the data: of a device's share uint8 [R, H, W, C], float32 [R
     x devices, K] of all shares.
