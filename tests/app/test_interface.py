@@ -3,6 +3,7 @@
 Needs the extra [app], `pip install playwright`, and a Chromium (Debian: apt-get install chromium).
 """
 
+import gc
 import io
 import re
 import shutil
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from urllib.parse import urlsplit
 
 import cv2
@@ -172,6 +174,9 @@ def test_from_a_video_to_its_timeline(page, files):
 def test_a_run_on_flow_has_the_video_alone(tmp_path):
     from fexpr.app import interface
 
+    warnings.simplefilter("ignore", ResourceWarning)  # Gradio leaves event loops open
     page = interface.build(Recognizer.restore(FIXTURES / "run_format_1.zip"), tmp_path)
     parts = [block for block in page.blocks.values() if isinstance(block, interface.gr.Tab)]
     assert [tab.label for tab in parts] == ["Video"]
+    del page, parts
+    gc.collect()
