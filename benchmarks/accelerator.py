@@ -29,7 +29,8 @@ and platform, and carry it with the checkout and the folder of data:
         --platform manylinux2014_x86_64 -d wheels \\
         ml-collections tensorflow-datasets array-record dm-tree docstring-parser et-xmlfile \\
         googleapis-common-protos idna immutabledict charset-normalizer importlib-resources \\
-        openpyxl requests simple-parsing tensorboardX tensorflow-metadata termcolor toml
+        jaxtyping openpyxl requests simple-parsing tensorboardX tensorflow-metadata termcolor \\
+        toml wadler-lindig
     pip wheel --no-deps -w wheels promise
     # there:
     pip install --no-index --no-deps --target site wheels/*.whl && export PYTHONPATH=site
