@@ -48,11 +48,11 @@ constraints: $(PY)
 		--custom-compile-command "make constraints" -o constraints.txt requirements-dev.txt
 
 $(VENV)/.run: requirements.txt constraints.txt $(PY)
-	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -r requirements.txt
+	$(PY) -m pip install --quiet --disable-pip-version-check --use-pep517 -c constraints.txt -r requirements.txt
 	touch $@
 
 $(VENV)/.test: requirements-dev.txt requirements.txt constraints.txt $(PY)
-	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -r requirements-dev.txt
+	$(PY) -m pip install --quiet --disable-pip-version-check --use-pep517 -c constraints.txt -r requirements-dev.txt
 	touch $@ $(VENV)/.run
 
 clean:

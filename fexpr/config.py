@@ -287,7 +287,6 @@ def describe(section: type, prefix: str = "") -> list[str]:
     return lines
 
 
-@functools.cache
 def is_section(kind: object) -> TypeGuard[type]:
     """Whether a field of this type is a section of its own."""
     return dataclasses.is_dataclass(kind)
@@ -300,6 +299,7 @@ def _initial(declared: dataclasses.Field) -> dict[str, Any]:
     return declared.default_factory()
 
 
+@functools.cache
 def declarations(section: type) -> dict[str, tuple[Any, dataclasses.Field]]:
     """Type and declaration of each field."""
     hints = typing.get_type_hints(section)

@@ -38,7 +38,7 @@ FIGURE, SIDE, REACH = "boundaries.png", 120, 1.5
 
 def lab_circles(config: ConfigDict, workdir: Path) -> None:
     """Leaves config.json, metrics.json, figures/boundaries.png and report.html at `workdir`; takes
-    seconds, and are trained again each time.
+    seconds; every call trains again.
 
     Every fold of stratified cross-validation is a row of one vmapped program: the whole training
     set is a batch (train.epochs steps of Adam), so nothing is drawn but the initial weights.

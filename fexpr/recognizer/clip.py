@@ -105,8 +105,8 @@ class ClipSums:
             logits[:, row] = [self._logits(m, persons[face])[0] for m in range(members)]
         status = [OK] * len(order)
         known = [
-            (face, p.rows, p.first, p.last, self.rule)
-            for face, p in sorted(persons.items(), key=lambda item: -item[1].rows)
+            (face, persons[face].rows, persons[face].first, persons[face].last, self.rule)
+            for face in order
         ]
         for text in [NO_FACE] * (not order) + [f"{UNREADABLE}: {break_off}"] * bool(break_off):
             status.append(text)

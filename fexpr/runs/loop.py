@@ -162,7 +162,7 @@ class Loop:
         ]
 
     def _train_chunk(self, chunk: int, start: int, advance: Any) -> State:
-        """Continues training from its current position.
+        """Trains a chunk from the position `start` on.
 
         The devices are given as much at a time as takes them a moment, so that a signal is heard
         soon, also where an epoch takes an hour.
@@ -209,11 +209,11 @@ class Loop:
                 if position != saved_at:
                     kept.save(position, engine.to_host(state), [h.path for h in self.histories])
                 saved, saved_at, cost = time.monotonic(), position, time.monotonic() - saving
-                position = {"epoch": epoch, "part": min(part, engine.resumable), "chunk": chunk}
-                event("checkpoint saved", **position, seconds=round(cost, 3))
+                saved_as = {"epoch": epoch, "part": min(part, engine.resumable), "chunk": chunk}
+                event("checkpoint saved", **saved_as, seconds=round(cost, 3))
                 if stop.any():
                     kept.wait()
-                    event("preempted", **position)
+                    event("preempted", **saved_as)
                     share = min(part, engine.resumable) / engine.dispatches_per_epoch
                     done = f"epoch {epoch}" if not part else f"{share:.0%} of epoch {epoch + 1}"
                     by = self.stopped_by() or "a signal"

@@ -80,7 +80,7 @@ def is_early(recipe: Recipe, by_trial: tuple[Trial, State, jax.Array]) -> Bool[A
 def advance(
     recipe: Recipe,
     data: Data,
-    bounds: Int[Array, 4],
+    bounds: Int[Array, " 4"],
     early: Bool[Array, ""],
     by_trial: tuple[Trial, State, Float[Array, "passes rows K"]],
 ) -> tuple[State, Float[Array, "passes rows K"], dict[str, jax.Array]]:

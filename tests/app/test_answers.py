@@ -68,14 +68,14 @@ def test_a_video_has_rows_decisions_and_an_example(expressions, head, tmp_path):
     dark = np.zeros_like(head)
     images = [np.hstack([head, head[:, ::-1] if 4 <= i < 8 else dark]) for i in range(12)]
     path = film(tmp_path / "talk.avi", images)
-    heard = []
-    found = answers.film(expressions, path, 0.9, 1, False, lambda *said: heard.append(said))
+    steps = []
+    found = answers.film(expressions, path, 0.9, 1, False, lambda *step: steps.append(step))
     rows = expressions.predict_video(path)
     assert found.rows.index.tolist() == rows.index.tolist()
     assert found.clips["rows"].tolist() == [12, 4]
     assert answers.persons(found.rows) == [0, 1]
     assert found.example.shape[1] > 512
-    shares = [share for share, _ in heard]
+    shares = [share for share, _ in steps]
     assert shares == sorted(shares)
     assert shares[-1] == 1
     line = answers.timeline(found.rows, expressions.class_names, 1)

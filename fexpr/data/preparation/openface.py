@@ -99,11 +99,11 @@ def landmark_masks(path: Path, frames: int, transform: np.ndarray, side: int) ->
     points = np.full((frames, POINTS, 2), np.nan)
     known = (numbers >= 1) & (numbers <= frames)
     points[numbers[known] - 1] = (np.stack([x, y, np.ones_like(x)], axis=-1) @ transform.T)[known]
-    known = np.isfinite(points).all(axis=2)
+    finite = np.isfinite(points).all(axis=2)
     inside = ((points > -0.5) & (points < side - 0.5)).all(axis=2)
-    if inside.sum() < 0.5 * known.sum():
+    if inside.sum() < 0.5 * finite.sum():
         raise BadInput(
-            f"{path}: {inside.sum():,} of {known.sum():,} landmarks lie within the face that "
+            f"{path}: {inside.sum():,} of {finite.sum():,} landmarks lie within the face that "
             "is cut from the video; "
             "expected those of the video as it is, in its own size"
         )

@@ -1,7 +1,7 @@
 """CASME (Yan et al., FG 2013): frames and its coding workbook.
 
-Columns and folders as the public code of MEB (github.com/tvaranka/meb) reads them; nobody of this
-project has the release.
+Columns and folders as the public code of MEB (github.com/tvaranka/meb) reads them; this project
+does not have the release.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Part A of CAS(ME)^3 (Li et al., TPAMI 2022): frames and its workbook of micro-expressions.
 
-Columns and folders as the public code of MEB (github.com/tvaranka/meb) reads them; nobody of this
-project has the release. A video holds several micro-expressions, which share its name: their ids
+Columns and folders as the public code of MEB (github.com/tvaranka/meb) reads them; this project
+does not have the release. A video holds several micro-expressions, which share its name: their ids
 end with the onset. Frames are read from the release's videos (`part_A/<subject>/<video>/color`),
 or from the folder of micro-expressions that MEB's tool copies out of them (`ME_A`), where the
 second of a video is called after it with a 2, and so on.

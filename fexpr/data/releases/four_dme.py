@@ -1,7 +1,7 @@
 """4DME (Li et al., TAC 2022), its micro-expressions in grey: frames and their workbook.
 
-Columns and folders as the public code of MEB (github.com/tvaranka/meb) reads them; nobody of this
-project has the release. A unit marked '(k)' is not counted there: it is read as one that was
+Columns and folders as the public code of MEB (github.com/tvaranka/meb) reads them; this project
+does not have the release. A unit marked '(k)' is not counted there: it is read as one that was
 present at onset.
 """
 

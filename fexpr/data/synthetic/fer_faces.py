@@ -3,7 +3,8 @@ votes of drawn annotators.
 
 Coordinates of a face are in units of half its height: x to the right, y down, the origin between
 eyes and mouth. An expression is a point in the space of the seven amounts below; a face
-shows a share of it, from a hint to the full, so that weak ones cannot be told from neutral.
+shows a share of it, from a hint to the full, so that weak ones cannot be distinguished from
+neutral.
 """
 
 from __future__ import annotations

@@ -11,10 +11,10 @@ MAPS_IN_WORDS = {
     "applied": "as applied",
 }
 SHORT = {"none": "– (the model)", "svs": "SVS", "sms": "SMS", "applied": "applied"}
-FITTED_IN_WORDS = {  # the other maps have parameters that can be shown
+FITTED_IN_WORDS = {  # beside the temperature, which is shown as a number
     "vector": "scale and bias of each class",
-    "svs": "the same, drawn towards one temperature",
-    "sms": "weights of each class for each other, drawn towards one temperature",
+    "svs": "a scale and a bias of each class, shrunk towards none",
+    "sms": "weights of each class for each other, shrunk towards none",
     "isotonic": "a curve for each class",
     "applied": "chosen by cross-fitting",
 }
@@ -84,15 +84,16 @@ def sets(metrics: dict) -> str:
     if not found:
         return ""
     lac, asked = found["methods"]["lac"], found["coverage"]
-    what = "every unit present" if metrics["task"] == "multilabel" else "the true class"
+    units = metrics["task"] == "multilabel"
+    what = "every action unit present" if units else "the true class"
     held, size = lac["coverage"], lac["size"]["value"]
     low = "" if held["low"] is None else f" ({held['low']:.3f}–{held['high']:.3f})"
     return (
-        f"Sets that are to hold {what} in {100 * asked:.0f} % of rows hold it in "
-        f"{held['value']:.3f}{low} of the test rows, with {size:.1f} classes on average"
+        f"Prediction sets meant to hold {what} in {100 * asked:.0f} % of rows do so in "
+        f"{held['value']:.3f}{low} of the test rows, with {size:.1f} "
         + (
-            f", one class in {100 * lac['single']['value']:.0f} %."
-            if what == "the true class"
-            else "."
+            "action units on average."
+            if units
+            else f"classes on average, one class in {100 * lac['single']['value']:.0f} %."
         )
     )

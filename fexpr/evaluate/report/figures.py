@@ -208,7 +208,8 @@ def _confidence(path, metrics: dict, synthetic: bool) -> None:
             (
                 "How often test rows of a confidence are right, with 95 % bands. Below the dotted "
                 "line: too confident. The distance to that line, averaged over the rows, is the "
-                "smooth error. Where the band holds the line, the two cannot be told apart. "
+                "smooth error. Where the band includes that line, the difference is not "
+                "significant. "
                 "Below: how many rows have that confidence."
             ),
         ),

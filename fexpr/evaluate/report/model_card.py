@@ -28,10 +28,10 @@ LICENCES = {  # of the data, by `config.data.name`
             "4dme": "4DME (Li et al. 2022)",
         }.items()
     },
-    "megc2018": f"SAMM and CASME II, as far as they were there: each {_ON_REQUEST}.",
-    "cd6me": "CASME, CASME II, CAS(ME)^3, SAMM, 4DME and MMEW, as far as they were there: each "
-    f"{_ON_REQUEST}.",
-    "megc2019": f"SAMM, CASME II and SMIC, as far as they were there: each {_ON_REQUEST}.",
+    "megc2018": f"SAMM and CASME II, as far as they were on the disk: each {_ON_REQUEST}.",
+    "cd6me": "CASME, CASME II, CAS(ME)^3, SAMM, 4DME and MMEW, as far as they were on the disk: "
+    f"each {_ON_REQUEST}.",
+    "megc2019": f"SAMM, CASME II and SMIC, as far as they were on the disk: each {_ON_REQUEST}.",
     "ravdess": "RAVDESS (Livingstone and Russo 2018): Creative Commons "
     "Attribution-NonCommercial-ShareAlike 4.0.",
     "ravdess_aus": "RAVDESS (Livingstone and Russo 2018): Creative Commons "

@@ -188,7 +188,7 @@ def verdict(found: dict, difference: dict) -> str:
         f"the {metric} of {difference['name']} less that of {difference['less']} is {signed(e)}"
     )
     if e["low"] <= 0 <= e["high"]:
-        return f"Not told apart: {sentence}; its interval includes zero."
+        return f"No difference shown: {sentence}; its interval includes zero."
     return f"{'Higher' if e['low'] > 0 else 'Lower'}: {sentence}; its interval excludes zero."
 
 
