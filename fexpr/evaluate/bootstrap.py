@@ -66,7 +66,9 @@ def interval(
     level: float = LEVEL,
 ) -> tuple[float, float, int]:
     """Percentile interval of `samples` [B], widened about `value` for so many groups: (low, high,
-    resamples used), within `limits`, what the figure cannot leave.
+    resamples used), within `limits`, what the figure cannot leave. It includes `value`, also where
+    all resamples lie on one side of it: a row that is drawn twice ranks beside itself, which raises
+    the average precision of few rows.
 
     Resamples where the statistic is undefined (NaN) are left out, and the count says how many were
     left. NaN, NaN, 0 if none is, or with a single group, which cannot tell how groups differ.
@@ -75,7 +77,8 @@ def interval(
     if not len(defined) or groups < 2:
         return np.nan, np.nan, 0
     ends = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
-    low, high = np.clip(value + widening(groups, level) * (ends - value), *limits)
+    ends = np.minimum(ends[0], value), np.maximum(ends[1], value)
+    low, high = np.clip(value + widening(groups, level) * (np.array(ends) - value), *limits)
     return float(low), float(high), len(defined)
 
 

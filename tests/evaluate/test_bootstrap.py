@@ -93,6 +93,18 @@ def macro_f1(counts):
     return (f1 * occurs).sum(axis=1) / occurs.sum(axis=1)
 
 
+def test_an_interval_includes_its_value():
+    """Ranks are raised by rows that are drawn twice: of the average precision of few rows most
+    resamples may lie above the value."""
+    samples = np.linspace(0.3, 0.4, 101)
+    low, high, _ = bootstrap.interval(samples, 0.25, groups=80)
+    assert low == 0.25
+    assert high > 0.39
+    low, high, _ = bootstrap.interval(samples, 0.45, groups=80)
+    assert low < 0.31
+    assert high == 0.45
+
+
 def test_undefined_resamples_are_left_out_and_counted():
     samples = np.array([np.nan, 1.0, 1.0, np.nan, 1.0])
     assert bootstrap.interval(samples, 1.0, 9) == (1.0, 1.0, 3)

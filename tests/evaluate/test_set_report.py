@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
-from fexpr.evaluate import calibration, conformal, evaluate
+from fexpr.evaluate import calibration, conformal, evaluate, set_report
 from tests.evaluate.predictions import multiclass, multilabel, pictures
 
 
@@ -55,6 +56,14 @@ def test_a_threshold_for_each_class_holds_every_class():
     methods = sets["methods"]
     assert methods["lac_by_class"]["coverage"]["value"] == pytest.approx(0.9, abs=0.02)
     assert methods["lac_by_class"]["size"]["value"] > methods["lac"]["size"]["value"]
+
+
+@pytest.mark.parametrize(("held", "rows"), [(0, 1), (1, 1), (3, 7), (50, 56), (56, 56)])
+def test_intervals_are_wilsons(held, rows):
+    expected = binomtest(held, rows).proportion_ci(method="wilson")
+    found = set_report._wilson(held / rows, rows)
+    assert found == pytest.approx((expected.low, expected.high), abs=1e-4)
+    assert 0 <= found[0] <= held / rows <= found[1] <= 1
 
 
 def test_limits_are_those_of_the_validation_rows():

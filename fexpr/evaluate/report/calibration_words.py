@@ -94,6 +94,6 @@ def sets(metrics: dict) -> str:
         + (
             "action units on average."
             if units
-            else f"classes on average, one class in {100 * lac['single']['value']:.0f} %."
+            else f"classes on average, a single one in {100 * lac['single']['value']:.0f} %."
         )
     )

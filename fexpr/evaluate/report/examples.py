@@ -90,5 +90,5 @@ def _picture(
     p = answer.scores[row]
     return Picture(
         images[str(ids[row])],
-        f"true {names[true]} {p[true]:.2f}\npredicted {names[predicted]} {p[predicted]:.2f}",
+        f"true {names[true]} {p[true]:.2f}\npred. {names[predicted]} {p[predicted]:.2f}",
     )

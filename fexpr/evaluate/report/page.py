@@ -48,11 +48,15 @@ def number(estimate: dict, interval: bool = True, decimals: int = 3) -> Markup:
     """A value with its interval behind it, small."""
     if estimate["value"] is None:
         return Markup('<span class="none">–</span>')
-    text = Markup(f"{{:.{decimals}f}}").format(estimate["value"])
+
+    def figure(value: float) -> str:
+        return f"{round(value, decimals) + 0.0:.{decimals}f}".replace("-", "−")
+
+    text = Markup("{}").format(figure(estimate["value"]))
     if interval and estimate["low"] is not None:
-        text += Markup(f" <small>{{:.{decimals}f}}–{{:.{decimals}f}}</small>").format(
-            estimate["low"], estimate["high"]
-        )
+        low, high = figure(estimate["low"]), figure(estimate["high"])
+        between = " to " if low.startswith("−") else "–"
+        text += Markup(" <small>{}{}{}</small>").format(low, between, high)
     elif interval and estimate.get("seed_std") is not None:
         text += Markup(f" <small>±{{:.{decimals}f}}</small>").format(estimate["seed_std"])
     return text

@@ -379,9 +379,7 @@ def test_grids_show_the_most_confident_mistakes_and_the_worst_of_each_class():
     assert len(captions) == min(24, len(wrong))
     for r, caption in zip(wrong, captions, strict=False):
         true, named = FER_CLASSES[labels[r]], FER_CLASSES[said[r]]
-        assert (
-            caption == f"true {true} {p[r, labels[r]]:.2f}\npredicted {named} {p[r, said[r]]:.2f}"
-        )
+        assert caption == f"true {true} {p[r, labels[r]]:.2f}\npred. {named} {p[r, said[r]]:.2f}"
     worst = dict(examples.worst_by_class(answer, ids, list(FER_CLASSES), images))
     assert list(worst) == list(FER_CLASSES)
     for k, name in enumerate(FER_CLASSES):
