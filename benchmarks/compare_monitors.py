@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from benchmarks.quick import add_quick
 from fexpr import terminal
 from fexpr.errors import UserError
 from fexpr.evaluate.map_choice import parts_of
@@ -122,6 +123,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--set", nargs="*", default=[], metavar="FIELD=VALUE", help="of the config: train.epochs=20"
     )
     p.add_argument("--resamples", type=int, default=1000)
+    tiny = ["data.source=synthetic", "train.epochs=2", "split.seeds=1"]
+    add_quick(p, set=tiny, resamples=50)
     args = p.parse_args(argv)
     names = args.monitors.split(",")
 

@@ -28,6 +28,7 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np  # noqa: E402
 
+from benchmarks import quick  # noqa: E402
 from fexpr.storage import run  # noqa: E402
 
 SMALL = (
@@ -36,7 +37,6 @@ SMALL = (
     "--config.log.tensorboard=False",
 )
 CONFIG = f"--config={ROOT}/configs/aucnn_samm.py:debug"
-PROGRAMS = 12
 
 
 def command(*arguments: str) -> list[str]:
@@ -56,9 +56,9 @@ def seconds_of(workdir: Path, *arguments: str) -> float:
     return time.monotonic() - began
 
 
-def compare(folder: Path, repeats: int, epochs: int) -> None:
+def compare(folder: Path, programs: int, repeats: int, epochs: int) -> None:
     sweep = (
-        "--sweep=train.batch_size=" + ",".join(str(4 * i) for i in range(1, PROGRAMS + 1)),
+        "--sweep=train.batch_size=" + ",".join(str(4 * i) for i in range(1, programs + 1)),
         f"--config.train.epochs={epochs}",
     )
     engines = {"local": (), "ray": ("--engine=ray",)}
@@ -74,7 +74,7 @@ def compare(folder: Path, repeats: int, epochs: int) -> None:
     logits = [
         [
             run.read_arrays(folder / name / f"batch_size={4 * i}" / run.PREDICTIONS)["logits"]
-            for i in range(1, PROGRAMS + 1)
+            for i in range(1, programs + 1)
         ]
         for name in engines
     ]
@@ -84,7 +84,7 @@ def compare(folder: Path, repeats: int, epochs: int) -> None:
         f"{name} {statistics.median(seconds):.1f} s" for name, seconds in found.items()
     )
     print(
-        f"{PROGRAMS} programs of {epochs} epochs, {os.cpu_count()} cores, medians of "
+        f"{programs} programs of {epochs} epochs, {os.cpu_count()} cores, medians of "
         f"{repeats}: {medians}; "
         f"ray / local {statistics.median(pairs):.2f} ({min(pairs):.2f} to {max(pairs):.2f}); "
         f"logits at most {apart:.1e} apart"
@@ -128,13 +128,15 @@ def main() -> None:
     p = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    p.add_argument("--programs", type=int, default=12)
     p.add_argument("--repeats", type=int, default=3)
     p.add_argument("--epochs", type=int, default=5)
     p.add_argument("--resume", action="store_true")
+    quick.add_quick(p, programs=2, repeats=1, epochs=1)
     args = p.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         resume(Path(folder), args.repeats) if args.resume else compare(
-            Path(folder), args.repeats, args.epochs
+            Path(folder), args.programs, args.repeats, args.epochs
         )
 
 

@@ -21,6 +21,7 @@ import numpy as np
 import skimage.data
 from skimage.feature import Cascade
 
+from benchmarks.quick import add_quick
 from fexpr import faces
 from fexpr.data.synthetic import ravdess_clips
 
@@ -112,6 +113,8 @@ def median_ms(work: Callable[[], object], times: int = 7) -> float:
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("--fer2013", type=Path, metavar="FOLDER")
+    p.add_argument("--most", type=int, metavar="N", help="pictures of each kind, at most")
+    add_quick(p, most=1)
     return p
 
 
@@ -119,16 +122,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser().parse_args(argv)
     print(f"{'':34} {'fexpr':>18} {'LBP cascade':>18}")
     for kind, pictures in {**portraits(), "drawn": drawn()}.items():
+        pictures = pictures[: args.most]
         print(
             f"{kind:34} {hits(mesh_finder, pictures):>18} {hits(cascade_finder, pictures):>18}"
             f"   landmarks {landmark_error(pictures):.1f} %"
         )
     patches = np.uint8(255 * skimage.data.lfw_subset())
     for kind, some in (("faces", patches[:100]), ("patches without", patches[100:])):
+        some = some[: args.most]
         counts = [sum(bool(f(patch)) for patch in some) for f in (mesh_finder, cascade_finder)]
         print(f"{f'lfw_subset, {kind}':34} {counts[0]:>18} {counts[1]:>18}")
     if args.fer2013:
-        paths = sorted(args.fer2013.rglob("*.jpg"))[::20]
+        paths = sorted(args.fer2013.rglob("*.jpg"))[::20][: args.most]
         grey = [cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for path in paths]
         counts = [sum(bool(f(face)) for face in grey) for f in (mesh_finder, cascade_finder)]
         print(f"{f'FER2013, {len(grey)} faces':34} {counts[0]:>18} {counts[1]:>18}")

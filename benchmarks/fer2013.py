@@ -30,7 +30,7 @@ import numpy as np
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
-from benchmarks import sides  # noqa: E402
+from benchmarks import quick, sides  # noqa: E402
 
 TRAIN, BATCH, CLASSES = 28_709, 128, 7
 
@@ -154,10 +154,9 @@ def compare(arguments: argparse.Namespace, network: str) -> None:
         )
     ]
     passed += ["--torch-compile"] * arguments.torch_compile
-    ours, peer = (
-        sides.Side(name, [__file__, f"--side={name}", f"--network={network}", *passed])
-        for name in ("fexpr", "torch")
-    )
+    passed.append(f"--network={network}")
+    ours = sides.Side("fexpr", [__file__, "--side=fexpr", *passed])
+    peer = sides.peer_side("torch", "torch", [__file__, "--side=torch", *passed])
     train = arguments.steps * BATCH or TRAIN
     what = (
         f"{arguments.folds} x {NETWORKS[network]}, {train} images an epoch, batch {BATCH}, "
@@ -197,6 +196,7 @@ if __name__ == "__main__":
     )
     parser.add_argument("--repeats", type=int, default=3, help="warm passes of each side")
     parser.add_argument("--side", choices=("fexpr", "torch"), help=argparse.SUPPRESS)
+    quick.add_quick(parser, network="thesis", steps=1, workers=1, repeats=1)
     given = parser.parse_args()
     if given.side:
         sides.work(lambda: {"fexpr": fexpr_pass, "torch": torch_pass}[given.side](given))

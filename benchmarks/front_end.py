@@ -27,6 +27,8 @@ import cv2
 import numpy as np
 import skimage.data
 
+from benchmarks.quick import add_quick
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -88,6 +90,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--side", type=int, default=512, metavar="P", help="pixels of a picture")
     p.add_argument("--align", choices=("detect", "none"), default="detect")
     p.add_argument("--model", default="fer2013")
+    add_quick(p, frames=[2, 4], pictures=[1, 2], side=128)
     return p
 
 

@@ -29,7 +29,7 @@ import numpy as np
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
-from benchmarks import sides  # noqa: E402
+from benchmarks import quick, sides  # noqa: E402
 from benchmarks.loso_task import CLASSES, MODEL, RATE, data  # noqa: E402
 
 COUNTS = (1, 2, 4, 8, 16, 32, 52)
@@ -91,24 +91,16 @@ def torch_pass(arguments: argparse.Namespace):
     )
 
 
-def side(name: str, arguments: argparse.Namespace, folds: int) -> sides.Side:
-    return sides.Side(
-        name,
-        [
-            __file__,
-            f"--side={name}",
-            f"--folds={folds}",
-            f"--epochs={arguments.epochs}",
-            f"--batch={arguments.batch}",
-            f"--device={arguments.device}",
-            f"--peer={arguments.peer}",
-        ],
-    )
+def side_command(name: str, arguments: argparse.Namespace, folds: int) -> list[str]:
+    same = [f"--{key}={getattr(arguments, key)}" for key in ("epochs", "batch", "device", "peer")]
+    return [__file__, f"--side={name}", f"--folds={folds}", *same]
 
 
 def compare(arguments: argparse.Namespace) -> None:
     what = f"{arguments.folds} folds x {arguments.epochs} epochs, batch {arguments.batch}, float32"
-    ours, peer = (side(name, arguments, arguments.folds) for name in ("fexpr", "torch"))
+    command = {name: side_command(name, arguments, arguments.folds) for name in ("fexpr", "torch")}
+    ours = sides.Side("fexpr", command["fexpr"])
+    peer = sides.peer_side("torch", "torch", command["torch"])
     sides.compare(
         ours, peer, arguments.repeats, what, arguments.folds * arguments.epochs, "folds x epochs"
     )
@@ -119,7 +111,7 @@ def scaling(arguments: argparse.Namespace) -> None:
 
     costs = []
     for count in COUNTS:
-        worker = side("fexpr", arguments, count)
+        worker = sides.Side("fexpr", side_command("fexpr", arguments, count))
         for _ in range(arguments.repeats + 1):
             worker.go()
         worker.close()
@@ -159,6 +151,7 @@ if __name__ == "__main__":
     )
     parser.add_argument("--scaling", action="store_true", help="fexpr alone, for 1 to 52 folds")
     parser.add_argument("--side", choices=("fexpr", "torch"), help=argparse.SUPPRESS)
+    quick.add_quick(parser, folds=2, epochs=1, repeats=1)
     given = parser.parse_args()
     if given.side:
         sides.work(lambda: {"fexpr": fexpr_pass, "torch": torch_pass}[given.side](given))

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from benchmarks.quick import add_quick
 from fexpr.data.synthetic import long_videos
 from fexpr.faces import Tracker
 from fexpr.faces.motion import MotionMeter
@@ -60,6 +61,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--videos", type=int, default=4, metavar="N", help="of each kind")
     p.add_argument("--seconds", type=float, default=20, metavar="S", help="of each video")
     p.add_argument("--seed", type=int, default=100)
+    add_quick(p, videos=1, seconds=3.0)
     return p
 
 

@@ -26,7 +26,7 @@ import numpy as np
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
-from benchmarks import sides  # noqa: E402
+from benchmarks import quick, sides  # noqa: E402
 
 START = """
 import json, sys, time
@@ -163,9 +163,9 @@ def main(arguments: argparse.Namespace) -> None:
             for n in ("images", "batch", "torch_format")
         ),
     ]
-    ours, peer = (
-        sides.Side(name, [__file__, *passed, f"--side={name}"])
-        for name in ("fexpr", arguments.peer)
+    ours = sides.Side("fexpr", [__file__, *passed, "--side=fexpr"])
+    peer = sides.peer_side(
+        arguments.peer, arguments.peer, [__file__, *passed, f"--side={arguments.peer}"]
     )
     sides.compare(
         ours,
@@ -198,6 +198,7 @@ if __name__ == "__main__":
     )
     parser.add_argument("--repeats", type=int, default=5, help="warm passes of each side")
     parser.add_argument("--side", choices=tuple(SIDES), help=argparse.SUPPRESS)
+    quick.add_quick(parser, images=16, batch=8, repeats=1)
     given = parser.parse_args()
     if given.side:
         sides.work(lambda: SIDES[given.side](given))

@@ -29,6 +29,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
+from benchmarks import quick  # noqa: E402
 
 FEW = ((1, 1), (2, 1), (1, 2))  # devices of a process, processes
 JOBS = {"trials": ((1, 1), (2, 1), (4, 1), (1, 2), (1, 4)), "batch": FEW, "streamed": FEW}
@@ -227,5 +228,6 @@ if __name__ == "__main__":
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--hosts", default="", help=argparse.SUPPRESS)
     parser.add_argument("--folder", default="", help=argparse.SUPPRESS)
+    quick.add_quick(parser, work="batch", rows=256, repeats=1)
     given = parser.parse_args()
     work(given) if given.worker else check(given)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import platform
@@ -80,38 +81,51 @@ class Side:
         return statistics.median(p["seconds"] for p in self.passes[1:])
 
 
-def compare(ours: Side, peer: Side, repeats: int, what: str, units: float, unit: str) -> None:
+def peer_side(package: str, name: str, command: Sequence[str]) -> Side | None:
+    """The other side, or None, aloud, where its package is not installed."""
+    if importlib.util.find_spec(package) is None:
+        print(f"{package} is not installed: fexpr is measured without a peer")
+        return None
+    return Side(name, command)
+
+
+def compare(
+    ours: Side, peer: Side | None, repeats: int, what: str, units: float, unit: str
+) -> None:
     """Alternates passes, then prints cold and warm times, `units` of `unit` a second, and the
-    ratios.
+    ratios (of two sides).
 
     The first pass is cold; warm is the median of the others. The paired ratio is the median over
     passes of peer to ours, one right after the other: what else the machine was doing weighs less
     on it.
     """
+    both = [ours, peer] if peer else [ours]
     for _ in range(repeats + 1):
-        ours.go()
-        peer.go()
-    ours.close()
-    peer.close()
+        for side in both:
+            side.go()
+    for side in both:
+        side.close()
     print(
         f"{platform.machine()}, {os.cpu_count()} cores; {what}; median of {repeats} warm "
         "passes (all: see below)"
     )
     print(f"{'':8}{'cold s':>9}{'warm s':>9}{unit + ' / s':>20}{'peak MB':>9}   with")
-    for side in (ours, peer):
+    for side in both:
         print(
             f"{side.name:8}{side.passes[0]['seconds']:9.2f}{side.warm:9.2f}"
             f"{units / side.warm:20.1f}{side.passes[-1]['peak_mb']:9.0f}   "
             f"{side.passes[0]['about']}"
         )
-    pairs = [
-        p["seconds"] / o["seconds"] for o, p in zip(ours.passes[1:], peer.passes[1:], strict=True)
-    ]
-    print(
-        f"ratio warm {peer.warm / ours.warm:.2f} (paired {statistics.median(pairs):.2f}, "
-        f"{min(pairs):.2f} to {max(pairs):.2f}), "
-        f"cold {peer.passes[0]['seconds'] / ours.passes[0]['seconds']:.2f} ({peer.name} / "
-        f"{ours.name})"
-    )
-    for side in (ours, peer):
+    if peer:
+        pairs = [
+            p["seconds"] / o["seconds"]
+            for o, p in zip(ours.passes[1:], peer.passes[1:], strict=True)
+        ]
+        print(
+            f"ratio warm {peer.warm / ours.warm:.2f} (paired {statistics.median(pairs):.2f}, "
+            f"{min(pairs):.2f} to {max(pairs):.2f}), "
+            f"cold {peer.passes[0]['seconds'] / ours.passes[0]['seconds']:.2f} ({peer.name} / "
+            f"{ours.name})"
+        )
+    for side in both:
         print(f"{side.name} passes: " + " ".join(f"{p['seconds']:.2f}" for p in side.passes))

@@ -20,7 +20,7 @@ import numpy as np
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
-from benchmarks import sides  # noqa: E402
+from benchmarks import quick, sides  # noqa: E402
 
 BATCH, CLASSES, STACK = 128, 7, 1024
 NETWORKS = {"cnn": "fer_cnn_simple", "mlp": "mlp"}
@@ -90,6 +90,7 @@ if __name__ == "__main__":
     parser.add_argument("--repeats", type=int, default=3, help="warm passes of each side")
     parser.add_argument("--side", choices=("streamed", "resident"), help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
+    quick.add_quick(parser, network="mlp", rows=512, repeats=1)
     given = parser.parse_args()
     if given.side:
         sides.work(lambda: make_pass(given))

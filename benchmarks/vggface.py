@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from benchmarks import quick
 from tests.models import keras_faces
 
 CLASSES = 7
@@ -33,6 +34,7 @@ def main() -> None:
     parser.add_argument("--network", choices=("vgg16", "resnet50"), default="vgg16")
     parser.add_argument("--images", type=int, default=32, help="of a pass, and of its one batch")
     parser.add_argument("--repeats", type=int, default=3)
+    quick.add_quick(parser, images=1, repeats=1)
     arguments = parser.parse_args()
 
     import jax
