@@ -48,11 +48,15 @@ def shared_cache(all_workers):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _compiled(all_workers):
-    """Programs that several tests compile alike are compiled once, over all workers."""
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(all_workers / "compiled")
-    jax.config.update("jax_compilation_cache_dir", str(all_workers / "compiled"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+def _compiled(pytestconfig):
+    """Programs are compiled once, over all workers and until `pytest --cache-clear`: they are most
+    of the time of the tests.
+    """
+    folder = str(pytestconfig.cache.mkdir("compiled"))
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
+    jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    jax.config.update("jax_compilation_cache_max_size", 2**30)
 
 
 @pytest.fixture(autouse=True)
