@@ -17,8 +17,10 @@ from fexpr.recognizer.network import Network
 from fexpr.recognizer.protocol import Reader
 from fexpr.terminal import progress
 from fexpr.train import devices, trials
+from fexpr.train.mesh import make_mesh
 from fexpr.train.state import NEVER, eval_variables, make_recipe
 from fexpr.train.train_config import AUXILIARY
+from fexpr.train.trial_tables import TrialSpec
 from fexpr.train.views import input_shape
 
 # A few further epochs are a schedule of their own: nothing is stopped early, averaged or resized.
@@ -77,13 +79,13 @@ def continue_training(
     batch = c["batch_size"] or len(train)
     shared_by = devices.share_batch(batch, work)
     batch = -(-batch // len(shared_by)) * len(shared_by)
-    mesh = trials.make_mesh(1, batch, shared_by)
+    mesh = make_mesh(1, batch, shared_by)
     model = models.build_to_train(*arguments, len(shared_by), o["freeze"], auxiliary)
     recipe = make_recipe(
         {**config, "train": c, "optimizer": o}, model, recognizer.kind, recognizer.multilabel, batch
     )
     recipe = dataclasses.replace(recipe, augment=recipe.augment.pictures)
-    spec = trials.TrialSpec(
+    spec = TrialSpec(
         np.asarray(train),
         np.asarray(val),
         np.zeros(0, int),
