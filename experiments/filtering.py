@@ -24,7 +24,7 @@ from fexpr.data.dataset import Dataset
 from fexpr.data.releases import au_gaussians
 from fexpr.data.releases.affectnet import CLASSES, RAVDESS_IN_AFFECTNET
 from fexpr.data.releases.ravdess_names import EMOTIONS
-from fexpr.data.splits.protocols import Fold
+from fexpr.data.splits.fold import Fold
 from fexpr.errors import UserError
 from fexpr.recognizer import Network, Recognizer, in_batches
 from fexpr.runs import people, results

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from experiments import filtering
 from fexpr.data.dataset import SYNTHETIC, Dataset
-from fexpr.data.splits.protocols import Fold
+from fexpr.data.splits.fold import Fold
 from fexpr.data.synthetic.ravdess_clips import EXPRESSIVE
 from fexpr.evaluate import clip_rules
 from fexpr.evaluate.report import frame_plots

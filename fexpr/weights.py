@@ -91,7 +91,7 @@ def export(run_dir: Path | str, path: Path, layout: str, trial: int) -> None:
           written.
     """
     from fexpr.recognizer import Recognizer
-    from fexpr.recognizer.export import write_weights
+    from fexpr.recognizer.write_weights import write_weights
 
     if path.suffix != ".safetensors":
         raise UserError(

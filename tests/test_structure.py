@@ -29,7 +29,7 @@ FILES = [
 
 # of one thing each, in two rooms: the thin module of a command and what it starts; a network, a
 # benchmark of it
-TWINS = {"export.py", "status.py", "streaming.py", "vggface.py", "fer2013.py", "recognizer.py"}
+TWINS = {"status.py", "streaming.py", "vggface.py", "fer2013.py", "recognizer.py"}
 
 
 def module(path: Path) -> str:

@@ -15,7 +15,8 @@ from ml_collections import ConfigDict
 
 from fexpr import models
 from fexpr.data.dataset import Dataset
-from fexpr.data.splits.protocols import Fold, validation_turn
+from fexpr.data.splits.fold import Fold
+from fexpr.data.splits.validation_groups import validation_turn
 from fexpr.errors import UserError
 from fexpr.models.arithmetic import count_convolutions
 from fexpr.runs.initialize import Initialization

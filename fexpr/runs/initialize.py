@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 from fexpr import models
 from fexpr.data.dataset import Dataset
 from fexpr.data.preparation.prepare import data_root
-from fexpr.data.splits.protocols import Fold
+from fexpr.data.splits.fold import Fold
 from fexpr.errors import UserError
 from fexpr.models.backbone import Head, split_backbone_and_head
 from fexpr.models.weights import files, fitting, layouts

@@ -11,7 +11,8 @@ from fexpr.data import data_sets
 from fexpr.data.dataset import Dataset
 from fexpr.data.records import chosen
 from fexpr.data.splits import duplicates
-from fexpr.data.splits.protocols import Fold, make_folds
+from fexpr.data.splits.fold import Fold
+from fexpr.data.splits.protocols import make_folds
 from fexpr.errors import UserError
 
 

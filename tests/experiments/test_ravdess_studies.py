@@ -16,7 +16,7 @@ from experiments.study_report import describe_filter, every_frame
 from fexpr.data.dataset import Dataset
 from fexpr.data.releases.affectnet import CLASSES
 from fexpr.data.releases.ravdess_names import EMOTIONS
-from fexpr.data.splits.protocols import Fold
+from fexpr.data.splits.fold import Fold
 from fexpr.errors import UserError
 from fexpr.evaluate import __main__ as evaluate_main
 from fexpr.models.deep_emotion import DeepEmotion

@@ -1,5 +1,5 @@
-"""Workbooks of micro-expression releases, found, read and checked: one row a clip, with frame numbers
-and FACS code.
+"""Workbooks of micro-expression releases, found, read and checked: one row a clip, with its frame
+numbers and FACS code.
 """
 
 from __future__ import annotations
