@@ -16,8 +16,9 @@ from fexpr.data.splits.fold import Fold
 from fexpr.data.synthetic.ravdess_clips import EXPRESSIVE
 from fexpr.evaluate import clip_rules
 from fexpr.evaluate.report import frame_plots
-from fexpr.evaluate.report.headline import in_words, make_table, print_table
+from fexpr.evaluate.report.headline import in_words
 from fexpr.evaluate.report.page import image, write_html
+from fexpr.evaluate.report.text_tables import make_table, print_table
 from fexpr.recognizer import Recognizer
 from fexpr.storage import contents, run
 from fexpr.terminal import console, say

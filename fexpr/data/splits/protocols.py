@@ -1,4 +1,4 @@
-"""The protocols: which rows each fold tests. The others train, or validate (validation_groups.py)."""
+"""The protocols: which rows each fold tests. Of the others, validation_groups.py draws some."""
 
 from __future__ import annotations
 
