@@ -46,7 +46,7 @@ def make_engine(arguments: argparse.Namespace):
     from fexpr.train import trials
     from fexpr.train.mesh import make_mesh
     from fexpr.train.state import make_recipe
-    from fexpr.train.streaming import StreamedEngine
+    from fexpr.train.streamed_engine import StreamedEngine
     from fexpr.train.trial_tables import TrialSpec
 
     if arguments.work == "trials":

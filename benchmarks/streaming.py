@@ -43,7 +43,7 @@ def make_pass(arguments: argparse.Namespace):
     from fexpr.train import trials
     from fexpr.train.mesh import make_mesh
     from fexpr.train.state import make_recipe
-    from fexpr.train.streaming import StreamedEngine
+    from fexpr.train.streamed_engine import StreamedEngine
     from fexpr.train.trial_tables import TrialSpec
 
     images, labels = data(arguments.rows + arguments.rows // 8)

@@ -23,7 +23,7 @@ from fexpr.data.synthetic.samm_clips import write_samm
 from fexpr.evaluate import __main__ as evaluate_main
 from fexpr.recognizer import __main__ as recognizer_main
 from fexpr.recognizer import video
-from fexpr.runs import status
+from fexpr.runs import list_runs
 from fexpr.storage import run
 from tests.data import ravdess_gaussians
 from tests.recognizer.runs import Camera, trained
@@ -38,7 +38,7 @@ MAINS = {
     "fexpr.weights": weights.main,
     "experiments.explain": explain.main,
     "experiments.fuse": fuse.main,
-    "experiments.status": status.main,
+    "experiments.status": list_runs.main,
     "experiments.au_profiles": au_profiles.main,
 }
 FOLDS = {"split.protocol": "group_k_fold", "split.folds": 2, "split.seeds": 1, "train.epochs": 1}

@@ -31,7 +31,7 @@ from fexpr.evaluate.declared import METRICS
 from fexpr.evaluate.report.sections import SECTIONS
 from fexpr.models import MODELS
 from fexpr.recognizer import __main__ as recognizer_main
-from fexpr.runs import status, sweep
+from fexpr.runs import list_runs, sweep
 from fexpr.storage import run
 from tests.launching import ROOT, launch_from_scratch
 
@@ -45,7 +45,7 @@ PARSERS = {
     "experiments.explain": explain.parser,
     "experiments.fuse": fuse.parser,
     "experiments.au_profiles": au_profiles.parser,
-    "experiments.status": status.parser,
+    "experiments.status": list_runs.parser,
     "fexpr.weights": weights.parser,
     "benchmarks.accelerator": accelerator.parser,
     "benchmarks.faces": face_benchmark.parser,

@@ -5,6 +5,7 @@ are.
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -14,7 +15,6 @@ from fexpr import models
 from fexpr.errors import UserError
 from fexpr.models.arithmetic import count_convolutions
 from fexpr.recognizer.network import Network
-from fexpr.recognizer.protocol import Reader
 from fexpr.terminal import progress
 from fexpr.train import devices, trials
 from fexpr.train.mesh import make_mesh
@@ -22,6 +22,9 @@ from fexpr.train.state import NEVER, eval_variables, make_recipe
 from fexpr.train.train_config import AUXILIARY
 from fexpr.train.trial_tables import TrialSpec
 from fexpr.train.views import input_shape
+
+if TYPE_CHECKING:
+    from fexpr.recognizer.ensemble import Ensemble
 
 # A few further epochs are a schedule of their own: nothing is stopped early, averaged or resized.
 PLAIN_TRAINING = {
@@ -35,7 +38,7 @@ PLAIN_OPTIMIZER = {"schedule": "constant", "warmup": 0.0, "tolerance": 0.0, "rat
 
 
 def continue_training(
-    recognizer: Reader,
+    recognizer: Ensemble,
     images: np.ndarray,
     labels: np.ndarray,
     train: np.ndarray,
@@ -133,7 +136,7 @@ def _trained(engine: trials.Engine, variables: dict, epochs: int) -> tuple[dict,
 
 
 def _check(
-    recognizer: Reader, images: np.ndarray, labels: np.ndarray, train: np.ndarray, val: np.ndarray
+    recognizer: Ensemble, images: np.ndarray, labels: np.ndarray, train: np.ndarray, val: np.ndarray
 ) -> None:
     k, n = len(recognizer.class_names), len(images)
     problems = []

@@ -12,7 +12,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from fexpr.models import layers
-from fexpr.recognizer import Network
+from fexpr.recognizer.network import Network
 
 
 def layer_names(network: Network, shape: tuple[int, ...]) -> list[str]:

@@ -19,7 +19,8 @@ import numpy as np
 
 from fexpr.errors import UserError
 from fexpr.probabilities import Identity, affine
-from fexpr.recognizer import Network, Recognizer
+from fexpr.recognizer.ensemble import Ensemble
+from fexpr.recognizer.network import Network
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 TRIED = 5  # random images on which every program is compared with the recogniser
@@ -28,7 +29,7 @@ TINY = 1e-30  # a probability that float32 rounds to 0 has a logarithm
 Program = Callable[[jax.Array], jax.Array]
 
 
-def program(recognizer: Recognizer) -> Program:
+def program(recognizer: Ensemble) -> Program:
     """The function of images uint8 or float32 [B, H, W, C] in 0..255 -> probabilities float32 [B,
     K], after each member's calibration map; of an ensemble the mean. Its members are computed
     one after the other."""
@@ -61,7 +62,7 @@ def _calibrated(logits: jax.Array, numbers: tuple[jax.Array, ...], multilabel: b
     return nn.softmax(jnp.matmul(log_p, weights.T, precision="highest") + bias[None])
 
 
-def stablehlo(recognizer: Recognizer) -> bytes:
+def stablehlo(recognizer: Ensemble) -> bytes:
     """`program`, serialised by jax.export with the weights in it, for all PLATFORMS and any number
     of images uint8.
     """
@@ -104,7 +105,7 @@ def _evaluated(closed: Any, arguments: Sequence[jax.Array]) -> list[jax.Array]:
     return [read(v) for v in closed.jaxpr.outvars]
 
 
-def write_onnx(recognizer: Recognizer, path: Path) -> float:
+def write_onnx(recognizer: Ensemble, path: Path) -> float:
     """Writes `program` of a single network as ONNX, in float32, for any number of images float32 in
     0..255.
 
@@ -154,7 +155,7 @@ def write_onnx(recognizer: Recognizer, path: Path) -> float:
     )
 
 
-def difference_of(recognizer: Recognizer, function: Callable[[np.ndarray], Any]) -> float:
+def difference_of(recognizer: Ensemble, function: Callable[[np.ndarray], Any]) -> float:
     """The largest difference of a probability between `function` and the recogniser, on random
     images.
     """

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fexpr.recognizer import Network, Recognizer, in_batches
+from fexpr.recognizer.network import Network, in_batches
+
+if TYPE_CHECKING:
+    from fexpr.recognizer.ensemble import Ensemble
 
 PATCH, STRIDE = 8, 4  # pixels, of the patch that hides a part of the image
 # of SmoothGrad: noisy images, and their noise's deviation as a share of the image's range
@@ -40,7 +44,7 @@ def _slopes(network: Network, images: jax.Array, class_id: jax.Array) -> jax.Arr
     return jnp.abs(slopes).max(axis=-1)
 
 
-def occlusion(recognizer: Recognizer, image: np.ndarray, class_id: int) -> np.ndarray:
+def occlusion(recognizer: Ensemble, image: np.ndarray, class_id: int) -> np.ndarray:
     """How far the probability of a class falls where a patch hides an image uint8 [H, W, C] (Zeiler
     and Fergus 2014, arXiv 1311.2901).
 

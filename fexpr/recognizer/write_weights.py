@@ -11,14 +11,12 @@ from flax.traverse_util import flatten_dict
 import fexpr
 from fexpr.models.weights import layouts
 from fexpr.models.weights.files import write_safetensors
-from fexpr.recognizer import Recognizer
+from fexpr.recognizer.ensemble import Ensemble
 from fexpr.storage import run
 from fexpr.storage.seen_people import to_metadata
 
 
-def write_weights(
-    recognizer: Recognizer, path: Path, layout: str = "fexpr"
-) -> dict[str, np.ndarray]:
+def write_weights(recognizer: Ensemble, path: Path, layout: str = "fexpr") -> dict[str, np.ndarray]:
     """Writes the weights as safetensors, and returns them: of a single network under its own names,
     or under those of its PyTorch release (layout 'pytorch'); of an ensemble as 'trial_3/params/…'.
 

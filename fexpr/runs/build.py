@@ -24,7 +24,7 @@ from fexpr.runs.spec import RunSpec
 from fexpr.train import devices, optim, trials
 from fexpr.train.mesh import make_mesh
 from fexpr.train.state import make_recipe
-from fexpr.train.streaming import StreamedEngine
+from fexpr.train.streamed_engine import StreamedEngine
 from fexpr.train.train_config import AUXILIARY, parse_rates
 from fexpr.train.trial_tables import TrialSpec
 from fexpr.train.views import input_shape

@@ -5,14 +5,14 @@ import pytest
 
 from fexpr.evaluate import evaluate
 from fexpr.evaluate.report import findings
-from tests.evaluate import predictions
+from tests.evaluate import random_predictions
 
 SELECTIONS = ("last", "best_val", "oracle")
 
 
 def marked(share=0.4, **options):
     """Predictions with copies among the test rows, the same under every selection."""
-    p = predictions.multiclass(selections=SELECTIONS, **options)
+    p = random_predictions.multiclass(selections=SELECTIONS, **options)
     kind = dict(
         zip(
             np.unique(p["ids"]),

@@ -18,7 +18,7 @@ from fexpr.evaluate.report.run_report import write_page
 from fexpr.evaluate.report.terminal_report import print_headline
 from fexpr.evaluate.scored_rows import model_rows
 from fexpr.storage import run
-from tests.evaluate.predictions import FER_CLASSES, multiclass, multilabel, pictures
+from tests.evaluate.random_predictions import FER_CLASSES, multiclass, multilabel, pictures
 
 CONFIG = {
     "format": 1,
