@@ -13,7 +13,9 @@ import numpy as np
 
 from fexpr import models
 from fexpr.train import trials
+from fexpr.train.mesh import make_mesh
 from fexpr.train.state import make_recipe
+from fexpr.train.trial_tables import TrialSpec
 
 
 def faces(
@@ -51,11 +53,10 @@ def resnet(quick: bool, count: int, trial_axis: str) -> tuple[trials.Engine, int
     images, labels = faces(steps * batch + 8)
     rows = np.arange(len(images))
     specs = [
-        trials.TrialSpec(rows[:-8], rows[:0], rows[-8:], seed=i, learning_rate=0.01)
-        for i in range(count)
+        TrialSpec(rows[:-8], rows[:0], rows[-8:], seed=i, learning_rate=0.01) for i in range(count)
     ]
     engine = trials.Engine(
-        recipe, images, labels, 7, specs, trials.make_mesh(count, batch), trial_axis=trial_axis
+        recipe, images, labels, 7, specs, make_mesh(count, batch), trial_axis=trial_axis
     )
     return engine, count * steps * batch
 
@@ -70,9 +71,9 @@ def ststnet(quick: bool, trial_axis: str) -> tuple[trials.Engine, int]:
         "optimizer": {"name": "adam"},
     }
     recipe = make_recipe(config, models.build("ststnet", num_classes=3), "flow", multilabel=False)
-    specs = [trials.TrialSpec(rows[:-8], rows[:0], rows[-8:], seed=i) for i in range(count)]
+    specs = [TrialSpec(rows[:-8], rows[:0], rows[-8:], seed=i) for i in range(count)]
     engine = trials.Engine(
-        recipe, images, labels, 3, specs, trials.make_mesh(count, 32), trial_axis=trial_axis
+        recipe, images, labels, 3, specs, make_mesh(count, 32), trial_axis=trial_axis
     )
     return engine, count * 256
 
@@ -87,8 +88,8 @@ def logistic(quick: bool) -> tuple[trials.Engine, int]:
         "optimizer": {"name": "sgd"},
     }
     recipe = make_recipe(config, models.build("logistic", num_classes=7), "face", multilabel=False)
-    spec = trials.TrialSpec(rows[:-8], rows[:0], rows[-8:])
-    return trials.Engine(recipe, images, labels, 7, [spec], trials.make_mesh(1, 32)), steps * 32
+    spec = TrialSpec(rows[:-8], rows[:0], rows[-8:])
+    return trials.Engine(recipe, images, labels, 7, [spec], make_mesh(1, 32)), steps * 32
 
 
 def training_flops(engine: trials.Engine) -> float:

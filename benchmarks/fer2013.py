@@ -67,7 +67,9 @@ def fexpr_pass(arguments: argparse.Namespace):
     from fexpr import models
     from fexpr.models.arithmetic import count_convolutions
     from fexpr.train import devices, trials
+    from fexpr.train.mesh import make_mesh
     from fexpr.train.state import make_recipe
+    from fexpr.train.trial_tables import TrialSpec
 
     if arguments.device == "cpu":
         devices.use_every_core()  # as launch.py does
@@ -78,7 +80,7 @@ def fexpr_pass(arguments: argparse.Namespace):
     if arguments.folds == 1:
         work = count_convolutions(models.build_to_train(network, CLASSES, 1, ""), images.shape[1:])
         shared_by = devices.share_batch(BATCH, work)
-    mesh = trials.make_mesh(arguments.folds, BATCH, shared_by)
+    mesh = make_mesh(arguments.folds, BATCH, shared_by)
     model = models.build_to_train(network, CLASSES, mesh.shape["data"], "")
     config = {
         "train": {
@@ -93,7 +95,7 @@ def fexpr_pass(arguments: argparse.Namespace):
     recipe = make_recipe(config, model, "face", multilabel=False)
     rows = np.arange(len(images))
     specs = [
-        trials.TrialSpec(rows[:train], rows[:0], rows[train:], fold=i, learning_rate=3e-4)
+        TrialSpec(rows[:train], rows[:0], rows[train:], fold=i, learning_rate=3e-4)
         for i in range(arguments.folds)
     ]
     engine = trials.Engine(recipe, images, labels, CLASSES, specs, mesh)

@@ -38,7 +38,9 @@ def fexpr_side(
 
     from fexpr import models
     from fexpr.train import trials
+    from fexpr.train.mesh import make_mesh
     from fexpr.train.state import make_recipe
+    from fexpr.train.trial_tables import TrialSpec
 
     arguments = {"ststnet": {"dropout": dropout}, "htnet": MODEL}[network]
     config = {
@@ -49,13 +51,11 @@ def fexpr_side(
     recipe = make_recipe(config, model, "flow", multilabel=False)
     rows = np.arange(len(images))
     specs = [
-        trials.TrialSpec(
-            np.setdiff1d(rows, test), rows[:0], test, fold=i, seed=seed, learning_rate=rate
-        )
+        TrialSpec(np.setdiff1d(rows, test), rows[:0], test, fold=i, seed=seed, learning_rate=rate)
         for seed in seeds
         for i, test in enumerate(folds)
     ]
-    mesh = trials.make_mesh(len(specs), batch)
+    mesh = make_mesh(len(specs), batch)
     engine = trials.Engine(recipe, images, labels, CLASSES, specs, mesh, trial_axis=trial_axis)
 
     engine.compile()

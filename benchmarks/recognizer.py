@@ -121,12 +121,10 @@ def onnxruntime_pass(arguments: argparse.Namespace):
     import onnxruntime
 
     from fexpr import Recognizer
-    from fexpr.recognizer import export
+    from fexpr.recognizer.programs import write_onnx
 
     with tempfile.TemporaryDirectory() as folder:
-        export.write_onnx(
-            Recognizer.restore(arguments.run_dir, trial=0), Path(folder) / "model.onnx"
-        )
+        write_onnx(Recognizer.restore(arguments.run_dir, trial=0), Path(folder) / "model.onnx")
         session = onnxruntime.InferenceSession(
             str(Path(folder) / "model.onnx"), providers=["CPUExecutionProvider"]
         )

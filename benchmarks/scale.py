@@ -44,8 +44,10 @@ def make_engine(arguments: argparse.Namespace):
     from fexpr import models
     from fexpr.data import records
     from fexpr.train import trials
+    from fexpr.train.mesh import make_mesh
     from fexpr.train.state import make_recipe
-    from fexpr.train.streaming import StreamedEngine
+    from fexpr.train.streamed_engine import StreamedEngine
+    from fexpr.train.trial_tables import TrialSpec
 
     if arguments.work == "trials":
         images, labels, subjects = loso_task.data()
@@ -61,11 +63,11 @@ def make_engine(arguments: argparse.Namespace):
         recipe = make_recipe(config, model, "flow", multilabel=False)
         rows = np.arange(len(images))
         specs = [
-            trials.TrialSpec(np.setdiff1d(rows, test), rows[:0], test, fold=i)
+            TrialSpec(np.setdiff1d(rows, test), rows[:0], test, fold=i)
             for i, test in enumerate(subjects[: arguments.folds])
         ]
         return trials.Engine(
-            recipe, images, labels, loso_task.CLASSES, specs, trials.make_mesh(len(specs), 32)
+            recipe, images, labels, loso_task.CLASSES, specs, make_mesh(len(specs), 32)
         )
     images, labels = streaming.data(arguments.rows + arguments.rows // 8)
     make, part = trials.Engine, {}
@@ -92,14 +94,14 @@ def make_engine(arguments: argparse.Namespace):
         multilabel=False,
     )
     rows = np.arange(len(labels))
-    spec = trials.TrialSpec(rows[: arguments.rows], rows[:0], rows[arguments.rows :])
+    spec = TrialSpec(rows[: arguments.rows], rows[:0], rows[arguments.rows :])
     return make(
         recipe,
         images,
         labels,
         streaming.CLASSES,
         [spec],
-        trials.make_mesh(1, streaming.BATCH),
+        make_mesh(1, streaming.BATCH),
         **part,
     )
 

@@ -41,8 +41,10 @@ def make_pass(arguments: argparse.Namespace):
     from fexpr import models
     from fexpr.data import records
     from fexpr.train import trials
+    from fexpr.train.mesh import make_mesh
     from fexpr.train.state import make_recipe
-    from fexpr.train.streaming import StreamedEngine
+    from fexpr.train.streamed_engine import StreamedEngine
+    from fexpr.train.trial_tables import TrialSpec
 
     images, labels = data(arguments.rows + arguments.rows // 8)
     make = trials.Engine
@@ -65,8 +67,8 @@ def make_pass(arguments: argparse.Namespace):
         multilabel=False,
     )
     rows = np.arange(len(labels))
-    spec = trials.TrialSpec(rows[: arguments.rows], rows[:0], rows[arguments.rows :])
-    engine = make(recipe, images, labels, CLASSES, [spec], trials.make_mesh(1, BATCH))
+    spec = TrialSpec(rows[: arguments.rows], rows[:0], rows[arguments.rows :])
+    engine = make(recipe, images, labels, CLASSES, [spec], make_mesh(1, BATCH))
     epoch = sides.epochs_of(engine)
 
     def run() -> None:

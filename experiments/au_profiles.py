@@ -25,7 +25,8 @@ from fexpr.data.dataset import Dataset
 from fexpr.data.releases import au_gaussians
 from fexpr.evaluate import metrics
 from fexpr.evaluate.bootstrap import bootstrap, interval
-from fexpr.evaluate.report.headline import in_words, make_table, print_table
+from fexpr.evaluate.report.headline import in_words
+from fexpr.evaluate.report.text_tables import make_table, print_table
 from fexpr.terminal import say
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from experiments import filtering
+from experiments import filter_stages, filtering
 from experiments.study_report import (
     FilterRow,
     StageRow,
@@ -36,13 +36,13 @@ def filter_frames(config: ConfigDict, workdir: Path) -> None:
       UserError: whatever the user can mend, in data, config or run directories.
     """
     dataset, folds = describe.prepare(config)
-    filtering.check(config, dataset, folds)
+    filter_stages.check(config, dataset, folds)
     given = filtering.gaussians(config, dataset)
-    judged = filtering.stage(config, filtering.ALL, workdir, dataset, folds)
+    judged = filter_stages.stage(config, filter_stages.ALL, workdir, dataset, folds)
     rows: list[StageRow] = [
-        describe_stage(config, filtering.ALL, workdir, dataset, folds, folds, judged)
+        describe_stage(config, filter_stages.ALL, workdir, dataset, folds, folds, judged)
     ]
-    outsider = filtering.judge(config, dataset, len(folds))
+    outsider = filter_stages.judge(config, dataset, len(folds))
     judged = judged if outsider is None else outsider
     left_out, keeps = {}, list[FilterRow]()
     for name in config.filter.stages:
@@ -59,7 +59,7 @@ def filter_frames(config: ConfigDict, workdir: Path) -> None:
             say(f"\nstage      {name}: not trained: {e.title}", style="yellow")
             left_out[name] = e.title
             continue
-        own = filtering.stage(config, name, workdir, dataset, less)
+        own = filter_stages.stage(config, name, workdir, dataset, less)
         rows.append(describe_stage(config, name, workdir, dataset, folds, less, own))
     page = write_study(config, workdir, dataset, folds, rows, judged, keeps, left_out)
     say(f"\nreport     {mirror.display_path(page)}")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from experiments import filtering
+from experiments import filter_stages, filtering
 from experiments.study_report import FilterRow, describe_filter, describe_stage, write_study
 from fexpr.runs import describe
 from fexpr.storage import mirror
@@ -27,12 +27,12 @@ def iterate_filtering(config: ConfigDict, workdir: Path) -> None:
       UserError: whatever the user can mend, in data, config or run directories.
     """
     dataset, folds = describe.prepare(config)
-    filtering.check(config, dataset, folds)
+    filter_stages.check(config, dataset, folds)
     given = filtering.gaussians(config, dataset)
-    before = filtering.ALL
-    judged = filtering.stage(config, before, workdir, dataset, folds)
+    before = filter_stages.ALL
+    judged = filter_stages.stage(config, before, workdir, dataset, folds)
     rows = [describe_stage(config, before, workdir, dataset, folds, folds, judged)]
-    outsider = filtering.judge(config, dataset, len(folds))
+    outsider = filter_stages.judge(config, dataset, len(folds))
     judged = first = judged if outsider is None else outsider
     keeps: list[FilterRow] = []
     for number, name in enumerate(config.filter.stages, 1):
@@ -44,13 +44,13 @@ def iterate_filtering(config: ConfigDict, workdir: Path) -> None:
             for fold, (mask, _) in zip(folds, masks, strict=True)
         ]
         initial_variables = (
-            filtering.weights(workdir / before.replace("=", "_"), len(folds))
+            filter_stages.weights(workdir / before.replace("=", "_"), len(folds))
             if config.filter.weights == "carry"
             else None
         )
         label = f"{number}_{name}"  # a filter may come twice
         keeps.append(describe_filter(label, dataset, folds, masks))
-        judged = filtering.stage(config, label, workdir, dataset, less, initial_variables)
+        judged = filter_stages.stage(config, label, workdir, dataset, less, initial_variables)
         rows.append(describe_stage(config, label, workdir, dataset, folds, less, judged))
         before = label
     page = write_study(config, workdir, dataset, folds, rows, first, keeps)

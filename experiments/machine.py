@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 from fexpr.data.dataset import Dataset
-from fexpr.data.splits.protocols import Fold
+from fexpr.data.splits.fold import Fold
 from fexpr.errors import UserError
 from fexpr.runs import describe, nested, opening, results
 from fexpr.runs.nested import Fitted

@@ -10,14 +10,15 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments import filtering
+from experiments import filter_stages, filtering
 from fexpr.data.dataset import SYNTHETIC, Dataset
-from fexpr.data.splits.protocols import Fold
+from fexpr.data.splits.fold import Fold
 from fexpr.data.synthetic.ravdess_clips import EXPRESSIVE
 from fexpr.evaluate import clip_rules
 from fexpr.evaluate.report import frame_plots
-from fexpr.evaluate.report.headline import in_words, make_table, print_table
+from fexpr.evaluate.report.headline import in_words
 from fexpr.evaluate.report.page import image, write_html
+from fexpr.evaluate.report.text_tables import make_table, print_table
 from fexpr.recognizer import Recognizer
 from fexpr.storage import contents, run
 from fexpr.terminal import console, say
@@ -67,7 +68,7 @@ def describe_stage(
         "frames": metrics["clips"]["frames"]["accuracy"],
         "seconds": content.get("wall_seconds"),
     }
-    if text != filtering.ALL:
+    if text != filter_stages.ALL:
         given = filtering.gaussians(config, dataset)
         tests = [
             filtering.masks(text, dataset, fold, own[t], given)[1] for t, fold in enumerate(folds)
@@ -132,7 +133,7 @@ def describe_filter(
 def every_frame(dataset: Dataset, folds: Sequence[Fold]) -> FilterRow:
     """The row of no filter: its precision is the share of frames that show their emotion."""
     return describe_filter(
-        filtering.ALL,
+        filter_stages.ALL,
         dataset,
         folds,
         [(np.ones(len(f.train), bool), np.ones(len(f.test), bool)) for f in folds],

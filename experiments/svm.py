@@ -28,7 +28,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
 
 from fexpr.data.dataset import Dataset
-from fexpr.data.splits.protocols import Fold
+from fexpr.data.splits.fold import Fold
 from fexpr.errors import UserError
 from fexpr.runs import describe, opening, people, results
 from fexpr.runs.spec import RunSpec

@@ -33,8 +33,8 @@ COMMANDS = {
     ),
     "app": Command("fexpr.app.__main__:main", "a page in the browser: photo, webcam, video"),
     "explain": Command("experiments.explain:main", "show what a network looks at"),
-    "export": Command("fexpr.recognizer.export:main", "write a run for JAX alone, or ONNX"),
-    "status": Command("fexpr.runs.status:main", "list runs, finished and in training"),
+    "export": Command("fexpr.export:main", "write a run for JAX alone, or ONNX"),
+    "status": Command("fexpr.runs.list_runs:main", "list runs, finished and in training"),
     "weights": Command("fexpr.weights:main", "list the trained models of this installation"),
 }
 HELP = ("-h", "-help", "--help", "help")

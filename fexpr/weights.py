@@ -24,7 +24,7 @@ import numpy as np
 
 from fexpr import terminal
 from fexpr.errors import UserError
-from fexpr.evaluate.report import headline, model_card
+from fexpr.evaluate.report import findings, model_card
 from fexpr.storage import run, zoo
 from fexpr.storage.addresses import path_or_url
 from fexpr.terminal import say
@@ -42,7 +42,7 @@ def list_models() -> None:
         say(f"{name}", style="bold")
         say(f"  {model_card.one_line(content, metrics)}; {size / 1e6:.2f} MB")
         say(f"  {', '.join(data['classes'])}")
-        say(f"  {headline.verdict(metrics)}")
+        say(f"  {findings.verdict(metrics)}")
         say(f"  data: {model_card.licence(data)}")
         say(f"  card: {folder / run.CARD}")
         say()
@@ -91,7 +91,7 @@ def export(run_dir: Path | str, path: Path, layout: str, trial: int) -> None:
           written.
     """
     from fexpr.recognizer import Recognizer
-    from fexpr.recognizer.export import write_weights
+    from fexpr.recognizer.write_weights import write_weights
 
     if path.suffix != ".safetensors":
         raise UserError(

@@ -18,7 +18,7 @@ from jaxtyping import install_import_hook
 import tests.type_checker  # noqa: F401, the hook looks it up
 
 # every call of a function of these modules is checked against its annotations, shapes included
-CHECKED = ("losses", "monitors", "step", "views")
+CHECKED = ("conclude_epoch", "losses", "monitors", "row_losses", "step", "views")
 install_import_hook([f"fexpr.train.{name}" for name in CHECKED], "tests.type_checker.check")
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")

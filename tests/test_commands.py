@@ -15,15 +15,15 @@ from configs import aus_mlp_ravdess, cnn_simple_fer2013, htnet_samm, ststnet_meg
 from experiments import au_profiles, explain, fuse
 from experiments.cross_validate import cross_validate
 from experiments.fit import fit
-from fexpr import weights
+from fexpr import export, weights
 from fexpr.data import __main__ as data_main
 from fexpr.data.loaders import LOADERS
 from fexpr.data.synthetic import ravdess_clips
 from fexpr.data.synthetic.samm_clips import write_samm
 from fexpr.evaluate import __main__ as evaluate_main
 from fexpr.recognizer import __main__ as recognizer_main
-from fexpr.recognizer import export, video
-from fexpr.runs import status
+from fexpr.recognizer import video
+from fexpr.runs import list_runs
 from fexpr.storage import run
 from tests.data import ravdess_gaussians
 from tests.recognizer.runs import Camera, trained
@@ -38,7 +38,7 @@ MAINS = {
     "fexpr.weights": weights.main,
     "experiments.explain": explain.main,
     "experiments.fuse": fuse.main,
-    "experiments.status": status.main,
+    "experiments.status": list_runs.main,
     "experiments.au_profiles": au_profiles.main,
 }
 FOLDS = {"split.protocol": "group_k_fold", "split.folds": 2, "split.seeds": 1, "train.epochs": 1}

@@ -21,7 +21,7 @@ from benchmarks import accelerator, front_end, movements
 from benchmarks import faces as face_benchmark
 from configs import base
 from experiments import au_profiles, explain, fuse
-from fexpr import cli, weights
+from fexpr import cli, export, weights
 from fexpr.app import __main__ as app_main
 from fexpr.data import __main__ as data_main
 from fexpr.data.loaders import LOADERS
@@ -31,8 +31,7 @@ from fexpr.evaluate.declared import METRICS
 from fexpr.evaluate.report.sections import SECTIONS
 from fexpr.models import MODELS
 from fexpr.recognizer import __main__ as recognizer_main
-from fexpr.recognizer import export
-from fexpr.runs import status, sweep
+from fexpr.runs import list_runs, sweep
 from fexpr.storage import run
 from tests.launching import ROOT, launch_from_scratch
 
@@ -46,7 +45,7 @@ PARSERS = {
     "experiments.explain": explain.parser,
     "experiments.fuse": fuse.parser,
     "experiments.au_profiles": au_profiles.parser,
-    "experiments.status": status.parser,
+    "experiments.status": list_runs.parser,
     "fexpr.weights": weights.parser,
     "benchmarks.accelerator": accelerator.parser,
     "benchmarks.faces": face_benchmark.parser,

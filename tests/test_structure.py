@@ -27,9 +27,8 @@ FILES = [
 ]
 
 
-# of one thing each, in two rooms: the thin module of a command and what it starts; a network, a
-# benchmark of it
-TWINS = {"export.py", "status.py", "streaming.py", "vggface.py", "fer2013.py", "recognizer.py"}
+# each is of one thing: a network, a release, the recogniser, and the benchmark of it
+TWINS = {"fer2013.py", "recognizer.py", "vggface.py"}
 
 
 def module(path: Path) -> str:

@@ -20,7 +20,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from experiments.laboratories import lab_report
 from fexpr import models
-from fexpr.evaluate.report import plots
+from fexpr.evaluate.report import drawing
 from fexpr.runs import opening
 from fexpr.runs.spec import RunSpec
 from fexpr.storage import run
@@ -170,8 +170,8 @@ def _draw(
     """A panel a network: the probability of the inner circle, mean over folds [F, y, x], and every
     fold's boundary.
     """
-    with plots.canvas(
-        path, "Two circles (1,000 generated points)", (plots.WIDTH, 4.3), False
+    with drawing.canvas(
+        path, "Two circles (1,000 generated points)", (drawing.WIDTH, 4.3), False
     ) as figure:
         for ax, (title, inside) in zip(figure.subplots(1, len(drawn)), drawn.items(), strict=True):
             ax.imshow(
@@ -186,7 +186,7 @@ def _draw(
             for one in inside:
                 if one.min() < 0.5 < one.max():
                     ax.contour(axis, axis, one, levels=[0.5], colors="#222222", linewidths=0.9)
-            for c, colour in enumerate((plots.BLUE, plots.RED)):
+            for c, colour in enumerate((drawing.BLUE, drawing.RED)):
                 ax.plot(*points[labels == c].T, ".", color=colour, ms=2.5)
             ax.set(title=title, xticks=[], yticks=[])
             ax.spines[:].set_visible(False)

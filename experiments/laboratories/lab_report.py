@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from fexpr import terminal
-from fexpr.evaluate.report.headline import make_table, print_table
 from fexpr.evaluate.report.page import image, write_html
+from fexpr.evaluate.report.text_tables import make_table, print_table
 from fexpr.storage import mirror, run
 
 

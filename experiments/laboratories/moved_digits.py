@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from experiments.laboratories import lab_report
 from fexpr.data.releases.digits import Digits, load, moved
-from fexpr.evaluate.report import plots
+from fexpr.evaluate.report import drawing
 from fexpr.models import count_parameters
 from fexpr.runs import describe, opening, results
 from fexpr.runs.spec import RunSpec
@@ -158,9 +158,11 @@ def _draw(path: Path, source: str, networks: dict[str, dict]) -> None:
     """Accuracy against shift, a line a network, with a band of one standard deviation over
     folds.
     """
-    with plots.canvas(path, f"Moved digits: {source}", (6.8, 3.8), False) as figure:
+    with drawing.canvas(path, f"Moved digits: {source}", (6.8, 3.8), False) as figure:
         ax = figure.subplots()
-        for (name, of), colour in zip(networks.items(), (plots.ORANGE, plots.BLUE), strict=True):
+        for (name, of), colour in zip(
+            networks.items(), (drawing.ORANGE, drawing.BLUE), strict=True
+        ):
             mean = np.array([a["mean"] for a in of["by_shift"].values()])
             std = np.array([a["std"] or 0.0 for a in of["by_shift"].values()])
             ax.fill_between(SHIFTS, mean - std, mean + std, color=colour, alpha=0.2, lw=0)
@@ -172,6 +174,6 @@ def _draw(path: Path, source: str, networks: dict[str, dict]) -> None:
                 ms=4,
                 label=f"{name}, {of['parameters']:,} parameters",
             )
-        ax.axhline(0.1, color=plots.GREY, lw=0.8, ls=":", label="chance")
+        ax.axhline(0.1, color=drawing.GREY, lw=0.8, ls=":", label="chance")
         ax.set(xlabel="shift (pixels)", ylabel="accuracy on test digits", ylim=(0, 1.02))
         ax.legend(loc="lower left")

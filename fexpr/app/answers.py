@@ -16,7 +16,7 @@ import pandas as pd
 from fexpr.errors import UserError
 from fexpr.recognizer import clip, draw, picture_files, read_out, video
 from fexpr.recognizer.calibrated import COVERAGE
-from fexpr.recognizer.status import NO_FACE, OK, UNREADABLE
+from fexpr.recognizer.row_status import NO_FACE, OK, UNREADABLE
 
 POINTS = 300  # of a line in the timeline
 

@@ -19,7 +19,8 @@ from fexpr.evaluate.map_choice import calibration_rows, parts_of
 from fexpr.evaluate.measure import measure
 from fexpr.evaluate.predictions import checked
 from fexpr.evaluate.recalibration import fit_temperature, fit_trial
-from fexpr.evaluate.report.headline import in_words, make_table, print_table
+from fexpr.evaluate.report.headline import in_words
+from fexpr.evaluate.report.text_tables import make_table, print_table
 from fexpr.evaluate.scored_rows import model_rows
 from fexpr.probabilities import to_json
 from fexpr.terminal import console, say

@@ -11,7 +11,7 @@ import pandas as pd
 from fexpr import pooling
 from fexpr.probabilities import from_json, log_probabilities
 from fexpr.recognizer import calibrated
-from fexpr.recognizer.status import NO_FACE, OK, UNREADABLE
+from fexpr.recognizer.row_status import NO_FACE, OK, UNREADABLE
 
 LOG_ODDS = "log_odds"
 IN_WORDS = {LOG_ODDS: "mean log odds", "sum": "mean posterior"}

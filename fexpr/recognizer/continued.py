@@ -5,6 +5,7 @@ are.
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -14,12 +15,16 @@ from fexpr import models
 from fexpr.errors import UserError
 from fexpr.models.arithmetic import count_convolutions
 from fexpr.recognizer.network import Network
-from fexpr.recognizer.protocol import Reader
 from fexpr.terminal import progress
 from fexpr.train import devices, trials
+from fexpr.train.mesh import make_mesh
 from fexpr.train.state import NEVER, eval_variables, make_recipe
 from fexpr.train.train_config import AUXILIARY
+from fexpr.train.trial_tables import TrialSpec
 from fexpr.train.views import input_shape
+
+if TYPE_CHECKING:
+    from fexpr.recognizer.ensemble import Ensemble
 
 # A few further epochs are a schedule of their own: nothing is stopped early, averaged or resized.
 PLAIN_TRAINING = {
@@ -33,7 +38,7 @@ PLAIN_OPTIMIZER = {"schedule": "constant", "warmup": 0.0, "tolerance": 0.0, "rat
 
 
 def continue_training(
-    recognizer: Reader,
+    recognizer: Ensemble,
     images: np.ndarray,
     labels: np.ndarray,
     train: np.ndarray,
@@ -77,13 +82,13 @@ def continue_training(
     batch = c["batch_size"] or len(train)
     shared_by = devices.share_batch(batch, work)
     batch = -(-batch // len(shared_by)) * len(shared_by)
-    mesh = trials.make_mesh(1, batch, shared_by)
+    mesh = make_mesh(1, batch, shared_by)
     model = models.build_to_train(*arguments, len(shared_by), o["freeze"], auxiliary)
     recipe = make_recipe(
         {**config, "train": c, "optimizer": o}, model, recognizer.kind, recognizer.multilabel, batch
     )
     recipe = dataclasses.replace(recipe, augment=recipe.augment.pictures)
-    spec = trials.TrialSpec(
+    spec = TrialSpec(
         np.asarray(train),
         np.asarray(val),
         np.zeros(0, int),
@@ -131,7 +136,7 @@ def _trained(engine: trials.Engine, variables: dict, epochs: int) -> tuple[dict,
 
 
 def _check(
-    recognizer: Reader, images: np.ndarray, labels: np.ndarray, train: np.ndarray, val: np.ndarray
+    recognizer: Ensemble, images: np.ndarray, labels: np.ndarray, train: np.ndarray, val: np.ndarray
 ) -> None:
     k, n = len(recognizer.class_names), len(images)
     problems = []

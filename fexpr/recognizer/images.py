@@ -16,7 +16,7 @@ from fexpr.errors import UserError
 from fexpr.faces import Face
 from fexpr.recognizer import picture_files
 from fexpr.recognizer.picture_files import Unusable
-from fexpr.recognizer.status import NO_FACE, OK, UNREADABLE
+from fexpr.recognizer.row_status import NO_FACE, OK, UNREADABLE
 
 LAYOUTS = ("HWC", "CHW", "HW")
 COLOURS = ("grey", "rgb", "bgr")

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from fexpr.faces import POINTS, Face
-from fexpr.recognizer.status import OK
+from fexpr.recognizer.row_status import OK
 
 UNCERTAIN = "uncertain"
 

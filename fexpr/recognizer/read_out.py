@@ -18,7 +18,7 @@ from fexpr import terminal
 from fexpr.errors import UserError
 from fexpr.recognizer import clip, draw, images, picture_files, prediction_table, smoothing, video
 from fexpr.recognizer.picture_files import Pictures
-from fexpr.recognizer.status import NO_FACE, OK, UNREADABLE
+from fexpr.recognizer.row_status import NO_FACE, OK, UNREADABLE
 from fexpr.storage import delimited, run
 
 FORMATS = {".csv": "csv", ".jsonl": "jsonl"}

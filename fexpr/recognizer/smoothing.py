@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fexpr.recognizer.status import OK
+from fexpr.recognizer.row_status import OK
 
 MARGIN = 1e-6  # seconds: stamps are rounded
 LEAST = 1e-6  # probability: its log odds are finite

@@ -18,8 +18,8 @@ from fexpr.faces import Tracker
 from fexpr.faces.motion import MotionMeter
 from fexpr.faces.spotting import Spotted, answer, spot
 from fexpr.recognizer import face_finder
-from fexpr.recognizer.protocol import Reader
-from fexpr.recognizer.status import NO_FACE, OK, UNREADABLE
+from fexpr.recognizer.ensemble import Ensemble
+from fexpr.recognizer.row_status import NO_FACE, OK, UNREADABLE
 from fexpr.recognizer.video import Frame, Video, grey_frames
 
 GAP = 0.3  # seconds without a face after which its motion is measured from scratch
@@ -40,7 +40,7 @@ class Stretch:
     displacement: list[np.ndarray] = dataclasses.field(default_factory=list)
 
 
-def spot_video(recognizer: Reader, path: Path | str) -> pd.DataFrame:
+def spot_video(recognizer: Ensemble, path: Path | str) -> pd.DataFrame:
     """One row a movement, in the order of faces and of time; without any, one that says so
     (`decision` 'no facial movement', 'no movement' or 'no face').
 
@@ -97,7 +97,7 @@ def measure(frames: Iterator[Frame] | Video) -> list[Stretch]:
 
 
 def _recognised(
-    recognizer: Reader, path: Path | str, found: list[tuple[Stretch, Spotted]]
+    recognizer: Ensemble, path: Path | str, found: list[tuple[Stretch, Spotted]]
 ) -> pd.DataFrame:
     data = recognizer.content["config"]["data"]
     numbers = [[s.numbers[one.onset], s.numbers[one.apex]] for s, one in found]
@@ -120,7 +120,7 @@ def _recognised(
     return _with_columns(rows, known)
 
 
-def _without(recognizer: Reader, decision: str, status: str) -> pd.DataFrame:
+def _without(recognizer: Ensemble, decision: str, status: str) -> pd.DataFrame:
     """A single row that holds no movement."""
     rows = recognizer.tabulate([""], np.zeros((1, *recognizer.picture), np.uint8), [NO_FACE])
     rows["decision"], rows["status"] = decision, status

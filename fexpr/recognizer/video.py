@@ -18,9 +18,9 @@ from fexpr.errors import UserError
 from fexpr.faces import Face, Tracker
 from fexpr.recognizer import face_finder, images
 from fexpr.recognizer.clip import ClipSums
+from fexpr.recognizer.ensemble import Ensemble
 from fexpr.recognizer.prediction_table import with_faces
-from fexpr.recognizer.protocol import Reader
-from fexpr.recognizer.status import NO_FACE, OK, UNREADABLE
+from fexpr.recognizer.row_status import NO_FACE, OK, UNREADABLE
 
 # seconds between onset and apex when neither is given: micro-expressions last up to half a second
 INTERVAL = 0.2
@@ -152,7 +152,7 @@ def grey_frames(path: Path | str, numbers: Sequence[int | None]) -> list[np.ndar
 
 
 def tables(
-    recognizer: Reader,
+    recognizer: Ensemble,
     path: Path | str | int,
     *,
     every: int | None = None,
@@ -166,7 +166,7 @@ def tables(
 
 
 def batches(
-    recognizer: Reader,
+    recognizer: Ensemble,
     video: Video,
     every: int | None = None,
     interval: float = INTERVAL,
@@ -250,7 +250,7 @@ class Row:
     face: Face | None = None
 
 
-def _faces(recognizer: Reader, video: Video, every: int, align: str) -> Iterator[list[Row]]:
+def _faces(recognizer: Ensemble, video: Video, every: int, align: str) -> Iterator[list[Row]]:
     """The rows of each frame."""
     height, width, channels = recognizer.picture
     tracker, framing = Tracker(), face_finder.frame_of(recognizer.content)
@@ -271,7 +271,7 @@ def _faces(recognizer: Reader, video: Video, every: int, align: str) -> Iterator
 
 
 def _pairs(
-    recognizer: Reader, video: Video, every: int | None, interval: float, align: str
+    recognizer: Ensemble, video: Video, every: int | None, interval: float, align: str
 ) -> Iterator[list[Row]]:
     """The rows of each pair: an onset is paired with the frame whose stamp is closest to `interval`
     later. Without `every`, each pair begins where the one before ends.
@@ -297,7 +297,7 @@ def _pairs(
 
 
 def _pair_row(
-    recognizer: Reader,
+    recognizer: Ensemble,
     name: str,
     frame: Frame,
     frames: tuple[np.ndarray, np.ndarray],
@@ -314,7 +314,7 @@ def _pair_row(
 
 
 def _tabulated(
-    recognizer: Reader, held: list[Row], mesh: bool, sums: ClipSums | None
+    recognizer: Ensemble, held: list[Row], mesh: bool, sums: ClipSums | None
 ) -> tuple[list[Frame], pd.DataFrame]:
     """The frames of some rows, one for each, and the table."""
     pixels = np.zeros((len(held), *recognizer.picture), np.uint8)

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from fexpr import models
 from fexpr.data.dataset import Dataset
-from fexpr.data.splits.protocols import Fold
+from fexpr.data.splits.fold import Fold
 from fexpr.recognizer import Network, in_batches
 from fexpr.storage import run
 

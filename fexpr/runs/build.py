@@ -15,15 +15,18 @@ from ml_collections import ConfigDict
 
 from fexpr import models
 from fexpr.data.dataset import Dataset
-from fexpr.data.splits.protocols import Fold, validation_turn
+from fexpr.data.splits.fold import Fold
+from fexpr.data.splits.validation_groups import validation_turn
 from fexpr.errors import UserError
 from fexpr.models.arithmetic import count_convolutions
 from fexpr.runs.initialize import Initialization
 from fexpr.runs.spec import RunSpec
 from fexpr.train import devices, optim, trials
+from fexpr.train.mesh import make_mesh
 from fexpr.train.state import make_recipe
-from fexpr.train.streaming import StreamedEngine
+from fexpr.train.streamed_engine import StreamedEngine
 from fexpr.train.train_config import AUXILIARY, parse_rates
+from fexpr.train.trial_tables import TrialSpec
 from fexpr.train.views import input_shape
 
 
@@ -56,7 +59,7 @@ def build_engine(
         )
     streamed = dataset.streamed and not (start and start.end)
     count = 1 if streamed else len(specs) * len(folds) * c.split.seeds
-    mesh = trials.make_mesh(
+    mesh = make_mesh(
         count,
         c.train.batch_size,
         _devices_of_one(c, classes, dataset, start) if count == 1 else None,
@@ -87,7 +90,7 @@ def build_engine(
         for repeat in range(c.split.seeds)
     ]
     trial_specs = [
-        trials.TrialSpec(
+        TrialSpec(
             fold.train,
             fold.val,
             fold.test,

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from fexpr import models
 from fexpr.data.dataset import Dataset
 from fexpr.data.splits import duplicates
-from fexpr.data.splits.protocols import Fold
+from fexpr.data.splits.fold import Fold
 from fexpr.runs import build, load_data
 from fexpr.runs.initialize import Initialization
 from fexpr.runs.spec import RunSpec

@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 from fexpr import models
 from fexpr.data.dataset import Dataset
 from fexpr.data.preparation.prepare import data_root
-from fexpr.data.splits.protocols import Fold
+from fexpr.data.splits.fold import Fold
 from fexpr.errors import UserError
 from fexpr.models.backbone import Head, split_backbone_and_head
 from fexpr.models.weights import files, fitting, layouts
@@ -30,7 +30,8 @@ from fexpr.storage import contents, run
 from fexpr.storage.cache import expand_home
 from fexpr.storage.seen_people import Seen, from_metadata
 from fexpr.terminal import say
-from fexpr.train import optim, trials
+from fexpr.train import optim
+from fexpr.train.image_statistics import statistics
 from fexpr.train.train_config import AUXILIARY
 from fexpr.train.views import normalized, recentred
 
@@ -106,7 +107,7 @@ def load_initialization(
     whole = jax.tree.map(np.asarray, optim.merge_params(random, variables))
     trunk, _ = _sides(whole, end.name)
     _, given = _sides(variables, end.name)
-    mean, std = scaling or trials.statistics(dataset.images, np.arange(1), config.train.normalize)
+    mean, std = scaling or statistics(dataset.images, np.arange(1), config.train.normalize)
     trunk["input"] = {"mean": mean, "std": std}
     found = features.compute(
         partial(_look, trunk_of, config.train.precision, config.train.normalize, mean, std),

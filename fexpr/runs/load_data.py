@@ -1,17 +1,21 @@
-"""The data of a config, and which of its rows do what."""
+"""The data of a config, or of a finished run, and which of its rows do what."""
 
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 from ml_collections import ConfigDict
 
+from fexpr import extensions
 from fexpr.data import data_sets
 from fexpr.data.dataset import Dataset
+from fexpr.data.loaders import LOADERS
 from fexpr.data.records import chosen
 from fexpr.data.splits import duplicates
-from fexpr.data.splits.protocols import Fold, make_folds
+from fexpr.data.splits.fold import Fold
+from fexpr.data.splits.protocols import make_folds
 from fexpr.errors import UserError
 
 
@@ -106,3 +110,35 @@ def with_share(fold: Fold, dataset: Dataset, share: float, seed: list[int]) -> F
     return dataclasses.replace(
         fold, train=fold.train[np.sort(np.concatenate(kept))], groups=dataset.groups
     )
+
+
+def of_run(run_dir: Path, content: dict, root: str | None = None) -> Dataset:
+    """The data that the run was made from.
+
+    Raises:
+      UserError: they are not there any more, or are others now.
+    """
+    missing = extensions.load_recorded(content["config"].get("extensions", ()), run_dir)
+    if content["config"]["data"]["name"] not in LOADERS:
+        extensions.refuse_missing(
+            missing, f"the data set {content['config']['data']['name']} of {run_dir}"
+        )
+    config, source = ConfigDict(content["config"]["data"]), content["data"]["source"]
+    config.root = root or config.root
+    if root and config.get("path"):
+        config.path = root
+    try:
+        dataset = data(config)
+    except UserError as e:
+        raise UserError(
+            f"the data of {run_dir} cannot be read: {e.title}",
+            e.problems,
+            fix=f"--root=DIR says where the releases lie now; {e.fix}" if e.fix else "",
+        ) from e
+    if dataset.source != source:
+        raise UserError(
+            f"the data are not those of {run_dir}",
+            [f"the run was made from {source}, found {dataset.source}"],
+            fix="--root=DIR says where the releases lie now",
+        )
+    return dataset

@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from fexpr.data.splits.protocols import Fold, validation_turn
+from fexpr.data.splits.fold import Fold
+from fexpr.data.splits.validation_groups import validation_turn
 from fexpr.errors import UserError
 from fexpr.evaluate import calibration, metrics
 from fexpr.evaluate.recalibration import fit_temperature

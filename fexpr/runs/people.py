@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from fexpr.data.dataset import Dataset
-from fexpr.data.splits.protocols import Fold
+from fexpr.data.splits.fold import Fold
 from fexpr.errors import UserError
 from fexpr.storage import run
 from fexpr.storage.seen_people import Seen, hashed

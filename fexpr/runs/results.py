@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from fexpr.data.dataset import Dataset, Pictures
 from fexpr.data.splits import duplicates
-from fexpr.data.splits.protocols import Fold
+from fexpr.data.splits.fold import Fold
 from fexpr.evaluate import clip_rules, evaluate
 from fexpr.evaluate.predictions import SELECTIONS, checked
 from fexpr.evaluate.report.run_report import write_page

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 
 from fexpr.data.dataset import Dataset
-from fexpr.data.splits.protocols import Fold
+from fexpr.data.splits.fold import Fold
 from fexpr.runs import attention, describe, opening, people, results
 from fexpr.runs.build import build_engine
 from fexpr.runs.initialize import Initialization, load_initialization

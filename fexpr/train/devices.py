@@ -108,3 +108,18 @@ def facts(count: int = 0) -> dict[str, str | int]:
         "platform": jax.default_backend(),
         "processes": jax.process_count(),
     }
+
+
+def bytes_of(program: jax.stages.Compiled) -> int:
+    """Peak memory of one device by the compiler's own account: arguments, results that do not reuse
+    them, and temporaries.
+    """
+    m = program.memory_analysis()
+    if m is None:
+        raise RuntimeError(f"{program} gives no account of its memory")
+    return (
+        m.argument_size_in_bytes
+        + m.output_size_in_bytes
+        - m.alias_size_in_bytes
+        + m.temp_size_in_bytes
+    )

@@ -1,4 +1,4 @@
-"""The training of ONE trial: one epoch, its steps, its selection. Parallelism over trials and
+"""The training of ONE trial: its epochs, batches and optimiser steps. Parallelism over trials and
 devices is in trials.py.
 
 Shapes below are those of one trial. Where the mesh axis `data` has several devices, each sees its
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +18,9 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from fexpr.train import optim
 from fexpr.train.augment import mixup
-from fexpr.train.losses import known_binary_cross_entropy
+from fexpr.train.conclude_epoch import choose, conclude
 from fexpr.train.random_keys import wrap_key
+from fexpr.train.row_losses import auxiliary_of, targets_of, train_losses
 from fexpr.train.state import (
     NEVER,
     Batch,
@@ -30,10 +31,7 @@ from fexpr.train.state import (
     Trial,
     eval_variables,
 )
-from fexpr.train.train_config import LOSSES, MONITORS
 from fexpr.train.views import input_shape, normalized, predict_pass, recentred
-
-Tree = TypeVar("Tree")
 
 # the trial's key is folded with 0 (initial weights), with epochs from 1 on, and with this
 FLIPS = 2**32 - 1
@@ -158,58 +156,6 @@ def train(recipe: Recipe, data: Data, trial: Trial, state: State, steps: Batch) 
     )
 
 
-def conclude(
-    recipe: Recipe, data: Data, trial: Trial, state: State, logits: Float[Array, "m K"]
-) -> tuple[State, dict[str, jax.Array]]:
-    """The end of an epoch: scores, selection and stopping, from the logits [m, K] of the trial's
-    eval_rows after its last step.
-    """
-    labels = data.labels[trial.eval_rows]
-    row_losses = _row_losses(recipe, trial, logits, _targets(recipe, data, trial.eval_rows))
-    monitor = MONITORS[recipe.train.monitor]
-    val_score = monitor(logits, labels, trial.val_mask, row_losses)
-    test_score = monitor(logits, labels, trial.test_mask, row_losses)
-
-    now = state.epoch + 1
-    valid = state.failed_step == NEVER
-    better_val = valid & (val_score > state.best_val.score)
-    better_test = valid & (test_score > state.oracle.score)
-    epochs_without_improvement = jnp.where(better_val, 0, state.epochs_without_improvement + 1)
-    stopped = now >= recipe.train.epochs
-    if recipe.train.patience:
-        stopped |= epochs_without_improvement >= recipe.train.patience
-    if recipe.optimizer.tolerance:
-        stopped |= state.epoch_totals[2] <= recipe.optimizer.tolerance
-    epochs_since_plateau = jnp.where(better_val, 0, state.epochs_since_plateau + 1)
-    plateau = (epochs_since_plateau >= recipe.optimizer.plateau_patience) & (
-        recipe.optimizer.schedule == "plateau"
-    )
-    new = state._replace(
-        epoch=now,
-        epochs_without_improvement=epochs_without_improvement,
-        active=valid & ~stopped,
-        epochs_since_plateau=jnp.where(plateau, 0, epochs_since_plateau),
-        lr_scale=jnp.where(
-            plateau, state.lr_scale * recipe.optimizer.plateau_factor, state.lr_scale
-        ),
-        best_variables=_where(better_val, eval_variables(state), state.best_variables),
-        last=_where(valid, SelectedEpoch(now, val_score, logits), state.last),
-        best_val=_where(better_val, SelectedEpoch(now, val_score, logits), state.best_val),
-        oracle=_where(better_test, SelectedEpoch(now, test_score, logits), state.oracle),
-    )
-    n_val = jnp.maximum(trial.val_mask.sum().astype(jnp.float32), 1.0)
-    kept = _where(state.active, new, state)._replace(
-        epoch_totals=jnp.zeros_like(state.epoch_totals)
-    )
-    return kept, {
-        "train_loss": state.epoch_totals[0] / jnp.maximum(state.epoch_totals[1], 1.0),
-        "val_loss": jnp.sum(jnp.where(trial.val_mask, row_losses, 0.0)) / n_val,
-        "val_score": val_score,
-        "ran": state.active,
-        "active": kept.active,
-    }
-
-
 def _train_step(
     recipe: Recipe,
     data: Data,
@@ -252,7 +198,7 @@ def _train_step(
             augment_key, images, mask, recipe.augment.mixup, places, recipe.batch_size, mixing
         )
     images = normalized(images, trial.mean, trial.std, recipe.train.precision)
-    targets, auxiliary = _targets(recipe, data, rows), _auxiliary(recipe, data, rows)
+    targets, auxiliary = targets_of(recipe, data, rows), auxiliary_of(recipe, data, rows)
     mutable = [name for name in state.variables if name != "params"]
 
     params, frozen = optim.partition_params(state.variables["params"], recipe.optimizer.freeze)
@@ -263,10 +209,10 @@ def _train_step(
             variables, images, train=True, mask=mask, rngs={"dropout": dropout_key}, mutable=mutable
         )
         logits = logits.astype(jnp.float32)
-        losses = _train_losses(recipe, trial, logits, targets, auxiliary)
+        losses = train_losses(recipe, trial, logits, targets, auxiliary)
         if recipe.augment.mixup:
             others = jax.tree.map(lambda x: x[partner], (targets, auxiliary))
-            losses = share * losses + (1 - share) * _train_losses(recipe, trial, logits, *others)
+            losses = share * losses + (1 - share) * train_losses(recipe, trial, logits, *others)
         return jnp.sum(jnp.where(mask, losses, 0.0)) / jnp.maximum(count, 1.0), updated
 
     if recipe.optimizer.name == "lbfgs":
@@ -292,7 +238,7 @@ def _train_step(
         opt_state,
         state.step + 1,
     )
-    variables, average, opt_state, step = _where(
+    variables, average, opt_state, step = choose(
         go, changed, (state.variables, state.average, state.opt_state, state.step)
     )
     failed = jnp.where(due & ~finite, state.step, state.failed_step)
@@ -326,54 +272,6 @@ def _choose_mirrored(
     return (draws & 1).astype(jnp.int32) != epoch % 2
 
 
-def _targets(
-    recipe: Recipe, data: Data, rows: Int[Array, " R"]
-) -> Int[Array, " R"] | Float[Array, "R K"]:
-    """What the loss is about: presences or intensities [R,K], class ids [R], or shares of votes
-    [R,K].
-    """
-    if recipe.targets == "soft":
-        return data.soft[rows]
-    labels = data.labels[rows]
-    return (labels > 0).astype(jnp.float32) if recipe.targets == "presence" else labels
-
-
-def _auxiliary(recipe: Recipe, data: Data, rows: Int[Array, " R"]) -> Float[Array, "R A"] | None:
-    """Labels of the second task [R,A], None without one."""
-    return None if recipe.train.auxiliary == "none" else data.auxiliary[rows]
-
-
-def _train_losses(
-    recipe: Recipe,
-    trial: Trial,
-    logits: Float[Array, "R outputs"],
-    targets: Int[Array, " R"] | Float[Array, "R K"],
-    auxiliary: Float[Array, "R A"] | None,
-) -> Float[Array, " R"]:
-    """A loss for each row of logits [R, K + A]: of the classes, and of the second task."""
-    classes = trial.class_weights.shape[0]
-    losses = _row_losses(recipe, trial, logits[:, :classes], targets, train=True)
-    if auxiliary is None:
-        return losses
-    second = known_binary_cross_entropy(logits[:, classes:], auxiliary)
-    return losses + recipe.train.auxiliary_weight * second
-
-
-def _row_losses(
-    recipe: Recipe,
-    trial: Trial,
-    logits: Float[Array, "R K"],
-    targets: Int[Array, " R"] | Float[Array, "R K"],
-    train: bool = False,
-) -> Float[Array, " R"]:
-    """A loss for each row; labels are smoothed in training only."""
-    if recipe.train.loss == "cross_entropy":
-        extra = trial.label_smoothing if train else jnp.zeros_like(trial.label_smoothing)
-    else:
-        extra = jnp.float32(recipe.loss_number)
-    return LOSSES[recipe.train.loss](logits, targets, trial.class_weights, extra)
-
-
 def _optimizer(
     recipe: Recipe, trial: Trial, lr_scale: float | Float[Array, ""] = 1.0
 ) -> optax.GradientTransformation:
@@ -388,7 +286,3 @@ def _optimizer(
 
 def _key(trial: Trial) -> PRNGKeyArray:
     return wrap_key(trial.key)
-
-
-def _where(condition: Bool[Array, ""], new: Tree, old: Tree) -> Tree:
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)

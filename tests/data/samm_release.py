@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from fexpr.data.dataset import Dataset
 from fexpr.data.loaders import LOADERS
 from fexpr.data.preparation import alignment
-from fexpr.data.releases import workbook
+from fexpr.data.synthetic.samm_workbook import write_samm_workbook
 from fexpr.errors import UserError
 
 # subject, clip, onset, apex, offset, code
@@ -97,7 +97,7 @@ def write_release(root: Path, layout: str = "normalised", clips=CLIPS) -> Path:
         write_landmarks(folder / "landmarks.csv", "clip", {clip[1]: points for clip in clips})
     else:
         write_maps(folder / "flow", clips)
-    workbook.write_samm_workbook(folder / "SAMM_Micro_FACS_Codes_v2.xlsx", table(clips))
+    write_samm_workbook(folder / "SAMM_Micro_FACS_Codes_v2.xlsx", table(clips))
     return folder
 
 
@@ -107,7 +107,7 @@ def rewrite(folder: Path, **cells: dict) -> None:
     for column, values in cells.items():
         for clip, value in values.items():
             frame.loc[frame["clip"] == clip, column] = value
-    workbook.write_samm_workbook(folder / "SAMM_Micro_FACS_Codes_v2.xlsx", frame)
+    write_samm_workbook(folder / "SAMM_Micro_FACS_Codes_v2.xlsx", frame)
 
 
 def config(root: Path | str = "", **changes: object) -> ConfigDict:

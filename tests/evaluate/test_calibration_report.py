@@ -8,7 +8,7 @@ import sklearn.metrics as sk
 
 from fexpr.evaluate import calibration, evaluate, recalibration, selective
 from fexpr.storage import run
-from tests.evaluate.predictions import multiclass, multilabel, pictures
+from tests.evaluate.random_predictions import multiclass, multilabel, pictures
 
 FITTED = ("temperature", "vector", "svs", "sms", "isotonic")
 MAPS = ("none", *FITTED, "applied")

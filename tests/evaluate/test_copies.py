@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 
 from fexpr.evaluate import evaluate
-from fexpr.evaluate.report import headline
-from tests.evaluate import predictions
+from fexpr.evaluate.report import findings
+from tests.evaluate import random_predictions
 
 SELECTIONS = ("last", "best_val", "oracle")
 
 
 def marked(share=0.4, **options):
     """Predictions with copies among the test rows, the same under every selection."""
-    p = predictions.multiclass(selections=SELECTIONS, **options)
+    p = random_predictions.multiclass(selections=SELECTIONS, **options)
     kind = dict(
         zip(
             np.unique(p["ids"]),
@@ -54,11 +54,11 @@ def test_unknown_or_none():
     del p["copy"]
     metrics = evaluate(p, "last", "toy@1", resamples=20)
     assert metrics["copies"] == {}
-    assert headline.copies(metrics) == ""
+    assert findings.copies(metrics) == ""
     p["copy"] = np.full(len(p["ids"]), "", "U8")
     metrics = evaluate(p, "last", "toy@1", resamples=20)
     assert metrics["copies"].keys() == {"rows"}
-    assert headline.copies(metrics) == ""
+    assert findings.copies(metrics) == ""
 
 
 def test_where_every_row_is_a_copy_nothing_is_left():
@@ -66,8 +66,8 @@ def test_where_every_row_is_a_copy_nothing_is_left():
     p["copy"] = np.full(len(p["ids"]), "exact")
     metrics = evaluate(p, "last", "toy@1", resamples=20)
     assert metrics["copies"].keys() == {"rows", "only"}
-    assert headline.copies(metrics) == ""
-    assert [words for words, _, _ in headline.copies_in_rows(metrics)] == ["all", "copies alone"]
+    assert findings.copies(metrics) == ""
+    assert [words for words, _, _ in findings.copies_in_rows(metrics)] == ["all", "copies alone"]
 
 
 def test_the_column_must_fit():

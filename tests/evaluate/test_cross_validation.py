@@ -9,7 +9,7 @@ import sklearn.metrics as sk
 from fexpr.evaluate import evaluate
 from fexpr.evaluate.bootstrap import interval, resample_weights
 from fexpr.storage import run
-from tests.evaluate.predictions import multiclass, multilabel
+from tests.evaluate.random_predictions import multiclass, multilabel
 
 SEEDS = (3, 7, 11)
 ALL = ("last", "best_val", "oracle")

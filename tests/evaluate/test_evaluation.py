@@ -9,7 +9,7 @@ from fexpr.evaluate import evaluate
 from fexpr.evaluate.calibration import probabilities
 from fexpr.evaluate.thresholds import fit_thresholds
 from fexpr.storage import run
-from tests.evaluate.predictions import multiclass, multilabel
+from tests.evaluate.random_predictions import multiclass, multilabel
 
 M_KEYS = {
     "macro_f1",

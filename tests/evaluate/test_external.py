@@ -12,7 +12,7 @@ from fexpr.evaluate import calibration, evaluate, external
 from fexpr.evaluate.__main__ import main
 from fexpr.evaluate.external import read_predictions
 from fexpr.storage import run
-from tests.evaluate.predictions import FER_CLASSES, multilabel, pictures
+from tests.evaluate.random_predictions import FER_CLASSES, multilabel, pictures
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from fexpr.evaluate import calibration, evaluate
 from fexpr.evaluate.map_choice import FOLDS, LARGEST_PARTS, choose, parts_of
 from fexpr.evaluate.predictions import checked
 from fexpr.evaluate.recalibration import FITS
-from tests.evaluate.predictions import multiclass, multilabel, pictures
+from tests.evaluate.random_predictions import multiclass, multilabel, pictures
 
 
 def drawn(rows, sharp, seed=0, classes=4, subjects=20):

@@ -10,7 +10,7 @@ from fexpr.evaluate.__main__ import main
 from fexpr.evaluate.paired import Candidate, compare
 from fexpr.evaluate.report.paired_report import unique_names
 from fexpr.storage import run
-from tests.evaluate.predictions import multiclass, multilabel
+from tests.evaluate.random_predictions import multiclass, multilabel
 
 
 def candidate(predictions, name="a", selection="last"):

@@ -23,7 +23,7 @@ from fexpr.evaluate.recalibration import (
     fit_vector,
 )
 from fexpr.probabilities import Temperature, from_json, to_json
-from tests.evaluate.predictions import multiclass
+from tests.evaluate.random_predictions import multiclass
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import binomtest
 
 from fexpr.evaluate import calibration, conformal, evaluate, set_report
-from tests.evaluate.predictions import multiclass, multilabel, pictures
+from tests.evaluate.random_predictions import multiclass, multilabel, pictures
 
 
 @pytest.fixture(scope="module")

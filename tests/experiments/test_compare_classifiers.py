@@ -10,7 +10,7 @@ import pytest
 from configs import base
 from experiments.compare_classifiers import MEMBERS, compare_classifiers
 from fexpr.errors import UserError
-from fexpr.evaluate.report import comparison, plots
+from fexpr.evaluate.report import comparison, drawing
 from fexpr.storage import run
 
 
@@ -101,7 +101,7 @@ def test_the_table_stands_beside_what_was_published(trained, tmp_path, capsys):
 
 
 def test_the_legend_names_published_figures_whichever_member_has_them(monkeypatch, tmp_path):
-    drawn, canvas = [], plots.canvas
+    drawn, canvas = [], drawing.canvas
 
     @contextlib.contextmanager
     def kept(*args):
@@ -109,7 +109,7 @@ def test_the_legend_names_published_figures_whichever_member_has_them(monkeypatc
             drawn.append(figure)
             yield figure
 
-    monkeypatch.setattr(plots, "canvas", kept)
+    monkeypatch.setattr(drawing, "canvas", kept)
     rows = [
         {"name": name, "published": published, "test": {"accuracy": m(0.4)}}
         for name, published in (("svm", None), ("mlp", {"accuracy": 0.39, "on": "PrivateTest"}))

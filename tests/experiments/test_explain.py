@@ -11,13 +11,16 @@ import pytest
 
 from configs import base
 from experiments import explain
+from experiments.explained_rows import surest
 from fexpr import models
 from fexpr.data.dataset import Dataset
 from fexpr.data.loaders import LOADERS
 from fexpr.errors import UserError
 from fexpr.evaluate.report import explanation_page
 from fexpr.models.convolution import conv2d, max_pool
-from fexpr.recognizer import Network, Recognizer
+from fexpr.recognizer import Network, Recognizer, saliency
+from fexpr.recognizer.feature_maps import feature_maps, layer_names
+from fexpr.runs import load_data
 from fexpr.storage import run
 from fexpr.train import checkpoint
 
@@ -49,7 +52,7 @@ def test_the_gradient_of_a_linear_model_is_its_weight_over_the_deviation():
     mean, std = (rng.uniform(20, 90, (9, 10, 2)).astype(np.float32) for _ in range(2))
     image = rng.integers(0, 256, (9, 10, 2), np.uint8)
     for k in range(3):
-        slope, smooth = explain.gradients(linear(weights, mean=mean, std=std).network, image, k)
+        slope, smooth = saliency.gradients(linear(weights, mean=mean, std=std).network, image, k)
         np.testing.assert_allclose(slope, np.abs(weights[..., k] / std).max(-1), rtol=1e-5)
         np.testing.assert_allclose(smooth, slope, rtol=1e-5)  # it is the same everywhere
 
@@ -59,7 +62,7 @@ def test_smoothgrad_is_the_mean_over_noisy_images():
         recogniser("mlp", (8, 8, 1), hidden=(6,), batch_norm=False),
         np.arange(64, dtype=np.uint8).reshape(8, 8, 1),
     )
-    _, smooth = explain.gradients(r.network, image, 1)
+    _, smooth = saliency.gradients(r.network, image, 1)
     noise = np.random.default_rng(0).normal(0, 0.15 * 63, (24, 8, 8, 1))
     one_by_one = [
         jax.grad(lambda x: r.network(x[None])[0, 1])(jnp.asarray(image + n, jnp.float32))
@@ -74,7 +77,7 @@ def test_hiding_what_a_linear_model_ignores_changes_nothing(multilabel):
     weights = rng.integers(-1, 2, (24, 24, 1, 3)).astype(np.float32)
     weights[:, :12] = 0  # whole numbers: no rounding
     image = rng.integers(0, 9, (24, 24, 1), np.uint8)
-    drop = explain.occlusion(linear(weights, mean=4.0, std=64.0, multilabel=multilabel), image, 2)
+    drop = saliency.occlusion(linear(weights, mean=4.0, std=64.0, multilabel=multilabel), image, 2)
     assert (drop[:, :8] == 0).all()  # no patch that hides these reaches column 12
     assert (drop[:, 12:] != 0).any(axis=0).all()
 
@@ -98,23 +101,23 @@ def test_occlusion_is_what_the_recogniser_says_of_the_hidden_image(shape, tta):
             )[0, 1]
             count[y : y + 8, x : x + 8] += 1
     assert count.all()
-    np.testing.assert_allclose(explain.occlusion(r, image, 1), total / count, atol=1e-6)
+    np.testing.assert_allclose(saliency.occlusion(r, image, 1), total / count, atol=1e-6)
     assert np.ptp(total / count) > 0 or shape == (8, 8, 1)
 
 
 def test_feature_maps_are_the_convolutions_outputs():
     r = recogniser("aucnn", (12, 12, 3), mean=120.0, std=60.0)
     image = np.random.default_rng(3).integers(0, 256, (12, 12, 3), np.uint8)
-    names = explain.layer_names(r.network, r.shape)
+    names = layer_names(r.network, r.shape)
     assert names == ["conv_0", "conv_1"]
-    found = explain.feature_maps(r.network, image, names)
+    found = feature_maps(r.network, image, names)
     params = r.network.variables["params"]
     x = (image[None].astype(np.float32) - 120) / 60
     for name in names:
         x = conv2d(x, params[name]["kernel"]) + params[name]["bias"].reshape(1, 1, 1, -1)
         np.testing.assert_allclose(found[name], x[0], rtol=1e-4, atol=1e-5)
         x = max_pool(nn.relu(x), 2, 2)
-    assert list(explain.feature_maps(r.network, image, ["conv_1"])) == ["conv_1"]
+    assert list(feature_maps(r.network, image, ["conv_1"])) == ["conv_1"]
 
 
 @pytest.mark.parametrize(
@@ -144,7 +147,7 @@ def test_convolutions_in_the_order_of_the_network(model, shape, names):
         jax.eval_shape(lambda: module.init(jax.random.key(0), jnp.zeros((1, *shape)), train=False)),
     )
     assert (
-        explain.layer_names(
+        layer_names(
             Network(
                 module,
                 "float32",
@@ -343,10 +346,10 @@ def test_the_surest_right_and_the_surest_wrong_row():
         "split": np.full(10, "test"),
         "selection": np.full(10, "last"),
     }
-    good, bad = explain.surest(r, dataset, found, None)
+    good, bad = surest(r, dataset, found, None)
     assert (good.row, good.class_id) == (14, right[4])
     assert (bad.row, bad.class_id) == (16, (right[6] + 1) % 3)
-    there, not_there = explain.surest(r, dataset, found, 0)
+    there, not_there = surest(r, dataset, found, 0)
     assert right[there.row - 10] == 0 != right[not_there.row - 10]
     assert there.class_id == not_there.class_id == 0
 
@@ -398,10 +401,10 @@ def test_data_that_are_gone_or_others(make, monkeypatch):
         match=r"cannot be read: the release is not in /mnt\n  - looked for samm\n.*--root=DIR .* "
         r"put it",
     ):
-        explain.load(folder, content, "/mnt")
+        load_data.of_run(folder, content, "/mnt")
     monkeypatch.setitem(LOADERS, "samm", lambda _: toy(False, "toy@2"))
     with pytest.raises(UserError, match="made from toy@1, found toy@2"):
-        explain.load(folder, content)
+        load_data.of_run(folder, content)
 
 
 def test_a_folder_that_holds_no_run(tmp_path, capsys):

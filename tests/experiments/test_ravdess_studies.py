@@ -9,14 +9,14 @@ import pytest
 
 from configs import aus_mlp_ravdess, stn_ravdess_iterative
 from experiments import filter_frames as module_of_filters
-from experiments import filtering, fuse
+from experiments import filter_stages, filtering, fuse
 from experiments.cross_validate import cross_validate
 from experiments.iterate_filtering import iterate_filtering
 from experiments.study_report import describe_filter, every_frame
 from fexpr.data.dataset import Dataset
 from fexpr.data.releases.affectnet import CLASSES
 from fexpr.data.releases.ravdess_names import EMOTIONS
-from fexpr.data.splits.protocols import Fold
+from fexpr.data.splits.fold import Fold
 from fexpr.errors import UserError
 from fexpr.evaluate import __main__ as evaluate_main
 from fexpr.models.deep_emotion import DeepEmotion
@@ -206,7 +206,7 @@ def test_stages_of_a_study_carry_weights_over_and_are_not_trained_twice(
     assert run.read_json(tmp_path / "study.json") == study
 
     with pytest.raises(UserError, match="MLP has no features to keep"):
-        filtering.embeddings(tmp_path / "all", frames()[0], 3)
+        filter_stages.embeddings(tmp_path / "all", frames()[0], 3)
 
     # late fusion: clips of averaged action units with clips decided by their frames
     assert (
@@ -223,7 +223,7 @@ def test_stages_of_a_study_carry_weights_over_and_are_not_trained_twice(
     clips = sorted(
         {
             id_.partition("/")[0]
-            for id_ in run.read_arrays(tmp_path / "all" / filtering.FRAMES)["ids"]
+            for id_ in run.read_arrays(tmp_path / "all" / filter_stages.FRAMES)["ids"]
         }
     )
     # on clips
@@ -286,7 +286,7 @@ def test_a_filter_that_leaves_an_emotion_nothing_is_left_out_and_the_others_go_o
         trained[name] = folds
         return posteriors[None].repeat(2, axis=0)
 
-    monkeypatch.setattr(filtering, "stage", stage)
+    monkeypatch.setattr(filter_stages, "stage", stage)
     monkeypatch.setattr(module, "describe_stage", lambda c, name, *rest: {"name": name})
     monkeypatch.setattr(
         module,
@@ -314,9 +314,9 @@ def test_embeddings_of_every_frame(monkeypatch, tmp_path):
     variables = jax.jit(model.init)(jax.random.key(0), images[:1].astype(np.float32))
     network = Network(model, "float32", "none", variables, np.float32([127.5]), np.float32([127.5]))
     monkeypatch.setattr(
-        filtering.Recognizer, "restore", lambda *_: types.SimpleNamespace(network=network)
+        filter_stages.Recognizer, "restore", lambda *_: types.SimpleNamespace(network=network)
     )
-    found = run.read_arrays(filtering.embeddings(tmp_path, dataset, 2))
+    found = run.read_arrays(filter_stages.embeddings(tmp_path, dataset, 2))
     assert (found["flat"].shape, found["hidden"].shape) == ((2, 120, 810), (2, 120, 50))
     of = jax.device_get(variables["params"]["hidden"])
     wanted = np.maximum(found["flat"][1].astype(np.float32) @ of["kernel"] + of["bias"], 0)
@@ -330,7 +330,7 @@ def test_a_judge_from_elsewhere_speaks_in_these_classes(monkeypatch):
     dataset = dataclasses.replace(dataset, class_names=EMOTIONS)
     said = np.random.default_rng(0).dirichlet(np.ones(7), 120)
     config = small(stn_ravdess_iterative)
-    assert filtering.judge(config, dataset, 3) is None
+    assert filter_stages.judge(config, dataset, 3) is None
     config.filter.judge = "runs/stn_affectnet"
 
     def judge(name, classes, probabilities):
@@ -340,8 +340,8 @@ def test_a_judge_from_elsewhere_speaks_in_these_classes(monkeypatch):
             probabilities=lambda _: probabilities,
             seen=None,
         )
-        monkeypatch.setattr(filtering.Recognizer, "restore", lambda _: made)
-        return filtering.judge(config, dataset, 3)
+        monkeypatch.setattr(filter_stages.Recognizer, "restore", lambda _: made)
+        return filter_stages.judge(config, dataset, 3)
 
     found = judge("affectnet", CLASSES[:7], said)
     assert found.shape == (3, 120, 8)

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from fexpr import Recognizer
+from fexpr import Recognizer, export
 from fexpr import probabilities as calibration_maps
+from fexpr.evaluate.report.model_card import model_card
 from fexpr.models.weights import files
-from fexpr.recognizer import export
+from fexpr.recognizer import programs
 from fexpr.storage import run
 from fexpr.train.augment import mirror
 from tests.launching import environment
@@ -108,7 +109,7 @@ def test_what_the_outputs_mean(handed_on, folder):
 def test_action_units_of_a_bfloat16_run(units):
     folder, dataset, _ = units
     restored, images = Recognizer.restore(folder), dataset.images[:5]
-    program = jax.export.deserialize(bytearray(export.stablehlo(restored)))
+    program = jax.export.deserialize(bytearray(programs.stablehlo(restored)))
     expected = restored.probabilities(images, calibrated=True)
     np.testing.assert_allclose(program.call(images), expected, atol=1e-6)
     about = export.about(restored)
@@ -134,15 +135,15 @@ def test_views_and_map_are_in_the_program(faces):
     fitted = calibration_maps.Structured(base, weights, np.linspace(-1, 1, 7))
     restored = dataclasses.replace(Recognizer.restore(folder), maps=(fitted,))
     images = dataset.images[:5]
-    said = jax.export.deserialize(bytearray(export.stablehlo(restored))).call(images)
+    said = jax.export.deserialize(bytearray(programs.stablehlo(restored))).call(images)
     np.testing.assert_allclose(said, softmax(fitted(restored.logits(images)), axis=1), atol=1e-6)
-    np.testing.assert_allclose(said, export.program(restored)(images[:, :, ::-1]), atol=1e-6)
+    np.testing.assert_allclose(said, programs.program(restored)(images[:, :, ::-1]), atol=1e-6)
 
 
 def test_centring_and_mirrored_flow_are_in_the_program(folds):
     restored = Recognizer.restore(folds[0], trial=0)
     images = folds[1].images[:6]
-    program = jax.export.deserialize(bytearray(export.stablehlo(restored)))
+    program = jax.export.deserialize(bytearray(programs.stablehlo(restored)))
     found = np.asarray(program.call(images))
     np.testing.assert_allclose(found, restored.probabilities(images, True), atol=1e-6)
     # another level of no motion, and a mirror image
@@ -156,10 +157,10 @@ def test_a_program_for_the_converter_has_no_custom_rules(folder):
         Recognizer.restore(folder, trial=1),
         np.load(folder / "images.npy")[:4].astype(np.float32),
     )
-    function = export.program(restored)
+    function = programs.program(restored)
     assert "custom_v" in str(jax.make_jaxpr(function)(images))
-    assert "custom_" not in str(jax.make_jaxpr(export.plain(function))(images))
-    np.testing.assert_allclose(export.plain(function)(images), function(images), atol=1e-6)
+    assert "custom_" not in str(jax.make_jaxpr(programs.plain(function))(images))
+    np.testing.assert_allclose(programs.plain(function)(images), function(images), atol=1e-6)
 
 
 @pytest.mark.skipif(
@@ -212,7 +213,7 @@ def test_cards_of_synthetic_data_and_of_action_units(faces, units, tmp_path):
         (units, ("action units", "Thresholds: highest F1", "licence agreement")),
     ):
         restored = Recognizer.restore(folder)
-        card = export.model_card(
+        card = model_card(
             restored.content,
             restored.metrics,
             export.described(restored),
@@ -231,7 +232,7 @@ def test_names_are_shown_in_a_card_as_they_are(faces):
     content = {**restored.content, "command": "python launch.py ```<img src=x>"}
     name = "<img src=x onerror=alert(1)>|[a](javascript:b)`"
     content["data"] = {**content["data"], "classes": [name, "b\n# c"], "source": name}
-    card = export.model_card(content, restored.metrics, [name], [("a", "b")], "use")
+    card = model_card(content, restored.metrics, [name], [("a", "b")], "use")
     prose = card.partition("## How it was made")[0]
     assert "<img" not in prose
     assert "[a](javascript" not in prose.replace("\\[a\\](javascript", "")
@@ -271,7 +272,7 @@ def test_nothing_is_overwritten(tmp_path, capsys):
 
 
 def test_a_program_that_says_something_else_is_not_handed_on(tmp_path, monkeypatch):
-    monkeypatch.setattr(export, "_difference", lambda *_: 0.01)
+    monkeypatch.setattr(export, "difference_of", lambda *_: 0.01)
     with pytest.raises(RuntimeError, match=r"differs from the recogniser by 0\.01"):
         export.export(Recognizer.restore(RUN), tmp_path / "out", onnx=False)
     assert not list(tmp_path.iterdir())

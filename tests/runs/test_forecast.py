@@ -13,8 +13,9 @@ import pytest
 from fexpr.data import records
 from fexpr.runs import forecast
 from fexpr.train import optim
-from fexpr.train.streaming import StreamedEngine
-from fexpr.train.trials import Engine, Plan, make_mesh
+from fexpr.train.mesh import make_mesh
+from fexpr.train.streamed_engine import StreamedEngine
+from fexpr.train.trials import Engine, Plan
 from tests.train import toy
 from tests.train.test_streaming import Norm
 

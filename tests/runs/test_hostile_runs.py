@@ -13,7 +13,7 @@ from fexpr.errors import UserError
 from fexpr.evaluate.__main__ import main as evaluate
 from fexpr.export import main as export
 from fexpr.recognizer.__main__ import main as recognize
-from fexpr.runs.status import main as status
+from fexpr.runs.list_runs import main as status
 from fexpr.storage import run
 from tests.recognizer.runs import stored
 from tests.runs import hostile

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score, log_loss
 
-from fexpr.data.splits.protocols import Fold
+from fexpr.data.splits.fold import Fold
 from fexpr.errors import UserError
 from fexpr.runs import nested
 from fexpr.train.machines import MACHINES

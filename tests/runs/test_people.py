@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fexpr.data.dataset import Dataset
-from fexpr.data.splits.protocols import Fold
+from fexpr.data.splits.fold import Fold
 from fexpr.errors import UserError
 from fexpr.runs import people
 from fexpr.storage import run

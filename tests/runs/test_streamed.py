@@ -13,7 +13,7 @@ from experiments.fit import fit
 from fexpr.errors import Preempted, UserError
 from fexpr.runs import loop, results
 from fexpr.storage import run
-from fexpr.train import streaming
+from fexpr.train import streamed_engine
 
 
 def fitted(folder, streamed):
@@ -30,7 +30,7 @@ def fitted(folder, streamed):
 
 
 def test_as_with_all_images_in_memory(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(streaming, "PART_BYTES", 48 * 48 * 64)  # one step, or two
+    monkeypatch.setattr(streamed_engine, "PART_BYTES", 48 * 48 * 64)  # one step, or two
     # it takes longer than training
     monkeypatch.setattr(results, "write_page", lambda *_: "no page")
     monkeypatch.setattr(loop, "STRETCH", 0.0)  # one part at a time
@@ -39,7 +39,7 @@ def test_as_with_all_images_in_memory(tmp_path, monkeypatch, capsys):
     np.testing.assert_array_equal(resident["ids"], streamed["ids"])
     np.testing.assert_allclose(resident["logits"], streamed["logits"], rtol=0, atol=1e-5)
 
-    part, calls = streaming.StreamedEngine._part, []
+    part, calls = streamed_engine.StreamedEngine._part, []
 
     def stopped(engine, state, i):
         calls.append(i)
@@ -47,7 +47,7 @@ def test_as_with_all_images_in_memory(tmp_path, monkeypatch, capsys):
             os.kill(os.getpid(), signal.SIGTERM)
         return part(engine, state, i)
 
-    monkeypatch.setattr(streaming.StreamedEngine, "_part", stopped)
+    monkeypatch.setattr(streamed_engine.StreamedEngine, "_part", stopped)
     with pytest.raises(
         Preempted, match=r"stopped by SIGTERM after \d+% of epoch 2, which is saved"
     ):

@@ -15,7 +15,7 @@ import pytest
 from configs import mlp_fer2013
 from experiments.fit import fit
 from fexpr import Recognizer
-from fexpr.runs import results, status
+from fexpr.runs import list_runs, results
 from fexpr.storage import addresses, mirror, run
 from tests.launching import ROOT, command, environment, launch_from_scratch
 
@@ -97,7 +97,7 @@ def test_a_run_in_a_bucket(server, tmp_path, cache, monkeypatch, capsys):
     job.kill()
     job.communicate()
     last = max(steps(server, True))
-    assert status.main(["s3://bucket/runs"]) == 0
+    assert list_runs.main(["s3://bucket/runs"]) == 0
     assert re.search(
         rf"mlp  training +({'|'.join(map(str, range(last // UNITS, 31)))}) of 30",
         capsys.readouterr().out,
@@ -148,7 +148,7 @@ def test_a_run_in_a_bucket(server, tmp_path, cache, monkeypatch, capsys):
 def test_what_s3_says_no_to(monkeypatch, capsys):
     def said(address="s3://none/run"):
         fsspec.filesystem("s3").clear_instance_cache()
-        assert status.main([address]) == 2
+        assert list_runs.main([address]) == 2
         return capsys.readouterr().err
 
     assert said().startswith(

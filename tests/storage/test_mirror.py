@@ -18,7 +18,7 @@ from experiments.fit import fit
 from fexpr import Recognizer
 from fexpr.data.loaders import LOADERS
 from fexpr.errors import Preempted, UserError
-from fexpr.runs import initialize, load_data, results, status, sweep
+from fexpr.runs import initialize, list_runs, load_data, results, sweep
 from fexpr.storage import addresses, mirror, run
 from fexpr.storage.cache import cache_dir
 from fexpr.train import checkpoint, distributed, unfinished
@@ -294,12 +294,12 @@ def test_status_of_an_address(capsys):
         file = fsspec.filesystem("memory").store[name]
         file.modified = file.created = file.modified.replace(year=2020)
     before = there()
-    assert status.main([ADDRESS]) == 0
+    assert list_runs.main([ADDRESS]) == 0
     out = capsys.readouterr().out
     assert "a  silent    3 of 10" in out
     assert "1 finished  1 silent" in out
     assert there() == before
-    assert status.main(["memory://bucket/none"]) == 2
+    assert list_runs.main(["memory://bucket/none"]) == 2
     assert "cannot open memory://bucket/none" in capsys.readouterr().err
 
 

@@ -11,6 +11,8 @@ from fexpr import models
 from fexpr.recognizer.network import Network, predict
 from fexpr.train import trials
 from fexpr.train.augment import Augment
+from fexpr.train.mesh import make_mesh
+from fexpr.train.trial_tables import TrialSpec
 from tests.train import toy
 
 SMALL = {
@@ -96,8 +98,7 @@ def test_the_training_of_an_epoch_is_lowered_for_accelerators(name, trial_axis):
         clip_norm=0.0,
     )
     specs = [
-        trials.TrialSpec(np.arange(6), np.arange(6, 8), np.arange(8, 10), seed=seed)
-        for seed in range(2)
+        TrialSpec(np.arange(6), np.arange(6, 8), np.arange(8, 10), seed=seed) for seed in range(2)
     ]
     engine = trials.Engine(
         recipe,
@@ -105,7 +106,7 @@ def test_the_training_of_an_epoch_is_lowered_for_accelerators(name, trial_axis):
         labels,
         3,
         specs,
-        trials.make_mesh(2, 4, jax.devices()[:1]),
+        make_mesh(2, 4, jax.devices()[:1]),
         trial_axis=trial_axis,
     )
     traced = engine.jitted_epoch.trace(engine.data, *engine.abstract_epoch())

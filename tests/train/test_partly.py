@@ -9,6 +9,7 @@ import optax
 import pytest
 
 from fexpr.train import checkpoint, optim, trials
+from fexpr.train.mesh import make_mesh
 from fexpr.train.train_config import OptimizerConfig
 from tests.train import toy
 
@@ -94,7 +95,7 @@ def test_a_trial_begins_with_what_is_given():
         *toy.task(),
         toy.CLASSES,
         SPECS[:1],
-        trials.make_mesh(1, 8, jax.devices()[:2]),
+        make_mesh(1, 8, jax.devices()[:2]),
         start={"params": {"Dense_0": zeros}},
     )
     engine.load(0)

@@ -8,7 +8,7 @@ import pytest
 
 from fexpr.errors import UserError
 from fexpr.train import devices
-from fexpr.train.trials import make_mesh
+from fexpr.train.mesh import make_mesh
 from tests.train import toy
 
 

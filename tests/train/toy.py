@@ -11,9 +11,11 @@ import optax
 
 from fexpr.config import declarations
 from fexpr.train.augment import Augment
+from fexpr.train.mesh import make_mesh
 from fexpr.train.state import make_recipe
 from fexpr.train.train_config import AugmentConfig, OptimizerConfig, TrainConfig
-from fexpr.train.trials import Engine, TrialSpec, make_mesh
+from fexpr.train.trial_tables import TrialSpec
+from fexpr.train.trials import Engine
 
 ROWS, CLASSES = 96, 3
 SECTIONS = {"train": TrainConfig, "optimizer": OptimizerConfig, "augment": AugmentConfig}

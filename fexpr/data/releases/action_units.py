@@ -12,8 +12,9 @@ from ml_collections import ConfigDict
 
 from fexpr import facs
 from fexpr.data.dataset import SYNTHETIC, Dataset
-from fexpr.data.releases import flow_clips, workbook
-from fexpr.data.releases.flow_clips import Database, Release
+from fexpr.data.releases import workbook
+from fexpr.data.releases.clip_maps import flow_maps
+from fexpr.data.releases.clip_release import Database, Release
 from fexpr.errors import UserError
 from fexpr.terminal import say
 
@@ -44,7 +45,7 @@ def dataset(
         for code in facs.parse_all(release.table["code"].tolist(), places)
     ]
     numbers = _vocabulary(intensities, config.vocabulary, config.min_positives)
-    columns, fingerprint = flow_clips.flow_maps(database.name, release, config.image_size)
+    columns, fingerprint = flow_maps(database.name, release, config.image_size)
     extras = {name: columns[name] for name in ("code", "emotion")}
     if np.isfinite(columns["landmarks"]).any():
         extras["landmarks"] = columns["landmarks"]

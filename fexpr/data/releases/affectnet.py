@@ -29,7 +29,7 @@ from fexpr.data.preparation.face_images import (
 )
 from fexpr.data.preparation.prepare import BadInput, read_image
 from fexpr.data.records import chosen
-from fexpr.data.releases.flow_clips import parse_skipped
+from fexpr.data.releases.skipped_clips import parse_skipped
 from fexpr.data.synthetic import fer_faces
 from fexpr.errors import UserError
 from fexpr.storage import bounded, delimited, npz

@@ -7,15 +7,16 @@ from __future__ import annotations
 from ml_collections import ConfigDict
 
 from fexpr.data.dataset import Dataset
-from fexpr.data.releases import coded_clips, flow_clips, workbook
+from fexpr.data.releases import coded_clips, workbook_format
+from fexpr.data.releases.clip_release import Database
 
-CASME2 = flow_clips.Database(
+CASME2 = Database(
     "casme2",
     "CASME II",
     (("Cropped", True), ("CASME2_RAW_selected", False), ("CASME2-RAW", False)),
     "{subject}_{clip}",
-    workbook.CASME2.subject,
-    workbook.CASME2,
+    workbook_format.CASME2.subject,
+    workbook_format.CASME2,
     no_apex=("sub04_EP12_01f", "sub05_EP09_05f"),
 )
 

@@ -16,7 +16,7 @@ from fexpr.data.releases import composite, flow_clips, workbook
 from fexpr.data.releases.casme import CASME
 from fexpr.data.releases.casme2 import CASME2
 from fexpr.data.releases.casme3a import CASME3A
-from fexpr.data.releases.flow_clips import Database, Release
+from fexpr.data.releases.clip_release import Database, Release
 from fexpr.data.releases.four_dme import FOUR_DME
 from fexpr.data.releases.mmew import MMEW
 from fexpr.data.releases.samm import SAMM

@@ -8,7 +8,8 @@ from fexpr.data.dataset import Dataset
 from fexpr.data.preparation import prepare
 from fexpr.data.preparation.prepare import resolve_source
 from fexpr.data.releases import action_units, flow_clips, samm
-from fexpr.data.releases.flow_clips import Database
+from fexpr.data.releases.clip_release import Database
+from fexpr.data.releases.skipped_clips import parse_skipped
 
 
 def load(database: Database, config: ConfigDict, turn: int) -> Dataset:
@@ -26,7 +27,7 @@ def load(database: Database, config: ConfigDict, turn: int) -> Dataset:
       UserError: anything wrong with config, workbook or files; all problems of a kind at once,
           before any flow is computed.
     """
-    skipped = flow_clips.parse_skipped(config.skip_clips)
+    skipped = parse_skipped(config.skip_clips)
     if resolve_source(config) == "synthetic":
         folder = samm.synthetic_release(
             config.synthetic_subjects, config.synthetic_clips, config.synthetic_seed + turn

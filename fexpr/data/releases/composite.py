@@ -15,8 +15,10 @@ from ml_collections import ConfigDict
 from fexpr.data.dataset import SYNTHETIC, Dataset
 from fexpr.data.preparation import prepare
 from fexpr.data.releases import flow_clips
-from fexpr.data.releases.flow_clips import Database, Release
+from fexpr.data.releases.clip_maps import flow_maps
+from fexpr.data.releases.clip_release import Database, Release
 from fexpr.data.releases.samm import SAMM, synthetic_release
+from fexpr.data.releases.skipped_clips import parse_skipped
 from fexpr.errors import UserError
 from fexpr.terminal import say
 
@@ -102,7 +104,7 @@ def surveys(
             "once",
         )
     skipped = {name: set() for name in databases}
-    for text in flow_clips.parse_skipped(config.skip_clips):
+    for text in parse_skipped(config.skip_clips):
         name, _, clip = text.partition("/")
         if name not in wanted or not clip:
             raise UserError(
@@ -159,9 +161,9 @@ def synthetic(config: ConfigDict, select: Select | None) -> dict[str, Release]:
 
 def read(releases: Mapping[str, Release], size: int, is_synthetic: bool) -> Rows:
     """The rows; flow maps are made once for each release and kept in the cache. Errors as of
-    `flow_clips.flow_maps`.
+    `clip_maps.flow_maps`.
     """
-    parts = {name: flow_clips.flow_maps(name, release, size) for name, release in releases.items()}
+    parts = {name: flow_maps(name, release, size) for name, release in releases.items()}
     columns = {
         key: np.concatenate([columns[key] for columns, _ in parts.values()])
         for key in ("image", "landmarks")

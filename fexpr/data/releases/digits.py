@@ -21,7 +21,8 @@ from ml_collections import ConfigDict
 from sklearn.datasets import load_digits
 
 from fexpr.data.dataset import Dataset
-from fexpr.data.splits.protocols import Fold, make_folds
+from fexpr.data.splits.fold import Fold
+from fexpr.data.splits.protocols import make_folds
 from fexpr.errors import UserError
 from fexpr.storage import run
 from fexpr.terminal import say

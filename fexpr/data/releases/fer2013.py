@@ -20,7 +20,7 @@ from fexpr.data.preparation.face_images import computed_map, with_map
 from fexpr.data.releases import ferplus
 from fexpr.data.releases.fer2013_files import find_layout, read
 from fexpr.data.releases.fer2013_rows import CLASSES, OFFICIAL, SIDE, SPLITS, Faces
-from fexpr.data.releases.flow_clips import parse_skipped
+from fexpr.data.releases.skipped_clips import parse_skipped
 from fexpr.data.synthetic import fer_faces
 from fexpr.errors import UserError
 from fexpr.storage.run import cache_dir

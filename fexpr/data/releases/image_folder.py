@@ -18,7 +18,7 @@ from fexpr.data.dataset import SYNTHETIC, Dataset
 from fexpr.data.preparation import prepare
 from fexpr.data.preparation.face_images import BLOCK, Stack, prepared
 from fexpr.data.preparation.prepare import BadInput
-from fexpr.data.releases.flow_clips import parse_skipped
+from fexpr.data.releases.skipped_clips import parse_skipped
 from fexpr.data.synthetic import fer_faces
 from fexpr.errors import UserError
 from fexpr.storage import bounded, delimited, pictures

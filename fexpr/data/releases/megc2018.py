@@ -17,7 +17,7 @@ from fexpr.data.dataset import Dataset
 from fexpr.data.preparation.prepare import resolve_source
 from fexpr.data.releases import composite, flow_clips, workbook
 from fexpr.data.releases.casme2 import CASME2
-from fexpr.data.releases.flow_clips import Database, Release
+from fexpr.data.releases.clip_release import Database, Release
 from fexpr.data.releases.samm import SAMM
 from fexpr.terminal import say
 

@@ -22,12 +22,14 @@ from fexpr.data.releases import composite, flow_clips, smic
 from fexpr.data.releases.casme import CASME
 from fexpr.data.releases.casme2 import CASME2
 from fexpr.data.releases.casme3a import CASME3A
-from fexpr.data.releases.flow_clips import Database, Release
+from fexpr.data.releases.clip_files import find_layout, read_landmarks
+from fexpr.data.releases.clip_release import Database, Release
 from fexpr.data.releases.four_dme import FOUR_DME
 from fexpr.data.releases.map_names import MAPS, asked_for, stack_files
 from fexpr.data.releases.mmew import MMEW
 from fexpr.data.releases.samm import SAMM
-from fexpr.data.releases.workbook import canonical_subject
+from fexpr.data.releases.skipped_clips import leave_out
+from fexpr.data.releases.workbook_format import canonical_subject
 from fexpr.errors import UserError
 from fexpr.storage import bounded, delimited
 from fexpr.storage.delimited import BadTable
@@ -128,11 +130,11 @@ def _survey(config: ConfigDict, database: Database, folder: Path, skipped: set[s
     """One release's clips with their class as `emotion`, from the challenge's list, the workbook or
     SMIC's folders.
     """
-    layout, *_ = flow_clips.find_layout(database, folder, config.layout)
+    layout, *_ = find_layout(database, folder, config.layout)
     path = folder / LIST
     listed = _read_list(path, database) if bounded.is_there(path) else None
     if layout == "flow" and listed is not None:
-        table = flow_clips.leave_out(listed, skipped, path)
+        table = leave_out(listed, skipped, path)
         return _listed_maps(folder, config, table)
     if layout == "flow" and (database.book is None or not any(folder.glob("*.xlsx"))):
         fix = f"its columns are {','.join(COLUMNS)}, one row for each map in {folder / MAPS}"
@@ -244,7 +246,7 @@ def _listed_maps(folder: Path, config: ConfigDict, table: pd.DataFrame) -> Relea
     files = stack_files(folder, maps, names, places, folder / LIST)
     if not files:
         raise UserError(f"no clip of {folder / LIST} is left", fix="shorten config.data.skip_clips")
-    _, landmarks, path = flow_clips.read_landmarks(folder, "flow")
+    _, landmarks, path = read_landmarks(folder, "flow")
     points = {clip: landmarks[name] for clip, name in names.items() if name in landmarks}
     read = [path for paths in files.values() for path in paths]
     inputs = [folder / LIST, *([path] if points else []), *read]

@@ -11,8 +11,8 @@ from ml_collections import ConfigDict
 
 from fexpr.data.dataset import Dataset
 from fexpr.data.releases import coded_clips
-from fexpr.data.releases.flow_clips import Database
-from fexpr.data.releases.workbook import Format
+from fexpr.data.releases.clip_release import Database
+from fexpr.data.releases.workbook_format import Format
 
 _COLUMNS = {
     "subject": "Subject",

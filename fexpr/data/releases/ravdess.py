@@ -24,10 +24,10 @@ from fexpr.data.preparation.face_images import (
     with_map,
 )
 from fexpr.data.preparation.prepare import BadInput
-from fexpr.data.releases.flow_clips import parse_skipped
 from fexpr.data.releases.ravdess_aus import INTENSITIES
 from fexpr.data.releases.ravdess_frames import Clips, decode, survey
 from fexpr.data.releases.ravdess_names import EMOTIONS
+from fexpr.data.releases.skipped_clips import parse_skipped
 from fexpr.data.synthetic import ravdess_clips
 from fexpr.errors import UserError
 from fexpr.storage import bounded, delimited

@@ -16,8 +16,8 @@ from fexpr.data.data_config import DataConfig
 from fexpr.data.dataset import SYNTHETIC, Dataset
 from fexpr.data.preparation import prepare
 from fexpr.data.preparation.prepare import BadInput
-from fexpr.data.releases.flow_clips import parse_skipped
 from fexpr.data.releases.ravdess_names import EMOTIONS, ClipName, parse
+from fexpr.data.releases.skipped_clips import parse_skipped
 from fexpr.data.synthetic import ravdess_clips
 from fexpr.errors import UserError
 from fexpr.storage import delimited

@@ -12,17 +12,19 @@ from ml_collections import ConfigDict
 from fexpr.data.dataset import Dataset
 from fexpr.data.preparation import prepare
 from fexpr.data.preparation.prepare import resolve_source
-from fexpr.data.releases import action_units, flow_clips, workbook
+from fexpr.data.releases import action_units, flow_clips, workbook, workbook_format
+from fexpr.data.releases.clip_release import Database
+from fexpr.data.releases.skipped_clips import parse_skipped
 from fexpr.data.synthetic import drawn_face, drawn_portrait, samm_clips
 from fexpr.storage.run import cache_dir
 
-SAMM = flow_clips.Database(
+SAMM = Database(
     "samm",
     "SAMM",
     (("SAMM", False), ("SAMM_Normalized_TM", True)),
     "{clip}",
-    workbook.SAMM.subject,
-    workbook.SAMM,
+    workbook_format.SAMM.subject,
+    workbook_format.SAMM,
 )
 
 
@@ -45,7 +47,7 @@ def load(config: ConfigDict) -> Dataset:
     folder = (
         synthetic_release(*counts) if is_synthetic else prepare.data_root(config)[0] / SAMM.name
     )
-    release = flow_clips.survey(SAMM, folder, config, flow_clips.parse_skipped(config.skip_clips))
+    release = flow_clips.survey(SAMM, folder, config, parse_skipped(config.skip_clips))
     return action_units.dataset(SAMM, release, config, is_synthetic)
 
 

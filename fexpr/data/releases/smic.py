@@ -11,9 +11,11 @@ import pandas as pd
 from ml_collections import ConfigDict
 
 from fexpr.data.preparation import alignment
-from fexpr.data.releases import flow_clips, map_names
-from fexpr.data.releases.flow_clips import Database, Release
-from fexpr.data.releases.workbook import canonical_subject
+from fexpr.data.releases import map_names
+from fexpr.data.releases.clip_files import find_layout, numbered_frames, read_landmarks
+from fexpr.data.releases.clip_release import Database, Release
+from fexpr.data.releases.skipped_clips import SKIP, leave_out
+from fexpr.data.releases.workbook_format import canonical_subject
 from fexpr.errors import UserError
 from fexpr.storage import bounded
 
@@ -46,7 +48,7 @@ def survey(
       UserError: no clips, clips of fewer than three frames (all listed), nothing to align the faces
           with.
     """
-    _, root, aligned = flow_clips.find_layout(SMIC, folder, "frames")
+    _, root, aligned = find_layout(SMIC, folder, "frames")
     places = sorted(
         path
         for path in root.glob("*/micro/*/*")
@@ -76,11 +78,11 @@ def survey(
             f"{root} holds clips twice", twice, "give each subject one folder, and each clip"
         )
     table = table.assign(id=ids)
-    table = flow_clips.leave_out(select(table) if select else table, skipped, root)
+    table = leave_out(select(table) if select else table, skipped, root)
     maps, scale = map_names.asked_for(config)
     moments, files, problems = map_names.moments(maps), {}, []
     for row in table.itertuples():
-        frames, _ = flow_clips.numbered_frames(row.place)
+        frames, _ = numbered_frames(row.place)
         numbers = sorted(frames)
         if len(numbers) < 3:
             problems.append(f"{row.place} holds {len(numbers)} frames")
@@ -99,15 +101,15 @@ def survey(
         raise UserError(
             f"clips in {root} are too short: three frames are needed",
             problems,
-            f"copy the missing frames, or {flow_clips.SKIP}",
+            f"copy the missing frames, or {SKIP}",
         )
-    key, landmarks, csv = flow_clips.read_landmarks(folder, "frames")
+    key, landmarks, csv = read_landmarks(folder, "frames")
     align = alignment.choose(config.align, key == "clip", aligned, folder)
     points = {}
     if align == "landmarks":
         missing = sorted(files.keys() - landmarks.keys())
         if missing:
-            raise UserError(f"{csv} lacks clips", missing, f"add them, or {flow_clips.SKIP}")
+            raise UserError(f"{csv} lacks clips", missing, f"add them, or {SKIP}")
         points = {clip: landmarks[clip] for clip in files}
     inputs = [*([csv] if points else []), *(path for paths in files.values() for path in paths)]
     return Release(folder, table, files, align, points, inputs, maps, scale)

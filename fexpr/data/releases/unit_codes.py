@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from fexpr import facs
 from fexpr.data.dataset import Dataset
 from fexpr.data.releases import megc2019, workbook
-from fexpr.data.releases.flow_clips import Database
+from fexpr.data.releases.clip_release import Database
 from fexpr.errors import UserError
 from fexpr.terminal import say
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from fexpr.data.data_config import DUPLICATES
 from fexpr.data.dataset import Dataset
-from fexpr.data.splits.protocols import Fold
+from fexpr.data.splits.fold import Fold
 from fexpr.errors import UserError
 from fexpr.storage import run
 from fexpr.storage.cache import cache_dir

@@ -1,15 +1,8 @@
-"""Who trains, who validates, who tests. Every split is a `Fold`, and a Fold in which a group
-crosses sides cannot be made.
-
-A protocol says which rows a fold tests. Its validation rows come from groups inside its training
-rows, drawn by `draw_validation`.
-"""
+"""The protocols: which rows each fold tests. Of the others, validation_groups.py draws some."""
 
 from __future__ import annotations
 
-import dataclasses
 import warnings
-from collections.abc import Iterable
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -17,52 +10,14 @@ from ml_collections import ConfigDict
 from fexpr.config import resolve
 from fexpr.data.dataset import Dataset
 from fexpr.data.releases.ravdess_names import published_folds
+from fexpr.data.splits.fold import Fold
 from fexpr.data.splits.fold_file import read_folds
 from fexpr.data.splits.official_parts import official_rows
 from fexpr.data.splits.split_config import PROTOCOLS
+from fexpr.data.splits.validation_groups import Tests, draw_validation, with_validation
 from fexpr.errors import UserError
 
-DRAWS = 200  # candidates for the validation groups of a fold
 MAX_LOSO = 1000  # folds; more groups than that are images of unknown people
-Tests = Iterable[tuple[str, np.ndarray]]  # name and test rows of every fold
-
-
-@dataclasses.dataclass(frozen=True)
-class Fold:
-    """Row numbers of one split: `train` to fit, `val` (taken from the training groups) to select,
-    `test` to report.
-
-    `left_out` counts the rows that data.duplicates took out of `train` and `val`, by side and kind
-    (duplicates.leave_out).
-
-    Args:
-      groups: of every row of the data set. final: nothing is selected, `val` may be empty.
-
-    Raises:
-      ValueError: a row or a group is on two sides, or a side is empty.
-    """
-
-    name: str
-    train: np.ndarray
-    val: np.ndarray
-    test: np.ndarray
-    groups: dataclasses.InitVar[np.ndarray]
-    final: bool = False
-    left_out: dict[str, dict[str, int]] = dataclasses.field(default_factory=dict)
-
-    def __post_init__(self, groups: np.ndarray):
-        sides = {"train": self.train, "val": self.val, "test": self.test}
-        for side, rows in sides.items():
-            if len(rows) == 0 and not (self.final and side == "val"):
-                raise ValueError(f"fold {self.name}: no {side} rows")
-            if len(np.unique(rows)) != len(rows):
-                raise ValueError(f"fold {self.name}: a row is twice in {side}")
-        for a, b in (("train", "val"), ("train", "test"), ("val", "test")):
-            shared = np.intersect1d(groups[sides[a]], groups[sides[b]])
-            if len(shared):
-                raise ValueError(
-                    f"fold {self.name}: leak: {', '.join(map(str, shared[:5]))} in both {a} and {b}"
-                )
 
 
 def make_folds(config: ConfigDict, dataset: Dataset) -> list[Fold]:
@@ -237,121 +192,11 @@ def leave_one_dataset_out(datasets: np.ndarray) -> Tests:
     return [(name, np.flatnonzero(datasets == name)) for name in names]
 
 
-def draw_validation(
-    name: str,
-    rows: np.ndarray,
-    labels: np.ndarray,
-    groups: np.ndarray,
-    fraction: float,
-    seed: list[int],
-) -> tuple[np.ndarray, np.ndarray]:
-    """Splits a fold's training rows by group into those that fit and those that select.
-
-    Of `DRAWS` random sets of round(fraction x groups) groups (at least one, never all), the one in
-    which the fewest classes are missing from either side; among these the one whose shares of the
-    rows and of every class come nearest to `fraction` (sum of absolute differences); among these
-    the first. So every class is on both sides wherever some draw achieves it.
-
-    Args:
-      name: of the fold, for messages.
-      rows: row numbers; only their labels and groups are looked at.
-      labels: [N] class ids or [N, K], positive where > 0.
-      seed: of the draws; one for each fold.
-
-    Returns:
-      Row numbers to fit and row numbers to select.
-
-    Raises:
-      UserError: fewer than two groups.
-    """
-    names, group = np.unique(groups[rows], return_inverse=True)
-    if len(names) < 2:
-        raise UserError(
-            f"fold {name} trains on the subject {names[0]} alone: none is left to choose the "
-            "epoch by",
-            fix="at least two subjects must stay outside each fold's test rows",
-        )
-    counts = _class_counts(labels[rows], group)
-    total = counts.sum(0)
-    counts, total = counts[:, total > 0], total[total > 0]
-    size = min(max(round(fraction * len(names)), 1), len(names) - 1)
-    rng = np.random.default_rng(seed)
-    chosen = np.zeros((DRAWS, len(names)), bool)
-    chosen[
-        np.arange(DRAWS)[:, None],
-        rng.permuted(np.tile(np.arange(len(names)), (DRAWS, 1)), axis=1)[:, :size],
-    ] = True
-    share = chosen @ counts / total
-    missing = ((share == 0) | (share == 1)).sum(1)
-    best = np.lexsort((np.abs(share - fraction).sum(1).round(9), missing))[0]
-    selects = chosen[best][group]
-    return rows[~selects], rows[selects]
-
-
-def validation_turn(fold: Fold, groups: np.ndarray, parts: int, turn: int, seed: list[int]) -> Fold:
-    """The fold with other validation groups: all its groups but the tested ones are dealt into
-    `parts`, of which `turn` validates.
-
-    Over the turns 0 to parts - 1 every training row validates once: an inner cross-validation that
-    never sees the test rows. parts=0 gives the fold as it is.
-
-    Raises:
-      UserError: fewer groups than parts, or one part only.
-    """
-    if parts == 0:
-        return fold
-    rows = np.sort(np.concatenate([fold.train, fold.val]))
-    names = np.unique(groups[rows])
-    if not 2 <= parts <= len(names):
-        raise UserError(
-            f"split.inner={parts}, and fold {fold.name} trains on {len(names)} subjects",
-            fix=f"choose from 2 to {len(names)}, or 0",
-        )
-    chosen = np.isin(
-        groups[rows],
-        np.array_split(np.random.default_rng(seed).permutation(names), parts)[turn % parts],
-    )
-    return Fold(fold.name, rows[~chosen], rows[chosen], fold.test, groups)
-
-
-def _class_counts(labels: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """Rows, then rows of each class, in every group: [G, 1 + K]."""
-    classes = labels > 0 if labels.ndim == 2 else labels[:, None] == np.unique(labels)
-    counts = np.zeros((group.max() + 1, 1 + classes.shape[1]))
-    np.add.at(counts, group, np.column_stack([np.ones(len(group)), classes]))
-    return counts
-
-
 def _enough(groups: int, k: int) -> None:
     if groups < k or k < 2:
         raise UserError(
             f"split.folds={k} with {groups} subjects", fix=f"choose from 2 to {groups} folds"
         )
-
-
-def with_validation(tests: Tests, config: ConfigDict, dataset: Dataset) -> list[Fold]:
-    """Folds of a protocol that says only which rows each tests; validation groups are drawn from
-    the others.
-
-    Args:
-      tests: name and test rows, int [r], of every fold. config: `config.split`.
-
-    Raises:
-      UserError: a fold that tests every row, or trains on one group alone.
-    """
-    folds = []
-    for i, (name, test) in enumerate(tests):
-        rest = np.setdiff1d(np.arange(len(dataset)), test)
-        if len(rest) == 0:
-            raise UserError(
-                f"fold {name} tests every row: none is left to train on",
-                fix="at least 3 subjects are needed",
-            )
-        train, val = draw_validation(
-            name, rest, dataset.labels, dataset.groups, config.val_fraction, [config.seed, i]
-        )
-        folds.append(Fold(name, train, val, test, dataset.groups))
-    return folds
 
 
 def _datasets(dataset: Dataset) -> np.ndarray:

@@ -22,7 +22,6 @@ import numpy as np
 import pandas as pd
 
 from fexpr import terminal
-from fexpr.data.releases.workbook import write_samm_workbook
 from fexpr.data.synthetic.drawn_face import (
     HEIGHT,
     WIDTH,
@@ -34,6 +33,7 @@ from fexpr.data.synthetic.drawn_face import (
     random_face,
 )
 from fexpr.data.synthetic.drawn_portrait import Portrait
+from fexpr.data.synthetic.samm_workbook import write_samm_workbook
 from fexpr.errors import UserError
 from fexpr.storage.run import atomic_path
 

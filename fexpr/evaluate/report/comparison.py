@@ -11,9 +11,10 @@ from pathlib import Path
 from rich.console import Console
 
 from fexpr import terminal
-from fexpr.evaluate.report import headline, plots
+from fexpr.evaluate.report import drawing, headline
 from fexpr.evaluate.report.page import image, write_html
 from fexpr.evaluate.report.run_report import duration
+from fexpr.evaluate.report.text_tables import make_table, print_table
 from fexpr.storage import run
 
 COMPARISON_JSON, COMPARISON_HTML = "comparison.json", "comparison.html"
@@ -68,21 +69,21 @@ def draw(path: Path, rows: Sequence[dict], synthetic: bool) -> None:
     published = [
         (y, row["published"]["accuracy"]) for y, row in enumerate(rows) if row["published"]
     ]
-    with plots.canvas(
-        path, "Accuracy on the test rows", (plots.WIDTH, 1.3 + 0.38 * len(rows)), synthetic
+    with drawing.canvas(
+        path, "Accuracy on the test rows", (drawing.WIDTH, 1.3 + 0.38 * len(rows)), synthetic
     ) as figure:
         ax = figure.subplots()
         for y, a in accuracies:
             if a["low"] is not None:
-                ax.plot([a["low"], a["high"]], [y, y], color=plots.BLUE, lw=2)
+                ax.plot([a["low"], a["high"]], [y, y], color=drawing.BLUE, lw=2)
         for marks, style in (
-            (measured, {"marker": "o", "c": plots.BLUE, "label": "measured here"}),
+            (measured, {"marker": "o", "c": drawing.BLUE, "label": "measured here"}),
             (
                 published,
                 {
                     "marker": "D",
                     "c": "white",
-                    "edgecolors": plots.ORANGE,
+                    "edgecolors": drawing.ORANGE,
                     "zorder": 3,
                     "label": "published",
                 },
@@ -101,7 +102,7 @@ def draw(path: Path, rows: Sequence[dict], synthetic: bool) -> None:
 
 def print_comparison(rows: Sequence[dict], console: Console | None = None) -> None:
     """The same table on the terminal."""
-    table = headline.make_table(
+    table = make_table(
         "",
         "published",
         "accuracy",
@@ -129,7 +130,7 @@ def print_comparison(rows: Sequence[dict], console: Console | None = None) -> No
             *map(headline.in_words, (row["test"]["ece"], row["ece_after"] or UNDEFINED)),
             rank(row),
         )
-    headline.print_table(table, console or terminal.console)
+    print_table(table, console or terminal.console)
 
 
 def parts(rows: Sequence[dict]) -> list[str]:

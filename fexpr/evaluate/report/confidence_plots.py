@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fexpr.evaluate.report.plots import BLUE, GREEN, GREY, ORANGE, RED, WIDTH, canvas
+from fexpr.evaluate.report.drawing import BLUE, GREEN, GREY, ORANGE, RED, WIDTH, canvas
 
 COLOURS = (BLUE, ORANGE, GREEN, RED)
 

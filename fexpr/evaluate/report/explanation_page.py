@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fexpr.evaluate.report import plots
+from fexpr.evaluate.report import drawing
 from fexpr.evaluate.report.page import image, write_html
 
 FOLDER, PAGE = "inside", "inside.html"
@@ -122,8 +122,8 @@ def draw_maps(path: Path, one: Explained, synthetic: bool) -> None:
             one.occlusion,
         ),
     ]
-    with plots.canvas(
-        path, f"{one.class_name}: what it depends on", (plots.WIDTH, 3.0), synthetic
+    with drawing.canvas(
+        path, f"{one.class_name}: what it depends on", (drawing.WIDTH, 3.0), synthetic
     ) as figure:
         for ax, (words, values) in zip(figure.subplots(1, len(panels)), panels, strict=True):
             _overlay(ax, one.grey, values, 0, 0)
@@ -152,8 +152,10 @@ def draw_features(
     high, wide = grey.shape
     down, right = 1.22 * high, 1.06 * wide  # from one to the next, with room for its number
     rows, columns = -(-len(chosen) // ACROSS), min(ACROSS, len(chosen))
-    inch = plots.WIDTH / (ACROSS * right)  # of a pixel
-    with plots.canvas(path, title, (plots.WIDTH, 0.4 + rows * down * inch), synthetic) as figure:
+    inch = drawing.WIDTH / (ACROSS * right)  # of a pixel
+    with drawing.canvas(
+        path, title, (drawing.WIDTH, 0.4 + rows * down * inch), synthetic
+    ) as figure:
         ax = figure.subplots()
         for i, channel in enumerate(chosen):
             x, y = i % ACROSS * right, i // ACROSS * down

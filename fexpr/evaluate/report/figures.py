@@ -1,5 +1,5 @@
-"""Which figures a report shows, in the order of the page, with their captions. `plots` draws
-them.
+"""Which figures a report shows, in the order of the page, with their captions. `plots`, and the
+files whose names end in `_plots`, draw them.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from fexpr.evaluate.predictions import rows_of
 from fexpr.evaluate.report import (
     belief,
     calibration_words,
+    class_plots,
     confidence_plots,
     examples,
     frame_plots,
@@ -85,7 +86,7 @@ def draw(
         )
 
     constant = headline.baselines_in_words(metrics)["always_positive" if multilabel else "majority"]
-    plots.per_class_f1(
+    class_plots.per_class_f1(
         path(
             "f1_by_class",
             (
@@ -102,7 +103,7 @@ def draw(
     _confusion(path, metrics, names, synthetic)
     _confidence(path, metrics, synthetic)
     if data_labels is not None:
-        plots.prevalence(
+        class_plots.prevalence(
             path(
                 "prevalence",
                 "All rows of the data, before the split."
@@ -170,11 +171,11 @@ def _confusion(path, metrics: dict, names: list[str], synthetic: bool) -> None:
             "Test rows by truth (down) and decision (across). Colour: share of the true "
             f"row.{means}"
         )
-        plots.confusion_grid(path("confusion", caption), names, **counts, synthetic=synthetic)
+        class_plots.confusion_grid(path("confusion", caption), names, **counts, synthetic=synthetic)
     else:
         pooled = " pooled over all folds" if metrics["trials"]["folds"] > 1 else ""
         caption = f"Test rows{pooled}, by true class (down) and decision (across).{means}"
-        plots.confusion_matrix(
+        class_plots.confusion_matrix(
             path("confusion", caption), names, counts["counts"], counts["unanswered"], synthetic
         )
 

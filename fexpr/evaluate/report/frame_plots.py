@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fexpr.evaluate.report.plots import BLUE, GREY, ORANGE, RED, WIDTH, canvas
+from fexpr.evaluate.report.drawing import BLUE, GREY, ORANGE, RED, WIDTH, canvas
 
 UNITS = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45)
 

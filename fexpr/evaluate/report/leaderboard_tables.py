@@ -10,8 +10,9 @@ from pathlib import Path
 from rich.console import Console
 
 from fexpr import terminal
-from fexpr.evaluate.report import headline, plots
+from fexpr.evaluate.report import drawing
 from fexpr.evaluate.report.sweep_report import words
+from fexpr.evaluate.report.text_tables import make_table, print_table
 from fexpr.storage import run
 
 NAME, FIGURE = "leaderboard", "leaderboard.png"
@@ -175,20 +176,30 @@ def latex(board: dict, title: str) -> str:
 def draw(path: Path, board: dict, title: str, synthetic: bool) -> None:
     """UF1 of every row with its interval; that of the best test epoch as an open mark."""
     rows = board["rows"]
-    with plots.canvas(path, title, (plots.WIDTH, 1.3 + 0.38 * len(rows)), synthetic) as figure:
+    with drawing.canvas(path, title, (drawing.WIDTH, 1.3 + 0.38 * len(rows)), synthetic) as figure:
         ax = figure.subplots()
         for y, row in enumerate(rows):
             value, oracle = row["test"][board["metrics"][0]], row["selections"].get("oracle")
             if value["low"] is not None:
-                ax.plot([value["low"], value["high"]], [y, y], color=plots.BLUE, lw=2)
-            ax.scatter([value["value"]], [y], color=plots.BLUE, zorder=3)
+                ax.plot([value["low"], value["high"]], [y, y], color=drawing.BLUE, lw=2)
+            ax.scatter([value["value"]], [y], color=drawing.BLUE, zorder=3)
             if oracle:
                 ax.scatter(
-                    [oracle["value"]], [y], c="white", marker="D", edgecolors=plots.ORACLE, zorder=3
+                    [oracle["value"]],
+                    [y],
+                    c="white",
+                    marker="D",
+                    edgecolors=drawing.ORACLE,
+                    zorder=3,
                 )
-        ax.scatter([], [], color=plots.BLUE, label="as selected, 95 %")
+        ax.scatter([], [], color=drawing.BLUE, label="as selected, 95 %")
         ax.scatter(
-            [], [], c="white", marker="D", edgecolors=plots.ORACLE, label="oracle: best test epoch"
+            [],
+            [],
+            c="white",
+            marker="D",
+            edgecolors=drawing.ORACLE,
+            label="oracle: best test epoch",
         )
         ax.set(
             yticks=range(len(rows)),
@@ -202,11 +213,11 @@ def draw(path: Path, board: dict, title: str, synthetic: bool) -> None:
 def print_board(board: dict, console: Console | None = None) -> None:
     """The table without its long texts."""
     names = board["datasets"] if len(board["datasets"]) > 1 else []
-    table = headline.make_table("", *names_of(board), *names, "to the best", "seeds", "minutes")
+    table = make_table("", *names_of(board), *names, "to the best", "seeds", "minutes")
     for text in (cells(row, board) for row in board["rows"]):
         n = len(names)
         table.add_row(*text[:3], *text[4 : 4 + n], text[7 + n], text[8 + n], text[10 + n])
-    headline.print_table(table, console or terminal.console)
+    print_table(table, console or terminal.console)
 
 
 def _about(board: dict) -> str:

@@ -9,7 +9,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from fexpr.evaluate.report import belief, calibration_words, headline
+from fexpr.evaluate import declared
+from fexpr.evaluate.report import belief, calibration_words, findings, headline
 from fexpr.evaluate.report.headline import in_words
 
 _ON_REQUEST = (
@@ -94,9 +95,9 @@ def model_card(
         _bullets(_protocol(config, data, metrics)),
         "## Results on the test rows",
         _results(metrics),
-        headline.verdict(metrics),
-        headline.seeds_in_words(metrics),
-        headline.failures(metrics),
+        findings.verdict(metrics),
+        findings.seeds_in_words(metrics),
+        findings.failures(metrics),
         _classes(metrics),
         "## Calibration",
         _calibration(metrics),
@@ -214,7 +215,7 @@ def _results(metrics: dict) -> str:
     rows = []
     for _, names in headline.metrics_in_order(metrics):
         for key in (key for key in names if headline.is_shown(key, metrics)):
-            cells = (in_words(m[key], headline.decimals(key)) for _, _, m in shown)
+            cells = (in_words(m[key], declared.decimals(key)) for _, _, m in shown)
             rows.append((headline.name_of(key, names[key], metrics), *cells))
     note = (
         f"With 95 % bootstrap intervals over {metrics['group_name']}s; macro figures average "
@@ -239,7 +240,7 @@ def _calibration(metrics: dict) -> str:
     if metrics["task"] == "multilabel":
         return (
             f"ECE over all action units {in_words(metrics['test']['ece'])}. "
-            f"{headline.calibration(metrics)} Thresholds: {metrics['thresholds']['rule']}."
+            f"{findings.calibration(metrics)} Thresholds: {metrics['thresholds']['rule']}."
         )
     # runs of older versions have no smooth error
     known = {"nll": "NLL ↓", "smooth_ece": "smooth error ↓", "ece": "ECE ↓"}
@@ -249,7 +250,7 @@ def _calibration(metrics: dict) -> str:
         for name, words in calibration_words.shown_maps(metrics).items()
     ]
     table = _table(("calibrated by", *shown.values()), rows)
-    lines = (belief.line(metrics), headline.calibration(metrics))
+    lines = (belief.line(metrics), findings.calibration(metrics))
     return "\n\n".join([table, *filter(None, lines)])
 
 

@@ -64,11 +64,11 @@ def number(estimate: dict, interval: bool = True, decimals: int = 3) -> Markup:
 
 def image(path: Path) -> Markup:
     """An <img> that holds the file itself; its alternative text is left to the caption."""
-    from fexpr.evaluate.report import plots  # matplotlib
+    from fexpr.evaluate.report import drawing  # matplotlib
 
     data = path.read_bytes()
     (width,) = struct.unpack(">I", data[16:20])  # of the IHDR chunk
     source = "data:image/png;base64," + base64.b64encode(data).decode()
     return Markup('<img src="{}" width="{}" alt="">').format(
-        source, round(width / plots.DPI * CSS_PIXELS_PER_INCH)
+        source, round(width / drawing.DPI * CSS_PIXELS_PER_INCH)
     )

@@ -11,13 +11,22 @@ from pathlib import Path
 from rich.console import Console
 
 from fexpr import terminal
-from fexpr.evaluate.report import confidence_plots, headline, plots
+from fexpr.evaluate.report import confidence_plots, drawing, headline
 from fexpr.evaluate.report.comparison import COMPARISON_HTML, COMPARISON_JSON
 from fexpr.evaluate.report.page import image, write_html
 from fexpr.evaluate.report.sweep_report import words
+from fexpr.evaluate.report.text_tables import make_table, print_table
 from fexpr.storage import run
 
-COLOURS = (plots.BLUE, plots.ORANGE, plots.GREEN, plots.RED, plots.SKY, plots.ORACLE, plots.GREY)
+COLOURS = (
+    drawing.BLUE,
+    drawing.ORANGE,
+    drawing.GREEN,
+    drawing.RED,
+    drawing.SKY,
+    drawing.ORACLE,
+    drawing.GREY,
+)
 CURVES = 4  # reliability curves that can still be told from one another
 
 
@@ -67,18 +76,18 @@ def draw_differences(path: Path, found: dict, synthetic: bool) -> None:
     their intervals.
     """
     metric, candidates = found["metrics"][0], found["candidates"]
-    with plots.canvas(
+    with drawing.canvas(
         path,
         f"{words(metric)} on the common test rows",
-        (plots.WIDTH, 1.4 + 0.38 * len(candidates)),
+        (drawing.WIDTH, 1.4 + 0.38 * len(candidates)),
         synthetic,
     ) as figure:
         left, right = figure.subplots(1, 2, sharey=True)
         for y, c in enumerate(candidates):
-            _estimate(left, c["test"][metric], y, plots.BLUE)
+            _estimate(left, c["test"][metric], y, drawing.BLUE)
         for y, d in enumerate(found["differences"], 1):
-            _estimate(right, d[metric], y, plots.ORANGE)
-        right.axvline(0, color=plots.GREY, lw=0.9, ls=":")
+            _estimate(right, d[metric], y, drawing.ORANGE)
+        right.axvline(0, color=drawing.GREY, lw=0.9, ls=":")
         left.set(
             yticks=range(len(candidates)),
             yticklabels=[c["name"] for c in candidates],
@@ -92,10 +101,10 @@ def draw_differences(path: Path, found: dict, synthetic: bool) -> None:
 def draw_classes(path: Path, found: dict, synthetic: bool) -> None:
     """F1 of each class, a colour a candidate, with intervals."""
     names, candidates = found["class_names"], found["candidates"]
-    with plots.canvas(
+    with drawing.canvas(
         path,
         "F1 by class",
-        (plots.WIDTH, 1.4 + len(names) * (0.16 + 0.1 * len(candidates))),
+        (drawing.WIDTH, 1.4 + len(names) * (0.16 + 0.1 * len(candidates))),
         synthetic,
     ) as figure:
         ax = figure.subplots()
@@ -130,7 +139,7 @@ def print_paired(found: dict, console: Console | None = None) -> None:
     """What comparison.html says, short."""
     console = console or terminal.console
     shown = found["metrics"][:3]
-    table = headline.make_table(
+    table = make_table(
         "",
         *map(words, shown),
         f"{words(shown[0])} less {found['candidates'][0]['name']}",
@@ -145,7 +154,7 @@ def print_paired(found: dict, console: Console | None = None) -> None:
             mcnemar(difference) if i else "",
         )
     console.print(f"on {rows_in_words(found)}")
-    headline.print_table(table, console)
+    print_table(table, console)
     for difference in found["differences"]:
         console.print(verdict(found, difference))
 

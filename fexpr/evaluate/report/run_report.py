@@ -11,11 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
+from fexpr.evaluate import declared
 from fexpr.evaluate.clip_rules import RULES, SHOWN
 from fexpr.evaluate.predictions import checked
 from fexpr.evaluate.report import (
     belief,
     calibration_words,
+    findings,
     headline,
     sections,
     selection_words,
@@ -70,6 +72,8 @@ def write_page(
         run_dir / run.REPORT,
         "report.html.j2",
         h=headline,
+        f=findings,
+        decimals=declared.decimals,
         b=belief,
         c=calibration_words,
         metrics=metrics,

@@ -17,6 +17,7 @@ from fexpr.evaluate import calibration, declared
 from fexpr.evaluate.report import headline
 from fexpr.evaluate.report.page import image, write_html
 from fexpr.evaluate.report.run_report import duration
+from fexpr.evaluate.report.text_tables import make_table, print_table
 from fexpr.storage import run
 
 SEED = "seed"  # the field of a config whose values are no settings
@@ -157,7 +158,7 @@ def print_sweep(points: Sequence[dict], monitor: str, console: Console | None = 
     """
     sweep = ranked(points, monitor)
     metric, names = sweep["metric"], fields(sweep["points"])
-    table = headline.make_table(
+    table = make_table(
         "",
         *(name.rsplit(".", 1)[-1] for name in names),
         f"val {words(metric)}",
@@ -182,7 +183,7 @@ def print_sweep(points: Sequence[dict], monitor: str, console: Console | None = 
             style=style,
         )
     console = console or terminal.console
-    headline.print_table(table, console)
+    print_table(table, console)
     console.print(
         "ordered by validation; test figures are only to look at: choosing by them would be "
         "choosing on test rows",

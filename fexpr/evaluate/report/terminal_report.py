@@ -8,7 +8,8 @@ from rich.text import Text
 
 from fexpr import terminal
 from fexpr.evaluate import declared
-from fexpr.evaluate.report import belief, calibration_words, headline
+from fexpr.evaluate.report import belief, calibration_words, findings, headline
+from fexpr.evaluate.report.text_tables import make_table, print_table
 
 # fewer, and short enough that the table fits into 80 columns; {n}: classes that a macro figure
 # averages
@@ -43,25 +44,25 @@ def print_headline(metrics: dict, console: Console | None = None) -> None:
     """
     console = console or terminal.console
     if metrics["per_dataset"]:
-        headline.print_table(_by_dataset(metrics), console)
+        print_table(_by_dataset(metrics), console)
         console.print()
-    headline.print_table(_by_metric(metrics), console)
+    print_table(_by_metric(metrics), console)
     say = lambda text, style=None: console.print(text, style=style, markup=False) if text else None
     if "temperature" in metrics["calibration"]:
         console.print()
-        headline.print_table(_by_map(metrics), console)
+        print_table(_by_map(metrics), console)
     say(
         f"prior: answers with the {metrics['counts_from']} prevalence. The baselines never "
         "look at the image.",
         "dim",
     )
-    say(headline.seeds_in_words(metrics))
+    say(findings.seeds_in_words(metrics))
     if "oracle" in metrics["selections"]:
-        say(f"oracle epoch: {headline.ORACLE_WARNING}. {headline.oracle_gap(metrics)}", "magenta")
-    say(headline.verdict(metrics))
-    say(headline.calibration(metrics))
+        say(f"oracle epoch: {headline.ORACLE_WARNING}. {findings.oracle_gap(metrics)}", "magenta")
+    say(findings.verdict(metrics))
+    say(findings.calibration(metrics))
     say(belief.line(metrics))
-    say(headline.copies(metrics))
+    say(findings.copies(metrics))
     for part in metrics["kaggle"].values():
         say(f"Kaggle 2013: {part['text']}")
     if metrics["undefined"]:
@@ -69,13 +70,13 @@ def print_headline(metrics: dict, console: Console | None = None) -> None:
             "undefined on these test rows, in no average: "
             f"{', '.join(sorted({u['name'] for u in metrics['undefined']}))}"
         )
-    say(headline.failures(metrics), "bold red")
+    say(findings.failures(metrics), "bold red")
     if metrics["source"] == "synthetic":
         say("SYNTHETIC DATA: these numbers say nothing about people", "bold white on red")
 
 
 def _by_metric(metrics: dict) -> Table:
-    table, shown = headline.make_table(""), headline.columns(metrics)
+    table, shown = make_table(""), headline.columns(metrics)
     for kind, heading, _ in shown:
         short = headline.SHORT[heading.removeprefix("test: ")]
         head = f"test: {short}\n(95 % interval)" if kind == "result" else short
@@ -110,7 +111,7 @@ def _by_metric(metrics: dict) -> Table:
 def _by_map(metrics: dict) -> Table:
     """Calibration maps down, measures of calibration across."""
     shown = {key: words for key, words in BY_MAP.items() if key in metrics["calibration"]["none"]}
-    table = headline.make_table("calibrated by", *shown.values())
+    table = make_table("calibrated by", *shown.values())
     for name, entry in belief.entries(metrics).items():
         cells = (
             headline.in_words(
@@ -126,7 +127,7 @@ def _by_map(metrics: dict) -> Table:
 def _by_dataset(metrics: dict) -> Table:
     """Data set x selection down, headline metrics with intervals across."""
     names = metrics["headline"]["metrics"]
-    table = headline.make_table(
+    table = make_table(
         "part" if headline.of_pictures(metrics) else "data",
         "epoch",
         *(headline.name_of(name, headline.HEADLINE_IN_WORDS[name], metrics) for name in names),

@@ -7,7 +7,7 @@ import openpyxl
 import pytest
 
 from fexpr.data.loaders import LOADERS
-from fexpr.data.releases import workbook
+from fexpr.data.releases import workbook_format
 from fexpr.data.releases.four_dme import mark_kept
 from fexpr.errors import UserError
 from tests.data import coded_release, samm_release
@@ -163,4 +163,4 @@ def test_units_of_4dme_that_are_not_counted(code, expected):
 
 @pytest.mark.parametrize("text", ["spNO.6", "SPNO.06", "6", "s6"])
 def test_one_name_for_a_subject(text):
-    assert workbook.canonical_subject(text, "spNO.{}".format) == "spNO.6"
+    assert workbook_format.canonical_subject(text, "spNO.{}".format) == "spNO.6"

@@ -89,7 +89,7 @@ def test_no_combination_is_of_two_classes():
 @pytest.mark.skipif(RELEASE_ROOT is None, reason="needs FEXPR_DATA_DIR")
 def test_the_table_agrees_with_samms_column():
     path = workbook.find_workbook(f"{RELEASE_ROOT}/samm")
-    table = workbook.read_samm_workbook(path)
+    table = workbook.read_workbook(path)
     codes = facs.parse_all(table["code"].tolist(), workbook.places(table, path))
     found = [megc2018.class_of(code) for code in codes]
     numbers = [megc2018.CLASSES.index(name) + 1 if name else None for name in found]

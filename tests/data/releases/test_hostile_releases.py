@@ -20,7 +20,8 @@ from fexpr.data.dataset import Dataset
 from fexpr.data.loaders import LOADERS
 from fexpr.data.preparation import openface, prepare
 from fexpr.data.preparation.prepare import BadInput
-from fexpr.data.releases import ferplus, flow_clips, megc2019, workbook
+from fexpr.data.releases import ferplus, megc2019, workbook, workbook_format
+from fexpr.data.releases.clip_files import numbered_frames
 from fexpr.data.synthetic import fer_faces, ravdess_clips
 from fexpr.errors import UserError
 from tests.data import casme2_release as other
@@ -69,13 +70,13 @@ def test_hidden_files_and_copies_are_no_frames(tmp_path):
     "text", ["6", "06", "006", "s6", "S06", "sub006", "Sub6", "subject 6", " 6 "]
 )
 def test_one_person_has_one_name_however_it_is_spelled(text):
-    assert workbook.canonical_subject(text, workbook.SAMM.subject) == "006"
-    assert workbook.canonical_subject(text, workbook.CASME2.subject) == "sub06"
+    assert workbook_format.canonical_subject(text, workbook_format.SAMM.subject) == "006"
+    assert workbook_format.canonical_subject(text, workbook_format.CASME2.subject) == "sub06"
 
 
 def test_what_is_no_number_stays(tmp_path):
-    assert workbook.canonical_subject(" anna ", workbook.SAMM.subject) == "anna"
-    assert workbook.canonical_subject("6b", workbook.SAMM.subject) == "6b"
+    assert workbook_format.canonical_subject(" anna ", workbook_format.SAMM.subject) == "anna"
+    assert workbook_format.canonical_subject("6b", workbook_format.SAMM.subject) == "6b"
 
 
 def test_spellings_of_a_person_in_one_workbook(tmp_path):
@@ -133,7 +134,7 @@ def test_a_stray_blank_cell_costs_nothing(tmp_path, cell):
     folder = mini.write_release(tmp_path)
     edit(folder, lambda sheet: sheet.__setitem__(cell, " "))
     began = time.process_time()
-    assert len(workbook.read_samm_workbook(folder / BOOK)) == 4
+    assert len(workbook.read_workbook(folder / BOOK)) == 4
     assert time.process_time() - began < 8
 
 
@@ -209,7 +210,7 @@ def test_an_apex_between_blanks_is_the_documented_sign(tmp_path):
                 s.__setitem__(f"E{row}", " / ") if s[f"E{row}"].value == "/" else None
             ),
         )
-    table = workbook.read_workbook(next(folder.glob("*.xlsx")), workbook.CASME2)
+    table = workbook.read_workbook(next(folder.glob("*.xlsx")), workbook_format.CASME2)
     assert table["apex"].isna().sum() == 1
 
 
@@ -526,4 +527,4 @@ def test_folders_that_nobody_can_have(tmp_path, monkeypatch):
     config.root = "~nosuchuser/x"
     with pytest.raises(UserError, match="nosuchuser"):
         data_sets.load(config)
-    assert flow_clips.numbered_frames(tmp_path / ("a" * 5000)) == ({}, set())
+    assert numbered_frames(tmp_path / ("a" * 5000)) == ({}, set())

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from fexpr.data.loaders import LOADERS
 from fexpr.data.preparation import alignment, regions
-from fexpr.data.releases import megc2019
+from fexpr.data.releases import megc2019, workbook
 from fexpr.data.splits.protocols import make_folds
 from fexpr.errors import UserError
 from tests.data import casme2_release as other
@@ -297,9 +297,7 @@ def test_the_workbook_of_samm_gives_the_challenges_classes():
         )
 
     published = release(RELEASE_ROOT)
-    table = megc2019.flow_clips.workbook.read_samm_workbook(
-        megc2019.flow_clips.workbook.find_workbook(f"{RELEASE_ROOT}/samm")
-    )
+    table = workbook.read_workbook(workbook.find_workbook(f"{RELEASE_ROOT}/samm"))
     table = megc2019._select(
         megc2019.SAMM, None, None, table.assign(id=table["clip"]), None
     ).sort_values("id")

@@ -17,7 +17,7 @@ from fexpr.errors import UserError
 def composite(tmp_path):
     """Two published-map releases with lists: SAMM with a workbook, CASME II without one."""
     source = synthetic_release(3, 6, 0)
-    table = workbook.read_samm_workbook(workbook.find_workbook(source))
+    table = workbook.read_workbook(workbook.find_workbook(source))
     config = ststnet_megc2019.get_config("debug").data
     with config.unlocked():
         config.root, config.source = str(tmp_path), "release"

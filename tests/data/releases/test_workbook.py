@@ -12,14 +12,9 @@ import pandas as pd
 import pytest
 
 from fexpr import facs
-from fexpr.data.releases import workbook
-from fexpr.data.releases.workbook import (
-    find_workbook,
-    frame_problems,
-    places,
-    read_samm_workbook,
-    write_samm_workbook,
-)
+from fexpr.data.releases import workbook_format
+from fexpr.data.releases.workbook import find_workbook, frame_problems, places, read_workbook
+from fexpr.data.synthetic.samm_workbook import write_samm_workbook
 from fexpr.errors import UserError
 
 NAME = "SAMM_Micro_FACS_Codes_v2.xlsx"
@@ -33,8 +28,8 @@ def table() -> pd.DataFrame:
         ("007", "007_6_1", 497, 511, 541, "(R6 or R12)+R15", "Happiness", 7),
         ("028", "028_4_1", 1071, 1143, 1134, None, "Contempt", 7),
     ]
-    table = pd.DataFrame(rows, columns=list(workbook.COLUMNS))
-    return table.astype({"code": object, **dict.fromkeys(workbook.WHOLE_NUMBERS, "Int64")})
+    table = pd.DataFrame(rows, columns=list(workbook_format.COLUMNS))
+    return table.astype({"code": object, **dict.fromkeys(workbook_format.WHOLE_NUMBERS, "Int64")})
 
 
 @pytest.fixture
@@ -53,12 +48,12 @@ def edit(path: Path, **cells) -> None:
 
 def failure(path: Path) -> UserError:
     with pytest.raises(UserError) as e:
-        read_samm_workbook(path)
+        read_workbook(path)
     return e.value
 
 
 def test_written_and_read_back(path, table):
-    read = read_samm_workbook(path)
+    read = read_workbook(path)
     pd.testing.assert_frame_equal(read.drop(columns="row"), table)
     assert read["row"].tolist() == [15, 16, 17, 18]
     assert read.attrs == {
@@ -121,7 +116,7 @@ def test_the_header_is_found_by_its_names_wherever_it_is(path, table, header):
     book.create_sheet("Remarks", 0)["A1"] = "Subject"
     book.active.cell(header, 5, " apex  FRAME")
     book.save(path)
-    read = read_samm_workbook(path)
+    read = read_workbook(path)
     assert read["row"].tolist() == [header + i for i in range(1, 5)]
     assert read["apex"].tolist() == table["apex"].tolist()
 
@@ -133,14 +128,14 @@ def test_the_sheet_micro_only_comes_first(path):
     other["B15"] = "006_9_9"
     book.move_sheet(other, -1)
     book.save(path)
-    assert read_samm_workbook(path)["clip"][0] == "006_1_2"
+    assert read_workbook(path)["clip"][0] == "006_1_2"
 
 
 def test_numbers_as_excel_and_people_type_them(path):
     edit(
         path, A15=6, A16=6.0, A17=" 7 ", D15="5562", E15=5588.0, F15=None, K15=None, B16="006_1_3 "
     )
-    read = read_samm_workbook(path)
+    read = read_workbook(path)
     assert read["subject"].tolist() == ["006", "006", "007", "028"]
     assert read["clip"][1] == "006_1_3"
     assert (read["onset"][0], read["apex"][0]) == (5562, 5588)
@@ -150,7 +145,7 @@ def test_numbers_as_excel_and_people_type_them(path):
 
 def test_blank_rows_are_skipped_and_clips_need_no_samm_names(path):
     edit(path, A25="sub01", B25="EP02_01f", I25="4", L20="a note alone")
-    read = read_samm_workbook(path)
+    read = read_workbook(path)
     assert read["row"].tolist() == [15, 16, 17, 18, 25]
     assert read["subject"][4] == "001"
 
@@ -235,12 +230,12 @@ def test_no_warning_of_openpyxl_leaks(path, tmp_path):
         openpyxl.load_workbook(tmp_path / "new.xlsx")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert len(read_samm_workbook(tmp_path / "new.xlsx")) == 4
+        assert len(read_workbook(tmp_path / "new.xlsx")) == 4
 
 
 def test_apex_that_is_not_after_the_onset_matters_only_where_frames_are_read(path):
     edit(path, E15=5562, E16=10, D17=None)
-    assert frame_problems(read_samm_workbook(path)) == [
+    assert frame_problems(read_workbook(path)) == [
         "row 15, clip 006_1_2: apex frame 5562 is not after onset frame 5562",
         "row 16, clip 006_1_3: apex frame 10 is not after onset frame 3912",
         "row 17, clip 007_6_1: onset frame is missing",
@@ -249,14 +244,14 @@ def test_apex_that_is_not_after_the_onset_matters_only_where_frames_are_read(pat
 
 def test_only_the_published_slip_is_mended(path):
     edit(path, A15="032", B15="032_3_1", D15=4896, E15=1930, F15=4970)
-    read = read_samm_workbook(path)
+    read = read_workbook(path)
     assert read["apex"][0] == 4930
     assert read.attrs["errata"] == [
         "row 15, clip 032_3_1: apex frame 1930 is a slip of the published workbook, read as 4930"
     ]
     assert frame_problems(read) == []
     edit(path, F15=4971)
-    read = read_samm_workbook(path)
+    read = read_workbook(path)
     assert read["apex"][0] == 1930
     assert read.attrs["errata"] == []
     assert len(frame_problems(read)) == 1
@@ -287,7 +282,7 @@ def test_find_workbook(tmp_path):
 )
 def test_the_published_workbook():
     path = find_workbook(Path(os.environ["FEXPR_DATA_DIR"]) / "samm")
-    table = read_samm_workbook(path)
+    table = read_workbook(path)
     assert (len(table), table["subject"].nunique()) == (159, 29)
     assert len(table.attrs["errata"]) == len(table.attrs["notes"]) == 1
     assert frame_problems(table) == []

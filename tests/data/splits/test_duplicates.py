@@ -11,7 +11,7 @@ from configs import base
 from fexpr.data.dataset import Dataset
 from fexpr.data.releases import fer2013
 from fexpr.data.splits import duplicates
-from fexpr.data.splits.protocols import Fold
+from fexpr.data.splits.fold import Fold
 from fexpr.data.synthetic import fer_faces
 from fexpr.errors import UserError
 

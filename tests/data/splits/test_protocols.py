@@ -7,15 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import GroupShuffleSplit, StratifiedGroupKFold, StratifiedKFold
 
-from fexpr.data.splits.protocols import (
-    PROTOCOLS,
-    Fold,
-    draw_validation,
-    group_holdout,
-    make_folds,
-    rarest_label,
-    validation_turn,
-)
+from fexpr.data.splits.fold import Fold
+from fexpr.data.splits.protocols import PROTOCOLS, group_holdout, make_folds, rarest_label
+from fexpr.data.splits.validation_groups import draw_validation, validation_turn
 from fexpr.errors import UserError
 from tests.data.small_sets import dataset, faces, imbalanced, split
 
@@ -188,7 +182,7 @@ def test_a_protocol_that_leaks_is_caught_by_the_guard(protocol, monkeypatch):
     def leaky(name, rows, labels, groups, fraction, seed):
         return rows[::2], rows[1::2]  # clips of one person on both sides
 
-    monkeypatch.setattr("fexpr.data.splits.protocols.draw_validation", leaky)
+    monkeypatch.setattr("fexpr.data.splits.validation_groups.draw_validation", leaky)
     with pytest.raises(ValueError, match=r"leak: .* in both train and val"):
         make_folds(split(protocol), data)
 
@@ -247,7 +241,7 @@ def test_validation_differs_from_fold_to_fold_and_is_near_its_share():
 def test_every_fold_draws_with_a_seed_of_its_own(monkeypatch):
     seeds = []
     monkeypatch.setattr(
-        "fexpr.data.splits.protocols.draw_validation",
+        "fexpr.data.splits.validation_groups.draw_validation",
         lambda *a: (seeds.append(a[-1]), draw_validation(*a))[1],
     )
     make_folds(split("loso"), imbalanced())

@@ -15,7 +15,7 @@ from sklearn.model_selection import GroupKFold
 
 from fexpr import facs
 from fexpr.data.preparation import alignment, flow
-from fexpr.data.releases.workbook import frame_problems, read_samm_workbook
+from fexpr.data.releases.workbook import frame_problems, read_workbook
 from fexpr.data.synthetic import samm_clips
 from fexpr.data.synthetic.drawn_face import (
     AMPLITUDE,
@@ -52,7 +52,7 @@ def files(folder):
 
 
 def test_layout(release):
-    table = read_samm_workbook(release / "SAMM_Micro_FACS_Codes_v2.xlsx")
+    table = read_workbook(release / "SAMM_Micro_FACS_Codes_v2.xlsx")
     assert len(table) == 7
     assert table["subject"].nunique() == 3
     assert not frame_problems(table)
@@ -73,7 +73,7 @@ def test_layout(release):
 def test_landmarks_lie_on_the_face(release):
     kind, points = alignment.read_landmarks(release / "landmarks.csv")
     assert kind == "clip"
-    table = read_samm_workbook(release / "SAMM_Micro_FACS_Codes_v2.xlsx")
+    table = read_workbook(release / "SAMM_Micro_FACS_Codes_v2.xlsx")
     assert set(points) == set(table["clip"])
     for row in table.itertuples():
         face = random_face(np.random.default_rng([5, int(row.subject)]))
@@ -100,7 +100,7 @@ def test_same_arguments_same_bytes(release, tmp_path):
     first, second = files(release), files(tmp_path / "again")
     workbook = "SAMM_Micro_FACS_Codes_v2.xlsx"
     pd.testing.assert_frame_equal(
-        read_samm_workbook(release / workbook), read_samm_workbook(tmp_path / "again" / workbook)
+        read_workbook(release / workbook), read_workbook(tmp_path / "again" / workbook)
     )
     del first[workbook], second[workbook]
     assert first == second

@@ -5,7 +5,7 @@ import pytest
 
 from fexpr.evaluate import evaluate
 from fexpr.evaluate.report import belief
-from tests.evaluate.predictions import pictures
+from tests.evaluate.random_predictions import pictures
 
 
 def measured(factor, rows=900):

@@ -12,13 +12,13 @@ import pytest
 from rich.console import Console
 
 from fexpr.evaluate import clip_rules, evaluate
-from fexpr.evaluate.report import examples, headline
-from fexpr.evaluate.report.headline import verdict
+from fexpr.evaluate.report import examples, findings
+from fexpr.evaluate.report.findings import verdict
 from fexpr.evaluate.report.run_report import write_page
 from fexpr.evaluate.report.terminal_report import print_headline
 from fexpr.evaluate.scored_rows import model_rows
 from fexpr.storage import run
-from tests.evaluate.predictions import FER_CLASSES, multiclass, multilabel, pictures
+from tests.evaluate.random_predictions import FER_CLASSES, multiclass, multilabel, pictures
 
 CONFIG = {
     "format": 1,
@@ -235,7 +235,7 @@ def test_cross_validation_report(tmp_path):
         "Every test subject",
         "oracle — chosen on test rows",
         "1 of 24 trials turned NaN: s1 (seed 1).",
-        headline.oracle_gap(metrics),
+        findings.oracle_gap(metrics),
         "the mean of 3 seeds",
         "the same ones for every seed",
         "all 8 folds of a seed are one pool",
@@ -299,7 +299,7 @@ def test_report_on_clips_of_frames(tmp_path):
 
 def test_temperatures_in_words():
     def words(*temperatures):
-        return headline.parameters({"parameters": {"temperature": list(temperatures)}})
+        return findings.parameters({"parameters": {"temperature": list(temperatures)}})
 
     assert words(1.2345) == "T = 1.23"
     assert words(0.5, None, 1.0, 10_000.0) == "T = 1.00, 0.50 to 10,000 over trials"
@@ -341,7 +341,7 @@ def test_report_on_pictures(tmp_path):
         "test rows are of PrivateTest, PublicTest",
         "Calibration on PrivateTest and PublicTest",
         "(Training)",
-        headline.calibration(metrics),
+        findings.calibration(metrics),
         "Kaggle 2013: 0.",
         "which is another part: this is not its rank",
         "Results by part of the release",

@@ -3,7 +3,7 @@ import numpy as np
 from fexpr.evaluate import evaluate
 from fexpr.evaluate.predictions import checked
 from fexpr.evaluate.report.selection_words import chosen_by
-from tests.evaluate.predictions import multiclass, multilabel
+from tests.evaluate.random_predictions import multiclass, multilabel
 
 
 def test_what_the_monitor_averages_stands_beside_what_the_table_does():

@@ -10,10 +10,10 @@ from sklearn.svm import SVC
 
 from fexpr.errors import UserError
 from fexpr.train.augment import mirror
+from fexpr.train.image_statistics import statistics
 from fexpr.train.machines import MACHINES
 from fexpr.train.machines.coupling import coupled
 from fexpr.train.machines.rows import NORMALIZATIONS, Rows, Task
-from fexpr.train.trials import statistics
 
 CLASSES, N = 3, 60
 RNG = np.random.default_rng(0)

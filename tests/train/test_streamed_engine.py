@@ -10,8 +10,9 @@ import pytest
 from fexpr.data import records
 from fexpr.errors import UserError
 from fexpr.train.augment import Augment
-from fexpr.train.streaming import StreamedEngine
-from fexpr.train.trials import Engine, make_mesh
+from fexpr.train.mesh import make_mesh
+from fexpr.train.streamed_engine import StreamedEngine
+from fexpr.train.trials import Engine
 from tests.train import toy
 
 

@@ -21,8 +21,9 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from fexpr.train import devices, distributed, step
+from fexpr.train.devices import bytes_of
 from fexpr.train.state import Batch, Data, Recipe, State, Trial, eval_variables
-from fexpr.train.trials import Engine, Plan, bytes_of
+from fexpr.train.trials import Engine, Plan
 from fexpr.train.views import predict_images
 
 PART_BYTES = 32 * 2**20  # of images in a part

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from fexpr.errors import UserError
-from fexpr.runs.status import find, main, status
+from fexpr.runs.list_runs import find, main, status
 from fexpr.storage import run
 
 NOW = 1_700_000_000.0

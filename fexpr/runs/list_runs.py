@@ -20,8 +20,9 @@ import numpy as np
 
 from fexpr import terminal
 from fexpr.errors import UserError
-from fexpr.evaluate.report.headline import in_words, make_table, print_table
+from fexpr.evaluate.report.headline import in_words
 from fexpr.evaluate.report.run_report import duration, memory
+from fexpr.evaluate.report.text_tables import make_table, print_table
 from fexpr.storage import contents, mirror, run
 from fexpr.storage.addresses import path_or_url
 

@@ -1,0 +1,45 @@
+"""`Fold`: who trains, who validates, who tests. One in which a group crosses sides is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Fold:
+    """Row numbers of one split: `train` to fit, `val` (taken from the training groups) to select,
+    `test` to report.
+
+    `left_out` counts the rows that data.duplicates took out of `train` and `val`, by side and kind
+    (duplicates.leave_out).
+
+    Args:
+      groups: of every row of the data set. final: nothing is selected, `val` may be empty.
+
+    Raises:
+      ValueError: a row or a group is on two sides, or a side is empty.
+    """
+
+    name: str
+    train: np.ndarray
+    val: np.ndarray
+    test: np.ndarray
+    groups: dataclasses.InitVar[np.ndarray]
+    final: bool = False
+    left_out: dict[str, dict[str, int]] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self, groups: np.ndarray):
+        sides = {"train": self.train, "val": self.val, "test": self.test}
+        for side, rows in sides.items():
+            if len(rows) == 0 and not (self.final and side == "val"):
+                raise ValueError(f"fold {self.name}: no {side} rows")
+            if len(np.unique(rows)) != len(rows):
+                raise ValueError(f"fold {self.name}: a row is twice in {side}")
+        for a, b in (("train", "val"), ("train", "test"), ("val", "test")):
+            shared = np.intersect1d(groups[sides[a]], groups[sides[b]])
+            if len(shared):
+                raise ValueError(
+                    f"fold {self.name}: leak: {', '.join(map(str, shared[:5]))} in both {a} and {b}"
+                )

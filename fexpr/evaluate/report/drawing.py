@@ -1,0 +1,79 @@
+"""What every figure is drawn on. The only file that imports matplotlib, and without pyplot: no
+global state, no display.
+
+Every figure has a title; with `synthetic` the title says so in white on red, and the metadata of
+the file repeats it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from fexpr.storage.run import atomic_path
+
+# Okabe and Ito, 2008
+BLUE, ORANGE, GREEN, RED, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9"
+PALE, GREY, ORACLE = "#CFE3F0", "#777777", "#A3307E"
+STYLE = {
+    "font.size": 9,
+    "text.parse_math": False,  # names of classes and clips are anybody's; a $ in them is a $
+    "axes.titlesize": 9.5,
+    "axes.labelsize": 9,
+    "figure.titlesize": 11,
+    "figure.titleweight": "bold",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#555555",
+    "axes.linewidth": 0.8,
+    "xtick.color": "#333333",
+    "ytick.color": "#333333",
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "image.cmap": "Blues",
+}
+DPI = 150
+BANNER = 4  # points around the words SYNTHETIC DATA
+WIDTH = 8.6  # inches; the page shows an inch as 96 CSS pixels, the paper 7 inches of it
+
+
+@contextlib.contextmanager
+def canvas(path: Path, title: str, size: tuple[float, float], synthetic: bool) -> Iterator[Figure]:
+    """Yields a figure in the house style and saves it, whole or not at all, when the block ends."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=size, layout="constrained")
+        FigureCanvasAgg(figure)
+        yield figure
+        if synthetic:
+            title = f"SYNTHETIC DATA · {title}"
+            # inches: room for the banner's own margin above it
+            figure.get_layout_engine().set(h_pad=BANNER / 72 + 0.02)
+            figure.suptitle(
+                title,
+                color="white",
+                bbox={"facecolor": "#C00000", "edgecolor": "none", "pad": BANNER},
+            )
+        else:
+            figure.suptitle(title)
+        with atomic_path(path) as partial:
+            figure.savefig(
+                partial, dpi=DPI, metadata={"Title": title}, pil_kwargs={"compress_level": 4}
+            )
+
+
+def whole_numbers(axis: Axis, most: int = 10) -> None:
+    """Ticks of an axis at whole numbers alone, and this many intervals at most."""
+    axis.set_major_locator(MaxNLocator(most, integer=True))
+
+
+def legend_line(colour: str, width: float) -> Line2D:
+    """A line that stands in a legend alone."""
+    return Line2D([], [], color=colour, lw=width)

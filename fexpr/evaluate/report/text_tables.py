@@ -1,0 +1,23 @@
+"""Tables on the terminal, without lines."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+
+
+def make_table(*headings: str, left: int = 1) -> Table:
+    """A table without lines; its first `left` columns are text, the others numbers."""
+    table = Table(box=None, pad_edge=False, header_style="")
+    for i, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if i < left else "right", no_wrap=True)
+    return table
+
+
+def print_table(table: Table, console: Console) -> None:
+    """At its full width: a terminal too narrow wraps the lines, where rich would cut the
+    numbers.
+    """
+    table.width = Measurement.get(console, console.options.update(width=1000), table).maximum
+    console.print(table, crop=False)

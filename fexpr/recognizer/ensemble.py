@@ -1,0 +1,265 @@
+"""The trained networks of a run, and what they make of arrays: logits, probabilities, decisions."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fexpr.errors import UserError
+from fexpr.probabilities import Applied, Identity, Temperature, probabilities
+from fexpr.recognizer import network, row_status
+from fexpr.recognizer.calibrated import COVERAGE, SetLimits
+from fexpr.recognizer.network import BATCH, Network, in_batches
+from fexpr.storage.seen_people import Seen
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Ensemble:
+    """One trial of a finished run, or an ensemble of several: what reads arrays of images.
+
+    Attributes:
+      networks: the trained network of each member, on the default device.
+      class_names: K names. multilabel: whether several classes (action units) may be present at
+        once.
+      shape: (H, W, C) of an image. kind: what it is, 'face', 'flow' (u, v, optical strain), 'clip'
+        (its frames as channels) or 'features' (a vector, H = W = 1).
+      trials: how many the run has; members: which of them these are, from 0. selection: 'last' or
+          'best_val', their epoch.
+      maps: each member's calibration map, chosen by cross-fitting on validation rows when the run
+          was evaluated (`Identity` where no map helped); None where there are none.
+      thresholds: [K], of action units, on calibrated probabilities (of an ensemble the mean); None
+          where there are none: decisions are then at 0.5.
+      content: config.json; metrics: metrics.json.
+      batch: images a forward pass; a program is compiled for it once.
+      limits: of prediction sets; None where the run has none.
+      coverage: how often sets are to hold the truth, and rows whose set holds several classes are
+          decided 'uncertain'; None: sets of 0.9, and every row is decided.
+      seen: whom the members have learned from, where the run records it.
+    """
+
+    networks: tuple[Network, ...]
+    class_names: tuple[str, ...]
+    multilabel: bool
+    shape: tuple[int, int, int]
+    kind: str
+    trials: int
+    members: tuple[int, ...]
+    selection: str
+    maps: tuple[Applied, ...] | None
+    thresholds: np.ndarray | None
+    content: dict
+    metrics: dict
+    batch: int = BATCH
+    limits: SetLimits | None = None
+    coverage: float | None = None
+    seen: Seen | None = None
+
+    @property
+    def network(self) -> Network:
+        """The network of a single trial.
+
+        Raises:
+          UserError: this is an ensemble.
+        """
+        self._require_single()
+        return self.networks[0]
+
+    @property
+    def trial(self) -> int:
+        """Which single trial this is. Errors as of `network`."""
+        self._require_single()
+        return self.members[0]
+
+    @property
+    def temperatures(self) -> tuple[float, ...] | None:
+        """Of each member, where all maps are temperatures."""
+        found = [one.temperature for one in self.maps or () if isinstance(one, Temperature)]
+        return tuple(found) if found and len(found) == len(self.networks) else None
+
+    @property
+    def temperature(self) -> float | None:
+        """Of a single trial. Errors as of `network`."""
+        self._require_single()
+        return self.temperatures[0] if self.temperatures else None
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether a map changes the probabilities of any member."""
+        return any(not isinstance(one, Identity) for one in self.maps or ())
+
+    @property
+    def picture(self) -> tuple[int, int, int]:
+        """(H, W, C) of what people give: `shape`, less the saliency map where it is computed from
+        the face itself.
+
+        Raises:
+          UserError: the run decides clips, not pictures.
+        """
+        if self.kind == "clip":
+            raise UserError(
+                "the run decides whole clips, it takes neither pictures nor videos",
+                fix="give Recognizer.predict an array of clips, as "
+                "fexpr.data.preparation.clip_frames makes them",
+            )
+        data = self.content["config"]["data"]
+        # perhaps from a folder: whose maps these are is unknown
+        read = data["name"] == "ravdess" and data.get("map") == "saliency"
+        return (
+            (*self.shape[:2], 1)
+            if data.get("map") in ("spectral", "saliency") and not read
+            else self.shape
+        )
+
+    @property
+    def dtype(self) -> type[np.generic]:
+        """Of an image."""
+        return np.float32 if self.kind == "features" else np.uint8
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """Images uint8 [N, H, W, C] (features: float32), any N -> float32 [N, K]: those of
+        predictions.npz, to float32 rounding.
+
+        Compiled once.
+
+        Raises:
+          UserError: images of another shape, type or range; this is an ensemble, which has
+              probabilities only.
+        """
+        return self._logits(self.network, images)
+
+    def probabilities(self, images: np.ndarray, calibrated: bool = False) -> np.ndarray:
+        """Images uint8 [N, H, W, C], any N -> [N, K]: `scores` of their logits; of an ensemble
+        their mean. Errors as there.
+        """
+        return self.members_probabilities(images, calibrated).mean(axis=0)
+
+    def members_probabilities(self, images: np.ndarray, calibrated: bool = False) -> np.ndarray:
+        """The same of each member: [T, N, K]."""
+        return np.stack(
+            [
+                self.scores(self._logits(one, images), calibrated, i)
+                for i, one in enumerate(self.networks)
+            ]
+        )
+
+    def members_logits(self, pixels: np.ndarray) -> np.ndarray:
+        """[T, N, K] of the T members, from pixels [N, *picture]."""
+        if self.kind != "clip" and self.picture != self.shape:
+            from fexpr.recognizer import face_finder
+
+            pixels = face_finder.with_maps(pixels)
+        return np.stack([self._logits(one, pixels) for one in self.networks])
+
+    def scores(self, logits: np.ndarray, calibrated: bool = False, member: int = 0) -> np.ndarray:
+        """Logits [N, K] -> probabilities [N, K]: a softmax, or of action units a sigmoid each;
+        `calibrated`: after the member's map.
+
+        `member`: whose logits they are, by its place in `members`.
+
+        Raises:
+          UserError: `calibrated`, and the run has no map.
+        """
+        if calibrated and self.maps is None:
+            raise UserError(
+                "there is no calibration map to calibrate with",
+                [
+                    f"metrics.json has none for {self.selection!r}: the run's result is another "
+                    "selection, or has no validation rows"
+                ],
+                fix="ask for calibrated=False",
+            )
+        moved = self.maps[member](logits) if calibrated else logits
+        return probabilities(moved, self.multilabel).astype(np.float32)
+
+    def tabulate(
+        self, names: list[str], pixels: np.ndarray, status: Sequence[str] | None = None
+    ) -> pd.DataFrame:
+        """The table of pixels uint8 [N, *picture]; `status` of each row as of
+        `prediction_table.table`, None: all are as they should be.
+        """
+        return self.tabulate_logits(names, self.members_logits(pixels), status)
+
+    def tabulate_logits(
+        self, names: list[str], logits: np.ndarray, status: Sequence[str] | None = None
+    ) -> pd.DataFrame:
+        """The table of `members_logits`."""
+        status = [row_status.OK] * len(names) if status is None else status
+        calibrated = self.maps is not None
+        found = np.stack([self.scores(one, calibrated, i) for i, one in enumerate(logits)])
+        made = self.decide(names, found, status)
+        made.attrs = {"calibrated": self.calibrated}
+        if self.limits:
+            made.attrs["coverage"] = self.coverage or COVERAGE
+        return made
+
+    def decide(
+        self, names: Sequence[str], probabilities: np.ndarray, status: Sequence[str]
+    ) -> pd.DataFrame:
+        """The table of probabilities [T, N, K] of the T members."""
+        from fexpr.recognizer import prediction_table
+
+        return prediction_table.table(
+            names,
+            probabilities,
+            self.class_names,
+            self._decision_thresholds(),
+            status,
+            self.limits
+            and self.limits.sets(probabilities, self.coverage or COVERAGE, self.multilabel),
+            uncertain=self.coverage is not None,
+        )
+
+    def _require_single(self) -> None:
+        if len(self.networks) > 1:
+            raise UserError(
+                f"this is an ensemble of {len(self.networks)} networks",
+                fix="restore one of them, with trial=0 for instance",
+            )
+
+    def _logits(self, one: Network, images: np.ndarray) -> np.ndarray:
+        _check(images, self.shape, self.dtype)
+        if not len(images):
+            return np.zeros((0, len(self.class_names)), np.float32)
+        return in_batches(partial(network.predict, one), images, self.batch)
+
+    def _decision_thresholds(self) -> np.ndarray | None:
+        if not self.multilabel:
+            return None
+        return np.full(len(self.class_names), 0.5) if self.thresholds is None else self.thresholds
+
+
+def _check(images: np.ndarray, shape: tuple[int, int, int], dtype: type[np.generic]) -> None:
+    """Raises UserError where `images` are not an array [N, *shape] of this type."""
+    problems = []
+    if not isinstance(images, np.ndarray) or images.ndim != 4 or images.shape[1:] != shape:
+        found = list(images.shape) if isinstance(images, np.ndarray) else type(images).__name__
+        problems.append(
+            f"shape: expected [N, {', '.join(map(str, shape))}] (rows, height, "
+            f"width, channels), found {found}"
+        )
+    if isinstance(images, np.ndarray) and images.dtype != dtype:
+        span = (
+            f" from {images.min():g} to {images.max():g}"
+            if images.size and images.dtype.kind in "iuf"
+            else ""
+        )
+        problems.append(
+            "type: expected "
+            f"{'float32' if dtype is np.float32 else 'uint8, 0 to 255'}, found "
+            f"{images.dtype}{span}"
+        )
+    if problems:
+        raise UserError(
+            "the recogniser cannot read these images",
+            problems,
+            fix="give what the run was trained on: the same crop and size, as np.uint8 in 0 "
+            "to 255, channels last; "
+            "Recognizer.predict takes more",
+        )

@@ -1,0 +1,65 @@
+"""What images are normalised by: the statistics of the training rows of one trial."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fexpr.errors import UserError
+from fexpr.train.views import MIDDLE
+
+BLOCK = 1024  # rows that statistics are computed of at a time
+
+
+def statistics(
+    images: np.ndarray, rows: np.ndarray, normalize: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """What is subtracted and what is divided by, in 0..255 (or the features' own units): float32
+    [C] each, of 'pixel' [H,W,C].
+
+    'standardize': mean and deviation of each channel; 'pixel': of each pixel; 'median': of images
+    whose channels are centred already (`recentred`), what these are centred on, and the root mean
+    square distance from it; 'unit': 0 to 1; 'symmetric': -1 to 1; 'none': as they are. All of these
+    rows alone. Images are read in blocks: they may lie on the disk.
+    """
+    channels = images.shape[-1]
+    if normalize == "none":
+        return np.zeros(channels, np.float32), np.ones(channels, np.float32)
+    if images.dtype != np.uint8:  # feature vectors have no range of their own
+        if normalize != "standardize":
+            raise UserError(
+                f"train.normalize={normalize!r} is for images",
+                fix="set train.normalize=standardize (or none) for vectors",
+            )
+        vectors = images[rows].reshape(-1, channels).astype(np.float64)
+        std = vectors.std(0)
+        return vectors.mean(0).astype(np.float32), np.where(std > 0, std, 1.0).astype(np.float32)
+    if normalize == "unit":
+        return np.zeros(channels, np.float32), np.full(channels, 255.0, np.float32)
+    if normalize == "symmetric":
+        return np.full(channels, 127.5, np.float32), np.full(channels, 127.5, np.float32)
+    blocks = (images[rows[i : i + BLOCK]] for i in range(0, len(rows), BLOCK))
+    if normalize == "pixel":
+        sums = sum(
+            np.stack([block.sum(0, dtype=np.int64), np.square(block, dtype=np.int64).sum(0)])
+            for block in blocks
+        )
+        mean, square = sums / len(rows)
+    elif normalize == "median":
+        distances = sum(
+            np.square(block - np.median(block, (1, 2), keepdims=True)).mean((1, 2)).sum(0)
+            for block in blocks
+        )
+        mean = np.full(channels, MIDDLE)
+        square = distances / len(rows) + mean**2
+    else:
+        count = sum(
+            np.stack(
+                [np.bincount(block[..., c].reshape(-1), minlength=256) for c in range(channels)]
+            )
+            for block in blocks
+        )
+        grey, total = np.arange(256.0), count.sum(1)
+        mean, square = count @ grey / total, count @ grey**2 / total
+    std = np.sqrt(np.maximum(square - mean**2, 0))
+    # what is constant stays finite
+    return mean.astype(np.float32), np.maximum(std, 1.0).astype(np.float32)

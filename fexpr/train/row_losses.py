@@ -1,0 +1,58 @@
+"""The loss of each row of ONE trial: of its classes, and of a second task."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from fexpr.train.losses import known_binary_cross_entropy
+from fexpr.train.state import Data, Recipe, Trial
+from fexpr.train.train_config import LOSSES
+
+
+def targets_of(
+    recipe: Recipe, data: Data, rows: Int[Array, " R"]
+) -> Int[Array, " R"] | Float[Array, "R K"]:
+    """What the loss is about: presences or intensities [R,K], class ids [R], or shares of votes
+    [R,K].
+    """
+    if recipe.targets == "soft":
+        return data.soft[rows]
+    labels = data.labels[rows]
+    return (labels > 0).astype(jnp.float32) if recipe.targets == "presence" else labels
+
+
+def auxiliary_of(recipe: Recipe, data: Data, rows: Int[Array, " R"]) -> Float[Array, "R A"] | None:
+    """Labels of the second task [R,A], None without one."""
+    return None if recipe.train.auxiliary == "none" else data.auxiliary[rows]
+
+
+def train_losses(
+    recipe: Recipe,
+    trial: Trial,
+    logits: Float[Array, "R outputs"],
+    targets: Int[Array, " R"] | Float[Array, "R K"],
+    auxiliary: Float[Array, "R A"] | None,
+) -> Float[Array, " R"]:
+    """A loss for each row of logits [R, K + A]: of the classes, and of the second task."""
+    classes = trial.class_weights.shape[0]
+    losses = row_losses(recipe, trial, logits[:, :classes], targets, train=True)
+    if auxiliary is None:
+        return losses
+    second = known_binary_cross_entropy(logits[:, classes:], auxiliary)
+    return losses + recipe.train.auxiliary_weight * second
+
+
+def row_losses(
+    recipe: Recipe,
+    trial: Trial,
+    logits: Float[Array, "R K"],
+    targets: Int[Array, " R"] | Float[Array, "R K"],
+    train: bool = False,
+) -> Float[Array, " R"]:
+    """A loss for each row; labels are smoothed in training only."""
+    if recipe.train.loss == "cross_entropy":
+        extra = trial.label_smoothing if train else jnp.zeros_like(trial.label_smoothing)
+    else:
+        extra = jnp.float32(recipe.loss_number)
+    return LOSSES[recipe.train.loss](logits, targets, trial.class_weights, extra)

@@ -1,0 +1,69 @@
+"""From row numbers to tables: the index tables and masks of all trials, padded to one shape."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from fexpr.train.image_statistics import statistics
+from fexpr.train.losses import class_weights
+from fexpr.train.state import Trial
+
+
+@dataclasses.dataclass(frozen=True)
+class TrialSpec:
+    """A trial as the experiments describe it: row numbers into the data set, its fold and seed, its
+    hyper-parameters.
+
+    `scaling`: mean and deviation that images are normalised by; None: those of the training rows.
+    """
+
+    train: np.ndarray
+    val: np.ndarray
+    test: np.ndarray
+    fold: int = 0
+    seed: int = 0
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    label_smoothing: float = 0.0
+    weight_strength: float = 0.0
+    weight_maximum: float = 20.0
+    scaling: tuple[np.ndarray, np.ndarray] | None = None
+
+
+def stack(
+    specs: Sequence[TrialSpec], images: np.ndarray, labels: np.ndarray, classes: int, normalize: str
+) -> Trial:
+    """Index tables, masks, and the statistics of each trial's own training rows (docs/design.md,
+    rule 2), as NumPy arrays [T, ...].
+    """
+    n = max(len(s.train) for s in specs)
+    m = max(len(s.val) + len(s.test) for s in specs)
+
+    def one(s: TrialSpec) -> Trial:
+        mean, std = s.scaling or statistics(images, s.train, normalize)
+        return Trial(
+            key=np.asarray(jax.random.key_data(jax.random.fold_in(jax.random.key(s.seed), s.fold))),
+            train_rows=_pad(s.train, n),
+            train_mask=np.arange(n) < len(s.train),
+            eval_rows=_pad(np.concatenate([s.val, s.test]), m),
+            val_mask=np.arange(m) < len(s.val),
+            test_mask=(np.arange(m) >= len(s.val)) & (np.arange(m) < len(s.val) + len(s.test)),
+            class_weights=class_weights(
+                labels[s.train], classes, s.weight_strength, s.weight_maximum
+            ),
+            mean=mean,
+            std=std,
+            learning_rate=np.float32(s.learning_rate),
+            weight_decay=np.float32(s.weight_decay),
+            label_smoothing=np.float32(s.label_smoothing),
+        )
+
+    return jax.tree.map(lambda *rows: np.stack(rows), *(one(s) for s in specs))
+
+
+def _pad(rows: np.ndarray, n: int) -> np.ndarray:
+    return np.concatenate([rows, np.zeros(n - len(rows), rows.dtype)]).astype(np.int32)
