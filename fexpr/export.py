@@ -28,7 +28,8 @@ from fexpr import terminal
 from fexpr.errors import UserError
 from fexpr.evaluate.report.model_card import model_card
 from fexpr.probabilities import to_json
-from fexpr.recognizer import Recognizer, calibrated
+from fexpr.recognizer import Recognizer
+from fexpr.recognizer.ensemble import described
 from fexpr.recognizer.programs import PLATFORMS, TRIED, difference_of, stablehlo, write_onnx
 from fexpr.recognizer.write_weights import write_weights
 from fexpr.storage import run
@@ -116,30 +117,6 @@ def about(recognizer: Recognizer) -> dict:
         "model": recognizer.content["config"]["model"],
         "versions": {"fexpr": fexpr.__version__, "jax": jax.__version__},
     }
-
-
-def described(recognizer: Recognizer) -> list[str]:
-    """What was exported, for the card."""
-    lines = [
-        f"Trial {recognizer.members[0]} of {recognizer.trials}"
-        if len(recognizer.members) == 1
-        else f"An ensemble of {len(recognizer.members)} networks, trained on different folds or "
-        "seeds: the mean of their probabilities"
-    ]
-    lines[0] += (
-        f"; weights of the {'last' if recognizer.selection == 'last' else 'best validation'} epoch"
-    )
-    lines.append(calibrated.in_words(recognizer.maps))
-    if recognizer.multilabel:
-        lines.append(
-            "Several action units may be there at once; one is decided present at or above its "
-            "threshold (model.json)"
-            if recognizer.thresholds is not None
-            else "Several action units may be there at once; no thresholds for this epoch"
-        )
-    if recognizer.selection != recognizer.metrics["selection"]:
-        lines.append("The results below are of the weights of another epoch")
-    return lines
 
 
 def usage(onnx: bool) -> str:

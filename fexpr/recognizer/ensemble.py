@@ -12,7 +12,7 @@ import numpy as np
 from fexpr.errors import UserError
 from fexpr.probabilities import Applied, Identity, Temperature, probabilities
 from fexpr.recognizer import network, row_status
-from fexpr.recognizer.calibrated import COVERAGE, SetLimits
+from fexpr.recognizer.calibrated import COVERAGE, SetLimits, in_words
 from fexpr.recognizer.network import BATCH, Network, in_batches
 from fexpr.storage.seen_people import Seen
 
@@ -263,3 +263,27 @@ def _check(images: np.ndarray, shape: tuple[int, int, int], dtype: type[np.gener
             "to 255, channels last; "
             "Recognizer.predict takes more",
         )
+
+
+def described(recognizer: Ensemble) -> list[str]:
+    """Which weights these are and how they decide, for a model card."""
+    lines = [
+        f"Trial {recognizer.members[0]} of {recognizer.trials}"
+        if len(recognizer.members) == 1
+        else f"An ensemble of {len(recognizer.members)} networks, trained on different folds or "
+        "seeds: the mean of their probabilities"
+    ]
+    lines[0] += (
+        f"; weights of the {'last' if recognizer.selection == 'last' else 'best validation'} epoch"
+    )
+    lines.append(in_words(recognizer.maps))
+    if recognizer.multilabel:
+        lines.append(
+            "Several action units may be there at once; one is decided present at or above its "
+            "threshold (model.json)"
+            if recognizer.thresholds is not None
+            else "Several action units may be there at once; no thresholds for this epoch"
+        )
+    if recognizer.selection != recognizer.metrics["selection"]:
+        lines.append("The results below are of the weights of another epoch")
+    return lines

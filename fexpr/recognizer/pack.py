@@ -14,7 +14,8 @@ from fexpr import terminal
 from fexpr.errors import UserError
 from fexpr.evaluate.report.model_card import model_card
 from fexpr.models.weights.files import write_safetensors
-from fexpr.recognizer import archive, export, packed_run, restored
+from fexpr.recognizer import archive, packed_run, restored
+from fexpr.recognizer.ensemble import described
 from fexpr.recognizer.recognizer import Recognizer
 from fexpr.storage import run, seen_people
 
@@ -94,7 +95,7 @@ def _write(partial: Path, name: str, place: str, original: Recognizer, saved: di
             _without_places(original.content),
             original.metrics,
             [
-                *export.described(original),
+                *described(original),
                 f"Parameters are kept as float16: on {TRIED} random images a probability "
                 f"differs by {difference:.1g} at most from the network that was measured",
             ],

@@ -16,7 +16,7 @@ from fexpr import Recognizer, export
 from fexpr import probabilities as calibration_maps
 from fexpr.evaluate.report.model_card import model_card
 from fexpr.models.weights import files
-from fexpr.recognizer import programs
+from fexpr.recognizer import ensemble, programs
 from fexpr.storage import run
 from fexpr.train.augment import mirror
 from tests.launching import environment
@@ -216,7 +216,7 @@ def test_cards_of_synthetic_data_and_of_action_units(faces, units, tmp_path):
         card = model_card(
             restored.content,
             restored.metrics,
-            export.described(restored),
+            ensemble.described(restored),
             [("a", "b")],
             export.usage(True),
         )
@@ -241,7 +241,7 @@ def test_names_are_shown_in_a_card_as_they_are(faces):
 
 
 def test_the_other_epoch_is_said_to_be_another(folder):
-    lines = export.described(Recognizer.restore(folder, "last"))
+    lines = ensemble.described(Recognizer.restore(folder, "last"))
     assert "The results below are of the weights of another epoch" in lines
     assert "Probabilities are not calibrated: the run has no map for this epoch" in lines
 

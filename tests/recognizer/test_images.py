@@ -13,7 +13,7 @@ from fexpr import models
 from fexpr.data.preparation import face_images
 from fexpr.errors import UserError
 from fexpr.faces import find
-from fexpr.recognizer import Network, Recognizer, export, images
+from fexpr.recognizer import Network, Recognizer, images, programs
 from fexpr.recognizer import face_finder as frames
 
 
@@ -241,7 +241,7 @@ def test_feature_vectors(faces):
         said[list(recogniser.class_names)], softmax(rows @ weights, axis=1), rtol=1e-4
     )
     np.testing.assert_allclose(
-        jax.export.deserialize(bytearray(export.stablehlo(recogniser))).call(
+        jax.export.deserialize(bytearray(programs.stablehlo(recogniser))).call(
             np.float32(rows)[:, None, None]
         ),
         said[list(recogniser.class_names)],
