@@ -78,7 +78,9 @@ def main(words):
 
 def parse(argv: list[str]) -> list[str]:
     """As of command_line.parse, with this file's commands for --help."""
-    return command_line.parse(argv, base.FOLDER, lambda topic: base.describe_all(topic, __doc__))
+    return command_line.parse(
+        argv, base.FOLDER, lambda topic: base.describe_all(topic, __doc__ or "")
+    )
 
 
 def cli() -> None:

@@ -40,7 +40,7 @@ def get_config(variant: str = ""):
     config.augment.update({"flip": 0.0, "shift": 0})
     config.log.variables = False
     if variant == "debug":
-        config.model.block_repeats, config.model.dim = (1, 1, 1), 12
+        config.model.update({"block_repeats": (1, 1, 1), "dim": 12})
     else:
         config.train.epochs, config.split.seeds = 800, 1
     return config

@@ -13,7 +13,6 @@ from configs import sssnet_megc2019
 
 def get_config(variant: str = ""):
     config = sssnet_megc2019.get_config(variant)
-    config.model = {"name": "off_apexnet"}
-    if variant == "debug":
-        config.model.widths = (4, 4, 8)
+    small = {"widths": (4, 4, 8)} if variant == "debug" else {}
+    config.model = {"name": "off_apexnet", **small}
     return config

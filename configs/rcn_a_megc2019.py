@@ -13,7 +13,6 @@ from configs import sssnet_megc2019
 
 def get_config(variant: str = ""):
     config = sssnet_megc2019.get_config(variant)
-    config.model = {"name": "rcn_a"}
-    if variant == "debug":
-        config.model.width = 4
+    small = {"width": 4} if variant == "debug" else {}
+    config.model = {"name": "rcn_a", **small}
     return config

@@ -40,7 +40,7 @@ def get_config(variant: str = ""):
         }
     )
     if variant == "debug":
-        config.model.stem, config.model.widths = 4, (8, 8)
+        config.model.update({"stem": 4, "widths": (8, 8)})
     else:
         train.epochs, train.selection = 36, "last"
     return config

@@ -17,14 +17,13 @@ def get_config(variant: str = ""):
     config = base.get_config(variant)
     config.experiment, config.data.name = "cross_validate", "cd6me"
     config.split.protocol = "leave_one_dataset_out"
-    config.model = {"name": "sssnet"}
+    small = {"widths": (4, 4, 8)} if variant == "debug" else {}
+    config.model = {"name": "sssnet", **small}
     config.train.monitor, config.train.batch_size = "roc_auc", 32
     config.optimizer.learning_rate, config.optimizer.weight_decay = 1e-3, 1e-3
     config.optimizer.schedule, config.optimizer.warmup = "cosine", 0.05
     config.optimizer.clip_norm = 1.0
     config.augment.flip, config.augment.shift = 0.5, 1
-    if variant == "debug":
-        config.model.widths = (4, 4, 8)
-    else:
+    if variant != "debug":
         config.train.epochs, config.split.seeds = 60, 5
     return config

@@ -13,11 +13,10 @@ from configs import htnet_megc2019
 
 def get_config(variant: str = ""):
     config = htnet_megc2019.get_config(variant)
-    config.model = {"name": "sssnet"}
+    small = {"widths": (4, 4, 8)} if variant == "debug" else {}
+    config.model = {"name": "sssnet", **small}
     config.train.class_weights, config.optimizer.learning_rate = 0.0, 1e-3
     config.optimizer.weight_decay = 1e-3
-    if variant == "debug":
-        config.model.widths = (4, 4, 8)
-    else:
+    if variant != "debug":
         config.train.epochs = 60
     return config

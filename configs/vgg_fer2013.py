@@ -17,7 +17,7 @@ def get_config(variant: str = ""):
     config = base.fer2013(variant)
     config.model = {"name": "vgg_fer", "hidden": (512,), "dropout": 0.4}
     if variant == "debug":
-        config.model.widths = (8, 16)
+        config.model.update({"widths": (8, 16)})
     train, optimizer = config.train, config.optimizer
     train.precision, train.ema, train.tta, train.label_smoothing = (
         "bfloat16",

@@ -61,7 +61,7 @@ def compare(dataset: Dataset, gaussians: frame_filters.Gaussians, resamples: int
     Args:
       dataset: RAVDESS' averaged intensities, its eight emotions.
     """
-    units = dataset.images[:, 0, 0]
+    units = dataset.images[:][:, 0, 0]
     theirs = [au_gaussians.OF_RAVDESS[name] for name in dataset.class_names]
     names, first = np.unique(theirs, return_index=True)
     merged = np.array(theirs)[dataset.labels]

@@ -118,6 +118,10 @@ def make_board(
     row.
     """
     contenders, names, seconds = [], [], {}
+    first = members[0].folder
+    metrics = run.read_json(first / run.METRICS)
+    constant = board.constant_of(run.read_arrays(first / run.PREDICTIONS), metrics["selection"])
+    synthetic, groups = metrics["source"] == "synthetic", metrics["group_name"]
     for member in members:
         content = run.read_json(member.folder / run.CONFIG)
         arrays = run.read_arrays(member.folder / run.PREDICTIONS)
@@ -134,9 +138,6 @@ def make_board(
                 seconds[member.name] and seconds[member.name] / 60,
             )
         )
-        if member is members[0]:
-            constant = board.constant_of(arrays, selection)
-            synthetic, groups = metrics["source"] == "synthetic", metrics["group_name"]
     for fusion in fusions:
         arrays = run.read_arrays(fusion.folder / run.PREDICTIONS)
         selection = run.read_json(fusion.folder / run.METRICS)["selection"]

@@ -117,7 +117,8 @@ def sources(names: Iterable[str]) -> list[str]:
     for module in load(names):
         top = sys.modules.get(module.__name__.partition(".")[0], module)
         place = next(iter(getattr(top, "__path__", [])), None) or top.__file__
-        found.append(str(Path(place).resolve()))
+        if place is not None:
+            found.append(str(Path(place).resolve()))
     return list(dict.fromkeys(found))
 
 
@@ -187,6 +188,8 @@ def _from_file(path: Path) -> ModuleType:
         raise _NotLoaded(f"another module is called {name} already: rename the file")
     _add_to_path(path.parent)
     spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise _NotLoaded(f"{path} is no file of Python code")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:

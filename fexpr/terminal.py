@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import errno
+import io
 import json
 import logging
 import os
@@ -72,7 +73,7 @@ def say(text: str = "", style: str | None = None) -> None:
 
 @contextlib.contextmanager
 def progress(
-    description: str, total: int | None, done: int = 0, on: Console = console
+    description: str, total: float | None, done: float = 0, on: Console = console
 ) -> Iterator[Callable[..., None]]:
     """One live line with a bar, a count, elapsed time and ETA.
 
@@ -91,7 +92,8 @@ def progress(
         TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(*columns, console=on) as bar:
-        task = bar.add_task(description, total=total, completed=done, note="")
+        # Rich counts in floats, whatever its annotation
+        task = bar.add_task(description, total=total, completed=done, note="")  # pyright: ignore[reportArgumentType]
 
         def advance(n: int = 1, note: str | None = None) -> None:
             fields: dict[str, Any] = {} if note is None else {"note": note}
@@ -169,7 +171,7 @@ def log_to(path: Path, process: int | None = None) -> None:
     if path.stat().st_size:
         with open(path, "rb") as file:
             file.seek(-1, os.SEEK_END)
-            if file.read() != b"\n":
+            if file.read() != b"\n" and handler.stream:
                 handler.stream.write("\n")  # a kill cut the last line short
     handler.setFormatter(_Json(process))
     root.addHandler(handler)
@@ -247,7 +249,7 @@ def exit_code(command: Callable[[], None]) -> int:
     stands in the log too."""
     _keep_logs_off_terminal()
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # what a terminal cannot show is printed as '?'
+        if isinstance(stream, io.TextIOWrapper):  # what a terminal cannot show is printed as '?'
             stream.reconfigure(errors="replace")
     try:
         command()
@@ -279,5 +281,7 @@ def _keep_logs_off_terminal() -> None:
     if sys.unraisablehook is sys.__unraisablehook__:
         # of a write that failed, TensorStore's threads raise where nobody can catch it
         sys.unraisablehook = lambda raised: LOGGER.warning(
-            "in a library: %s", raised.err_msg, exc_info=(raised.exc_type, raised.exc_value, None)
+            "in a library: %s",
+            raised.err_msg,
+            exc_info=raised.exc_value and (raised.exc_type, raised.exc_value, None),
         )

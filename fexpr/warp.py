@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from einops import rearrange
 
 
@@ -31,7 +32,9 @@ def affine_grid(theta: jax.Array, height: int, width: int) -> jax.Array:
     return a * rearrange(x, "w -> 1 1 w 1") + b * rearrange(y, "h -> 1 h 1 1") + c
 
 
-def bilinear_sample(images: jax.Array, grid: jax.Array, padding: str = "zeros") -> jax.Array:
+def bilinear_sample(
+    images: jax.Array | np.ndarray, grid: jax.Array, padding: str = "zeros"
+) -> jax.Array:
     """The images at the places of a grid: `torch.nn.functional.grid_sample(mode='bilinear',
     align_corners=False)`.
 
@@ -79,6 +82,5 @@ def bilinear_sample(images: jax.Array, grid: jax.Array, padding: str = "zeros") 
 
     right, lower = rearrange(x, "b h w -> b h w 1") - left, rearrange(y, "b h w -> b h w 1") - top
     shares = ((1 - lower) * (1 - right), (1 - lower) * right, lower * (1 - right), lower * right)
-    return sum(corner * share for corner, share in zip(corners, shares, strict=True)).astype(
-        images.dtype
-    )
+    weighted = (corner * share for corner, share in zip(corners, shares, strict=True))
+    return sum(weighted, start=jnp.float32(0)).astype(images.dtype)

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -101,7 +102,7 @@ def export(run_dir: Path | str, path: Path, layout: str, trial: int) -> None:
     say(f"{path}: {len(arrays)} arrays, {sum(a.size for a in arrays.values()):,} numbers")
 
 
-def _list(arrays: dict[str, np.ndarray]) -> None:
+def _list(arrays: Mapping[str, np.ndarray]) -> None:
     say(f"{len(arrays)} arrays, {sum(a.size for a in arrays.values()):,} numbers")
     width = max(map(len, arrays), default=0)
     for name, array in arrays.items():

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,6 +25,7 @@ from fexpr.runs.spec import RunSpec
 from fexpr.storage import run
 from fexpr.terminal import say
 from fexpr.train import devices
+from fexpr.train.state import Model
 
 NETWORKS = {
     "logistic regression": {"name": "logistic"},
@@ -46,7 +46,7 @@ def lab_circles(config: ConfigDict, workdir: Path) -> None:
     Raises:
       UserError: the run directory holds another run, or cannot be written.
     """
-    points, labels = make_circles(1000, noise=0.1, random_state=1)
+    points, labels = map(np.asarray, make_circles(1000, noise=0.1, random_state=1))
     points, labels = points.astype(np.float32), labels.astype(np.int32)
     folds = list(
         StratifiedKFold(config.split.folds, shuffle=True, random_state=config.split.seed).split(
@@ -117,7 +117,7 @@ def lab_circles(config: ConfigDict, workdir: Path) -> None:
 
 
 def fit(
-    model: nn.Module, points: np.ndarray, labels: np.ndarray, rows: np.ndarray, config: ConfigDict
+    model: Model, points: np.ndarray, labels: np.ndarray, rows: np.ndarray, config: ConfigDict
 ) -> Any:
     """Trains one network a fold, side by side. `rows` int [F, n]: each fold's training rows.
     Returns variables with a leading axis F.
@@ -148,7 +148,7 @@ def fit(
     return jax.jit(jax.vmap(fold))(jax.random.split(jax.random.key(config.seed), len(rows)), rows)
 
 
-def predict(model: nn.Module, variables: Any, points: np.ndarray) -> np.ndarray:
+def predict(model: Model, variables: Any, points: np.ndarray) -> np.ndarray:
     """What every fold's network says of every point [R, 2]: logits [F, R, 2]."""
     return np.asarray(
         jax.jit(jax.vmap(partial(model.apply, train=False), (0, None)))(variables, _images(points))

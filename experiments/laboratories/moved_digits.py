@@ -70,7 +70,7 @@ def lab_digits(config: ConfigDict, workdir: Path) -> None:
         parameters, decide = _trained(own, workdir / name, data)
         curve = {
             str(s): _accuracy(
-                data, decide(moved(dataset.images, s, s, config.seed)), dataset.labels
+                data, decide(moved(dataset.images[:], s, s, config.seed)), dataset.labels
             )
             for s in SHIFTS
         }

@@ -84,8 +84,9 @@ def check_kind(recognizer: Any) -> None:
 
 def launch(recognizer: Any, folder: Path, host: str, port: int | None) -> None:
     """Serves the page until Ctrl-C; `folder` holds uploads and tables. Errors as of `serve`."""
-    import gradio
-    from starlette.middleware import Middleware
+    # of fexpr[app]
+    import gradio  # pyright: ignore[reportMissingImports]
+    from starlette.middleware import Middleware  # pyright: ignore[reportMissingImports]
 
     from fexpr.app import interface
     from fexpr.app.guard import Guard

@@ -49,11 +49,12 @@ class Dataset:
         n = len(self.images)
         if self.kind == "features":
             vectors = (
-                self.images.dtype == np.float32
+                isinstance(self.images, np.ndarray)
+                and self.images.dtype == np.float32
                 and self.images.ndim == 4
                 and self.images.shape[1:3] == (1, 1)
             )
-            if not vectors or not np.isfinite(self.images).all():
+            if not vectors or not np.isfinite(self.images[:]).all():
                 raise ValueError(
                     f"features must be finite float32 [N,1,1,F], got {self.images.dtype} "
                     f"{self.images.shape}"

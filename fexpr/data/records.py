@@ -9,7 +9,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-from array_record.python import array_record_data_source, array_record_module
+from array_record.python import (
+    array_record_data_source,
+    array_record_module,  # pyright: ignore[reportAttributeAccessIssue]  # compiled, without stubs
+)
 
 from fexpr.errors import UserError
 from fexpr.storage import run
@@ -53,7 +56,7 @@ class Records:
                 f"images cannot be read from disk: {str(e).partition(chr(10))[0]}",
                 fix="remove that prepared set from the cache; it is then prepared again",
             ) from e
-        return images[0] if np.ndim(rows) == 0 and not isinstance(rows, slice) else images
+        return images if isinstance(rows, slice) or np.ndim(rows) else images[0]
 
     def take(self, rows: np.ndarray) -> Records:
         """Those of these rows (numbers or a mask), in this order; nothing is read."""
@@ -76,7 +79,8 @@ def write(folder: Path, stacks: Iterable[tuple[Sequence[str], np.ndarray]]) -> N
       UserError: the folder cannot be written to, or the disk is full.
       ValueError: nothing to write, or a stack whose images are of another shape.
     """
-    ids, shape = [], None
+    ids: list[str] = []
+    shape: tuple[int, ...] | None = None
     with run.atomic_path(folder) as partial:
         partial.mkdir()
         writer = array_record_module.ArrayRecordWriter(
@@ -99,7 +103,7 @@ def write(folder: Path, stacks: Iterable[tuple[Sequence[str], np.ndarray]]) -> N
                     writer.write(image.tobytes())
         finally:
             writer.close()
-        if not ids:
+        if not ids or shape is None:
             raise ValueError("no images to keep")
         (partial / ABOUT).write_text(
             json.dumps({"shape": list(shape), "ids": ids}), encoding="utf-8"

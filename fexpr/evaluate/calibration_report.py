@@ -97,7 +97,10 @@ def choices_of(
     """The map of each part, chosen on its rows."""
     return [
         choose(
-            *(predictions[name][part.rows] for name in ("logits", "labels", "groups")), candidates
+            predictions["logits"][part.rows],
+            predictions["labels"][part.rows],
+            predictions["groups"][part.rows],
+            candidates,
         )
         for part in parts
     ]
@@ -171,10 +174,11 @@ def _mapped(
 ) -> ScoredRows:
     """The test rows after the map of their own trial."""
     trial, failed = predictions["trial"][rows_of(predictions, selection, "test")], test.failed()
-    logits = np.full_like(test.logits, np.nan)
+    before = test.known_logits()
+    logits = np.full_like(before, np.nan)
     for part, one in zip(parts, fitted, strict=True):
         mine = np.isin(trial, part.trials)
-        logits[mine] = one(test.logits[mine])
+        logits[mine] = one(before[mine])
     finite = np.where(failed[:, None], 0.0, logits)
     if test.multilabel:  # a map keeps the order of a unit's rows, and thresholds go through it too
         return dataclasses.replace(
@@ -192,7 +196,7 @@ def judged(answer: ScoredRows, resamples: int, seed: int) -> dict[str, dict | fl
     """
     if answer.failed().any():
         return dict.fromkeys(("reliability", "diagram", "perfect", "ece_if_perfect"))
-    c, right = calibration.confidence_and_outcome(answer.presence, answer.logits, False)
+    c, right = calibration.confidence_and_outcome(answer.presence, answer.known_logits(), False)
     drawn = [perfect_errors(answer.scores[pool]) for pool in answer.pools()]
     perfect = {
         name: {key: float(np.mean([d[name][key] for d in drawn])) for key in ("value", "high")}
@@ -214,7 +218,7 @@ def by_bin(answer: ScoredRows) -> dict[str, list] | None:
     if answer.failed().any():
         return None
     bins = calibration.reliability(
-        *calibration.confidence_and_outcome(answer.presence, answer.logits, False)
+        *calibration.confidence_and_outcome(answer.presence, answer.known_logits(), False)
     )
     plain = {
         name: [None if np.isnan(v) else v for v in bins[name].tolist()]
@@ -227,7 +231,7 @@ def by_bin(answer: ScoredRows) -> dict[str, list] | None:
 def _curve(answer: ScoredRows) -> dict[str, list] | None:
     if answer.failed().any():
         return None
-    right = (answer.presence & answer.decisions).any(axis=1)
+    right = np.any(answer.presence & answer.decisions, axis=1)
     risks = [
         selective.curve(answer.scores[pool].max(axis=1), right[pool]) for pool in answer.pools()
     ]

@@ -269,7 +269,8 @@ def f1_over_folds(answer: Answer) -> float:
             side[pool].argmax(1) for side in (answer.rows.presence, answer.rows.decisions)
         )
         values += [
-            f1_score(truth[mine], says[mine], average="macro", zero_division=0)
+            # scikit-learn's annotation is its default's type, a string
+            f1_score(truth[mine], says[mine], average="macro", zero_division=0)  # pyright: ignore[reportArgumentType]
             for mine in (answer.folds == fold for fold in np.unique(answer.folds))
         ]
     return float(np.mean(values))

@@ -97,7 +97,8 @@ def evaluate(
         if (predictions["selection"] == name).any()
     }
     answers = {
-        name: model_rows(predictions, name, "test", thresholds[name][0]) for name in thresholds
+        name: model_rows(predictions, name, "test", fitted and fitted[0])
+        for name, fitted in thresholds.items()
     }
     test = answers[selection]
     enough = (
@@ -114,10 +115,9 @@ def evaluate(
         name: measured_of(a) for name, a in baseline_rows(predictions, selection, test).items()
     }
     val = {}
+    fitted = thresholds[selection]
     if len(rows_of(predictions, selection, "val")):
-        val = measured_of(
-            model_rows(predictions, selection, "val", thresholds[selection][0])
-        ).summary()
+        val = measured_of(model_rows(predictions, selection, "val", fitted and fitted[0])).summary()
     per_dataset = {"full": {name: m.summary() for name, m in measured.items()}}
     sets = (
         predictions["dataset"][rows_of(predictions, selection, "test")]
@@ -176,10 +176,10 @@ def evaluate(
         "undefined": tables.undefined(predictions["class_names"], test),
         "thresholds": {
             "rule": RULE,
-            "per_trial": thresholds[selection][0].tolist(),
-            "from": thresholds[selection][1].tolist(),
+            "per_trial": fitted[0].tolist(),
+            "from": fitted[1].tolist(),
         }
-        if multilabel
+        if fitted
         else None,
         "seeds": np.unique(predictions["trial_seed"]).tolist(),
         "ensemble": measure_ensemble(predictions, selection, measured_of),

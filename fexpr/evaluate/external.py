@@ -186,18 +186,17 @@ def _labels(raw: Raw, vocabularies: list[list[str] | None]) -> np.ndarray:
     ids = np.array(
         [-1 if v is None or v != v or v % 1 or abs(v) > 2**31 - 1 else int(v) for v in numbers]
     )
-    expected = (
-        f"label is neither a class id from 0 to {k - 1} nor one of {', '.join(vocabularies[1])}"
-    )
+    words = ", ".join(vocabularies[1] or [])
+    expected = f"label is neither a class id from 0 to {k - 1} nor one of {words}"
     raw.problems.extend(_at(raw, (ids < 0) | (ids >= k), expected, text))
     return ids.astype(np.int32)
 
 
 def _value_problems(raw: Raw) -> list[str]:
-    broken = ~np.isfinite(raw.values).all(axis=1)
+    broken = ~np.all(np.isfinite(raw.values), axis=1)
     problems = _at(raw, broken, f"{raw.kind} hold NaN or infinity")
     if raw.kind == "logits":
-        huge = ~broken & (np.abs(raw.values) > LARGEST).any(axis=1)
+        huge = ~broken & np.any(np.abs(raw.values) > LARGEST, axis=1)
         return problems + _at(raw, huge, f"logits beyond {LARGEST:.0e}")
     sums = raw.values.sum(axis=1)
     off = ~broken & (np.abs(sums - 1) > TOLERANCE)
@@ -209,7 +208,7 @@ def _value_problems(raw: Raw) -> list[str]:
         if turned
         else ""
     )
-    problems += _at(raw, ~broken & (raw.values < 0).any(axis=1), "probabilities below 0")
+    problems += _at(raw, ~broken & np.any(raw.values < 0, axis=1), "probabilities below 0")
     return problems + _at(
         raw,
         off,
@@ -259,7 +258,7 @@ def _val_problems(raw: Raw, other: Raw, test: dict, val: dict) -> list[str]:
         shared = (
             np.intersect1d(test[what], val[what])
             if what in raw.given and what in other.given
-            else ()
+            else np.array([])
         )
         if len(shared):
             problems.append(

@@ -15,18 +15,23 @@ t-test over subjects at LEVEL. If none is, the probabilities stay as the model g
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from fexpr.evaluate import calibration
 from fexpr.evaluate.predictions import rows_of
-from fexpr.evaluate.recalibration import FITS, OF_UNITS
+from fexpr.evaluate.recalibration import OF_UNITS, fit_sms, fit_svs, fit_temperature
 from fexpr.evaluate.scored_rows import presence_of
 from fexpr.probabilities import Applied, Identity
 
 NONE = "none"  # the model's own probabilities
-CANDIDATES = ("temperature", "svs", "sms")  # from the simplest; the other maps are shown only
+# from the simplest; the other maps are shown only
+CANDIDATES: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], Applied]] = {
+    "temperature": fit_temperature,
+    "svs": fit_svs,
+    "sms": fit_sms,
+}
 FOLDS = 5
 LEVEL = 0.95
 LARGEST_PARTS = 10
@@ -112,8 +117,7 @@ def choose(
     Args:
       logits: [R, K]. labels: int [R], or [R, K] of a multi-label task. groups: str [R], the subject
         of each row.
-      candidates: names of FITS, from the simplest; by default those of CANDIDATES that the task
-        has.
+      candidates: some of CANDIDATES, from the simplest; by default those that the task has.
 
     Raises:
       ValueError: as of `recalibration.fit_temperature`.
@@ -130,14 +134,14 @@ def choose(
     for b in range(blocks.max() + 1):
         out = blocks == b
         for name in names:
-            fitted = FITS[name](logits[~out], labels[~out], split[~out])
+            fitted = CANDIDATES[name](logits[~out], labels[~out], split[~out])
             moved[name][out] = fitted(logits[out])
     nll = {name: calibration.nll_per_row(presence, z, multilabel) for name, z in moved.items()}
     chosen = NONE
     for name in names:
         if _is_better(nll[chosen] - nll[name], groups):
             chosen = name
-    fitted = Identity() if chosen == NONE else FITS[chosen](logits, labels, split)
+    fitted = Identity() if chosen == NONE else CANDIDATES[chosen](logits, labels, split)
     held_out = {name: float(values.mean()) for name, values in nll.items()}
     return SelectedMap(chosen, fitted, held_out, moved[chosen])
 

@@ -46,7 +46,7 @@ def measure(answer: ScoredRows, enough: np.ndarray, resamples: int, seed: int) -
     """Measures on the pool of each seed. `enough` bool [K]: the classes that may be averaged by
     macro figures if they occur.
     """
-    defined = answer.presence.any(axis=0)
+    defined = np.any(answer.presence, axis=0)
     headline = defined & enough
     point, samples = resampled(
         answer, lambda pool: _statistic(pool, headline, defined), resamples, seed
@@ -136,7 +136,11 @@ def _statistic(answer: ScoredRows, headline: np.ndarray, defined: np.ndarray) ->
 
 def _ranking(answer: ScoredRows) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
     if answer.failed().any():
-        return lambda weights: np.full((2, len(weights), answer.presence.shape[1]), np.nan)
+        shape = (answer.presence.shape[1],)
+        return lambda weights: (
+            np.full((len(weights), *shape), np.nan),
+            np.full((len(weights), *shape), np.nan),
+        )
     return metrics.ranking(answer.presence, answer.scores)
 
 
@@ -210,12 +214,12 @@ def _confidence_statistics(answer: ScoredRows) -> Statistic:
         names = ("smooth_ece", "_noise_smooth_ece", "debiased_rms", "_bias_debiased_rms")
         return _undefined((*names, *names_of_parts))
     decisions = calibration.confidence_and_outcome(
-        answer.presence, answer.logits, answer.multilabel
+        answer.presence, answer.known_logits(), answer.multilabel
     )
     smooth, debiased = (m.measures(*decisions) for m in (smooth_error, debiased_error))
     if answer.multilabel:
         return lambda w: smooth(w) | debiased(w)
-    parts = loss_parts.measures(answer.presence, answer.logits, answer.groups)
+    parts = loss_parts.measures(answer.presence, answer.known_logits(), answer.groups)
     return lambda w: smooth(w) | debiased(w) | parts(w)
 
 

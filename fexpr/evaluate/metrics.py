@@ -155,7 +155,8 @@ def in_top(presence: np.ndarray, scores: np.ndarray, k: int) -> np.ndarray:
     """bool [R]: the true class is among the k highest `scores` [R, K]; of equal scores the later
     class goes first, as in scikit-learn's top_k_accuracy_score. A row with a NaN is a miss."""
     top = np.argsort(scores, axis=1, kind="stable")[:, ::-1][:, :k]
-    return np.take_along_axis(presence, top, axis=1).any(axis=1) & ~np.isnan(scores).any(axis=1)
+    hit = np.any(np.take_along_axis(presence, top, axis=1), axis=1)
+    return hit & ~np.any(np.isnan(scores), axis=1)
 
 
 def hamming_loss(presence: np.ndarray, decisions: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -120,7 +120,7 @@ class Tested:
         c, a = self.candidate, self.answer
         diagram = None
         if not (a.multilabel or a.failed().any()):
-            judged = calibration.confidence_and_outcome(a.presence, a.logits, False)
+            judged = calibration.confidence_and_outcome(a.presence, a.known_logits(), False)
             diagram = smooth_error.diagram(*judged, a.groups, resamples, seed)
         return {
             "name": c.name,
@@ -147,8 +147,8 @@ def _tested(
 ) -> Tested:
     ids = predictions["ids"][rows]
     at = np.flatnonzero(np.isin(ids, common))
-    thresholds, _ = trial_thresholds(predictions, candidate.selection)
-    answer = model_rows(predictions, candidate.selection, "test", thresholds).at(at)
+    fitted = trial_thresholds(predictions, candidate.selection)
+    answer = model_rows(predictions, candidate.selection, "test", fitted and fitted[0]).at(at)
     return Tested(candidate, answer, ids[at], len(np.unique(ids)) - len(common))
 
 

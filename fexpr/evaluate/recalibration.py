@@ -15,6 +15,7 @@ changes no fitted probability: every fit begins by dividing by the logits' own s
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal, overload
 
 import numpy as np
 
@@ -56,7 +57,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray, split: np.ndarray) -
     else:
         from scipy.optimize import brentq  # comes with scikit-learn
 
-        log_factor = brentq(slope, -WIDEST, WIDEST, xtol=1e-10)
+        log_factor = float(np.asarray(brentq(slope, -WIDEST, WIDEST, xtol=1e-10)))
     return Temperature(scale * float(np.exp(-log_factor)), 1 / (len(z) + 1), multilabel)
 
 
@@ -123,6 +124,12 @@ FITS: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], Map]] = {
 OF_UNITS = ("temperature", "svs")  # those of multi-label tasks
 
 
+@overload
+def fit_trial(
+    predictions: dict, selection: str, trial: int, name: Literal["temperature"]
+) -> Temperature: ...
+@overload
+def fit_trial(predictions: dict, selection: str, trial: int, name: str) -> Map: ...
 def fit_trial(predictions: dict, selection: str, trial: int, name: str) -> Map:
     """The map `name` of FITS, fitted on the validation rows that `trial` has under `selection` in
     (checked) predictions.

@@ -48,10 +48,25 @@ class ScoredRows:
 
     def at(self, rows: np.ndarray | slice) -> ScoredRows:
         """The same for some of the rows."""
-        arrays = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return ScoredRows(
-            **{name: a[rows] if isinstance(a, np.ndarray) else a for name, a in arrays.items()}
+            self.presence[rows],
+            self.decisions[rows],
+            self.scores[rows],
+            None if self.logits is None else self.logits[rows],
+            self.groups[rows],
+            self.seeds[rows],
+            self.multilabel,
         )
+
+    def known_logits(self) -> np.ndarray:
+        """The logits float64 [R, K] of an answer that gives probabilities.
+
+        Raises:
+          ValueError: it gives none.
+        """
+        if self.logits is None:
+            raise ValueError("this answer gives no probabilities")
+        return self.logits
 
     def pools(self) -> list[slice]:
         """The rows of each seed."""
@@ -60,7 +75,7 @@ class ScoredRows:
 
     def failed(self) -> np.ndarray:
         """bool [R]: rows without an answer."""
-        return np.isnan(self.scores).any(axis=1)
+        return np.any(np.isnan(self.scores), axis=1)
 
     def decided_at(self, threshold: float) -> np.ndarray:
         """bool [R, K] of a multi-label task; without probabilities the decisions are the same at
@@ -89,14 +104,12 @@ def decide(logits: np.ndarray, thresholds: np.ndarray | None) -> np.ndarray:
     return calibration.probabilities(logits, True) >= thresholds
 
 
-def trial_thresholds(
-    predictions: dict, selection: str
-) -> tuple[np.ndarray | None, np.ndarray | None]:
+def trial_thresholds(predictions: dict, selection: str) -> tuple[np.ndarray, np.ndarray] | None:
     """Thresholds [T, K] and where they came from, each trial's from its own validation rows; None
     for one-of-K tasks.
     """
     if np.asarray(predictions["labels"]).ndim == 1:
-        return None, None
+        return None
     trials, k = predictions["train_positives"].shape
     # room for 'pooled'
     values, origin = np.full((trials, k), 0.5), np.full((trials, k), FIXED, dtype="U6")

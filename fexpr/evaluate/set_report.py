@@ -62,7 +62,7 @@ def set_report(
     calibrated = [
         _Calibrated(predictions, part, c, seed) for part, c in zip(parts, choices, strict=True)
     ]
-    p = calibration.probabilities(applied.logits, applied.multilabel)
+    p = calibration.probabilities(applied.known_logits(), applied.multilabel)
     u = np.random.default_rng([seed, 1]).random(len(p))
 
     def found(method: str, level: float) -> ScoredRows:
@@ -147,7 +147,7 @@ def _statistic(pool: ScoredRows) -> Statistic:
 
 def _held(answer: ScoredRows) -> np.ndarray:
     """bool [R]: the set holds everything that is present."""
-    return (answer.decisions | ~answer.presence).all(axis=1)
+    return np.all(answer.decisions | ~answer.presence, axis=1)
 
 
 def _by_class(answer: ScoredRows, class_wise: ScoredRows | None, names: np.ndarray) -> list[dict]:

@@ -143,7 +143,7 @@ def _cosines(masses: np.ndarray) -> np.ndarray:
 
     doubled = np.array(masses, np.float64)
     doubled[:, [0, -1]] *= 2
-    return dct(doubled, type=1, axis=1)
+    return np.asarray(dct(doubled, type=1, axis=1))
 
 
 def _smooth(cosines: np.ndarray, sigma: np.ndarray) -> np.ndarray:
@@ -152,7 +152,7 @@ def _smooth(cosines: np.ndarray, sigma: np.ndarray) -> np.ndarray:
 
     squares = -0.5 * (np.pi * np.arange(cosines.shape[1], dtype=cosines.dtype)) ** 2
     damped = cosines * np.exp(sigma.astype(cosines.dtype)[:, None] ** 2 * squares)
-    return dct(damped, type=1, axis=1, overwrite_x=True) / 2
+    return np.asarray(dct(damped, type=1, axis=1, overwrite_x=True)) / 2
 
 
 def _average(density: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ def per_class(
     measured: Measured,
     constant: Measured,
     enough: np.ndarray,
-    thresholds: tuple[np.ndarray | None, np.ndarray | None],
+    thresholds: tuple[np.ndarray, np.ndarray] | None,
 ) -> list[dict]:
     """One dict a class. `positives` are those of one seed's pool, `train_positives` the fewest over
     trials.
@@ -44,7 +44,7 @@ def per_class(
         }
         row |= {metric: measured.of_class(metric, k) for metric in CLASS_METRICS}
         row["baseline_f1"] = constant.of_class("f1", k)
-        if thresholds[0] is not None:
+        if thresholds is not None:
             trained = thresholds[1][:, k] != FAILED
             row["threshold"] = (
                 float(np.median(thresholds[0][trained, k])) if trained.any() else None

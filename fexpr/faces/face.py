@@ -51,7 +51,8 @@ class Face:
     def box(self) -> tuple[float, float, float, float]:
         """(x, y, width, height), from the forehead to the chin."""
         low, high = self.mesh[:, :2].min(axis=0), self.mesh[:, :2].max(axis=0)
-        return (*map(float, low), *map(float, high - low))
+        left, top, width, height = map(float, (*low, *(high - low)))
+        return left, top, width, height
 
     @property
     def roll(self) -> float:

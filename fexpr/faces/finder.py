@@ -62,8 +62,11 @@ def find(pixels: np.ndarray, parts: bool = True) -> list[Face]:
             turned = np.ascontiguousarray(np.rot90(pixels, turns))
             found = meshes(turned, False)
             if _certainty(found) > CLEARLY * _certainty(best):
-                best = [(_turned_back(mesh, turns, turned.shape), *rest) for mesh, *rest in found]
-    faces = [Face(mesh, *rest, sharpness(pixels, mesh)) for mesh, *rest in best]
+                best = [
+                    (_turned_back(mesh, turns, turned.shape), score, presence)
+                    for mesh, score, presence in found
+                ]
+    faces = [Face(mesh, score, presence, sharpness(pixels, mesh)) for mesh, score, presence in best]
     return sorted(faces, key=lambda face: face.box[0])
 
 
@@ -99,7 +102,7 @@ def candidates(pixels: np.ndarray, parts: bool, margin: float = 0.0) -> list[Can
     side = max(pixels.shape[:2])
     border = round(margin * side)
     if border:
-        pixels = cv2.copyMakeBorder(pixels, *(border,) * 4, cv2.BORDER_CONSTANT)
+        pixels = cv2.copyMakeBorder(pixels, border, border, border, border, cv2.BORDER_CONSTANT)
     found = _detect(pixels, -border, -border)
     if parts:
         for size in (side // 2, side // 4):

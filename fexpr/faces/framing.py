@@ -12,9 +12,10 @@ SIZE = 224  # pixels along a side of the aligned face
 # are cut off. 'whole': the median of 190 of FER2013's training faces,
 # found by this package: from the forehead to the chin.
 FRAMES = {
-    "tight": np.float64([[59, 72], [165, 72], [112, 123], [66, 168], [158, 168]]) / 224,
-    "whole": np.float64(
-        [[0.323, 0.398], [0.677, 0.398], [0.5, 0.605], [0.364, 0.733], [0.636, 0.733]]
+    "tight": np.array([[59, 72], [165, 72], [112, 123], [66, 168], [158, 168]], np.float64) / 224,
+    "whole": np.array(
+        [[0.323, 0.398], [0.677, 0.398], [0.5, 0.605], [0.364, 0.733], [0.636, 0.733]],
+        np.float64,
     ),
 }
 

@@ -65,7 +65,8 @@ class MotionMeter:
         if self._key is None:
             self._set_key(face, mesh, transform, seconds)
             return self._base.copy()
-        flow = self._flow.calc(self._key, face, None)
+        # OpenCV's stubs lack the None that it takes for a flow that is not known
+        flow = self._flow.calc(self._key, face, None)  # pyright: ignore[reportCallIssue, reportArgumentType]
         moved = np.array([np.median(flow[mask], axis=0) for mask in self._masks])
         rigid = moved[len(REGIONS) :]
         own = moved[: len(REGIONS)] - _similar_motion(
@@ -104,6 +105,7 @@ def _similar_motion(points: np.ndarray, moved: np.ndarray, others: np.ndarray) -
     # as complex numbers a similarity is z -> a z + b
     terms = np.column_stack([_complex(points), np.ones(len(points))])
     goal, weights = _complex(moved), np.ones(len(points))
+    found = np.array([1, 0], complex)
     for _ in range(_FIT_ROUNDS):
         root = np.sqrt(weights)
         found, *_ = np.linalg.lstsq(root[:, None] * terms, root * goal)

@@ -24,6 +24,13 @@ class _Track:
     seen: float  # seconds
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class TrackedFace(Face):
+    """A face of a video, whose person has a number."""
+
+    track: int = 0
+
+
 class Tracker:
     """Finds the faces of one frame after another.
 
@@ -39,7 +46,7 @@ class Tracker:
         self._searched = -np.inf
         self._now = 0.0
 
-    def update(self, pixels: np.ndarray, seconds: float | None = None) -> list[Face]:
+    def update(self, pixels: np.ndarray, seconds: float | None = None) -> list[TrackedFace]:
         """The faces of the next frame, from left to right.
 
         Args:
@@ -47,8 +54,10 @@ class Tracker:
           seconds: when the frame is shown.
         """
         pixels = finder.as_rgb(pixels)
-        known = seconds is not None and np.isfinite(seconds)
-        self._now = float(seconds) if known else self._now + _UNKNOWN_STEP
+        if seconds is not None and np.isfinite(seconds):
+            self._now = float(seconds)
+        else:
+            self._now += _UNKNOWN_STEP
         self._tracks = [t for t in self._tracks if self._now - t.seen <= FORGET]
         before = [track for track in self._tracks if track.number in self._visible]
         faces = self._follow(pixels, before)
@@ -61,8 +70,8 @@ class Tracker:
         self._visible = [face.track for face in faces]
         return sorted(faces, key=lambda face: face.box[0])
 
-    def _follow(self, pixels: np.ndarray, tracks: list[_Track]) -> list[Face]:
-        faces: list[Face] = []
+    def _follow(self, pixels: np.ndarray, tracks: list[_Track]) -> list[TrackedFace]:
+        faces: list[TrackedFace] = []
         for track in tracks:
             mesh, presence = finder.follow(pixels, track.mesh)
             double = any(finder.same_face(mesh, face.mesh) for face in faces)
@@ -71,13 +80,15 @@ class Tracker:
                 faces.append(_face(pixels, track, presence))
         return faces
 
-    def _detect(self, pixels: np.ndarray, followed: list[Face], thorough: bool) -> list[Face]:
+    def _detect(
+        self, pixels: np.ndarray, followed: list[TrackedFace], thorough: bool
+    ) -> list[TrackedFace]:
         """Faces that are not followed yet."""
         if thorough:
             found = [(f.mesh, f.score, f.presence) for f in finder.find(pixels)]
         else:
             found = finder.meshes(pixels, parts=False)
-        faces = []
+        faces: list[TrackedFace] = []
         for mesh, score, presence in found:
             same = [f.track for f in followed if finder.same_face(mesh, f.mesh)]
             taken = {face.track for face in followed + faces}
@@ -95,7 +106,7 @@ class Tracker:
             faces.append(_face(pixels, track, presence))
         return faces
 
-    def _lost_at(self, mesh: np.ndarray, taken: set[int | None]) -> _Track | None:
+    def _lost_at(self, mesh: np.ndarray, taken: set[int]) -> _Track | None:
         """The lost track whose last box overlaps most with a mesh's."""
         overlaps = [
             (finder.overlap(_corners(mesh), _corners(track.mesh))[0], track)
@@ -106,8 +117,10 @@ class Tracker:
         return track if share >= AGAIN else None
 
 
-def _face(pixels: np.ndarray, track: _Track, presence: float) -> Face:
-    return Face(track.mesh, track.score, presence, sharpness(pixels, track.mesh), track.number)
+def _face(pixels: np.ndarray, track: _Track, presence: float) -> TrackedFace:
+    return TrackedFace(
+        track.mesh, track.score, presence, sharpness(pixels, track.mesh), track.number
+    )
 
 
 def _corners(mesh: np.ndarray) -> np.ndarray:

@@ -13,8 +13,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from fexpr.models.auxiliary import AuxiliaryOutputs
+from fexpr.models.backbone import FrozenBatchNorm
 
-def count_convolutions(model: nn.Module, shape: Sequence[int]) -> int:
+
+def count_convolutions(
+    model: nn.Module | AuxiliaryOutputs | FrozenBatchNorm, shape: Sequence[int]
+) -> int:
     """Multiply-adds of all convolutions in a forward pass of one image of this shape [H, W, C],
     padding included; nothing is computed.
 

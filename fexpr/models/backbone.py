@@ -13,6 +13,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
+from fexpr.models.auxiliary import AuxiliaryOutputs
 from fexpr.models.layers import BatchNorm
 
 PARTS = ("top", "head")  # the end of a network: the first of these that it has
@@ -27,7 +28,7 @@ class FrozenBatchNorm:
       frozen: regex of the paths of their parameters, `conv1_bn/scale`.
     """
 
-    model: nn.Module
+    model: nn.Module | AuxiliaryOutputs
     frozen: str
 
     def init(self, *arguments: Any, **named: Any) -> Any:
@@ -82,7 +83,7 @@ class Head:
 
 
 def split_backbone_and_head(
-    model: nn.Module, image: jax.ShapeDtypeStruct
+    model: nn.Module | AuxiliaryOutputs, image: jax.ShapeDtypeStruct
 ) -> tuple[Callable[[Mapping[str, Any], jax.Array], jax.Array], Head]:
     """The trunk as (variables, images) -> features [B, D], what the end sees in evaluation, and the
     end.
@@ -109,7 +110,7 @@ def split_backbone_and_head(
 
 
 def _features(
-    model: nn.Module, name: str, variables: Mapping[str, Any], images: jax.Array
+    model: nn.Module | AuxiliaryOutputs, name: str, variables: Mapping[str, Any], images: jax.Array
 ) -> jax.Array:
     seen = []
 

@@ -12,6 +12,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from einops import rearrange
 from jax import export, lax
 
@@ -22,7 +23,7 @@ LARGE = 2**26  # multiply-adds of a convolution from which one alone keeps any d
 FEW = 27
 
 
-def conv2d(x: jax.Array, kernel: jax.Array, padding: str | int = "SAME") -> jax.Array:
+def conv2d(x: jax.Array | np.ndarray, kernel: jax.Array, padding: str | int = "SAME") -> jax.Array:
     """Stride-1 convolution. `vmap` over kernels does not make it a grouped convolution, slow
     everywhere.
 
@@ -47,7 +48,7 @@ def conv2d(x: jax.Array, kernel: jax.Array, padding: str | int = "SAME") -> jax.
     return _conv(tuple(pads), x, kernel)
 
 
-def strided_conv2d(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+def strided_conv2d(x: jax.Array | np.ndarray, kernel: jax.Array, stride: int) -> jax.Array:
     """Convolution by `stride` with TF's SAME padding (an odd zero goes behind): [B, H, W, I] -> [B,
     ceil(H / stride), …, O].
 
@@ -86,9 +87,8 @@ def shifted_conv(pads: Pads, x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Concatenated shifts of x and one matrix product, which stays one under vmap. Holds kh*kw
     copies of x.
     """
-    columns = jnp.concatenate(
-        _shifts(jnp.pad(x, ((0, 0), *pads, (0, 0))), *kernel.shape[:2], 1), -1
-    )
+    kh, kw = kernel.shape[:2]
+    columns = jnp.concatenate(_shifts(jnp.pad(x, ((0, 0), *pads, (0, 0))), kh, kw, 1), -1)
     return columns @ rearrange(kernel.astype(x.dtype), "kh kw i o -> (kh kw i) o")
 
 
@@ -225,7 +225,7 @@ def _large(x: jax.Array, kernel: jax.Array) -> bool:
     return x.size * kernel.size // x.shape[-1] >= LARGE
 
 
-def max_pool(x: jax.Array, window: int, stride: int, padding: int = 0) -> jax.Array:
+def max_pool(x: jax.Array | np.ndarray, window: int, stride: int, padding: int = 0) -> jax.Array:
     """PyTorch's MaxPool2d: `padding` rows of -inf on each side; where the stride does not divide,
     the rest is left out.
 
@@ -246,9 +246,11 @@ def max_pool(x: jax.Array, window: int, stride: int, padding: int = 0) -> jax.Ar
     return _pool(_pool(x, window, stride, 2), window, stride, 1)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
-def _pool(x: jax.Array, window: int, stride: int, axis: int) -> jax.Array:
+def _pool_axis(x: jax.Array, window: int, stride: int, axis: int) -> jax.Array:
     return functools.reduce(jnp.maximum, _windows(x, window, stride, axis))
+
+
+_pool = jax.custom_vjp(_pool_axis, nondiff_argnums=(1, 2, 3))
 
 
 def _windows(x: jax.Array, window: int, stride: int, axis: int) -> list[jax.Array]:

@@ -94,7 +94,10 @@ class DeepEmotion(nn.Module):
         return self.head(self.drop_hidden(hidden, train).astype(jnp.float32))
 
     def features(
-        self, images: jax.Array, train: bool = False, mask: jax.Array | None = None
+        self,
+        images: jax.Array | np.ndarray,
+        train: bool = False,
+        mask: jax.Array | np.ndarray | None = None,
     ) -> tuple[jax.Array, jax.Array]:
         """The embeddings [B, 810] (PyTorch's order: channel, row, column) and [B, 50], through
         `model.apply(…, method="features")`.
@@ -106,7 +109,7 @@ class DeepEmotion(nn.Module):
         flat = rearrange(self.drop(x, train), "b h w c -> b (c h w)")
         return flat, nn.relu(self.hidden(flat))
 
-    def transform(self, images: jax.Array) -> jax.Array:
+    def transform(self, images: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
         """The image as the trunk sees it, [B, 48, 48, 1], through `model.apply(…,
         method="transform")`.
         """
@@ -133,7 +136,7 @@ class Localization(nn.Module):
     """Reads an affine map off an image or map, [B, 48, 48, 1] -> theta float32 [B, 2, 3]."""
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array | np.ndarray) -> jax.Array:
         x = nn.relu(
             max_pool(Conv(8, size=7, padding="VALID", name="conv_0")(x), window=2, stride=2)
         )

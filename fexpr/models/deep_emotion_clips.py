@@ -73,14 +73,14 @@ class DeepEmotionClips(DeepEmotion):
         pooled = jnp.einsum("bf,bfd->bd", weights, hidden.astype(jnp.float32))
         return self.head(self.drop_hidden(pooled, train))
 
-    def attention_weights(self, images: jax.Array) -> jax.Array:
+    def attention_weights(self, images: jax.Array | np.ndarray) -> jax.Array:
         """a float32 [B, F], 0 where there is no frame; through `model.apply(…,
         method="attention_weights")`.
         """
         return self._attended(images, False, None)[1]
 
     def _attended(
-        self, images: jax.Array, train: bool, mask: jax.Array | None
+        self, images: jax.Array | np.ndarray, train: bool, mask: jax.Array | np.ndarray | None
     ) -> tuple[jax.Array, jax.Array]:
         """Features [B, F, 50] and weights float32 [B, F] of all frames."""
         channels = CHANNELS[self.variant]

@@ -150,6 +150,6 @@ class DigitsCNN(Classifier):
         return Dense(self.num_classes, name="head")(_flat32(x))
 
 
-def _flat32(x: jax.Array) -> jax.Array:
+def _flat32(x: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
     """Flattened in (h, w, c) order, and float32 for the logits."""
     return x.reshape(x.shape[0], -1).astype(jnp.float32)

@@ -77,8 +77,8 @@ class HTNet(nn.Module):
     @property
     def repeats(self) -> tuple[int, ...]:
         """Transformer blocks of each level, first level first."""
-        one_for_all = not isinstance(self.block_repeats, tuple)
-        return (self.block_repeats,) * self.num_hierarchies if one_for_all else self.block_repeats
+        repeats = self.block_repeats
+        return repeats if isinstance(repeats, tuple) else (repeats,) * self.num_hierarchies
 
     def _misfits(self) -> list[str]:
         """Arguments that are possible each, but not together."""
@@ -165,7 +165,7 @@ class Level(nn.Module):
     axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, x: Float[Array | np.ndarray, "S N D"], train: bool) -> Float[Array, "S N D"]:
+    def __call__(self, x: Float[Array, "S N D"], train: bool) -> Float[Array, "S N D"]:
         position = self.param("position", nn.initializers.normal(1.0), (x.shape[1],))
         x += rearrange(position.astype(x.dtype), "n -> 1 n 1")
         for r in range(self.repeats):

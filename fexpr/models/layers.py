@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Mapping, Sequence
-from functools import partial
 
 import flax.linen as nn
 import jax
@@ -66,11 +65,12 @@ class Dense(nn.Module):
         return rows.reshape(*x.shape[:-1], self.features)
 
 
-def _add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
+def _add_bias(x: jax.Array | np.ndarray, bias: jax.Array) -> jax.Array:
     """x [..., C] + bias [C], added in float32: so is the bias's gradient, and XLA sums bfloat16
     very slowly on CPU.
     """
-    return (x.astype(jnp.float32) + bias.reshape((1,) * (x.ndim - 1) + (-1,))).astype(x.dtype)
+    row = bias.reshape((1,) * (x.ndim - 1) + (-1,))
+    return (jnp.asarray(x, jnp.float32) + row).astype(x.dtype)
 
 
 class Conv(nn.Module):
@@ -120,7 +120,7 @@ class Dropout(nn.Module):
         self, x: Float[Array | np.ndarray, "*shape"], train: bool
     ) -> Float[Array, "*shape"]:
         if not train or self.rate == 0:
-            return x
+            return jnp.asarray(x)
         key = jax.random.bits(self.make_rng("dropout"), (2,))
         shared = {axis % x.ndim for axis in self.broadcast_dims}
         shape = [1 if axis in shared else n for axis, n in enumerate(x.shape)]
@@ -180,20 +180,21 @@ class BatchNorm(nn.Module):
         return y
 
 
-def _affine(x: jax.Array, mean: jax.Array, factor: jax.Array, bias: jax.Array) -> jax.Array:
+def _affine(
+    x: jax.Array | np.ndarray, mean: jax.Array, factor: jax.Array, bias: jax.Array
+) -> jax.Array:
     mean, factor, bias = (a.reshape((1,) * (x.ndim - 1) + (-1,)) for a in (mean, factor, bias))
-    return ((x.astype(jnp.float32) - mean) * factor + bias).astype(x.dtype)
+    return ((jnp.asarray(x, jnp.float32) - mean) * factor + bias).astype(x.dtype)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _normalise(
+def _normalise_batch(
     axis_name: str | None,
     epsilon: float,
     x: jax.Array,
     scale: jax.Array,
     bias: jax.Array,
     real: jax.Array,
-):
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """x normalised by its batch; mean [C] and biased variance [C] of the real rows of all devices,
     and their number of values.
 
@@ -201,6 +202,9 @@ def _normalise(
     make.
     """
     return _normalise_forward(axis_name, epsilon, x, scale, bias, real)[0]
+
+
+_normalise = jax.custom_vjp(_normalise_batch, nondiff_argnums=(0, 1))
 
 
 def _normalise_forward(axis_name, epsilon, x, scale, bias, real):
@@ -305,7 +309,9 @@ def check_arguments(
     problems += [
         f"{name}: expected a number in [0, 1), found {value!r}"
         for name, value in (rates or {}).items()
-        if not isinstance(value, numbers.Real) or isinstance(value, bool) or not 0 <= value < 1
+        if not isinstance(value, numbers.Real)
+        or isinstance(value, bool)
+        or not 0 <= float(value) < 1
     ]
     if problems or others:
         raise UserError(

@@ -166,7 +166,7 @@ class RCNA(nn.Module):
         return jnp.einsum("bijc,bij,ijck->bk", pooled, attention, kernel) + bias[None]
 
 
-def class_attention(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def class_attention(x: jax.Array | np.ndarray, kernel: jax.Array) -> jax.Array:
     """Mean over the classes of min-max scaled activation maps.
 
     Args:

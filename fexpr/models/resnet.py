@@ -159,7 +159,7 @@ class PooledResNet(nn.Module):
         )(x)
 
 
-def average_grid(x: jax.Array, parts: int) -> jax.Array:
+def average_grid(x: jax.Array | np.ndarray, parts: int) -> jax.Array | np.ndarray:
     """Means over parts x parts rectangles: [B, H, W, C] -> [B, parts, parts, C], as PyTorch's
     AdaptiveAvgPool2d: part i spans floor(i H / parts) to ceil((i + 1) H / parts).
     """
@@ -192,6 +192,6 @@ class Convolution(nn.Module):
     stride: int = 1
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array | np.ndarray) -> jax.Array:
         kernel = self.param("kernel", he_normal, (self.size, self.size, x.shape[-1], self.features))
         return conv2d(x, kernel) if self.stride == 1 else strided_conv2d(x, kernel, self.stride)

@@ -27,7 +27,7 @@ BGR_MEANS = {1: (93.5940, 104.7624, 129.1863), 2: (91.4953, 103.8827, 131.0912)}
 SIDE = 224  # pixels, of the images of both versions
 
 
-def prepared(images: jax.Array, side: int, version: int) -> jax.Array:
+def prepared(images: jax.Array | np.ndarray, side: int, version: int) -> jax.Array:
     """Images [B, H, W, 1 (grey) or 3 (R, G, B)] in 0 … 255 -> [B, side, side, 3] (B, G, R) less the
     mean of `version`, in their dtype.
 

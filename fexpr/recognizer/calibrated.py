@@ -84,7 +84,7 @@ def maps(
         return None if None in numbers else tuple(found[i] for i in numbers)
     older = table if frames else table.get("temperature", {}).get("parameters", {})
     values = [older["temperature"][t] for t in members] if "temperature" in older else [None]
-    return None if None in values else tuple(Temperature(t) for t in values)
+    return None if None in values else tuple(Temperature(t) for t in values if t is not None)
 
 
 def set_limits(

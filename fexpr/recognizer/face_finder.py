@@ -88,7 +88,9 @@ def motion_map(
     transform = None if points is None else alignment.similarity(points)
     made = pairs.motion_map(onset, apex, transform, shape[0], scale_of(data))
     if data["regions"] == "landmarks":
-        aligned = np.float32(points @ transform[:, :2].T + transform[:, 2])
+        if points is None or transform is None:
+            raise BadInput("its regions lie at landmarks of the face, and none are known")
+        aligned = (points @ transform[:, :2].T + transform[:, 2]).astype(np.float32)
         made = regions.join_regions(made[None], aligned[None])[0]
     return made
 

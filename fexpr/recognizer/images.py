@@ -69,7 +69,7 @@ def collect_images(
     colours: str | None,
     values: str | None,
     fit: str,
-    find: Finder,
+    find: Finder | None,
     keep_unreadable: bool = False,
 ) -> Rows:
     """Images as the network takes them.
@@ -109,6 +109,8 @@ def collect_images(
                 wanted = 3 if fit == "face" and colours in ("rgb", "bgr") else shape[2]
                 one = _channels(_bytes(_array(image, layout), values), wanted, colours)
             if fit == "face":
+                if find is None:
+                    raise ValueError("fit='face' needs what finds faces")
                 found = find(one, shape[0])
                 rows += [(name, in_channels(cut, shape[2]), OK, face) for face, cut in found] or [
                     (name, None, NO_FACE, None)

@@ -8,13 +8,13 @@ import concurrent.futures
 from collections.abc import Callable
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
 from fexpr.train import devices
+from fexpr.train.state import Model
 from fexpr.train.views import normalized, predict_views, recentred, views
 
 # images a forward pass: with more, activations leave a CPU's caches (the thesis CNN: 1628 images a
@@ -33,7 +33,7 @@ class Network:
           as in fexpr/train/views.py.
     """
 
-    model: nn.Module = struct.field(pytree_node=False)
+    model: Model = struct.field(pytree_node=False)
     precision: str = struct.field(pytree_node=False)
     tta: str = struct.field(pytree_node=False)
     variables: Any
@@ -43,10 +43,10 @@ class Network:
     kind: str = struct.field(pytree_node=False, default="face")
     normalize: str = struct.field(pytree_node=False, default="standardize")
 
-    def normalized(self, images: jax.Array) -> jax.Array:
+    def normalized(self, images: jax.Array | np.ndarray) -> jax.Array:
         """What the model sees of images float32 [B, H, W, C] in 0..255."""
         (shown,) = views(recentred(images, self.normalize), "none", self.crop, self.kind)
-        return normalized(shown, self.mean, self.std, self.precision)
+        return jnp.asarray(normalized(shown, self.mean, self.std, self.precision))
 
     def __call__(self, images: jax.Array) -> jax.Array:
         """Images float32 [B, H, W, C] in 0..255 -> logits float32 [B, K] of this one view."""

@@ -105,7 +105,7 @@ def with_faces(
         numbers[name] = number + 1
         for column, value in zip(found, _face_values(face, number, mesh), strict=True):
             found[column].append(value)
-    place = rows.columns.get_loc("status") + 1
+    place = list(rows.columns).index("status") + 1
     added = pd.DataFrame(found, index=rows.index).astype({"face": "Int64"})
     made = pd.concat([rows.iloc[:, :place], added, rows.iloc[:, place:]], axis=1)
     made.attrs = rows.attrs

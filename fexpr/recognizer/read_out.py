@@ -7,7 +7,7 @@ import contextlib
 import signal
 import sys
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
@@ -26,7 +26,7 @@ MOST_REASONS = 20  # that are listed where no picture can be read
 AT_ONCE = 16  # pictures, of each of which every face is a row
 
 
-def pictures(recognizer: Any, args: argparse.Namespace) -> Iterator[pd.DataFrame]:
+def pictures(recognizer: Any, args: argparse.Namespace) -> Generator[pd.DataFrame, None, None]:
     """The rows of pictures, some at a time; says at the end what was read and passed over."""
     flow = recognizer.kind == "flow"
     fit = "exact" if flow else "face" if args.align in (None, "detect") else "resize"
@@ -67,8 +67,9 @@ def pictures(recognizer: Any, args: argparse.Namespace) -> Iterator[pd.DataFrame
 def _draw(recognizer: Any, table: pd.DataFrame, folder: Path) -> None:
     for name, rows in table.groupby(level=0, sort=False):
         if not rows["status"].iloc[0].startswith(UNREADABLE):
-            picture = draw.annotated(picture_files.read(Path(name)), rows, recognizer.class_names)
-            draw.save(_free(folder, Path(name)), picture)
+            path = Path(str(name))
+            picture = draw.annotated(picture_files.read(path), rows, recognizer.class_names)
+            draw.save(_free(folder, path), picture)
 
 
 def _summarize(read: int, counts: Counter, passed_over: Counter, looked: bool) -> None:
@@ -86,7 +87,7 @@ def _summarize(read: int, counts: Counter, passed_over: Counter, looked: bool) -
         )
 
 
-def pairs(recognizer: Any, args: argparse.Namespace) -> Iterator[pd.DataFrame]:
+def pairs(recognizer: Any, args: argparse.Namespace) -> Generator[pd.DataFrame, None, None]:
     """The rows of pairs of frames."""
     points = [args.landmarks[i : i + 2] for i in range(0, 10, 2)] if args.landmarks else None
     with terminal.progress("pairs", len(args.pair), on=terminal.errors) as advance:
@@ -103,7 +104,7 @@ def pairs(recognizer: Any, args: argparse.Namespace) -> Iterator[pd.DataFrame]:
             yield table
 
 
-def moving(recognizer: Any, args: argparse.Namespace) -> Iterator[pd.DataFrame]:
+def moving(recognizer: Any, args: argparse.Namespace) -> Generator[pd.DataFrame, None, None]:
     """The rows of a video or a camera, a few frames at a time."""
     if args.spot:
         yield recognizer.spot(args.video)

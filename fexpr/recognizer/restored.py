@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,6 +24,7 @@ from fexpr.storage import contents as stored
 from fexpr.storage import run, seen_people, zoo
 from fexpr.storage.seen_people import Seen
 from fexpr.train import devices
+from fexpr.train.state import Model
 from fexpr.train.train_config import AUXILIARY
 from fexpr.train.views import input_shape
 
@@ -245,7 +245,7 @@ def _check_trial(run_dir: Path, trial: int, trials: int, failed: list[int]) -> N
         )
 
 
-def _made(model: nn.Module, shape: tuple[int, int, int]) -> dict:
+def _made(model: Model, shape: tuple[int, int, int]) -> dict:
     """Shapes and types of the model's variables."""
     return jax.eval_shape(
         partial(model.init, train=False),

@@ -65,7 +65,7 @@ class Video:
                 f"{what} breaks off: the index of an MP4 file, at its end, is missing",
                 fix="copy it again, or repair it with a program made for that",
             )
-        if not opened:
+        if not opened or self._first is None:
             raise UserError(
                 f"{what} cannot be opened"
                 if isinstance(source, int)
@@ -292,8 +292,8 @@ def _pairs(
             ] or [Row(name, frame, None, NO_FACE)]
             next_onset = frame.number
         if frame.number % every == 0 if every else not onsets and frame.number >= next_onset:
-            found = tracker.update(frame.pixels, frame.seconds) if align == "detect" else [None]
-            onsets.append((frame, grey, found))
+            faces = tracker.update(frame.pixels, frame.seconds) if align == "detect" else [None]
+            onsets.append((frame, grey, [*faces]))
 
 
 def _pair_row(

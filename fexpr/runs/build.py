@@ -8,7 +8,6 @@ import dataclasses
 import re
 from collections.abc import Sequence
 
-import flax.linen as nn
 import jax
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
@@ -23,7 +22,7 @@ from fexpr.runs.initialize import Initialization
 from fexpr.runs.spec import RunSpec
 from fexpr.train import devices, optim, trials
 from fexpr.train.mesh import make_mesh
-from fexpr.train.state import make_recipe
+from fexpr.train.state import Model, make_recipe
 from fexpr.train.streamed_engine import StreamedEngine
 from fexpr.train.train_config import AUXILIARY, parse_rates
 from fexpr.train.trial_tables import TrialSpec
@@ -76,8 +75,10 @@ def build_engine(
             f"train.targets='soft', and {c.data.name} has no votes",
             fix="soft labels need data.labels='ferplus'",
         )
-    images = dataset.images
-    if start and start.end:  # of images that were normalised when the features were computed
+    images: trials.Images = dataset.images
+    if (
+        start and start.end and start.features is not None
+    ):  # of images that were normalised when the features were computed
         images = start.features
         recipe = dataclasses.replace(
             recipe, train=dataclasses.replace(recipe.train, normalize="none")
@@ -165,7 +166,7 @@ def _check_names(c: ConfigDict, engine: trials.Engine) -> None:
 
 def _devices_of_one(
     c: ConfigDict, classes: int, dataset: Dataset, start: Initialization | None
-) -> list[jax.Device]:
+) -> list[jax.Device]:  # pyright: ignore[reportInvalidTypeForm]  # compiled, without stubs
     """Those that share the batches of a program's only trial."""
     if start and start.end:  # a frozen trunk's features go through dense layers
         return devices.share_batch(c.train.batch_size, 0)
@@ -176,7 +177,7 @@ def _devices_of_one(
 
 def _model(
     c: ConfigDict, classes: int, mesh: jax.sharding.Mesh, start: Initialization | None
-) -> nn.Module:
+) -> Model:
     """The network that is trained: of a frozen trunk only its end, which freezes nothing more."""
     if start and start.end:
         return start.end

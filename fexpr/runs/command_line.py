@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from fexpr import config as sections
 from fexpr import terminal
@@ -82,7 +82,7 @@ def refuse_words(words: Sequence[str]) -> None:
         )
 
 
-def default_workdir(config: object, sweeps: Sequence[str]) -> Path:
+def default_workdir(config: ConfigDict, sweeps: Sequence[str]) -> Path:
     """runs/<config file's name>, then '-synthetic' where no release is read, then every change made
     on the command line."""
     flag = flags.FLAGS["config"]

@@ -19,6 +19,7 @@ from jax.sharding import PartitionSpec as P
 
 from fexpr.data.dataset import Dataset
 from fexpr.errors import UserError
+from fexpr.models.auxiliary import AuxiliaryOutputs
 from fexpr.storage import bounded, npz, run
 from fexpr.terminal import progress, say
 
@@ -29,7 +30,7 @@ OF_THE_END = ("num_classes", "hidden", "dropout", "axis_name", "remat", "parent"
 
 def compute(
     trunk: Callable[[Any, jax.Array], jax.Array],
-    model: nn.Module,
+    model: nn.Module | AuxiliaryOutputs,
     end: str,
     frozen: Any,
     variables: Any,
@@ -47,7 +48,7 @@ def compute(
       dry_run: zeros instead.
     """
     # of several hosts each computes them all: they need share no folder
-    images, devices = dataset.images, jax.local_devices()
+    images, devices = dataset.images[:], jax.local_devices()
     batch = -(-batch // len(devices)) * len(devices)
     width = jax.eval_shape(
         trunk, variables, jax.ShapeDtypeStruct((batch, *images.shape[1:]), np.uint8)
@@ -94,7 +95,13 @@ def _load(path: Path) -> np.ndarray:
         ) from e
 
 
-def fingerprint(model: nn.Module, end: str, frozen: Any, images: np.ndarray, precision: str) -> str:
+def fingerprint(
+    model: nn.Module | AuxiliaryOutputs,
+    end: str,
+    frozen: Any,
+    images: np.ndarray,
+    precision: str,
+) -> str:
     """Of all that the features depend on: the trunk's arguments and numbers, the images, the
     precision.
     """
@@ -107,8 +114,12 @@ def fingerprint(model: nn.Module, end: str, frozen: Any, images: np.ndarray, pre
     digest = hashlib.sha256(
         repr((1, type(model).__name__, arguments, precision, images.shape)).encode()
     )
-    digest.update(np.ascontiguousarray(images))
+    digest.update(_bytes(images))
     for path, array in sorted(flatten_dict(frozen, sep="/").items()):
         digest.update(f"{path} {array.shape} {array.dtype}".encode())
-        digest.update(np.ascontiguousarray(array))
+        digest.update(_bytes(np.asarray(array)))
     return digest.hexdigest()[:32]
+
+
+def _bytes(array: np.ndarray) -> memoryview:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data

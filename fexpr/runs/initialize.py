@@ -22,6 +22,7 @@ from fexpr.data.dataset import Dataset
 from fexpr.data.preparation.prepare import data_root
 from fexpr.data.splits.fold import Fold
 from fexpr.errors import UserError
+from fexpr.models.auxiliary import AuxiliaryOutputs
 from fexpr.models.backbone import Head, split_backbone_and_head
 from fexpr.models.weights import files, fitting, layouts
 from fexpr.recognizer import Recognizer, archive
@@ -131,7 +132,7 @@ def _sides(variables: Any, end: str) -> tuple[Any, Any]:
         {p: a for p, a in flatten_dict(variables).items() if (p[1] == end) is mine}
         for mine in (False, True)
     ]
-    return tuple(unflatten_dict(side) for side in sides)
+    return unflatten_dict(sides[0]), unflatten_dict(sides[1])
 
 
 def _look(
@@ -149,7 +150,11 @@ def _look(
 
 
 def _from_file(
-    config: ConfigDict, model: nn.Module, like: Any, dataset: Dataset, folds: Sequence[Fold]
+    config: ConfigDict,
+    model: nn.Module | AuxiliaryOutputs,
+    like: Any,
+    dataset: Dataset,
+    folds: Sequence[Fold],
 ) -> tuple:
     """As `_from_run`; nothing where no file is named."""
     if not config.init.from_file:
@@ -158,7 +163,11 @@ def _from_file(
     weights = files.read(path)
     variables, report = layouts.load(weights, model, like, config.init.anew)
     say(f"start      {path.name} ({weights.format}): {report.summary()}")
-    about = {"from_file": str(path), "sha256": weights.sha256, "format": weights.format}
+    about: dict[str, object] = {
+        "from_file": str(path),
+        "sha256": weights.sha256,
+        "format": weights.format,
+    }
     # known of our own exports only
     if seen := from_metadata(weights.about.get("people", "")):
         others = config.init.people == "others"
@@ -200,7 +209,11 @@ def _without(config: ConfigDict) -> str:
 
 
 def _from_run(
-    config: ConfigDict, model: nn.Module, like: Any, dataset: Dataset, folds: Sequence[Fold]
+    config: ConfigDict,
+    model: nn.Module | AuxiliaryOutputs,
+    like: Any,
+    dataset: Dataset,
+    folds: Sequence[Fold],
 ) -> tuple:
     """Variables, facts, the mean and deviation that the run's images were normalised by, and whom
     it has seen.

@@ -81,7 +81,7 @@ def status(folder: Path, now: float) -> Status:
     history = run.read_history(folder)
     # fused runs have no config, and train nothing
     row, epochs = (history or [{}])[-1], config.get("train", {}).get("epochs", 0)
-    last = {row.get("chunk", 0): row["epoch"] for row in history}
+    last = {int(row.get("chunk", 0)): int(row["epoch"]) for row in history}
     done = sum(last.values()), len(last) * epochs
     age = now - max(
         file.stat().st_mtime

@@ -10,7 +10,7 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 
@@ -46,7 +46,11 @@ OURS = {run.CONFIG, run.METRICS, run.LOG, "comparison.json", "sweep.json", "stud
 
 
 def open_run(
-    spec: RunSpec, data: dict, model: dict, devices: dict, init: dict | None = None
+    spec: RunSpec,
+    data: dict,
+    model: dict,
+    devices: Mapping[str, object],
+    init: dict | None = None,
 ) -> dict:
     """Writes config.json, or checks it against the one that is there. Returns its content.
 

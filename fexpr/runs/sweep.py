@@ -9,6 +9,7 @@ import itertools
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -91,7 +92,8 @@ def train_program(
         )
     found = list_programs(config, workdir, sweeps)
     _check_program(program, found)
-    share = tuple(int(n) for n in chunk.split("/")) if re.fullmatch(r"\d+/\d+", chunk) else None
+    parts = re.fullmatch(r"(\d+)/(\d+)", chunk)
+    share = (int(parts[1]), int(parts[2])) if parts else None
     if chunk and (share is None or not share[0] < share[1]):
         raise UserError(
             f"--chunk={chunk}: expected I/N with I from 0 to N - 1",
@@ -264,7 +266,7 @@ def _row(point: RunSpec, settings: dict) -> dict:
     }
 
 
-def _get(config: ConfigDict, field: str) -> object:
+def _get(config: ConfigDict, field: str) -> Any:
     for part in field.split("."):
         config = config[part]
     return config

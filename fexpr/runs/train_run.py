@@ -78,9 +78,10 @@ def train(
                 engine.compile()
                 advance()
             state = Loop(specs, engine, folder, stopped_by, variables).run(share)
-    if not share:
+    if state is not None:  # not of a share
+        trained = state
         distributed.run_on_main_process(
-            lambda: save(specs, dataset, folds, engine, state, folder, start)
+            lambda: save(specs, dataset, folds, engine, trained, folder, start)
         )
         seconds = _training_seconds(specs[0].workdir) if gathered else time.monotonic() - began
         distributed.run_on_main_process(
@@ -109,7 +110,8 @@ def _training_seconds(workdir: Path) -> float:
     """
     seconds: dict[int, float] = {}
     for row in run.read_history(workdir):
-        seconds[row.get("chunk", 0)] = seconds.get(row.get("chunk", 0), 0.0) + row["seconds"]
+        chunk = int(row.get("chunk", 0))
+        seconds[chunk] = seconds.get(chunk, 0.0) + row["seconds"]
     return max(seconds.values(), default=0.0)
 
 
@@ -120,11 +122,12 @@ def open_runs(
     engine: Engine,
     start: Initialization | None,
 ) -> list[dict]:
-    """What config.json holds of each; errors as of opening.open_run."""
+    """What config.json holds of each, in the process that writes; errors as of opening.open_run."""
     facts = describe.describe(specs[0].config, dataset, folds, engine, start)
-    return distributed.run_on_main_process(
+    opened = distributed.run_on_main_process(
         lambda: [opening.open_run(spec, **facts) for spec in specs]
     )
+    return opened or []
 
 
 def save(

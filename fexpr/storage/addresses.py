@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeGuard
 
 from fexpr.errors import UserError
 from fexpr.storage.cache import cache_dir
@@ -34,7 +35,7 @@ WEB = ("http", "https")  # where a page is a file and a folder at once
 TIMES = ("LastModified", "last_modified", "mtime", "updated", "modified", "created")
 
 
-def is_address(place: Path | str) -> bool:
+def is_address(place: Path | str) -> TypeGuard[str]:
     return isinstance(place, str) and "://" in place
 
 

@@ -6,11 +6,12 @@ terabyte under a file's name is refused at once instead of being waited for or l
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 from collections.abc import Iterator
-from pathlib import Path
-from typing import IO, BinaryIO
+from pathlib import Path, PurePath
+from typing import IO
 
 MIB = 2**20
 # without O_NONBLOCK, opening a pipe waits for somebody to write to it
@@ -30,7 +31,7 @@ class Unreadable(OSError):
     """A file cannot be used. The text says why, without naming the file."""
 
 
-def open_file(path: Path | str, limit: int = ANY_BYTES) -> BinaryIO:
+def open_file(path: Path | str, limit: int = ANY_BYTES) -> io.BufferedReader:
     """Opens an ordinary file of at most `limit` bytes for reading.
 
     Raises:
@@ -69,7 +70,7 @@ def read_bytes(path: Path | str, limit: int = ANY_BYTES) -> bytes:
             raise Unreadable(e.strerror or str(e)) from e
 
 
-def text_lines(file: IO[bytes]) -> Iterator[str]:
+def text_lines(file: IO[bytes] | io.BufferedIOBase) -> Iterator[str]:
     """The lines of a text in UTF-8, with their ends; a byte-order mark is taken off.
 
     Raises:
@@ -150,7 +151,7 @@ def path_problem(text: str) -> str:
     return next((problem for part in parts if (problem := name_problem(part))), "")
 
 
-def is_hidden(path: Path | str) -> bool:
+def is_hidden(path: PurePath | str) -> bool:
     """Whether a file is an operating system's rather than a release's: hidden files, macOS's `._`
     doubles and `__MACOSX` folders, Windows' thumbnails."""
     path = Path(path)

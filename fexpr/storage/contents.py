@@ -131,7 +131,9 @@ def read_predictions(path: Path) -> dict[str, np.ndarray]:
             problems.append(f"{name}: {array.dtype} {array.shape} cannot be used")
     if not problems:
         rows, trials = len(found["logits"]), len(found["trial_fold"])
-        lengths = dict.fromkeys(("ids", "groups", "labels", "trial", "split", "selection"), rows)
+        lengths: dict[str, int] = dict.fromkeys(
+            ("ids", "groups", "labels", "trial", "split", "selection"), rows
+        )
         by_trial = ("trial_seed", "failed", "train_positives", "train_rows")
         lengths |= dict.fromkeys(by_trial, trials)
         lengths["class_names"] = found["logits"].shape[1]

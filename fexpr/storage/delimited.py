@@ -7,10 +7,13 @@ import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fexpr.storage import bounded
 from fexpr.storage.bounded import Unreadable
+
+if TYPE_CHECKING:
+    from _csv import Reader  # what csv.reader returns
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +89,7 @@ def read(
 
 
 def _read(
-    reader: Iterator[list[str]],
+    reader: Reader,
     columns: Sequence[str],
     optional: Sequence[str],
     names: Sequence[str],

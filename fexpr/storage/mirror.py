@@ -17,7 +17,7 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -246,7 +246,7 @@ class _Mirror:
                     [name[len(entry) + 1 :] for name in stored if name.partition("/")[0] == entry],
                 )
 
-    def _delete(self, path: Path, names: Sequence[str]) -> None:
+    def _delete(self, path: Path, names: Collection[str]) -> None:
         own = self._name(path)
         self.store.delete([f"{own}/{name}" for name in names if name.rpartition("/")[2] == WHOLE])
         self.store.delete(

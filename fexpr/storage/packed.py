@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import lzma
 import tarfile
 import zipfile
@@ -96,7 +97,7 @@ def read_member(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
         raise Unreadable(f"{name} is damaged: {e}") from e
 
 
-def read_limited(stream: IO[bytes], limit: int) -> bytes:
+def read_limited(stream: IO[bytes] | io.BufferedIOBase, limit: int) -> bytes:
     """All of a stream of at most `limit` bytes. Raises Unreadable: it has more."""
     data = stream.read(limit + 1)
     if len(data) > limit:

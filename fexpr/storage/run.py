@@ -151,7 +151,8 @@ def write_arrays(path: Path | str, arrays: dict[str, np.ndarray]) -> None:
         if np.asarray(array).dtype == object:
             raise TypeError(f"array {name!r} has dtype object, which only a pickle could hold")
     with atomic_path(path) as partial:
-        np.savez(partial, **arrays)
+        # the stub takes every array for the option `allow_pickle`
+        np.savez(partial, **arrays)  # pyright: ignore[reportArgumentType]
 
 
 def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
@@ -239,7 +240,9 @@ def read_history(run_dir: Path | str) -> list[dict[str, float]]:
 
 def _is_row(row: object) -> bool:
     """Whether numbers stand wherever the report and `status` take them."""
-    plain = isinstance(row, dict) and all(
+    if not isinstance(row, dict):
+        return False
+    plain = all(
         value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
         for value in row.values()
     )

@@ -45,10 +45,8 @@ def read(folder: Path, trials: Sequence[int]) -> Seen | None:
     )
     right = right and found["seen"].shape[1] == len(found["people"])
     right = right and max(trials) < len(found["trial_fold"])
-    if right:
-        folds = found["trial_fold"][list(trials)]
-        right = 0 <= folds.min() <= folds.max() < len(found["seen"])
-    if not right:
+    folds = found["trial_fold"][list(trials)] if right else None
+    if folds is None or not 0 <= folds.min() <= folds.max() < len(found["seen"]):
         raise run.damaged(path, f"expected {', '.join(ARRAYS)} as docs/design.md describes them")
     return Seen(found["people"][found["seen"][folds].any(axis=0)], tuple(found["unknown"].tolist()))
 

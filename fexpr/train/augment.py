@@ -23,7 +23,7 @@ from fexpr.warp import affine_grid, bilinear_sample
 # of a rectangle that is erased: its share of the image, height to width
 AREA, RATIO = (0.02, 0.25), (0.3, 3.3)
 U, V, MAP_CHANNELS = 0, 1, 3  # of each flow map: horizontal and vertical flow, then strain
-Pixels = TypeVar("Pixels", np.ndarray, jax.Array)
+Pixels = TypeVar("Pixels", np.ndarray, jax.Array, np.ndarray | jax.Array)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,6 +102,8 @@ class Augment(AugmentConfig):
         blank = (images == 0).all((1, 2), keepdims=True) if self.kind == "clip" else None
 
         if self.alternate:
+            if mirrored is None:
+                raise ValueError("augment.alternate: `mirrored` says whose turn it is")
             images = _where(mirrored, mirror(images, self.kind), images)
         if self.flip:
             images = _where(flip < self.flip, mirror(images, self.kind), images)

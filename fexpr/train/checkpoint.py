@@ -206,7 +206,7 @@ def _disk_errors(folder: Path) -> Iterator[None]:
         if not isinstance(e, OSError) and not found:
             raise
         full = "No space left on device" if "No space left" in str(e) else ""
-        reason = full or (isinstance(e, OSError) and e.strerror) or found[0]
+        reason = full or (isinstance(e, OSError) and e.strerror) or (found[0] if found else str(e))
         raise UserError(f"cannot write {folder}: {reason}", fix=GO_ON) from e
 
 

@@ -37,7 +37,7 @@ def find_damage(tree: Any, expected: Mapping[str, str]) -> list[str]:
 
 def _checksum(array: np.ndarray) -> str:
     about = f"{array.dtype.name} {array.shape}".encode()
-    content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    content = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
     return f"{zlib.crc32(content, zlib.crc32(about)):08x}"
 
 

@@ -5,6 +5,7 @@ memory they have, where programs compiled for them are kept.
 from __future__ import annotations
 
 import os
+from typing import TypedDict
 
 import jax
 
@@ -34,7 +35,10 @@ def cpu_cores() -> int:
     return os.cpu_count() or 1
 
 
-def share_batch(batch_size: int, work: int) -> list[jax.Device]:
+def share_batch(
+    batch_size: int,
+    work: int,
+) -> list[jax.Device]:  # pyright: ignore[reportInvalidTypeForm]  # compiled, without stubs
     """The devices that share the batches of a single trial.
 
     Accelerators, and the devices of several processes: all. CPU cores: as many as divide the batch,
@@ -67,7 +71,8 @@ def check() -> None:
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as e:
-        asked = jax.config.jax_platforms
+        # its attributes are made at run time
+        asked = jax.config.jax_platforms  # pyright: ignore[reportAttributeAccessIssue]
         raise UserError(
             f"JAX finds no device to compute on (JAX_PLATFORMS={asked or ''})",
             str(e).splitlines()[:1],
@@ -96,7 +101,14 @@ def memory_limit() -> int:
     )
 
 
-def facts(count: int = 0) -> dict[str, str | int]:
+class Facts(TypedDict):
+    kind: str
+    count: int
+    platform: str
+    processes: int
+
+
+def facts(count: int = 0) -> Facts:
     """Kind and number of the devices, and of the processes that they belong to, for the record.
 
     Args:

@@ -195,7 +195,8 @@ def run_on_main_process(do: Callable[[], T]) -> T | None:
             result = do()
         except UserError as e:
             failure = e
-    report = broadcast_from_main(failure and [failure.title, failure.problems, failure.fix])
+    report = broadcast_from_main(failure and (failure.title, failure.problems, failure.fix))
     if report:
-        raise failure or UserError(*report)
+        title, problems, fix = report
+        raise failure or UserError(title, problems, fix)
     return result

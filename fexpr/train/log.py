@@ -76,7 +76,7 @@ class Writers:
                 self._board = EventsWriter(str(self._folder / "events"))
         if wandb:
             try:
-                import wandb as package
+                import wandb as package  # pyright: ignore[reportMissingImports]  # optional
             except ImportError as e:
                 raise UserError(
                     f"log.wandb={wandb!r}, but Weights & Biases is not installed",
@@ -99,7 +99,10 @@ class Writers:
             {k: v for k, v in row.items() if k != "epoch" and v is not None},
         )
         if self._board:
-            from tensorboardX.proto.event_pb2 import Event
+            # made at run time, by protobuf
+            from tensorboardX.proto.event_pb2 import (
+                Event,  # pyright: ignore[reportAttributeAccessIssue]
+            )
             from tensorboardX.summary import scalar
 
             with _disk_errors(self._folder):

@@ -10,8 +10,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
+from jax.typing import ArrayLike
 
 from fexpr.train.train_config import OptimizerConfig, Rate, parse_rates
 
@@ -19,12 +21,12 @@ MEMORY = 10  # of L-BFGS: past steps kept, as scikit-learn does
 
 
 def learning_rate(
-    step: jax.Array, peak: jax.Array, total: jax.Array, schedule: str, warmup: float
+    step: ArrayLike, peak: ArrayLike, total: jax.Array, schedule: str, warmup: float
 ) -> jax.Array:
     """Linear warm-up over `warmup` (a share of `total` steps), then constant, or down to zero along
     a half cosine or a line.
     """
-    done = step.astype(jnp.float32) / jnp.maximum(total.astype(jnp.float32), 1.0)
+    done = jnp.asarray(step, jnp.float32) / jnp.maximum(total.astype(jnp.float32), 1.0)
     rate = jnp.asarray(peak, jnp.float32)
     # share of the steps after the warm-up
     after = jnp.clip((done - warmup) / (1 - warmup), 0.0, 1.0)
@@ -40,7 +42,10 @@ def learning_rate(
 
 
 def make_optimizer(
-    config: OptimizerConfig, peak: jax.Array, weight_decay: jax.Array, total: jax.Array
+    config: OptimizerConfig,
+    peak: jax.Array | np.ndarray,
+    weight_decay: jax.Array | np.ndarray,
+    total: jax.Array,
 ) -> optax.GradientTransformation:
     """Clipping by global norm (0 = none), then Adam, AdamW or SGD with Nesterov momentum 0.9. Of
     'lbfgs': its memory (`lbfgs_step`).
@@ -56,7 +61,7 @@ def make_optimizer(
     if config.name == "lbfgs":
         return _lbfgs()
     decay = optax.add_decayed_weights(
-        weight_decay, mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params)
+        jnp.asarray(weight_decay), mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params)
     )
     scale = optax.scale_by_schedule(
         lambda step: -learning_rate(step, peak, total, config.schedule, config.warmup)
@@ -88,16 +93,20 @@ def scale_updates_by_path(
             else update * jnp.where(done >= rate.start, rate.factor, 0.0).astype(update.dtype)
         )
 
-    def updated(updates, count, params=None):
+    def init(params):
         del params
-        done = count.astype(jnp.float32) / jnp.maximum(total.astype(jnp.float32), 1.0)
+        return jnp.int32(0)
+
+    def updated(updates, state, params=None):
+        del params
+        done = state.astype(jnp.float32) / jnp.maximum(total.astype(jnp.float32), 1.0)
         scaled = {
             path: scale(path, update, done)
             for path, update in flatten_dict(updates, sep="/").items()
         }
-        return unflatten_dict(scaled, sep="/"), count + 1
+        return unflatten_dict(scaled, sep="/"), state + 1
 
-    return optax.GradientTransformation(lambda _: jnp.int32(0), updated)
+    return optax.GradientTransformation(init, updated)
 
 
 def partition_params(params: Any, frozen: str) -> tuple[Any, Any]:
@@ -125,7 +134,7 @@ def lbfgs_step(
     total: Callable[[jax.Array], jax.Array],
     params: Any,
     state: Any,
-    penalty: jax.Array,
+    penalty: jax.Array | np.ndarray,
 ) -> tuple[tuple[jax.Array, Any], Any, Any, Any]:
     """One iteration of L-BFGS with a zoom line search (Nocedal and Wright, algorithms 7.5 and 3.5)
     on loss + penalty/2 |kernels|^2.

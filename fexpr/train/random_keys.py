@@ -11,17 +11,18 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.extend.random import define_prng_impl
 
 from fexpr.threefry import threefry
 
 
-def wrap_key(data: jax.Array) -> jax.Array:
+def wrap_key(data: jax.Array | np.ndarray) -> jax.Array:
     """A key for `jax.random` from the data uint32 [2] of a Threefry key; its numbers are those of
     `jax.random.wrap_key_data(data)` with `jax_threefry_partitionable`, JAX's default.
     """
-    return jax.random.wrap_key_data(data, impl=IMPLEMENTATION)
+    return jax.random.wrap_key_data(jnp.asarray(data), impl=IMPLEMENTATION)
 
 
 def _words(key: jax.Array, shape: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
@@ -47,7 +48,7 @@ def _random_bits(key: jax.Array, bit_width: int, shape: tuple[int, ...]) -> jax.
     return (a ^ b).astype({8: jnp.uint8, 16: jnp.uint16, 32: jnp.uint32}[bit_width])
 
 
-def _fold_in(key: jax.Array, data: jax.Array) -> jax.Array:
+def _fold_in(key: jax.Array, data: int | jax.Array) -> jax.Array:
     # the key of a seed below 2**32 is (0, seed)
     return jnp.stack(threefry(key, jnp.zeros((), jnp.uint32), jnp.asarray(data, jnp.uint32)))
 

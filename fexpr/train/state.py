@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-import flax.linen as nn
 import jax
 import numpy as np
 
@@ -21,6 +20,23 @@ from fexpr.train.train_config import AugmentConfig, OptimizerConfig, TrainConfig
 
 NEVER = -1
 AnyArray = jax.Array | np.ndarray  # on the devices, or still on the host
+
+
+@runtime_checkable
+class Model(Protocol):
+    """What a recipe trains: a linen module, or what stands for one (a second task's outputs, layers
+    that are not trained, the last part of a network alone).
+    """
+
+    def init(self, *arguments: Any, **named: Any) -> Any:
+        """(key, images float32 [B, H, W, C], train=…) -> the variables, `params` among them."""
+        ...
+
+    def apply(self, variables: Any, *arguments: Any, **named: Any) -> Any:
+        """(variables, images, train=…, mask=…) -> logits [B, K]; with `mutable`, these and the
+        collections that changed.
+        """
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +54,7 @@ class Recipe:
       data_devices: that share a batch; trials.py sets it.
     """
 
-    model: nn.Module
+    model: Model
     augment: Augment
     train: TrainConfig
     optimizer: OptimizerConfig
@@ -59,7 +75,7 @@ class Recipe:
 
 def make_recipe(
     config: Mapping[str, Any],
-    model: nn.Module,
+    model: Model,
     kind: str,
     multilabel: bool,
     batch_size: int | None = None,

@@ -23,6 +23,7 @@ from fexpr.train.random_keys import wrap_key
 from fexpr.train.row_losses import auxiliary_of, targets_of, train_losses
 from fexpr.train.state import (
     NEVER,
+    AnyArray,
     Batch,
     Data,
     Recipe,
@@ -182,12 +183,13 @@ def _train_step(
 
     count = total(mask.sum().astype(jnp.float32))
     # random numbers go by a row's place in the whole batch: the same on any number of devices
-    images = (data.images[rows] if images is None else images).astype(jnp.float32)
-    images = recentred(images, recipe.train.normalize)
+    images = jnp.asarray(data.images[rows] if images is None else images, jnp.float32)
+    images = jnp.asarray(recentred(images, recipe.train.normalize))
     mirrored_now = (_choose_mirrored(trial, rows, state.epoch),) if recipe.augment.alternate else ()
     images = recipe.augment(augment_key, images, places, recipe.batch_size, *mirrored_now)
     if size:
         images = jax.image.resize(images, (len(images), size, size, images.shape[-1]), "linear")
+    mixed: tuple[jax.Array, jax.Array] | None = None  # partners, and the share of the row itself
     if recipe.augment.mixup:
         mixing = jnp.where(
             state.epoch < round(recipe.augment.mixup_until * recipe.train.epochs),
@@ -197,6 +199,7 @@ def _train_step(
         images, partner, share = mixup(
             augment_key, images, mask, recipe.augment.mixup, places, recipe.batch_size, mixing
         )
+        mixed = partner, share
     images = normalized(images, trial.mean, trial.std, recipe.train.precision)
     targets, auxiliary = targets_of(recipe, data, rows), auxiliary_of(recipe, data, rows)
     mutable = [name for name in state.variables if name != "params"]
@@ -210,7 +213,8 @@ def _train_step(
         )
         logits = logits.astype(jnp.float32)
         losses = train_losses(recipe, trial, logits, targets, auxiliary)
-        if recipe.augment.mixup:
+        if mixed is not None:
+            partner, share = mixed
             others = jax.tree.map(lambda x: x[partner], (targets, auxiliary))
             losses = share * losses + (1 - share) * train_losses(recipe, trial, logits, *others)
         return jnp.sum(jnp.where(mask, losses, 0.0)) / jnp.maximum(count, 1.0), updated

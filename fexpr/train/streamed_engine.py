@@ -107,6 +107,7 @@ class StreamedEngine(Engine):
     def advance(
         self, state: State, first: int, last: int
     ) -> tuple[State, dict[str, jax.Array] | None]:
+        scalars = None
         for i in range(first, last):
             state, scalars = self._part(state, i)
         return state, scalars
@@ -144,7 +145,7 @@ class StreamedEngine(Engine):
         each on its way to the devices while the one before it is given out."""
         import grain  # two seconds, for those alone who stream
 
-        rows = self.trials.eval_rows[self._chunk[0]]
+        rows = self.trials.eval_rows[self.loaded[0]]
         padded = np.pad(rows, (0, -len(rows) % self._eval_rows)).reshape(-1, self._eval_rows)
         items = [*train_rows, *padded]
         options = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=AHEAD)
@@ -153,7 +154,8 @@ class StreamedEngine(Engine):
         for item in items:
             began = time.monotonic()
             mine = next(reader)
-            self.input_wait_seconds += time.monotonic() - began
+            waited = time.monotonic() - began
+            self.input_wait_seconds = (self.input_wait_seconds or 0.0) + waited
             axes = P(None, "data") if item.ndim == 2 else P("data")
             placed = distributed.to_global_array_of_shares(
                 mine, (*item.shape, *self.images.shape[1:]), NamedSharding(self.mesh, axes)
@@ -161,7 +163,8 @@ class StreamedEngine(Engine):
             if waiting is not None:
                 yield waiting
             waiting = placed
-        yield waiting
+        if waiting is not None:
+            yield waiting
 
     def _share_of(self, rows: np.ndarray) -> np.ndarray:
         """Reads this process's images of rows [..., R]: the R divide over the processes in their

@@ -12,7 +12,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -75,7 +75,7 @@ class Engine:
     def __init__(
         self,
         recipe: Recipe,
-        images: np.ndarray,
+        images: Images,
         labels: np.ndarray,
         classes: int,
         specs: Sequence[TrialSpec],
@@ -98,12 +98,10 @@ class Engine:
         )
         self.size = self._padded(min(chunk or len(specs), len(specs)))
         self._start = start  # on the host: only `init` needs it
-        self._init, self._chunk, self._plan, self.program = (
-            self.over_trials(step.init),
-            None,
-            None,
-            None,
-        )
+        self._init = self.over_trials(step.init)
+        self._chunk: range | None = None
+        self._plan: Plan | None = None
+        self.program: jax.stages.Compiled | None = None
         self.jitted_epoch = self.over_trials(
             step.advance, by_trial=3, shared=1, donate=(3, 4), common=step.is_early
         )
@@ -112,7 +110,7 @@ class Engine:
         self.dispatches_per_epoch = self.resumable + self._passes
 
     # seconds of the current epoch without images to compute with, where they are streamed
-    input_wait_seconds = None
+    input_wait_seconds: float | None = None
 
     @property
     def steps(self) -> int:
@@ -123,7 +121,7 @@ class Engine:
 
     def resident_images(self) -> np.ndarray:
         """The images that lie on the devices all the time."""
-        return self.images
+        return self.images[:]
 
     @property
     def plan(self) -> Plan:
@@ -131,6 +129,13 @@ class Engine:
         if self._plan is None:
             raise RuntimeError("Engine.compile() has not been called")
         return self._plan
+
+    @property
+    def loaded(self) -> range:
+        """The numbers of the trials that `init` and `epoch` are about."""
+        if self._chunk is None:
+            raise RuntimeError("Engine.load() has not been called")
+        return self._chunk
 
     def compile(self) -> Plan:
         """Compiles the program of an epoch, for fewer trials at a time if it would not fit. What
@@ -145,8 +150,8 @@ class Engine:
             )
             share = self.mesh.shape["trial"]
             for fitted in (False, True):
-                self.program = self.jitted_epoch.lower(self.data, *self.abstract_epoch()).compile()
-                needed = bytes_of(self.program)
+                program = self.jitted_epoch.lower(self.data, *self.abstract_epoch()).compile()
+                self.program, needed = program, bytes_of(program)
                 if fitted or needed <= limit or self.size <= share:
                     break
                 self.size, self._chunk = (
@@ -167,9 +172,10 @@ class Engine:
         """Makes the trials of this chunk (of `size` trials, from 0), or these trials, at most
         `size`, those that `init` and `epoch` are about.
         """
-        self._chunk = chunk if isinstance(chunk, range) else self.trials_of(chunk, self.size)
+        numbers = chunk if isinstance(chunk, range) else self.trials_of(chunk, self.size)
+        self._chunk = numbers
         self._trial = self._put(
-            jax.tree.map(lambda x: x[self._chunk.start : self._chunk.stop], self.trials)
+            jax.tree.map(lambda x: x[numbers.start : numbers.stop], self.trials)
         )
 
     def trials_of(self, chunk: int, size: int) -> range:
@@ -188,7 +194,10 @@ class Engine:
         """One epoch of every trial of the chunk. `state` is donated. The scalars come back as
         arrays, not yet waited for.
         """
-        return self.advance(state, 0, self.dispatches_per_epoch)
+        state, scalars = self.advance(state, 0, self.dispatches_per_epoch)
+        if scalars is None:
+            raise RuntimeError("the last part of an epoch gave no scalars")
+        return state, scalars
 
     def advance(
         self, state: State, first: int, last: int
@@ -198,6 +207,8 @@ class Engine:
 
         Parts are taken in their order; a restored state goes on at no later one than `resumable`.
         """
+        if self.program is None:
+            raise RuntimeError("Engine.compile() has not been called")
         steps = self.resumable
         if first <= steps:
             empty = np.zeros((self.plan.size, *self._logits_shape()), np.float32)
@@ -224,7 +235,7 @@ class Engine:
         """NumPy arrays of the chunk's real trials, whatever the devices: what checkpoints and
         predictions are made from.
         """
-        return jax.tree.map(lambda x: np.asarray(x)[: len(self._chunk)], distributed.to_host(tree))
+        return jax.tree.map(lambda x: np.asarray(x)[: len(self.loaded)], distributed.to_host(tree))
 
     def to_devices(self, state: State) -> State:
         """The inverse of `to_host`, onto this engine's devices (which may be others than those the
@@ -236,7 +247,7 @@ class Engine:
         """Shapes and types of `to_host(init())` of so many trials (those of the chunk) without
         computing it.
         """
-        size = trials or len(self._chunk)
+        size = trials or len(self.loaded)
         shapes = jax.eval_shape(
             jax.vmap(
                 partial(step.init, dataclasses.replace(self.recipe, data_devices=1)),

@@ -7,20 +7,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Num
 
 from fexpr.train.augment import mirror
-from fexpr.train.state import Data, Recipe, Trial
+from fexpr.train.state import AnyArray, Data, Model, Recipe, Trial
 
 # pixels: without a crop, the four corners of 42 pixels of a 48-pixel face, as shifts with a
 # repeated border
 CROP_SHIFT = 3
-AnyArray = jax.Array | np.ndarray  # the recogniser's images are NumPy's
 MIDDLE = 127.5  # of 0..255; a mirrored map keeps it: 255 - 127.5
 
 
@@ -66,7 +63,7 @@ def mean_prediction(logits: Sequence[Float[AnyArray, "B K"]]) -> Float[Array, "B
     logits as they are.
     """
     if len(logits) == 1:
-        return logits[0]
+        return jnp.asarray(logits[0])
     return jax.nn.logsumexp(jnp.stack([jax.nn.log_softmax(v) for v in logits]), axis=0) - jnp.log(
         float(len(logits))
     )
@@ -109,7 +106,7 @@ def normalized(
     mean: Float[AnyArray, "*HxW C"],
     std: Float[AnyArray, "*HxW C"],
     precision: str,
-) -> Float[Array, "B H W C"]:
+) -> Float[AnyArray, "B H W C"]:
     """What a model sees of images float32 [B,H,W,C] in 0..255, in the type that it is to compute
     in. mean, std: [C] or [H,W,C].
     """
@@ -118,7 +115,7 @@ def normalized(
 
 
 def predict_views(
-    model: nn.Module,
+    model: Model,
     variables: Any,
     images: Float[AnyArray, "B H W C"],
     mean: Float[AnyArray, "*HxW C"],

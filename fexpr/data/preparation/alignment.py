@@ -78,7 +78,7 @@ def read_landmarks(path: Path) -> tuple[str, dict[str, np.ndarray]]:
         elif problem := bounded.name_problem(name):
             bad.append(f"the name {problem}")
         if not bad:
-            points = np.float32([row[c] for c in COLUMNS]).reshape(5, 2)
+            points = np.array([row[c] for c in COLUMNS], np.float32).reshape(5, 2)
             if np.ptp(points, axis=0).max() < LEAST_SPREAD:
                 bad.append(f"its points lie within {LEAST_SPREAD} pixels of one another")
             landmarks[name] = points

@@ -13,6 +13,7 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -34,13 +35,27 @@ FEATURES = {  # of `_feature`, as features.json names them
 Row = Mapping[str, "np.ndarray | str | int | float"]
 
 
+class _Source(Protocol):
+    """What TFDS reads a set as."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, row: int) -> Mapping[str, np.ndarray | bytes | int | float]: ...
+
+    def __getitems__(
+        self, rows: Sequence[int]
+    ) -> Sequence[Mapping[str, np.ndarray | bytes | int | float]]: ...
+
+
 class ArrayRecordBuilder(tfds.core.GeneratorBasedBuilder):
     """Writes rows in their order, under the names and types of the first one."""
 
     VERSION = tfds.core.Version("1.0.0")
 
     def __init__(self, name: str, rows: Iterator[Row], features: dict, data_dir: Path):
-        self.name, self._rows, self._features = name, rows, features
+        # TFDS declares it for classes, and reads the builder's own
+        self.name = name  # pyright: ignore[reportAttributeAccessIssue]
+        self._rows, self._features = rows, features
         super().__init__(file_format="array_record", data_dir=data_dir)
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -116,7 +131,7 @@ def read(folder: Path) -> dict[str, np.ndarray]:
     return {name: _column([row[name] for row in rows]) for name in rows[0]}
 
 
-def each(folder: Path) -> Iterator[dict[str, np.ndarray | str]]:
+def each(folder: Path) -> Iterator[Row]:
     """The rows of a prepared set one after the other, none of them kept. Errors as of `read`."""
     with _damage(folder):
         source = _source(folder)
@@ -127,11 +142,12 @@ def each(folder: Path) -> Iterator[dict[str, np.ndarray | str]]:
             }
 
 
-def _source(folder: Path) -> Sequence:
+def _source(folder: Path) -> _Source:
     (version,) = folder.glob("*/*/dataset_info.json")
     _check_features(json.loads(bounded.read_bytes(version.with_name("features.json"))))
     with _quiet():
-        return tfds.builder_from_directory(version.parent).as_data_source(SPLIT)
+        builder = tfds.builder_from_directory(version.parent)
+        return builder.as_data_source(SPLIT)  # pyright: ignore[reportCallIssue]  # its decorator
 
 
 def _check_features(value: object) -> None:

@@ -49,7 +49,9 @@ def as_clips(dataset: Dataset, count: int) -> Dataset:
     images = np.empty((len(names), height, width, count, channels), np.uint8)
     for f in range(count):  # frame by frame: a second copy of everything would be large
         images[:, :, :, f] = np.where(real[:, f, None, None, None], dataset.images[rows[:, f]], 0)
-    extras = {"frame": np.where(real, dataset.extras["frame"][rows], NONE).astype(np.int32)}
+    extras: dict[str, np.ndarray] = {
+        "frame": np.where(real, dataset.extras["frame"][rows], NONE).astype(np.int32)
+    }
     if "shown" in dataset.extras:
         extras["shown"] = np.where(real, dataset.extras["shown"][rows], np.nan).astype(np.float32)
     first = rows[:, 0]

@@ -102,9 +102,11 @@ def with_map(face: np.ndarray, how: str, path: Path | None) -> np.ndarray:
     """
     if how == "none":
         return face[..., None]
-    return np.stack(
-        [face, read_grey(path) if how == "folder" else spectral_residual(face)], axis=-1
-    )
+    if how == "folder":
+        if path is None:
+            raise ValueError("a map of a folder needs its path")
+        return np.stack([face, read_grey(path)], axis=-1)
+    return np.stack([face, spectral_residual(face)], axis=-1)
 
 
 def stored_strip(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
@@ -154,7 +156,7 @@ def _rows(stacks: Iterable[Stack]) -> Iterator[dict[str, np.ndarray | str]]:
         while len(ids) >= BLOCK:
             yield {"images": images[:BLOCK], "ids": "\n".join(ids[:BLOCK])}
             ids, images = ids[BLOCK:], images[BLOCK:]
-    if ids:
+    if ids and images is not None:
         block = np.zeros((BLOCK, *images.shape[1:]), np.uint8)
         block[: len(ids)] = images
         yield {"images": block, "ids": "\n".join(ids)}
@@ -164,5 +166,5 @@ def _stacks(folder: Path) -> Iterator[Stack]:
     from fexpr.data.preparation import builder  # TFDS takes half a second to import
 
     for row in builder.each(folder):
-        ids = row["ids"].split("\n")
-        yield ids, row["images"][: len(ids)]
+        ids = str(row["ids"]).split("\n")
+        yield ids, np.asarray(row["images"])[: len(ids)]

@@ -31,7 +31,9 @@ def tvl1(onset: np.ndarray, apex: np.ndarray) -> np.ndarray:
             f"expected two uint8 [H,W] frames, got {onset.dtype} {onset.shape} and "
             f"{apex.dtype} {apex.shape}"
         )
-    return cv2.optflow.DualTVL1OpticalFlow.create(**SOLVER).calc(onset, apex, None)
+    solver = cv2.optflow.DualTVL1OpticalFlow.create(**SOLVER)
+    # OpenCV's stubs lack the None that it takes for a flow that is not known
+    return solver.calc(onset, apex, None)  # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
 def optical_strain(flow: np.ndarray) -> np.ndarray:

@@ -27,6 +27,8 @@ def transform_of(
     if align == "none":
         return None
     if align == "landmarks":
+        if points is None:
+            raise ValueError("align='landmarks' needs points")
         transform = alignment.similarity(points)
         if problem := alignment.transform_problem(transform, onset.shape):
             raise BadInput(problem)

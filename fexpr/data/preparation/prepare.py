@@ -17,7 +17,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import cv2
 import numpy as np
@@ -28,6 +28,9 @@ from fexpr.storage import bounded, lock, pictures, run
 from fexpr.storage.bounded import Unreadable
 from fexpr.storage.cache import expand_home
 from fexpr.terminal import progress, say
+
+if TYPE_CHECKING:
+    from fexpr.data.preparation.builder import Row
 
 T = TypeVar("T")
 SOURCES = ("auto", "release", "synthetic")
@@ -145,7 +148,7 @@ def _digest(path: Path) -> str:
 
 
 def prepared(
-    name: str, fingerprint: str, rows: Callable[[Path], Iterable[Mapping[str, object]]]
+    name: str, fingerprint: str, rows: Callable[[Path], Iterable[Row]]
 ) -> dict[str, np.ndarray]:
     """The prepared set `name` with this fingerprint: read if it exists, else made from
     `rows(folder)` first.
@@ -164,9 +167,7 @@ def prepared(
     return builder.read(prepared_folder(name, fingerprint, rows))
 
 
-def prepared_folder(
-    name: str, fingerprint: str, rows: Callable[[Path], Iterable[Mapping[str, object]]]
-) -> Path:
+def prepared_folder(name: str, fingerprint: str, rows: Callable[[Path], Iterable[Row]]) -> Path:
     """The folder of that set's rows, which are written first if it is not there; arguments as of
     `prepared`.
     """

@@ -60,7 +60,7 @@ def fill_landmarks(landmarks: np.ndarray) -> np.ndarray:
     Raises:
       ValueError: no row is there.
     """
-    known = np.isfinite(landmarks).all((1, 2))
+    known = np.all(np.isfinite(landmarks), axis=(1, 2))
     if not known.any():
         raise ValueError("no landmarks to take a mean of")
     return np.where(known[:, None, None], landmarks, landmarks[known].mean(0))

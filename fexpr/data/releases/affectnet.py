@@ -229,7 +229,8 @@ def _numbers(row: dict[str, str]) -> tuple[tuple[int, int, int, int], int, float
     if max(map(abs, box)) > MOST_SIDE or min(box[2:]) < 1:
         bad.append(f"the face's box is {', '.join(f'{n:g}' for n in box)}")
         box = [0, 0, 1, 1]
-    return tuple(map(int, box)), int(expression), valence, bad
+    left, top, wide, high = map(int, box)
+    return (left, top, wide, high), int(expression), valence, bad
 
 
 def _number(text: str) -> float:

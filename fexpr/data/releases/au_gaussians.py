@@ -57,7 +57,7 @@ def read(folder: Path | str) -> tuple[np.ndarray, np.ndarray]:
             covariances[name] = matrix
         if means is not None and (means["emotion"] == name).sum() != 1:
             problems.append(f"{MEANS}: no single row of {name}")
-    if problems:
+    if problems or means is None:
         raise UserError(
             f"the Gaussians in {folder} cannot be used",
             [*problems, f"{folder} {prepare.contents(folder)}"],

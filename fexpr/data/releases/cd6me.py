@@ -60,8 +60,9 @@ def load(config: ConfigDict) -> Dataset:
     rows = composite.read(releases, config.image_size, is_synthetic)
     if not is_synthetic:
         for name, clips in rows.table.groupby("dataset", sort=False).size().items():
-            if clips != CLIPS[name]:
-                say(f"{name} has {clips} clips, the benchmark {CLIPS[name]}", style="yellow")
+            expected = CLIPS[str(name)]
+            if clips != expected:
+                say(f"{name} has {clips} clips, the benchmark {expected}", style="yellow")
     return rows.dataset(facs.label_matrix(intensities, facs.CD6ME), facs.names(facs.CD6ME))
 
 

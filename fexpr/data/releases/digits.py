@@ -12,6 +12,7 @@ import io
 import socket
 import zipfile
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlparse
 from urllib.request import getproxies
 
@@ -68,10 +69,10 @@ def scikit_digits(config: ConfigDict) -> Digits:
     """scikit-learn's 1,797 handwritten digits, 8x8 and 17 grey levels, scaled bilinearly; folds by
     config.split.
     """
-    small = load_digits()
+    pixels, classes = map(np.asarray, load_digits(return_X_y=True))
     grey = [
         cv2.resize(image * (255 / 16), (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
-        for image in small.images
+        for image in pixels.reshape(-1, 8, 8)
     ]
     images, ids = (
         np.rint(grey).astype(np.uint8)[..., None],
@@ -79,7 +80,7 @@ def scikit_digits(config: ConfigDict) -> Digits:
     )
     dataset = Dataset(
         images,
-        small.target.astype(np.int32),
+        classes.astype(np.int32),
         ids,
         ids,
         tuple("0123456789"),
@@ -98,10 +99,13 @@ def mnist_digits(sets: dict[str, np.ndarray]) -> Digits:
     """The arrays of `download_mnist` as one fold: MNIST's own split, whose last training images
     validate.
     """
-    load_parts = lambda *parts: [
-        np.concatenate([sets[f"{part}_{column}"] for part in parts])
-        for column in ("images", "labels")
-    ]
+
+    def load_parts(*parts: str) -> tuple[np.ndarray, np.ndarray]:
+        return (
+            np.concatenate([sets[f"{part}_images"] for part in parts]),
+            np.concatenate([sets[f"{part}_labels"] for part in parts]),
+        )
+
     images, labels = load_parts("train", "test")
     ids, n = np.array([f"digit {i}" for i in range(len(labels))]), len(sets["train_labels"])
     dataset = Dataset(images, labels, ids, ids, tuple("0123456789"), "MNIST")
@@ -138,7 +142,7 @@ def download_mnist(folder: Path) -> dict[str, np.ndarray]:
     urls = {name: f"{mnist.MNIST.URL}{name}.gz" for name in names} | {
         "mnist_c": mnist_corrupted._DOWNLOAD_URL
     }
-    known = mnist.MNIST.url_infos | mnist_corrupted.MNISTCorrupted.url_infos
+    known = (mnist.MNIST.url_infos or {}) | (mnist_corrupted.MNISTCorrupted.url_infos or {})
     try:
         if not getproxies():
             # TFDS would try for minutes
@@ -146,7 +150,7 @@ def download_mnist(folder: Path) -> dict[str, np.ndarray]:
         manager = tfds.download.DownloadManager(
             download_dir=folder, url_infos=known, force_checksums_validation=True
         )
-        files = manager.download(urls)
+        files: Any = manager.download(urls)  # a structure like that of `urls`
     except (OSError, tfds.download.DownloadError, NonMatchingChecksumError) as e:
         raise UserError(
             f"MNIST cannot be downloaded: {str(e).splitlines()[0]}",

@@ -121,7 +121,7 @@ def _prepare(folder: Path, skipped: set[str]) -> tuple[Faces, str]:
         folder, layout.files, {"version": VERSION, "skipped": sorted(skipped)}
     )
     columns = prepare.prepared(NAME, fingerprint, lambda _: _blocks(read(layout, skipped)))
-    ids = "/".join(columns["ids"]).split("/")
+    ids: list[str] = "/".join(columns["ids"].tolist()).split("/")
     images, labels = (
         rearrange(columns["images"], "b n h w c -> (b n) h w c"),
         columns["labels"].reshape(-1),
@@ -131,7 +131,7 @@ def _prepare(folder: Path, skipped: set[str]) -> tuple[Faces, str]:
     ), fingerprint
 
 
-def _blocks(faces: Faces) -> Iterator[dict[str, object]]:
+def _blocks(faces: Faces) -> Iterator[dict[str, np.ndarray | str | int]]:
     """Rows of BLOCK images each; the last one is filled up with zeros."""
     for start in range(0, len(faces.ids), BLOCK):
         ids = faces.ids[start : start + BLOCK]

@@ -7,13 +7,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import gzip
+import io
 import os
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import IO
 
 from fexpr.data.preparation.prepare import BadInput, contents
 from fexpr.data.releases.fer2013_rows import IMAGES, PARTS, Faces, Rows, letters, read_csv
@@ -24,6 +25,7 @@ from fexpr.terminal import progress
 
 # the preferred first
 CSVS = ("fer2013.csv", "fer2013.csv.gz", "icml_face_data.csv", "icml_face_data.csv.gz")
+Stream = IO[bytes] | io.BufferedIOBase
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2")
 MOST_IMAGE = 16 * bounded.MIB  # of an image of 48x48 pixels
 MOST_MEMBER = 1024 * bounded.MIB  # of an archive's member; the table has 300 MB
@@ -146,7 +148,7 @@ def read(layout: Layout, skipped: set[str]) -> Faces:
     return rows.faces()
 
 
-def _unpacked(stream: BinaryIO, name: str) -> BinaryIO:
+def _unpacked(stream: Stream, name: str) -> Stream:
     return gzip.GzipFile(fileobj=stream) if name.lower().endswith(".gz") else stream
 
 
@@ -157,14 +159,14 @@ def _read_loose(path: Path) -> bytes:
         raise BadInput(str(e)) from e
 
 
-def _read_member(opened: Callable[[], BinaryIO]) -> bytes:
+def _read_member(opened: Callable[[], Stream]) -> bytes:
     try:
         return packed.read_limited(opened(), MOST_IMAGE)
     except packed.DAMAGE as e:
         raise BadInput(str(e)) from e
 
 
-def _members(file: BinaryIO, name: str) -> Iterator[tuple[str, Callable[[], BinaryIO]]]:
+def _members(file: io.BufferedReader, name: str) -> Iterator[tuple[str, Callable[[], Stream]]]:
     """Names and contents of an archive's files, a zip's CSV first; nothing is unpacked to the disk.
     Tar files are read once, in order.
     """
@@ -185,11 +187,18 @@ def _members(file: BinaryIO, name: str) -> Iterator[tuple[str, Callable[[], Bina
             if member.isfile() and member.size > MOST_MEMBER:
                 raise Unreadable(f"{member.name} in it has {member.size:,} bytes")
             if member.isfile():
-                yield member.name.removeprefix("./"), partial(archive.extractfile, member)
+                yield member.name.removeprefix("./"), partial(_extracted, archive, member)
+
+
+def _extracted(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+    content = archive.extractfile(member)
+    if content is None:
+        raise tarfile.ReadError(f"{member.name} is no file")
+    return content
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[tuple[BinaryIO, Callable[[], None]]]:
+def _opened(path: Path) -> Iterator[tuple[io.BufferedReader, Callable[[], None]]]:
     """The open file, and a function that moves the bar to where it has been read to.
 
     Raises:

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 import re
 import warnings
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import IO
 
 import cv2
 import numpy as np
@@ -185,7 +186,7 @@ class Rows:
         )
 
 
-def read_csv(stream: BinaryIO, rows: Rows, tick: Callable[[], None]) -> None:
+def read_csv(stream: IO[bytes] | io.BufferedIOBase, rows: Rows, tick: Callable[[], None]) -> None:
     """Adds the rows of fer2013.csv or icml_face_data.csv (in UTF-8; blanks in the header do not
     matter); calls `tick` after each.
 

@@ -247,7 +247,7 @@ def _blocks(rows: list[Row], side: int, colours: str) -> Iterator[Stack]:
             side,
         )
 
-    faulty = []
+    faulty, found = [], {}
     for start in range(0, len(rows), BLOCK):
         block = rows[start : start + BLOCK]
         done = f"reading images {start + 1:,} to {start + len(block):,} of {len(rows):,}"

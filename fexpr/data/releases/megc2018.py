@@ -71,7 +71,8 @@ def load(config: ConfigDict) -> Dataset:
     rows = composite.read(releases, config.image_size, is_synthetic)
     if not is_synthetic:
         for name, table in rows.table.groupby("dataset", sort=False):
-            expected = dict(zip(CLASSES, OFFICIAL[name], strict=True))
+            name = str(name)
+            expected: dict[str, int] = dict(zip(CLASSES, OFFICIAL[name], strict=True))
             composite.compare_counts(name, Counter(table["emotion"]), expected, None, "MEGC2018")
     labels = np.array([CLASSES.index(name) for name in rows.table["emotion"]], np.int32)
     return rows.dataset(labels, CLASSES)
@@ -101,4 +102,4 @@ def _select(database: Database, table: pd.DataFrame, book: Path) -> pd.DataFrame
     kept = np.array([name is not None for name in classes])
     if not kept.all():
         say(f"{database.title}: {np.sum(~kept)} of {len(kept)} clips are of none of the 5 classes")
-    return table.assign(emotion=classes)[kept].reset_index(drop=True)
+    return table.assign(emotion=pd.Series(classes, table.index))[kept].reset_index(drop=True)

@@ -242,7 +242,7 @@ def _read_list(path: Path, database: Database) -> pd.DataFrame:
 def _listed_maps(folder: Path, config: ConfigDict, table: pd.DataFrame) -> Release:
     """The release's published maps as the challenge's list names them."""
     (maps, scale), names = asked_for(config), dict(zip(table["id"], table["flow"], strict=True))
-    places = {row.id: f"line {row.row}" for row in table.itertuples()}
+    places = {id_: f"line {row}" for id_, row in zip(table["id"], table["row"], strict=True)}
     files = stack_files(folder, maps, names, places, folder / LIST)
     if not files:
         raise UserError(f"no clip of {folder / LIST} is left", fix="shorten config.data.skip_clips")
@@ -282,7 +282,8 @@ def _filled(landmarks: np.ndarray, dataset: np.ndarray) -> np.ndarray:
 def _compare_counts(tables: pd.DataFrame) -> None:
     """Says where the clips are not those of the challenge."""
     for name, rows in tables.groupby("dataset", sort=False):
+        name = str(name)
         if name in OFFICIAL:
-            expected = dict(zip(CLASSES, OFFICIAL[name], strict=True))
+            expected: dict[str, int] = dict(zip(CLASSES, OFFICIAL[name], strict=True))
             people = rows["subject"].nunique(), SUBJECTS[name]
             composite.compare_counts(name, Counter(rows["emotion"]), expected, people, "MEGC2019")

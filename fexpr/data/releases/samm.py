@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -56,7 +57,7 @@ def synthetic_release(subjects: int, count: int, seed: int) -> Path:
     the code that draws it has changed.
     """
     code = b"".join(
-        Path(module.__file__).read_bytes()
+        Path(inspect.getfile(module)).read_bytes()
         for module in (samm_clips, drawn_face, drawn_portrait, workbook)
     )
     name = "-".join(

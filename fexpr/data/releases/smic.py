@@ -68,10 +68,10 @@ def survey(
     if odd:
         raise UserError(f"{root} holds folders that cannot be used", odd, "rename them")
     rows = [
-        (canonical_subject(path.parts[-4], SMIC.subject), path.parts[-2].lower(), path.name)
+        (canonical_subject(path.parts[-4], SMIC.subject), path.parts[-2].lower(), path.name, path)
         for path in places
     ]
-    table = pd.DataFrame(rows, columns=["subject", "emotion", "clip"]).assign(place=places)
+    table = pd.DataFrame(rows, columns=["subject", "emotion", "clip", "place"])
     ids = pd.Series(SMIC.ids(table))
     if twice := sorted(set(ids[ids.duplicated()])):
         raise UserError(
@@ -81,14 +81,14 @@ def survey(
     table = leave_out(select(table) if select else table, skipped, root)
     maps, scale = map_names.asked_for(config)
     moments, files, problems = map_names.moments(maps), {}, []
-    for row in table.itertuples():
-        frames, _ = numbered_frames(row.place)
+    for id_, place in zip(table["id"], table["place"], strict=True):
+        frames, _ = numbered_frames(place)
         numbers = sorted(frames)
         if len(numbers) < 3:
-            problems.append(f"{row.place} holds {len(numbers)} frames")
+            problems.append(f"{place} holds {len(numbers)} frames")
         else:
             onset, apex, offset = numbers[0], numbers[len(numbers) // 2], numbers[-1]
-            files[row.id] = (
+            files[id_] = (
                 frames[onset],
                 *(
                     frames[apex]

@@ -34,7 +34,8 @@ def with_units(dataset: Dataset, config: ConfigDict) -> Dataset:
         if database.book is None or not any(folder.glob("*.xlsx")):
             lacking.append(database.title)
             continue
-        known |= {f"{name}/{clip}": row for clip, row in _presences(database, folder).items()}
+        present = _presences(database, database.book, folder)
+        known |= {f"{name}/{clip}": row for clip, row in present.items()}
     rows = [known.get(clip) for clip in dataset.ids.tolist()]
     count = sum(row is not None for row in rows)
     if not count:
@@ -49,10 +50,10 @@ def with_units(dataset: Dataset, config: ConfigDict) -> Dataset:
     return dataclasses.replace(dataset, extras=dataset.extras | {"auxiliary": units})
 
 
-def _presences(database: Database, folder: Path) -> dict[str, np.ndarray]:
+def _presences(database: Database, form: workbook.Format, folder: Path) -> dict[str, np.ndarray]:
     """By clip, float32 [A]; clips without a coded unit are left out."""
-    path = workbook.find_workbook(folder, database.book)
-    table = workbook.read_workbook(path, database.book)
+    path = workbook.find_workbook(folder, form)
+    table = workbook.read_workbook(path, form)
     codes = facs.parse_all(table["code"].tolist(), workbook.places(table, path))
     rows = [facs.intensities(code) for code in codes]
     present = facs.label_matrix(rows, facs.CD6ME) > 0

@@ -168,7 +168,7 @@ def count_kinds(kinds: np.ndarray) -> dict[str, int]:
 def copies_of(dataset: Dataset) -> Copies:
     """The copies among a data set's faces; found once for the same pixels, then read from the
     cache."""
-    faces = _grey(dataset.images)
+    faces = _grey(dataset.images[:])
     about = repr((VERSION, MAX_BITS, MIN_CORRELATION, SHIFT, faces.shape)).encode()
     name = hashlib.blake2b(about + _bytes(faces), digest_size=16).hexdigest()
     path = cache_dir() / "copies" / f"{name}.npz"

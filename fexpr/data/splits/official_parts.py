@@ -37,7 +37,7 @@ def official_rows(
                 f"config.split.{name} is {value!r}", fix=f"set it to one of {', '.join(known)}"
             )
     found = [] if parts is None else [part for part in (TRAINING, *TESTS) if (parts == part).any()]
-    if TRAINING not in found or len(found) < 2:
+    if parts is None or TRAINING not in found or len(found) < 2:
         raise UserError(
             "split.protocol=official needs a release that has training and test parts itself",
             [f"found: {', '.join(found) or 'no parts'}"],

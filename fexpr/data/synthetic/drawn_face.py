@@ -221,7 +221,9 @@ def random_face(rng: np.random.Generator) -> Face:
     )
 
 
-def bump(x: np.ndarray, y: np.ndarray, cx: float, cy: float, sx: float, sy: float) -> np.ndarray:
+def bump(
+    x: np.ndarray | float, y: np.ndarray | float, cx: float, cy: float, sx: float, sy: float
+) -> np.ndarray:
     """A Gaussian of height 1 at (cx, cy)."""
     return np.exp(-0.5 * (((x - cx) / sx) ** 2 + ((y - cy) / sy) ** 2))
 

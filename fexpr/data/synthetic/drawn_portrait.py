@@ -40,22 +40,27 @@ class Portrait:
         # the field is given where the skin comes from; remap needs it where the skin goes to
         backward = -field
         for _ in range(2):
-            backward = -cv2.remap(
+            # OpenCV's stubs lack the None that it takes for a second map
+            backward = -cv2.remap(  # pyright: ignore[reportCallIssue]
                 field,
                 self.pixels + backward,
-                None,
+                None,  # pyright: ignore[reportArgumentType]
                 cv2.INTER_LINEAR,
                 borderMode=cv2.BORDER_REPLICATE,
             )
-        return cv2.remap(
-            image, self.pixels + backward, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+        return cv2.remap(  # pyright: ignore[reportCallIssue]
+            image,
+            self.pixels + backward,
+            None,  # pyright: ignore[reportArgumentType]
+            cv2.INTER_CUBIC,
+            borderMode=cv2.BORDER_REPLICATE,
         )
 
-    def head_motion(self, shift: np.ndarray, turn: float) -> np.ndarray:
+    def head_motion(self, shift: np.ndarray, turn: float | np.floating) -> np.ndarray:
         """Displacement [H, W, 2] of a rigid head motion: `shift` [2] in pixels, `turn` in radians;
         the background stays.
         """
-        away = self.pixels - np.float32(self.face.center)
+        away = self.pixels - np.array(self.face.center, np.float32)
         moved = np.stack([-turn * away[..., 1], turn * away[..., 0]], -1) + shift
         return (moved * cv2.GaussianBlur(self.head, (0, 0), 8)[..., None]).astype(np.float32)
 

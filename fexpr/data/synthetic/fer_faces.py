@@ -16,6 +16,7 @@ import tarfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -25,6 +26,12 @@ from fexpr.data.releases.fer2013_rows import CLASSES, OFFICIAL, SIDE, SPLITS
 from fexpr.data.synthetic.samm_clips import apportion
 from fexpr.storage.run import atomic_path
 
+MODES: dict[str, Literal["w:", "w:gz", "w:bz2", "w:xz"]] = {
+    ".tar": "w:",
+    ".gz": "w:gz",
+    ".bz2": "w:bz2",
+    ".xz": "w:xz",
+}
 LAYOUTS = (
     "csv",
     "csv.gz",
@@ -269,7 +276,7 @@ def _write_images(folder: Path, layout: str, files: list[tuple[str, bytes]]) -> 
 
 
 def _pack_tar(path: Path, files: list[tuple[str, bytes]]) -> None:
-    with tarfile.open(path, f"w:{path.suffix[1:] if path.suffix != '.tar' else ''}") as archive:
+    with tarfile.open(path, MODES[path.suffix]) as archive:
         for name, data in files:
             member = tarfile.TarInfo(name)
             member.size = len(data)

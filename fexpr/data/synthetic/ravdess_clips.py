@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import inspect
 import itertools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -78,7 +79,7 @@ def release(config: ConfigDict, frames: bool = False) -> Path:
           and synthetic_seed are read.
       frames: with drawn frames, or the tables of action units alone.
     """
-    files = (__file__, *(module.__file__ for module in (drawn_face, drawn_portrait, alignment)))
+    files = (__file__, *map(inspect.getfile, (drawn_face, drawn_portrait, alignment)))
     code = hashlib.sha256(b"".join(Path(file).read_bytes() for file in files))
     plan = (
         min(config.synthetic_subjects, 24),
@@ -268,8 +269,10 @@ def render(portrait: Portrait, take: Take, seed: int):
     )
     for i, (shown, blink, speech) in enumerate(zip(take.shown, take.blink, take.talk, strict=True)):
         sway = np.sin(2 * np.pi * i / len(take.shown) + phase)
-        head = portrait.head_motion(np.float32(reach * sway[:2]), np.float32(0.01 * sway[2]))
-        amounts = np.float32([shown, speech])
+        head = portrait.head_motion(
+            (reach * sway[:2]).astype(np.float32), np.float32(0.01 * sway[2])
+        )
+        amounts = np.array([shown, speech], np.float32)
         field = sum((a * f for a, f in zip(amounts, fields, strict=True)), head)
         loss = np.minimum(sum(a * part for a, part in zip(amounts, losses, strict=True)), 0.8)
         image = portrait.frame(field, loss, np.maximum(lids * shown, blink), gaze=0.0)

@@ -199,7 +199,8 @@ def apportion(total: int, weights: Iterable[float]) -> np.ndarray:
     """Whole shares of `total` in proportion to `weights` (largest remainder, ties to the first),
     int64 [len(weights)].
     """
-    exact = total * np.asarray(weights, np.float64) / np.sum(weights)
+    weights = np.asarray(list(weights), np.float64)
+    exact = total * weights / np.sum(weights)
     shares = np.floor(exact).astype(np.int64)
     shares[np.argsort(shares - exact, kind="stable")[: total - shares.sum()]] += 1
     return shares

@@ -65,7 +65,7 @@ def line(metrics: dict) -> str:
         return ""
     own = f"The model’s own probabilities are {_how_far(found['none'])}"
     after = found.get(APPLIED)
-    if not is_applied(after):
+    if after is None or not is_applied(after):
         return f"{own}. {_example(found['none'])}"
     used = [name for name in dict.fromkeys(after["names"]) if name is not None]
     words = MAPS_IN_WORDS[used[0]] if len(used) == 1 else "the maps that are applied"

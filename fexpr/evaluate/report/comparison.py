@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -76,7 +77,7 @@ def draw(path: Path, rows: Sequence[dict], synthetic: bool) -> None:
         for y, a in accuracies:
             if a["low"] is not None:
                 ax.plot([a["low"], a["high"]], [y, y], color=drawing.BLUE, lw=2)
-        for marks, style in (
+        styles: tuple[tuple[list, dict[str, Any]], ...] = (
             (measured, {"marker": "o", "c": drawing.BLUE, "label": "measured here"}),
             (
                 published,
@@ -88,7 +89,8 @@ def draw(path: Path, rows: Sequence[dict], synthetic: bool) -> None:
                     "label": "published",
                 },
             ),
-        ):
+        )
+        for marks, style in styles:
             if marks:
                 ax.scatter([x for _, x in marks], [y for y, _ in marks], **style)
         ax.set(

@@ -184,7 +184,7 @@ def _overlay(
     box = (x, x + wide, y + high, y)
     ax.imshow(grey, cmap="gray", vmin=0, vmax=255, extent=box, interpolation="nearest")
     if values is not None and values.any():
-        limit = limit or np.abs(values).max()
+        limit = limit or float(np.abs(values).max())
         ax.imshow(
             values,
             cmap=COLOURS,

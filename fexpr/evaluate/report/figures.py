@@ -171,6 +171,7 @@ def _confusion(path, metrics: dict, names: list[str], synthetic: bool) -> None:
             "Test rows by truth (down) and decision (across). Colour: share of the true "
             f"row.{means}"
         )
+        counts = {name: value.tolist() for name, value in counts.items()}
         class_plots.confusion_grid(path("confusion", caption), names, **counts, synthetic=synthetic)
     else:
         pooled = " pooled over all folds" if metrics["trials"]["folds"] > 1 else ""

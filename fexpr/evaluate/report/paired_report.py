@@ -150,8 +150,8 @@ def print_paired(found: dict, console: Console | None = None) -> None:
         table.add_row(
             c["name"],
             *(headline.in_words(c["test"][m]) for m in shown),
-            signed(difference[shown[0]]) if i else "",
-            mcnemar(difference) if i else "",
+            signed(difference[shown[0]]) if difference else "",
+            mcnemar(difference) if difference else "",
         )
     console.print(f"on {rows_in_words(found)}")
     print_table(table, console)

@@ -25,6 +25,8 @@ from fexpr.evaluate.report import (
 from fexpr.evaluate.report.page import image, write_html
 from fexpr.storage import run
 
+PARTS_IN_WORDS = {"train": "training", "val": "validation"}
+
 
 def write_page(
     run_dir: Path,
@@ -159,10 +161,10 @@ def _facts(config: dict, metrics: dict, predictions: dict) -> list[tuple[str, st
             else f"{n['rows']:,} {unit}"
         )
 
-    facts = [("source", metrics["source"])]
+    facts: list[tuple[str, str]] = [("source", metrics["source"])]
     facts += [("data", size(data))] if "rows" in data else []
     facts += [
-        ({"train": "training", "val": "validation"}.get(part, part), size(n))
+        (PARTS_IN_WORDS.get(str(part), str(part)), size(n))
         for part, n in data.get("parts", {}).items()
     ]
     of = {"test": "test", "val": "validation"}
@@ -179,7 +181,7 @@ def _facts(config: dict, metrics: dict, predictions: dict) -> list[tuple[str, st
     if "rows" not in data:
         facts += [
             (
-                {"val": "validation"}.get(split, split),
+                "validation" if split == "val" else split,
                 size({"rows": n, "groups": metrics["groups"][split]}),
             )
             for split, n in metrics["rows"].items()

@@ -49,8 +49,9 @@ def ranked(points: Sequence[dict], monitor: str) -> dict:
         metric in declared.METRICS and declared.METRICS[metric].lower_is_better
     )
     sign = 1 if lower else -1
-    has = [p for p in points if value_of(p["val"], metric) is not None]
-    order = sorted(has, key=lambda p: sign * value_of(p["val"], metric))
+    values = [(value_of(p["val"], metric), p) for p in points]
+    known = [(sign * value, p) for value, p in values if value is not None]
+    order = [p for _, p in sorted(known, key=lambda pair: pair[0])]
     rest = [p for p in points if value_of(p["val"], metric) is None]
     placed = [{**p, "rank": i} for i, p in enumerate(order, 1)] + [
         {**p, "rank": None} for p in rest
@@ -95,12 +96,13 @@ def _mean(group: list[dict]) -> dict:
 
 def _mean_estimate(estimates: Sequence[dict | None]) -> dict:
     values = [estimate["value"] if estimate else None for estimate in estimates]
-    known = None not in values
+    known = [value for value in values if value is not None]
+    complete = len(known) == len(values)
     return {
-        "value": float(np.mean(values)) if known else None,
+        "value": float(np.mean(known)) if complete else None,
         "low": None,
         "high": None,
-        "seed_std": float(np.std(values, ddof=1)) if known else None,
+        "seed_std": float(np.std(known, ddof=1)) if complete else None,
         "seeds": values,
     }
 
@@ -209,8 +211,9 @@ def words(metric: str) -> str:
 def _by_test(sweep: dict) -> dict | None:
     """The point that a choice on test rows would have taken."""
     metric, sign = sweep["metric"], -1 if sweep["lower_is_better"] else 1
-    defined = [p for p in sweep["points"] if p["rank"] and value_of(p["test"], metric) is not None]
-    return max(defined, key=lambda p: sign * value_of(p["test"], metric), default=None)
+    values = [(value_of(p["test"], metric), p) for p in sweep["points"] if p["rank"]]
+    known = [(sign * value, p) for value, p in values if value is not None]
+    return max(known, key=lambda pair: pair[0], default=(None, None))[1]
 
 
 def _report_of(point: dict, folder: Path) -> str:

@@ -60,8 +60,8 @@ def read(
             }
             if "layer_names" in root.attrs:
                 return "Keras HDF5", _legacy(root), about
-            if isinstance(h5.get("layers"), h5py.Group):
-                arrays = _keras3(path, h5["layers"])
+            if isinstance(layers := h5.get("layers"), h5py.Group):
+                arrays = _keras3(path, layers)
                 unknown = dict.fromkeys(
                     name.rpartition("/")[0] for name in arrays if UNKNOWN.search(name)
                 )
@@ -101,7 +101,8 @@ def _check(h5: h5py.File, most_bytes: int) -> None:
     """Walks over all that the file holds, before any array is read: nothing of it may lie elsewhere
     (links, external storage, virtual data sets), nest deeper than models do, or claim more bytes.
     """
-    seen, waiting, claimed = set(), [("", h5, 0)], 0
+    seen, claimed = set(), 0
+    waiting: list[tuple[str, h5py.Group, int]] = [("", h5, 0)]
     while waiting:
         place, group, depth = waiting.pop()
         for name in group:
@@ -109,7 +110,8 @@ def _check(h5: h5py.File, most_bytes: int) -> None:
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
                 raise NotOwn(f"{where} is a link to another place or file")
             node = group[name]
-            address = h5py.h5o.get_info(node.id).addr
+            # compiled, without type stubs
+            address = h5py.h5o.get_info(node.id).addr  # pyright: ignore[reportAttributeAccessIssue]
             if address in seen:
                 if isinstance(node, h5py.Group):
                     raise ValueError(f"the group {where} is there a second time")
@@ -140,6 +142,8 @@ def _legacy(root: h5py.Group) -> dict[str, np.ndarray]:
     arrays = {}
     for layer in _names(root.attrs["layer_names"]):
         group = root[layer]
+        if not isinstance(group, h5py.Group):
+            raise ValueError(f"{layer} is no group")
         names = _names(group.attrs["weight_names"])
         owners = [name.rpartition("/")[0] or layer for name in names]
         nested = len(set(owners)) > 1
@@ -162,24 +166,21 @@ def _keras3(path: Path, layers: h5py.Group) -> dict[str, np.ndarray]:
     arrays are numbered.
     """
     arrays: dict[str, np.ndarray] = {}
-    for key in sorted(
-        layers,
-        key=lambda name: [
-            int(part) if part.isdigit() else part for part in re.split(r"([0-9]+)", name)
-        ],
-    ):
+    for key in sorted(layers, key=_by_number):
         node = layers[key]
         if not isinstance(node, h5py.Group):
             raise ValueError(f"layers/{key} is no group")
         if "layers" in node:
-            if not isinstance(node["layers"], h5py.Group):
+            if not isinstance(inner := node["layers"], h5py.Group):
                 raise ValueError(f"layers/{key}/layers is no group")
-            arrays |= _keras3(path, node["layers"])
+            arrays |= _keras3(path, inner)
         variables = node.get("vars")
-        if variables is None or not len(variables):
+        if variables is None:
             continue
         if not isinstance(variables, h5py.Group):
             raise ValueError(f"layers/{key}/vars is no group")
+        if not len(variables):
+            continue
         if "name" not in variables.attrs:
             raise UserError(
                 f"{path} does not say which layer is which",
@@ -195,6 +196,11 @@ def _keras3(path: Path, layers: h5py.Group) -> dict[str, np.ndarray]:
         leaves = LEAVES.get(len(values), [f"variable_{i}" for i in range(len(values))])
         arrays |= {f"{name}/{leaf}": value for leaf, value in zip(leaves, values, strict=True)}
     return arrays
+
+
+def _by_number(name: str) -> list[int | str]:
+    """conv2d_10 after conv2d_9."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"([0-9]+)", name)]
 
 
 def _array(node: Any) -> np.ndarray:

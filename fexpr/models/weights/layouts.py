@@ -13,6 +13,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from fexpr.errors import UserError
+from fexpr.models.auxiliary import AuxiliaryOutputs
 from fexpr.models.deep_emotion import DeepEmotion
 from fexpr.models.htnet import HTNet
 from fexpr.models.vggface_resnet50 import VGGFaceResNet50
@@ -23,7 +24,7 @@ from fexpr.models.weights.fitting import TOP, Layout, Path, Report, fit_arrays, 
 
 # a run's export also says how images were normalised
 OWN = Layout(name=lambda path: "/".join(path), ignored=r"^input/")
-TORCH = {HTNet: htnet_layout.LAYOUT, DeepEmotion: deep_emotion_layout.LAYOUT}
+TORCH: dict[type, Layout] = {HTNet: htnet_layout.LAYOUT, DeepEmotion: deep_emotion_layout.LAYOUT}
 KERAS = (VGGFaceVGG16, VGGFaceResNet50)
 PUBLISHED_TOP = r"^(fc[678]|classifier)/"  # names people; of no use to another task
 _KERAS_LEAVES = {
@@ -53,7 +54,10 @@ def identify_network(names: Mapping[str, Any]) -> str:
 
 
 def load(
-    weights: Weights, model: nn.Module, like: Mapping[str, Any], reinitialize: str = ""
+    weights: Weights,
+    model: nn.Module | AuxiliaryOutputs,
+    like: Mapping[str, Any],
+    reinitialize: str = "",
 ) -> tuple[dict[str, Any], Report]:
     """The variables of `model` from a file, and the report by name (fitting.fit_arrays).
 
@@ -75,7 +79,7 @@ def load(
     return tree, report
 
 
-def to_torch(model: nn.Module, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def to_torch(model: object, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """A PyTorch state dict of a trained HTNet or DeepEmotion.
 
     Raises:
@@ -89,13 +93,17 @@ def to_torch(model: nn.Module, variables: Mapping[str, Any]) -> dict[str, np.nda
     layout = TORCH[type(model)]
     leaves = flatten_dict(variables).items()
     return {
-        layout.name(path): np.ascontiguousarray(layout.to_file(path, np.asarray(array)))
+        name: np.ascontiguousarray(layout.to_file(path, np.asarray(array)))
         for path, array in leaves
+        if (name := layout.name(path)) is not None
     }
 
 
 def _layout(
-    weights: Weights, model: nn.Module, like: Mapping[str, Any], reinitialize: str
+    weights: Weights,
+    model: nn.Module | AuxiliaryOutputs,
+    like: Mapping[str, Any],
+    reinitialize: str,
 ) -> Layout:
     if identify_network(weights.arrays) == "fexpr":
         return OWN

@@ -124,7 +124,8 @@ def read(path: Path, archive: zipfile.ZipFile, most_bytes: int) -> dict[str, np.
 def _check_memo(description: bytes) -> None:
     """Python makes room for all numbers up to the one that a pickle remembers an object under."""
     for code, argument, _ in pickletools.genops(description):
-        if code.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > LARGEST_MEMO:
+        puts = code.name in ("PUT", "BINPUT", "LONG_BINPUT")
+        if puts and isinstance(argument, int) and argument > LARGEST_MEMO:
             raise pickle.UnpicklingError(f"it remembers an object as number {argument:,}")
 
 

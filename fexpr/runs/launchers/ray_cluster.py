@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import os
 import re
 import secrets
@@ -20,6 +21,7 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ml_collections import ConfigDict
 
@@ -32,12 +34,18 @@ from fexpr.storage import mirror, run
 from fexpr.storage.addresses import is_address
 from fexpr.terminal import CTRL_C, say, stop_signals
 
+if TYPE_CHECKING:
+    from ray.actor import ActorProxy
+
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing of a run is anybody else's business
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 try:
     import ray
-    from ray._raylet import AuthenticationTokenLoader, Config  # ray.init itself reloads by these
+    from ray._raylet import (  # ray.init itself reloads by these; compiled, without stubs
+        AuthenticationTokenLoader,  # pyright: ignore[reportAttributeAccessIssue]
+        Config,  # pyright: ignore[reportAttributeAccessIssue]
+    )
     from ray.exceptions import RayError, RayTaskError
 
     from fexpr.runs.launchers import ray_tasks
@@ -154,7 +162,7 @@ def _cluster(address: str | None, sources: Sequence[str]) -> Iterator[None]:
         ray.init(
             address,
             log_to_driver=False,
-            logging_level="ERROR",
+            logging_level=logging.ERROR,
             **local,
             runtime_env={**code, **own, "env_vars": environment},
         )
@@ -228,7 +236,7 @@ def _train(waiting: Mapping[int, Sequence], workdir: Path, asked: str) -> None:
             dataset, folds = load_data.load(config)
             sizes[key] = (
                 len(folds) * config.split.seeds,
-                0 if dataset.streamed else dataset.images.nbytes,
+                0 if dataset.streamed else dataset.images[:].nbytes,
             )
     need = needs(
         asked, ray.cluster_resources().get("GPU", 0) > 0, max(size for _, size in sizes.values())
@@ -315,7 +323,7 @@ def _this_node() -> object:
     return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
 
 
-def _wait(refs: dict[str, ray.ObjectRef], board: ray.actor.ActorHandle) -> dict[str, str]:
+def _wait(refs: dict[str, ray.ObjectRef], board: ActorProxy[ray_tasks.Board]) -> dict[str, str]:
     """Until all have ended, with a line whenever one begins, begins again, or ends; why some
     failed, by name.
     """
@@ -325,7 +333,9 @@ def _wait(refs: dict[str, ray.ObjectRef], board: ray.actor.ActorHandle) -> dict[
         while len(ended) < len(refs):
             left = {ref: name for name, ref in refs.items() if name not in ended}
             done = ray.wait(list(left), num_returns=1, timeout=0.5)[0]
-            for name, nodes in ray.get(board.read.remote()).items():
+            # Ray's ObjectRef is compiled, without stubs: what it is of is lost
+            tries = ray.get(board.read.remote())  # pyright: ignore[reportFunctionMemberAccess]
+            for name, nodes in tries.items():  # pyright: ignore[reportAttributeAccessIssue]
                 if len(nodes) > started.get(name, 0):
                     say(
                         f"training   {name} on {nodes[-1]}"

@@ -13,11 +13,13 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-
-import ray
+from typing import TYPE_CHECKING
 
 from fexpr import studies
 from fexpr.errors import INTERRUPTED, RESUMABLE, Preempted, UserError
+
+if TYPE_CHECKING:
+    from ray.actor import ActorProxy
 
 TOKEN = ".ray.json"  # in the run directory: written by launch.py, looked for by the workers
 GRACE = 8  # seconds that the command gets to save its state when the task is cancelled
@@ -64,7 +66,7 @@ class Board:
         return self._nodes
 
 
-def run_command(task: Task, board: ray.actor.ActorHandle) -> None:
+def run_command(task: Task, board: ActorProxy[Board]) -> None:
     """Runs the command to its end; what it leaves is in the run directory.
 
     Raises:
@@ -73,7 +75,8 @@ def run_command(task: Task, board: ray.actor.ActorHandle) -> None:
     """
     node = socket.gethostname()
     # not waited for: a task that waits lends its cores to others
-    board.record_start.remote(task.name, node)
+    # (Ray's annotations know a method's `remote` only where it is decorated)
+    board.record_start.remote(task.name, node)  # pyright: ignore[reportFunctionMemberAccess]
     token = Path(task.root) / TOKEN
     if "://" not in task.root and not (
         token.exists() and json.loads(token.read_text()) == task.token

@@ -58,7 +58,7 @@ def problems(model: Mapping[str, Any]) -> Iterator[Problem]:
     if name not in MACHINES:
         yield Problem("model.name", name, f"one of {', '.join(map(repr, MACHINES))}")
         return
-    wanted = MACHINES[name].reads
+    wanted = MACHINES[name].reads or ()
     for argument in wanted:
         if not values_of(given.get(argument, ())):
             yield Problem(f"model.{argument}", None, f"a value, or several, of {name}")

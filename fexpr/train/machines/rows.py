@@ -113,7 +113,7 @@ class Rows:
         their mean square distance from it: a typical row has length 1.
         """
         mean, unit = self.scaling(train)
-        if self.vectors:
+        if self._products is None:  # of vectors
             scaled = self._scaled(mean, unit)
             products = scaled @ scaled.T
         else:

@@ -31,10 +31,10 @@ def boosted(rows: Rows, task: Task, points: Sequence[Mapping]) -> np.ndarray:
             max_iter=point["iterations"],
             learning_rate=point["learning_rate"],
             max_leaf_nodes=point["leaves"],
-            early_stopping=False,
+            early_stopping=False,  # pyright: ignore[reportArgumentType]  # read off its default
             random_state=0,
         )
         machine.fit(features[task.train], labels, sample_weight=task.weights[labels])
         scores = np.log(machine.predict_proba(features[task.where]))
-        found.append(spread(scores, machine.classes_, task.classes))
+        found.append(spread(scores, np.asarray(machine.classes_), task.classes))
     return np.stack(found)
