@@ -27,9 +27,9 @@ class _Track:
 class Tracker:
     """Finds the faces of one frame after another.
 
-    Faces are detected every `DETECT_EVERY` seconds, and at once when one was lost; in between, the
-    mesh network follows each of them. A face that is found where one was lost less than `FORGET`
-    seconds ago keeps its number.
+    Faces are detected every `DETECT_EVERY` seconds, and immediately when one was lost; in between,
+    the mesh network follows each of them. A face that is found where one was lost less than
+    `FORGET` seconds ago keeps its number.
     """
 
     def __init__(self) -> None:
@@ -72,7 +72,7 @@ class Tracker:
         return faces
 
     def _detect(self, pixels: np.ndarray, followed: list[Face], thorough: bool) -> list[Face]:
-        """Faces that are not followed yet."""
+        """Adds faces that are not followed yet."""
         if thorough:
             found = [(f.mesh, f.score, f.presence) for f in finder.find(pixels)]
         else:
