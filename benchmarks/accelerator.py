@@ -7,7 +7,7 @@ One table and accelerator.json in --out, in which every figure is written as soo
 cut it off at any moment. Each part is a process of its own with its own share of the minutes, the
 most important first:
 
-  resnet      configs/resnet_fer2013.py:seeds: five seeds as one program. Seconds an epoch, the
+  resnet      configs/resnet_fer2013.py:seeds: five seeds as one program. Seconds per epoch, the
               curve, PublicTest, the ensemble.
   cnn         an epoch of two CNNs with augmentation against PyTorch (channels_last, bfloat16,
               resident batches; eager and compiled)
@@ -57,7 +57,7 @@ RESULT = "accelerator.json"
 
 
 class Record:
-    """A part's figures: one JSON object a line, on the disk before the next one is measured."""
+    """A part's figures: one JSON object per line, on the disk before the next one is measured."""
 
     def __init__(self, path: Path):
         self.path = path

@@ -1,5 +1,5 @@
 """The parts of benchmarks/accelerator.py. Each is given the arguments and `record(name,
-**figures)`, and leaves a line a figure.
+**figures)`, and leaves one line per figure.
 """
 
 from __future__ import annotations

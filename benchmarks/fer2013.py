@@ -161,7 +161,7 @@ def compare(arguments: argparse.Namespace, network: str) -> None:
     peer = sides.peer_side("torch", "torch", [__file__, "--side=torch", *passed])
     train = arguments.steps * BATCH or TRAIN
     what = (
-        f"{arguments.folds} x {NETWORKS[network]}, {train} images an epoch, batch {BATCH}, "
+        f"{arguments.folds} x {NETWORKS[network]}, {train} images per epoch, batch {BATCH}, "
         f"{arguments.precision}"
     )
     sides.compare(ours, peer, arguments.repeats, what, train * arguments.folds, "images")

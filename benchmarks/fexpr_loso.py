@@ -28,7 +28,7 @@ def fexpr_side(
       images: uint8 [N, 28, 28, 3]. labels: int32 [N].
       folds: the test rows of every fold; all others train.
       seeds: a trial is one fold with one of them; folds count faster.
-      batch: rows a step. rate: Adam's learning rate. trial_axis: 'vmap', 'map' or 'auto'.
+      batch: rows per step. rate: Adam's learning rate. trial_axis: 'vmap', 'map' or 'auto'.
       dropout: of STSTNet (the notebook's HTNet has none).
 
     Returns:

@@ -186,8 +186,8 @@ if __name__ == "__main__":
         help="finished run of cnn_thesis_fer2013 or cnn_pytorch_fer2013",
     )
     parser.add_argument("--peer", choices=("torch", "onnxruntime"), default="torch")
-    parser.add_argument("--images", type=int, default=2048, help="images a pass")
-    parser.add_argument("--batch", type=int, default=16, help="images a forward pass")
+    parser.add_argument("--images", type=int, default=2048, help="images per pass")
+    parser.add_argument("--batch", type=int, default=16, help="images per forward pass")
     parser.add_argument(
         "--torch-format",
         choices=("contiguous", "channels_last"),

@@ -107,7 +107,7 @@ if __name__ == "__main__":
                 ours,
                 peer,
                 given.repeats,
-                f"{NETWORKS[given.network]}, {given.rows:,} images an epoch, batch {BATCH}",
+                f"{NETWORKS[given.network]}, {given.rows:,} images per epoch, batch {BATCH}",
                 given.rows,
                 "images",
             )

@@ -35,7 +35,7 @@ def train_fold(
     Args:
       model: images float32 [B, 28, 28, 3] -> logits [B, K], on the device.
       images: float32 [N, 28, 28, 3] in 0..255. labels: int64 [N]. train, test: their rows, int64.
-      batch: rows a step. rate: Adam's learning rate.
+      batch: rows per step. rate: Adam's learning rate.
       orders: for every epoch the order of the training rows, int64 [n]; None: random ones.
 
     Returns:

@@ -54,7 +54,7 @@ def train_loop(
       network: 'ststnet' or 'htnet'.
       images: uint8 [N, 28, 28, 3]. labels: int [N].
       folds: the test rows of every fold; all others train.
-      batch: rows a step. rate: Adam's learning rate. device: 'cpu' or 'cuda'.
+      batch: rows per step. rate: Adam's learning rate. device: 'cpu' or 'cuda'.
       dropout: of STSTNet. given: initial values and orders; None: random ones.
 
     Returns:
@@ -136,7 +136,7 @@ def train_vmapped(
 ) -> list[np.ndarray]:
     """Trains all trials at once; the device is waited for once, at the end.
 
-    Args: as of `train_loop`, and
+    Args: as in `train_loop`, and
       products: convolutions as products of shifts; False: as convolutions of T groups.
       compiled: torch.compile of a step and of a prediction.
       graphed: CUDA graphs of both (on 'cuda' alone).

@@ -53,7 +53,7 @@ class Stack:
     Args:
       make: builds one model, (images [B, 28, 28, 3], real [B]) -> (logits [B, K], new buffers).
       images: uint8 [N, 28, 28, 3]. labels: int [N]. train, test: row numbers of every trial.
-      seeds: of the initial weights, one a trial. batch: rows a step. classes: K.
+      seeds: of the initial weights, one a trial. batch: rows per step. classes: K.
       rate: Adam's learning rate.
       products: convolutions as products; False: as convolutions of T groups.
       compiled: whether torch.compile compiles a step and a prediction.

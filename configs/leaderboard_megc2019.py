@@ -7,7 +7,7 @@ python launch.py --config=configs/leaderboard_megc2019.py \
 
 A row is a line: its name, and the config file that makes it or the run directory that holds it.
 Finished members are not trained again. theirs.csv has the columns id,class, and optionally subject,
-one line a clip.
+one line per clip.
 
 Measured 2026-11-28 on SAMM + CASME II, two shared CPU cores, without the networks: fusion of
 machines UF1 0.770 (0.681–0.839). The networks' rows are not measured; STSTNet with one seed: 0.724

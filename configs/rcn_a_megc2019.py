@@ -3,7 +3,7 @@ seeds of htnet_megc2019.
 
 python launch.py --config=configs/rcn_a_megc2019.py
 
-Training as of sssnet_megc2019.
+Training as in sssnet_megc2019.
 
 Not measured.
 """

@@ -4,7 +4,7 @@ by a network that was trained on the others.
 python launch.py --config=configs/sssnet_cd6me.py
 
 CASME, CASME II, CAS(ME)^3 part A, SAMM, 4DME and MMEW; at least two with their workbooks. Five
-seeds, as the benchmark has it; learning rate and epochs as of sssnet_megc2019. Epoch and thresholds
+seeds, as the benchmark has it; learning rate and epochs as in sssnet_megc2019. Epoch and thresholds
 are chosen on held-out subjects of the training releases.
 
 Not measured.

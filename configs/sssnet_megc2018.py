@@ -5,7 +5,7 @@ python launch.py --config=configs/sssnet_megc2018.py            # leave one subj
 python launch.py --config=configs/sssnet_megc2018.py:holdout    # train on one, test the other
 
 The challenge's two protocols: composite database evaluation, and holdout-database evaluation, whose
-two folds the challenge averages. Training as of sssnet_megc2019. SAMM's workbook gives the class;
+two folds the challenge averages. Training as in sssnet_megc2019. SAMM's workbook gives the class;
 of CASME II it follows from the action units (docs/data.md), so its workbook is needed too.
 
 Not measured.

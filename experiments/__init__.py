@@ -1,8 +1,8 @@
-"""What a person runs: plain functions (config, workdir) -> None, one file a study."""
+"""What a person runs: plain functions (config, workdir) -> None, one file per study."""
 
 from fexpr.config import Entry
 
-# by name, imported when they are run; runs/spec.py says what each reads
+# name -> function, imported when it is run; runs/spec.py lists the fields that each reads
 EXPERIMENTS: dict[str, Entry] = {
     "fit": Entry("experiments.fit:fit"),
     "cross_validate": Entry("experiments.cross_validate:cross_validate"),

@@ -1,11 +1,11 @@
-"""Do somebody else's Gaussians of action units describe RAVDESS? Its averaged clips, emotion by
-emotion, beside them.
+"""Do published Gaussians of action units describe RAVDESS? Compares them with its averaged clips,
+emotion by emotion.
 
   python -m experiments.au_profiles au_gaussians_affectnet
 
 For each emotion: the correlation of the two mean profiles over the 17 intensities, the traces of
-both covariances, and the share of its clips that are nearest to it (Mahalanobis). Calm is taken for
-neutral, as the Gaussians have seven emotions.
+both covariances, and the share of the emotion's clips whose nearest Gaussian is its own
+(Mahalanobis distance). Calm counts as neutral, as the Gaussians have seven emotions.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def compare(dataset: Dataset, gaussians: frame_filters.Gaussians, resamples: int) -> dict:
-    """`accuracy` and `uar` of naming clips by the nearest Gaussian (value, low, high), and
-    `emotions`: a row for each.
+    """`accuracy` and `uar` of classifying clips by the nearest Gaussian (value, low, high), and
+    `emotions`, a row for each.
 
     Args:
       dataset: RAVDESS' averaged intensities, its eight emotions.
@@ -97,10 +97,10 @@ def compare(dataset: Dataset, gaussians: frame_filters.Gaussians, resamples: int
 
 
 def profiles(args: argparse.Namespace) -> None:
-    """Does what the command line says.
+    """Runs the command line.
 
     Raises:
-      UserError: RAVDESS' table or the Gaussians are not there, or cannot be used.
+      UserError: RAVDESS' table or the Gaussians are missing, or cannot be used.
     """
     config = base.get_config().data
     config.update(

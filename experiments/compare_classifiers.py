@@ -33,8 +33,8 @@ def compare_classifiers(config: ConfigDict, workdir: Path) -> None:
     figure in `workdir`.
 
     Raises:
-      UserError: no members, one that is no config, a figure that cannot be read; whatever a
-          member's experiment raises.
+      UserError: no members; a member that is not a config; a published figure that cannot be read;
+          whatever a member's experiment raises.
     """
     members = _members(config)
     rows = []
@@ -96,7 +96,7 @@ def _row(name: str, folder: Path, published: dict | None) -> dict:
         for part, by in metrics["per_dataset"].items()
         if part != "full"
     }
-    if not parts:  # one part only, whose figure is that of all test rows
+    if not parts:  # a single test part, so its figure is that of all test rows
         parts = dict.fromkeys(content["data"].get("test_parts", ()), metrics["test"]["accuracy"])
     return {
         "name": name.removesuffix("_fer2013"),

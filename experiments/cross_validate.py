@@ -16,11 +16,11 @@ from fexpr.train import distributed
 
 
 def cross_validate(config: ConfigDict, workdir: Path) -> None:
-    """Leaves a finished run directory at `workdir`, its metrics pooled over the folds; resumes and
-    re-reports like `fit`.
+    """Writes a finished run directory to `workdir`, with metrics pooled over the folds; resumes and
+    reports again like `fit`.
 
     Raises:
-      UserError: whatever the user can mend, in data, config or run directory.
+      UserError: a fault of the data, config or run directory that the user can fix.
     """
     dataset, folds = describe.prepare(config)
     if len(folds) < 2:

@@ -106,10 +106,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def explain(args: argparse.Namespace, command: str) -> Path:
-    """Does what the command line says; returns the page.
+    """Runs the command line; returns the page.
 
     Raises:
-      UserError: run, data, image, class or layer are not there, or the folder cannot be written to.
+      UserError: run, data, image, class or layer are missing, or the folder cannot be written to.
     """
     recognizer = Recognizer.restore(args.run_dir, trial=args.trial)
     content, found = (
@@ -173,7 +173,7 @@ def explain_there(args: argparse.Namespace, command: str) -> str:
 def check(
     args: argparse.Namespace, recognizer: Recognizer, dataset: Dataset, names: Sequence[str]
 ) -> None:
-    """Raises one UserError with everything named on the command line that is not there."""
+    """Raises one UserError with everything named on the command line that is missing."""
 
     def near(name, known):
         close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)

@@ -1,5 +1,5 @@
-"""Does it pay to train on fewer frames? All frames first; then, by what that model says of them,
-every filter's frames, side by side.
+"""Does training on fewer frames help? Trains on all frames first, then once on the frames that each
+filter keeps by the posteriors of that first model.
 """
 
 from __future__ import annotations
@@ -23,17 +23,16 @@ from fexpr.terminal import say
 
 
 def filter_frames(config: ConfigDict, workdir: Path) -> None:
-    """Leaves a run directory for each stage under `workdir`, study.json and study.html; finished
-    stages are not trained again.
-
-    A filter that leaves some emotion no frame is named, and left out.
+    """Writes a run directory for each stage under `workdir`, study.json and study.html; finished
+    stages are not trained again. A filter that keeps no frame of some emotion is reported and left
+    out.
 
     The filters are `config.filter.stages`; every fold's model of the stage `all` judges the frames
     that its own fold trains on, or
     `config.filter.judge` does, a network that has never seen these actors.
 
     Raises:
-      UserError: whatever the user can mend, in data, config or run directories.
+      UserError: a fault of the data, config or run directories that the user can fix.
     """
     dataset, folds = describe.prepare(config)
     filter_stages.check(config, dataset, folds)
@@ -55,7 +54,7 @@ def filter_frames(config: ConfigDict, workdir: Path) -> None:
                 filtering.filtered(name, fold, mask, dataset)
                 for fold, (mask, _) in zip(folds, masks, strict=True)
             ]
-        except UserError as e:  # the others need not wait for it
+        except UserError as e:  # the other stages do not depend on it
             say(f"\nstage      {name}: not trained: {e.title}", style="yellow")
             left_out[name] = e.title
             continue

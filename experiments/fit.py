@@ -13,11 +13,11 @@ from fexpr.train import distributed
 
 
 def fit(config: ConfigDict, workdir: Path) -> None:
-    """Leaves a finished run directory at `workdir`; resumes one that is not finished, and reports
-    one that is again.
+    """Writes a finished run directory to `workdir`; an unfinished run is resumed, a finished one
+    only reported again.
 
     Raises:
-      UserError: whatever the user can mend, in data, config or run directory.
+      UserError: a fault of the data, config or run directory that the user can fix.
     """
     dataset, folds = describe.prepare(config)
     train([RunSpec(config, workdir)], dataset, folds, workdir)

@@ -1,11 +1,12 @@
-"""Which frames of a clip to trust: filters as plain functions, arrays -> bool [N], usable alone.
+"""Filters that choose the frames of a clip to use: plain functions, arrays -> bool [N], usable
+without the rest of fexpr.
 
 N frames, K classes. `posteriors` [N, K]; `labels` int [N], the emotion of each frame's clip;
 `video` str [N]; `action_units` [N, 17], OpenFace's intensities. Filters that look at labels are for
-training rows. Those with `unlabelled` in their name are for validation and test rows: they have no
-argument through which a label could come, and leave every clip at least one frame. Rows whose
-labels are unknown bear UNKNOWN, and a filter that needs labels refuses them: hand `hidden(labels,
-test_rows)` to whatever must not see those of test rows.
+training rows. Those with `unlabelled` in their name are for validation and test rows: they take no
+labels, and keep at least one frame of every clip. Rows whose labels are unknown have the label
+UNKNOWN, and a filter that needs labels refuses them: pass `hidden(labels, test_rows)` to whatever
+must not see the labels of test rows.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ AU45 = 16  # the column of blinks among the 17 intensities
 
 
 class Gaussians(NamedTuple):
-    """Of each class a normal distribution of action units: mean [K, D], covariance [K, D, D]."""
+    """A normal distribution of action units for each class: mean [K, D], covariance [K, D, D]."""
 
     mean: np.ndarray
     covariance: np.ndarray
@@ -41,14 +42,14 @@ def every(frame: np.ndarray, n: int) -> np.ndarray:
 
 
 def threshold(posteriors: np.ndarray, labels: np.ndarray, t: float) -> np.ndarray:
-    """Frames whose clip's emotion has a posterior of at least t. A clip may lose all of its
-    frames.
+    """Frames in which the emotion of their clip has a posterior of at least t. A clip may lose all
+    of its frames.
     """
     return _of_label(posteriors, labels) >= t
 
 
 def threshold_unlabelled(posteriors: np.ndarray, video: np.ndarray, t: float) -> np.ndarray:
-    """Frames whose highest posterior is at least t; of a clip without one, the frame with the
+    """Frames whose highest posterior is at least t; if a clip has none, its frame with the
     highest.
     """
     confidence = posteriors.max(axis=1)
@@ -58,15 +59,17 @@ def threshold_unlabelled(posteriors: np.ndarray, video: np.ndarray, t: float) ->
 def percentile(
     posteriors: np.ndarray, labels: np.ndarray, video: np.ndarray, q: float
 ) -> np.ndarray:
-    """Frames whose clip's emotion has a posterior at or above the q-th percentile of its own clip:
-    about 100 - q % of each.
+    """Frames in which the posterior of the clip's emotion is at or above that posterior's q-th
+    percentile within the clip: about 100 - q % of each clip.
     """
     score = _of_label(posteriors, labels)
     return score >= _by_video(score, video, q)
 
 
 def percentile_unlabelled(posteriors: np.ndarray, video: np.ndarray, q: float) -> np.ndarray:
-    """The same by the posterior of the class that the clip's summed posteriors name."""
+    """As `percentile`, with the class that the clip's summed posteriors favour in place of its
+    emotion.
+    """
     names, index = np.unique(video, return_inverse=True)
     total = np.zeros((len(names), posteriors.shape[1]))
     np.add.at(total, index, posteriors)
@@ -74,8 +77,8 @@ def percentile_unlabelled(posteriors: np.ndarray, video: np.ndarray, q: float) -
 
 
 def balanced(mask: np.ndarray, labels: np.ndarray, seed: int = 0) -> np.ndarray:
-    """The mask thinned out at random, until every class that it keeps has as many frames as the
-    rarest of them.
+    """The mask with frames dropped at random until all classes in it have as many frames as the
+    rarest.
     """
     _known(labels)
     kept, counts = np.unique(labels[mask], return_counts=True)
@@ -88,8 +91,8 @@ def balanced(mask: np.ndarray, labels: np.ndarray, seed: int = 0) -> np.ndarray:
 def eyes_open_unlabelled(
     action_units: np.ndarray, video: np.ndarray, most: float = 0.75
 ) -> np.ndarray:
-    """Frames with AU45_r <= most, those without action units too; of a clip without one, the frame
-    with the least.
+    """Frames with AU45_r (blink) <= most or without action units; if a clip has none, its frame
+    with the lowest AU45_r.
     """
     closed = np.nan_to_num(action_units[:, AU45])
     return (closed <= most) | _best(-closed, video)
@@ -128,10 +131,9 @@ def mahalanobis(action_units: np.ndarray, gaussians: Gaussians) -> np.ndarray:
 def gaussian(
     distances: np.ndarray, labels: np.ndarray, video: np.ndarray, q: float, per_video: bool = False
 ) -> np.ndarray:
-    """Frames whose distance to their clip's emotion is at most the q-th percentile: of all frames,
-    or of those of their own clip.
-
-    `distances` [N, K] are of `mahalanobis`. Frames without action units are dropped.
+    """Frames whose distance to the Gaussian of their clip's emotion is at most the q-th percentile,
+    of all frames or of those of the same clip. `distances` [N, K] come from `mahalanobis`. Frames
+    without action units are dropped.
     """
     own = _of_label(distances, labels)
     limit = _by_video(own, video, q) if per_video else np.nanpercentile(own, q)
@@ -141,8 +143,8 @@ def gaussian(
 def gaussian_by_emotion(
     distances: np.ndarray, labels: np.ndarray, q: float, sharing: Sequence[Sequence[int]] = ()
 ) -> np.ndarray:
-    """Frames whose distance to their clip's emotion is at most the q-th percentile of the distances
-    of that emotion's frames, as the publication of the filter has it.
+    """Frames whose distance to their clip's emotion is at most the q-th percentile among the frames
+    of that emotion, as the publication of the filter defines it.
 
     Args:
       sharing: emotions that share a percentile; the publication's neutral and calm.
@@ -159,8 +161,8 @@ def gaussian_by_emotion(
 
 
 def gaussian_unlabelled(distances: np.ndarray, video: np.ndarray, q: float) -> np.ndarray:
-    """The same per clip, with the class of least mean distance in the place of the clip's
-    emotion.
+    """As `gaussian` within each clip, with the class of smallest mean distance in place of the
+    clip's emotion.
     """
     names, index = np.unique(video, return_inverse=True)
     near = np.full(len(names), 0)

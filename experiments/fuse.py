@@ -70,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--selection",
         choices=("best_val", "last"),
-        help="epoch of each trial (default: of each run its own)",
+        help="epoch of each trial (default: each run's own selection)",
     )
     p.add_argument(
         "--resamples", type=int, default=1000, help="of the bootstrap over subjects (default: 1000)"
@@ -103,8 +103,8 @@ def fuse_runs(
     selection: str | None = None,
     resamples: int = 1000,
 ) -> None:
-    """Writes the fusion of these run directories, by name, into `out`; arguments as of the command.
-    Errors as of `fuse`.
+    """Writes the fusion of these run directories, by name, into `out`; arguments as in the command.
+    Errors as in `fuse`.
     """
     unfinished = [
         f"{r}: no {name}"
@@ -120,7 +120,7 @@ def fuse_runs(
         )
     if out.is_dir() and any(out.iterdir()) and not (out / run.METRICS).is_file():
         raise UserError(
-            f"{out} is not empty and holds no run of fexpr", fix="choose another folder"
+            f"{out} is not empty and contains no run of fexpr", fix="choose another folder"
         )
     contents = {r: stored.read_config(folder / run.CONFIG) for r, folder in runs.items()}
     found = {name: _of_clips(runs[name], content) for name, content in contents.items()}

@@ -16,15 +16,16 @@ from fexpr.terminal import say
 
 
 def iterate_filtering(config: ConfigDict, workdir: Path) -> None:
-    """As `filter_frames`, but one stage after the other. `config.filter.stages` is the schedule, as
-    percentile=70, percentile=50, ...
+    """Like `filter_frames`, but each stage filters by the model of the stage before it.
+    `config.filter.stages` is the schedule, for example percentile=70, percentile=50.
 
     `config.filter.weights`: 'restart' initialises every stage afresh (from config.init, if it is
-    set: TL3 in Díez Benito's thesis), 'carry' starts it from the weights of the stage before, fold
-    by fold (TLF there). Two stages of different filters are its mixed scheme.
+    set: TL3 in Díez Benito's thesis), 'carry' starts it from the weights of the previous stage,
+    fold by fold (the thesis's TLF). Two stages with different filters are the thesis's mixed
+    scheme.
 
     Raises:
-      UserError: whatever the user can mend, in data, config or run directories.
+      UserError: a fault of the data, config or run directories that the user can fix.
     """
     dataset, folds = describe.prepare(config)
     filter_stages.check(config, dataset, folds)

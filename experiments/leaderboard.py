@@ -1,5 +1,5 @@
-"""Every predictor of a protocol in one table: trained here or read, networks, machines, their
-fusion, and the predictions of others.
+"""One table of all predictors of a protocol: networks and kernel machines trained here, finished
+runs, their fusions, and predictions from elsewhere.
 
 Members are run directories of their own below the leaderboard's; finished ones are not trained
 again. How a member's epoch and hyper-parameters were chosen is a column that cannot be left out.
@@ -84,7 +84,7 @@ def leaderboard(config: ConfigDict, workdir: Path) -> None:
         )
     found = make_board(config, members, fusions, entries)
     title = f"Leaderboard: {config.data.name}, {config.split.protocol}"
-    # whoever repeats it has a folder of their own
+    # a person who repeats the study has another folder
     typed = [w for w in shlex.split(opening.typed_command()) if not w.startswith("--workdir")]
     written = write_tables(workdir, found, title, shlex.join(typed))
     if config.tables:
@@ -99,7 +99,9 @@ def leaderboard(config: ConfigDict, workdir: Path) -> None:
 
 
 def train_or_read(config: ConfigDict, folder: Path) -> None:
-    """A finished run is not even reported again, but must be one of this config and these data."""
+    """Trains the member, unless its run is finished; a finished run must have this config and these
+    data, and is not reported again.
+    """
     if all((folder / name).exists() for name in (run.PREDICTIONS, run.METRICS, run.REPORT)):
         opening.refuse_other_run(config, load_data.data(config.data).source, folder)
         say(f"finished   {mirror.display_path(folder)}")
@@ -157,7 +159,7 @@ def make_board(
 
 
 def how_in_words(content: dict) -> str:
-    """How epoch and hyper-parameters of a run were chosen, by its config.json."""
+    """How the epoch and hyper-parameters of a run were chosen, in words, from its config.json."""
     config = content["config"]
     split, train = config["split"], config["train"]
     if config["experiment"] == "machine":
@@ -177,7 +179,7 @@ def how_in_words(content: dict) -> str:
 
 
 def reads_in_words(content: dict) -> str:
-    """What a run reads of a clip, by its config.json."""
+    """What a run reads from each clip, in words, from its config.json."""
     data, train = content["config"]["data"], content["config"]["train"]
     if content["data"].get("kind") == "features":
         adapted = {
@@ -194,7 +196,7 @@ def reads_in_words(content: dict) -> str:
 
 
 def read_members(config: ConfigDict, workdir: Path) -> list[Member]:
-    """Errors as of `leaderboard`."""
+    """Errors as in `leaderboard`."""
     members, problems = [], []
     for text in config.members:
         name, equals, source = (part.strip() for part in text.partition("="))
@@ -220,7 +222,7 @@ def read_members(config: ConfigDict, workdir: Path) -> list[Member]:
 
 
 def read_fusions(config: ConfigDict, workdir: Path, members: list[Member]) -> list[Fusion]:
-    """Errors as of `leaderboard`."""
+    """Errors as in `leaderboard`."""
     fusions, problems, by_name = [], [], {member.name: member for member in members}
     for i, text in enumerate(config.fused):
         name, _, rest = (part.strip() for part in text.partition("="))
@@ -240,7 +242,9 @@ def read_fusions(config: ConfigDict, workdir: Path, members: list[Member]) -> li
 
 
 def read_entries(config: ConfigDict) -> list[tuple[str, Path, str]]:
-    """Name, file and how selection was done, of each. Errors as of `leaderboard`."""
+    """For each entry its name, its file and how its selection was done. Errors as in
+    `leaderboard`.
+    """
     entries, problems = [], []
     for text in config.entries:
         name, _, rest = text.partition("=")
@@ -258,7 +262,7 @@ def read_entries(config: ConfigDict) -> list[tuple[str, Path, str]]:
 
 
 def _member(config: ConfigDict, source: str) -> ConfigDict:
-    """The config of a member, about the leaderboard's rows and folds.
+    """The config of a member, with the leaderboard's data and split.
 
     Raises:
       ImportError, AttributeError, ValueError: no such config, or none of trials of this release.

@@ -1,5 +1,5 @@
-"""Classifiers without epochs (fexpr/train/machines) in the run directory that `cross_validate`
-leaves: the same folds, tables and reports.
+"""Classifiers that train without epochs (fexpr/train/machines), written to the same run directory
+as `cross_validate` writes, with the same folds, tables and reports.
 
 Hyper-parameters are chosen in every fold by `split.inner` parts of its training subjects. Every row
 is written once, under the selection `last`: no epoch is chosen. Validation rows are all training
@@ -34,16 +34,17 @@ from fexpr.train.machines.rows import Rows
 
 
 def machine(config: ConfigDict, workdir: Path) -> None:
-    """Leaves a finished run directory at `workdir`, without history and checkpoints; an unfinished
+    """Writes a finished run directory to `workdir`, without history and checkpoints; an unfinished
     one starts again, a finished one is only reported again.
 
     Raises:
-      UserError: whatever the user can mend, in data, config or run directory.
+      UserError: a fault of the data, config or run directory that the user can fix.
     """
     dataset, folds = describe.prepare(config)
     if dataset.multilabel:
         raise UserError(
-            f"experiment='machine' names one class a row, {config.data.name} has several",
+            f"experiment='machine' predicts one class per row, but the rows of {config.data.name} "
+            "have several",
             fix="choose one-of-K data",
         )
     values = {name: value for name, value in config.model.to_dict().items() if name != "name"}
@@ -64,7 +65,7 @@ def machine(config: ConfigDict, workdir: Path) -> None:
         info["model"] |= {"settings": len(points), "fits": [f.summary() for f in fitted]}
         seconds = round(time.monotonic() - began, 1)
         run.write_json(workdir / run.CONFIG, info | {"wall_seconds": seconds})
-        # last: its presence says that all is done
+        # written last: if it exists, everything is done
         run.write_arrays(workdir / run.PREDICTIONS, predictions(dataset, folds, fitted))
     say(f"chosen     {_in_words(info['model']['fits'])}")
     results.report(config, dataset, workdir)
@@ -73,7 +74,9 @@ def machine(config: ConfigDict, workdir: Path) -> None:
 def fit_folds(
     config: ConfigDict, dataset: Dataset, folds: Sequence[Fold], points: Sequence[dict]
 ) -> list[Fitted]:
-    """Every fold, several at a time, with one progress bar. Errors as of `nested.fit_fold`."""
+    """Fits every fold, several at a time, under one progress bar. Errors as in
+    `nested.fit_fold`.
+    """
     rows = Rows(
         dataset.images[:],
         dataset.kind,
@@ -112,7 +115,7 @@ def fit_folds(
 def predictions(
     dataset: Dataset, folds: Sequence[Fold], fitted: Sequence[Fitted]
 ) -> dict[str, np.ndarray]:
-    """The arrays of predictions.npz, a trial a fold."""
+    """The arrays of predictions.npz, one trial per fold."""
     parts = []
     for t, (fold, each) in enumerate(zip(folds, fitted, strict=True)):
         sides = (("val", each.val_rows, each.val_logits), ("test", fold.test, each.test_logits))

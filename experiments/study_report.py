@@ -1,5 +1,5 @@
-"""What a study of frame filtering found: a row a stage, a row a filter, study.json, figures,
-study.html.
+"""Reports of a study of frame filtering: tables with one row per stage and per filter, study.json,
+figures, study.html.
 """
 
 from __future__ import annotations
@@ -85,8 +85,8 @@ def _filtered_test(
     folds: Sequence[Fold],
     tests: Sequence[np.ndarray],
 ) -> dict:
-    """Every rule's figures where the frames that an unlabelled filter drops have no say in their
-    clips.
+    """Every rule's figures when clips are decided without the frames that an unlabelled filter
+    drops.
     """
     found, selection = contents.read_predictions(folder / run.PREDICTIONS), config.train.selection
     kept = np.ones(len(found["ids"]), bool)
@@ -104,7 +104,7 @@ def describe_filter(
     folds: Sequence[Fold],
     masks: Sequence[tuple[np.ndarray, np.ndarray]],
 ) -> FilterRow:
-    """What a filter keeps of the training and of the test frames of all folds.
+    """The share of training and of test frames that a filter keeps, over all folds.
 
     Where the release knows what frames show: the precision and recall of those that show their
     emotion, from half of their clip's apex on. Neutral clips show none and are left out of both.

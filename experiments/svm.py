@@ -1,12 +1,12 @@
-"""Linear and RBF support vector machines through scikit-learn, in the run directory that `fit`
-leaves.
+"""Linear and RBF support vector machines through scikit-learn, written to the same run directory as
+`fit` writes.
 
 Pixels are standardised by each fold's training rows, and may be rotated onto their leading
-principal components. Of several C the one with the best accuracy on the validation rows is kept.
-Both problems are convex: a seed changes nothing, and no epoch is chosen, so every row is written
-once, under the selection `last`. What stands for logits are margins, coupled over the pairs of
-classes where the machine sets one against one other: nothing of it was fitted to be a probability
-until a temperature is, to validation rows.
+principal components. Of several values of C, the one with the best accuracy on the validation rows
+is kept. Both problems are convex: a seed changes nothing, and no epoch is chosen, so every row is
+written once, under the selection `last`. Margins are saved as logits; a one-against-one machine's
+are coupled over the pairs of classes. They are not fitted as probabilities until a temperature is
+fitted to validation rows.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ CACHE = 1000  # MiB of kernel rows that libsvm keeps
 
 @dataclasses.dataclass(frozen=True)
 class Fitted:
-    """One fold's machine and all that was tried for it.
+    """One fold's fitted machine and the accuracies of all values of C.
 
     Attributes:
       features: from float64 [R, pixels] to what `machine` takes.
@@ -81,17 +81,18 @@ class Fitted:
 
 
 def svm(config: ConfigDict, workdir: Path) -> None:
-    """Leaves a finished run directory at `workdir`, without history and checkpoints; an unfinished
+    """Writes a finished run directory to `workdir`, without history and checkpoints; an unfinished
     one starts again, a finished one is only reported again.
 
     Raises:
-      UserError: whatever the user can mend, in data, config or run directory.
+      UserError: a fault of the data, config or run directory that the user can fix.
     """
     check(config)
     dataset, folds = describe.prepare(config)
     if dataset.multilabel:
         raise UserError(
-            f"experiment='svm' names one class a row, {config.data.name} has several",
+            f"experiment='svm' predicts one class per row, but the rows of {config.data.name} have "
+            "several",
             fix="choose one-of-K data",
         )
     kernel, grid = config.model.kernel, costs(config)
@@ -123,7 +124,7 @@ def svm(config: ConfigDict, workdir: Path) -> None:
         run.write_json(
             workdir / run.CONFIG, info | {"wall_seconds": round(time.monotonic() - began, 1)}
         )
-        # last: its presence says that all is done
+        # written last: if it exists, everything is done
         people.write(workdir, config.data.name, dataset, folds, range(len(folds)))
         run.write_arrays(workdir / run.PREDICTIONS, predictions(dataset, folds, fitted))
     say(
@@ -134,8 +135,8 @@ def svm(config: ConfigDict, workdir: Path) -> None:
 
 
 def check(config: ConfigDict) -> None:
-    """Raises one UserError with everything in `config.model` and `config.train` that an SVM cannot
-    be made of.
+    """Raises one UserError that lists every field of `config.model` and `config.train` that an SVM
+    cannot use.
     """
     given, kernel = config.model.to_dict(), config.model.get("kernel")
     if kernel not in ARGUMENTS:
@@ -174,7 +175,7 @@ def check(config: ConfigDict) -> None:
         )
     if problems:
         raise UserError(
-            "no SVM can be made of this config",
+            "an SVM cannot be made from this config",
             problems,
             fix="see configs/svm_linear_fer2013.py and svm_rbf_fer2013.py",
         )
@@ -230,7 +231,7 @@ def fit_fold(
             f"{pixels.shape[1]:,} pixels",
             fix=f"choose at most {min(pixels.shape):,}",
         )
-    # exact, and draws nothing
+    # exact, not randomised
     features = make_pipeline(
         StandardScaler(), *([PCA(count, svd_solver="covariance_eigh")] if count else [])
     )
@@ -274,12 +275,13 @@ def make_machine(model: ConfigDict, C: float, weights: dict[int, float]) -> Line
 
 
 def decisions(machine: LinearSVC | SVC, rows: np.ndarray, classes: int) -> np.ndarray:
-    """What stands for logits, float64 [R, classes]; the largest is the answer.
+    """Scores that are saved as logits, float64 [R, classes]; the class with the largest is
+    predicted.
 
-    Of the linear machine its decision values, one class against the rest. Of the RBF kernel, whose
-    machines set one class against one other, the logarithms of `coupled` probabilities:
-    scikit-learn's own values are votes, which move in whole steps, and no temperature makes a
-    probability of a step. A class without training rows stands 1 below the row's least.
+    For a linear machine, its decision values (one against the rest). For an RBF kernel (one against
+    one), the logarithms of `coupled` probabilities: scikit-learn's own values are votes, which
+    change in whole steps and cannot be scaled into probabilities. A class without training rows
+    gets 1 less than the row's smallest score.
     """
     values = machine.decision_function(rows)
     values = np.column_stack([-values, values]) if values.ndim == 1 else values
@@ -299,8 +301,8 @@ def pixels_of(dataset: Dataset, rows: np.ndarray) -> np.ndarray:
 def predictions(
     dataset: Dataset, folds: Sequence[Fold], fitted: Sequence[Fitted]
 ) -> dict[str, np.ndarray]:
-    """The arrays of predictions.npz, a trial a fold; the selection is `last` alone, and there is no
-    `epoch`.
+    """The arrays of predictions.npz, one trial per fold; the selection is `last` alone, and there
+    is no `epoch`.
     """
     classes, parts = len(dataset.class_names), []
     for t, (fold, fit) in enumerate(zip(folds, fitted, strict=True)):
@@ -323,8 +325,8 @@ def predictions(
 
 
 def _in_words(fits: list[dict]) -> str:
-    """Which C was kept, in how many folds; of a single fold also how good it was on validation
-    rows.
+    """Which C was kept in how many folds, in words; for a single fold also its validation
+    accuracy.
     """
     kept = Counter(fit["C"] for fit in fits)
     if len(fits) > 1:

@@ -11,7 +11,7 @@ __all__ = ["Recognizer"]
 
 
 def __getattr__(name: str) -> Any:
-    """`from fexpr import Recognizer`, without importing JAX for those who want something else."""
+    """`from fexpr import Recognizer`, without importing JAX when something else is imported."""
     if name == "Recognizer":
         return importlib.import_module("fexpr.recognizer").Recognizer
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""The command `fexpr`: starts the others, each imported only when it is asked for."""
+"""The command `fexpr`: runs its subcommands, each imported only when it is used."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "train": Command("launch:cli", "train, test and report: --config=NAME or --config=FILE.py"),
-    "check": Command("fexpr.data.__main__:main", "look whether a data set is complete", ("check",)),
+    "check": Command(
+        "fexpr.data.__main__:main", "check whether a data set is complete", ("check",)
+    ),
     "evaluate": Command("fexpr.evaluate.__main__:main", "evaluate or compare predictions"),
     "recognize": Command(
         "fexpr.recognizer.__main__:main", "recognize expressions in pictures, videos, a camera"
@@ -55,8 +57,8 @@ def usage() -> str:
 
 
 def run(argv: Sequence[str]) -> int:
-    """Runs a command line, without the program's name; returns the exit code. 2: a mistake in
-    it.
+    """Runs a command line, without the program's name; returns the exit code. 2: a mistake in the
+    command line.
     """
     if not argv or argv[0] in HELP:
         print(usage())
@@ -86,7 +88,7 @@ def _start(name: str, rest: list[str]) -> int:
         # absl and SLURM's jobs read the command line from here
         sys.argv = [str(studies.LAUNCH), *rest]
         return importlib.import_module(module).cli()
-    # what `terminal.program` finds; argparse itself adds a subcommand
+    # read by `terminal.program`; argparse itself adds the subcommand
     sys.argv = ["fexpr" if command.prefix else f"fexpr {name}", *rest]
     return getattr(importlib.import_module(module), function)([*command.prefix, *rest])
 

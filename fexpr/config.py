@@ -1,8 +1,8 @@
 """The schema of a config: sections are dataclasses, made into a ConfigDict, checked, described.
 
-A section is a frozen dataclass beside the code that reads it. Every field says its default, its
-meaning with its unit, and what it may hold; nothing of that is repeated elsewhere. Imports neither
-JAX nor NumPy, so that a mistake in a config is answered at once.
+A section is a frozen dataclass beside the code that reads it. Every field declares its default, its
+meaning with its unit, and its allowed values; none of that is repeated elsewhere. Imports neither
+JAX nor NumPy, so that a mistake in a config is reported at once.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from ml_collections import ConfigDict
 
 from fexpr.errors import UserError
 
-WIDTH = 100  # columns of the descriptions
+WIDTH = 100  # width of the descriptions, in characters
 OF_TYPE = "a value of type"
-# what the programs hold numbers in: int32 and float32
+# limits of the types that compiled programs use, int32 and float32
 LARGEST = {int: 2**31 - 1, float: 3.4e38}
 BOUNDS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
     "ge": ("at least {}", lambda value, bound: value >= bound),
@@ -46,17 +46,16 @@ class Problem(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """What a registry names: 'package.module:attribute', imported when it is first needed.
-
-    `reads`: fields of the config that it reads beside those that all read, patterns of fnmatch;
-    None: unknown, so none is refused.
+    """An entry of a registry: 'package.module:attribute', imported when it is first needed.
+    `reads`: fnmatch patterns of the config fields that it reads, besides those that all entries
+    read; None: unknown, so no field is refused.
     """
 
     path: str
     reads: tuple[str, ...] | None = None
 
     def load(self) -> Any:
-        """Raises a UserError where the path names nothing."""
+        """Imports it. Raises a UserError if the path names nothing."""
         module, _, name = self.path.partition(":")
         try:
             return getattr(importlib.import_module(module), name)
@@ -73,7 +72,7 @@ class Entry:
 
 def resolve(registered: Any) -> Any:
     """What a value of a registry refers to: a user's own class or function itself, or what an
-    Entry or a text 'package.module:attribute' names. Errors as of Entry.load."""
+    Entry or a text 'package.module:attribute' names. Errors as in Entry.load."""
     if isinstance(registered, str):
         registered = Entry(registered)
     return registered.load() if isinstance(registered, Entry) else registered
@@ -96,8 +95,8 @@ def field(
       one_of: allowed values, or a registry whose keys are allowed; a Literal needs none.
       debug: its value in the variant 'debug', if another.
       form: what a value looks like in words, and a function that raises ValueError for any other.
-      read_if: a condition in words, and as a function of the section: where it does not hold, the
-        field is not read and must be at its default.
+      read_if: a condition in words, and as a function of the section: if it is false, the field is
+          not read and must be at its default.
       bounds: ge, gt, le, lt.
     """
     about = {
@@ -128,7 +127,7 @@ def build(section: type, debug: bool = False) -> ConfigDict:
 
 def read(section: type, values: Mapping[str, Any]) -> Any:
     """A section out of a ConfigDict or a stored config.json. Fields that its fexpr did not have yet
-    get their defaults, fields that this one has no longer are passed over; nothing is checked."""
+    get their defaults, fields that this one has no longer are skipped; nothing is checked."""
     found = {}
     for name, (kind, _) in declarations(section).items():
         if name in values:
@@ -171,7 +170,9 @@ def check(section: type, config: ConfigDict) -> Any:
 
 
 def find_problems(section: Any, prefix: str = "") -> Iterator[Problem]:
-    """Of each field by itself, then of the section, then of what holds it."""
+    """Problems of each field by itself, then of the section, then of the section that contains
+    it.
+    """
     faulty = False
     for name, (kind, declared) in declarations(type(section)).items():
         value, path = getattr(section, name), f"{prefix}{name}"
@@ -196,9 +197,8 @@ def find_unread(
     prefix: str = "",
     also: Mapping[str, tuple] = {},
 ) -> Iterator[Problem]:
-    """Fields away from their defaults that match none of the patterns: `reader` ignores them.
-
-    `also`: by path, values that are accepted besides.
+    """Fields that differ from their defaults and match none of the patterns, so that `reader`
+    ignores them. `also`: path -> further values that are accepted.
     """
     for name, (kind, declared) in declarations(type(section)).items():
         value, path = getattr(section, name), f"{prefix}{name}"
@@ -211,7 +211,7 @@ def find_unread(
 
 
 def allowed(section: type, name: str) -> tuple:
-    """The values that a field may have; () where they are no list."""
+    """The values that a field may have; () if they cannot be listed."""
     kind, declared = declarations(section)[name]
     return tuple(declared.metadata["one_of"] or typing.get_args(kind))
 
@@ -230,9 +230,8 @@ def paths(section: type, prefix: str = "") -> list[str]:
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
-    """The path among `known` that a misspelt or shortened one means; '' where none is near.
-
-    Its own section comes first; 'lr' is the initials of 'learning_rate'.
+    """The path in `known` that is closest to a misspelt or abbreviated one; '' if none is close.
+    Paths of the same section are preferred; initials count, as 'lr' for 'learning_rate'.
     """
     section, _, last = name.rpartition(".")
 
@@ -322,7 +321,7 @@ def _mismatch(kind: Any, about: Mapping, value: Any) -> str:
         return f"{OF_TYPE} {getattr(plain, '__name__', 'float')}"
     if isinstance(value, (int, float)):
         largest = LARGEST[float if isinstance(value, float) else int]
-        if not -largest <= value <= largest:  # NaN is in no range
+        if not -largest <= value <= largest:  # NaN is outside every range
             return f"a finite number, at most {largest}"
     values = tuple(about["one_of"] or typing.get_args(kind))
     right = plain is tuple or not values or value in values

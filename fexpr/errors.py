@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-# exit code (EX_TEMPFAIL of sysexits.h): the same command goes on where this one stopped
+# exit code (EX_TEMPFAIL of sysexits.h): the same command resumes where this one stopped
 RESUMABLE = 75
-INTERRUPTED = 130  # by Ctrl-C, as shells have it
+INTERRUPTED = 130  # exit code of Ctrl-C, as in shells
 
 
 class Preempted(Exception):
@@ -26,7 +26,7 @@ class Preempted(Exception):
 
 
 class UserError(Exception):
-    """Something the user can mend: a file, a row, a config field.
+    """Something the user can fix: a file, a row, a config field.
 
     Args:
       title: one sentence that names the file or setting and what is wrong with it.
@@ -40,11 +40,11 @@ class UserError(Exception):
         super().__init__(self.text())
 
     def __reduce__(self):
-        # whole, also out of another process
+        # keeps all arguments when it is pickled between processes
         return UserError, (self.title, self.problems, self.fix)
 
     def text(self, limit: int = 50) -> str:
-        """The whole message; more than `limit` problems are counted rather than listed."""
+        """The whole message; of more than `limit` problems, the rest are only counted."""
         lines = [self.title, *(f"  - {p}" for p in self.problems[:limit])]
         if len(self.problems) > limit:
             lines.append(f"  … and {len(self.problems) - limit} more")

@@ -19,9 +19,9 @@ from types import ModuleType
 
 from fexpr.errors import UserError
 
-GROUP = "fexpr.extensions"  # of entry points
+GROUP = "fexpr.extensions"  # group of entry points
 FIX = (
-    "install the package that holds it, or put the folder of the module on PYTHONPATH "
+    "install its package, or put the folder of the module on PYTHONPATH "
     "(docs/recipes.md, 'Extensions')"
 )
 
@@ -37,7 +37,7 @@ def load(names: Iterable[str]) -> list[ModuleType]:
       The modules of `names`.
 
     Raises:
-      UserError: modules or files that are not there or cannot be imported; all of them.
+      UserError: modules or files that are missing or cannot be imported; all of them.
     """
     _load_installed()
     modules, problems = [], []
@@ -52,21 +52,21 @@ def load(names: Iterable[str]) -> list[ModuleType]:
 
 
 def load_recorded(names: Iterable[str], run_dir: Path | None = None) -> dict[str, str]:
-    """Imports the extensions that a run names, as far as they are on Python's path or imported.
+    """Imports the extensions that a run names, if they are on Python's path or already imported.
 
-    A run may come from somebody else, so nothing is imported because it lies where the run says,
-    and nothing from inside of the run: a file 'lab/my_faces.py' is looked for as the module
-    `lab.my_faces` or `my_faces`.
+    A run may come from somebody else, so nothing is imported from a location that the run names, or
+    from inside the run: a file 'lab/my_faces.py' is looked for as the module `lab.my_faces` or
+    `my_faces`.
 
     Args:
       names: `config.extensions` of the run.
-      run_dir: the run directory; None: there is none.
+      run_dir: the run directory, or None.
 
     Returns:
-      What is missing: name -> why. Hand it to `refuse_missing` where it is needed.
+      The missing extensions: name -> reason, for `refuse_missing`.
 
     Raises:
-      UserError: a module that was found cannot be imported; all of them.
+      UserError: modules that were found cannot be imported; all of them.
     """
     _load_installed()
     missing, problems = {}, []
@@ -89,18 +89,20 @@ def load_recorded(names: Iterable[str], run_dir: Path | None = None) -> dict[str
 
 
 def refuse_missing(missing: dict[str, str], of: object) -> None:
-    """Raises a UserError that names every extension in `missing`; `of`: the run that needs them."""
+    """Raises a UserError that names every extension in `missing`, if any; `of`: the run that needs
+    them.
+    """
     if missing:
-        title = f"{of} needs extensions that cannot be imported here"
+        title = f"{of} needs extensions that cannot be imported"
         raise UserError(
             title,
             [f"{name}: {why}" for name, why in missing.items()],
-            f"{FIX}; a run directory brings no code with it",
+            f"{FIX}; a run directory contains no code",
         )
 
 
 def module_names(name: str) -> list[str]:
-    """What an entry of `config.extensions` may be called as a module, the longest name first."""
+    """The module names that an entry of `config.extensions` may have, the longest first."""
     if not _is_path(name):
         return [name] if _is_module(name) else []
     path = Path(name).with_suffix("")
@@ -111,7 +113,7 @@ def module_names(name: str) -> list[str]:
 def sources(names: Iterable[str]) -> list[str]:
     """Files and package folders of the extensions named, to be copied to another machine.
 
-    Errors as of `load`.
+    Errors as in `load`.
     """
     found = []
     for module in load(names):
@@ -123,7 +125,7 @@ def sources(names: Iterable[str]) -> list[str]:
 
 
 def split(names: Iterable[str]) -> list[str]:
-    """The names, also of a text that holds several:
+    """The names, also from a text with several:
     --config.extensions=my_lab.faces,my_lab.nets.
     """
     return [name.strip() for text in names for name in text.split(",") if name.strip()]
@@ -158,7 +160,7 @@ def _is_module(name: str) -> bool:
 
 
 def _from_path(name: str) -> ModuleType:
-    """The module `name`, of Python's path or the working directory."""
+    """Imports the module `name` from Python's path or the working directory."""
     if not _is_module(name):
         raise _NotLoaded(
             "expected the name of a module, as my_lab.faces, or of a file, as lab/my_faces.py"
@@ -170,13 +172,13 @@ def _from_path(name: str) -> ModuleType:
 
 
 def _from_file(path: Path) -> ModuleType:
-    """The module of a file, called after it; modules beside it can be imported by it."""
+    """Imports a file as the module of its name; it can import modules beside it."""
     path = path.expanduser().resolve()
     if not path.is_file():
         raise _NotLoaded(f"there is no file {path}")
     name = path.stem
     if not _is_module(name):
-        raise _NotLoaded("a module's name holds letters, digits and _ alone: rename the file")
+        raise _NotLoaded("a module's name may only contain letters, digits and _: rename the file")
     for known in list(sys.modules.values()):
         if (
             (file := getattr(known, "__file__", None))
@@ -185,7 +187,7 @@ def _from_file(path: Path) -> ModuleType:
         ):
             return known
     if name in sys.modules:
-        raise _NotLoaded(f"another module is called {name} already: rename the file")
+        raise _NotLoaded(f"another module is already called {name}: rename the file")
     _add_to_path(path.parent)
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
@@ -208,14 +210,16 @@ def _imported(name: str) -> ModuleType:
 
 
 def _where(error: Exception) -> str:
-    """What an exception says, and the line of the user's file that raised it."""
+    """An exception's message, and the line of the user's file that raised it."""
     place = traceback.extract_tb(error.__traceback__)[-1:]
     lines = [f" ({frame.filename}, line {frame.lineno})" for frame in place]
     return f"{type(error).__name__}: {error}{''.join(lines)}"
 
 
 def _why_not_found(name: str, run_dir: Path | None) -> str:
-    """'' where the module can be imported; its packages are, to look into them."""
+    """Why the module cannot be imported; '' if it can. Imports its parent packages to look into
+    them.
+    """
     parts = name.split(".")
     for i in range(1, len(parts) + 1):
         prefix = ".".join(parts[:i])
@@ -229,7 +233,7 @@ def _why_not_found(name: str, run_dir: Path | None) -> str:
             return f"no module {prefix} was found"
         places = [spec.origin, *(spec.submodule_search_locations or ())]
         if run_dir and any(_lies_in(place, run_dir) for place in places if place):
-            return f"module {prefix} lies in the run directory, from which no code is imported"
+            return f"module {prefix} is in the run directory, from which no code is imported"
     return ""
 
 
@@ -238,12 +242,14 @@ def _lies_in(place: str, folder: Path) -> bool:
 
 
 def _add_to_path(folder: Path) -> None:
-    """At its end, so that nothing of Python's or an installed package's is hidden."""
+    """Appends to the path's end, so that no module of Python or of an installed package is
+    hidden.
+    """
     if not any(Path(entry or os.curdir).resolve() == folder for entry in sys.path):
         sys.path.append(str(folder))
 
 
 def registered_by(names: Sequence[str]) -> str:
-    """For messages about unknown names: how a user's own is made known."""
+    """A hint for messages about unknown names: how users register their own."""
     given = f"config.extensions is {tuple(names)!r}" if names else "config.extensions is empty"
-    return f"one of your own is registered by a module that config.extensions names ({given})"
+    return f"your own must be registered by a module in config.extensions ({given})"

@@ -1,5 +1,5 @@
-"""From the frames of a clip to one answer: rules on sums over its frames. NumPy alone: the evaluate
-room measures the rules, the recogniser applies the one of a run to videos of any length.
+"""From the frames of a clip to one decision: rules on sums over its frames. Needs only NumPy: the
+package evaluate measures the rules, the recogniser applies a run's rule to videos of any length.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ FLOOR = 1e-6
 
 @dataclasses.dataclass(frozen=True)
 class FrameSums:
-    """Sums over the frames of V clips, of K classes that exclude one another.
+    """Sums over the frames of V clips, for K mutually exclusive classes.
 
     Attributes:
-      frames: [V, 1], how many. posteriors, log_posteriors: [V, K]. votes: [V, K], frames that name
-        the class. confidence: [V, K], their posteriors of it.
+      frames: [V, 1], how many. posteriors, log_posteriors: [V, K]. votes: [V, K], frames in which
+          the class has the highest posterior. confidence: [V, K], the sum of these posteriors.
     """
 
     frames: np.ndarray
@@ -29,13 +29,15 @@ class FrameSums:
     confidence: np.ndarray
 
     def __add__(self, other: FrameSums) -> FrameSums:
-        """Of further frames of the same clips."""
+        """The sums with further frames of the same clips added."""
         names = [one.name for one in dataclasses.fields(self)]
         return FrameSums(*(getattr(self, name) + getattr(other, name) for name in names))
 
 
 def frame_sums(logits: np.ndarray, index: np.ndarray, count: int) -> FrameSums:
-    """Of frames with `logits` [R, K]; `index` [R] says which of `count` clips each is of."""
+    """The sums over frames with `logits` [R, K]; `index` [R] gives the clip of each, from 0 to
+    `count` - 1.
+    """
 
     def total(values: np.ndarray) -> np.ndarray:
         made = np.zeros((count, logits.shape[1]))
@@ -59,16 +61,15 @@ def pooled(
     `evaluate_config.CLIP_RULES`.
 
     sum: the mean posterior; calibrated: the same, of logits that were divided by a temperature
-    before they were summed. vote: the share of frames that name a class; weighted_vote: half that,
-    half the share of all confidence that they have (ties, and classes without a vote, by the mean
+    before they were summed. vote: the share of frames that vote for a class; weighted_vote: half
+    that, half these frames' share of all confidence (ties, and classes without a vote, by the mean
     posterior). count_vote: half the number of those frames plus half the mean of their confidence,
-    divided by the sum over classes: the form of the publication, in which the number decides but
-    for ties. centred: mean posterior, less the class's mean over validation frames, shifted to stay
+    divided by the sum over classes: as in the publication, where the number of votes decides except
+    in ties. centred: mean posterior, minus the class's mean over validation frames, shifted to stay
     positive; zscored: that divided by the class's deviation there, as a logit. product: the sum of
     log posteriors.
 
-    Args:
-      mean, deviation: [K] of validation frames' posteriors, of centred and zscored.
+    Args: mean, deviation: [K] of validation frames' posteriors, for centred and zscored.
     """
     if rule == "product":
         return sums.log_posteriors

@@ -1,9 +1,9 @@
 """From logits to probabilities, through the calibration map that a run applies, and to prediction
-sets. NumPy alone: the evaluate room fits and chooses maps and thresholds, the recogniser and
-exports apply them.
+sets. Needs only NumPy: the package evaluate fits and chooses maps and thresholds, the recogniser
+and exports apply them.
 
-A map takes logits [R, K] and returns logits [R, K]. With `multilabel` every column is a decision of
-its own (action units), else the columns exclude one another.
+A map takes logits [R, K] and returns logits [R, K]. With `multilabel` every column is an
+independent decision (action units), else the columns exclude one another.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import dataclasses
 import numpy as np
 
 APPLIED_IN_WORDS = {
-    "none": "as the model says",
+    "none": "the model's own",
     "temperature": "temperature scaling",
     "svs": "structured vector scaling",
     "sms": "structured matrix scaling",
 }
-EPSILON = 1e-12  # of a comparison of scores: rounding must not drop a class
+EPSILON = 1e-12  # tolerance when scores are compared: rounding must not drop a class
 
 
 def probabilities(logits: np.ndarray, multilabel: bool) -> np.ndarray:
@@ -37,7 +37,7 @@ def log_probabilities(logits: np.ndarray, multilabel: bool) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Identity:
-    """The logits as the model gives them."""
+    """The model's logits, unchanged."""
 
     def __call__(self, logits: np.ndarray) -> np.ndarray:
         return np.asarray(logits, np.float64)
@@ -89,7 +89,9 @@ Applied = Identity | Temperature | Structured
 
 
 def inputs_of(base: Temperature, logits: np.ndarray) -> np.ndarray:
-    """What `Structured` is linear in, [R, K]: log probabilities, or of multi-label tasks logits."""
+    """The inputs of `Structured`'s linear map, [R, K]: log probabilities, or logits in multi-label
+    tasks.
+    """
     scaled = base(logits)
     return scaled if base.multilabel else log_probabilities(scaled, False)
 
@@ -116,7 +118,7 @@ def from_json(values: dict) -> Applied:
     """The map of `to_json`.
 
     Raises:
-      KeyError, ValueError: these are not the values of a map.
+      KeyError, ValueError: the values do not describe a map.
     """
     if values["kind"] == "none":
         return Identity()
@@ -133,7 +135,7 @@ def from_json(values: dict) -> Applied:
 
 def affine(fitted: Applied, classes: int) -> tuple[float, float, np.ndarray, np.ndarray]:
     """Temperature, smoothing, weights [K, K] and bias [K] of one formula for all maps that may be
-    applied: what another language needs to apply them.
+    applied, so that any language can apply them.
 
     One-of-K: p = (1 - smoothing) softmax(logits / temperature) + smoothing / K, then
     softmax(weights @ log p + bias). Multi-label: q = (1 - smoothing) sigmoid(logits / temperature)
@@ -169,6 +171,6 @@ def sets(scores: np.ndarray, limit: np.ndarray | float) -> np.ndarray:
 
 
 def never_empty(found: np.ndarray, p: np.ndarray) -> np.ndarray:
-    """The sets with the most probable class in those that hold none. `found`, `p`: [R, K]."""
+    """The sets, with the most probable class added to empty ones. `found`, `p`: [R, K]."""
     top = p.argmax(axis=1)[:, None] == np.arange(p.shape[1])
     return np.where(found.any(axis=1, keepdims=True), found, top)

@@ -158,7 +158,7 @@ class _Json(logging.Formatter):
 
 def log_to(path: Path, process: int | None = None) -> None:
     """Sends what libraries log and warn, and `event`s, to the file `path` and no longer to one
-    before; appended, a JSON object a line.
+    before; appended, one JSON object per line.
 
     Args:
       process: its number, where there are several.
@@ -244,9 +244,10 @@ def _detach_lost_terminal() -> None:
 
 
 def exit_code(command: Callable[[], None]) -> int:
-    """Runs a command: 0, or 2 where the user has something to mend, which one message says
+    """Runs a command: 0, or 2 where the user has something to fix, which is printed as one message
     without a traceback; RESUMABLE or INTERRUPTED where it was stopped and can go on. What is raised
-    stands in the log too."""
+    stands in the log too.
+    """
     _keep_logs_off_terminal()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # what a terminal cannot show is printed as '?'

@@ -142,7 +142,7 @@ def test_every_command_runs(monkeypatch):
             for word in words[2:]
             for path in (sorted(glob.glob(word)) if "*" in word else [word])
         ]
-        # photos/ holds no persons
+        # photos/ contains no persons
         arguments = ["path=own_photos" if word == "path=photos" else word for word in arguments]
         if words[1] == "fexpr.evaluate":
             arguments += ["--resamples", "20"]

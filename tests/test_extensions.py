@@ -179,7 +179,7 @@ def test_no_code_is_imported_from_a_run_directory(lab, tmp_path):
     ]
     with pytest.raises(
         UserError,
-        match=r"(?s)needs extensions that cannot be imported here.*my_lab.faces: module my_lab lies "
+        match=r"(?s)extensions .*my_lab.faces: module my_lab lies "
         r"in",
     ):
         extensions.refuse_missing(missing, folder)
@@ -213,7 +213,7 @@ def test_files_are_imported_once_and_shipped_whole(lab):
     ]
     (lab / "other").mkdir()
     (lab / "other" / "lab_file.py").write_text("")
-    with pytest.raises(UserError, match="another module is called lab_file already"):
+    with pytest.raises(UserError, match=r"another module .* lab_file"):
         extensions.load(["other/lab_file.py"])
 
 
@@ -234,7 +234,7 @@ def test_every_extension_that_cannot_be_imported_is_named():
         assert part in text
     config = base.get_config()
     config.extensions = ("my_lab.nothing",)
-    with pytest.raises(UserError, match=r"config.extensions cannot be imported"):
+    with pytest.raises(UserError, match=r"config\.extensions.*import"):
         base.validate(config)
 
 
@@ -260,13 +260,13 @@ def test_real_data_are_never_called_synthetic(lab, monkeypatch):
         assert data_sets.resolve_source(config) == "release"
         assert data_sets.load(config).source == "my_faces@1"
     config.source = "synthetic"
-    with pytest.raises(UserError, match="my_faces has no synthetic release"):
+    with pytest.raises(UserError, match=r"my_faces .*no synthetic release"):
         data_sets.resolve_source(config)
     loaders.LOADERS["my_faces"] = lambda config: "faces"
     with pytest.raises(UserError, match="returns str"):
         data_sets.load(config)
     config.name = "my_face"
-    with pytest.raises(UserError, match="did you mean 'my_faces'"):
+    with pytest.raises(UserError, match="'my_faces'"):
         data_sets.load(config)
 
 
@@ -393,14 +393,14 @@ def test_a_model_that_cannot_be_called_is_refused_in_one_message(monkeypatch):
     ):
         assert part in error.value.text()
     monkeypatch.setitem(models.MODELS, "mine", lambda: None)
-    with pytest.raises(UserError, match="expected a flax"):
+    with pytest.raises(UserError, match="flax"):
         models.build("mine", num_classes=2)
     for text in ("tests.test_extensions:Nobody", "tests.no_such_file:Bare", "Bare", ""):
         monkeypatch.setitem(models.MODELS, "mine", text)
-        with pytest.raises(UserError, match="names nothing"):
+        with pytest.raises(UserError, match="nothing that can be imported"):
             models.build("mine", num_classes=2)
     monkeypatch.setitem(models.MODELS, "mine", Entry("tests.test_extensions:Nobody"))
-    with pytest.raises(UserError, match="names nothing"):
+    with pytest.raises(UserError, match="nothing that can be imported"):
         models.build("mine", num_classes=2)
 
 
@@ -414,7 +414,7 @@ def test_a_metric_of_another_shape_is_refused(monkeypatch):
     rows = ScoredRows(
         yes, yes, yes.astype(float), None, np.array(["a", "b"]), np.zeros(2, int), False
     )
-    with pytest.raises(ValueError, match=r"'mine' returns shape \[7\], expected \[3\]"):
+    with pytest.raises(ValueError, match=r"'mine' .*\[7\], expected \[3\]"):
         declared.measures(rows, np.ones((3, 2)))
 
 

@@ -229,7 +229,7 @@ def test_killed_at_several_moments_it_ends_bit_identical(finished, shared_cache,
         ((AUCNN, "--program=1"), "--program=1: there are programs 0 to 0"),
         (
             (AUCNN.replace(":debug", ""), "--config.data.source=release"),
-            "the release samm is not there",
+            "the release samm is missing",
         ),
         (
             (AUCNN.replace(":debug", ""), "--config.data.root=/"),
@@ -322,7 +322,7 @@ def test_somebody_elses_folder_is_left_alone(tmp_path, shared_cache):
     )
     done = launch(tmp_path, shared_cache, AUCNN, "--workdir=thesis")
     assert done.returncode == 2
-    assert "not empty and holds no run" in done.stderr
+    assert "not empty and contains no run" in done.stderr
     assert [p.name for p in (tmp_path / "thesis").iterdir() if p.name not in opening.LOGS] == [
         "chapter.tex"
     ]

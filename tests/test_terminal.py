@@ -1,4 +1,4 @@
-"""The log file: a JSON object a line, whoever writes it."""
+"""The log file: one JSON object per line, whoever writes it."""
 
 import datetime
 import io

@@ -32,16 +32,16 @@ NETWORKS = {
     "hidden layer of 32": {"name": "mlp", "hidden": (32,), "batch_norm": False, "dropout": 0.0},
 }
 PUBLISHED = {"logistic regression": 0.46, "hidden layer of 32": 0.82}  # Angel 2021, five folds
-# the grid of the drawing: points a side, from -REACH to REACH
+# the grid of the drawing: points per side, from -REACH to REACH
 FIGURE, SIDE, REACH = "boundaries.png", 120, 1.5
 
 
 def lab_circles(config: ConfigDict, workdir: Path) -> None:
-    """Leaves config.json, metrics.json, figures/boundaries.png and report.html at `workdir`; takes
+    """Writes config.json, metrics.json, figures/boundaries.png and report.html to `workdir`; takes
     seconds; every call trains again.
 
     Every fold of stratified cross-validation is a row of one vmapped program: the whole training
-    set is a batch (train.epochs steps of Adam), so nothing is drawn but the initial weights.
+    set is a batch (train.epochs steps of Adam), so only the initial weights are random.
 
     Raises:
       UserError: the run directory holds another run, or cannot be written.
@@ -119,7 +119,7 @@ def lab_circles(config: ConfigDict, workdir: Path) -> None:
 def fit(
     model: Model, points: np.ndarray, labels: np.ndarray, rows: np.ndarray, config: ConfigDict
 ) -> Any:
-    """Trains one network a fold, side by side. `rows` int [F, n]: each fold's training rows.
+    """Trains one network per fold, all at once. `rows` int [F, n]: each fold's training rows.
     Returns variables with a leading axis F.
     """
     optimizer = optax.adam(config.optimizer.learning_rate)
@@ -149,14 +149,14 @@ def fit(
 
 
 def predict(model: Model, variables: Any, points: np.ndarray) -> np.ndarray:
-    """What every fold's network says of every point [R, 2]: logits [F, R, 2]."""
+    """Logits [F, R, 2] of every fold's network for the points [R, 2]."""
     return np.asarray(
         jax.jit(jax.vmap(partial(model.apply, train=False), (0, None)))(variables, _images(points))
     )
 
 
 def _images(points: np.ndarray) -> jax.Array:
-    """Points [R, 2] as the models take them: [R, 1, 1, 2]."""
+    """Points [R, 2] in the shape that the models take: [R, 1, 1, 2]."""
     return rearrange(jnp.asarray(points), "r c -> r 1 1 c")
 
 
@@ -167,8 +167,8 @@ def _draw(
     axis: np.ndarray,
     drawn: dict[str, np.ndarray],
 ) -> None:
-    """A panel a network: the probability of the inner circle, mean over folds [F, y, x], and every
-    fold's boundary.
+    """A panel for each network: the probability of the inner circle, mean over folds [F, y, x], and
+    every fold's boundary.
     """
     with drawing.canvas(
         path, "Two circles (1,000 generated points)", (drawing.WIDTH, 4.3), False

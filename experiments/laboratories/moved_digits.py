@@ -39,13 +39,13 @@ FIGURE = "translation.png"
 
 
 def lab_digits(config: ConfigDict, workdir: Path) -> None:
-    """Leaves config.json, metrics.json, figures/translation.png, report.html and the run
-    directories `dense` and `convolutional` at
-    `workdir`. Resumes like `fit`; a finished run is only reported again.
+    """Writes config.json, metrics.json, figures/translation.png, report.html and the run
+    directories `dense` and `convolutional` to `workdir`. Resumes like `fit`; a finished run is only
+    reported again.
 
     Raises:
       UserError: the run directory holds another run or cannot be written;
-          config.data.source='release' and MNIST cannot be had.
+          config.data.source='release' and MNIST cannot be downloaded.
     """
     data = load(config)
     dataset, folds = data.dataset, data.folds
@@ -121,9 +121,10 @@ def lab_digits(config: ConfigDict, workdir: Path) -> None:
 
 
 def _trained(config: ConfigDict, workdir: Path, data: Digits):
-    """A finished run directory of one network, every fold a trial of one program: its parameters,
-    and a function from images [N,H,W,1] to the answers of every trial to its own validation and
-    test rows, int [T, m]."""
+    """Trains one network on every fold, as the trials of one program, and returns its parameter
+    count and a function from images [N,H,W,1] to every trial's predictions for its validation and
+    test rows, int [T, m].
+    """
     say(f"network    {workdir.name}")
     engine = train([RunSpec(config, workdir)], data.dataset, data.folds, workdir)
     if not (workdir / run.REPORT).exists():
@@ -142,8 +143,8 @@ def _trained(config: ConfigDict, workdir: Path, data: Digits):
 
 
 def _accuracy(data: Digits, decisions: np.ndarray, labels: np.ndarray) -> dict:
-    """Accuracy of answers [T, m] to validation rows, then test rows: on the test rows of every
-    fold.
+    """Test accuracy of every fold, from its predictions [T, m] for validation rows followed by test
+    rows.
     """
     starts = [len(fold.val) for fold in data.folds]
     return lab_report.spread(
@@ -155,7 +156,7 @@ def _accuracy(data: Digits, decisions: np.ndarray, labels: np.ndarray) -> dict:
 
 
 def _draw(path: Path, source: str, networks: dict[str, dict]) -> None:
-    """Accuracy against shift, a line a network, with a band of one standard deviation over
+    """Accuracy against shift, a line for each network, with a band of one standard deviation over
     folds.
     """
     with drawing.canvas(path, f"Moved digits: {source}", (6.8, 3.8), False) as figure:

@@ -21,7 +21,7 @@ from fexpr.storage import run, zoo
 
 INSTALL = 'pip install "gradio>=6.31,<7"'
 LOCAL = "127.0.0.1"
-BATCH = 8  # faces a forward pass: of a photo, or of some frames
+BATCH = 8  # faces per forward pass, of one photo or of several frames
 
 
 def parser() -> argparse.ArgumentParser:
@@ -61,7 +61,7 @@ def serve(args: argparse.Namespace) -> None:
 
     recognizer = Recognizer.restore(zoo.run_or_model(args.run_dir), trial=args.trial, batch=BATCH)
     check_kind(recognizer)
-    # as by Ctrl-C: uploads are deleted
+    # treated like Ctrl-C: uploads are deleted
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="fexpr_app_") as folder:
         os.environ |= {
@@ -73,17 +73,17 @@ def serve(args: argparse.Namespace) -> None:
 
 
 def check_kind(recognizer: Any) -> None:
-    """Raises a UserError if the run reads what neither a picture nor a video shows."""
+    """Raises a UserError if the run's input cannot be made from pictures or videos."""
     if recognizer.kind in ("clip", "features") or recognizer.picture[2] not in (1, 3):
         raise UserError(
-            f"the run reads {recognizer.kind} of {recognizer.shape[2]} channels, which neither "
-            "pictures nor videos show",
+            f"the run reads {recognizer.kind} of {recognizer.shape[2]} channels, which cannot be "
+            "made from pictures or videos",
             fix="name a run trained on faces, or on flow",
         )
 
 
 def launch(recognizer: Any, folder: Path, host: str, port: int | None) -> None:
-    """Serves the page until Ctrl-C; `folder` holds uploads and tables. Errors as of `serve`."""
+    """Serves the page until Ctrl-C; `folder` holds uploads and tables. Errors as in `serve`."""
     # of fexpr[app]
     import gradio  # pyright: ignore[reportMissingImports]
     from starlette.middleware import Middleware  # pyright: ignore[reportMissingImports]
@@ -115,7 +115,7 @@ def launch(recognizer: Any, folder: Path, host: str, port: int | None) -> None:
     terminal.errors.print(f"page       {url}   (Ctrl-C ends it)", markup=False)
     if host != LOCAL:
         terminal.errors.print(
-            f"listens at {host}: whoever reaches this machine can use it",
+            f"listens at {host}: everybody who can reach this machine can use the page",
             markup=False,
             style=terminal.BANNER,
         )
@@ -126,7 +126,7 @@ def launch(recognizer: Any, folder: Path, host: str, port: int | None) -> None:
 
 
 def _hosts(host: str) -> tuple[str, ...]:
-    """Names under which the page answers; (): any."""
+    """Host names under which the page may be requested; (): any."""
     return (LOCAL, "localhost") if host == LOCAL else ()
 
 

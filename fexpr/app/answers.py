@@ -18,13 +18,13 @@ from fexpr.recognizer import clip, draw, picture_files, read_out, video
 from fexpr.recognizer.calibrated import COVERAGE
 from fexpr.recognizer.row_status import NO_FACE, OK, UNREADABLE
 
-POINTS = 300  # of a line in the timeline
+POINTS = 300  # points of a line in the timeline
 
 
 @dataclasses.dataclass(frozen=True)
 class VideoAnswer:
-    """`rows`: one for each face of each frame, or for each movement; `clips`: of each person one
-    decision, None for movements; `example`: the frame with most faces, drawn, or None.
+    """`rows`: one for each face of each frame, or for each movement; `clips`: one decision for each
+    person, None for movements; `example`: the frame with the most faces, annotated, or None.
     """
 
     rows: pd.DataFrame
@@ -33,8 +33,8 @@ class VideoAnswer:
 
 
 def at_coverage(recognizer: Any, coverage: float) -> Any:
-    """The recogniser with sets of this coverage, and 'uncertain' where they hold several classes;
-    as it is where it has no sets.
+    """The recogniser with prediction sets of this coverage, and the decision 'uncertain' where a
+    set contains several classes; unchanged if it has no sets.
     """
     if recognizer.limits is None:
         return recognizer
@@ -42,9 +42,7 @@ def at_coverage(recognizer: Any, coverage: float) -> Any:
 
 
 def coverages(recognizer: Any) -> tuple[float, float, float] | None:
-    """The least and the highest coverage that its sets can have, and the one to begin with; None
-    where it has no sets.
-    """
+    """The lowest, highest and initial coverage of its prediction sets; None if it has no sets."""
     if recognizer.limits is None:
         return None
     levels = recognizer.limits.levels
@@ -59,7 +57,7 @@ def photo(recognizer: Any, path: Path, coverage: float) -> tuple[np.ndarray, pd.
     """
     rows = at_coverage(recognizer, coverage).predict([path], fit="face")
     if rows["status"].iloc[0].startswith(UNREADABLE):
-        raise UserError(f"{path.name} is no picture that can be read: {rows['status'].iloc[0]}")
+        raise UserError(f"{path.name} is not a picture that can be read: {rows['status'].iloc[0]}")
     drawn = draw.annotated(picture_files.read(path), rows, recognizer.class_names)
     rows.index = pd.Index([path.name] * len(rows), name=rows.index.name)
     return drawn, rows
@@ -83,8 +81,8 @@ def film(
     """A video file, as `fexpr recognize --video` reads it.
 
     Args:
-      every: of so many frames one is read. movements: instead, where faces move (`spot`).
-      advance: is called with the share that is done, and in words.
+      every: read every n-th frame. movements: find where faces move instead (`spot`). advance:
+          called with the share of the video that is done, and a text.
 
     Raises:
       UserError: the file, or an argument, cannot be used.
@@ -108,8 +106,8 @@ def film(
 
 
 def bars(rows: pd.DataFrame, class_names: Sequence[str]) -> str:
-    """HTML: of each face (or movement, or person) its decision, its prediction set, and a bar for
-    the probability of each class, dark for those in the set.
+    """HTML with the decision and prediction set of each face (or movement, or person), and a bar
+    for the probability of each class, dark for classes in the set.
     """
     return "".join(_bars(row, class_names) for _, row in rows.iterrows())
 
@@ -153,7 +151,7 @@ def _held(row: pd.Series) -> set[str] | None:
 
 def timeline(rows: pd.DataFrame, class_names: Sequence[str], face: int | None) -> pd.DataFrame:
     """Columns `seconds`, `class`, `probability` of one person (None: of the frame as a whole): at
-    most POINTS stamps, each the mean of those around it.
+    most POINTS time stamps, each with the mean of the rows around it.
     """
     mine = rows["face"] == face if face is not None else rows["face"].isna()
     ok = rows[mine.fillna(False) & (rows["status"] == OK)]
@@ -166,7 +164,7 @@ def timeline(rows: pd.DataFrame, class_names: Sequence[str], face: int | None) -
 
 
 def persons(rows: pd.DataFrame) -> list[int]:
-    """Numbers of the faces of a video, the one in most rows first."""
+    """The numbers of the persons in a video, the one with the most rows first."""
     return [int(face) for face in rows["face"].value_counts().index]
 
 

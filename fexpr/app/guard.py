@@ -1,4 +1,6 @@
-"""What the page's server adds to every answer, so that nothing leaves the machine."""
+"""Headers and checks that the page's server adds to every response, so that nothing leaves the
+machine.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ POLICY = (
 
 class Guard:
     """ASGI middleware: sends POLICY with every answer, and answers only requests that name one of
-    `hosts` (none: any), so that a foreign page cannot reach the server under a name of its own.
+    `hosts` (none: any), so that a page from elsewhere cannot reach the server under its own host
+    name.
     """
 
     def __init__(self, app: Any, hosts: Sequence[str]):

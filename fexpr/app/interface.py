@@ -1,4 +1,4 @@
-"""The page: which parts it has and what happens at a click. The only file that needs Gradio."""
+"""The page: its parts, and what they do when used. The only file that needs Gradio."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from fexpr.app import answers
 from fexpr.errors import UserError
 from fexpr.recognizer import calibrated
 
-# of pictures: without Gradio's button that publishes them
+# buttons of a picture: without Gradio's, which publishes it
 SHOWN: dict[str, Any] = {"interactive": False, "buttons": ["download", "fullscreen"]}
 SECONDS = 0.5  # between two frames of the webcam
-PROGRESS = gr.Progress()  # as a default argument: Gradio puts that of the click in its place
+PROGRESS = gr.Progress()  # a default argument, which Gradio replaces by the event's own
 CSS = """
 .bars { width: 100%; } .bars, .bars tr, .bars td { border: 0 !important; }
 .bars td { padding: 1px 6px !important; }
@@ -60,7 +60,7 @@ def _heading(recognizer: Any) -> str:
     first, *rest = repr(recognizer).splitlines()
     lines = [f"**{first}**", *rest]
     if recognizer.content["data"]["source"] == "synthetic":
-        lines.append("**Trained on SYNTHETIC data: what it says of real faces means nothing.**")
+        lines.append("**Trained on SYNTHETIC data: its predictions for real faces mean nothing.**")
     return "# fexpr\n\n" + "  \n".join(line.strip() for line in (*lines, WARNING))
 
 
@@ -70,7 +70,7 @@ class _Tabs:
     def __init__(self, recognizer: Any, folder: Path, coverage: gr.Slider):
         self.recognizer, self.coverage = recognizer, coverage
         self.names = recognizer.class_names
-        numbers = itertools.count()  # a folder for each table: two people may save at once
+        numbers = itertools.count()  # one folder per table, as two people may save at the same time
         self.save = lambda rows, name: answers.save(rows, folder / str(next(numbers)), name)
 
     def photo(self) -> None:
@@ -121,7 +121,7 @@ class _Tabs:
 
         def write(tables: list) -> str:
             if not tables:
-                raise UserError("the webcam has shown nothing yet", fix="start it first")
+                raise UserError("there is no picture from the webcam yet", fix="start it first")
             return self.save(pd.concat(tables), "webcam")
 
         given.stream(
@@ -139,7 +139,7 @@ class _Tabs:
         flow = self.recognizer.kind == "flow"
         with gr.Tab("Video"):
             given = gr.File(label="Video", type="filepath", elem_id="video")
-            every = gr.Number(1, label="Read one of so many frames", precision=0, visible=not flow)
+            every = gr.Number(1, label="Read every n-th frame", precision=0, visible=not flow)
             spot = gr.Checkbox(
                 flow, label="Find where faces move, from onset to offset", visible=flow
             )
@@ -185,12 +185,12 @@ class _Tabs:
         person.input(self._line, [rows, person], line)
 
     def _line(self, rows: pd.DataFrame | None, face: int | None) -> pd.DataFrame | None:
-        """What the timeline shows; None: nothing."""
+        """The data of the timeline; None if there is nothing to show."""
         return None if rows is None else answers.timeline(rows, self.names, face)
 
 
 def _show_errors(answer: Callable) -> Callable:
-    """`answer`, whose mistakes are shown in the page."""
+    """`answer`, with its UserErrors shown on the page."""
 
     @functools.wraps(answer)
     def call(*given: Any) -> Any:

@@ -1,4 +1,6 @@
-"""python -m fexpr.data check: is a release where fexpr looks for it, whole, and readable?"""
+"""python -m fexpr.data check: checks that a release is where fexpr looks for it, complete and
+readable.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
         "--root",
         default="",
         metavar="DIR",
-        help="holds the releases (default: $FEXPR_DATA_DIR, else ~/fexpr_data)",
+        help="folder that contains the releases (default: $FEXPR_DATA_DIR, else ~/fexpr_data)",
     )
     check.add_argument(
         "--set",
@@ -73,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Does what the command line says.
+    """Runs the command line.
 
     Raises:
       UserError: an unknown name or field, or a release that cannot be used; every release is looked
@@ -90,7 +92,7 @@ def check(args: argparse.Namespace) -> None:
         raise UserError(
             "there are no such data sets",
             unknown,
-            "a data set of your own is registered by a module: --extension=my_lab.faces",
+            "a data set of your own must be registered by a module: --extension=my_lab.faces",
         )
     root, giver = prepare.data_root(config)
     say(
@@ -102,7 +104,7 @@ def check(args: argparse.Namespace) -> None:
         name for name in LOADERS if name not in BUILT_IN or _has_folder(root, name)
     ]
     if not names:
-        raise UserError(f"{root} holds no release", [f"looked for {', '.join(LOADERS)}"], LOOK)
+        raise UserError(f"{root} contains no release", [f"looked for {', '.join(LOADERS)}"], LOOK)
     faulty = []
     for name in names:
         config.name = name
@@ -121,7 +123,7 @@ def check(args: argparse.Namespace) -> None:
 
 
 def describe(dataset: Dataset) -> None:
-    """What a run would work with."""
+    """Prints what a run would use: rows, classes, subjects."""
     groups = (
         f" of {len(np.unique(dataset.groups)):,} {dataset.group_name}s"
         if dataset.group_name != "image"

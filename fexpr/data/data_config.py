@@ -25,16 +25,16 @@ ALL_READ = (
     "duplicates",
     "synthetic_clips",
     "synthetic_seed",
-)  # by every loader, or for every one
+)  # fields that every loader reads, or that are read for every release
 
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """which release, and what is made of it."""
+    """which release, and how it is prepared."""
 
     name: str = field(
         "samm",
-        "the data set: a release, which lies under this name in the root, or "
+        "the data set: a release, in the folder of this name in the root, or "
         f"one of your own; one of {', '.join(LOADERS)}",
     )
     path: str = field(
@@ -54,8 +54,8 @@ class DataConfig:
     )
     subsets: str = field(
         "auto",
-        "of megc2018, megc2019 and cd6me: their own releases, as far as they are on the disk, or "
-        "names: 'samm,casme2'",
+        "for megc2018, megc2019 and cd6me: 'auto' takes those of their releases that are on the "
+        "disk; or names: 'samm,casme2'",
     )
     maps: str = field(
         "flow",
@@ -100,12 +100,12 @@ class DataConfig:
         "negative",
     )
     map: Literal["none", "saliency", "spectral", "landmarks"] = field(
-        "none", "second channel: saliency out of its folder, else spectral"
+        "none", "second channel: saliency from its folder, else spectral"
     )
     clip_frames: int = field(
         0,
         "frames of a clip, evenly sampled, that are one row (model "
-        "deep_emotion_clips); 0: a row a frame",
+        "deep_emotion_clips); 0: a row per frame",
         ge=0,
     )
     features: Literal["both", "intensities", "presences"] = field(
@@ -113,8 +113,8 @@ class DataConfig:
     )
     per_actor: Literal["none", "center", "standardize", "standardize_others"] = field(
         "none",
-        "features by all clips of an actor (no labels, but needs several clips), or by the actor's "
-        "other clips",
+        "scale features by all clips of an actor (uses no labels, but needs several clips), or by "
+        "the actor's other clips",
     )
     streamed: bool = field(
         False, "images stay on the disk and are read as they are needed, for sets beyond memory"

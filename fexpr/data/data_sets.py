@@ -1,4 +1,4 @@
-"""The data set that a config names: whether it is read or drawn, and its rows."""
+"""The data set that a config names: whether it is read or synthetic, and its rows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fexpr.errors import UserError
 
 
 def load(config: ConfigDict) -> Dataset:
-    """The data set of `config.data`, by the entry of LOADERS that it names.
+    """The data set that `config.data` describes, loaded by the entry of LOADERS that it names.
 
     Raises:
       UserError: no such data set; whatever the user can repair in it; a loader that returns
@@ -29,7 +29,7 @@ def load(config: ConfigDict) -> Dataset:
             [f"config.data.name: expected one of {', '.join(LOADERS)}"],
             fix=f"did you mean {near[0]!r}?"
             if near
-            else "a data set of your own is registered by a module that config.extensions names",
+            else "a data set of your own must be registered by a module in config.extensions",
         )
     dataset = resolve(LOADERS[config.name])(config)
     if not isinstance(dataset, Dataset):
@@ -53,18 +53,18 @@ def _refuse_two_spellings(name: str, groups: np.ndarray) -> None:
         raise UserError(
             f"{name} has subjects whose names differ only in case, zeros or blanks",
             twice,
-            "give one person one name, and two persons names that differ otherwise",
+            "give each person one name, and make different persons' names differ in more than that",
         )
 
 
 def resolve_source(config: ConfigDict) -> str:
     """'release' or 'synthetic': what `config.source` is for this data set on this machine.
 
-    Only what has a synthetic release (`SYNTHETIC`) is ever synthetic; of any other data set the
-    loader alone decides what it reads.
+    Only data sets in `SYNTHETIC` can be synthetic; for any other, the loader alone decides what it
+    reads.
 
     Raises:
-      UserError: as of `prepare.resolve_source`; a synthetic release was asked for, and there is
+      UserError: as in `prepare.resolve_source`; a synthetic release was asked for, and there is
         none.
     """
     if config.name in SYNTHETIC and getattr(LOADERS[config.name], "stands_in", False):

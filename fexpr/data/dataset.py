@@ -1,5 +1,5 @@
-"""The one form in which data leaves this room: uint8 images (or feature vectors), labels, groups,
-ids, and where they came from.
+"""The one form in which the data package passes data on: uint8 images (or feature vectors), labels,
+groups, ids, and where they came from.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Dataset:
       kind: what an image is: `flow` (channels u, v, optical strain of each map in turn; what level
         is no motion depends on the scaling), `face` (the first channel is the face, a second a map
         of where to look), `clip` (the channels of F faces, one after the other; those of a frame
-        that is not there are 0; `extras["frame"]` int32 [N, F] has their numbers, below 0 where
+        that is missing are 0; `extras["frame"]` int32 [N, F] has their numbers, below 0 where
         there is none), or `features`.
     """
 
@@ -118,19 +118,19 @@ class Dataset:
 
     @property
     def streamed(self) -> bool:
-        """Whether the images stay on the disk and are read as they are needed."""
+        """Whether the images stay on the disk and are read when they are needed."""
         return isinstance(self.images, Records)
 
     @property
     def group_name(self) -> str:
-        """What a group is. Where identities are unknown, every image is a group of its own."""
+        """What a group is called. If identities are unknown, every image is a group of its own."""
         if (self.groups == self.ids).all():
             return "image"
         return "actor" if np.char.startswith(self.groups, "actor").all() else "subject"
 
 
 class Pictures(Mapping[str, np.ndarray]):
-    """Name -> picture of a row, read when asked for."""
+    """A mapping from a row's id to its picture, which is read on access."""
 
     def __init__(self, dataset: Dataset, names: Iterable[str], rows: Iterable[int]):
         self._dataset, self._rows = dataset, dict(zip(names, rows, strict=True))

@@ -13,9 +13,9 @@ class Loader(Entry):
     """A function `config.data` -> Dataset, imported when it is first called.
 
     `reads`: fields of config.data beside those that concern every release (data_config.ALL_READ).
-    `kind`: as of its Dataset. `side`: pixels of its images, where the release fixes them.
-    `stands_in`: its synthetic release is taken by data.source='auto' where no release is found;
-    otherwise only if it is asked for.
+    `kind`: as in its Dataset. `side`: pixels of its images, where the release fixes them.
+    `stands_in`: whether data.source='auto' uses its synthetic release if no release is found;
+    otherwise it is used only on request.
     """
 
     kind: str = "face"
@@ -27,7 +27,8 @@ POLICY = ("alternatives", "references", "uncertain")
 FACS = ("vocabulary", "min_positives", *POLICY)
 FLOW = ("layout", "align", "image_size", "maps", "map_scale", "synthetic_subjects")
 ACTORS = ("synthetic_subjects", "synthetic_frames")
-LOADERS: dict[str, Loader | Entry | Callable | str] = {  # a user's own: also functions and texts
+# a user's own entries may also be functions or texts
+LOADERS: dict[str, Loader | Entry | Callable | str] = {
     "samm": Loader("fexpr.data.releases.samm:load", (*FLOW, *FACS), "flow"),
     "casme2": Loader("fexpr.data.releases.casme2:load", (*FLOW, *FACS), "flow"),
     "casme": Loader("fexpr.data.releases.casme:load", (*FLOW, *FACS), "flow"),
@@ -55,4 +56,4 @@ LOADERS: dict[str, Loader | Entry | Callable | str] = {  # a user's own: also fu
         stands_in=False,
     ),
 }
-SYNTHETIC = frozenset(LOADERS)  # that have a synthetic release; of a user's own none has
+SYNTHETIC = frozenset(LOADERS)  # data sets that have a synthetic release; a user's own have none

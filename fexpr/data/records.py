@@ -1,4 +1,4 @@
-"""Images that stay on the disk: one ArrayRecord record each, so that any of them can be read at any
+"""Images that stay on the disk: one ArrayRecord record each, so that any image can be read at any
 time, by any number of hosts.
 """
 
@@ -21,10 +21,10 @@ IMAGES, ABOUT = "images.array_record", "about.json"
 
 
 class Records:
-    """Images uint8 [N, H, W, C] in a file. Indexing reads, as an array of the same shape would give
-    them; `take` does not read.
+    """Images uint8 [N, H, W, C] in a file. Indexing reads images, as from an array of the same
+    shape; `take` does not read.
 
-    Reading is safe from several threads. Attributes as of the array: shape, dtype, ndim.
+    Reading is safe from several threads. Attributes as in the array: shape, dtype, ndim.
     """
 
     dtype, ndim = np.dtype(np.uint8), 4
@@ -51,7 +51,7 @@ class Records:
         try:
             found = self._source.__getitems__(wanted) if wanted else []
             images = np.frombuffer(b"".join(found), np.uint8).reshape(len(wanted), *self.shape[1:])
-        except Exception as e:  # ArrayRecord and NumPy each raise their own
+        except Exception as e:  # ArrayRecord and NumPy each raise their own errors
             raise UserError(
                 f"images cannot be read from disk: {str(e).partition(chr(10))[0]}",
                 fix="remove that prepared set from the cache; it is then prepared again",
@@ -59,7 +59,7 @@ class Records:
         return images if isinstance(rows, slice) or np.ndim(rows) else images[0]
 
     def take(self, rows: np.ndarray) -> Records:
-        """Those of these rows (numbers or a mask), in this order; nothing is read."""
+        """The records of these rows (numbers or a mask), in this order; nothing is read."""
         return Records(self._source, self.shape[1:], self._rows[rows])
 
 
@@ -67,7 +67,7 @@ Images = np.ndarray | Records
 
 
 def chosen(images: Images, rows: np.ndarray) -> Images:
-    """Those of these rows (numbers or a mask); of images on the disk nothing is read."""
+    """The images of these rows (numbers or a mask); images on the disk are not read."""
     return images.take(rows) if isinstance(images, Records) else images[rows]
 
 

@@ -1,6 +1,7 @@
-"""From predictions.npz to numbers and reports. NumPy alone, but for the terminal (rich), the
-figures (plots), the pages (page) and the isotonic fit (scikit-learn). `python -m fexpr.evaluate`
-does it for models trained elsewhere."""
+"""From predictions.npz to numbers and reports. Needs only NumPy, except for the terminal (rich),
+the figures (plots), the pages (page) and the isotonic fit (scikit-learn). `python -m
+fexpr.evaluate` evaluates models trained elsewhere.
+"""
 
 import importlib
 from typing import TYPE_CHECKING, Any

@@ -90,7 +90,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def answer(args: argparse.Namespace, command: str) -> str:
-    """Does what the command line says, wherever its files lie; where the page is.
+    """Runs the command line, for files here or at an address; returns the path of the page.
 
     Raises:
       UserError: a file, or where to write, cannot be used.
@@ -114,7 +114,7 @@ def answer(args: argparse.Namespace, command: str) -> str:
 
 
 def report(args: argparse.Namespace, out: Path, command: str) -> Path:
-    """One file or run. Errors as of `answer`."""
+    """Reports one file or run. Errors as in `answer`."""
     path = args.predictions[0]
     names = [name.strip() for name in args.labels.split(",")] if args.labels else None
     predictions = _clips(path, _predictions(path, args.val, names))
@@ -129,7 +129,7 @@ def report(args: argparse.Namespace, out: Path, command: str) -> Path:
             group_name=None if not elsewhere else "row" if single_rows else "group",
         )
     except (ValueError, IndexError, KeyError) as e:
-        # a predictions.npz of a run that was changed by hand
+        # a run's predictions.npz that was changed by hand
         if elsewhere:
             raise
         raise UserError(f"{path} cannot be evaluated: {e}") from e
@@ -152,11 +152,12 @@ def report(args: argparse.Namespace, out: Path, command: str) -> Path:
 
 
 def comparison(args: argparse.Namespace, out: Path, command: str) -> Path:
-    """The same for two or more, side by side."""
+    """Compares two or more files or runs."""
     if args.val or args.labels:
         raise UserError(
-            "--val and --labels are for one file",
-            fix="a comparison takes no calibration map, and class names from the files",
+            "--val and --labels can only be used with one file",
+            fix="leave them out: a comparison fits no calibration map, and reads class names from "
+            "the files",
         )
     candidates = []
     for path, name in zip(args.predictions, args.names, strict=True):
@@ -185,12 +186,12 @@ def _checked(args: argparse.Namespace, out: Path) -> Path:
 
 
 def _file(path: Path) -> Path:
-    """The predictions of a run directory, or the file itself."""
+    """The predictions.npz of a run directory, or the file itself."""
     if not path.is_dir():
         return path
     if not (path / run.PREDICTIONS).is_file():
         raise UserError(
-            f"{path} holds no finished run",
+            f"{path} contains no finished run",
             [f"{run.PREDICTIONS}: missing"],
             fix="name a run directory; an unfinished run is finished by its own launch command",
         )
@@ -200,13 +201,15 @@ def _file(path: Path) -> Path:
 def _predictions(
     path: Path, val: Path | None = None, names: list[str] | None = None
 ) -> dict[str, np.ndarray]:
-    if path.is_dir():  # a run's own file must be what a run leaves, not just any that can be read
+    if path.is_dir():  # a run's own file must be one that a run writes, not any readable file
         contents.read_predictions(_file(path))
     return read_predictions(_file(path), val, names)
 
 
 def _clips(path: Path, predictions: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Predictions of frames as the run's own rule decides their clips; others as they are."""
+    """Predictions of clips, by the run's own rule, if its rows are frames; other predictions
+    unchanged.
+    """
     if "video" not in predictions:
         return predictions
     rule = (
@@ -218,8 +221,8 @@ def _clips(path: Path, predictions: dict[str, np.ndarray]) -> dict[str, np.ndarr
 
 
 def _selection(args: argparse.Namespace, path: Path, predictions: dict[str, np.ndarray]) -> str:
-    """What was asked for, or what the run's result is about; of a file alone best_val, if it is
-    there.
+    """The requested selection, or that of the run's result; for a file without a run, best_val if
+    it exists.
     """
     if not args.selection and (path / run.METRICS).is_file():
         return contents.read_metrics(path / run.METRICS)["selection"]

@@ -1,14 +1,14 @@
 """The group bootstrap: subjects (or actors), not rows, are drawn with replacement, since rows of
-one subject are alike.
+one subject are similar.
 
 A resample is a vector of row weights: how often the row's group was drawn. The groups are sorted
 before the draw, so that two statistics on rows of the same groups see the same resamples under one
 seed, which makes their difference a paired one.
 
 Intervals are percentiles of the resamples, widened about the value where there are few groups: a
-percentile interval is too narrow by sqrt((G - 1) / G), and takes the normal distribution where
-Student's t belongs (Hesterberg 2015, "What teachers should know about the bootstrap", section 5.3).
-Of a macro F1 with 5 groups it covers in about 85 % of cases instead of 95, widened in 95.
+percentile interval is too narrow by sqrt((G - 1) / G), and uses the normal distribution instead of
+Student's t (Hesterberg 2015, "What teachers should know about the bootstrap", section 5.3). For a
+macro F1 with 5 groups it covers in about 85 % of cases instead of 95; widened, in 95.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ import numpy as np
 
 RESAMPLES = 1000
 LEVEL = 0.95
-_CHUNK = 2**18  # weights held at a time, 2 MiB: what fits a cache is twice as fast
+_CHUNK = 2**18  # weights per block, 2 MiB: twice as fast if they fit into the CPU's cache
 
 
 def resample_weights(
     groups: np.ndarray, resamples: int = RESAMPLES, seed: int = 0
 ) -> Iterator[np.ndarray]:
-    """Yields float64 [b, R] until `resamples` rows were given. The draws do not depend on the size
+    """Yields blocks float64 [b, R] of `resamples` rows in all. The draws do not depend on the size
     of the chunks.
     """
     names, index = np.unique(groups, return_inverse=True)
@@ -43,15 +43,17 @@ def bootstrap(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, np.ndarray]:
-    """`statistic(weights [B, R])` gives named arrays [B, ...]; returns the same names with all
-    resamples, [resamples, ...].
+    """Calls `statistic(weights [B, R])`, which returns named arrays [B, ...], block by block;
+    returns the same names with all resamples, [resamples, ...].
     """
     parts = [statistic(weights) for weights in resample_weights(groups, resamples, seed)]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def widening(groups: int, level: float = LEVEL) -> float:
-    """By what a percentile interval over so many groups is widened: 1.58 for 5, 1.12 for 16."""
+    """The factor by which a percentile interval over this many groups is widened: 1.58 for 5, 1.12
+    for 16.
+    """
     from scipy.special import ndtri, stdtrit  # comes with scikit-learn
 
     upper = (1 + level) / 2
@@ -65,13 +67,14 @@ def interval(
     limits: tuple[float, float] = (-np.inf, np.inf),
     level: float = LEVEL,
 ) -> tuple[float, float, int]:
-    """Percentile interval of `samples` [B], widened about `value` for so many groups: (low, high,
-    resamples used), within `limits`, what the figure cannot leave. It includes `value`, also where
-    all resamples lie on one side of it: a row that is drawn twice ranks beside itself, which raises
-    the average precision of few rows.
+    """Percentile interval of `samples` [B], widened about `value` for this many groups: (low, high,
+    resamples used), within `limits`, the range of the figure. It always includes `value`, even if
+    all resamples are on one side of it: a row that is drawn twice ranks next to itself, which
+    raises the average precision of few rows.
 
-    Resamples where the statistic is undefined (NaN) are left out, and the count says how many were
-    left. NaN, NaN, 0 if none is, or with a single group, which cannot tell how groups differ.
+    Resamples where the statistic is undefined (NaN) are left out, and the returned count is of the
+    others. NaN, NaN, 0 if none is left, or with a single group, which does not show how groups
+    differ.
     """
     defined = samples[np.isfinite(samples)]
     if not len(defined) or groups < 2:
@@ -85,14 +88,13 @@ def interval(
 def norm_interval(
     samples: np.ndarray, noise: np.ndarray, value: float, groups: int, level: float = LEVEL
 ) -> tuple[float, float, int]:
-    """The same of an error that is a norm of gaps, such as the calibration error: `value` = |d|,
+    """The same for an error that is a norm of gaps, such as the calibration error: `value` = |d|,
     where the gaps d are the true ones plus noise e.
 
-    Such a value is biased upwards, and a resample's again upwards of it, so percentiles do not
+    Such a value is biased upwards, and a resample's value upwards again, so percentiles do not
     cover: a perfect model lies below its own interval. But | |d| - |d - e| | <= |e|, so the true
-    error is above |d| less what the noise alone reaches in 97.5 % of cases; and since a norm is
-    convex, |d| lies on average above the true error, which is therefore below |d| and its own
-    deviation downwards.
+    error is above |d| minus the 97.5 % quantile of the noise; and since a norm is convex, |d| is on
+    average above the true error, which is therefore below |d| plus the downward deviation of |d|.
 
     Args:
       samples: [B], |d*| of the resamples. noise: [B], |d* - d|.

@@ -1,8 +1,8 @@
-"""From logits to probabilities, and how far the probabilities can be believed: NLL, Brier score,
+"""From logits to probabilities, and how well calibrated they are: NLL, Brier score,
 calibration errors.
 
-`presence` is bool [R, K] throughout; with `multilabel` every column is a decision of its own, else
-the columns are one-hot and exclude one another.
+`presence` is bool [R, K] throughout; with `multilabel` every column is an independent decision,
+else the columns are one-hot.
 """
 
 from __future__ import annotations
@@ -37,9 +37,10 @@ def brier_per_row(presence: np.ndarray, logits: np.ndarray, multilabel: bool) ->
 def confidence_and_outcome(
     presence: np.ndarray, logits: np.ndarray, multilabel: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What calibration compares, both [R, M]: P(present) with presence for each of M = K action
-    units; for one-of-K tasks the highest probability with whether that class is right, M = 1 (Guo
-    et al. 2017, section 2)."""
+    """Confidence and outcome, which calibration compares, both [R, M]: P(present) and presence of
+    each of M = K action units; for one-of-K tasks the highest probability and whether that class is
+    right, M = 1 (Guo et al. 2017, section 2).
+    """
     p = probabilities(logits, multilabel)
     if multilabel:
         return p, presence
@@ -83,7 +84,7 @@ def measures(
         np.cumsum([c.shape[1] for c in columns.values()])[:-1],
     )
 
-    # name -> which gaps it adds up, and how many decisions of a row they are of
+    # name -> the gaps that it adds up, and how many decisions of a row they cover
     sums_of = {"ece": ("gap", confidence.shape[1])}
     if not multilabel:
         sums_of |= {"adaptive_ece": ("adaptive", 1), "classwise_ece": ("class", presence.shape[1])}
@@ -111,7 +112,7 @@ def measures(
 def expected_calibration_error(
     confidence: np.ndarray, outcome: np.ndarray, weights: np.ndarray, bins: int = BINS
 ) -> np.ndarray:
-    """The ECE of `measures` from the decisions themselves.
+    """The ECE, as in `measures`, from confidences and outcomes.
 
     Args:
       confidence, outcome: [R, M], both in [0, 1]; the M decisions of a row are pooled and share its
@@ -150,7 +151,7 @@ def equal_width(confidence: np.ndarray, bins: int = BINS) -> np.ndarray:
 
 def equal_mass(confidence: np.ndarray, bins: int = BINS) -> np.ndarray:
     """The same for bins that end at the quantiles of `confidence` itself, so that they hold equally
-    many, but for ties.
+    many, except for ties.
     """
     ordered = np.sort(confidence, axis=None)
     ends = np.ceil(np.arange(1, bins) * len(ordered) / bins).astype(int) - 1
@@ -158,5 +159,5 @@ def equal_mass(confidence: np.ndarray, bins: int = BINS) -> np.ndarray:
 
 
 def _by_bin(values: np.ndarray, which: np.ndarray, bins: int) -> np.ndarray:
-    """[R, bins]: of each row the sum of its `values` [R, M] in each bin."""
+    """[R, bins]: the sum of each row's `values` [R, M] in each bin."""
     return np.stack([np.where(which == b, values, 0.0).sum(axis=1) for b in range(bins)], axis=1)

@@ -1,5 +1,5 @@
 """Calibration before and after each map of `recalibration`, the map that is applied, selective
-prediction and prediction sets: the test rows, judged again.
+prediction and prediction sets, all measured on test rows.
 """
 
 from __future__ import annotations
@@ -42,20 +42,20 @@ def calibration_report(
 ) -> dict[str, dict]:
     """The entries `calibration`, `selective` and `sets` of metrics.json.
 
-    `calibration`: 'none' and the name of each map -> its metrics as in M; `reliability` by bin
-    (`count`: mean over seeds); `diagram` (smooth_error.py); `perfect`, the errors that a perfectly
-    calibrated model with these confidences would show on so many rows (perfect.py), and
-    `ece_if_perfect`, their mean ECE; `parameters` by trial, None for one that failed. A map is
-    fitted on validation rows of subjects that the trial does not test (map_choice.py). 'applied'
-    is about the map that cross-fitting chose for each trial, perhaps none: `names` and `of_trial`
-    (a number into `maps`) by trial, `held_out`: log loss of each candidate on validation rows that
-    it was not fitted on; `left_out`: how many validation rows took no part, as copies of training
-    rows. Without validation rows there are no maps, and `unavailable` says why.
-    Multi-label tasks have the maps of OF_UNITS, with MEASURES_OF_UNITS alone.
-    `selective` (one-of-K): for the model's own probabilities and after temperature scaling, AURC,
-    accuracies at fixed coverages and what they gain as in M, and the `curve` of risk by `coverage`
-    (mean over seeds).
-    `sets`: prediction sets (set_report.py), {} without validation rows.
+    `calibration`: 'none' or the name of a map -> its metrics as in M (docs/design.md);
+    `reliability` by bin (`count`: mean over seeds); `diagram` (smooth_error.py); `perfect`, the
+    errors that a perfectly calibrated model with these confidences would show on the same number of
+    rows (perfect.py), and `ece_if_perfect`, their mean ECE; `parameters` by trial, None for a
+    failed one. A map is fitted on validation rows of subjects that the trial does not test
+    (map_choice.py). 'applied' is about the map that cross-fitting chose for each trial, perhaps
+    none: `names` and `of_trial` (a number into `maps`) by trial, `held_out`: log loss of each
+    candidate on validation rows that it was not fitted on; `left_out`: how many validation rows
+    were not used, as they are copies of training rows. Without validation rows there are no maps,
+    and `unavailable` says why. Multi-label tasks have the maps of OF_UNITS, with MEASURES_OF_UNITS
+    alone. `selective` (one-of-K): for the model's own probabilities and after temperature scaling,
+    AURC, accuracies at fixed coverages and what they gain as in M, and the `curve` of risk by
+    `coverage` (mean over seeds). `sets`: prediction sets (set_report.py), {} without validation
+    rows.
     """
     names = OF_UNITS if test.multilabel else tuple(FITS)
     answers, parameters, sets = {NONE: test}, {NONE: {}}, {}
@@ -107,9 +107,10 @@ def choices_of(
 
 
 def applied_maps(predictions: dict, parts: Sequence[Part], choices: Sequence[SelectedMap]) -> dict:
-    """`maps` as in calibration_maps.to_json; `of_trial`: which of them a trial's rows go through,
-    None of a failed one; `names`: what they are called; `held_out`: mean over the parts, {} where
-    nothing could be compared."""
+    """`maps` as in calibration_maps.to_json; `of_trial`: the number of the map that a trial's rows
+    go through, None for a failed one; `names`: the maps' names; `held_out`: mean over the parts, {}
+    if nothing could be compared.
+    """
     of_trial: list[int | None] = [None] * len(predictions["failed"])
     for i, part in enumerate(parts):
         for t in part.trials:
@@ -133,7 +134,7 @@ def _unavailable(predictions: dict, selection: str) -> str:
     usable = calibration_rows(predictions, selection)
     without = np.setdiff1d(trials, predictions["trial"][usable])
     copied = len(rows_of(predictions, selection, "val")) > len(usable)
-    which = "validation rows that are no copies of training rows" if copied else "validation rows"
+    which = "validation rows that are not copies of training rows" if copied else "validation rows"
     if len(without) == len(trials):
         return f"there are no {which} to fit a map on, and test rows are no substitute"
     return (
@@ -156,7 +157,7 @@ def _fit(predictions: dict, part: Part, name: str) -> Map:
 
 
 def _by_trial(predictions: dict, parts: Sequence[Part], fitted: Sequence[Map]) -> dict[str, list]:
-    """The parameters of the maps by trial, None of a failed one."""
+    """The parameters of the maps by trial, None for a failed one."""
     found: list[dict | None] = [None] * len(predictions["failed"])
     for part, one in zip(parts, fitted, strict=True):
         values = one.parameters()
@@ -180,7 +181,7 @@ def _mapped(
         mine = np.isin(trial, part.trials)
         logits[mine] = one(before[mine])
     finite = np.where(failed[:, None], 0.0, logits)
-    if test.multilabel:  # a map keeps the order of a unit's rows, and thresholds go through it too
+    if test.multilabel:  # a map keeps the order of a unit's rows, so thresholds are mapped too
         return dataclasses.replace(
             test, logits=logits, scores=np.where(failed[:, None], np.nan, finite)
         )
@@ -191,8 +192,8 @@ def _mapped(
 
 
 def judged(answer: ScoredRows, resamples: int, seed: int) -> dict[str, dict | float | None]:
-    """`reliability`, `diagram`, `perfect` and `ece_if_perfect` of a one-of-K answer; None where a
-    failed trial owes probabilities. `perfect` is a mean over seeds.
+    """`reliability`, `diagram`, `perfect` and `ece_if_perfect` for one-of-K predictions; None if
+    probabilities of a failed trial are missing. `perfect` is a mean over seeds.
     """
     if answer.failed().any():
         return dict.fromkeys(("reliability", "diagram", "perfect", "ece_if_perfect"))
@@ -212,8 +213,8 @@ def judged(answer: ScoredRows, resamples: int, seed: int) -> dict[str, dict | fl
 
 def by_bin(answer: ScoredRows) -> dict[str, list] | None:
     """A reliability diagram with bins: `edges`, `count` (mean over seeds), `confidence` and
-    `accuracy` (None in an empty bin) of a one-of-K answer; None where a failed trial owes
-    probabilities.
+    `accuracy` (None in an empty bin) for one-of-K predictions; None if probabilities of a failed
+    trial are missing.
     """
     if answer.failed().any():
         return None

@@ -1,7 +1,7 @@
-"""From frames to clips: rules that make one decision of a clip's frames, each with probabilities,
-so that everything here can measure them.
+"""From frames to clips: rules that make one decision from a clip's frames, with probabilities, so
+that every metric applies to clips too.
 
-A rule answers with log probabilities of each clip [V, K]. What it needs besides a clip's own
+A rule returns log probabilities of each clip [V, K]. What it needs besides the clip's own
 posteriors (their mean and deviation over clips, a temperature) is taken from the validation rows of
 the same trial, never from rows that are tested.
 """
@@ -26,7 +26,7 @@ from fexpr.probabilities import to_json
 from fexpr.terminal import console, say
 
 RULES = CLIP_RULES
-# what all frames of a clip share
+# arrays whose values all frames of a clip share
 PER_FRAME = ("groups", "labels", "trial", "split", "selection", "dataset")
 SHOWN = {
     "accuracy": "accuracy",
@@ -46,21 +46,18 @@ def decide(
 
     Args:
       rule: one of RULES.
-      kept: bool [R], the frames that have a say (of a filter that sees no labels); all if not
-          given.
+      kept: bool [R], the frames that count (from a filter that sees no labels); by default all.
 
     Returns:
-      The arrays of predictions.npz, a row a clip of each trial, split and selection; `ids` are the
-      clips' names.
+      The arrays of predictions.npz, a row per clip of each trial, split and selection; `ids` are
+      the clips' names.
 
     Raises:
       UserError: an unknown rule.
-      ValueError: a clip with several labels, or without a frame that is kept.
+      ValueError: a clip with several labels, or without a kept frame.
     """
     if rule not in RULES:
-        raise UserError(
-            f"there is no rule {rule!r} for clips", fix=f"choose one of {', '.join(RULES)}"
-        )
+        raise UserError(f"there is no clip rule {rule!r}", fix=f"choose one of {', '.join(RULES)}")
     kept = np.ones(len(predictions["ids"]), bool) if kept is None else kept
     keys = np.stack(
         [
@@ -80,7 +77,7 @@ def decide(
     for s, t in np.unique(keys[:2], axis=1).T:
         mine = (name == s) & (trial == t)
         val = mine & (predictions["split"] == "val")
-        if np.isnan(values[mine]).any():  # a failed trial answers nothing
+        if np.isnan(values[mine]).any():  # a failed trial has no predictions
             logits[np.unique(index[mine])] = np.nan
             continue
         clips, within = np.unique(index[mine & kept], return_inverse=True)
@@ -152,14 +149,14 @@ def compare(
 def of_frames(
     predictions: dict[str, np.ndarray], selection: str, resamples: int, seed: int = 0
 ) -> dict:
-    """Frames by themselves, and what a rule for clips needs of them.
+    """Results of single frames, and what a clip rule needs from them.
 
     Returns:
       `accuracy` of single test frames, by the same bootstrap over actors (counted by actor first,
       as frames are many), and their `rows`. Of each trial (None: it failed), from its validation
-      frames: `temperature`, the map in `maps` that it is part of, and in `posteriors` their mean
-      and deviation. As `applied` whether a temperature calibrates the network itself, as in
-      `calibration_report`; {} where trials lack validation rows.
+      frames: `temperature`, the map in `maps` that contains it, and in `posteriors` their mean and
+          deviation. `applied`: whether a temperature calibrates the network itself, as in
+          `calibration_report`; {} where trials lack validation rows.
     """
     mine = (predictions["selection"] == selection) & (predictions["split"] == "test")
     right = predictions["logits"][mine].argmax(axis=1) == predictions["labels"][mine]
@@ -203,7 +200,7 @@ def _applied(predictions: dict[str, np.ndarray], selection: str) -> dict:
 
 
 def print_rules(clips: dict) -> None:
-    """On the terminal: the table of rules, and how often a frame alone is right."""
+    """On the terminal: the table of rules, and the accuracy of single frames."""
     table = make_table("a clip by its frames'", *SHOWN.values())
     for rule, of in clips["rules"].items():
         cells = [
@@ -214,6 +211,6 @@ def print_rules(clips: dict) -> None:
     console.print()
     print_table(table, console)
     say(
-        "* the rule above (config.evaluate.clips). A frame alone: accuracy "
+        "* the rule above (config.evaluate.clips). Single frames: accuracy "
         f"{in_words(clips['frames']['accuracy'])}"
     )

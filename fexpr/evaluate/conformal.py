@@ -1,10 +1,11 @@
-"""Split conformal prediction: sets of classes that hold the true one with a given probability.
+"""Split conformal prediction: sets of classes that contain the true one with a given probability.
 
 A score says how badly a class fits a row. The threshold is a quantile of the true classes' scores
-on calibration rows; a new row's set are the classes whose score is not above it. If calibration
-rows and new rows are exchangeable, the set holds the true class with at least the probability asked
-for, however wrong the model is (Vovk et al. 2005). For action units the score of a row is that of
-its worst present unit, so that the set holds every present unit with that probability.
+on calibration rows; a new row's set consists of the classes whose score is not above it. If
+calibration rows and new rows are exchangeable, the set contains the true class with at least the
+requested probability, however wrong the model is (Vovk et al. 2005). For action units the score of
+a row is that of its worst present unit, so that the set contains every present unit with that
+probability.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ import numpy as np
 
 from fexpr.probabilities import lac
 
-RAPS_PENALTY, RAPS_FREE = 0.1, 2  # for each class beyond so many, in `raps`
+RAPS_PENALTY, RAPS_FREE = 0.1, 2  # added for each class beyond the first FREE, in `raps`
 
 
 def aps(p: np.ndarray, u: np.ndarray | None = None) -> np.ndarray:
-    """The probability of all classes at least as likely, less a share `u` [R] of the class's own
-    (Romano et al. 2020, equation 9); without `u` nothing is taken off. Sets adapt to how hard a
-    row is. [R, K] -> [R, K]."""
+    """The probability of all classes at least as likely, minus a share `u` [R] of the class's own
+    probability (Romano et al. 2020, equation 9); without `u` nothing is subtracted. Sets are larger
+    for harder rows. [R, K] -> [R, K].
+    """
     order = np.argsort(-p, axis=1, kind="stable")
     whole = np.take_along_axis(p, order, axis=1).cumsum(axis=1)
     scores = np.empty_like(p)
@@ -35,8 +37,9 @@ def raps(
     penalty: float = RAPS_PENALTY,
     free: int = RAPS_FREE,
 ) -> np.ndarray:
-    """`aps` and `penalty` for each place of the class beyond the first `free` (Angelopoulos et al.
-    2021): no long sets. [R, K] -> [R, K]."""
+    """`aps` plus `penalty` for each rank of the class beyond the first `free` (Angelopoulos et al.
+    2021), which avoids large sets. [R, K] -> [R, K].
+    """
     places = np.argsort(np.argsort(-p, axis=1, kind="stable"), axis=1) + 1
     return aps(p, u) + penalty * np.maximum(places - free, 0)
 
@@ -51,12 +54,12 @@ def true_scores(scores: np.ndarray, presence: np.ndarray) -> np.ndarray:
 
 
 def threshold(scores: np.ndarray, ids: np.ndarray, coverage: float) -> float:
-    """The score that a set goes up to: the ceil((n + 1) coverage)-th smallest of n calibration
+    """The highest score in a set: the ceil((n + 1) coverage)-th smallest of n calibration
     rows' scores; infinity if n is too small for this coverage.
 
     Args:
-      scores: [R], `true_scores` of calibration rows. ids: str [R], what row of the data each is: a
-        row that several trials validated counts as one, with equal weight on each of its scores.
+      scores: [R], `true_scores` of calibration rows. ids: str [R], the data row of each: a row that
+          several trials validated counts as one, with equal weight on each of its scores.
       coverage: above 0 and below 1.
     """
     _, index, counts = np.unique(ids, return_inverse=True, return_counts=True)

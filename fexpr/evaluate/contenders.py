@@ -1,7 +1,7 @@
-"""One table of predictors on the same test rows: runs, and classes that somebody else has named.
+"""One table of predictors on the same test rows: runs, and classes that others predicted.
 
-Everybody is measured on all rows, by the same resamples of subjects; a row that one has and another
-lacks is an error, and so is an entry that does not say how its selection was done.
+All are measured on the same rows, with the same resamples of subjects; a row that one has and
+another lacks is an error, and so is an entry without a statement of how its selection was done.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from fexpr.evaluate.measure import measure
 from fexpr.evaluate.predictions import SELECTIONS, checked, rows_of
 from fexpr.evaluate.scored_rows import ScoredRows, baseline_rows, model_rows, presence_of
 
-SHOWN = 5  # ids that a problem names
+SHOWN = 5  # ids that a problem lists
 SUBJECTS = ("subject", "group")  # columns of an entry that name its subjects, if it has one
 
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """What a predictor says of the test rows, of every seed in the order of their ids: `ids`,
-    `folds` (the fold that tests each) and `datasets` are of the rows of one seed.
+    """A predictor's predictions for the test rows, for every seed in the order of the ids: `ids`,
+    `folds` (the fold that tests each row) and `datasets` describe the rows of one seed.
     """
 
     ids: np.ndarray
@@ -45,7 +45,7 @@ class Contender:
     Attributes:
       answers: selection -> answer; `selection` is the one that counts.
       how: how epoch and hyper-parameters were chosen; may not be empty.
-      extraction: what it reads of a clip. minutes: of training, or None if unknown.
+      extraction: what it reads from a clip. minutes: of training, or None if unknown.
     """
 
     name: str
@@ -58,8 +58,8 @@ class Contender:
     def __post_init__(self):
         if not self.how.strip():
             raise UserError(
-                f"{self.name} does not say how its selection was done",
-                fix="say it: 'last epoch', 'epoch by held-out training subjects', 'best on test'",
+                f"{self.name} does not state how its selection was done",
+                fix="state it: 'last epoch', 'epoch by held-out training subjects', 'best on test'",
             )
 
     @property
@@ -68,14 +68,16 @@ class Contender:
 
 
 def answers_of(predictions: dict[str, np.ndarray], selection: str) -> dict[str, Answer]:
-    """Selection -> answer, of the arrays of a predictions.npz whose rows are of one class each.
+    """Selection -> answer, from the arrays of a predictions.npz with one class per row.
 
     Raises:
       UserError: the selection is the oracle's or not there; action units; a row tested twice.
     """
     p = checked(predictions, selection)
     if p["labels"].ndim == 2:
-        raise UserError("a leaderboard is of one class a row", fix="leave action units out")
+        raise UserError(
+            "a leaderboard needs one class per row", fix="leave out runs on action units"
+        )
     found = {}
     for name in SELECTIONS:
         if not (p["selection"] == name).any():
@@ -84,7 +86,7 @@ def answers_of(predictions: dict[str, np.ndarray], selection: str) -> dict[str, 
         answer, ids = model_rows(p, name, "test", None), p["ids"][rows]
         if len(np.unique(ids[answer.pools()[0]])) < len(ids[answer.pools()[0]]):
             raise UserError(
-                "a row is tested in several folds", fix="give every test row once a seed"
+                "a row is tested in several folds", fix="give every test row once per seed"
             )
         order = np.lexsort((ids, answer.seeds))
         first = rows[order][: len(np.unique(ids))]
@@ -98,7 +100,9 @@ def answers_of(predictions: dict[str, np.ndarray], selection: str) -> dict[str, 
 
 
 def constant_of(predictions: dict[str, np.ndarray], selection: str) -> dict[str, Answer]:
-    """The answer of a predictor that names the most frequent class of the training rows."""
+    """The answer of a predictor that always predicts the most frequent class of the training
+    rows.
+    """
     p = checked(predictions, selection)
     template = answers_of(p, selection)[selection]
     rows = rows_of(p, selection, "test")
@@ -108,13 +112,13 @@ def constant_of(predictions: dict[str, np.ndarray], selection: str) -> dict[str,
 
 
 def read_entry(path: Path, reference: Answer, class_names: Sequence[str]) -> dict[str, Answer]:
-    """Classes that somebody else names, from a CSV of `id,class` with one line a test row.
+    """Classes that others predicted, from a CSV of `id,class` with one line per test row.
 
-    A column `subject` or `group`, where there is one, must name the reference's subjects: a clip of
+    A column `subject` or `group`, if present, must agree with the reference's subjects: a clip of
     another subject is another clip.
 
     Raises:
-      UserError: the file cannot be read; ids that are missing, unknown or named twice; classes that
+      UserError: the file cannot be read; ids that are missing, unknown or repeated; classes that
         do not exist; other subjects. All at once.
     """
     try:
@@ -129,7 +133,7 @@ def read_entry(path: Path, reference: Answer, class_names: Sequence[str]) -> dic
     except (OSError, UnicodeDecodeError, csv.Error) as e:
         raise UserError(f"{path} cannot be read: {e}", fix="give a CSV of id,class in UTF-8") from e
     if missing := [f"no column {name}" for name in ("id", "class") if name not in header]:
-        raise UserError(f"{path} is no entry", missing, "its columns are id and class")
+        raise UserError(f"{path} is not an entry", missing, "its columns are id and class")
     subjects = dict(zip(reference.ids.tolist(), _first_seed(reference).groups, strict=True))
     subject = next((name for name in SUBJECTS if name in header), None)
     problems, named = [], {}
@@ -154,7 +158,7 @@ def read_entry(path: Path, reference: Answer, class_names: Sequence[str]) -> dic
         problems.append(f"{len(lacking)} test rows are missing: {text}")
     if problems:
         raise UserError(
-            f"{path} does not answer the table's test rows",
+            f"{path} does not match the table's test rows",
             problems,
             "give every test row once, by the ids in predictions.npz of any member",
         )
@@ -175,22 +179,22 @@ def leaderboard(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict:
-    """Everybody measured, in the order given.
+    """All contenders measured, in the given order.
 
     Args:
-      metrics: the first is what the best is best by, and what datasets, selections and differences
-        are of; keys of M of metrics.json.
+      metrics: keys of M of metrics.json; the first decides which row is best, and is used for data
+          sets, selections and differences.
 
     Returns:
       `rows`: dicts of `name`, `how`, `extraction`, `minutes`, `seeds` (their number), `selection`,
       `test` (of `metrics`, counts pooled over folds), `folds_f1` (F1 averaged over classes within
       each fold, as scikit-learn's f1_score(average='macro') does, then over folds and seeds),
-      `per_dataset` {name: M}, `selections` {name: M}, `difference` (paired, less the best row,
-      whose own is None). And `metrics`, `best`, `class_names`, `clips`, `groups`, `datasets`,
+      `per_dataset` {name: M}, `selections` {name: M}, `difference` (paired, minus the best row, for
+      which it is None). And `metrics`, `best`, `class_names`, `clips`, `groups`, `datasets`,
       `resamples`.
 
     Raises:
-      UserError: rows, labels or subjects of one are not those of the first.
+      UserError: rows, labels or subjects that differ from those of the first.
     """
     check_same(contenders)
     every = np.ones(len(class_names), bool)
@@ -237,8 +241,9 @@ def leaderboard(
 
 
 def check_same(contenders: Sequence[Contender]) -> None:
-    """Raises a UserError where rows, labels or subjects of one are not those of the first; or where
-    two have one name."""
+    """Raises a UserError if rows, labels or subjects differ from those of the first, or if two have
+    the same name.
+    """
     names = Counter(c.name for c in contenders)
     problems = [f"{name}: {count} rows of this name" for name, count in names.items() if count > 1]
     first = contenders[0]
@@ -249,12 +254,12 @@ def check_same(contenders: Sequence[Contender]) -> None:
         if differ:
             text = ", ".join(differ[:SHOWN]) + (", …" if len(differ) > SHOWN else "")
             problems.append(
-                f"{other.name}: {len(differ)} test rows are missing, more, of another label or "
-                f"another subject than those of {first.name}: {text}"
+                f"{other.name}: {len(differ)} test rows are missing, added, or have another label "
+                f"or subject than in {first.name}: {text}"
             )
     if problems:
         raise UserError(
-            "these do not fit into one table",
+            "these contenders do not fit into one table",
             problems,
             "use the same release, the same clips and the same protocol for all",
         )
@@ -262,7 +267,8 @@ def check_same(contenders: Sequence[Contender]) -> None:
 
 def f1_over_folds(answer: Answer) -> float:
     """The mean over folds, then over seeds, of each fold's macro F1: over the classes that occur or
-    are named in it. Not the pooled UF1, whose classes are averaged once."""
+    are predicted in the fold. Not the pooled UF1, which averages classes once.
+    """
     values = []
     for pool in answer.rows.pools():
         truth, says = (

@@ -11,7 +11,7 @@ from fexpr.evaluate.measure import Measured
 from fexpr.evaluate.predictions import rows_of
 from fexpr.evaluate.scored_rows import ScoredRows
 
-KINDS = ("exact", "near", "mirrored")  # as in the column `copy` of predictions.npz
+KINDS = ("exact", "near", "mirrored")  # values of the column `copy` of predictions.npz
 
 
 def measure_copies(
@@ -26,7 +26,7 @@ def measure_copies(
       predictions: the arrays of predictions.npz; their `copy`, str [R], is the kind of copy that a
         test row has among the training and validation rows of its trial, or ''.
       test: the answer to the test rows of `selection`.
-      measure: what measures an answer.
+      measure: the function that measures an answer.
 
     Returns:
       {} where `copy` is missing. Else `rows`: the number of test rows of one seed, `all` of them

@@ -1,6 +1,6 @@
 """The debiased squared calibration error (Kumar, Liang and Ma 2019, "Verified uncertainty
-calibration", arXiv 1909.10155, section 4): the mean squared gap of bins, less what the luck of so
-few rows adds to it. Without that, ECE and its relatives of a perfect model are above 0.
+calibration", arXiv 1909.10155, section 4): the mean squared gap of bins, minus the bias that chance
+adds to it. Without this correction, ECE and its relatives are above 0 even for a perfect model.
 """
 
 from __future__ import annotations
@@ -9,19 +9,19 @@ from collections.abc import Callable
 
 import numpy as np
 
-BINS = 15  # of equally many rows, as in the package `uncertainty-calibration`
+BINS = 15  # bins of equally many rows, as in the package `uncertainty-calibration`
 
 
 def measures(
     confidence: np.ndarray, outcome: np.ndarray, bins: int = BINS
 ) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
     """The function weights [B, R] -> `debiased_rms` [B], the mean SQUARED gap, and
-    `_bias_debiased_rms` [B], what to take off it. The root is taken last (measure.py), since the
-    mean over seeds may be below 0.
+    `_bias_debiased_rms` [B], the bias to subtract from it. The root is taken last (measure.py),
+    since the mean over seeds may be below 0.
 
     The bias of a bin is the variance of its mean outcome, m (1 - m) / (decisions - 1); a bin of
     fewer than two decisions counts as 0 (equation 5 and the authors' code). The M decisions of a
-    row are taken as independent.
+    row are treated as independent.
 
     Args:
       confidence, outcome: [R, M], both in [0, 1]; the M decisions of a row share its weight.

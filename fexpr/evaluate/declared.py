@@ -18,17 +18,18 @@ from fexpr.evaluate.scored_rows import ScoredRows
 
 @dataclasses.dataclass(frozen=True)
 class Metric:
-    """A figure of the rows of one seed.
+    """A metric of the rows of one seed.
 
     Attributes:
       words: its name in the report.
       compute: (rows, weights float64 [B, R]) -> float64 [B], the figure under each of B weightings
         of the R rows (a bootstrap resample is one); NaN where it is undefined. `rows.scores` are
         NaN for the rows of failed trials.
-      task: of which labels: one class a row ('multiclass'), several ('multilabel'), or 'both'.
+      task: the labels that it applies to: one class per row ('multiclass'), several ('multilabel'),
+          or 'both'.
       lower_is_better: the direction. decimals: in tables.
-      short: its name on the terminal; '': it is in the report only.
-      limits: what no value leaves; intervals end there.
+      short: its name on the terminal; '': it is only in the report. limits: the range of its
+          values, to which intervals are clipped.
     """
 
     words: str
@@ -41,7 +42,7 @@ class Metric:
 
     @property
     def heading(self) -> str:
-        """Its name with an arrow where lower is better."""
+        """The metric's name, with an arrow if lower is better."""
         return self.words + " ↓" * self.lower_is_better
 
 
@@ -64,7 +65,8 @@ METRICS: dict[str, Metric] = {
 
 
 def measures(rows: ScoredRows, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """Name -> float64 [B] of every entry of METRICS that is of the rows' task; `weights` is [B, R].
+    """Name -> float64 [B] for every entry of METRICS that applies to the rows' task; `weights` is
+    [B, R].
 
     Raises:
       ValueError: an entry returns another shape.
@@ -83,5 +85,5 @@ def measures(rows: ScoredRows, weights: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def decimals(name: str) -> int:
-    """Of a metric in tables; 3 where nothing else is declared."""
+    """The number of decimals of a metric in tables; 3 unless declared otherwise."""
     return METRICS[name].decimals if name in METRICS else 3

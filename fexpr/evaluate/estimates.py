@@ -1,5 +1,5 @@
-"""A figure with its interval, as metrics.json holds it: `value`, `low`, `high`, `resamples`, and of
-several seeds `seed_std` and `seeds`. Which kind of interval a metric has is decided here.
+"""A figure with its interval, as in metrics.json: `value`, `low`, `high`, `resamples`, and with
+several seeds `seed_std` and `seeds`. Decides which kind of interval a metric has.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import numpy as np
 from fexpr.evaluate import calibration, declared
 from fexpr.evaluate.bootstrap import interval, norm_interval
 
-# norms of gaps, with an interval of their own; of the largest gap, often of two or three rows,
-# resamples tell nothing
+# norms of gaps, with their own kind of interval; for the largest gap, often of two or three rows,
+# resamples are useless
 NORMS = (*calibration.NORMS, "smooth_ece")
 WITHOUT_INTERVAL = ("mce",)
-LIMITS = {  # of what is not a share of rows or classes, and no entry of declared.METRICS
+LIMITS = {  # ranges of metrics that are neither a share of rows or classes nor in declared.METRICS
     "nll": (0, np.inf),
     "nll_refinement": (0, np.inf),
     "nll_calibration": (-np.inf, np.inf),
@@ -24,15 +24,15 @@ LIMITS = {  # of what is not a share of rows or classes, and no entry of declare
     "brier_calibration": (-2, 2),
     "over_confidence": (-1, 1),
     "under_confidence": (-1, 1),
-    "size": (0, np.inf),  # of a prediction set
+    "size": (0, np.inf),  # size of a prediction set
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """Point values of S seeds [S, …] and bootstrap samples of their mean [B, …] of each metric;
-    classes averaged by each macro. A name that begins with _ is no metric, but what the interval of
-    one needs.
+    """Point values of S seeds [S, …] and bootstrap samples of their mean [B, …] of each metric, and
+    the classes that each macro metric averages. A name that begins with _ is not a metric, but is
+    needed for the interval of one.
     """
 
     point: dict[str, np.ndarray]
@@ -60,7 +60,7 @@ class Measured:
         return interval(samples, self.point[name].mean(), self.groups, limits_of(name))
 
     def _root(self) -> dict:
-        """The root of the debiased mean squared gap. Of the square the interval is the basic
+        """The root of the debiased mean squared gap. The interval of the square is the basic
         bootstrap, value - (sample - value): a resample adds the bias a second time, so it is
         centred on the debiased value.
         """
@@ -77,19 +77,17 @@ class Measured:
         return _estimate(point, interval(samples, point.mean(), self.groups, (0, 1)))
 
     def minus(self, other: Measured, name: str) -> dict:
-        """The paired difference: both on the same rows of the same resamples."""
+        """The paired difference to `other`, on the same rows of the same resamples."""
         return self._difference(other, name, self.point[name] - other.point[name])
 
     def less(self, other: Measured, name: str) -> dict:
-        """The same of another model, whose seeds have nothing to do with these: of the means over
-        seeds.
-        """
+        """The difference to another model with unrelated seeds: of the means over seeds."""
         means = np.array([self.point[name].mean() - other.point[name].mean()])
         return self._difference(other, name, means)
 
     def _difference(self, other: Measured, name: str, values: np.ndarray) -> dict:
-        """Of two norms the samples are moved to where their mean is the value: each is biased
-        upwards, a resample's twice.
+        """For two norms, the samples are shifted so that their mean is the value: each norm is
+        biased upwards, a resample's twice.
         """
         samples = self.samples[name] - other.samples[name]
         if name in NORMS:
@@ -102,16 +100,14 @@ class Measured:
 
 
 def limits_of(name: str) -> tuple[float, float]:
-    """What no value of a metric leaves."""
+    """The range of a metric's values."""
     if name in declared.METRICS:
         return declared.METRICS[name].limits
     return LIMITS.get(name, (-1, 1) if name.startswith("gain_") else (0, 1))
 
 
 def _estimate(seeds: np.ndarray, found: tuple[float, float, int]) -> dict:
-    """`found`: low, high and the resamples used. A value that is undefined itself has no
-    interval.
-    """
+    """`found`: low, high and the resamples used. An undefined value has no interval."""
     value = seeds.mean()
     low, high, used = found if np.isfinite(value) else (np.nan, np.nan, 0)
     estimate = dict(zip(("value", "low", "high"), map(_plain, (value, low, high)), strict=True)) | {

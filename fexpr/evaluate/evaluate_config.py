@@ -11,8 +11,8 @@ CLIP_RULES = {  # from a clip's frames to the clip (clip_rules.py)
     "vote": "mode of the frames' decisions",
     "weighted_vote": "half the share of votes, half their share of confidence",
     "count_vote": "half the votes, counted, half the mean confidence, as published",
-    "centred": "summed posteriors, less each class's mean",
-    "zscored": "summed posteriors, less the mean, over the deviation",
+    "centred": "summed posteriors, minus each class's mean",
+    "zscored": "summed posteriors, minus the mean, over the deviation",
     "product": "product of the posteriors",
     "calibrated": "mean posterior after temperature scaling of the frames",
 }
@@ -20,10 +20,12 @@ CLIP_RULES = {  # from a clip's frames to the clip (clip_rules.py)
 
 @dataclasses.dataclass(frozen=True)
 class EvaluateConfig:
-    """from predictions to numbers."""
+    """how predictions are evaluated."""
 
     resamples: int = field(1000, "of the bootstrap over subjects", ge=10, debug=50)
-    clips: str = field("sum", "what frames' posteriors make of a clip", one_of=CLIP_RULES)
+    clips: str = field(
+        "sum", "rule that decides a clip from its frames' posteriors", one_of=CLIP_RULES
+    )
     min_train_positives: int = field(
         5, "action units with fewer are reported, and left out of the headline macro", ge=1, debug=1
     )

@@ -1,5 +1,5 @@
-"""From saved predictions to metrics.json: every figure with its interval, beside the predictors
-that never look at the image.
+"""From saved predictions to metrics.json: every figure with its interval, beside baselines that
+never look at the image.
 
 One structure serves both kinds of task (scored_rows.py). The rows that all folds of one seed test
 are one pool, as MEGC2019 asks: counts are added up over folds before any ratio is taken. A figure
@@ -29,7 +29,7 @@ HEADLINE = {
 }
 
 
-# many small products: threads wait for one another longer than they work
+# many small matrix products: threads would wait longer than they work
 @threadpool_limits.wrap(limits=1, user_api="blas")
 def evaluate(
     predictions: dict[str, np.ndarray],
@@ -40,7 +40,7 @@ def evaluate(
     seed: int = 0,
     group_name: str | None = None,
 ) -> dict:
-    """Everything that metrics.json holds.
+    """The content of metrics.json.
 
     Macro figures are means over the headline classes. Multi-label: the action units with a positive
     test row and at least
@@ -49,20 +49,19 @@ def evaluate(
     it averages. In a resample a headline class without positives is skipped; a resample without any
     is left out, and `resamples` says how many were used. Micro figures, exact match, Hamming, NLL,
     Brier and ECE are over all K classes. Thresholds are held fixed in the bootstrap, and those of
-    `val` were chosen on its own rows: that M is optimistic.
+    `val` were chosen on the same rows, so its figures are optimistic.
 
     With several seeds `value` is the mean over seeds of the value on each seed's pool, `seeds` (in
-    the order of the key `seeds` of the result) and `seed_std` stand beside it, and the interval
+    the order of the key `seeds` of the result) and `seed_std` are added, and the interval
     resamples subjects, the same ones for all seeds. Rows of a failed trial count as wrong
     (scored_rows.py). `per_group` and `confusion` are means over seeds.
 
-    `ensemble` is about the seeds as one predictor, by the mean of their probabilities; {} where
-    there are no such seeds. One-of-K tasks also have `calibration` and `selective`
-    (calibration_report.py), and on FER2013 `kaggle` (kaggle.py).
-    `copies` (copies.py) is about test rows that also occur in the training rows, where that is
-    known. `datasets` names what the rows of each split come from, `dataset_groups` how many test
-    groups each row of `per_dataset` is about. Where every group is a single
-    row, `per_group` is empty: it would repeat the predictions.
+    `ensemble` treats the seeds as one predictor, by the mean of their probabilities; {} without
+    several seeds. One-of-K tasks also have `calibration` and `selective` (calibration_report.py),
+    and on FER2013 `kaggle` (kaggle.py). `copies` (copies.py) is about test rows that also occur in
+    the training rows, where that is known. `datasets` names the data sets of each split's rows,
+    `dataset_groups` the number of test groups in each row of `per_dataset`. If every group is a
+    single row, `per_group` is empty, as it would repeat the predictions.
 
     Args:
       predictions: the arrays of predictions.npz: `ids`, `groups`, `trial`, `split` ('val' or
@@ -125,7 +124,7 @@ def evaluate(
         else np.array([])
     )
     parts = np.unique(sets).tolist()
-    # the answers to all selections have their rows in one order
+    # the rows of all selections are in the same order
     for name in parts if len(parts) > 1 else ():
         per_dataset[name] = {
             s: measured_of(a.at(sets == name)).summary() for s, a in answers.items()
@@ -134,7 +133,7 @@ def evaluate(
     first = test.groups[test.pools()[0]]
     single_rows = len(np.unique(first)) == len(first)  # every group is a single row
     of_part = {name: of[selection] for name, of in per_dataset.items() if name != "full"}
-    # of pictures the field quotes accuracy first
+    # for pictures, the field quotes accuracy first
     shown = HEADLINE[task] if multilabel or not single_rows else ("accuracy", "uf1", "uar")
     headline = predictions["class_names"][enough & test.presence.any(axis=0)]
     return {

@@ -1,5 +1,5 @@
-"""Predictions of models trained elsewhere: an .npz or a CSV becomes the arrays of predictions.npz,
-or one message with all its faults.
+"""Predictions of models trained elsewhere: an .npz or a CSV is converted to the arrays of
+predictions.npz, or refused with one message that lists all faults.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ An .npz, without pickles, that holds
   class_names [K], split [N] ('val' or 'test'), ids [N], groups [N] (subjects: they are resampled
   whole), dataset [N] (parts to be shown apart);
   or everything that a run of fexpr saves as predictions.npz.
-A CSV with one line a row and a header:
+A CSV with one line per row and a header:
   p_<class> for each class (probabilities), or logit_<class> for each; label (class id from 0 in the
   order of these columns, or name); and, where known, split, id, group, dataset. Other columns are
   not used.
 Probabilities of a row sum to 1 within 0.01. Rows without a split are test rows.
 Labels that are all among the class names are names, also where both are numbers (1, 1.0); else
 they are class ids from 0."""
-EPS = np.finfo(np.float64).eps  # what a probability of 0 counts as, as in scikit-learn's log_loss
+# a probability of 0 is replaced by this, as in scikit-learn's log_loss
+EPS = np.finfo(np.float64).eps
 TOLERANCE = 0.01  # of the sum of a row's probabilities: they may have been written with few digits
 LARGEST = 1e300  # of a logit: differences of two stay finite
-SHOWN = 8  # rows that a problem names
+SHOWN = 8  # rows that a problem lists
 
 
 def read_predictions(
@@ -39,10 +40,10 @@ def read_predictions(
     Args:
       path: the predictions. val: another such file with the validation rows that calibration maps
           are fitted on.
-      class_names: K names, in the order of the columns; they stand before those of the file.
+      class_names: K names, in the order of the columns; they replace those of the file.
 
     Raises:
-      UserError: a file cannot be read or holds what it must not; all problems of both files at
+      UserError: a file cannot be read or has forbidden content; all problems of both files at
           once.
     """
     raw = read_file(path)
@@ -59,7 +60,7 @@ def read_predictions(
         if isinstance(other, dict):
             raise UserError(
                 f"{val} is the predictions.npz of a run of fexpr",
-                fix="give it alone: it holds its own validation rows",
+                fix="leave out --val: the file contains its own validation rows",
             )
         tables.append(_table(other, class_names))
         problems += [f"{val.name}: {p}" for p in other.problems]
@@ -78,7 +79,7 @@ def read_predictions(
 
 
 def notes(predictions: dict[str, np.ndarray]) -> list[str]:
-    """What is no fault, but explains figures that look odd."""
+    """Notes on the data that are not errors, but explain figures that look odd."""
     if "counts_from" not in predictions:
         return []
     log_p = calibration.log_probabilities(predictions["logits"], False)
@@ -103,8 +104,8 @@ def notes(predictions: dict[str, np.ndarray]) -> list[str]:
 
 
 def _table(raw: Raw, class_names: list[str] | None) -> dict[str, np.ndarray]:
-    """logits, labels (ids), split, ids, groups, dataset of each row; what is wrong is added to
-    `raw.problems`, and {} returned.
+    """logits, labels (ids), split, ids, groups, dataset of each row; problems are added to
+    `raw.problems`, and then {} is returned.
     """
     problems, n = raw.problems, len(raw.values)
     if raw.values.ndim != 2 or raw.values.shape[1] < 2 or not n:
@@ -154,14 +155,14 @@ def _table(raw: Raw, class_names: list[str] | None) -> dict[str, np.ndarray]:
 
 
 def _moved(names: list[str], given: list[str]) -> list[str]:
-    """Which names of the file stand at another place among those given."""
+    """The names of the file that are in another position among those given."""
     at = {name.casefold(): i for i, name in enumerate(names)}
     return [name for i, name in enumerate(given) if at.get(name.casefold(), i) != i]
 
 
 def _labels(raw: Raw, vocabularies: list[list[str] | None]) -> np.ndarray:
-    """Class ids int32 [N]. Labels are names, of the file or given, where all of them are; also as
-    numbers, so that 1.0 is the class called 1. Else they are ids.
+    """Class ids int32 [N]. Labels are names if all of them are among the class names (of the file
+    or given), also as numbers: 1.0 is the class called 1. Else they are ids.
     """
     k, text = raw.values.shape[1], np.char.strip(raw.labels.astype(str))
     numbers = [number_of(t) for t in text]
@@ -218,7 +219,9 @@ def _value_problems(raw: Raw) -> list[str]:
 
 
 def _at(raw: Raw, bad: np.ndarray, what: str, found: np.ndarray | None = None) -> list[str]:
-    """One problem for all the rows of a kind: 'rows 3 (sum 0.9000), 8 (...) and 41 more: what'."""
+    """One problem for all rows with the same fault: 'rows 3 (sum 0.9000), 8 (...) and 41 more:
+    what'.
+    """
     at = np.flatnonzero(bad)
     if not len(at):
         return []
@@ -230,8 +233,8 @@ def _at(raw: Raw, bad: np.ndarray, what: str, found: np.ndarray | None = None) -
 
 
 def _val_problems(raw: Raw, other: Raw, test: dict, val: dict) -> list[str]:
-    """Validation rows must be other rows of the same classes. Marks the rows of the two files as
-    test and validation.
+    """Problems if the validation rows are not other rows of the same classes. Marks the rows of the
+    two files as test and validation.
     """
     problems, name = [], other.path.name
     if other.values.shape[1] != raw.values.shape[1] or other.names != raw.names:
@@ -268,7 +271,7 @@ def _val_problems(raw: Raw, other: Raw, test: dict, val: dict) -> list[str]:
     if np.array_equal(raw.values, other.values):
         problems.append(
             f"{name}: the same rows as in {raw.path.name}: a map fitted on test rows would be "
-            "judged by what it has seen"
+            "tested on rows that it has seen"
         )
     val["split"] = np.full(len(val["split"]), "val")
     return problems
@@ -277,9 +280,9 @@ def _val_problems(raw: Raw, other: Raw, test: dict, val: dict) -> list[str]:
 def _complete(
     rows: dict[str, np.ndarray], raw: Raw, class_names: list[str] | None
 ) -> dict[str, np.ndarray]:
-    """The arrays of a single trial that is in its last epoch. Its training rows are not known: the
-    constant predictors are counted in the validation rows, or where there are none in the test rows
-    themselves."""
+    """Completes the arrays as a single trial, selection 'last'. Its training rows are unknown: the
+    constant predictors are counted in the validation rows or, without any, in the test rows.
+    """
     n, k = rows["logits"].shape
     val = rows["split"] == "val"
     problems = [] if (~val).any() else ["no row is a test row"]

@@ -1,4 +1,4 @@
-"""Reads predictions of other programs, an .npz or a CSV, as they are; `external` checks them."""
+"""Reads predictions of other programs from an .npz or a CSV; `external` checks them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fexpr.errors import UserError
 from fexpr.storage import bounded, npz
 
 PREFIXES = {"p_": "probabilities", "logit_": "logits"}
-# of a CSV, and what they are called in an .npz
+# columns of a CSV -> names in an .npz
 COLUMNS = {"split": "split", "id": "ids", "group": "groups", "dataset": "dataset"}
 CONTRACT = (
     "ids",
@@ -30,8 +30,8 @@ CONTRACT = (
 
 @dataclasses.dataclass
 class Raw:
-    """A file as it was read. `values` [N, K] are of the `kind` 'logits' or 'probabilities'; `rows`
-    [N] is what each row is called.
+    """The content of a file. `values` [N, K] are 'logits' or 'probabilities' (`kind`); `rows` [N]
+    are the names of rows in messages.
     """
 
     path: Path
@@ -44,11 +44,11 @@ class Raw:
     given: dict[str, np.ndarray]  # of split, ids, groups, dataset what the file holds
     problems: list[str]
     notes: list[str] = dataclasses.field(default_factory=list)
-    numbers_are: str = ""  # where labels and class names are unlike numbers: 'names' or 'ids'
+    numbers_are: str = ""  # if labels and class names differ in being numbers: 'names' or 'ids'
 
 
 def read_file(path: Path) -> Raw | dict[str, np.ndarray]:
-    """What a file holds; of a run's predictions.npz its arrays.
+    """The content of a file; for a run's predictions.npz, its arrays.
 
     Raises:
       UserError: it cannot be read, or lacks columns or arrays. Faults of its rows are in
@@ -73,14 +73,14 @@ def _read_npz(path: Path) -> Raw | dict[str, np.ndarray]:
         ) from e
     except OSError as e:
         raise UserError(
-            f"{path} is no .npz archive, or cannot be read",
+            f"{path} is not an .npz archive, or cannot be read",
             [str(e)],
             fix="write it with numpy.savez(path, logits=..., labels=...)",
         ) from e
     if {"trial", "selection"} <= set(arrays):
         if missing := [name for name in CONTRACT if name not in arrays]:
             raise UserError(
-                f"{path} is no whole predictions.npz of a run",
+                f"{path} is not a complete predictions.npz of a run",
                 [f"missing {name}" for name in missing],
             )
         return arrays

@@ -1,5 +1,5 @@
-"""Late fusion: the predictions of several runs, and of the seeds of each, as those of one
-predictor. NumPy, from predictions.npz alone.
+"""Late fusion: combines the predictions of several runs, and of the seeds of each, into those of
+one predictor. NumPy, from predictions.npz alone.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from fexpr.errors import UserError
 from fexpr.evaluate import calibration
 from fexpr.evaluate.predictions import checked
 
-RULES = ("mean", "product")  # of posteriors: their arithmetic mean, or their geometric one
-# what a fold's run may be chosen by; 'weights' takes all runs, each by a share
+RULES = ("mean", "product")  # means of posteriors: arithmetic or geometric
+# criteria to choose a fold's run; 'weights' takes all runs, with weights
 CHOICES = ("nll", "accuracy", "weights")
 STEPS = 500  # of the search for weights
-LEAST_WEIGHT = 1e-3  # a run with less takes no part
+LEAST_WEIGHT = 1e-3  # a run with a smaller weight is left out
 Predictions = dict[str, np.ndarray]
 
 
@@ -26,14 +26,14 @@ def fuse(
     rule: str = "mean",
     choose: str = "",
 ) -> tuple[Predictions, dict[str, str]]:
-    """One trial a fold, whose posteriors are those of the fold's trials fused: first over the seeds
-    of each run, then over the runs.
+    """Fuses the posteriors of each fold's trials into one trial per fold: first over the seeds of
+    each run, then over the runs.
 
     With `choose`, a fold takes the one run instead that is best on that fold's validation rows,
-    seeds fused: hyper-parameters chosen fold by fold, which never sees a row that the fold tests. A
-    validation row is predicted by the trials that it validates: where validation groups take turns
-    (config.split.inner), every training row is. 'weights' chooses members and their shares of the
-    posterior there, in the place of one run (`mixture_weights`).
+    seeds fused: hyper-parameters are chosen fold by fold, without the rows that the fold tests. A
+    validation row is predicted by the trials that it validates; if validation groups take turns
+    (config.split.inner), that is every training row. 'weights' chooses members and their shares of
+    the posterior there, instead of one run (`mixture_weights`).
 
     Args:
       runs: name -> arrays of predictions.npz, one-of-K, of the same folds.
@@ -42,11 +42,12 @@ def fuse(
       choose: one of CHOICES, or '' for a fusion of all runs.
 
     Returns:
-      Arrays of predictions.npz of the one seed 0, under the selection 'best_val' if any run's is
-      (of a single one, its own); the run or the weights chosen for each fold ({} where none is).
+      Arrays of predictions.npz of a single seed 0, under the selection 'best_val' if any run has it
+      (with a single run, its own); and the run or the weights chosen for each fold ({} if nothing
+      is chosen).
 
     Raises:
-      UserError: other classes, folds, test rows or truths in one run than in another; a failed
+      UserError: classes, folds, test rows or labels that differ between runs; a failed
           trial; action units; an unknown rule.
     """
     for value, allowed, what in ((rule, RULES, "rule"), (choose, ("", *CHOICES), "choose")):
@@ -55,7 +56,7 @@ def fuse(
                 f"{what} is {value!r}", fix=f"expected one of {', '.join(map(repr, allowed))}"
             )
     if rule != "mean" and choose == "weights":
-        raise UserError("choose='weights' is of the rule 'mean'", fix="leave out --rule")
+        raise UserError("choose='weights' needs the rule 'mean'", fix="leave out --rule")
     by_name = dict.fromkeys(runs, selection) if isinstance(selection, str) else dict(selection)
     found = {name: checked(p, by_name[name]) for name, p in runs.items()}
     _same(found, by_name)
@@ -107,16 +108,14 @@ def fuse(
 
 
 def fused_selection(by_name: Mapping[str, str]) -> str:
-    """The selection that rows fused of these stand under."""
+    """The selection of rows that are fused from these."""
     return "best_val" if "best_val" in by_name.values() else "last"
 
 
 def mixture_weights(posteriors: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Weights [M], none negative, that sum to 1, of the mixture of M members' posteriors [M, R, K]
-    under which `labels` [R] are likeliest, every class counting alike whatever its number of rows.
-
-    The likelihood is concave in the weights; expectation maximisation (Dempster et al. 1977) climbs
-    it from equal ones.
+    """The non-negative weights [M], of sum 1, under which the mixture of M members' posteriors [M,
+    R, K] makes `labels` [R] likeliest, with every class weighted equally. The likelihood is concave
+    in the weights; expectation maximisation (Dempster et al. 1977) starts from equal ones.
     """
     # [M, R], of each row's true class
     true_posteriors = np.take_along_axis(posteriors, labels[None, :, None], axis=2)[..., 0]
@@ -130,11 +129,11 @@ def mixture_weights(posteriors: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def _weights(tables: list[Predictions], fold: str) -> np.ndarray:
-    """Of the rows that validate in every run."""
+    """Weights from the rows that validate in every run."""
     kept, ids = _common(tables)
     if not len(ids):
         raise UserError(
-            f"fold {fold} has no validation row that all runs share, to choose weights by",
+            f"fold {fold} has no validation row that all runs share, so weights cannot be chosen",
             fix="train with split.inner above 0, as many seeds as parts: then every training row "
             "validates",
         )
@@ -145,7 +144,9 @@ def _weights(tables: list[Predictions], fold: str) -> np.ndarray:
 def _same(runs: Mapping[str, Predictions], selection: Mapping[str, str]) -> None:
     (name, first), *others = runs.items()
     problems = [
-        f"{run}: its labels are action units" for run, p in runs.items() if p["labels"].ndim == 2
+        f"{run}: its labels are action units, one class per row is needed"
+        for run, p in runs.items()
+        if p["labels"].ndim == 2
     ]
     problems += [
         f"{run}: {p['failed'].sum()} of its trials failed"
@@ -159,8 +160,7 @@ def _same(runs: Mapping[str, Predictions], selection: Mapping[str, str]) -> None
             problems.append(f"{other}: other folds than {name}: {', '.join(p['fold_names'][:6])}")
         elif _truth(p, selection[other]) != _truth(first, selection[name]):
             problems.append(
-                f"{other}: its folds test other rows than those of {name}, or give them other "
-                "labels"
+                f"{other}: its folds test other rows than those of {name}, or have other labels"
             )
     if problems:
         raise UserError(
@@ -200,8 +200,8 @@ def _seeds_fused(p: Predictions, selection: str, split: str, fold: int, rule: st
 def pooled(
     logits: np.ndarray, index: np.ndarray, count: int, rule: str, weights: np.ndarray | None = None
 ) -> np.ndarray:
-    """Log posteriors [count, K] of the rows of `logits` [R, K] that share an `index` [R]: of the
-    mean posterior or of the mean log, weighted by `weights` [R] (None: equally).
+    """Log posteriors [count, K], pooled over the rows of `logits` [R, K] with the same `index` [R]:
+    the arithmetic or geometric mean, weighted by `weights` [R] (None: equally).
     """
     weights = np.ones(len(index)) if weights is None else weights
     values = calibration.log_probabilities(logits, False)
@@ -217,7 +217,7 @@ def pooled(
 
 
 def _common(tables: list[Predictions]) -> tuple[list[Predictions], np.ndarray]:
-    """The tables with the rows that all have, in the order of their ids; the ids."""
+    """The tables, reduced to the rows that all have and sorted by id; and the ids."""
     ids = tables[0]["ids"]
     for table in tables[1:]:
         ids = np.intersect1d(ids, table["ids"])
@@ -229,7 +229,7 @@ def _common(tables: list[Predictions]) -> tuple[list[Predictions], np.ndarray]:
 
 
 def _fused(tables: list[Predictions], rule: str, weights: np.ndarray | None = None) -> Predictions:
-    """The rows that every run has, in the order of their ids; runs weighted by `weights`."""
+    """Fuses the rows that every run has, sorted by id, with runs weighted by `weights`."""
     kept, ids = _common(tables)
     index = np.tile(np.arange(len(ids)), len(kept))
     logits = (

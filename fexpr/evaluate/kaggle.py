@@ -15,7 +15,7 @@ CLASSES = frozenset(("angry", "disgust", "fear", "happy", "sad", "surprise", "ne
 
 def kaggle_rank(accuracy: float) -> int | None:
     """The rank, 1 to 10, that an accuracy on PrivateTest takes among the published top ten (an
-    equal one shares the rank); None below the tenth, whose followers are not published."""
+    equal one shares the rank); None below the tenth, as lower ranks are not published."""
     better = sum(accuracy < score for score in TOP_TEN)
     return better + 1 if better < len(TOP_TEN) else None
 

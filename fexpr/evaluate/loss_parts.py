@@ -1,10 +1,11 @@
-"""Log loss and Brier score in two parts, and confidence that is too high or too low: what a map of
-the probabilities could mend, and what only a better model can.
+"""Splits log loss and Brier score into what a map of the probabilities could improve and what only
+a better model can; and measures confidence that is too high or too low.
 
 As in probmetrics (Berta et al. 2025, "Rethinking early stopping: refine, then calibrate", arXiv
 2501.19195): refinement is the loss after a map that was fitted to other rows of the same kind,
-calibration the loss that the map saves. Every row is mapped by a fit to the other blocks of
-subjects, so that neither part is flattered, and both are means over rows, whose bootstrap covers.
+calibration is the loss that the map saves. Every row is mapped by a fit to the other blocks of
+subjects, so that neither part is optimistic, and both are means over rows, for which the bootstrap
+is valid.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ NAMES = (
 
 
 def blocks_of(groups: np.ndarray, blocks: int = BLOCKS, seed: int = 0) -> np.ndarray | None:
-    """The block of each row [R], of at most `blocks`, none of which shares a group with another;
-    None with a single group.
+    """The number of each row's block [R]; there are at most `blocks`, which share no groups; None
+    with a single group.
     """
     from sklearn.model_selection import GroupKFold  # a second, for those alone who measure
 
@@ -50,9 +51,9 @@ def measures(
 
     `nll_refinement` + `nll_calibration` is the NLL, and so with Brier; the map is a temperature.
     `over_confidence` is the mean of (confidence - right) over the rows where the others say that
-    the confidence is too high, counted as 0 elsewhere, `under_confidence` the reverse: an estimate
-    of their mean gap that luck makes neither larger nor smaller than 0 where there is none. Their
-    sum is the proper L1 calibration error of probmetrics' `topclass-proper-L1`.
+    the confidence is too high, counted as 0 elsewhere, `under_confidence` the reverse: an unbiased
+    estimate of the mean gap, 0 on average if there is none. Their sum is the proper L1 calibration
+    error of probmetrics' `topclass-proper-L1`.
 
     Args:
       presence: bool [R, K], one-hot. logits: [R, K].
@@ -77,18 +78,18 @@ def measures(
 
 
 def cross_fitted(presence: np.ndarray, logits: np.ndarray, blocks: np.ndarray) -> np.ndarray:
-    """Logits [R, K] after a temperature that was fitted without the row's block."""
+    """Logits [R, K] after a temperature fitted without the row's block."""
     labels, mapped = presence.argmax(axis=1), np.empty(logits.shape)
     for b in np.unique(blocks):
         others = blocks != b
-        # 'val' is true of them: no row is judged by a map that has seen it
+        # 'val' is justified: no row is measured with a map that has seen it
         split = np.full(others.sum(), "val")
         mapped[~others] = fit_temperature(logits[others], labels[others], split)(logits[~others])
     return mapped
 
 
 def cross_fitted_rate(confidence: np.ndarray, right: np.ndarray, blocks: np.ndarray) -> np.ndarray:
-    """How often rows of a confidence are right [R], by an isotonic regression without the row's
+    """The accuracy expected at each row's confidence [R], by isotonic regression without the row's
     block.
     """
     from sklearn.isotonic import IsotonicRegression
@@ -104,8 +105,8 @@ def cross_fitted_rate(confidence: np.ndarray, right: np.ndarray, blocks: np.ndar
 
 
 def over_and_under(confidence: np.ndarray, right: np.ndarray, rate: np.ndarray) -> list[np.ndarray]:
-    """Of each row (confidence - right) where `rate` is below the confidence, and (right -
-    confidence) where it is above; both [R].
+    """(confidence - right) of rows whose `rate` is below the confidence, and (right - confidence)
+    of rows whose `rate` is above it, 0 elsewhere; both [R].
     """
     gap = confidence - right
     return [np.where(rate < confidence, gap, 0.0), np.where(rate > confidence, -gap, 0.0)]

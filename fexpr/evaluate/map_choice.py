@@ -1,15 +1,15 @@
-"""Which calibration map is applied: chosen by cross-fitting on validation rows, else none.
+"""Which calibration map is applied: chosen by cross-fitting on validation rows; possibly none.
 
-A trial's map is fitted on the validation rows of all trials of the run, but for those of subjects
-that the trial tests: many small trials share one map. Folds are taken together in at most
-LARGEST_PARTS parts; the rows of a part's maps hold no subject that the part tests. Validation rows
-that have a copy among the training rows are left out: the network has learned their labels, so that
-a map fitted to them would make it too sure of new rows.
+A trial's map is fitted on the validation rows of all trials of the run, except those of subjects
+that the trial tests: many small trials share one map. Folds are grouped into at most LARGEST_PARTS
+parts; the rows of a part's maps contain no subject that the part tests. Validation rows that have a
+copy among the training rows are left out: the network has learned their labels, so that a map
+fitted to them would make it too sure of new rows.
 
 Within those rows subjects are divided into FOLDS blocks. Each candidate is fitted without a block
-and judged on it by its negative log likelihood. Going from the simplest candidate to the richest,
-one replaces what was chosen before if its held-out likelihood is better, by a paired one-sided
-t-test over subjects at LEVEL. If none is, the probabilities stay as the model gives them.
+and judged on it by its negative log likelihood. From the simplest candidate to the richest, each
+replaces the one chosen before if its held-out likelihood is better, by a paired one-sided t-test
+over subjects at LEVEL. If none is better, the model's probabilities are left unchanged.
 """
 
 from __future__ import annotations
@@ -39,8 +39,9 @@ LARGEST_PARTS = 10
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """Trials that test other subjects than `rows` (numbers into the predictions) are of: their
-    maps are fitted on these validation rows."""
+    """Trials, and the validation rows on which their maps are fitted: `rows` (row numbers of the
+    predictions) are of subjects that these trials do not test.
+    """
 
     trials: np.ndarray
     rows: np.ndarray
@@ -49,8 +50,8 @@ class Part:
 @dataclasses.dataclass(frozen=True)
 class SelectedMap:
     """`name`: of CANDIDATES, or NONE. `held_out`: mean negative log likelihood of each candidate
-    and of NONE on rows that it was not fitted on, {} where there is one subject only.
-    `cross_fitted`: the rows' logits [R, K] after the chosen map, each by a fit without the row's
+    and of NONE on rows that it was not fitted on, {} with a single subject.
+    `cross_fitted`: the rows' logits [R, K] after the chosen map, each from a fit without the row's
     block of subjects.
     """
 
@@ -61,8 +62,8 @@ class SelectedMap:
 
 
 def calibration_rows(predictions: dict, selection: str) -> np.ndarray:
-    """Row numbers of the validation rows that maps and sets may use: of trials that did not fail,
-    without copies of training rows.
+    """Row numbers of the validation rows that maps and sets may use: those of trials that did not
+    fail, without copies of training rows.
     """
     val = rows_of(predictions, selection, "val")
     allowed = ~predictions["failed"][predictions["trial"][val]]
@@ -96,8 +97,9 @@ def parts_of(predictions: dict, selection: str) -> list[Part]:
 
 
 def _allowed(predictions: dict, val: np.ndarray, test: np.ndarray, folds: np.ndarray) -> np.ndarray:
-    """Of the validation rows those of subjects that no trial of these folds tests; of a single
-    fold also its own, whatever the file calls its groups."""
+    """The validation rows of subjects that no trial of these folds tests; with a single fold also
+    its own, whatever the file's groups.
+    """
     fold_of, trial, groups = (predictions[n] for n in ("trial_fold", "trial", "groups"))
     tested = np.unique(groups[test[np.isin(fold_of[trial[test]], folds)]])
     allowed = ~np.isin(groups[val], tested)
@@ -112,15 +114,15 @@ def choose(
     groups: np.ndarray,
     candidates: Sequence[str] | None = None,
 ) -> SelectedMap:
-    """The map for rows like these validation rows.
+    """Chooses the calibration map by cross-fitting on these validation rows.
 
     Args:
       logits: [R, K]. labels: int [R], or [R, K] of a multi-label task. groups: str [R], the subject
         of each row.
-      candidates: some of CANDIDATES, from the simplest; by default those that the task has.
+      candidates: names in CANDIDATES, from the simplest; by default all that apply to the task.
 
     Raises:
-      ValueError: as of `recalibration.fit_temperature`.
+      ValueError: as in `recalibration.fit_temperature`.
     """
     logits = np.asarray(logits, np.float64)
     multilabel = labels.ndim == 2
@@ -147,7 +149,9 @@ def choose(
 
 
 def _is_better(gain: np.ndarray, groups: np.ndarray) -> bool:
-    """Whether the mean of `gain` [R] is above 0, by its standard error over groups."""
+    """Whether the mean of `gain` [R] is significantly above 0, by its standard error over
+    groups.
+    """
     names, index = np.unique(groups, return_inverse=True)
     count, mean = len(names), gain.mean()
     deviation = np.bincount(index, gain - mean, count)
@@ -158,8 +162,9 @@ def _is_better(gain: np.ndarray, groups: np.ndarray) -> bool:
 
 
 def _blocks(groups: np.ndarray) -> np.ndarray:
-    """A number from 0 for each row: groups are dealt whole, the largest first, each to the block
-    with the fewest rows."""
+    """A number from 0 for each row: groups are assigned as a whole, the largest first, each to the
+    block with the fewest rows.
+    """
     _, index, counts = np.unique(groups, return_inverse=True, return_counts=True)
     blocks = min(FOLDS, len(counts))
     of_group, sizes = np.empty(len(counts), np.int64), np.zeros(blocks, np.int64)

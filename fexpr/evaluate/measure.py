@@ -1,9 +1,9 @@
-"""An `ScoredRows` measured: every metric on the pool of each seed, their mean, and its bootstrap
-over groups.
+"""Measures `ScoredRows`: every metric on the pool of each seed, the mean over seeds, and its
+bootstrap over groups.
 
-A resample draws groups once for all seeds, so that its interval tells how the mean over seeds would
-vary with other subjects. How it varies with other seeds is given beside it: the value of each seed,
-and their standard deviation.
+A resample draws groups once for all seeds, so that the interval shows how the mean over seeds would
+vary with other subjects. The variation over seeds is given as well: the value of each seed, and
+their standard deviation.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ MACRO_OF = {  # which column metric each macro figure averages over the headline
 
 
 def measure(answer: ScoredRows, enough: np.ndarray, resamples: int, seed: int) -> Measured:
-    """Measures on the pool of each seed. `enough` bool [K]: the classes that may be averaged by
-    macro figures if they occur.
+    """Measures on the pool of each seed. `enough` bool [K]: the classes that macro figures may
+    average if they occur.
     """
     defined = np.any(answer.presence, axis=0)
     headline = defined & enough
@@ -65,9 +65,10 @@ def measure(answer: ScoredRows, enough: np.ndarray, resamples: int, seed: int) -
 
 
 def measure_confidence(answer: ScoredRows, resamples: int, seed: int, sorting: bool) -> Measured:
-    """Only what a calibration map may change: accuracy and the measures of calibration, those of
-    `measure` and the smooth, the debiased and, one-of-K, the two parts of the losses; with
-    `sorting` also those of selective prediction. The resamples are those of `measure`."""
+    """Measures only what a calibration map may change: accuracy and calibration, as in `measure`,
+    with the smooth and debiased errors and, for one-of-K, the two parts of the losses; with
+    `sorting` also selective prediction. The resamples are those of `measure`.
+    """
 
     def statistic(pool: ScoredRows) -> Statistic:
         right = (pool.presence == pool.decisions).all(axis=1)
@@ -87,8 +88,8 @@ def measure_confidence(answer: ScoredRows, resamples: int, seed: int, sorting: b
 def resampled(
     answer: ScoredRows, statistic: Callable[[ScoredRows], Statistic], resamples: int, seed: int
 ) -> tuple[dict, dict]:
-    """`statistic(pool)` of each seed's pool: its values [S, …], and bootstrap samples [B, …] of
-    their mean.
+    """Applies `statistic(pool)` to each seed's pool: its values [S, …], and bootstrap samples [B,
+    …] of their mean.
     """
     pools = [(rows, statistic(answer.at(rows))) for rows in answer.pools()]
 
@@ -107,8 +108,8 @@ def resampled(
 
 
 def _statistic(answer: ScoredRows, headline: np.ndarray, defined: np.ndarray) -> Statistic:
-    """All metrics of one pool: name -> [B], and class_<name> -> [B, K]. What does not depend on the
-    weights is made once.
+    """The function weights -> all metrics of one pool: name -> [B], and class_<name> -> [B, K].
+    What does not depend on the weights is computed once.
     """
     cells, ranked = metrics.confusion_cells(answer.presence, answer.decisions), _ranking(answer)
     whole = (_multilabel_statistics if answer.multilabel else _multiclass_statistics)(
@@ -176,13 +177,13 @@ def _multiclass_statistics(
     answer: ScoredRows, headline: np.ndarray, defined: np.ndarray
 ) -> Callable[..., dict[str, np.ndarray]]:
     top2 = metrics.in_top(answer.presence, answer.scores, 2)
-    names_one = answer.logits is None  # a predictor that names one class has no second
+    names_one = answer.logits is None  # a predictor of a single class has no second choice
 
     def statistics(counts, averages, per_class, weights) -> dict[str, np.ndarray]:
         return {
-            "uf1": averages["f1"],  # the name MEGC2019 gives to the macro F1
+            "uf1": averages["f1"],  # MEGC2019's name for the macro F1
             "uar": averages["recall"],
-            "balanced_accuracy": averages["recall"],  # the name scikit-learn gives to the same
+            "balanced_accuracy": averages["recall"],  # scikit-learn's name for the same
             "accuracy": metrics.exact_match(answer.presence, answer.decisions, weights),
             "top2_accuracy": np.full(len(weights), np.nan)
             if names_one
@@ -206,8 +207,8 @@ def _probability_statistics(answer: ScoredRows) -> Statistic:
 
 
 def _confidence_statistics(answer: ScoredRows) -> Statistic:
-    """The measures that need not be taken of every selection and baseline. Of action units the
-    smooth and the debiased error of all decisions together, as ECE is.
+    """Measures that are not needed for every selection and baseline. For action units, the smooth
+    and debiased errors are over all decisions together, like ECE.
     """
     names_of_parts = () if answer.multilabel else loss_parts.NAMES
     if answer.failed().any():

@@ -3,7 +3,7 @@
 
 Shapes: R rows, K classes (action units, or the classes of a one-of-K task as one-hot columns), B
 weightings; `np.ones((1, R))` is the plain metric. Everything equals scikit-learn with
-`sample_weight` to 1e-12, but for one rule: a class that has no positive row (for UAR and ROC-AUC
+`sample_weight` to 1e-12, except for one rule: a class that has no positive row (for UAR and ROC-AUC
 also: no negative row) under a weighting is NaN there, not 0. NaN means undefined, and `macro` skips
 it.
 """
@@ -25,7 +25,7 @@ class Counts(NamedTuple):
     tn: np.ndarray
 
     def pooled(self) -> Counts:
-        """All classes as one, [B, 1]: the counts of the micro averages."""
+        """Counts summed over classes, [B, 1], for the micro averages."""
         return Counts(*(c.sum(axis=1, keepdims=True) for c in self))
 
 
@@ -35,8 +35,8 @@ def confusion_counts(presence: np.ndarray, decisions: np.ndarray, weights: np.nd
 
 
 def confusion_cells(presence: np.ndarray, decisions: np.ndarray) -> np.ndarray:
-    """float64 [R, 4K]: which of the four cells each decision falls into; made once for all blocks
-    of resamples.
+    """float64 [R, 4K]: which of the four cells each decision falls into; computed once for all
+    blocks of resamples.
     """
     cells = (
         presence & decisions,
@@ -48,7 +48,7 @@ def confusion_cells(presence: np.ndarray, decisions: np.ndarray) -> np.ndarray:
 
 
 def counted(cells: np.ndarray, weights: np.ndarray) -> Counts:
-    return Counts(*np.split(weights @ cells, 4, axis=1))  # one product, not four small ones
+    return Counts(*np.split(weights @ cells, 4, axis=1))  # one matrix product, not four small ones
 
 
 def precision(counts: Counts) -> np.ndarray:
@@ -127,13 +127,12 @@ def ranking(
 
 
 def _segments(y: np.ndarray, s: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """Rows by falling score, cut into runs around the u = 0, 1, ... distinct scores of positive
+    """Rows by decreasing score, cut into runs around the u = 0, 1, ... distinct scores of positive
     rows: 3u holds the negatives between the scores u - 1 and u, 3u + 1 the positives at score u, 3u
     + 2 the negatives at it.
 
-    Returns:
-      order [R], where each run starts in it, which run that is, and how many distinct scores there
-      are.
+    Returns: order [R], where each run starts in it, the number of that run, and how many distinct
+    scores there are.
     """
     distinct = np.unique(-s[y])
     above = np.searchsorted(distinct, -s, "left")
@@ -152,8 +151,10 @@ def exact_match(presence: np.ndarray, decisions: np.ndarray, weights: np.ndarray
 
 
 def in_top(presence: np.ndarray, scores: np.ndarray, k: int) -> np.ndarray:
-    """bool [R]: the true class is among the k highest `scores` [R, K]; of equal scores the later
-    class goes first, as in scikit-learn's top_k_accuracy_score. A row with a NaN is a miss."""
+    """bool [R]: the true class is among the k highest `scores` [R, K]; among equal scores, the
+    later class ranks first, as in scikit-learn's top_k_accuracy_score. A row with a NaN counts as
+    wrong.
+    """
     top = np.argsort(scores, axis=1, kind="stable")[:, ::-1][:, :k]
     hit = np.any(np.take_along_axis(presence, top, axis=1), axis=1)
     return hit & ~np.any(np.isnan(scores), axis=1)
@@ -170,8 +171,8 @@ def weighted_mean(row_values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def macro(values: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Unweighted mean of `values` [B, K] over `classes` (bool [K]), skipping what is undefined
-    under that weighting; [B].
+    """Unweighted mean of `values` [B, K] over `classes` (bool [K]), skipping values that are
+    undefined under that weighting; [B].
     """
     chosen = values[:, classes]
     defined = ~np.isnan(chosen)

@@ -1,9 +1,9 @@
-"""Predictors side by side on the rows that all of them were tested on: paired bootstrap
-differences, McNemar's test.
+"""Compares predictors on the rows on which all of them were tested: paired bootstrap differences,
+McNemar's test.
 
-Every predictor is measured on the same rows with the same resamples of groups, so that what a hard
-subject costs all of them cancels in a difference. Its interval says how the difference would vary
-with other subjects.
+Every predictor is measured on the same rows with the same resamples of groups, so that the effect
+of a hard subject on all of them cancels in a difference. Its interval shows how the difference
+would vary with other subjects.
 """
 
 from __future__ import annotations
@@ -28,9 +28,7 @@ SHOWN = 5  # ids that a problem names
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """One of those that are compared: the arrays of a predictions.npz, and which selection of them
-    counts.
-    """
+    """A predictor to compare: the arrays of a predictions.npz, and the selection to use."""
 
     name: str
     predictions: dict[str, np.ndarray]
@@ -45,22 +43,22 @@ def compare(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict:
-    """All candidates on their common test rows, and each less the first.
+    """Measures all candidates on their common test rows, and the difference of each to the first.
 
     Action units are averaged by macro figures where every candidate had `min_train_positives`
     training positives of them. A candidate with several seeds is measured as the mean over its
     seeds. McNemar's exact test takes the first seed of each, and a row as right if all of its
-    decisions are; it holds rows to be independent, which clips of one subject are not: the interval
-    is what to trust.
+    decisions are; it assumes independent rows, which clips of one subject are not: rely on the
+    interval.
 
     Returns:
       `candidates`: name, source, selection, seeds, `left_out` (its test rows that others lack),
           `test` (M of metrics.json), `f1` by class, `reliability` by bin and its kernel `diagram`
           (both None for action units).
-      `differences`: for each candidate but the first `name`, `less` and M of differences, `mcnemar`
-          {only_this, only_first, p, seeds},
+      `differences`: for each candidate but the first: `name`, `less` (the first's name), M of
+          differences, `mcnemar` {only_this, only_first, p, seeds},
       `agree` (share of rows decided alike).
-      `rows`, `groups`, `class_names`, `task`, `resamples`; `metrics`: what to show first;
+      `rows`, `groups`, `class_names`, `task`, `resamples`; `metrics`: those to show first;
       `averaged`: classes of macro figures.
 
     Raises:
@@ -68,7 +66,7 @@ def compare(
         row tested more often by one than by another. All problems of a kind at once.
     """
     if len(candidates) < 2:
-        raise UserError("a comparison needs two or more", [f"found {len(candidates)}"])
+        raise UserError("a comparison needs two or more predictors", [f"found {len(candidates)}"])
     arrays = [checked(c.predictions, c.selection) for c in candidates]
     tests = [rows_of(p, c.selection, "test") for p, c in zip(arrays, candidates, strict=True)]
     common = _common_ids(candidates, arrays, tests)
@@ -107,7 +105,7 @@ def compare(
 
 @dataclasses.dataclass(frozen=True)
 class Tested:
-    """A candidate on the common rows: what it says there, their ids, how many test rows of its own
+    """A candidate on the common rows: its predictions, their ids, and how many of its test rows
     were left out.
     """
 
@@ -133,8 +131,8 @@ class Tested:
         }
 
     def right(self) -> tuple[np.ndarray, np.ndarray]:
-        """Of the first seed, rows ordered by id: bool [R], whether every decision is right; bool
-        [R, K], the decisions.
+        """For the first seed, rows ordered by id: whether all decisions of a row are right, bool
+        [R], and the decisions, bool [R, K].
         """
         pool = self.answer.pools()[0]
         order = np.argsort(self.ids[pool], kind="stable")
@@ -153,8 +151,8 @@ def _tested(
 
 
 def _as_often(tested: Sequence[Tested]) -> None:
-    """Every common row counts as often in each: repeated splits may test one several times, files
-    may hold one twice.
+    """Checks that every common row occurs equally often in each candidate: repeated splits may test
+    a row several times, files may contain one twice.
     """
     counts = [
         dict(zip(*np.unique(t.ids[t.answer.pools()[0]], return_counts=True), strict=True))
@@ -169,15 +167,14 @@ def _as_often(tested: Sequence[Tested]) -> None:
                 f"{i} {count.get(i, 0)} and {first.get(i, 0)} times" for i in differ[:SHOWN]
             )
             problems.append(
-                f"{t.candidate.name}: {len(differ)} rows are tested another number of times "
-                "than by "
+                f"{t.candidate.name}: {len(differ)} rows are tested more or less often than by "
                 f"{tested[0].candidate.name}: {shown}"
             )
     if problems:
         raise UserError(
-            "these cannot be compared row by row",
+            "these predictions cannot be compared row by row",
             problems,
-            fix="give every test row once a seed, or the same repeats in all",
+            fix="give every test row once per seed, or the same repeats in all",
         )
 
 
@@ -203,7 +200,7 @@ def _pair(this: Tested, first: Tested) -> dict:
 def _common_ids(
     candidates: Sequence[Candidate], arrays: list[dict], tests: list[np.ndarray]
 ) -> np.ndarray:
-    """Ids that all test, sorted; their labels and groups are the same everywhere."""
+    """The sorted ids that all candidates test; checks that their labels and groups agree."""
     first, names = arrays[0], arrays[0]["class_names"].tolist()
     problems = [
         f"{c.name}: classes {', '.join(p['class_names'])}, expected those of "
@@ -218,14 +215,16 @@ def _common_ids(
         if p["labels"].ndim != first["labels"].ndim
     ]
     if problems:
-        raise UserError("these cannot be compared: they do not answer the same question", problems)
+        raise UserError(
+            "these predictions cannot be compared: their classes or labels differ", problems
+        )
     by_id = [
         dict(zip(p["ids"][rows], rows, strict=True)) for p, rows in zip(arrays, tests, strict=True)
     ]
     common = sorted(set.intersection(*map(set, by_id)))
     if not common:
         raise UserError(
-            "these cannot be compared: no row was tested by all",
+            "these predictions cannot be compared: no row was tested by all",
             [
                 f"{c.name}: {len(rows)} test rows, as {', '.join(list(rows)[:SHOWN])}"
                 for c, rows in zip(candidates, by_id, strict=True)
@@ -244,11 +243,11 @@ def _common_ids(
                 problems.append(
                     f"{c.name}: {what} of {differ.sum()} of {len(common)} common rows are not "
                     "those of "
-                    f"{candidates[0].name}, as of {shown}"
+                    f"{candidates[0].name}, for example {shown}"
                 )
     if problems:
         raise UserError(
-            "these cannot be compared",
+            "these predictions cannot be compared",
             problems,
             fix="an id must name the same clip, label and subject in all of them",
         )

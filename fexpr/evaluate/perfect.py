@@ -1,5 +1,5 @@
-"""What a perfectly calibrated model would show: the calibration errors of labels that are drawn
-from the model's own probabilities. What is left is the luck of so many rows.
+"""Calibration errors of a perfectly calibrated model: those of labels drawn from the model's own
+probabilities, that is, the errors due to chance alone on this number of rows.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import numpy as np
 from fexpr.evaluate import calibration, smooth_error
 
 DRAWS = 200
-LEVEL = 0.95  # of the draws lie below `high`
+LEVEL = 0.95  # share of the draws below `high`
 
 
 def perfect_errors(

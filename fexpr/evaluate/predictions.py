@@ -1,4 +1,4 @@
-"""The arrays of predictions.npz: what they must be, and which rows belong together.
+"""The arrays of predictions.npz: their checks, and which rows belong together.
 
 R rows: every validation and test row of every trial under every selection. T trials: fold x seed.
 Within one seed the test rows of all folds are one pool; metrics are counted on pools, never
@@ -17,8 +17,8 @@ PER_TRIAL = ("train_positives", "train_rows", "trial_fold", "trial_seed", "faile
 
 
 def checked(predictions: dict[str, np.ndarray], selection: str) -> dict[str, np.ndarray]:
-    """The arrays as the other functions of this room take them: complete, and with NaN as the
-    logits of failed trials.
+    """The arrays in the form that the other functions of this package take: complete, and with NaN
+    as the logits of failed trials.
 
     A single trial needs no `trial_fold`, `trial_seed`, `fold_names`, `failed`: it is the fold 'all'
     of seed 0, and did not fail.
@@ -29,13 +29,14 @@ def checked(predictions: dict[str, np.ndarray], selection: str) -> dict[str, np.
     """
     if selection == "oracle":
         raise UserError(
-            "config.train.selection is 'oracle': the best epoch on the test rows is not a result",
-            fix="choose 'last' or 'best_val'; the oracle is reported beside it in any case",
+            "config.train.selection is 'oracle', but the best epoch on the test rows is not a "
+            "result",
+            fix="choose 'last' or 'best_val'; the oracle is reported as well in any case",
         )
     found = sorted(set(predictions["selection"].tolist()))
     if selection not in found:
         raise UserError(
-            f"the predictions hold no selection {selection!r}",
+            f"the predictions contain no selection {selection!r}",
             [f"expected one of {found}, found {selection!r}"],
         )
     single = (
@@ -57,7 +58,7 @@ def checked(predictions: dict[str, np.ndarray], selection: str) -> dict[str, np.
 
 
 def rows_of(predictions: dict, selection: str, split: str) -> np.ndarray:
-    """Row numbers, those of one seed together: seeds ascending, within a seed as they stand."""
+    """Row numbers sorted by seed; within a seed, in their original order."""
     rows = np.flatnonzero((predictions["selection"] == selection) & (predictions["split"] == split))
     return rows[np.argsort(seed_of(predictions, rows), kind="stable")]
 
@@ -67,7 +68,7 @@ def seed_of(predictions: dict, rows: np.ndarray) -> np.ndarray:
 
 
 def trials_of(predictions: dict) -> dict:
-    """What was trained, and what failed: count, folds, and the failed trials by fold and seed."""
+    """The entry `trials` of metrics.json: count, folds, and the failed trials by fold and seed."""
     failed = [
         {
             "trial": int(t),

@@ -1,15 +1,15 @@
 """Fits the maps of `calibration_maps` on validation rows: temperature scaling, vector scaling,
 isotonic regression, structured vector and structured matrix scaling.
 
-A map is fitted on validation rows and on nothing else: every fit is handed the `split` of its rows
-and refuses any but 'val'. Usable on the logits of any model:
+A map is fitted on validation rows only: every fit takes the `split` of its rows and refuses any but
+'val'. Usable on the logits of any model:
 
     val = np.full(len(val_labels), "val")
     calibrated = fit_temperature(val_logits, val_labels, val)
     p = fexpr.evaluate.calibration.probabilities(calibrated(test_logits), multilabel=False)
 
-For a model that only gives probabilities, take their logarithm as logits. A factor of all logits
-changes no fitted probability: every fit begins by dividing by the logits' own scale.
+For a model that only gives probabilities, take their logarithm as logits. Scaling all logits
+changes no fitted probability, as every fit first divides by the logits' own scale.
 """
 
 from __future__ import annotations
@@ -26,18 +26,19 @@ from fexpr.probabilities import Structured, Temperature, inputs_of
 # precision of a normal prior of vector scaling around a common temperature: parameters stay finite
 # where validation rows separate perfectly
 PRIOR = 1e-3
-WIDEST = 16.0  # |log| of the factor of logits of scale 1; there probabilities are 0, 1 or equal
-SMALLEST_SLOPE = 0.01  # of an action unit's map: it keeps the order of its rows
+# largest |log temperature| for logits of scale 1; beyond it probabilities are 0, 1 or equal
+WIDEST = 16.0
+SMALLEST_SLOPE = 0.01  # smallest slope of an action unit's map, which so keeps the order of rows
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray, split: np.ndarray) -> Temperature:
-    """The temperature of highest likelihood on validation rows, smoothed by one row in n + 1 that
-    is of any class (probmetrics' `ts-mix`).
+    """The temperature of highest likelihood on validation rows, smoothed as if one of n + 1 rows
+    could be of any class (probmetrics' `ts-mix`).
 
     Args:
       logits: float [R, K]. labels: int [R], class ids; or [R, K], present where above 0 (action
         units, which share one temperature).
-      split: str [R], what each row is; only 'val' is let in.
+      split: str [R], the part of each row; only 'val' is allowed.
 
     Raises:
       ValueError: a row is not a validation row; shapes, labels or logits cannot be those of a
@@ -77,9 +78,9 @@ def fit_vector(logits: np.ndarray, labels: np.ndarray, split: np.ndarray) -> Vec
 
 def fit_svs(logits: np.ndarray, labels: np.ndarray, split: np.ndarray) -> Structured:
     """Structured vector scaling: after a temperature a scale and a bias for each class, with a
-    ridge of K / R towards the identity (Berta et al. 2026; probmetrics' `svs`). Multi-label: a
-    scale and a bias for each unit, with a ridge of 2 / R, as in that formula for two classes.
-    Arguments and errors as in `fit_temperature`.
+    ridge penalty of K / R towards the identity (Berta et al. 2026; probmetrics' `svs`).
+    Multi-label: a scale and a bias for each unit, with a ridge of 2 / R, as in that formula for two
+    classes. Arguments and errors as in `fit_temperature`.
     """
     return _structured(logits, labels, split, diagonal=True)
 
@@ -93,12 +94,12 @@ def fit_sms(logits: np.ndarray, labels: np.ndarray, split: np.ndarray) -> Struct
 
 
 def fit_isotonic(logits: np.ndarray, labels: np.ndarray, split: np.ndarray) -> Isotonic:
-    """After a temperature one isotonic regression a class, one against the rest, on validation
+    """After a temperature one isotonic regression per class, one against the rest, on validation
     rows. One-of-K only. Arguments and errors as in `fit_temperature`.
 
-    A class is never given a probability below that of half a row among the R, nor above that of all
-    but half a row: a step that happens to hold no row of the class does not make it impossible, and
-    the likelihood of a test row there stays finite.
+    Probabilities are limited to between half a row and R - 1/2 rows of R: a step that happens to
+    contain no row of the class does not make it impossible, and the likelihood of a test row there
+    stays finite.
     """
     from sklearn.isotonic import IsotonicRegression  # a second, for those alone who fit
 
@@ -121,7 +122,7 @@ FITS: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], Map]] = {
     "sms": fit_sms,
     "isotonic": fit_isotonic,
 }
-OF_UNITS = ("temperature", "svs")  # those of multi-label tasks
+OF_UNITS = ("temperature", "svs")  # maps of multi-label tasks
 
 
 @overload
@@ -165,8 +166,8 @@ def _structured(
 def _most_likely(
     x: np.ndarray, presence: np.ndarray, centre: np.ndarray, ridge: np.ndarray, diagonal: bool
 ) -> np.ndarray:
-    """The weights and, as last column, biases [K, K + 1] of the logits weights @ x + bias that make
-    the negative log likelihood of the rows, plus `ridge` x (weights - centre)^2, least. Convex.
+    """The weights and, as last column, biases [K, K + 1] of the logits weights @ x + bias that
+    minimise the negative log likelihood of the rows plus `ridge` x (weights - centre)^2. Convex.
 
     Args:
       x: [R, K]. presence: bool [R, K], one-hot. centre, ridge: [K, K + 1]. diagonal: all other
@@ -213,7 +214,7 @@ def _most_likely(
 def _most_likely_units(
     x: np.ndarray, presence: np.ndarray, ridge: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The slope and bias [K] of each unit's logit, of highest likelihood but for `ridge` x
+    """The slope and bias [K] of each unit's logit, of highest likelihood with the penalty `ridge` x
     ((slope - 1)^2 + bias^2); slopes are at least SMALLEST_SLOPE. `x`, `presence`: [R, K].
     """
     n, k = x.shape
@@ -271,15 +272,15 @@ def _checked(
             + (": the logits are transposed, classes go along the second axis" if turned else "")
         )
     if multilabel and one_of_k:
-        raise ValueError("this map is for one class a row, these labels are of several [R, K]")
+        raise ValueError("this map needs one class per row, these labels have several [R, K]")
     if not multilabel and (
         labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= logits.shape[1]
     ):
         raise ValueError(
-            f"labels are class ids 0 to {logits.shape[1] - 1}, found {labels.dtype} "
+            f"labels: expected class ids 0 to {logits.shape[1] - 1}, found {labels.dtype} "
             f"{labels.min()} to {labels.max()}"
         )
     if not np.isfinite(logits).all():
-        raise ValueError("logits hold NaN or infinity")
+        raise ValueError("logits contain NaN or infinity")
     presence = labels > 0 if multilabel else labels[:, None] == np.arange(logits.shape[1])
     return logits, presence, multilabel

@@ -1,14 +1,14 @@
-"""What a model or a baseline says about the rows of predictions.npz: truth, decisions, scores,
-ready to be measured.
+"""The predictions of a model or a baseline for the rows of predictions.npz: labels, decisions,
+scores, ready to be measured.
 
 Labels become `presence`, bool [R, K] (an action unit's intensity above 0, or a class id as one-hot
 columns), so that F1, ROC-AUC and the rest are the same functions of columns for both kinds of task.
-Whatever is fitted here is fitted per trial, on that trial's training counts or validation rows.
+Everything that is fitted here is fitted for each trial, on its training counts or validation rows.
 
-A trial that turned NaN has no answer to its rows, and every one of them counts against it: a
-one-of-K row names no class (a miss of the true one), every action unit of a multi-label row is
-decided wrongly. It ranks nothing and gives no probability, so what is made of scores (ROC-AUC,
-average precision, NLL, Brier, ECE) is undefined for a pool that holds such rows.
+A trial that turned NaN has no predictions, and each of its rows counts as wrong: a one-of-K row
+predicts no class (and so misses the true one), every action unit of a multi-label row is decided
+wrongly. It has no scores or probabilities, so every metric of scores (ROC-AUC, average precision,
+NLL, Brier, ECE) is undefined for a pool that holds such rows.
 """
 
 from __future__ import annotations
@@ -29,13 +29,12 @@ class ScoredRows:
     Attributes:
       presence: bool [R, K], the truth.
       decisions: bool [R, K].
-      scores: float64 [R, K], what ROC-AUC and average precision rank by; NaN where a failed trial
-          owes them.
-      logits: float64 [R, K], or None where it gives no probabilities (their metrics are then
+      scores: float64 [R, K], what ROC-AUC and average precision rank by; NaN for failed trials.
+      logits: float64 [R, K], or None if there are no probabilities (their metrics are then
           undefined); NaN as in scores.
       groups: str [R].
       seeds: int [R], ascending: the rows of one seed are one pool.
-      multilabel: whether the columns are decisions of their own or exclude one another.
+      multilabel: whether the columns are independent decisions (else they exclude one another).
     """
 
     presence: np.ndarray
@@ -151,11 +150,12 @@ def model_rows(
 
 
 def baseline_rows(predictions: dict, selection: str, test: ScoredRows) -> dict[str, ScoredRows]:
-    """Predictors that see only the training labels of the row's trial. `prevalence` answers with
-    the training prevalence, half a row added to each count so that what was never seen is not
+    """Predictors that see only the training labels of the row's trial. `prevalence` predicts the
+    training prevalence, with half a row added to each count so that unseen classes are not
     impossible, and decides present above one half (or the most frequent class). Over pooled
-    leave-one-out trials its ROC-AUC falls below 0.5: a subject rich in a class leaves few
-    behind."""
+    leave-one-out trials its ROC-AUC falls below 0.5, as leaving out a subject rich in a class
+    lowers its prevalence.
+    """
     trial = predictions["trial"][rows_of(predictions, selection, "test")]
     seen = predictions["train_positives"].astype(np.float64)[trial]
     absent = predictions["train_rows"].astype(np.float64)[trial][:, None] - seen

@@ -1,4 +1,4 @@
-"""Selective prediction: a model that may decline answers its most confident rows only. Risk is the
+"""Selective prediction: a model that may abstain answers only its most confident rows. Risk is the
 share of wrong answers among them.
 """
 
@@ -9,13 +9,13 @@ from collections.abc import Callable
 import numpy as np
 
 COVERAGES = (0.9, 0.8, 0.7)
-ACCURACIES = (0.9, 0.8)  # that a share of the rows may be answered with
+ACCURACIES = (0.9, 0.8)  # accuracies at which the share of rows that can be answered is measured
 NAMES = (
     "aurc",
     *(f"{kind}_at_{c}" for c in COVERAGES for kind in ("accuracy", "gain")),
     *(f"coverage_at_{a}" for a in ACCURACIES),
 )
-CURVE = np.linspace(0.01, 1.0, 100)  # coverages that a curve is drawn at
+CURVE = np.linspace(0.01, 1.0, 100)  # coverages at which a curve is drawn
 
 
 def measures(
@@ -26,11 +26,11 @@ def measures(
     of ACCURACIES: the largest share of rows that can be answered with that accuracy, 0 if none.
     Each is [B].
 
-    AURC, the area under the risk-coverage curve: the mean over rows of the risk at the coverage
-    that just holds the row (Geifman and El-Yaniv 2017). Rows of one confidence are answered
-    together or not at all, so that their order in the file means nothing: the accuracy at a
-    coverage is that of the fewest most confident rows that reach it. NaN confidences make all of it
-    NaN.
+    AURC, the area under the risk-coverage curve: the mean over rows of the risk at the smallest
+    coverage that includes the row (Geifman and El-Yaniv 2017). Rows of equal confidence are
+    answered together or not at all, so that their order in the file does not matter: the accuracy
+    at a coverage is that of the smallest set of most confident rows that reaches it. NaN
+    confidences make all figures NaN.
 
     Args:
       confidence: [R]. right: bool [R].
@@ -74,6 +74,6 @@ def curve(confidence: np.ndarray, right: np.ndarray, coverage: np.ndarray = CURV
 
 
 def _steps(confidence: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows by falling confidence, and where each distinct confidence starts among them."""
+    """Rows by decreasing confidence, and where each distinct confidence starts among them."""
     order = np.argsort(-confidence, kind="stable")
     return order, np.flatnonzero(np.diff(confidence[order], prepend=np.inf))

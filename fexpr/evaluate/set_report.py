@@ -1,9 +1,9 @@
 """The entry `sets` of metrics.json: prediction sets (conformal.py) of the test rows, how often they
-hold the truth and how large they are.
+contain the true class, and how large they are.
 
-Sets are of the probabilities after the applied map. A part's thresholds come from the validation
-rows of subjects that its trials do not test, the rows that its map was chosen on; each calibration
-row has gone through a map that was fitted without its own block of subjects.
+Sets are computed from the probabilities after the applied map. A part's thresholds come from the
+validation rows of subjects that its trials do not test, the rows that its map was chosen on; each
+calibration row has gone through a map that was fitted without its own block of subjects.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from fexpr.probabilities import never_empty, sets
 
 COVERAGE = 0.9
 SHOWN_LEVELS = (0.8, 0.9, 0.95)
-LEVELS = tuple((np.arange(50, 100) / 100).round(2).tolist())  # that the recogniser offers
+LEVELS = tuple((np.arange(50, 100) / 100).round(2).tolist())  # coverages that the recogniser offers
 METHOD = "lac"  # of the recogniser, and of the tables by class and subject: without chance
 OF_UNITS = (METHOD,)
 CLASS_WISE = "lac_by_class"  # METHOD with a threshold for each class
@@ -38,18 +38,16 @@ def set_report(
     resamples: int,
     seed: int,
 ) -> dict:
-    """{} where a failed trial owes test rows.
-
-    `coverage`: what is asked for. `methods`: of each score of conformal.py (multi-label: lac)
-    `coverage`, the share of test rows whose set holds the true class (every present unit), `size`,
-    and `single`, the share of sets of one class, as in M; one-of-K also of CLASS_WISE, whose
-    threshold of a class is a quantile over the calibration rows of that class alone (Mondrian
-    conformal prediction; Vovk et al. 2005, section 4.5): it promises the coverage of each class,
-    with larger sets. For lac also `levels`: level -> coverage and size; `by_class`, `by_group`,
-    `by_dataset`: `rows`, `coverage`, `size` (of units: of the rows that show the unit, the share
-    whose set holds it), `low` and `high` of the coverage (Wilson's 95 % interval for so many rows,
-    as if independent); `by_class` also `class_wise`, the coverage with CLASS_WISE. `rows`,
-    `groups`: distinct calibration
+    """The entry; {} if a trial with test rows failed. `coverage`: the requested coverage.
+    `methods`: of each score of conformal.py (multi-label: lac) `coverage`, the share of test rows
+    whose set holds the true class (every present unit), `size`, and `single`, the share of sets of
+    one class, as in M; one-of-K also of CLASS_WISE, whose threshold of a class is a quantile over
+    the calibration rows of that class alone (Mondrian conformal prediction; Vovk et al. 2005,
+    section 4.5): it guarantees the coverage for each class, with larger sets. For lac also
+    `levels`: level -> coverage and size; `by_class`, `by_group`, `by_dataset`: `rows`, `coverage`,
+    `size` (of units: of the rows that show the unit, the share whose set holds it), `low` and
+    `high` of the coverage (Wilson's 95 % interval for so many rows, as if independent); `by_class`
+    also `class_wise`, the coverage with CLASS_WISE. `rows`, `groups`: distinct calibration
     rows and subjects, of the part with the fewest.
     For the recogniser `limits`: of each part the threshold of lac at each of `levels`, None if
     there are too few rows for the level, and `of_trial`, the part of each trial.
@@ -146,7 +144,7 @@ def _statistic(pool: ScoredRows) -> Statistic:
 
 
 def _held(answer: ScoredRows) -> np.ndarray:
-    """bool [R]: the set holds everything that is present."""
+    """bool [R]: whether the set contains everything that is present."""
     return np.all(answer.decisions | ~answer.presence, axis=1)
 
 

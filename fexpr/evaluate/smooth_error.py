@@ -1,12 +1,13 @@
-"""The smooth calibration error and the kernel reliability diagram that it is the area of (Blasiok
+"""The smooth calibration error and the kernel reliability diagram, whose area it is (Blasiok
 and Nakkiran 2023, "Smooth ECE", arXiv 2309.12236).
 
-Bins are replaced by a Gaussian kernel that is reflected at 0 and 1, and nobody chooses a width: of
-all bandwidths sigma it is the one at which the smoothed residual has an average of sigma itself,
-which is the error. It moves little when confidences move little, which ECE does not.
+Bins are replaced by a Gaussian kernel that is reflected at 0 and 1, and no width has to be chosen:
+the bandwidth sigma is the one at which the average of the smoothed residual equals sigma, and that
+value is the error. Unlike ECE, it changes little when confidences change little.
 
-The kernel is the heat kernel of the interval, so smoothing is a factor for each cosine: residuals
-are laid on a grid once, and every bandwidth and resample then costs one cosine transform.
+The kernel is the heat kernel of the interval, so smoothing multiplies each cosine coefficient by a
+factor: residuals are put on a grid once, and every bandwidth and resample then costs one cosine
+transform.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ def diagram(
 
     Returns:
       `mesh`, `curve`, `low`, `high` (pointwise 95 % band over groups; None without one) and
-      `density` (of the decisions, of mean 1), lists of MESH, None where too few rows are near;
+      `density` (of the decisions, of mean 1), lists of MESH, None if too few rows are near;
       `bandwidth`.
     """
     c, y = (np.asarray(a, np.float64) for a in (confidence, outcome))
@@ -136,8 +137,8 @@ def _on_grid(confidence: np.ndarray, values: np.ndarray) -> csr_array:
 
 
 def _cosines(masses: np.ndarray) -> np.ndarray:
-    """Coefficients of the density of `masses` [B, CELLS + 1] on the grid in cosines over [0, 1]; of
-    the first one twice the value.
+    """Coefficients of the density of `masses` [B, CELLS + 1] on the grid in cosines over [0, 1];
+    the first is doubled.
     """
     from scipy.fft import dct  # comes with scikit-learn
 

@@ -1,5 +1,5 @@
-"""The tables of metrics.json that are no metric of the whole pool: by class, by group, confusion
-counts, what is undefined.
+"""The tables of metrics.json beside the metrics: by class, by group, confusion counts, undefined
+figures.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ def per_class(
     enough: np.ndarray,
     thresholds: tuple[np.ndarray, np.ndarray] | None,
 ) -> list[dict]:
-    """One dict a class. `positives` are those of one seed's pool, `train_positives` the fewest over
-    trials.
+    """One dict per class. `positives` are those of one seed's pool, `train_positives` the fewest
+    over trials.
     """
     train, first = predictions["train_positives"].min(axis=0), test.at(test.pools()[0])
     table = []
@@ -73,12 +73,10 @@ def _most_frequent(values: np.ndarray) -> str:
 
 
 def per_group(test: ScoredRows, datasets: np.ndarray) -> list[dict]:
-    """One dict a subject (or actor), sorted by data set and name: `rows` it has in one seed's pool,
-    and means over seeds.
-
-    One-of-K: rows `correct`, `accuracy`. Multi-label: `exact_match`, and `micro_f1` over all its
-    decisions (None where it shows nothing). `unanswered`: rows of failed trials, which are among
-    the wrong ones.
+    """One dict per subject (or actor), sorted by data set and name: `rows`, its number in one
+    seed's pool, and means over seeds. One-of-K: rows `correct`, `accuracy`. Multi-label:
+    `exact_match`, and `micro_f1` over all its decisions (None where it shows nothing).
+    `unanswered`: rows of failed trials, which are among the wrong ones.
     """
     seeds = len(test.pools())
     names, index = np.unique(test.groups, return_inverse=True)
@@ -120,8 +118,8 @@ def per_group(test: ScoredRows, datasets: np.ndarray) -> list[dict]:
 
 
 def groups_by_dataset(test: ScoredRows, datasets: np.ndarray) -> dict[str, int]:
-    """How many groups the test rows of each data set are of, and all of them ('full'): what an
-    interval is taken over.
+    """The number of groups in the test rows of each data set, and in all of them ('full'), over
+    which intervals are computed.
     """
     found = {"full": len(np.unique(test.groups))}
     for name in np.unique(datasets).tolist():
@@ -179,7 +177,7 @@ def sizes(predictions: dict, selection: str) -> dict[str, dict[str, int]]:
 
 def datasets(predictions: dict, selection: str) -> dict[str, list[str]]:
     """Where the rows of each split come from, such as {'test': ['PrivateTest'], 'val':
-    ['Training']}; {} where that is not known.
+    ['Training']}; {} if that is unknown.
     """
     if "dataset" not in predictions:
         return {}

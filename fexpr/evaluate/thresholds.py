@@ -2,8 +2,8 @@
 
 The rule: an action unit's own threshold is the one with the highest F1 on the trial's validation
 rows (of several equally good ones, the middle one); the pooled threshold is the same for all action
-units together. Own and pooled are averaged as logits, the own one with the weight of its validation
-positives, the pooled one with that of PRIOR positives: with two or three positives, as
+units together. Own and pooled thresholds are averaged as logits, the own one weighted by its
+validation positives, the pooled one by PRIOR positives: with two or three positives, as
 micro-expression sets have them, the best-F1 threshold is mostly noise. Without a validation
 positive this is the pooled threshold; if there is no validation positive at all, 0.5.
 
@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 
 OWN, POOLED, FIXED, FAILED = "own", "pooled", "fixed", "failed"
-PRIOR = 5.0  # positives that the pooled threshold counts for
+PRIOR = 5.0  # weight of the pooled threshold, in positives
 RULE = (
     "highest F1 on the trial's validation rows; own: of the action unit, drawn towards that "
     "of all action units pooled the fewer "
@@ -35,7 +35,7 @@ def fit_thresholds(
     Args:
       probabilities: float [R, K].
       presence: bool [R, K].
-      split: str [R], what each row is; only 'val' is let in.
+      split: str [R], the part of each row; only 'val' is allowed.
 
     Returns:
       thresholds float64 [K] and where each came from, str [K]: 'own', 'pooled' or 'fixed'.
@@ -63,7 +63,7 @@ def fit_thresholds(
 
 
 def _logit(p: np.ndarray | float) -> np.ndarray | float:
-    p = np.clip(p, 1e-4, 1 - 1e-4)  # a threshold of 0 (all present) stays a number to average with
+    p = np.clip(p, 1e-4, 1 - 1e-4)  # keeps the logit of a threshold of 0 (all present) finite
     return np.log(p / (1 - p))
 
 

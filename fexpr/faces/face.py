@@ -16,7 +16,7 @@ _OF_MESH = ((33, 133), (362, 263), (1,), (61,), (291,))
 
 SMALL = 12  # pixels between the eyes below which a face is 'small': a face of about 25 pixels
 TURNED = 35  # degrees of yaw or pitch above which it is 'turned'
-# of the line from the forehead to the chin, in degrees: chins lie behind foreheads
+# of the line from the forehead to the chin, in degrees: chins are further back than foreheads
 FRONTAL_PITCH = 10.6
 # below this share of fine detail a face is 'blurred'; see `sharpness`
 BLURRED = 0.010
@@ -29,11 +29,10 @@ class Face:
 
     Attributes:
       mesh: [468, 3] (x, y, depth) of the MediaPipe face mesh.
-      score: of the detector, 0 to 1; of a face that is followed through a video, when it was last
-        detected.
+      score: the detector's, 0 to 1; for a face that is followed through a video, the last
+          detection's.
       presence: probability of the mesh network that there is a face.
-      sharpness: see `sharpness`.
-      track: number of the person in a video, from 0; None in a picture.
+      sharpness: see `sharpness`. track: number of the person in a video, from 0; None in a picture.
     """
 
     mesh: np.ndarray
@@ -74,7 +73,7 @@ class Face:
 
     @property
     def quality(self) -> str:
-        """'good', or what is wrong, joined by '+': 'small', 'blurred', 'turned'."""
+        """'good', or the faults, joined by '+': 'small', 'blurred', 'turned'."""
         eyes = np.linalg.norm(self.points[1] - self.points[0])
         wrong = [
             name

@@ -1,4 +1,4 @@
-"""Every face of a picture, of any size and turn."""
+"""Finds every face of a picture, of any size and orientation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fexpr.faces.face import Face, sharpness
 
 SCORE = 0.5  # of the detector, the least
 PRESENCE = 0.5  # of the mesh network, the least
-# detector's score times presence below which a picture is also looked at turned
+# detector's score times presence below which a picture is also searched turned
 CERTAIN = 0.82
 SAME = 0.3  # intersection over union above which two boxes show one face
 INSIDE = 0.6  # share of the smaller box that lies in the larger, above which they show one face
@@ -30,7 +30,7 @@ ROI = 1.5  # side of what the mesh network sees, in sides of the detector's box 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Candidate:
-    """What the detector says: score, box [4] (left, top, right, bottom), keypoints [6, 2]."""
+    """A detection: score, box [4] (left, top, right, bottom), keypoints [6, 2]."""
 
     score: float
     box: np.ndarray
@@ -56,7 +56,7 @@ def find(pixels: np.ndarray, parts: bool = True) -> list[Face]:
             if not any(same_face(one[0], other) for other, *_ in best)
         ]
     if _certainty(best) < CERTAIN:
-        # the wrong way up a face is found too, with less certainty; small faces are found turned by
+        # a face is also found upside down, with less certainty; small faces are found turned by
         # 90 degrees, so that parts need no turning
         for turns in (1, 3, 2):
             turned = np.ascontiguousarray(np.rot90(pixels, turns))
@@ -71,14 +71,14 @@ def find(pixels: np.ndarray, parts: bool = True) -> list[Face]:
 
 
 def _certainty(found: list[tuple[np.ndarray, float, float]]) -> float:
-    """Of the surest face: the detector's score times the presence."""
+    """The highest product of detector score and presence over the faces."""
     return max((score * presence for _, score, presence in found), default=0.0)
 
 
 def meshes(
     pixels: np.ndarray, parts: bool, margin: float = 0.0
 ) -> list[tuple[np.ndarray, float, float]]:
-    """(mesh, score, presence) of the faces in an RGB picture as it stands."""
+    """(mesh, score, presence) of the faces in an RGB picture, without turning it."""
     found: list[tuple[np.ndarray, float, float]] = []
     for candidate in candidates(pixels, parts, margin):
         mesh, presence = refine(pixels, candidate)
@@ -95,7 +95,7 @@ def as_rgb(pixels: np.ndarray) -> np.ndarray:
 
 
 def candidates(pixels: np.ndarray, parts: bool, margin: float = 0.0) -> list[Candidate]:
-    """What the detector finds in an RGB picture as it stands, best first, each face once.
+    """Detections in an RGB picture, without turning it, best first, each face once.
 
     `margin`: width of a black border in sides of the picture, for faces that fill it.
     """
@@ -138,8 +138,8 @@ def _detect(pixels: np.ndarray, left: int, top: int) -> list[Candidate]:
 
 
 def _blend(found: list[Candidate]) -> list[Candidate]:
-    """Boxes of one face become their mean, weighted by score (BlazeFace, Bazarevsky et al. 2019,
-    section 3.3).
+    """Replaces the boxes of one face by their mean, weighted by score (BlazeFace, Bazarevsky et al.
+    2019, section 3.3).
     """
     remaining, blended = sorted(found, key=lambda c: -c.score), []
     while remaining:
@@ -158,7 +158,7 @@ def _blend(found: list[Candidate]) -> list[Candidate]:
 
 
 def suppress(found: list[Candidate]) -> list[Candidate]:
-    """Each face once, best first: also of a face that several parts of a picture show, whole or
+    """Keeps each face once, best first, also if several parts of a picture show it, whole or
     cut.
     """
     kept: list[Candidate] = []
@@ -170,7 +170,9 @@ def suppress(found: list[Candidate]) -> list[Candidate]:
 
 
 def overlap(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
-    """Of two boxes (left, top, right, bottom): intersection over union, and over the smaller."""
+    """Intersection of two boxes (left, top, right, bottom) over their union, and over the smaller
+    box.
+    """
     common = np.maximum(0, np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])).prod()
     areas = (a[2:] - a[:2]).prod(), (b[2:] - b[:2]).prod()
     return float(common / max(1e-9, sum(areas) - common)), float(common / max(1e-9, min(areas)))
@@ -194,7 +196,7 @@ def refine(pixels: np.ndarray, candidate: Candidate) -> tuple[np.ndarray, float]
     centre = (candidate.box[:2] + candidate.box[2:]) / 2
     side = max(candidate.box[2:] - candidate.box[:2])
     mesh, _ = _mesh(pixels, centre, side, candidate.keypoints[1] - candidate.keypoints[0])
-    return follow(pixels, mesh)  # the second look is centred and upright
+    return follow(pixels, mesh)  # the second pass is centred and upright
 
 
 def follow(pixels: np.ndarray, mesh: np.ndarray) -> tuple[np.ndarray, float]:
@@ -219,7 +221,7 @@ def _mesh(
 
 
 def same_face(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether two meshes lie on one face: their centres are closer than a third of its size."""
+    """Whether two meshes show one face: their centres are closer than a third of its size."""
     size = min(np.ptp(a[:, 0]), np.ptp(b[:, 0]))
     return bool(np.linalg.norm(a[:, :2].mean(axis=0) - b[:, :2].mean(axis=0)) < size / 3)
 

@@ -9,8 +9,8 @@ SIZE = 224  # pixels along a side of the aligned face
 
 # Where the five points lie in a square of side 1, left-right symmetric.
 # 'tight': the average of the published 224x224 apex faces of SAMM and CASME II; forehead and chin
-# are cut off. 'whole': the median of 190 of FER2013's training faces,
-# found by this package: from the forehead to the chin.
+# are cut off. 'whole': the median of 190 of FER2013's training faces, found by this package: from
+# the forehead to the chin.
 FRAMES = {
     "tight": np.array([[59, 72], [165, 72], [112, 123], [66, 168], [158, 168]], np.float64) / 224,
     "whole": np.array(
@@ -34,8 +34,8 @@ def similarity(points: np.ndarray, size: int = SIZE, frame: str = "tight") -> np
 def align(frame: np.ndarray, transform: np.ndarray, size: int = SIZE) -> np.ndarray:
     """Samples `frame` [H, W] or [H, W, C] through `transform` to size x size.
 
-    A frame that shrinks is first shrunk by area, because bilinear sampling would alias skin texture
-    into false motion.
+    To shrink a frame, it is first resized by area, because bilinear sampling would alias skin
+    texture into false motion.
     """
     scale = np.hypot(transform[0, 0], transform[1, 0])
     if scale < 1:

@@ -1,4 +1,6 @@
-"""How the parts of a face move, apart from the head: from the optical flow of the aligned face."""
+"""Motion of the parts of a face, without that of the head, from the optical flow of the aligned
+face.
+"""
 
 from __future__ import annotations
 
@@ -38,13 +40,13 @@ _FIT_ROUNDS = 5
 
 
 class MotionMeter:
-    """Measures, frame after frame, where each region has moved since the first frame.
+    """Measures, frame by frame, how far each region has moved since the first frame.
 
     The flow (DIS, Kroeger et al. 2016) is computed from a key frame, a new one every `KEY_SECONDS`,
-    between faces aligned by their own landmarks and freed of local brightness and contrast. The
-    head's motion is the similarity that fits the flow of the rigid regions, outliers weighing less
-    (Huber); it is taken off. An affine map would follow a turning head better, but points so close
-    to one another do not determine what it does to the mouth.
+    between faces aligned by their own landmarks, with local brightness and contrast normalised. The
+    head's motion is the similarity that fits the flow of the rigid regions, with a robust loss
+    (Huber); it is subtracted. An affine map would follow a turning head better, but such close
+    points do not determine its effect on the mouth.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Short movements of a face, found in how its parts moved over time (motion.py)."""
+"""Finds short movements of a face in the motion of its parts over time (motion.py)."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Spotted:
     """A movement.
 
     Attributes:
-      onset, apex, offset: rows of what was given. score: the apex's motion in units of the noise
+      onset, apex, offset: row numbers of the input. score: the apex's motion in units of the noise
         that was measured in the same video. motion: of the apex, in percent of the distance between
-        the eyes. regions: those that move most, the first most.
+        the eyes. regions: those that move most, in decreasing order.
     """
 
     onset: int
@@ -38,11 +38,10 @@ class Spotted:
 
 
 def spot(displacement: np.ndarray, seconds: np.ndarray) -> list[Spotted]:
-    """Movements in the order of time.
-
-    Of every region the distance from a running median is divided by its own median over the video,
-    the noise; the score of a frame is the mean over the `TOGETHER` regions that moved most. A
-    movement is a peak of the score with both flanks, not longer than `LONGEST`.
+    """Movements in order of time. Each region's distance from a running median is divided by that
+    distance's median over the video, the noise; the score of a frame is the mean over the
+    `TOGETHER` regions that moved most. A movement is a peak of the score with both flanks, not
+    longer than `LONGEST`.
 
     Args:
       displacement: [T, R, 2] of `motion.REGIONS`, percent of the distance between the eyes.
@@ -75,8 +74,8 @@ def spot(displacement: np.ndarray, seconds: np.ndarray) -> list[Spotted]:
 
 
 def answer(found: list[Spotted], points: np.ndarray) -> str:
-    """What a video shows: 'facial movement', or, with none spotted, 'no facial movement' where the
-    head moves and 'no movement' where it does not.
+    """A decision about a video: 'facial movement', or, with none spotted, 'no facial movement'
+    where the head moves and 'no movement' where it does not.
 
     `points`: [T, 5, 2] landmarks of the face in each frame.
     """
@@ -101,8 +100,8 @@ def _flanks(score: np.ndarray, apex: int) -> tuple[int, int]:
 
 
 def _running_median(values: np.ndarray, rate: float) -> np.ndarray:
-    """Of `BASELINE` seconds around each row of [T, R, 2]; at both ends of less, always as much
-    before as after, so that a drift does not look like a movement.
+    """The median over `BASELINE` seconds around each row of [T, R, 2]; less at both ends, but
+    always symmetric, so that a drift does not look like a movement.
     """
     half, last = max(2, round(BASELINE * rate / 2)), len(values) - 1
     widths = [min(half, i, last - i) for i in range(len(values))]

@@ -34,9 +34,9 @@ class TrackedFace(Face):
 class Tracker:
     """Finds the faces of one frame after another.
 
-    Faces are detected every `DETECT_EVERY` seconds, and at once when one was lost; in between, the
-    mesh network follows each of them. A face that is found where one was lost less than `FORGET`
-    seconds ago keeps its number.
+    Faces are detected every `DETECT_EVERY` seconds, and immediately when one was lost; in between,
+    the mesh network follows each of them. A face that is found where one was lost less than
+    `FORGET` seconds ago keeps its number.
     """
 
     def __init__(self) -> None:
@@ -83,7 +83,7 @@ class Tracker:
     def _detect(
         self, pixels: np.ndarray, followed: list[TrackedFace], thorough: bool
     ) -> list[TrackedFace]:
-        """Faces that are not followed yet."""
+        """Adds faces that are not followed yet."""
         if thorough:
             found = [(f.mesh, f.score, f.presence) for f in finder.find(pixels)]
         else:

@@ -1,4 +1,4 @@
-"""The models room: linen modules, `model.apply(variables, images, train=…, mask=…)` -> logits
+"""Models: linen modules, `model.apply(variables, images, train=…, mask=…)` -> logits
 float32 [B, K].
 
 Images are float32 NHWC, augmented and normalised already. `mask` (bool [B]) marks the real rows of
@@ -55,7 +55,7 @@ def build(name: str, **arguments: Any) -> nn.Module:
     """The model `name` of MODELS, made with its constructor arguments. Lists are taken as tuples.
 
     Raises:
-      UserError: no such model; arguments that it does not have, lacks, or cannot work with.
+      UserError: no such model; arguments that are unknown, missing or impossible.
     """
     model, fields = model_class(name), arguments_of(name)
     required = [
@@ -81,7 +81,8 @@ def build(name: str, **arguments: Any) -> nn.Module:
 
 
 def model_class(name: str) -> type[nn.Module]:
-    """The model `name` of MODELS, callable as (images, train, mask) whichever of them it declares.
+    """The model `name` of MODELS, made callable as (images, train, mask), whichever of these it
+    declares.
 
     Raises:
       UserError: no such model, or one that cannot be called so.
@@ -93,18 +94,18 @@ def model_class(name: str) -> type[nn.Module]:
             [f"config.model.name: expected one of {', '.join(MODELS)}; found {name!r}"],
             fix=f"did you mean {near[0]!r}?"
             if near
-            else "set config.model.name to one of these; a model of your own is registered "
-            "by a module that config.extensions names (docs/recipes.md)",
+            else "set config.model.name to one of these; a model of your own must be registered by "
+            "a module in config.extensions (docs/recipes.md)",
         )
     return _adapted(resolve(MODELS[name]), name)
 
 
 @functools.cache
 def _adapted(model: type[nn.Module], name: str) -> type[nn.Module]:
-    """The class, or one of the same fields and parameters that drops `train` or `mask` where its
-    `__call__` declares none.
+    """The class, or one with the same fields and parameters that accepts and drops `train` or
+    `mask` if the class's `__call__` does not declare them.
     """
-    import flax.linen as nn  # not for the check of a config
+    import flax.linen as nn  # not needed for the check of a config
 
     if not (isinstance(model, type) and issubclass(model, nn.Module)):
         raise UserError(
@@ -124,7 +125,7 @@ def _adapted(model: type[nn.Module], name: str) -> type[nn.Module]:
         else ["its __call__ takes no images"]
     )
     problems += [
-        f"its __call__ needs {p.name}, which nothing gives it"
+        f"its __call__ needs {p.name}, which fexpr does not pass"
         for p in rest
         if p.default is p.empty
         and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
@@ -166,7 +167,7 @@ def build_to_predict(
     arguments: Mapping[str, Any], classes: int, auxiliary: int = 0
 ) -> nn.Module | AuxiliaryOutputs:
     """The model of `config.model` (name and constructor arguments), with `auxiliary` outputs of a
-    second task that only its training sees; errors as of `build`.
+    second task that are only used in training; errors as in `build`.
     """
     from fexpr.models.auxiliary import AuxiliaryOutputs
 
@@ -177,11 +178,12 @@ def build_to_predict(
 def build_to_train(
     arguments: Mapping[str, Any], classes: int, devices: int, freeze: str, auxiliary: int = 0
 ) -> nn.Module | AuxiliaryOutputs | FrozenBatchNorm:
-    """A model as a trial trains it; errors as of `build`.
+    """The model in the form that a trial trains; errors as in `build`.
 
     Args:
-      arguments, auxiliary: as of `build_to_predict`.
-      devices: that share a batch; of several, batch norms take the whole batch's statistics.
+      arguments, auxiliary: as in `build_to_predict`.
+      devices: the number that share a batch; with several, batch norms use the statistics of the
+          whole batch.
       freeze: regex of parameters that are not trained, '' = none.
     """
     from fexpr.models.backbone import FrozenBatchNorm
@@ -201,7 +203,7 @@ def arguments_of(name: str) -> dict[str, dataclasses.Field]:
 
 
 def count_parameters(params: Mapping[str, Any]) -> int:
-    """How many numbers a tree of parameters (arrays or shapes) holds.
+    """The number of entries in a tree of parameters (arrays or shapes).
 
     Give `variables["params"]` for what is trained. All of `variables` is what Keras prints as
     "Total params": it counts the moving mean and variance of batch norm too, which it calls

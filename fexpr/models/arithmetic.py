@@ -1,4 +1,4 @@
-"""How much of a network's arithmetic is convolutions: what decides whether CPU cores share its
+"""Counts the arithmetic of a network's convolutions, which decides whether CPU cores share its
 batches.
 """
 
@@ -21,9 +21,7 @@ def count_convolutions(
     model: nn.Module | AuxiliaryOutputs | FrozenBatchNorm, shape: Sequence[int]
 ) -> int:
     """Multiply-adds of all convolutions in a forward pass of one image of this shape [H, W, C],
-    padding included; nothing is computed.
-
-    Args:
+    padding included; nothing is computed. Args:
       model: without `axis_name`.
     """
     image = jax.ShapeDtypeStruct((1, *shape), jnp.float32)

@@ -1,5 +1,5 @@
-"""SimpleAUCNN: the small convolutional network that a public notebook on SAMM's action units starts
-from (docs/decisions.md).
+"""SimpleAUCNN: the small convolutional network of a public notebook on SAMM's action units
+(docs/decisions.md).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from fexpr.models.layers import Classifier, Conv, Dense
 class SimpleAUCNN(Classifier):
     """Two 3x3 convolutions (16, 32) with ReLU and 2x2 pooling, dense 128 with ReLU, dense K.
 
-    The notebook's network ends in a sigmoid, this one does not. PyTorch's initial values. The
+    The notebook's network ends in a sigmoid, this one does not. Initial values are PyTorch's. The
     flattened features are in (h, w, c) order.
     """
 

@@ -1,5 +1,5 @@
-"""A network in two parts, a trunk that answers for any task and the dense end that is made for one;
-and layers that stand still.
+"""Splits a network into a trunk, which serves any task, and the dense head for one task; and
+freezes batch norms.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import jax
 from fexpr.models.auxiliary import AuxiliaryOutputs
 from fexpr.models.layers import BatchNorm
 
-PARTS = ("top", "head")  # the end of a network: the first of these that it has
+PARTS = ("top", "head")  # the head of a network: the first of these modules that it has
 
 
 @dataclasses.dataclass(frozen=True)
 class FrozenBatchNorm:
-    """A model for training whose batch norms named by a regex neither use nor follow the batch's
-    statistics (as Keras' frozen layers).
+    """A model for training in which the batch norms that match a regex neither use nor update batch
+    statistics (like Keras' frozen layers).
 
     Attributes:
       frozen: regex of the paths of their parameters, `conv1_bn/scale`.
@@ -49,11 +49,11 @@ class FrozenBatchNorm:
 
 @dataclasses.dataclass(frozen=True)
 class Head:
-    """The last part of a network alone, as a model: features float32 [B, ...] -> logits float32 [B,
-    K]. Parameters have the whole's names.
+    """The head of a network as a model of its own: features float32 [B, ...] -> logits float32 [B,
+    K]. Parameters keep their names.
 
     Attributes:
-      part: the module, out of `split_backbone_and_head`. name: 'top' or 'head'.
+      part: the module, from `split_backbone_and_head`. name: 'top' or 'head'.
     """
 
     part: nn.Module
@@ -74,7 +74,9 @@ class Head:
         )
 
     def _taken(self, named: dict[str, Any]) -> dict[str, Any]:
-        """A plain dense layer knows neither training nor masks."""
+        """The arguments that the module accepts: a plain dense layer has neither `train` nor
+        `mask`.
+        """
         return (
             named
             if self.name == "top"
@@ -85,8 +87,8 @@ class Head:
 def split_backbone_and_head(
     model: nn.Module | AuxiliaryOutputs, image: jax.ShapeDtypeStruct
 ) -> tuple[Callable[[Mapping[str, Any], jax.Array], jax.Array], Head]:
-    """The trunk as (variables, images) -> features [B, D], what the end sees in evaluation, and the
-    end.
+    """The trunk as (variables, images) -> features [B, D], the head's input in evaluation, and the
+    head.
 
     Args:
       image: shape and type of a batch that the model reads.

@@ -28,7 +28,7 @@ def keras_norm(axis_name: str | None, name: str) -> BatchNorm:
 class Logistic(Classifier):
     """Multinomial logistic regression: one dense layer on the flattened pixels.
 
-    The loss is convex: zeros are as good a start as any, and give every class the same probability.
+    The loss is convex: it can start from zeros, which give every class the same probability.
     48x48x1 and 7 classes: 2304 * 7 + 7 = 16,135 parameters.
     """
 

@@ -1,5 +1,5 @@
-"""Convolution and max-pooling whose gradients are fast on a CPU and which stay fast under vmap;
-elsewhere XLA's own.
+"""Convolution and max-pooling with gradients that are fast on a CPU, and that stay fast under vmap;
+elsewhere they are XLA's.
 
 Images are NHWC, kernels HWIO. Both are differentiable in reverse mode only.
 """
@@ -17,24 +17,22 @@ from einops import rearrange
 from jax import export, lax
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
-LARGE = 2**26  # multiply-adds of a convolution from which one alone keeps any device busy
+LARGE = 2**26  # multiply-adds from which a single convolution keeps any device busy
 # numbers that an output pixel is made from, 3x3 of three channels, up to which gradients of the
 # image go by shifts on CPU
 FEW = 27
 
 
 def conv2d(x: jax.Array | np.ndarray, kernel: jax.Array, padding: str | int = "SAME") -> jax.Array:
-    """Stride-1 convolution. `vmap` over kernels does not make it a grouped convolution, slow
-    everywhere.
-
-    A convolution by itself is XLA's own (`single_conv`), on CPU with gradients written out. Under
-    `vmap` small ones become one product (`shifted_conv`), large ones are computed one after the
-    other.
+    """Stride-1 convolution. `vmap` over kernels does not turn it into a grouped convolution, which
+    is slow everywhere. A single convolution is XLA's (`single_conv`), on CPU with hand-written
+    gradients. Under `vmap` small ones become one product (`shifted_conv`), large ones are computed
+    one after the other.
 
     Args:
       x: [B, H, W, I].
       kernel: [kh, kw, I, O], of x's dtype or float32; its gradient has its own dtype.
-      padding: 'SAME' (an even kernel pads one more after than before, as XLA and Keras do),
+      padding: 'SAME' (for an even kernel, one more zero after than before, as in XLA and Keras),
         'VALID', or PyTorch's: that many zeros on each side.
 
     Returns:
@@ -49,12 +47,12 @@ def conv2d(x: jax.Array | np.ndarray, kernel: jax.Array, padding: str | int = "S
 
 
 def strided_conv2d(x: jax.Array | np.ndarray, kernel: jax.Array, stride: int) -> jax.Array:
-    """Convolution by `stride` with TF's SAME padding (an odd zero goes behind): [B, H, W, I] -> [B,
-    ceil(H / stride), …, O].
+    """Convolution with `stride` and TF's SAME padding (an odd zero goes at the end): [B, H, W, I]
+    -> [B, ceil(H / stride), …, O].
 
-    As a stride-1 convolution of the image's stride x stride cells, laid side by side as channels,
-    with the kernel filled up by zeros to whole cells: `conv2d` and its gradients serve. A 1x1
-    kernel only looks at the first pixel of a cell.
+    Computed as a stride-1 convolution of the image's stride x stride cells, with their pixels as
+    channels and the kernel zero-padded to whole cells, so that `conv2d` and its gradients are used.
+    A 1x1 kernel only reads the first pixel of a cell.
     """
     if stride == 1 or kernel.shape[:2] == (1, 1):
         return conv2d(x[:, ::stride, ::stride], kernel)
@@ -84,8 +82,8 @@ def single_conv(pads: Pads, x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def shifted_conv(pads: Pads, x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Concatenated shifts of x and one matrix product, which stays one under vmap. Holds kh*kw
-    copies of x.
+    """Concatenated shifts of x and one matrix product, which remains one product under vmap. Needs
+    kh*kw copies of x.
     """
     kh, kw = kernel.shape[:2]
     columns = jnp.concatenate(_shifts(jnp.pad(x, ((0, 0), *pads, (0, 0))), kh, kw, 1), -1)
@@ -93,13 +91,13 @@ def shifted_conv(pads: Pads, x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def input_gradient(pads: Pads, x: jax.Array, kernel: jax.Array, g: jax.Array) -> jax.Array:
-    """The gradient of `single_conv` by x, on CPU: a convolution of g with the turned kernel.
+    """The gradient of `single_conv` with respect to x, on CPU: a convolution of g with the rotated
+    kernel.
 
-    The barrier keeps XLA from folding the turn into the convolution: inside a loop it has no fast
-    form for that and takes twenty to a hundred times as long. An image of one to three channels
-    would be a convolution of many channels into these few, which is slow: there one product and a
-    sum of shifts (milliseconds on two cores for 128 images of 48x48, 3x3 kernels, 1 to 10 channels:
-    10.4 / 2.5).
+    The barrier keeps XLA from merging the rotation into the convolution, which inside a loop takes
+    twenty to a hundred times as long. For an image of one to three channels, a convolution of many
+    channels into so few would be slow: instead, one product and a sum of shifts (milliseconds on
+    two cores for 128 images of 48x48, 3x3 kernels, 1 to 10 channels: 10.4 / 2.5).
     """
     if kernel.size // kernel.shape[3] <= FEW:
         return jax.vjp(lambda x: shifted_conv(pads, x, kernel), x)[1](g)[0]
@@ -111,15 +109,15 @@ def input_gradient(pads: Pads, x: jax.Array, kernel: jax.Array, g: jax.Array) ->
 
 
 def kernel_gradient(pads: Pads, x: jax.Array, kernel: jax.Array, g: jax.Array) -> jax.Array:
-    """The gradient of `single_conv` by its kernel, on CPU: products of shifts over a few images at
-    a time, summed up.
+    """The gradient of `single_conv` with respect to its kernel, on CPU: products of shifts over a
+    few images at a time, summed up.
 
-    Either x is shifted along both axes, or x along one and g along the other: whatever takes fewer
-    copies. XLA computes this as a convolution with a window as large as the map, far from the
-    arithmetic rate of a CPU, or, inside a loop, hopelessly. Milliseconds on one core for 64 images
-    and 3x3 kernels, XLA's (no loop) / this / arithmetic at full rate: 48x48 maps, 32 to 32 channels
-    125 / 51 / 20; 24x24, 64 to 64 83 / 35 / 20; 12x12, 128 to 128 60 / 27 / 20; 48x48, 1 to 64 42 /
-    9 / 1.
+    Either x is shifted along both axes, or x along one and g along the other: whichever takes fewer
+    copies. XLA computes this as a convolution with a window as large as the map, far below the
+    arithmetic rate of a CPU, and much slower still inside a loop. Milliseconds on one core for 64
+    images and 3x3 kernels, XLA's (no loop) / this / arithmetic at full rate: 48x48 maps, 32 to 32
+    channels 125 / 51 / 20; 24x24, 64 to 64 83 / 35 / 20; 12x12, 128 to 128 60 / 27 / 20; 48x48, 1
+    to 64 42 / 9 / 1.
     """
     kh, kw, channels, features = kernel.shape
     most = max(4, 2048 // (g.shape[1] * g.shape[2]))
@@ -151,9 +149,7 @@ def kernel_gradient(pads: Pads, x: jax.Array, kernel: jax.Array, g: jax.Array) -
 
 
 def _shifts(x: jax.Array, kh: int, kw: int, axis: int) -> list[jax.Array]:
-    """What each place of a kernel sees of a padded x whose rows and columns are `axis` and `axis +
-    1`.
-    """
+    """The part of a padded x (rows `axis`, columns `axis + 1`) under each position of a kernel."""
     height, width = x.shape[axis] - kh + 1, x.shape[axis + 1] - kw + 1
     cut = lax.slice_in_dim
     return [
@@ -169,8 +165,8 @@ def _by_itself(
     large: bool,
     *arrays: jax.Array,
 ) -> jax.Array:
-    """one(*arrays); under vmap `stacked`, or, where large or only one is mapped, `one` after
-    `one`.
+    """one(*arrays); under vmap `stacked`, or, if the arrays are large or only one is mapped, `one`
+    in a loop.
     """
     call = jax.custom_batching.custom_vmap(one)
 
@@ -219,20 +215,19 @@ _conv.defvjp(lambda pads, x, kernel: (_conv(pads, x, kernel), (x, kernel)), _con
 
 
 def _large(x: jax.Array, kernel: jax.Array) -> bool:
-    # an exported program takes batches of any size: one convolution at a time suits the large
+    # an exported program takes batches of any size: one convolution at a time suits large ones
     if export.is_symbolic_dim(x.shape[0]):
         return True
     return x.size * kernel.size // x.shape[-1] >= LARGE
 
 
 def max_pool(x: jax.Array | np.ndarray, window: int, stride: int, padding: int = 0) -> jax.Array:
-    """PyTorch's MaxPool2d: `padding` rows of -inf on each side; where the stride does not divide,
-    the rest is left out.
-
-    Values and gradients of `nn.max_pool`, a gradient among equals going to the first of them row by
-    row, but computed along one axis after the other from shifted slices: for 64 maps of 48x48x64
-    and 3/2, 34 ms instead of 227 backward (one core), 4 instead of 15 forward. Nothing here but
-    slices and elementwise arithmetic: fast under vmap and on accelerators.
+    """PyTorch's MaxPool2d: `padding` rows of -inf on each side; pixels beyond the last whole window
+    are left out. Values and gradients are those of `nn.max_pool` (among equal values, the first in
+    row order gets the gradient), but computed along one axis after the other from shifted slices:
+    for 64 maps of 48x48x64 and 3/2, 34 ms instead of 227 backward (one core), 4 instead of 15
+    forward. It consists of slices and elementwise arithmetic, and so is fast under vmap and on
+    accelerators.
 
     Args:
       x: [B, H, W, C].
@@ -254,15 +249,15 @@ _pool = jax.custom_vjp(_pool_axis, nondiff_argnums=(1, 2, 3))
 
 
 def _windows(x: jax.Array, window: int, stride: int, axis: int) -> list[jax.Array]:
-    """The first value of every window, the second of every window …"""
-    last = x.shape[axis] - window  # the last place where a window may start
+    """Slices: the first value of every window, the second value of every window, …"""
+    last = x.shape[axis] - window  # the last position where a window may start
     return [lax.slice_in_dim(x, i, i + last + 1, stride, axis) for i in range(window)]
 
 
 def _pool_backward(
     window: int, stride: int, axis: int, inputs: tuple[jax.Array, jax.Array], g: jax.Array
 ) -> tuple[jax.Array]:
-    """Gives g to the first maximum of its window, and adds up what windows that overlap give."""
+    """Passes g to the first maximum of its window, summed over overlapping windows."""
     x, y = inputs
     none = jnp.zeros_like(g)
     blocks = -(-x.shape[axis] // stride)

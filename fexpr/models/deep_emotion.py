@@ -27,17 +27,17 @@ class DeepEmotion(nn.Module):
     [B, num_classes].
 
     The trunk is four 3x3 convolutions of ten channels and two dense layers. Before it, in all
-    variants but the baseline, a spatial transformer reads an affine map off the image ('original')
-    or off a map of where to look, and samples the image through it. That map is the second channel
-    of the images: a saliency map ('saliency'), or a mask of facial landmarks, soft or dilated
-    ('landmarks': the same network under another name). It is scaled to -1 … 1 like the image. The
-    first affine map is the identity.
+    variants but the baseline, a spatial transformer computes an affine map from the image
+    ('original') or from a map of where to look, and samples the image through it. That map is the
+    second channel of the images: a saliency map ('saliency'), or a mask of facial landmarks, soft
+    or dilated ('landmarks': the same network under another name). It is scaled to -1 … 1 like the
+    image. The first affine map is the identity.
 
     Outputs are those of the published PyTorch code in evaluation, to float32 rounding (weights:
-    weights/deep_emotion_layout.py). In training that code has `F.dropout(x, self.training)`, that
-    is a rate of one: everything dropped. Here the rate is the 0.5 that was meant. PyTorch's initial
-    values. 66,928 parameters with 8 classes, 66,877 with 7, 66,673 with 3; 23,120 fewer in the
-    baseline.
+    weights/deep_emotion_layout.py). In training that code calls `F.dropout(x, self.training)`,
+    which means a rate of one: everything is dropped. Here the rate is the intended 0.5. PyTorch's
+    initial values. 66,928 parameters with 8 classes, 66,877 with 7, 66,673 with 3; 23,120 fewer in
+    the baseline.
 
     Attributes:
       num_classes: K, logits.
@@ -124,7 +124,7 @@ class DeepEmotion(nn.Module):
                     f"found {'x'.join(str(n) for n in images.shape[1:])}"
                 ],
                 fix="set config.model.variant to one that fits the data, or prepare the data as "
-                "it is expected",
+                "expected",
             )
         if self.variant == "baseline":
             return images
@@ -133,7 +133,7 @@ class DeepEmotion(nn.Module):
 
 
 class Localization(nn.Module):
-    """Reads an affine map off an image or map, [B, 48, 48, 1] -> theta float32 [B, 2, 3]."""
+    """Computes an affine map from an image or map, [B, 48, 48, 1] -> theta float32 [B, 2, 3]."""
 
     @nn.compact
     def __call__(self, x: jax.Array | np.ndarray) -> jax.Array:

@@ -1,6 +1,4 @@
-"""Deep-Emotion over a clip: the features of its frames, pooled by attention, decide it as a
-whole.
-"""
+"""Deep-Emotion over a clip: the features of its frames, pooled by attention, give one decision."""
 
 from __future__ import annotations
 
@@ -23,8 +21,8 @@ class DeepEmotionClips(DeepEmotion):
     float32 [B, num_classes].
 
     The channels are those of F frames one after the other (Dataset, kind 'clip'), C each, as the
-    variant of Deep-Emotion reads them. A frame whose face is of one grey throughout is none: it
-    changes neither logits nor batch statistics. Any F will do.
+    variant of Deep-Emotion reads them. A frame whose face is uniformly grey counts as missing: it
+    changes neither logits nor batch statistics. F may be any number.
 
     Each frame goes through Deep-Emotion down to its 50 features h_f, then (Ilse, Tomczak and
     Welling, Attention-based Deep Multiple Instance Learning, ICML 2018, arXiv 1802.04712, equations
@@ -33,10 +31,10 @@ class DeepEmotionClips(DeepEmotion):
         a_f = softmax over the clip's frames of w' tanh(V h_f),    logits = head(sum of a_f h_f).
 
     An acted clip is such a bag: it has a label, and some of its frames show it; a_f says which. The
-    order of frames is no part of it. A recurrent head would read that too, but it says nothing of
-    single frames, and an expression that rises and falls once has little of it. w begins at zero,
-    so that the first answer is that of the mean over frames, as the spatial transformer's is the
-    identity.
+    order of frames is not used. A recurrent head would use it, but gives no weights of single
+    frames, and the order matters little to an expression that rises and falls once. w starts at
+    zero, so that the initial prediction is that of the mean over frames, just as the spatial
+    transformer starts from the identity.
 
     Names and shapes are DeepEmotion's, so that the weights of a run on frames fit. It has 52 *
     attention parameters more: 68,592 with 8 classes.
@@ -50,7 +48,7 @@ class DeepEmotionClips(DeepEmotion):
 
     attention: int = 32
 
-    # networks whose weights these are, and what they have not
+    # networks whose weights fit, and the modules that they lack
     BEGINS_WITH: ClassVar[dict[str, str]] = {"deep_emotion": "^attend"}
 
     def __post_init__(self):
@@ -68,7 +66,7 @@ class DeepEmotionClips(DeepEmotion):
         train: bool = False,
         mask: Bool[Array | np.ndarray, " B"] | None = None,
     ) -> Float[Array, "B K"]:
-        """mask: bool [B], as of DeepEmotion."""
+        """mask: bool [B], as in DeepEmotion."""
         hidden, weights = self._attended(images, train, mask)
         pooled = jnp.einsum("bf,bfd->bd", weights, hidden.astype(jnp.float32))
         return self.head(self.drop_hidden(pooled, train))
@@ -82,14 +80,14 @@ class DeepEmotionClips(DeepEmotion):
     def _attended(
         self, images: jax.Array | np.ndarray, train: bool, mask: jax.Array | np.ndarray | None
     ) -> tuple[jax.Array, jax.Array]:
-        """Features [B, F, 50] and weights float32 [B, F] of all frames."""
+        """Features [B, F, 50] and attention weights float32 [B, F] of all frames."""
         channels = CHANNELS[self.variant]
         if images.shape[-1] % channels:
             raise UserError(
                 f"DeepEmotionClips, variant {self.variant!r}, cannot read clips of "
                 f"{images.shape[-1]} channels",
                 [f"a frame has {channels}: the image" + " and its map" * (channels > 1)],
-                fix="set config.model.variant and config.data.map to go together",
+                fix="choose config.model.variant and config.data.map to match",
             )
         count = images.shape[-1] // channels
         frames = rearrange(images, "b h w (f c) -> (b f) h w c", c=channels)

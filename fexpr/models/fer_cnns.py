@@ -3,9 +3,9 @@
 
 The convolutions are called conv_0, conv_1, … in every network, for `capture_intermediates`. All
 take images [B, H, W, C], 48x48x1 unless stated otherwise, and return logits float32 [B,
-num_classes]; softmax is the loss's. Parameter counts are for the published number of classes.
-Keras' "Total params" also counts the two moving statistics of batch norm; what is trained is given
-beside it.
+num_classes]; softmax is part of the loss. Parameter counts are for the published number of classes.
+Keras' "Total params" also counts the two moving statistics of batch norm; the number of trained
+parameters is given as well.
 """
 
 from __future__ import annotations
@@ -85,8 +85,8 @@ class DoubleConvCNN(nn.Module):
     filters; dropout, dense 1024 with ReLU, dropout, dense K (a PyTorch notebook).
 
     5,014,119 parameters with 7 classes (PyTorch counts what is trained). PyTorch's initial values.
-    The published code calls
-    `F.dropout(x, p)` without saying when: its dropout stays on at test. Here it does not.
+    The published code calls `F.dropout(x, p)` without `training`, so that its dropout stays on in
+    testing. Here it does not.
 
     Attributes:
       num_classes: K, logits.

@@ -25,18 +25,16 @@ class HTNet(nn.Module):
     Patches are embedded on a map of S/patch_size squared tokens. Level i (0 first) cuts the map
     into 2^(L-1-i) squared blocks and runs `block_repeats[i]` transformer blocks of width dim * 2^i
     with heads * 2^i heads inside each; between levels a 3x3 convolution doubles the width, and a
-    max-pool halves the map, so that every level has the same number of tokens in a block. Values
+    max-pool halves the map, so that blocks of every level have the same number of tokens. Values
     and parameter counts are those of the published code (weights interchange: models/weights/);
     initial values follow PyTorch's defaults, the position bias is drawn from a standard normal, as
     there.
 
     With image 28, patch 7 and three levels (the published configuration) a block holds ONE token.
     Attention over one token is that token's value projection, exactly, so queries and keys are not
-    computed. Their weights are kept, to interchange and to count the same, and get a gradient of
-    exactly zero.
-
-    A head is dim // heads wide. Where heads do not divide dim (published: 256 and 3) the heads
-    together are the largest multiple below.
+    computed. Their weights are kept, for interchange and equal parameter counts, and get a gradient
+    of exactly zero. A head is dim // heads wide. If heads do not divide dim (published: 256 and 3),
+    all heads together have the largest multiple of heads below dim.
 
     Attributes:
       num_classes: K, logits.
@@ -81,7 +79,7 @@ class HTNet(nn.Module):
         return repeats if isinstance(repeats, tuple) else (repeats,) * self.num_hierarchies
 
     def _misfits(self) -> list[str]:
-        """Arguments that are possible each, but not together."""
+        """Problems of arguments that are possible one by one, but not together."""
         side, blocks = self.image_size // self.patch_size, 2 ** (self.num_hierarchies - 1)
         problems = []
         if self.image_size % self.patch_size:
@@ -111,8 +109,8 @@ class HTNet(nn.Module):
         train: bool = False,
         mask: Bool[Array | np.ndarray, " B"] | None = None,
     ) -> Float[Array, "B K"]:
-        """`mask` is of no use without batch statistics; it is taken so that all models are called
-        alike.
+        """`mask` is not used, as there are no batch statistics; it is accepted so that all models
+        are called alike.
         """
         del mask
         if images.shape[1:3] != (self.image_size, self.image_size):
@@ -144,8 +142,8 @@ class HTNet(nn.Module):
 
 
 def layer_norm(name: str, x: jax.Array) -> jax.Array:
-    """LayerNorm over channels, computed in float32. Not the fast variance: E[x^2] - E[x]^2 loses
-    digits where the mean is large.
+    """LayerNorm over channels, computed in float32. The variance is not computed as E[x^2] -
+    E[x]^2, which loses digits if the mean is large.
     """
     return nn.LayerNorm(epsilon=1e-5, use_fast_variance=False, name=name)(
         x.astype(jnp.float32)
@@ -156,7 +154,7 @@ class Level(nn.Module):
     """Transformer blocks inside every block of the map. tokens [S, n, D] -> [S, n, D], S sequences
     (images x blocks).
 
-    The position bias is one number a token, the same for all channels.
+    The position bias is one number per token, the same for all channels.
     """
 
     repeats: int
@@ -193,7 +191,7 @@ class Attention(nn.Module):
         inner = head_dim * self.heads
         qkv = self.param("qkv", torch_kernel, (dim, 3 * inner)).astype(x.dtype)
         drop = Dropout(self.dropout, self.axis_name)
-        # softmax over one score is 1, and drops out (or not) a whole head at a time
+        # softmax over one score is 1, so dropout drops whole heads
         if tokens == 1:
             v = rearrange(x @ qkv[:, 2 * inner :], "s n (h d) -> s n h d", h=self.heads)
             attended = Dropout(self.dropout, self.axis_name, broadcast_dims=(-1,))(v, train)

@@ -1,8 +1,8 @@
-"""The layers that every model here is built from: the standard ones' values and parameters, in
-forms that stay fast under vmap.
+"""Layers of which all models are built: values and parameters as in the standard layers, in forms
+that stay fast under vmap.
 
 Layers compute in the dtype of their input, float32 or bfloat16; parameters are float32 and cast
-where they are used, and batch statistics are float32. All images are NHWC, all kernels HWIO as in
+when they are used, and batch statistics are float32. All images are NHWC, all kernels HWIO as in
 `flax.linen.Conv`, so weights interchange with the standard layers.
 """
 
@@ -30,8 +30,8 @@ torch_kernel = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 def torch_bias(fan_in: int):
-    """PyTorch's default for biases: uniform in +-1/sqrt(fan_in), with the fan of the kernel beside
-    it.
+    """PyTorch's default for biases: uniform in +-1/sqrt(fan_in), with the fan-in of the layer's
+    kernel.
     """
     bound = 1 / math.sqrt(fan_in)
     return lambda key, shape, dtype=jnp.float32: jax.random.uniform(
@@ -81,7 +81,7 @@ class Conv(nn.Module):
       features: output channels.
       size: height and width of the kernel.
       padding: see `conv2d`.
-      kernel_init, bias_init: as of `Dense`.
+      kernel_init, bias_init: as in `Dense`.
     """
 
     features: int
@@ -99,7 +99,8 @@ class Conv(nn.Module):
 
 
 class Dropout(nn.Module):
-    """Dropout (Srivastava et al. 2014), the same for a sample however many devices share its batch.
+    """Dropout (Srivastava et al. 2014) that is the same for a sample, however many devices share
+    its batch.
 
     What is dropped depends on the key and on a value's place in the whole batch: the devices must
     hold equal shares in the order of the axis, and the batch must lie on the leading axis of x.
@@ -125,7 +126,7 @@ class Dropout(nn.Module):
         shared = {axis % x.ndim for axis in self.broadcast_dims}
         shape = [1 if axis in shared else n for axis, n in enumerate(x.shape)]
         row = lax.broadcasted_iota(jnp.uint32, shape, 0)
-        # while parameters are made no axis is mapped
+        # during initialisation no axis is mapped
         if self.axis_name is not None and not self.is_initializing():
             row += (lax.axis_index(self.axis_name) * len(x)).astype(jnp.uint32)
         place = lax.iota(jnp.uint32, math.prod(shape[1:])).reshape(1, *shape[1:])
@@ -139,8 +140,8 @@ class BatchNorm(nn.Module):
 
     Without mask and axis: `nn.BatchNorm(momentum=0.9)`, the same parameters and statistics.
     `nn.BatchNorm` has a mask too, but it averages the devices' means with equal weights however
-    many real rows each holds, and is NaN on a device that holds none. Sums and counts are added up
-    here instead. A batch without any real row leaves the running statistics as they were.
+    many real rows each holds, and is NaN on a device that contains none. Sums and counts are added
+    up here instead. A batch without any real row leaves the running statistics as they were.
 
     Attributes:
       axis_name: the mapped axis (of vmap or shard_map) that shares the batch, or None.
@@ -169,7 +170,7 @@ class BatchNorm(nn.Module):
         if not train:
             return _affine(x, mean.value, lax.rsqrt(var.value + self.epsilon) * scale, bias)
         real = jnp.ones(len(x), bool) if mask is None else mask
-        # While parameters are made no axis is mapped, and the statistics keep their first values.
+        # During initialisation no axis is mapped, and the statistics keep their initial values.
         y, new_mean, new_var, count = _normalise(
             None if self.is_initializing() else self.axis_name, self.epsilon, x, scale, bias, real
         )
@@ -198,8 +199,8 @@ def _normalise_batch(
     """x normalised by its batch; mean [C] and biased variance [C] of the real rows of all devices,
     and their number of values.
 
-    The gradient of y alone, by hand: half the passes over the batch that differentiating would
-    make.
+    Only y has a gradient; it is hand-written and takes half as many passes over the batch as
+    automatic differentiation.
     """
     return _normalise_forward(axis_name, epsilon, x, scale, bias, real)[0]
 
@@ -208,7 +209,8 @@ _normalise = jax.custom_vjp(_normalise_batch, nondiff_argnums=(0, 1))
 
 
 def _normalise_forward(axis_name, epsilon, x, scale, bias, real):
-    # of the real rows; sums of rows first, because masking all values is a pass over them
+    # over the real rows; values are summed within rows first, as masking all of them would be
+    # another pass
     def total(values: jax.Array) -> jax.Array:
         return _over_devices(
             jnp.where(real[:, None], values.sum(tuple(range(1, x.ndim - 1))), 0.0).sum(0), axis_name
@@ -257,7 +259,7 @@ _normalise.defvjp(_normalise_forward, _normalise_backward)
 
 
 class Classifier(nn.Module):
-    """A network whose one argument is its number of classes, and which needs neither dropout nor
+    """Base class of networks whose only argument is the number of classes, without dropout and
     batch statistics.
 
     Attributes:
@@ -280,8 +282,8 @@ class Classifier(nn.Module):
         train: bool = False,
         mask: Bool[Array | np.ndarray, " B"] | None = None,
     ) -> Float[Array, "B K"]:
-        """images [B, H, W, C] -> logits float32 [B, K]. `train` and `mask` are of no use here; all
-        models are called alike.
+        """images [B, H, W, C] -> logits float32 [B, K]. `train` and `mask` are not used; all models
+        are called alike.
         """
         del train, mask
         return self.logits(images)

@@ -1,5 +1,5 @@
 """Shallow networks of the micro-expression literature, beside STSTNet: SSSNet, Off-ApexNet, RCN-A,
-in the forms of the MEB benchmark (docs/decisions.md, Publications).
+as in the MEB benchmark (docs/decisions.md, Publications).
 
 All take flow maps float32 or bfloat16 [B, H, W, C] whose channels are horizontal flow, vertical
 flow and strain, once or for several maps of a clip, and return logits float32 [B, num_classes].
@@ -21,7 +21,7 @@ from fexpr.models.layers import BatchNorm, Conv, Dense, Dropout, check_arguments
 from fexpr.models.resnet import average_grid
 
 kaiming_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
-ATTENTION = 5  # rows and columns that RCN-A's feature maps are averaged to
+ATTENTION = 5  # rows and columns to which RCN-A's feature maps are averaged
 
 
 class SSSNet(nn.Module):
@@ -65,7 +65,7 @@ class SSSNet(nn.Module):
 
 
 class OffApexNet(nn.Module):
-    """Off-ApexNet as MEB has it: twice [3x3 convolution, ReLU, max-pool 2], dropout, dense 1024
+    """Off-ApexNet as in MEB: twice [3x3 convolution, ReLU, max-pool 2], dropout, dense 1024
     with ReLU, dropout, dense K. It reads the flow alone: every third channel, the strain, is left
     out.
 

@@ -1,4 +1,4 @@
-"""A VGG network for 48x48 faces: the strong model, trained from scratch."""
+"""A VGG network for 48x48 faces, trained from scratch: the most accurate of these models."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class VGGFER(nn.Module):
     by 0.75 on a plateau, and flips, shifts, rotations, erasing and ten crops of 40x40. (A version
     of their published code validates on PrivateTest and tests on PublicTest.) Next is another VGG:
     VGG19 with batch norm and one dense layer, 73.11 %
-    (github.com/WuJie1010/Facial-Expression-Recognition.Pytorch). So the family is VGG.
+    (github.com/WuJie1010/Facial-Expression-Recognition.Pytorch). So VGG is the strongest family.
 
     48x48x1 and 7 classes: 40,376,519 trained parameters, 35.7 million of them in the 4096-wide
     dense layers, which VGG19 does without. `hidden=(512,)` or `()` and narrower `widths` are the

@@ -1,10 +1,10 @@
-"""What the VGGFace networks share: the images that they were trained on, made from ours, and the
-dense layers at their end.
+"""What the VGGFace networks share: preparing images as in their training, and the dense layers of
+the head.
 
 Their weights are other people's (keras-vggface: Malli; trained at Oxford by Parkhi et al. 2015, and
-Cao et al. 2018), and only mean anything for images prepared as then: 224x224, colours in the order
-B, G, R, 0 to 255 less the mean face image of that version. So that this cannot be mixed up, the
-networks do it themselves, each with the mean of its own version, from images in 0 … 255 as they
+Cao et al. 2018), and are only meaningful for images prepared as in their training: 224x224, colours
+in the order B, G, R, 0 to 255 less the mean face image of that version. To avoid mistakes, the
+networks do this themselves, each with the mean of its own version, from images in 0 … 255 as they
 come: grey or RGB, of any size. They ask for `train.normalize='none'`, and configs that say
 otherwise are refused.
 """
@@ -24,15 +24,15 @@ from fexpr.models.layers import Dropout
 # Subtracted from B, G, R (keras_vggface.utils.preprocess_input): version 1 is VGGFace (VGG16),
 # version 2 VGGFace2 (ResNet50).
 BGR_MEANS = {1: (93.5940, 104.7624, 129.1863), 2: (91.4953, 103.8827, 131.0912)}
-SIDE = 224  # pixels, of the images of both versions
+SIDE = 224  # side of the images of both versions, in pixels
 
 
 def prepared(images: jax.Array | np.ndarray, side: int, version: int) -> jax.Array:
     """Images [B, H, W, 1 (grey) or 3 (R, G, B)] in 0 … 255 -> [B, side, side, 3] (B, G, R) less the
     mean of `version`, in their dtype.
 
-    Bilinear where the size differs; grey faces are scaled up before they are repeated, a third of
-    the work.
+    Resized bilinearly if necessary; grey faces are scaled before their channel is repeated, which
+    takes a third of the work.
 
     Raises:
       UserError: another number of channels.

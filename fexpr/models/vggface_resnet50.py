@@ -25,7 +25,7 @@ class VGGFaceResNet50(nn.Module):
     (epsilon 1e-3). A stage's stride is on its FIRST 1x1 convolution and on the projection beside
     it. 23,561,152 parameters with the moving statistics, as Keras counts (23,508,032 trained). The
     defaults on 7 classes are the network of Angel 2021, 25,666,503; `hidden=()` with 8631 classes
-    names people.
+    identifies people.
 
     The mean is over all places, whatever the image's size: at 224 that is keras-vggface's avg_pool
     of 7x7 on 7x7 maps.
@@ -46,7 +46,7 @@ class VGGFaceResNet50(nn.Module):
       UserError: an argument is impossible, or the images are neither grey nor RGB.
     """
 
-    VERSION: ClassVar[int] = 2  # of the mean image
+    VERSION: ClassVar[int] = 2  # version of the mean image
 
     num_classes: int
     hidden: tuple[int, ...] = (1024,)

@@ -24,12 +24,12 @@ POOLINGS = ("avg", "flatten")
 
 
 class VGGFaceVGG16(nn.Module):
-    """Five blocks of 3x3 convolutions with ReLU, each ended by 2x2 pooling; `top`.
+    """Five blocks of 3x3 convolutions with ReLU, each followed by 2x2 pooling; `top`.
 
     images [B, H, W, C] in 0 … 255 -> logits float32 [B, num_classes]. Layers are called as in
     keras-vggface, conv1_1 … conv5_3: 14,714,688 parameters. The defaults on 7 classes are a Keras
     notebook's network, 14,847,815; `pooling='flatten', hidden=(4096, 4096)` with 2622 classes is
-    the one that names people, 145,002,878.
+    the one that identifies people, 145,002,878.
 
     Attributes:
       num_classes: K, logits.
@@ -45,7 +45,7 @@ class VGGFaceVGG16(nn.Module):
       UserError: an argument is impossible, or the images are neither grey nor RGB.
     """
 
-    VERSION: ClassVar[int] = 1  # of the mean image
+    VERSION: ClassVar[int] = 1  # version of the mean image
 
     num_classes: int
     pooling: str = "avg"

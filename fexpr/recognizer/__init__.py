@@ -1,5 +1,5 @@
-"""A trained model: from images, pairs of frames and videos to probabilities, with nothing but a
-finished run, a packed one, or a model that is installed with fexpr.
+"""A trained model: from images, pairs of frames and videos to probabilities, from a finished run, a
+packed run, or a model that is installed with fexpr.
 
     from fexpr import Recognizer
 

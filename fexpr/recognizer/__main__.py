@@ -21,7 +21,7 @@ from fexpr.storage import run, zoo
 
 FORMATS = {".csv": "csv", ".jsonl": "jsonl"}
 VIDEOS = frozenset([".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"])
-FRAMES = 8  # of a video at a time
+FRAMES = 8  # rows of a video at a time
 
 
 def parser() -> argparse.ArgumentParser:
@@ -29,12 +29,12 @@ def parser() -> argparse.ArgumentParser:
         prog=terminal.program("fexpr.recognizer"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Recognises expressions in pictures, pairs of frames, videos and from a "
-        "camera, with nothing but a trained model or a finished run.\n"
+        "camera, with a trained model or a finished run.\n"
         "One row for each face of a picture, pair or frame: decision, status, box and landmarks, "
-        "the set of classes that holds the truth nine times in ten (--coverage),\n"
-        "entropy (0: sure, 1: knows nothing), a probability of each class, calibrated where a map "
+        "the set of classes that contains the true one nine times in ten\n(--coverage), "
+        "entropy (0: certain, 1: uniform), a probability of each class, calibrated where a map "
         "helped on validation rows. All trials\n"
-        "of a cross-validation answer together, with their spread.",
+        "of a cross-validation predict together, with their spread.",
         epilog="examples:\n  python -m fexpr.recognizer runs/cnn_simple_fer2013 anna.png photos/ "
         "--out=faces.csv --annotate=drawn\n"
         "  python -m fexpr.recognizer runs/cnn_simple_fer2013.zip --video talk.mp4 --every=5 "
@@ -94,7 +94,7 @@ def parser() -> argparse.ArgumentParser:
         "--every",
         type=int,
         metavar="N",
-        help="read one of N frames of a video; of flow: N frames between onsets",
+        help="read every N-th frame of a video; for flow: N frames between onsets",
     )
     how.add_argument(
         "--interval",
@@ -143,8 +143,8 @@ def parser() -> argparse.ArgumentParser:
         "--coverage",
         type=float,
         metavar="C",
-        help="how often a set is to hold the truth, 0.5 to 0.99 (default 0.9); where given, rows "
-        "whose set holds several classes are decided 'uncertain'",
+        help="how often sets should contain the true class, 0.5 to 0.99 (default 0.9); if given, "
+        "rows whose set contains several classes are decided 'uncertain'",
     )
     out = p.add_argument_group("output")
     out.add_argument(
@@ -153,7 +153,7 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument(
         "--format",
         choices=("csv", "jsonl"),
-        help="where the file's name does not say (default csv)",
+        help="if the file's name does not tell (default csv)",
     )
     out.add_argument(
         "--annotate",
@@ -165,8 +165,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Raises one UserError with everything on the command line that does not go together. A video
-    that is named like a picture, without --video, becomes that of --video.
+    """Raises one UserError that lists all options that contradict each other. A video given like a
+    picture, without --video, is treated as that of --video.
     """
     videos = [name for name in args.images if Path(name).suffix.lower() in VIDEOS]
     if len(videos) == len(args.images) == 1 and not args.video:
@@ -194,15 +194,17 @@ def check(args: argparse.Namespace) -> None:
     if (args.align == "landmarks") != (args.landmarks is not None) or (
         args.landmarks and not args.pair
     ):
-        problems.append("--align=landmarks and --landmarks go together, with --pair")
+        problems.append("--align=landmarks and --landmarks must be given together, with --pair")
     two = (args.onset is not None, args.apex is not None)
     if any(two) and not (all(two) and args.video and not args.annotate):
-        problems.append("--onset and --apex go together, with --video and without --annotate")
+        problems.append(
+            "--onset and --apex must be given together, with --video and without --annotate"
+        )
     if args.spot and (not args.video or args.annotate or any(two)):
-        problems.append("--spot needs --video, and goes with neither --annotate nor --onset")
+        problems.append("--spot needs --video, and cannot be combined with --annotate or --onset")
     if args.clip and (not moving or args.spot or any(two) or args.smooth or args.mesh):
         problems.append(
-            "--clip needs a video, and goes with none of --spot, --onset, --smooth, --mesh"
+            "--clip needs a video, and cannot be combined with --spot, --onset, --smooth or --mesh"
         )
     if moving and args.annotate and args.annotate.suffix != ".mp4":
         problems.append(f"--annotate={args.annotate}: an annotated video is a .mp4 file")
@@ -215,13 +217,13 @@ def check(args: argparse.Namespace) -> None:
 
 
 def recognise(args: argparse.Namespace) -> None:
-    """Does what the command line says.
+    """Runs the command line.
 
     Raises:
       UserError: run, pictures or videos that cannot be used, or output that cannot be written.
     """
     check(args)
-    # after the flags: --help and mistakes answer at once
+    # imported after the flags are parsed: --help and mistakes are answered at once
     from fexpr.recognizer import BATCH, Recognizer, read_out
 
     batch = 1 if args.camera is not None or args.pair else FRAMES if args.video else BATCH
@@ -242,7 +244,7 @@ def recognise(args: argparse.Namespace) -> None:
 
 
 def describe(recognizer: Any) -> None:
-    """Says on stderr with what it is decided."""
+    """Prints on stderr which model, maps and thresholds decide."""
     from fexpr.recognizer import calibrated
 
     content, errors = recognizer.content, terminal.errors
@@ -277,7 +279,7 @@ def describe(recognizer: Any) -> None:
         )
     if content["data"]["source"] == "synthetic":
         errors.print(
-            "trained on SYNTHETIC data: what it says of real faces means nothing",
+            "trained on SYNTHETIC data: its predictions for real faces mean nothing",
             markup=False,
             style=terminal.BANNER,
         )

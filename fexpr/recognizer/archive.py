@@ -1,5 +1,5 @@
-"""Opening a run directory wherever it lies: a folder, a .zip or .tar of one, on this machine or
-anywhere that fsspec opens.
+"""Opens a run directory: a folder, or a .zip or .tar of one, on this machine or at any address that
+fsspec opens.
 """
 
 from __future__ import annotations
@@ -18,16 +18,15 @@ KINDS = "a folder, a .zip, or a .tar (.gz, .bz2, .xz)"
 
 @contextlib.contextmanager
 def opened(place: Path | str) -> Iterator[Path]:
-    """Yields the run directory as a folder of this machine; what was fetched or unpacked for it is
-    removed afterwards.
+    """Yields the run directory as a local folder; fetched or unpacked files are removed afterwards.
 
     Args:
-      place: a folder, or an archive that holds one run directory, at its root or below; a path, or
-        an address as fsspec knows them ('gs://bucket/run.zip', 'https://…/run.tar.gz', 'hf://…';
+      place: a folder, or an archive that contains one run directory, at its root or below; a path,
+        or an address as fsspec knows them ('gs://bucket/run.zip', 'https://…/run.tar.gz', 'hf://…';
         some need a package of fsspec's: the message names it).
 
     Raises:
-      UserError: it cannot be fetched or unpacked, or the archive holds no run directory, or
+      UserError: it cannot be fetched or unpacked, or the archive contains no run directory, or
           several.
     """
     with tempfile.TemporaryDirectory(prefix="fexpr-run-") as temporary:
@@ -42,12 +41,14 @@ def opened(place: Path | str) -> Iterator[Path]:
 def _unpacked(archive: Path, target: Path, place: str) -> Path:
     try:
         if not packed.unpack(archive, target):
-            raise UserError(f"{place} is no run directory and no archive", fix=f"give {KINDS}")
+            raise UserError(
+                f"{place} is neither a run directory nor an archive", fix=f"give {KINDS}"
+            )
     except OSError as e:
         raise UserError(
             f"{place} cannot be unpacked",
             [str(e)],
-            fix="is the archive whole? copy or download it again",
+            fix="is the archive complete? copy or download it again",
         ) from e
     found = sorted(path.parent for path in target.rglob(run.CONFIG) if "__MACOSX" not in path.parts)
     if len(found) != 1:
@@ -55,6 +56,8 @@ def _unpacked(archive: Path, target: Path, place: str) -> Path:
         raise UserError(
             f"{place} holds {len(found) or 'no'} run director{'ies' if found else 'y'}",
             names,
-            fix="unpack it and choose one" if found else f"pack a folder that holds {run.CONFIG}",
+            fix="unpack it and choose one"
+            if found
+            else f"pack a folder that contains {run.CONFIG}",
         )
     return found[0]

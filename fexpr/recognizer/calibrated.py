@@ -1,5 +1,5 @@
-"""What a finished run knows of its probabilities: each member's calibration map, and the thresholds
-of its prediction sets.
+"""The calibration map of each member of a finished run, and the thresholds of its prediction
+sets.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from fexpr.probabilities import (
 )
 
 ROUNDING = 1e-6  # of probabilities in float32
-COVERAGE = 0.9  # of the sets in a table where none is asked for
+COVERAGE = 0.9  # coverage of the sets in a table if none is requested
 
 
 @dataclasses.dataclass(frozen=True)
 class SetLimits:
     """The largest score of a class in a set: `limits` [T, L] of T members at L rising `levels` of
-    coverage; infinity where there were too few calibration rows."""
+    coverage; infinity if there were too few calibration rows."""
 
     levels: np.ndarray
     limits: np.ndarray
 
     def at(self, coverage: float) -> np.ndarray:
-        """[T]: those of the lowest level that reaches `coverage`.
+        """The limits [T] of the lowest level that reaches `coverage`.
 
         Raises:
           UserError: no level does.
@@ -49,15 +49,16 @@ class SetLimits:
 
     def to_json(self) -> dict:
         """For model.json: a class is in a set where 1 - its probability is at or below the limit;
-        null: every class is."""
+        null: every class is in it."""
         plain = [[v if np.isfinite(v) else None for v in row] for row in self.limits.tolist()]
         return {"score": "1 - probability", "levels": self.levels.tolist(), "limits": plain}
 
     def sets(self, members: np.ndarray, coverage: float, multilabel: bool) -> np.ndarray:
-        """bool [N, K]: the set of each row by probabilities [T, N, K]. Of an ensemble the classes
-        in more than half of its members' sets: that keeps at least 1 - 2 (1 - coverage) and mostly
-        the coverage itself (Gasparin and Ramdas 2024). One of K: never empty."""
-        # a picture among the calibration rows may lie at the limit itself, but for rounding
+        """bool [N, K]: the set of each row, from probabilities [T, N, K]. For an ensemble, the
+        classes in more than half of its members' sets: their coverage is at least 1 - 2 (1 -
+        coverage) and usually `coverage` (Gasparin and Ramdas 2024). One of K: never empty.
+        """
+        # a picture among the calibration rows may be exactly at the limit, up to rounding
         held = sets(lac(members), self.at(coverage)[:, None, None] + ROUNDING)
         found = held.mean(axis=0) > 0.5
         return found if multilabel else never_empty(found, members.mean(axis=0))
@@ -66,12 +67,10 @@ class SetLimits:
 def maps(
     metrics: dict, selection: str, members: Sequence[int], of_clips: bool = False
 ) -> tuple[Applied, ...] | None:
-    """Of each member the map that was chosen when the run was evaluated; None where metrics.json
-    is about another epoch, or has no validation rows.
-
-    Where clips were evaluated, `calibration` is about clips (`of_clips`): the network's own map is
-    that of its frames. Runs of older versions have a temperature for each trial, which was always
-    applied.
+    """Each member's map, as chosen when the run was evaluated; None if metrics.json describes
+    another epoch, or has no validation rows. If clips were evaluated, `calibration` describes clips
+    (`of_clips`); the network's own map is that of its frames. Runs of older versions have a
+    temperature for each trial, which was always applied.
     """
     if metrics["selection"] != selection:
         return None
@@ -90,8 +89,9 @@ def maps(
 def set_limits(
     metrics: dict, selection: str, members: Sequence[int], of_clips: bool = False
 ) -> SetLimits | None:
-    """None as in `maps`; where clips were evaluated, but for `of_clips`: their sets are not those
-    of frames; and for runs of versions without sets."""
+    """The limits of prediction sets. None as in `maps`; if clips were evaluated (unless
+    `of_clips`), as their sets are not those of frames; and for runs of versions without sets.
+    """
     saved = metrics.get("sets")
     if metrics["selection"] != selection or ("clips" in metrics and not of_clips) or not saved:
         return None
@@ -118,9 +118,10 @@ def in_words(found: Sequence[Applied] | None) -> str:
 
 
 def thresholds(per_trial: np.ndarray, found: Sequence[Applied] | None) -> np.ndarray:
-    """Decision thresholds [K] on calibrated probabilities, from those on the model's own [T, K]:
-    of an ensemble the mean. A map keeps the order of a unit's rows, so that a single network
-    decides as it did."""
+    """Decision thresholds [K] on calibrated probabilities, from those on the model's own
+    probabilities [T, K]; for an ensemble, the mean. A map keeps the order of a unit's rows, so a
+    single network's decisions do not change.
+    """
     if found is None:
         return np.mean(per_trial, axis=0)
     p = np.clip(per_trial, 1e-9, 1 - 1e-9)

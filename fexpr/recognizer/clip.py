@@ -1,4 +1,4 @@
-"""One decision for each person of a video, by the rule that the run's clips were decided by."""
+"""One decision for each person of a video, by the rule of the run's evaluation."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from fexpr.recognizer.row_status import NO_FACE, OK, UNREADABLE
 LOG_ODDS = "log_odds"
 IN_WORDS = {LOG_ODDS: "mean log odds", "sum": "mean posterior"}
 SHOWN = 5  # persons in words
-# what a rule reads of metrics.json about the validation frames of each trial
+# what a rule reads from metrics.json about each trial's validation frames
 NEEDED = {"calibrated": "maps", "centred": "posteriors", "zscored": "posteriors"}
 
 
 @dataclasses.dataclass
 class Person:
-    """The rows of one person: how many, the stamps of the first and last, and of each member the
-    sums that the rule needs.
+    """The rows of one person: their number, the time stamps of the first and last, and for each
+    member the sums that the rule needs.
     """
 
     rows: int
@@ -33,14 +33,13 @@ class Person:
 
 
 class ClipSums:
-    """Adds up the rows of a video, in memory that grows with the number of persons alone.
+    """Sums over the rows of a video, in memory that grows only with the number of persons.
 
     A run whose clips were evaluated (RAVDESS: `clips` in metrics.json) decides by the rule of that
-    evaluation, with the calibration map and the prediction sets of its clips. Every other run, and
-    one of an older version that lacks the figures which its rule needs, decides by the mean of the
-    log odds that its frames have after their calibration map (of one class a row: the mean of log
-    probabilities, scaled to a sum of 1); such a mean was not calibrated itself, and has no
-    prediction set.
+    evaluation, with the calibration map and the prediction sets of its clips. All other runs, and
+    runs of older versions that lack the figures that their rule needs, decide by the mean log odds
+    of the frames after their calibration map (with one class per row: the mean log probabilities,
+    scaled to a sum of 1); such a mean was not calibrated itself, and has no prediction set.
 
     Attributes:
       rule: one of evaluate_config.CLIP_RULES, or LOG_ODDS.
@@ -77,7 +76,7 @@ class ClipSums:
         return pooling.frame_sums(logits, np.zeros(len(logits), int), 1)
 
     def _logits(self, member: int, person: Person) -> np.ndarray:
-        """[1, K] of a clip, as the run's own predictions of clips were made."""
+        """Logits [1, K] of a clip, computed like the run's own predictions of clips."""
         sums = person.members[member]
         if self.rule == LOG_ODDS:
             return sums / person.rows
@@ -88,7 +87,7 @@ class ClipSums:
         return pooling.pooled(sums, self.rule, mean, deviation)
 
     def table(self, name: str, break_off: str = "") -> pd.DataFrame:
-        """One row a person, the one with the most rows first; without any, a row that says so.
+        """One row per person, the one with the most rows first; without any, a row that says so.
 
         Columns: `decision`, `status`; `face`, the person's number; `rows`, how many frames (of
         flow: pairs of frames) decided; `first` and `last`, their stamps in seconds; `rule`; then
@@ -119,10 +118,10 @@ class ClipSums:
         return made.astype({"face": "Int64"})
 
     def _decided(self, names: list[str], logits: np.ndarray, status: list[str]) -> pd.DataFrame:
-        """Through the maps and with the sets of clips."""
+        """Applies the maps and prediction sets of clips."""
         recognizer = self._recognizer
         maps = limits = None
-        # a network that was trained further has no maps: the run's are of another one
+        # a network that was trained further has no maps: the run's belong to the original network
         if self.rule != LOG_ODDS and recognizer.maps is not None:
             of = recognizer.metrics, recognizer.selection, recognizer.members
             maps = calibrated.maps(*of, of_clips=True)

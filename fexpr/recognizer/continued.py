@@ -1,6 +1,4 @@
-"""Training goes on from a restored network, on rows of the user's and on whatever devices there
-are.
-"""
+"""Continues the training of a restored network, on the user's rows and on all available devices."""
 
 from __future__ import annotations
 
@@ -50,18 +48,18 @@ def continue_training(
 ) -> tuple[Network, pd.DataFrame]:
     """Trains a single trial's network further with the run's own loss, augmentation, batch size,
     normalisation and frozen layers, from a fresh optimiser at a constant rate, the same for all
-    layers. All devices share the batch; of a CPU those that a run would use (devices.share_batch).
+    layers. All devices share the batch; on a CPU those that a run would use (devices.share_batch).
 
     Args:
       images: as `Recognizer.logits` takes them. labels: int32 [N] class ids, or float32 [N, K]
           action units, of the run's classes.
-      train, val: row numbers. Whoever wants an honest figure afterwards tests on rows, and people,
-          of neither.
+      train, val: row numbers. For an honest figure afterwards, test on rows, and people, in neither
+          of them.
       learning_rate: default: a tenth of the run's.
 
     Returns:
-      The network after the last epoch, and the history: a row an epoch, `train_loss`, `val_loss`,
-      `val_score` (the run's monitor, higher is better).
+      The network after the last epoch, and the history: one row per epoch, `train_loss`,
+      `val_loss`, `val_score` (the run's monitor, higher is better).
 
     Raises:
       UserError: this is an ensemble; rows, labels or images that do not fit the run; the loss is
@@ -71,7 +69,7 @@ def continue_training(
     _check(recognizer, images, labels, train, val)
     c = {**config["train"], **PLAIN_TRAINING, "epochs": epochs}
     if not recognizer.multilabel:
-        c["targets"] = "presence"  # class ids, also where the run had learned from votes
+        c["targets"] = "presence"  # class ids, even if the run was trained on votes
     o = {"freeze": "", **config["optimizer"], **PLAIN_OPTIMIZER}  # older runs lack that field
     auxiliary = AUXILIARY[config["train"].get("auxiliary", "none")]  # older runs lack it
     arguments = config["model"], len(recognizer.class_names)
@@ -160,6 +158,6 @@ def _check(
         if not len(rows) or rows.dtype.kind not in "iu" or rows.min() < 0 or rows.max() >= n:
             problems.append(f"{name}: expected at least one row number from 0 to {n - 1}")
     if not problems and set(np.asarray(train).tolist()) & set(np.asarray(val).tolist()):
-        problems.append("train and val share rows")
+        problems.append("train and val have common rows")
     if problems:
-        raise UserError("training cannot go on with these rows", problems)
+        raise UserError("training cannot continue with these rows", problems)

@@ -20,10 +20,9 @@ GREEN, WHITE, GREY, DARK = (80, 200, 120), (255, 255, 255), (110, 110, 110), 40
 
 def annotated(pixels: np.ndarray, rows: pd.DataFrame, class_names: Sequence[str]) -> np.ndarray:
     """A copy of RGB uint8 [H, W, 3] with a numbered box around each face, enlarged where small, and
-    beside it, so that no face is covered, the decisions and bars of the most probable classes.
-
-    `rows`: of the recogniser's table, those of this picture. Of faces that find no room beside it
-    there is the box alone.
+    the decisions and bars of the most probable classes beside the picture, so that no face is
+    covered. `rows`: the rows of the recogniser's table for this picture. Faces for which there is
+    no room beside it only get a box.
     """
     factor = max(1, -(-LEAST // min(pixels.shape[:2])))
     picture = np.ascontiguousarray(
@@ -89,7 +88,7 @@ def save(path: Path, picture: np.ndarray) -> None:
 
 
 class Film:
-    """A video that grows picture by picture; `add` takes RGB uint8 [H, W, 3], all of the first
+    """A video that is written picture by picture; `add` takes RGB uint8 [H, W, 3], all of the first
     one's size.
     """
 
@@ -114,7 +113,7 @@ class Film:
 
 @contextlib.contextmanager
 def film(path: Path, fps: float) -> Iterator[Film]:
-    """A `Film` that is at `path` once it is whole."""
+    """Yields a `Film`, which is moved to `path` once it is complete."""
     with run.atomic_path(path) as partial:
         made = Film(partial, fps)
         try:

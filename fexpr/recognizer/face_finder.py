@@ -1,7 +1,5 @@
-"""What the data room does to frames before training, done to a user's: finding the face, aligning,
-motion between two frames.
-
-The only part of the recogniser that needs the data room, imported on first use.
+"""Prepares a user's frames like those of the training data: finding the face, aligning, motion
+between two frames. The only part of the recogniser that needs fexpr.data, imported on first use.
 """
 
 from __future__ import annotations
@@ -18,19 +16,19 @@ from fexpr.faces import Face
 
 
 def frame_of(content: dict) -> str:
-    """How the run's faces are framed, of `framing.FRAMES`: RAVDESS' as fexpr cuts them out of its
-    videos, all others as FER2013's.
+    """The name in `framing.FRAMES` of the run's framing: RAVDESS' faces are framed as fexpr cuts
+    them from its videos, all others like FER2013's.
     """
     return "tight" if content["config"]["data"]["name"] == "ravdess" else "whole"
 
 
 def find(pixels: np.ndarray, size: int, frame: str) -> list[tuple[Face, np.ndarray]]:
-    """Every face of a picture uint8 [H, W] or [H, W, C], and it upright, size x size."""
+    """Every face of a picture uint8 [H, W] or [H, W, C], with its upright crop of size x size."""
     return [(face, cut(pixels, face, size, frame)) for face in faces.find(pixels)]
 
 
 def cut(pixels: np.ndarray, face: Face, size: int, frame: str) -> np.ndarray:
-    """A face upright, size x size."""
+    """The upright crop of a face, size x size."""
     return faces.align(pixels, faces.similarity(face.points, size, frame), size)
 
 
@@ -52,7 +50,7 @@ def pair(
 
     Args:
       shape: of the map. data: `config.data` of the run; its `regions` and `map_scale` are read.
-      align, landmarks: as of `Recognizer.predict_pair`.
+      align, landmarks: as in `Recognizer.predict_pair`.
 
     Raises:
       UserError: arguments, frames or landmarks that cannot be used; no face.
@@ -67,8 +65,8 @@ def pair(
     except BadInput as e:
         raise UserError(
             f"the pair cannot be used: {e}",
-            fix="give two frames of one recording that show the face; where they show nothing "
-            "else, say align='none'",
+            fix="give two frames of one recording that show the face; if they show nothing else, "
+            "give align='none'",
         ) from e
 
 
@@ -80,7 +78,7 @@ def motion_map(
     data: dict,
 ) -> np.ndarray:
     """The flow map of `pair`, of the face whose landmarks on the onset are `points` [5, 2]; None:
-    the frames show the face alone.
+    the frames show only the face.
 
     Raises:
       BadInput: frames of different sizes, or too small.
@@ -108,7 +106,7 @@ def _points(align: str, landmarks: Any, data: dict) -> np.ndarray | None:
             f"align: expected one of {', '.join(map(repr, pairs.ALIGNMENTS))}; found {align!r}"
         )
     if (align == "landmarks") != (landmarks is not None):
-        problems.append("landmarks: align='landmarks' needs them, and nothing else does")
+        problems.append("landmarks: align='landmarks' needs them, and no other value uses them")
     points = None if landmarks is None else np.asarray(landmarks, np.float64)
     if points is not None and not (
         points.shape == (len(alignment.POINTS), 2) and np.isfinite(points).all()

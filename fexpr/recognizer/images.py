@@ -1,5 +1,5 @@
-"""What people have (files, arrays of any layout) to what a network takes (uint8 [N, H, W, C]): by
-explicit arguments, never guessed.
+"""Converts users' images (files, arrays of any layout) to a network's input (uint8 [N, H, W, C]),
+by explicit arguments and without guessing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ COLOURS = ("grey", "rgb", "bgr")
 VALUES = ("0..255", "0..1")
 FITS = ("exact", "resize", "face")
 
-# (pixels [H, W] or [H, W, C], side) -> every face, and it cut out [side, side] or [side, side, C]
+# (pixels [H, W] or [H, W, C], side) -> every face with its crop [side, side] or [side, side, C]
 Finder = Callable[[np.ndarray, int], list[tuple[Face, np.ndarray]]]
 
 
@@ -32,7 +32,8 @@ class Rows(NamedTuple):
 
     Attributes:
       names: of the images. pixels: uint8 [R, H, W, C], zeros where the status is not OK.
-      status: OK, NO_FACE, or UNREADABLE and why. faces: where faces were looked for and found.
+      status: OK, NO_FACE, or UNREADABLE and why. faces: those that were found, if faces were
+          searched for.
     """
 
     names: list[str]
@@ -78,9 +79,10 @@ def collect_images(
       images: an array [N, ...], or a list of arrays or paths, or a single path.
       shape: (H, W, C) of the network's. flow: whether it reads flow maps, which are never resized,
           cropped or recoloured.
-      layout, colours, values, fit: as of `Recognizer.predict`.
+      layout, colours, values, fit: as in `Recognizer.predict`.
       find: finds and cuts out faces; used with fit='face'.
-      keep_unreadable: whether a file that cannot be used is a row that says so, and not an error.
+      keep_unreadable: whether a file that cannot be used becomes a row that says so, instead of an
+          error.
 
     Raises:
       UserError: arguments or images that cannot be used; all of them.
@@ -105,7 +107,7 @@ def collect_images(
             if is_file:
                 one = read(Path(image), shape, flow, fit == "face")
             else:
-                # faces are found in colours where there are some
+                # faces are searched for in the colour picture, if it has colours
                 wanted = 3 if fit == "face" and colours in ("rgb", "bgr") else shape[2]
                 one = _channels(_bytes(_array(image, layout), values), wanted, colours)
             if fit == "face":
@@ -146,11 +148,11 @@ def read(
     path: Path, shape: tuple[int, int, int], flow: bool = False, colour: bool = False
 ) -> np.ndarray:
     """The pixels of an image file: uint8 [H, W], grey, or [H, W, 3], RGB, whichever the network
-    takes; RGB in any case where `colour`.
+    takes; always RGB if `colour`.
 
     Raises:
-      Unusable: no such file, or no image; for a flow map, other than RGB of 8 bits; a network of
-          other channels.
+      Unusable: the file is missing or not an image; a flow map that is not RGB of 8 bits; a network
+          with other numbers of channels.
     """
     if shape[2] not in (1, 3):
         raise Unusable(
@@ -169,7 +171,7 @@ def read(
 
 
 def in_channels(face: np.ndarray, channels: int) -> np.ndarray:
-    """RGB or grey pixels as a network of so many channels takes them."""
+    """RGB or grey pixels, converted to the network's number of channels."""
     coloured = face.ndim == 3 and face.shape[2] == 3
     return cv2.cvtColor(face, cv2.COLOR_RGB2GRAY) if coloured and channels == 1 else face
 
@@ -205,9 +207,9 @@ def check_arguments(
         )
     if problems:
         raise UserError(
-            "the recogniser cannot read images so",
+            "the recogniser cannot read images with these arguments",
             problems,
-            fix="flow maps need fit='exact' and no colours"
+            fix="flow maps need fit='exact', and no colours argument"
             if flow
             else "see the arguments of Recognizer.predict",
         )
@@ -227,16 +229,14 @@ def _array(image: Any, layout: str) -> np.ndarray:
 
 
 def _bytes(image: np.ndarray, values: str | None) -> np.ndarray:
-    """uint8 of the same shape; numbers between are rounded, for pixels of the training data are
-    bytes too.
-    """
+    """uint8 of the same shape; fractions are rounded, as the training data were bytes too."""
     if image.dtype == np.uint8 and values in (None, "0..255"):
         return image
     if image.dtype.kind not in "iuf" or image.size == 0:
         raise Unusable(f"expected numbers, found {image.dtype} {list(image.shape)}")
     if values is None:
         raise Unusable(
-            f"{image.dtype} from {image.min():g} to {image.max():g}: say values='0..255' or "
+            f"{image.dtype} from {image.min():g} to {image.max():g}: give values='0..255' or "
             "values='0..1'"
         )
     top = 1 if values == "0..1" else 255
@@ -254,8 +254,8 @@ def _channels(image: np.ndarray, wanted: int, colours: str | None) -> np.ndarray
         raise Unusable(
             f"expected {expected} "
             f"channel{'s' * (expected > 1)}{f' ({colours})' if colours else ''}, found "
-            f"{image.shape[2]}: is it "
-            "another layout or other colours? say layout='CHW', colours='grey', 'rgb' or 'bgr'"
+            f"{image.shape[2]}: if it has another layout or other colours, give layout='CHW', "
+            "colours='grey', 'rgb' or 'bgr'"
         )
     if colours is None or (expected, wanted) == (1, 1):
         return image
@@ -279,8 +279,8 @@ def _sized(image: np.ndarray, shape: tuple[int, int, int], fit: str, flow: bool)
     advice = (
         ""
         if flow
-        else ": say fit='resize' where it shows the face alone, cropped as in training, or "
-        "fit='face' to find the face"
+        else ": give fit='resize' if it shows only the face, cropped as in training, or fit='face' "
+        "to find the face"
     )
     raise Unusable(
         f"expected {shape[0]}x{shape[1]} pixels, found {image.shape[0]}x{image.shape[1]}{advice}"

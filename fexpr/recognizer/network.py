@@ -17,19 +17,19 @@ from fexpr.train import devices
 from fexpr.train.state import Model
 from fexpr.train.views import normalized, predict_views, recentred, views
 
-# images a forward pass: with more, activations leave a CPU's caches (the thesis CNN: 1628 images a
-# second, by 64 1094)
+# images per forward pass: with more, activations leave a CPU's caches (the thesis CNN: 1628 images
+# a second, by 64 1094)
 BATCH = 16
 
 
 @struct.dataclass
 class Network:
-    """A trained model and what its images are normalised by. A pytree: an argument of jitted
+    """A trained model and the normalisation of its images. A pytree: an argument of jitted
     functions, one program for all trials.
 
     Attributes:
       variables: what `model.apply` takes. mean, std: float32 [C] or [H, W, C], in 0..255.
-      precision: of activations. tta, crop, kind, normalize: what of an image the model is shown,
+      precision: of activations. tta, crop, kind, normalize: how an image becomes the model's input,
           as in fexpr/train/views.py.
     """
 
@@ -44,16 +44,16 @@ class Network:
     normalize: str = struct.field(pytree_node=False, default="standardize")
 
     def normalized(self, images: jax.Array | np.ndarray) -> jax.Array:
-        """What the model sees of images float32 [B, H, W, C] in 0..255."""
+        """The model's input for images float32 [B, H, W, C] in 0..255."""
         (shown,) = views(recentred(images, self.normalize), "none", self.crop, self.kind)
         return jnp.asarray(normalized(shown, self.mean, self.std, self.precision))
 
     def __call__(self, images: jax.Array) -> jax.Array:
-        """Images float32 [B, H, W, C] in 0..255 -> logits float32 [B, K] of this one view."""
+        """Logits float32 [B, K] of images float32 [B, H, W, C] in 0..255, of this one view."""
         return self._predict(images, "none")
 
     def predict(self, images: jax.Array) -> jax.Array:
-        """The same over all views: what predictions.npz holds."""
+        """The same over all views, as in predictions.npz."""
         return self._predict(images, self.tta)
 
     def _predict(self, images: jax.Array, tta: str) -> jax.Array:
@@ -77,8 +77,8 @@ def in_batches(
     size: int = BATCH,
     threads: int = 0,
 ) -> np.ndarray:
-    """`function`, which maps rows [size, ...] to as many, over N > 0 rows. The last batch is filled
-    up: one compilation for every N.
+    """Applies `function`, which maps rows [size, ...] to as many rows, to N > 0 rows. The last
+    batch is filled up: one compilation for every N.
 
     Args:
       threads: batches computed at the same time; 0: one for each core of a CPU, where a convolution

@@ -1,5 +1,6 @@
-"""Packs a finished run into a folder that `Recognizer.restore` reads (packed_run.py says what it
-holds)."""
+"""Packs a finished run into a folder that `Recognizer.restore` reads (packed_run.py describes its
+content).
+"""
 
 from __future__ import annotations
 
@@ -19,16 +20,16 @@ from fexpr.recognizer.ensemble import described
 from fexpr.recognizer.recognizer import Recognizer
 from fexpr.storage import run, seen_people
 
-# largest difference of a probability from the run's own; what float16 costs was 0.001 to 0.002
+# largest allowed difference of a probability from the run's own; that of float16 was 0.001 to 0.002
 TOLERANCE = 0.005
-TRIED = 32  # random images on which that is tried
+TRIED = 32  # random images on which this is checked
 
 FILES = (
     (run.PACKED_WEIGHTS, "weights of every trial, parameters as float16"),
     (run.CONFIG, "the config, the classes, versions"),
     (
         run.PEOPLE,
-        "whom it has seen in training, as hashes; a run that begins with it tests nobody of them",
+        "the people in its training, as hashes; a run that starts from it tests none of them",
     ),
     (run.METRICS, "every measured figure, calibration maps, thresholds"),
 )
@@ -41,22 +42,23 @@ print(recognizer.predict(["photo.jpg"], fit="face"))
 
 
 def pack(place: Path | str, folder: Path, selection: str | None = None) -> float:
-    """Writes all trials of a run into `folder`, whole or not at all; a packed run there is
+    """Writes all trials of a run into `folder`, completely or not at all; an existing packed run is
     replaced.
 
     Args:
-      place: the run, as of `Recognizer.restore`. selection: of its epoch, as there.
+      place: the run, as in `Recognizer.restore`. selection: of its epoch, as in
+          `Recognizer.restore`.
 
     Returns:
       The largest difference of a probability between the run and what was written, on TRIED random
       images.
 
     Raises:
-      UserError: `place` is no finished run, or cannot be written as float16; `folder` holds
+      UserError: `place` is not a finished run, or cannot be written as float16; `folder` holds
           something else.
     """
     if folder.exists() and not packed_run.is_packed(folder):
-        raise UserError(f"{folder} exists and holds no packed run", fix="name a new folder")
+        raise UserError(f"{folder} exists and contains no packed run", fix="name a new folder")
     with archive.opened(place) as run_dir:
         original = Recognizer.restore(run_dir, selection)
         saved = restored.load_variables(run_dir, original.selection)
@@ -85,7 +87,7 @@ def _write(partial: Path, name: str, place: str, original: Recognizer, saved: di
     difference = largest_difference(original, Recognizer.restore(partial, original.selection))
     if not difference <= TOLERANCE:
         raise UserError(
-            f"{place} is not the same network in float16",
+            f"{place} does not give the same probabilities in float16",
             [f"a probability differs by {difference:.2g}; expected at most {TOLERANCE}"],
             fix="pass on the run directory itself, or `fexpr export` (float32)",
         )
@@ -107,7 +109,9 @@ def _write(partial: Path, name: str, place: str, original: Recognizer, saved: di
 
 
 def largest_difference(original: Recognizer, other: Recognizer) -> float:
-    """Of a probability, on random images: half of them noise, half smooth as faces are."""
+    """The largest difference of a probability on random images, half of them noise, half smooth
+    like faces.
+    """
     rng = np.random.default_rng(0)
     height, width, channels = original.shape
     noise = rng.integers(0, 256, (TRIED // 2, height, width, channels))
@@ -129,7 +133,7 @@ def _half(name: str, array: np.ndarray) -> np.ndarray:
 
 
 def _without_places(content: dict) -> dict:
-    """config.json without the folders of the machine that the run was made on."""
+    """config.json without paths of the machine on which the run was made."""
     config = content["config"]
     command = [word for word in content["command"].split() if not word.startswith("--workdir")]
     return {
@@ -140,7 +144,7 @@ def _without_places(content: dict) -> dict:
 
 
 def run_pack(place: Path | str, folder: Path, selection: str | None) -> None:
-    """The command `fexpr weights pack`. Errors as of `pack`."""
+    """The command `fexpr weights pack`. Errors as in `pack`."""
     difference = pack(place, folder, selection)
     size = sum(path.stat().st_size for path in folder.iterdir())
     terminal.say(f"packed     {folder}: {size / 1e6:.2f} MB")

@@ -1,4 +1,4 @@
-"""A packed run: what a recogniser needs of a finished run, in a folder that can be passed on.
+"""A packed run: what a recogniser needs from a finished run, in a folder that can be passed on.
 
     config.json, metrics.json   as in the run directory
     weights.safetensors         every trial's variables of one epoch, with a leading axis of trials,
@@ -32,7 +32,8 @@ def load_variables(folder: Path, selection: str) -> dict:
     """The variables of a packed run as a tree of float32 arrays with a leading axis of trials.
 
     Raises:
-      UserError: the file is damaged or no packed run's; it holds the weights of another epoch.
+      UserError: the file is damaged or not part of a packed run; it holds the weights of another
+          epoch.
     """
     found = files.read(folder / run.PACKED_WEIGHTS)
     try:
@@ -41,7 +42,8 @@ def load_variables(folder: Path, selection: str) -> dict:
         raise _not_packed(found.path) from None
     if kept != selection:
         raise UserError(
-            f"{folder} keeps no weights of selection {selection!r}", fix=f"it keeps {kept!r} alone"
+            f"{folder} has no weights of selection {selection!r}",
+            fix=f"it only has those of {kept!r}",
         )
     trials = {array.shape[:1] for array in found.arrays.values()}
     if not {"input/mean", "input/std"} <= set(found.arrays) or len(trials) != 1 or trials == {()}:
@@ -57,7 +59,7 @@ def load_variables(folder: Path, selection: str) -> dict:
 
 def _not_packed(path: Path) -> UserError:
     return UserError(
-        f"{path} holds no packed run",
+        f"{path} contains no packed run",
         [
             f"expected metadata {ABOUT!r} with the selection; input/mean, input/std; all arrays "
             "with the same leading axis of trials"

@@ -41,14 +41,14 @@ SUFFIXES = frozenset(
 
 
 class Unusable(Exception):
-    """One picture cannot be used; the text says why."""
+    """A picture cannot be used; the text says why."""
 
 
 class Pictures:
     """The pictures among files and below folders, by name; a folder is read while it is iterated.
 
     Attributes:
-      passed_over: suffixes of files that were no pictures, with their number.
+      passed_over: suffixes of files that are not pictures, with their number.
 
     Raises:
       UserError: files or folders that do not exist: all of them.
@@ -60,13 +60,13 @@ class Pictures:
         missing = [f"{path} does not exist" for path in self._given if not path.exists()]
         if missing:
             raise UserError(
-                "there are no such pictures", missing, fix="name picture files, or folders of them"
+                "pictures do not exist", missing, fix="name picture files, or folders of them"
             )
 
     def __iter__(self) -> Iterator[Path]:
         for path in self._given:
             if not path.is_dir():
-                yield path  # what the user names is read, whatever it is called
+                yield path  # a file that the user names is read, whatever its suffix
                 continue
             for folder, below, names in os.walk(path):
                 below.sort()
@@ -86,7 +86,7 @@ def read(path: Path, channels: int = 3) -> np.ndarray:
     """The pixels of a picture, upright as its EXIF data say: uint8 [H, W] (`channels` 1) or RGB
     [H, W, 3].
 
-    Transparency is left out; of more than 8 bits a channel the 8 highest that the values use are
+    Transparency is left out; of more than 8 bits per channel, the 8 highest that the values use are
     kept.
 
     Raises:
@@ -98,7 +98,7 @@ def read(path: Path, channels: int = 3) -> np.ndarray:
 
 
 def decode(path: Path, mode: int) -> np.ndarray:
-    """The pixels as OpenCV decodes them; `mode`: of cv2.imdecode. Errors as of `read`."""
+    """The pixels as OpenCV decodes them; `mode`: of cv2.imdecode. Errors as in `read`."""
     try:
         return pictures.decode_any_depth(bounded.read_bytes(path, bounded.IMAGE_BYTES), mode)
     except Unreadable as e:
@@ -106,16 +106,16 @@ def decode(path: Path, mode: int) -> np.ndarray:
 
 
 def eight_bits(image: np.ndarray) -> np.ndarray:
-    """uint8 of the same shape: of 16 bits the 8 highest that the values use, for cameras write 10
-    or 12 bits, and 8, into files of 16.
+    """uint8 of the same shape: of 16 bits, the 8 highest that the values use, as cameras write 8,
+    10 or 12 bits into files of 16.
 
     Raises:
-      Unusable: values that are no whole numbers.
+      Unusable: values that are not whole numbers.
     """
     if image.dtype == np.uint8:
         return image
     if image.dtype != np.uint16:
-        raise Unusable(f"holds {image.dtype} values, expected 8 or 16 bits a channel")
+        raise Unusable(f"holds {image.dtype} values, expected 8 or 16 bits per channel")
     top = int(image.max())
     bits = next(bits for bits in (8, 10, 12, 14, 16) if top < 2**bits)
     return (image >> (bits - 8)).astype(np.uint8)

@@ -24,24 +24,25 @@ def table(
     sets: np.ndarray | None = None,
     uncertain: bool = False,
 ) -> pd.DataFrame:
-    """One row an image.
+    """One row per image.
 
     Args:
       names: of the N images: the index.
-      members: probabilities float [T, N, K] of the T members of an ensemble, or of the one network.
-      thresholds: [K] of action units; None: one class a row.
-      status: of each row, as status.py says; rows that are not OK have no probabilities, and the
-          status without its reason for a decision.
+      members: probabilities float [T, N, K] of the T members of an ensemble (T = 1: a single
+          network).
+      thresholds: [K] of action units; None: one class per row.
+      status: of each row (status.py); rows that are not OK have no probabilities, and their status,
+          without its reason, as decision.
       sets: bool [N, K], the classes in each row's prediction set; None: no such column.
-      uncertain: a row of one class whose set holds several is decided UNCERTAIN.
+      uncertain: decide one-class rows whose set contains several classes as UNCERTAIN.
 
     Returns:
       Columns `decision` (the class; of action units those at or above their threshold, 'AU4+AU7',
       or 'none'); `status`; `set` ('happy or neutral', the most probable first; of action units
       those that may be present, 'AU4+AU7', or 'none'); `entropy` of the mean probabilities, 0
-      (sure) to 1 (knows nothing): divided by log K, of action units the mean over units divided by
-      log 2; with an ensemble `spread`, the standard deviation over its members of the decided
-      class's probability (of action units the mean over units); then each class's mean probability.
+      (certain) to 1 (uniform): divided by log K, of action units the mean over units divided by log
+      2; with an ensemble `spread`, the standard deviation over its members of the decided class's
+      probability (of action units the mean over units); then each class's mean probability.
     """
     mean = members.mean(axis=0)
     if thresholds is None:
@@ -92,11 +93,10 @@ def _sets_in_words(
 def with_faces(
     rows: pd.DataFrame, faces: Sequence[Face | None], mesh: bool = False
 ) -> pd.DataFrame:
-    """The table with what is known of each row's face, NaN where there is none.
-
-    Columns, behind `status`: `face`, its number in the video or, from the left, in the picture;
-    `face_x`, `face_y`, `face_width`, `face_height`; `face_score`; `roll`, `yaw`, `pitch` in
-    degrees; `quality`; (x, y) of the five landmarks; with `mesh`, (x, y, depth) of its 468 points.
+    """The table with the face of each row, NaN if there is none. Columns, after `status`: `face`,
+    its number in the video or, from the left, in the picture; `face_x`, `face_y`, `face_width`,
+    `face_height`; `face_score`; `roll`, `yaw`, `pitch` in degrees; `quality`; (x, y) of the five
+    landmarks; with `mesh`, (x, y, depth) of its 468 points.
     """
     numbers: dict[object, int] = {}
     found: dict[str, list] = {name: [] for name in _face_columns(mesh)}

@@ -1,4 +1,4 @@
-"""The rows that the recogniser's command writes, some at a time, and its drawings."""
+"""The rows that the recogniser's command writes, in batches, and its drawings."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from fexpr.recognizer.row_status import NO_FACE, OK, UNREADABLE
 from fexpr.storage import delimited, run
 
 FORMATS = {".csv": "csv", ".jsonl": "jsonl"}
-MOST_REASONS = 20  # that are listed where no picture can be read
-AT_ONCE = 16  # pictures, of each of which every face is a row
+MOST_REASONS = 20  # reasons that are listed if no picture can be read
+AT_ONCE = 16  # pictures per batch; every face is a row
 
 
 def pictures(recognizer: Any, args: argparse.Namespace) -> Generator[pd.DataFrame, None, None]:
-    """The rows of pictures, some at a time; says at the end what was read and passed over."""
+    """Yields the rows of pictures in batches; prints at the end what was read and skipped."""
     flow = recognizer.kind == "flow"
     fit = "exact" if flow else "face" if args.align in (None, "detect") else "resize"
     find = recognizer.face_finder() if fit == "face" else None
@@ -54,7 +54,7 @@ def pictures(recognizer: Any, args: argparse.Namespace) -> Generator[pd.DataFram
             yield table
     _summarize(read, counts, paths.passed_over, fit == "face")
     if counts[UNREADABLE] == read:
-        problems = reasons or [f"{path} holds no pictures" for path in args.images]
+        problems = reasons or [f"{path} contains no pictures" for path in args.images]
         raise UserError(
             "none of the pictures can be read" if reasons else "there are no pictures",
             problems,
@@ -82,13 +82,13 @@ def _summarize(read: int, counts: Counter, passed_over: Counter, looked: bool) -
     if passed_over:
         kinds = ", ".join(f"{n:,} {kind}" for kind, n in sorted(passed_over.items()))
         terminal.errors.print(
-            f"passed     {sum(passed_over.values()):,} files that are no pictures: {kinds}",
+            f"skipped    {sum(passed_over.values()):,} files that are not pictures: {kinds}",
             markup=False,
         )
 
 
 def pairs(recognizer: Any, args: argparse.Namespace) -> Generator[pd.DataFrame, None, None]:
-    """The rows of pairs of frames."""
+    """Yields the rows of pairs of frames."""
     points = [args.landmarks[i : i + 2] for i in range(0, 10, 2)] if args.landmarks else None
     with terminal.progress("pairs", len(args.pair), on=terminal.errors) as advance:
         for onset, apex in args.pair:
@@ -105,7 +105,7 @@ def pairs(recognizer: Any, args: argparse.Namespace) -> Generator[pd.DataFrame, 
 
 
 def moving(recognizer: Any, args: argparse.Namespace) -> Generator[pd.DataFrame, None, None]:
-    """The rows of a video or a camera, a few frames at a time."""
+    """Yields the rows of a video or a camera, a few frames at a time."""
     if args.spot:
         yield recognizer.spot(args.video)
         return
@@ -118,7 +118,7 @@ def moving(recognizer: Any, args: argparse.Namespace) -> Generator[pd.DataFrame,
     step = args.every or (
         max(1, round(args.interval * source.fps)) if recognizer.kind == "flow" else 1
     )
-    fps = (source.fps or 10) / step  # a camera may not know how fast it is
+    fps = (source.fps or 10) / step  # a camera may not know its frame rate
     sums = clip.ClipSums(recognizer)
     with (
         _ended_by_interrupt(source, args.camera is not None),
@@ -130,7 +130,7 @@ def moving(recognizer: Any, args: argparse.Namespace) -> Generator[pd.DataFrame,
         )
         tables = _drawn(recognizer, tables, film, advance)
         if args.clip:
-            deque(tables, maxlen=0)  # frame after frame, for their sums
+            deque(tables, maxlen=0)  # frame by frame, for their sums
             yield sums.table(str(source.source), source.break_off)
         else:
             yield from (
@@ -160,7 +160,7 @@ def _drawn(recognizer: Any, tables: Any, film: Any, advance: Any) -> Iterator[pd
 
 @contextlib.contextmanager
 def _ended_by_interrupt(source: Any, so: bool) -> Iterator[None]:
-    """Where `so`, Ctrl-C ends the video and not the program: what a camera has shown until then is
+    """If `so`, Ctrl-C ends the video but not the program, so that rows of a camera until then are
     written.
     """
     before = signal.getsignal(signal.SIGINT)
@@ -173,7 +173,7 @@ def _ended_by_interrupt(source: Any, so: bool) -> Iterator[None]:
 
 
 def write_rows(table: pd.DataFrame, stream: TextIO, kind: str, first: bool) -> None:
-    """Rows as 'csv', of the `first` with their header, or as 'jsonl'."""
+    """Rows as 'csv' (with a header if `first`), or as 'jsonl'."""
     if kind == "csv":
         table = table.map(delimited.safe_cell).rename(index=delimited.safe_cell)
         table.to_csv(stream, header=first, lineterminator="\n")
@@ -183,7 +183,7 @@ def write_rows(table: pd.DataFrame, stream: TextIO, kind: str, first: bool) -> N
 
 @contextlib.contextmanager
 def output(args: argparse.Namespace) -> Iterator[Callable[[pd.DataFrame], None]]:
-    """Yields a function that writes a table's rows; a file is at its name once it is whole."""
+    """Yields a function that writes a table's rows; a file gets its name once it is complete."""
     kind = args.format or (FORMATS[args.out.suffix] if args.out else "csv")
     with contextlib.ExitStack() as stack:
         stream: TextIO = sys.stdout
@@ -208,8 +208,8 @@ def output(args: argparse.Namespace) -> Iterator[Callable[[pd.DataFrame], None]]
 
 
 def _free(folder: Path, path: Path) -> Path:
-    """Where the drawing of a picture goes: pictures of one name from several folders do not
-    overwrite one another.
+    """A free path for the drawing of a picture: pictures of the same name from several folders do
+    not overwrite each other.
     """
     tried, n = folder / f"{path.stem}.png", 1
     while tried.exists():

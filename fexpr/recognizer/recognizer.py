@@ -42,7 +42,7 @@ class Recognizer(Ensemble):
           trial: fold x seed, numbered as in predictions.npz; None: all that did not fail, as an
             ensemble. Its members have seen one another's test subjects in training: it is for new
             faces, and has no test result on the run's own.
-          batch: images a forward pass: 1 answers soonest, an accelerator is better used by
+          batch: images per forward pass: 1 answers soonest, an accelerator is better used by
               hundreds.
           coverage: share of new rows whose `set` shall hold the truth, 0.5 to 0.99; decisions are
             then 'uncertain' where the set holds several classes.
@@ -85,7 +85,7 @@ class Recognizer(Ensemble):
         coverage: float | None = None,
     ) -> Recognizer:
         """A trained model that is installed with fexpr: "fer2013", for instance. `fexpr weights`
-        lists them, with what was measured. Other arguments as of `restore`.
+        lists them, with what was measured. Other arguments as in `restore`.
 
         Raises:
           UserError: there is none of that name; no such trial.
@@ -188,8 +188,8 @@ class Recognizer(Ensemble):
     def predict_video(
         self, path: Path | str, *, onset: int | None = None, apex: int | None = None, **options: Any
     ) -> pd.DataFrame:
-        """A video -> a table with one row a frame, or, of a run trained on flow, a pair of frames.
-        Options, errors: `video.batches`.
+        """A video -> a table with one row per frame, or, of a run trained on flow, a pair of
+        frames. Options, errors: `video.batches`.
 
         Args:
           onset, apex: of a run trained on flow, the numbers (from 0) of the only two frames to be

@@ -1,4 +1,4 @@
-"""Reading what a recogniser needs out of a finished run directory: its description, and the weights
+"""Reads what a recogniser needs from a finished run directory: its description, and the weights
 of one trial or of all.
 """
 
@@ -33,8 +33,8 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True)
 class Restored:
-    """What `read` finds; `content` and `metrics` are config.json and metrics.json, `seen` whom the
-    members have learned from, if that is recorded.
+    """What `read` finds; `content` and `metrics` are config.json and metrics.json, `seen` the
+    people in the members' training, if they are recorded.
     """
 
     content: dict
@@ -47,7 +47,7 @@ class Restored:
 
 
 def read(run_dir: Path, selection: str | None, trial: int | None) -> Restored:
-    """The networks of a finished run, on the default device; arguments and errors as of
+    """The networks of a finished run, on the default device; arguments and errors as in
     `Recognizer.restore`.
     """
     devices.check()
@@ -81,9 +81,10 @@ def read(run_dir: Path, selection: str | None, trial: int | None) -> Restored:
         made = _made(model, shape)
     except UserError:
         raise
-    except Exception as e:  # of arguments that are no model's, whatever it runs into
+    except Exception as e:  # impossible arguments may raise any error
         raise run.damaged(
-            run_dir / run.CONFIG, f"config.model makes no model: {str(e).splitlines()[:1]}"
+            run_dir / run.CONFIG,
+            f"config.model does not describe a model: {str(e).splitlines()[:1]}",
         ) from e
     _check_fit(run_dir, shape, made, jax.tree.map(lambda x: x[0], saved))
     networks = []
@@ -105,15 +106,15 @@ def read(run_dir: Path, selection: str | None, trial: int | None) -> Restored:
 
 
 def maps(found: Restored) -> tuple[Applied, ...] | None:
-    """Of each member; see calibrated.maps."""
+    """The map of each member; see calibrated.maps."""
     return _of_metrics(found, calibrated.maps)
 
 
 def set_limits(found: Restored, coverage: float | None) -> calibrated.SetLimits | None:
-    """Of the members; see calibrated.set_limits.
+    """The limits of the members' prediction sets; see calibrated.set_limits.
 
     Raises:
-      UserError: a coverage is asked for, and the run has no sets, or none for it.
+      UserError: a coverage is requested, but the run has no sets, or none for it.
     """
     limits = _of_metrics(found, calibrated.set_limits)
     if coverage is None:
@@ -121,7 +122,7 @@ def set_limits(found: Restored, coverage: float | None) -> calibrated.SetLimits 
     if limits is None:
         raise UserError(
             f"coverage={coverage}: the run has no prediction sets for {found.selection!r}",
-            ["they need validation rows, and a metrics.json about this epoch; clips have none"],
+            ["they need validation rows, and a metrics.json for this epoch; clips have no sets"],
             fix="leave the coverage out, or write the report again with the run's own command",
         )
     limits.at(coverage)
@@ -129,7 +130,9 @@ def set_limits(found: Restored, coverage: float | None) -> calibrated.SetLimits 
 
 
 def thresholds(found: Restored) -> np.ndarray | None:
-    """Of each action unit [K], from validation rows; see calibrated.thresholds. None as of maps."""
+    """The threshold of each action unit [K], from validation rows; see calibrated.thresholds. None
+    as in maps.
+    """
 
     def read(metrics: dict, selection: str, members: Sequence[int]) -> np.ndarray | None:
         chosen = metrics["thresholds"] if metrics["selection"] == selection else None
@@ -142,7 +145,7 @@ def thresholds(found: Restored) -> np.ndarray | None:
 
 
 def _of_metrics(found: Restored, read: Callable[[dict, str, Sequence[int]], T]) -> T:
-    """What `read` takes out of metrics.json, which somebody may have changed."""
+    """What `read` takes from metrics.json, which may have been edited."""
     try:
         return read(found.metrics, found.selection, found.members)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as e:
@@ -157,7 +160,7 @@ def contents(run_dir: Path) -> tuple[dict, dict]:
     """config.json and metrics.json of a finished run, or a packed one.
 
     Raises:
-      UserError: it is none, or of a format that this fexpr does not read.
+      UserError: it is not one, or has a format that this fexpr does not read.
     """
     missing = [
         f"{name}: missing"
@@ -168,7 +171,7 @@ def contents(run_dir: Path) -> tuple[dict, dict]:
     if missing:
         exists = run_dir.is_dir()
         raise UserError(
-            f"{run_dir} {'holds no finished run' if exists else 'does not exist'}",
+            f"{run_dir} {'contains no finished run' if exists else 'does not exist'}",
             missing if exists else (),
             fix=f"Recognizer.pretrained({run_dir.name!r}) is the installed model"
             if run_dir.name in zoo.names()
@@ -187,10 +190,8 @@ def contents(run_dir: Path) -> tuple[dict, dict]:
 
 
 def load_variables(run_dir: Path, selection: str) -> dict:
-    """The variables of a selection, all trials, and what their images are normalised by ('input').
-
-    Raises:
-      UserError: the run keeps none, or none of that selection; those of an old format.
+    """The variables of a selection, for all trials, and their images' normalisation ('input').
+    Raises: UserError: the run has none, or none of that selection; those of an old format.
     """
     if packed_run.is_packed(run_dir):
         saved = packed_run.load_variables(run_dir, selection)
@@ -198,7 +199,7 @@ def load_variables(run_dir: Path, selection: str) -> dict:
         saved = _load_checkpoint(run_dir, selection)
     if not isinstance(saved, dict) or not {"mean", "std"} <= {*(saved.get("input") or ())}:
         raise UserError(
-            f"{run_dir} ({selection}) does not say how images are normalised",
+            f"{run_dir} ({selection}) does not record how images are normalised",
             [
                 "it was written by an fexpr that did not yet save the training rows' mean and "
                 "deviation with the weights"
@@ -219,14 +220,14 @@ def _load_checkpoint(run_dir: Path, selection: str) -> dict:
     )
     if not known:
         raise UserError(
-            f"{run_dir} keeps no weights",
+            f"{run_dir} has no weights",
             ["expected checkpoints/last and checkpoints/best_val, found neither"],
             fix="train a network with --config.log.variables=True (an SVM has none), and copy run "
             "directories as a whole",
         )
     if selection not in known:
         raise UserError(
-            f"{run_dir} keeps no weights of selection {selection!r}",
+            f"{run_dir} has no weights of selection {selection!r}",
             fix=f"choose one of {', '.join(known)}",
         )
     return checkpoint.load_variables(run_dir, selection)
@@ -255,8 +256,8 @@ def _made(model: Model, shape: tuple[int, int, int]) -> dict:
 
 
 def _check_fit(run_dir: Path, shape: tuple[int, int, int], made: dict, variables: dict) -> None:
-    """Raises one UserError with every array that the model of this fexpr has in another shape, has
-    not, or has besides.
+    """Raises one UserError with every array that the model of this fexpr lacks, adds, or has in
+    another shape.
     """
     wanted, found = (
         {name: x.shape for name, x in flatten_dict(tree, sep="/").items()}

@@ -1,5 +1,5 @@
-"""What became of a row of the recogniser's table."""
+"""The status of a row in the recogniser's table."""
 
 OK = "ok"
 NO_FACE = "no face"
-UNREADABLE = "unreadable"  # with the reason behind a colon
+UNREADABLE = "unreadable"  # followed by a colon and the reason

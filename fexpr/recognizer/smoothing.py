@@ -17,18 +17,19 @@ LEAST = 1e-6  # probability: its log odds are finite
 def smoothed(
     recognizer: Any, tables: Iterable[pd.DataFrame], window: float
 ) -> Iterator[pd.DataFrame]:
-    """The tables of a video with each row's probabilities those of its person around it.
+    """Smooths the tables of a video: each row's probabilities are averaged with those of the same
+    person around it.
 
     Log odds are averaged over the rows of one `face` less than half a window before or after; of
-    one class a row the result is scaled to a sum of 1 (the normalised geometric mean). Decisions
-    and entropies are made again; `spread`, which is of single frames, is left out. Tables are held
-    back by half a window.
+    one class per row the result is scaled to a sum of 1 (the normalised geometric mean). Decisions
+    and entropies are computed again; `spread`, which describes single frames, is left out. Tables
+    are delayed by half a window.
 
     Args:
       window: seconds.
     """
     held = pd.DataFrame()
-    pending = 0.0  # seconds: rows from here on have not been given out
+    pending = 0.0  # seconds: rows from here on have not been yielded
     for table in tables:
         held = pd.concat([held, table]) if len(held) else table
         until = held["seconds"].iloc[-1] - window / 2 - MARGIN

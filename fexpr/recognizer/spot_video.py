@@ -1,6 +1,4 @@
-"""Movements of the faces in a video: found, and recognised by the flow from their onset to their
-apex.
-"""
+"""Finds movements of the faces in a video, and recognises them by the flow from onset to apex."""
 
 from __future__ import annotations
 
@@ -28,8 +26,8 @@ COLUMNS = ("face", "onset", "apex", "offset", "seconds", "duration", "score", "m
 
 @dataclasses.dataclass
 class Stretch:
-    """A face in successive frames: their numbers and stamps, landmarks [T, 5, 2] and displacement
-    [T, R, 2] of its regions.
+    """A face in successive frames: their numbers and time stamps, landmarks [T, 5, 2] and
+    displacement [T, R, 2] of its regions.
     """
 
     face: int
@@ -47,7 +45,7 @@ def spot_video(recognizer: Ensemble, path: Path | str) -> pd.DataFrame:
     Columns: `decision`, `status`; `face`; numbers of the frames `onset`, `apex`, `offset`;
     `seconds` of the onset's stamp and `duration`; `score`, the apex's motion in units of the noise
     that was measured in the video; `motion`, in percent of the distance between the eyes; `regions`
-    that moved most; then as of `Recognizer.predict_pair`.
+    that moved most; then as in `Recognizer.predict_pair`.
 
     Raises:
       UserError: a run that was not trained on flow; a video that cannot be read.
@@ -56,7 +54,7 @@ def spot_video(recognizer: Ensemble, path: Path | str) -> pd.DataFrame:
         raise UserError(
             f"the run was trained on images of kind {recognizer.kind!r}, and a movement is "
             "recognised by its flow",
-            fix="spot with a run trained on flow",
+            fix="use a run that was trained on flow",
         )
     video = Video(path)
     stretches = measure(video)

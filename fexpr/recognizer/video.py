@@ -1,4 +1,4 @@
-"""Videos and cameras: frame after frame, a batch at a time, in constant memory."""
+"""Videos and cameras, frame by frame in batches, in constant memory."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ALIGNMENTS = ("detect", "none")
 
 @dataclasses.dataclass
 class Frame:
-    """A frame of a video: its number from 0, when it is shown in seconds, RGB uint8 [H, W, 3]."""
+    """A frame of a video: its number from 0, its time in seconds, RGB uint8 [H, W, 3]."""
 
     number: int
     seconds: float
@@ -40,11 +40,11 @@ class Video:
     """A video file, or a camera by its number. Iterating gives `Frame`s.
 
     Attributes:
-      fps: frames a second on average, 0 where unknown. count: frames as the file says, 0 where
-        unknown. size: (width, height). decoded: frames decoded so far.
+      fps: frames a second on average, 0 where unknown. count: frames according to the file, 0 if
+          unknown. size: (width, height). decoded: frames decoded so far.
 
     Raises:
-      UserError: it cannot be opened, or holds no frame that can be decoded.
+      UserError: it cannot be opened, or no frame of it can be decoded.
     """
 
     def __init__(self, source: Path | str | int):
@@ -52,24 +52,24 @@ class Video:
         what = f"camera {source}" if isinstance(source, int) else str(source)
         if not isinstance(source, int) and not Path(source).is_file():
             raise UserError(
-                f"{what} does not exist" if not Path(source).exists() else f"{what} is no file",
+                f"{what} does not exist" if not Path(source).exists() else f"{what} is not a file",
                 fix="give a video file",
             )
-        # an absolute path: of '12:30 talk.mp4' FFmpeg would take the beginning for a protocol
+        # an absolute path: FFmpeg would take the beginning of '12:30 talk.mp4' for a protocol
         self._capture = cv2.VideoCapture(
             source if isinstance(source, int) else str(Path(source).absolute())
         )
         opened, self._first = self._capture.read() if self._capture.isOpened() else (False, None)
         if not opened and not isinstance(source, int) and lacks_index(Path(source)):
             raise UserError(
-                f"{what} breaks off: the index of an MP4 file, at its end, is missing",
-                fix="copy it again, or repair it with a program made for that",
+                f"{what} is incomplete: the index at the end of the MP4 file is missing",
+                fix="copy it again, or repair it with a program for that purpose",
             )
         if not opened or self._first is None:
             raise UserError(
                 f"{what} cannot be opened"
                 if isinstance(source, int)
-                else f"{what} is no video that OpenCV can decode",
+                else f"{what} is not a video that OpenCV can decode",
                 fix="is it connected, and free?"
                 if isinstance(source, int)
                 else "convert it, to H.264 in .mp4 for instance",
@@ -80,7 +80,7 @@ class Video:
         self._started = time.monotonic()
 
     def stop(self) -> None:
-        """Ends the iteration after the present frame."""
+        """Ends the iteration after the current frame."""
         self._stopped = True
 
     @property
@@ -102,8 +102,9 @@ class Video:
         self._capture.release()
 
     def _seconds(self, before: float) -> float:
-        """When the frame that was decoded last is shown: the container's stamp of it, of a camera
-        the clock. Streams without stamps give 0 for every frame: then by the frame rate.
+        """The time of the last decoded frame: the container's time stamp, or the clock for a
+        camera. For streams without time stamps, which give 0 for every frame, it is computed from
+        the frame rate.
         """
         if isinstance(self.source, int):
             return time.monotonic() - self._started
@@ -114,7 +115,7 @@ class Video:
 
 
 def lacks_index(path: Path) -> bool:
-    """Whether a file is an MP4 or MOV without the box `moov`, without which no frame can be found:
+    """Whether a file is an MP4 or MOV that lacks the box `moov`, which locates all frames:
     a recording that was cut off (ISO/IEC 14496-12, section 4.2: size and name of each box).
     """
     with path.open("rb") as file:
@@ -131,10 +132,10 @@ def lacks_index(path: Path) -> bool:
 
 
 def grey_frames(path: Path | str, numbers: Sequence[int | None]) -> list[np.ndarray]:
-    """The frames of these numbers, from 0, of a video: grey uint8 [H, W].
+    """The frames with these numbers, from 0, of a video: grey uint8 [H, W].
 
     Raises:
-      UserError: a number is None, or the video has no such frame; or as of `Video`.
+      UserError: a number is None, or the video has no such frame; or as in `Video`.
     """
     found, count = {}, 0
     for frame in Video(path):
@@ -160,7 +161,7 @@ def tables(
     align: str = "detect",
     mesh: bool = False,
 ) -> Iterator[pd.DataFrame]:
-    """The rows of a video, some at a time; see `batches`."""
+    """Yields the rows of a video in batches; see `batches`."""
     for _, rows in batches(recognizer, Video(path), every, interval, align, mesh):
         yield rows
 
@@ -177,19 +178,18 @@ def batches(
     """Frames with their rows (`table.table`, and `seconds` in front), `recognizer.batch` at a time;
     no more are held in memory.
 
-    Of every face in a frame there is a row, with the columns of `prediction_table.with_faces`; a
-    frame without one has a row that says so, and so has the part of a file that breaks off. A run
-    trained on faces reads frame after frame; one trained on flow reads the motion from a frame to
-    the one `interval` later, named '12 -> 52'.
+    Every face in a frame has a row, with the columns of `prediction_table.with_faces`; a frame
+    without a face has a row that says so, and so has the missing part of an incomplete file. A run
+    trained on faces reads single frames; one trained on flow reads the motion from a frame to the
+    one `interval` later, named '12 -> 52'.
 
     Args:
-      every: of so many frames one is read (1: all); of flow, so many frames lie between two onsets
+      every: read every n-th frame (1: all); for flow, the number of frames between two onsets
           (default: `interval`).
-      interval: seconds from onset to apex, of flow alone.
-      align: 'detect': the face is found first; 'none': frames show the face alone, cropped as in
-          training.
+      interval: seconds from onset to apex, for flow only. align: 'detect': the face is found first;
+          'none': frames show only the face, cropped as in training.
       mesh: whether the 468 points of each face are given.
-      sums: adds up the rows of each person, for a decision of the whole clip.
+      sums: collects the rows of each person, for a decision on the whole clip.
 
     Raises:
       UserError: arguments that cannot be used.
@@ -205,8 +205,8 @@ def batches(
         problems.append(f"every: expected at least 1, found {every}")
     if recognizer.picture[2] not in (1, 3):
         problems.append(
-            f"the run reads {recognizer.kind} of {recognizer.picture[2]} channels, which a "
-            "video does not come with"
+            f"the run reads {recognizer.kind} of {recognizer.picture[2]} channels, which a video "
+            "does not have"
         )
     if flow and gap < 1:
         problems.append(
@@ -214,9 +214,11 @@ def batches(
             "frames a second)"
         )
     if flow and align == "none" and recognizer.content["config"]["data"]["regions"] == "landmarks":
-        problems.append("the run reads regions around landmarks: with align='none' none are found")
+        problems.append(
+            "the run reads regions around landmarks: with align='none' no landmarks are found"
+        )
     if problems:
-        raise UserError("the video cannot be read so", problems)
+        raise UserError("the video cannot be read with these arguments", problems)
     prepared = (
         _pairs(recognizer, video, every, interval, align)
         if flow
@@ -224,7 +226,7 @@ def batches(
     )
     held: list[Row] = []
     last: Frame | None = None
-    for rows in prepared:  # of one frame: they stay together
+    for rows in prepared:  # rows of one frame stay together
         held += rows
         last = rows[-1].frame
         if len(held) >= recognizer.batch:
@@ -239,7 +241,7 @@ def batches(
 
 @dataclasses.dataclass
 class Row:
-    """A row of a video's table: its name, the frame, what the network is to see (None: nothing),
+    """A row of a video's table: its name, the frame, the network's input (None: nothing),
     the status, and the face.
     """
 
@@ -274,7 +276,7 @@ def _pairs(
     recognizer: Ensemble, video: Video, every: int | None, interval: float, align: str
 ) -> Iterator[list[Row]]:
     """The rows of each pair: an onset is paired with the frame whose stamp is closest to `interval`
-    later. Without `every`, each pair begins where the one before ends.
+    later. Without `every`, each pair starts where the previous one ends.
     """
     data, tracker = recognizer.content["config"]["data"], Tracker()
     onsets: deque[tuple[Frame, np.ndarray, list[Face | None]]] = deque()
@@ -316,7 +318,7 @@ def _pair_row(
 def _tabulated(
     recognizer: Ensemble, held: list[Row], mesh: bool, sums: ClipSums | None
 ) -> tuple[list[Frame], pd.DataFrame]:
-    """The frames of some rows, one for each, and the table."""
+    """The frames of these rows, one for each, and their table."""
     pixels = np.zeros((len(held), *recognizer.picture), np.uint8)
     for i, row in enumerate(held):
         if row.image is not None:

@@ -1,4 +1,4 @@
-"""What networks that weigh the frames of a clip look at: the weights for every test clip, kept
+"""The attention weights of networks that weight the frames of a clip, for every test clip, saved
 beside the predictions.
 """
 
@@ -24,15 +24,16 @@ from fexpr.storage import run
 def write(
     config: ConfigDict, workdir: Path, dataset: Dataset, folds: Sequence[Fold], variables: Any
 ) -> None:
-    """Writes attention.npz, of clips and a network that has `attention_weights`; nothing otherwise.
+    """Writes attention.npz if rows are clips and the network has `attention_weights`; otherwise
+    nothing.
 
-    It holds, for the test clips of every fold by the fold's model of the first seed: `ids` str [N],
-    `labels` int32 [N], `frame` int32 [N, F] (below 0: none), `weights` float32 [N, F] and, of a
-    synthetic release, `shown` float32 [N, F].
+    It contains, for the test clips of every fold, from the fold's model of the first seed: `ids`
+    str [N], `labels` int32 [N], `frame` int32 [N, F] (below 0: none), `weights` float32 [N, F] and,
+    of a synthetic release, `shown` float32 [N, F].
 
     Args:
-      variables: by trial, seed by seed and fold by fold, with what images are normalised by
-          (`input`); on the host.
+      variables: by trial, seed by seed and fold by fold, with the images' normalisation (`input`);
+          on the host.
     """
     if dataset.kind != "clip" or not hasattr(
         models.model_class(config.model.name), "attention_weights"

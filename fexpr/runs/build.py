@@ -1,5 +1,5 @@
-"""The engine of one program: the trials of one or several runs. Runs that differ in values only
-(spec.VALUES) share a program.
+"""Builds the engine of one program: the trials of one or several runs. Runs that differ only in
+values (spec.VALUES) share a program.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ def build_engine(
     """The engine for every fold x repeat of every run; run by run, repeat by repeat, fold by fold.
 
     Args:
-      start: what all trials begin with (load_initialization).
-      chunk: trials at a time, in the place of the config's.
+      start: what all trials start from (load_initialization).
+      chunk: trials at a time, instead of the config's.
 
     Raises:
       UserError: unknown model or argument, loss that does not fit the labels, batch that does not
-        fit the devices; a layer to be frozen that the model has not.
+        fit the devices; a layer to freeze that the model lacks.
     """
     c, classes = specs[0].config, len(dataset.class_names)
     if dataset.multilabel != (c.train.loss != "cross_entropy"):
         kind = (
-            "one class a row: 'cross_entropy'"
+            "one class per row: 'cross_entropy'"
             if not dataset.multilabel
-            else "several classes a row: 'bce' or 'focal'"
+            else "several classes per row: 'bce' or 'focal'"
         )
         raise UserError(
             f"train.loss={c.train.loss!r} does not fit {c.data.name}", fix=f"its labels are {kind}"
@@ -72,13 +72,12 @@ def build_engine(
     )
     if recipe.targets == "soft" and "soft" not in dataset.extras:
         raise UserError(
-            f"train.targets='soft', and {c.data.name} has no votes",
+            f"train.targets='soft', but {c.data.name} has no votes",
             fix="soft labels need data.labels='ferplus'",
         )
     images: trials.Images = dataset.images
-    if (
-        start and start.end and start.features is not None
-    ):  # of images that were normalised when the features were computed
+    if start and start.end and start.features is not None:
+        # images were normalised when the features were computed
         images = start.features
         recipe = dataclasses.replace(
             recipe, train=dataclasses.replace(recipe.train, normalize="none")
@@ -127,14 +126,16 @@ def build_engine(
 
 
 def trained_parameters(config: ConfigDict, engine: trials.Engine) -> int:
-    """How many numbers a trial trains."""
+    """The number of parameters that a trial trains."""
     return models.count_parameters(
         optim.partition_params(engine.abstract_params(), config.optimizer.freeze)[0]
     )
 
 
 def _check_names(c: ConfigDict, engine: trials.Engine) -> None:
-    """Regexes that name no layer are slips of the pen, and would go unseen."""
+    """Raises a UserError for regexes that match no layer: they are mistakes that would go
+    unnoticed.
+    """
     patterns = (
         {f"optimizer.freeze={c.optimizer.freeze!r}": c.optimizer.freeze}
         if c.optimizer.freeze
@@ -146,19 +147,19 @@ def _check_names(c: ConfigDict, engine: trials.Engine) -> None:
     }
     paths = flatten_dict(engine.abstract_params(), sep="/")
     problems = [
-        f"{field}: names no parameter"
+        f"{field}: matches no parameter"
         for field, pattern in patterns.items()
         if not any(re.search(pattern, p) for p in paths)
     ]
     if c.optimizer.freeze and not problems and not trained_parameters(c, engine):
         problems = [
-            f"optimizer.freeze={c.optimizer.freeze!r}: names every parameter, nothing is left "
-            "to train"
+            f"optimizer.freeze={c.optimizer.freeze!r}: matches every parameter, nothing is left to "
+            "train"
         ]
     if problems:
         layers = dict.fromkeys(path.rpartition("/")[0] for path in paths)
         raise UserError(
-            "layers are named that cannot be meant",
+            "regexes of layers cannot be used",
             problems,
             fix=f"the layers are {', '.join(layers)}",
         )
@@ -167,7 +168,7 @@ def _check_names(c: ConfigDict, engine: trials.Engine) -> None:
 def _devices_of_one(
     c: ConfigDict, classes: int, dataset: Dataset, start: Initialization | None
 ) -> list[jax.Device]:  # pyright: ignore[reportInvalidTypeForm]  # compiled, without stubs
-    """Those that share the batches of a program's only trial."""
+    """The devices that share the batches of a program's only trial."""
     if start and start.end:  # a frozen trunk's features go through dense layers
         return devices.share_batch(c.train.batch_size, 0)
     model = models.build_to_train(c.model.to_dict(), classes, 1, c.optimizer.freeze)
@@ -178,7 +179,9 @@ def _devices_of_one(
 def _model(
     c: ConfigDict, classes: int, mesh: jax.sharding.Mesh, start: Initialization | None
 ) -> Model:
-    """The network that is trained: of a frozen trunk only its end, which freezes nothing more."""
+    """The network that is trained; with a frozen trunk only the head, in which nothing else is
+    frozen.
+    """
     if start and start.end:
         return start.end
     return models.build_to_train(
@@ -191,6 +194,8 @@ def _model(
 
 
 def _batch_size(c: ConfigDict, folds: Sequence[Fold], mesh: jax.sharding.Mesh) -> int:
-    """The config's; 0 stands for all training rows at once, rounded up to the devices."""
+    """The config's batch size; 0 means all training rows at once, rounded up to a multiple of the
+    devices.
+    """
     share = mesh.shape["data"]
     return c.train.batch_size or -(-max(len(f.train) for f in folds) // share) * share

@@ -1,5 +1,5 @@
-"""Which trials are trained together: as the program's size says, and as an unfinished run has them
-on the disk, which may have been cut for other devices.
+"""Divides trials into chunks that are trained together, by the program's size and by what an
+unfinished run has saved, possibly divided for other devices.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from fexpr.train.unfinished import Saved
 
 @dataclasses.dataclass(frozen=True)
 class Chunk:
-    """Trials that are trained together, and what is saved of them (of more trials, where those were
-    trained together before), or None.
+    """Trials that are trained together, and their saved state or None (of more trials, if more were
+    trained together before).
     """
 
     trials: range
@@ -21,20 +21,20 @@ class Chunk:
 
     @property
     def as_saved(self) -> bool:
-        """Whether it is what was trained before, not a part of it."""
+        """Whether the chunk is exactly a saved one, not a part of it."""
         return self.saved is None or self.saved.trials == self.trials
 
 
 def cut(trials: int, size: int, saved: Sequence[Saved]) -> list[Chunk]:
-    """All trials in chunks of at most `size`, as they were cut before wherever something of them is
-    saved, so that none of it is lost; of trials in several folders what has gone furthest.
+    """Divides all trials into chunks of at most `size`, keeping saved chunks so that nothing is
+    lost; for trials saved in several folders, the furthest state is used.
     """
     saved = [s for s in saved if s.trials.stop <= trials]
     chunks, at = [], 0
     while at < trials:
         best = _furthest(s for s in saved if at in s.trials)
         if best:
-            # what is trained needs no place on the devices
+            # finished trials need no space on the devices
             end = best.trials.stop if best.done else min(best.trials.stop, at + size)
         else:
             starts = (s.trials.start for s in saved if s.trials.start > at)
@@ -45,7 +45,9 @@ def cut(trials: int, size: int, saved: Sequence[Saved]) -> list[Chunk]:
 
 
 def cut_share(trials: int, size: int, saved: Sequence[Saved]) -> list[Chunk]:
-    """All trials in chunks of `size`, the same in every process whatever the others have saved."""
+    """Divides all trials into chunks of `size`, the same in every process, whatever others have
+    saved.
+    """
     ranges = [range(at, min(at + size, trials)) for at in range(0, trials, size)]
     return [
         Chunk(r, _furthest(s for s in saved if r[0] in s.trials and r[-1] in s.trials))

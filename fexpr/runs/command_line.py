@@ -1,4 +1,4 @@
-"""Flags and config file of `launch.py`: read, with every mistake as one message."""
+"""Reads the flags and the config file of `launch.py`; every mistake is one message."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fexpr.errors import UserError
 from fexpr.runs.schema import RunConfig
 
 HELP = re.compile(r"--?(?:help(?:full|short)?|h)(?:=(.*))?")
-# fields that make no other run
+# fields that do not make it a different run
 UNNAMED = ("data.source", "data.root", "log.", "evaluate.", "extensions")
 FIX = (
     "python launch.py --help (or fexpr train --help) lists commands and configs, --help=all "
@@ -44,10 +44,10 @@ def parse(argv: list[str], configs: Path, describe: Callable[[str], str]) -> lis
       describe: the help on a topic: '' (commands and configs), a section of the config, or 'all'.
 
     Returns:
-      What is no flag, the program's name first.
+      The arguments that are not flags, the program's name first.
 
     Raises:
-      UserError: any mistake; of a misspelt flag or field with the one that is probably meant.
+      UserError: any mistake; for a misspelt flag or field, with the probable spelling.
     """
     topic = _help_topic(argv)
     if topic is not None:
@@ -58,7 +58,7 @@ def parse(argv: list[str], configs: Path, describe: Callable[[str], str]) -> lis
         rest = flags.FLAGS(argv)
         if flags.FLAGS.config is None:
             raise ValueError("no --config is given")
-        flags.FLAGS.config.lock()  # a file that did not load says so only now
+        flags.FLAGS.config.lock()  # an error in loading the file only appears now
     except MISTAKES as e:
         reason = _reason(argv, e)
         raise UserError(f"the command line or the config cannot be used: {reason}", fix=FIX) from e
@@ -76,15 +76,16 @@ def refuse_words(words: Sequence[str]) -> None:
             and (near := sections.nearest(name, sections.paths(RunConfig)))
         ]
         raise UserError(
-            f"the command line has words that are no flags: {' '.join(words)}",
+            f"the command line has words that are not flags: {' '.join(words)}",
             near,
-            fix=f"a flag begins with --, values hold no spaces or are quoted; {FIX}",
+            fix=f"a flag begins with --, values contain no spaces or are quoted; {FIX}",
         )
 
 
 def default_workdir(config: ConfigDict, sweeps: Sequence[str]) -> Path:
-    """runs/<config file's name>, then '-synthetic' where no release is read, then every change made
-    on the command line."""
+    """runs/<config file's name>, then '-synthetic' if no release is read, then every change on the
+    command line.
+    """
     flag = flags.FLAGS["config"]
     name, _, variant = Path(config_flags.get_config_filename(flag)).name.partition(":")
     changes = [
@@ -110,7 +111,7 @@ def _help_topic(argv: Sequence[str]) -> str | None:
 
 
 def _reason(argv: Sequence[str], error: Exception) -> str:
-    """What is wrong, out of the arguments where they say it better than the error."""
+    """The mistake, from the arguments if they show it better than the error."""
     known = sections.paths(RunConfig)
     names = [match[1] for a in argv[1:] if (match := re.match(r"--?([\w.]+)", a))]
     for name in names:
@@ -135,8 +136,8 @@ def _with_config_file(argv: Sequence[str], configs: Path) -> list[str]:
     """The arguments, with the name of a config replaced by its file.
 
     Raises:
-      UserError: neither a file nor the name of a config, which would otherwise be reported as
-          whatever came of running it.
+      UserError: neither a file nor the name of a config; without this check, the error of running
+          it would be reported.
     """
     found = list(argv)
     for i, argument in enumerate(argv):

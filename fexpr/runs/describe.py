@@ -1,4 +1,4 @@
-"""What a run is about, in words for the terminal and as facts for config.json: data, folds, model,
+"""Describes a run, in words for the terminal and as entries of config.json: data, folds, model,
 trials, devices.
 """
 
@@ -21,12 +21,12 @@ from fexpr.train import devices, trials
 
 
 def prepare(config: ConfigDict) -> tuple[Dataset, list[Fold]]:
-    """The data of this config, and its folds, on the terminal too."""
+    """Loads and prints the data of this config and its folds."""
     dataset, folds = load_data.load(config)
     if dataset.synthetic:
         say(
-            "SYNTHETIC DATA: drawn by this program, no release was read; the numbers below "
-            "say nothing about people",
+            "SYNTHETIC DATA: drawn by this program, no release was read; the numbers below say "
+            "nothing about people",
             style=BANNER,
         )
     count = (
@@ -70,7 +70,7 @@ def say_program(
     engine: trials.Engine,
     start: Initialization | None,
 ) -> None:
-    """Model, trials and devices on the terminal."""
+    """Prints model, trials and devices."""
     config, facts = specs[0].config, devices.facts(engine.mesh.size)
     say(f"model      {in_words(describe_model(config, engine, start))}   loss {config.train.loss}")
     if len(engine.specs) > 1:
@@ -82,7 +82,7 @@ def say_program(
 
 
 def product(specs: Sequence[RunSpec], folds: Sequence[Fold]) -> str:
-    """'2 points x 5 folds x 1 seed'; of a single run without the points."""
+    """'2 points x 5 folds x 1 seed'; for a single run without the points."""
     counts = ((len(specs), "point"), (len(folds), "fold"), (specs[0].config.split.seeds, "seed"))
     return " x ".join(number_of(n, what) for n, what in counts[len(specs) == 1 :])
 
@@ -94,7 +94,7 @@ def describe(
     engine: trials.Engine,
     start: Initialization | None,
 ) -> dict:
-    """What config.json says of data, model and devices, and of what the run begins with."""
+    """The entries of config.json on data, model, devices, and what the run starts from."""
     return {
         "data": describe_data(config, dataset, folds),
         "model": describe_model(config, engine, start),
@@ -104,7 +104,7 @@ def describe(
 
 
 def describe_model(config: ConfigDict, engine: trials.Engine, start: Initialization | None) -> dict:
-    """Its name and size, and what of it is trained."""
+    """The model's name and size, and which part is trained."""
     trained, parameters = (
         build.trained_parameters(config, engine),
         models.count_parameters(engine.abstract_params()),
@@ -117,13 +117,13 @@ def describe_model(config: ConfigDict, engine: trials.Engine, start: Initializat
 
 
 def in_words(model: dict) -> str:
-    """Name and size, for the terminal."""
+    """The model's name and size, in words."""
     trained = f", {model['trained']:,} of them trained" if "trained" in model else ""
     return f"{model['name']}, {model['parameters']:,} parameters{trained}"
 
 
 def describe_data(config: ConfigDict, dataset: Dataset, folds: Sequence[Fold]) -> dict:
-    """What config.json says of the data and its split."""
+    """The entry of config.json on the data and its split."""
     data = {
         "name": config.data.name,
         "source": dataset.source,
@@ -144,8 +144,9 @@ def describe_data(config: ConfigDict, dataset: Dataset, folds: Sequence[Fold]) -
 
 
 def describe_copies(config: ConfigDict, dataset: Dataset, folds: Sequence[Fold]) -> dict:
-    """What config.json says of the copies in the split: duplicates.describe, of several folds what
-    each leaves out, {} where nothing is known."""
+    """The entry of config.json on copies in the split: duplicates.describe; with several folds,
+    what each leaves out; {} if nothing is known.
+    """
     rule = config.data.get("duplicates", "keep")
     if len(folds) > 1:
         left_out = [fold.left_out for fold in folds]
@@ -156,7 +157,7 @@ def describe_copies(config: ConfigDict, dataset: Dataset, folds: Sequence[Fold])
 
 
 def copies_in_words(found: dict, dataset: Dataset, folds: Sequence[Fold]) -> str:
-    """What `describe_copies` found, for the terminal."""
+    """The result of `describe_copies` in words."""
     sides = {"train": "training", "val": "validation"}
     if len(folds) > 1:
         means = (
@@ -165,7 +166,7 @@ def copies_in_words(found: dict, dataset: Dataset, folds: Sequence[Fold]) -> str
         text = " and ".join(
             f"{n:,.0f} {name}" for n, name in zip(means, sides.values(), strict=True)
         )
-        return f"{text} rows a fold are left out (data.duplicates={found['rule']})"
+        return f"{text} rows per fold are left out (data.duplicates={found['rule']})"
     counts = lambda by_kind: ", ".join(f"{n:,} {kind}" for kind, n in by_kind.items())
     copied, tested = sum(found["test"].values()), len(folds[0].test)
     text = (
@@ -203,7 +204,7 @@ def number_of(number: int, what: str) -> str:
 
 
 def _test_parts(dataset: Dataset, fold: Fold) -> str:
-    """Which of the release's own parts the test rows are, where it has such."""
+    """The release's own parts to which the test rows belong, if it has such parts."""
     return (
         "" if dataset.split is None else f" ({' and '.join(np.unique(dataset.split[fold.test]))})"
     )

@@ -1,5 +1,5 @@
-"""Features of a frozen trunk: every image once, over all devices, kept in the cache part by
-part.
+"""Computes the features of a frozen trunk, once for every image, over all devices; they are cached
+part by part.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from fexpr.models.auxiliary import AuxiliaryOutputs
 from fexpr.storage import bounded, npz, run
 from fexpr.terminal import progress, say
 
-PART = 1024  # images a file: what a killed run does not compute again
-# arguments that features do not depend on
+PART = 1024  # images per file: what a killed run does not compute again
+# arguments on which features do not depend
 OF_THE_END = ("num_classes", "hidden", "dropout", "axis_name", "remat", "parent", "name")
 
 
@@ -39,15 +39,15 @@ def compute(
     batch: int,
     dry_run: bool = False,
 ) -> np.ndarray:
-    """float32 [N, D], the images of `dataset` through `trunk(variables, images uint8)`; out of the
-    cache where it holds them.
+    """Features float32 [N, D] of the images of `dataset`, by `trunk(variables, images uint8)`; read
+    from the cache if it has them.
 
     Args:
       end: 'top' or 'head'. frozen: the variables of the trunk. batch: images at a time; rounded up
           to the devices.
       dry_run: zeros instead.
     """
-    # of several hosts each computes them all: they need share no folder
+    # each of several hosts computes all of them, so that no folder has to be shared
     images, devices = dataset.images[:], jax.local_devices()
     batch = -(-batch // len(devices)) * len(devices)
     width = jax.eval_shape(
@@ -79,9 +79,7 @@ def compute(
                 np.save(partial, np.concatenate(done))
             advance()
     seconds, count = time.monotonic() - began, sum(len(rows) for _, rows in waiting)
-    speed = (
-        f"{count:,} computed at {count / seconds:.1f} a second" if waiting else "out of the cache"
-    )
+    speed = f"{count:,} computed at {count / seconds:.1f} a second" if waiting else "from the cache"
     say(f"features   {len(images):,} x {width}, {speed}")
     return np.concatenate([_load(path) for path, _ in parts])
 
@@ -91,7 +89,7 @@ def _load(path: Path) -> np.ndarray:
         return npz.decode(bounded.read_bytes(path))
     except bounded.Unreadable as e:
         raise UserError(
-            f"the cached features {path}: {e}", fix="remove the file; it is computed again then"
+            f"the cached features {path}: {e}", fix="remove the file; it is then computed again"
         ) from e
 
 
@@ -102,8 +100,8 @@ def fingerprint(
     images: np.ndarray,
     precision: str,
 ) -> str:
-    """Of all that the features depend on: the trunk's arguments and numbers, the images, the
-    precision.
+    """A fingerprint of all that the features depend on: the trunk's arguments and parameters, the
+    images, the precision.
     """
     ignored = OF_THE_END if end == "top" else tuple(name for name in OF_THE_END if name != "hidden")
     arguments = sorted(

@@ -1,5 +1,5 @@
-"""What `--dry_run` says of time: a few steps and forward passes of the compiled program are timed
-here, and thrown away.
+"""The time predicted by `--dry_run`: a few steps and forward passes of the compiled program are
+timed, and their results discarded.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from fexpr.runs.describe import number_of
 from fexpr.train import devices, distributed
 from fexpr.train.trials import Engine
 
-SAMPLE = 0.5  # seconds that a sample takes, or one part of an epoch where that takes longer
+SAMPLE = 0.5  # seconds for which to time; at least one part of an epoch
 
 
 class Forecast(NamedTuple):
-    """Seconds. `compile`: until the first step, with whatever the cache of compiled programs had.
-    `step`: an optimiser step of a chunk's trials. `epoch`: of a chunk, with its validation and test
-    rows. `total`: of all epochs of all chunks, with compiling."""
+    """Predicted seconds. `compile`: until the first step, with the present cache of compiled
+    programs. `step`: an optimiser step of a chunk's trials. `epoch`: of a chunk, with its
+    validation and test rows. `total`: of all epochs of all chunks, with compiling."""
 
     compile: float
     step: float
@@ -30,16 +30,16 @@ class Forecast(NamedTuple):
 
 
 def measure(engine: Engine, epochs: int) -> Forecast:
-    """Compiles the engine's program, if it is not yet, and runs a few parts of its first epoch."""
+    """Compiles the engine's program if necessary, and times a few parts of its first epoch."""
     plan, began = engine.compile(), time.monotonic()
     engine.load(0)
     state = jax.block_until_ready(engine.init())
     compiled, parts = plan.compile_seconds + time.monotonic() - began, engine.dispatches_per_epoch
-    # the evaluation's passes; of streamed images it is in the last part
+    # the passes of the evaluation; with streamed images they are in the last part
     closing = max(1, parts - engine.resumable)
 
     def seconds(first: int, last: int, count: int) -> float:
-        """Of one part, by the clock of the main process."""
+        """The seconds of one part, by the clock of the main process."""
         nonlocal state
         began = time.monotonic()
         state, scalars = engine.advance(state, first, min(last, first + count))
@@ -51,7 +51,7 @@ def measure(engine: Engine, epochs: int) -> Forecast:
     def sample(first: int, last: int) -> float:
         if first == last:
             return 0.0
-        seconds(first, last, 1)  # the first time is not like the others: caches are cold
+        seconds(first, last, 1)  # the first pass is not typical: caches are cold
         return seconds(first, last, max(1, int(SAMPLE / max(seconds(first, last, 1), 1e-9))))
 
     part, close = sample(0, parts - closing), sample(parts - closing, parts)
@@ -67,7 +67,7 @@ def show(engine: Engine, epochs: int) -> None:
         advance()
     terminal.say(in_words(found, epochs, engine))
     terminal.say(
-        "predicted from a few steps that have just run here; without reading data, "
+        "predicted from a few steps on this machine; without reading data, "
         "checkpoints and the report "
         "(docs/scale.md)",
         style="dim",

@@ -1,5 +1,5 @@
-"""What a run begins with: another run's network or a file of weights, whole or as a frozen trunk
-whose features are computed once.
+"""What a run starts from: another run's network or a file of weights, as a whole or as a frozen
+trunk whose features are computed once.
 """
 
 from __future__ import annotations
@@ -45,15 +45,14 @@ RELEASE = "https://github.com/rcmalli/keras-vggface/releases/download/v2.0/"
 
 @dataclasses.dataclass(frozen=True)
 class Initialization:
-    """What the trials of a program begin with.
+    """What the trials of a program start from.
 
     Attributes:
       variables: of the model, or a part of them; NumPy.
       facts: for config.json.
-      seen: the people that the variables have learned from; None where they are random.
-      end, features, trunk: where the trunk is frozen, the part that is trained, what it sees
-        (float32 [N, 1, 1, D]), and the rest of the variables, with what images are normalised by
-        (`input`).
+      seen: the people in the training of the variables; None if they are random. end, features,
+          trunk: if the trunk is frozen, the part that is trained, its input (float32 [N, 1, 1, D]),
+              and the rest of the variables, with the images' normalisation (`input`).
     """
 
     variables: dict[str, Any]
@@ -64,7 +63,7 @@ class Initialization:
     trunk: dict[str, Any] | None = None
 
     def whole(self, variables: Any, trials: int) -> Any:
-        """The variables [T, ...] of the whole network out of those that were trained."""
+        """The variables [T, ...] of the whole network, from those that were trained."""
         if self.trunk is None:
             return variables
         return optim.merge_params(
@@ -76,13 +75,13 @@ class Initialization:
 def load_initialization(
     config: ConfigDict, dataset: Dataset, folds: Sequence[Fold], dry_run: bool = False
 ) -> Initialization | None:
-    """Reads what `config.init` names, and says so; None where it names nothing. A dry run computes
+    """Reads what `config.init` names, and prints it; None if it names nothing. A dry run computes
     no features.
 
     Raises:
-      UserError: a file or run that is not there, cannot be read or does not fit; a run that has
-        seen people who are tested here, or of which that cannot be told; settings that contradict
-        each other.
+      UserError: a file or run that is missing, cannot be read or does not fit; a run whose training
+          includes people who are tested here, or for which this cannot be checked; settings that
+          contradict each other.
     """
     c = config.init
     if not (c.from_run or c.from_file or c.features):
@@ -101,8 +100,8 @@ def load_initialization(
     trunk_of, end = split_backbone_and_head(model, image)
     if not variables:
         say(
-            "start      the trunk has random weights: features of it serve to try the program "
-            "out, and nothing else"
+            "start      the trunk has random weights: its features only serve to try out the "
+            "program"
         )
     random = model.init(jax.random.key(config.seed), jnp.zeros(image.shape), train=False)
     whole = jax.tree.map(np.asarray, optim.merge_params(random, variables))
@@ -127,7 +126,7 @@ def load_initialization(
 
 
 def _sides(variables: Any, end: str) -> tuple[Any, Any]:
-    """The variables without those of the end, and those of the end alone."""
+    """The variables without the head's, and the head's."""
     sides = [
         {p: a for p, a in flatten_dict(variables).items() if (p[1] == end) is mine}
         for mine in (False, True)
@@ -144,7 +143,7 @@ def _look(
     variables: Any,
     images: jax.Array,
 ) -> jax.Array:
-    """What the end sees of images uint8 [B, H, W, C]: float32 [B, D]."""
+    """The head's input float32 [B, D] for images uint8 [B, H, W, C]."""
     seen = normalized(recentred(images.astype(jnp.float32), normalize), mean, std, precision)
     return trunk_of(variables, seen).astype(jnp.float32)
 
@@ -156,7 +155,7 @@ def _from_file(
     dataset: Dataset,
     folds: Sequence[Fold],
 ) -> tuple:
-    """As `_from_run`; nothing where no file is named."""
+    """Like `_from_run`, from a file; nothing if no file is named."""
     if not config.init.from_file:
         return {}, {}, None, None
     path = weights_file(config)
@@ -168,7 +167,7 @@ def _from_file(
         "sha256": weights.sha256,
         "format": weights.format,
     }
-    # known of our own exports only
+    # known only for our own exports
     if seen := from_metadata(weights.about.get("people", "")):
         others = config.init.people == "others"
         people.refuse_tested(path.name, seen, others, config.data.name, dataset, folds)
@@ -178,11 +177,11 @@ def _from_file(
 
 
 def weights_file(config: ConfigDict) -> Path:
-    """Where `config.init.from_file` lies: a path, or a name in the folder `weights` of the data
-    root.
+    """The file that `config.init.from_file` names: a path, or a name in the folder `weights` of the
+    data root.
 
     Raises:
-      UserError: it is not there; it says where a published file comes from.
+      UserError: the file is missing; the message says where to get a published file.
     """
     given = expand_home(config.init.from_file)
     kept = data_root(config.data)[0] / WEIGHTS / given
@@ -198,7 +197,7 @@ def weights_file(config: ConfigDict) -> Path:
             f"docs/data.md, 'Weights'); {_without(config)}"
         )
     raise UserError(
-        f"the weights {given.name} are not there",
+        f"the weights {given.name} are missing",
         [f"looked for {given.absolute()}", f"and for {kept}"],
         fix=fix,
     )
@@ -215,8 +214,8 @@ def _from_run(
     dataset: Dataset,
     folds: Sequence[Fold],
 ) -> tuple:
-    """Variables, facts, the mean and deviation that the run's images were normalised by, and whom
-    it has seen.
+    """The run's variables, facts, mean and deviation of its images' normalisation, and the people
+    in its training.
     """
     source = config.init.from_run
     with archive.opened(source) as folder:
@@ -227,7 +226,7 @@ def _from_run(
             their_fold = int(predictions["trial_fold"][config.init.trial])
             seen = _seen_by_data(found.content, their_fold, config.data)
     theirs = found.content["config"]
-    # layers that they do not have
+    # layers that they lack
     own = getattr(models.model_class(config.model.name), "BEGINS_WITH", {}).get(
         theirs["model"]["name"]
     )
@@ -241,7 +240,7 @@ def _from_run(
     problems = [f"{name}: {a!r} there, {b!r} here" for name, (a, b) in pairs.items() if a != b]
     if problems:
         raise UserError(
-            f"{source} cannot begin this run", problems, fix="set both as in its config.json"
+            f"this run cannot start from {source}", problems, fix="set both as in its config.json"
         )
     arrays = {
         "/".join(path): np.asarray(a)
@@ -253,8 +252,8 @@ def _from_run(
     fitting.refuse_problems(
         report,
         f"{source} does not fit this {type(model).__name__}",
-        "set config.model as in its config.json; config.init.anew names what is to be "
-        "reinitialized on purpose",
+        "set config.model as in its config.json; config.init.anew names what to reinitialize on "
+        "purpose",
     )
     say(f"start      {source}, trial {config.init.trial}, {found.selection}: {report.summary()}")
     others = config.init.people == "others"
@@ -275,8 +274,8 @@ def _from_run(
 
 
 def _seen_by_data(content: dict, fold: int, data_config: ConfigDict) -> Seen | None:
-    """Whom the trials of a fold of a run that does not record it have seen, by its data, if they
-    are here and it did not begin with another run. None: nobody can tell.
+    """The people in the training of a fold's trials, for a run that does not record them: derived
+    from its data, if they are here and it did not start from another run. None: unknown.
     """
     theirs = schema.upgrade(content["config"])
     if theirs.init.from_run:

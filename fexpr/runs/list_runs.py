@@ -1,11 +1,11 @@
-"""python -m experiments.status runs: how far the runs below a folder are, while they go on and
+"""python -m experiments.status runs: the progress of the runs below a folder, during training and
 after.
 
-Reads files only, of an address a few small ones. A run is finished when its predictions are there;
-until then its last line of metrics.jsonl says how far it is, and how long ago. Its last epochs say
-what it takes: `step` is the median of an epoch's seconds over its optimiser steps, `wait` the share
-of the time without images (where they are streamed), `memory` the peak of its fullest device, of
-the whole process where devices do not count it (a CPU).
+Only reads files; at an address, only a few small ones. A run is finished when its predictions
+exist; until then the last line of its metrics.jsonl gives its progress and age. Its last epochs
+give its needs: `step` is the median of an epoch's seconds over its optimiser steps, `wait` the
+share of the time without images (where they are streamed), `memory` the peak of its fullest device,
+or of the whole process if devices do not report it (a CPU).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from fexpr.evaluate.report.text_tables import make_table, print_table
 from fexpr.storage import contents, mirror, run
 from fexpr.storage.addresses import path_or_url
 
-# nothing written for longer than both: nobody seems to be training
+# nothing written for longer than both: training seems to have stopped
 SILENT_EPOCHS, SILENT_SECONDS = 5, 120
 
 
@@ -36,11 +36,9 @@ class Status:
 
     Attributes:
       state: 'finished', 'training', 'silent' (nothing written for long: stopped or killed; its
-          command goes on with it), or 'starting'.
-      epoch, epochs: those finished and those that there are, of all the chunks begun. age: seconds
-          since it wrote.
-      left: seconds to the end of these chunks at the pace so far; None where unknown. row: the last
-          of metrics.jsonl.
+          command resumes it), or 'starting'. epoch, epochs: finished and all epochs, over the
+          chunks that have started. age: seconds since it last wrote. left: seconds to the end of
+          these chunks at the present pace; None if unknown. row: the last of metrics.jsonl.
       step: seconds of an optimiser step, and wait: share of the time without images, medians; None
           where unknown.
       result: metric and estimate of the configured selection on test rows; None before the report.
@@ -62,11 +60,11 @@ def find(folder: Path) -> list[Path]:
     """Run directories at or below `folder`, by name.
 
     Raises:
-      UserError: it holds none.
+      UserError: it contains none.
     """
     found = sorted(path.parent for path in folder.rglob(run.CONFIG))
     if not found:
-        state = "holds no runs" if folder.is_dir() else "does not exist"
+        state = "contains no runs" if folder.is_dir() else "does not exist"
         raise UserError(f"{folder} {state}", fix="give a run, a sweep, or a folder of them")
     return found
 
@@ -75,7 +73,7 @@ def status(folder: Path, now: float) -> Status:
     """`now`: seconds since the epoch of time, as file dates.
 
     Raises:
-      UserError: a file of it cannot be read, is damaged, or is not of a run.
+      UserError: a file of the run cannot be read, is damaged, or does not belong to a run.
     """
     config = contents.read_config(folder / run.CONFIG, contents.STARTED)["config"] or {}
     history = run.read_history(folder)
@@ -101,7 +99,7 @@ def status(folder: Path, now: float) -> Status:
         return Status(folder, "finished", *done, age, None, step, wait, row, result)
     quiet = age > max(SILENT_SECONDS, SILENT_EPOCHS * (pace or 0))
     state = "silent" if quiet else "training" if history else "starting"
-    # else those before the last are done
+    # otherwise all chunks but the last are finished
     side_by_side = history and run.history_files(folder)[-1].name != run.HISTORY
     behind = min(last.values(), default=0) if side_by_side else row.get("epoch", 0)
     left = (epochs - behind) * pace if pace is not None and not quiet else None
@@ -109,13 +107,13 @@ def status(folder: Path, now: float) -> Status:
 
 
 def _median(values: Iterable[float | None]) -> float | None:
-    """Of the last twenty that are there."""
+    """The median of the last twenty values."""
     last = [v for v in values if v is not None][-20:]
     return float(np.median(last)) if last else None
 
 
 def _resources(s: Status, streams: bool) -> list[str]:
-    """A step's time, the share of waiting where any run streams, and memory."""
+    """Cells for a step's time, the share of waiting (if any run streams) and memory."""
     step = (
         None if s.step is None else f"{s.step:.2f} s" if s.step >= 1 else f"{1000 * s.step:.3g} ms"
     )
@@ -125,7 +123,7 @@ def _resources(s: Status, streams: bool) -> list[str]:
 
 
 def _short(seconds: float) -> str:
-    """'57 s', '12 min', '3 h', '4 d': the largest unit that is full."""
+    """'57 s', '12 min', '3 h', '4 d': in the largest unit of which at least one has passed."""
     size, unit = next(
         ((n, u) for n, u in ((86400, "d"), (3600, "h"), (60, "min")) if seconds >= n), (1, "s")
     )
@@ -161,21 +159,20 @@ def print_status(root: Path, found: Sequence[Status]) -> None:
     terminal.say("  ".join(f"{n} {state}" for state, n in counts.items() if n))
     if counts["silent"]:
         terminal.say(
-            "silent runs have stopped, or their epochs take long: the same command goes on "
-            "with them",
+            "silent runs have stopped, or their epochs take long: the same command resumes them",
             style="yellow",
         )
 
 
 def show(where: Path | str) -> None:
-    """Prints the status of everything at or below a folder or an address. Errors as of `find`."""
+    """Prints the status of everything at or below a folder or an address. Errors as in `find`."""
     files = (run.CONFIG, run.HISTORY, run.HISTORY_OF_CHUNK.format("*"), run.METRICS)
     with mirror.opened(where, only=files, names_only=(run.PREDICTIONS,)) as folder:
         found, unread = [], []
         for each in find(folder):
             try:
                 found.append(status(each, time.time()))
-            except UserError as e:  # one folder must not hide the others
+            except UserError as e:  # a faulty folder must not hide the others
                 unread.append(f"{e.title}: {'; '.join(e.problems[:2])}".removesuffix(": "))
         if found:
             print_status(folder, found)
@@ -186,8 +183,8 @@ def show(where: Path | str) -> None:
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog=terminal.program("experiments.status"),
-        description="How far the runs at or below a folder are: epochs, time "
-        "left, losses, results. Also while they train.",
+        description="Progress of the runs at or below a folder: epochs, time left, losses, "
+        "results; also during training.",
     )
     p.add_argument(
         "folder",

@@ -24,7 +24,7 @@ def load(config: ConfigDict) -> tuple[Dataset, list[Fold]]:
     copies that `data.duplicates` drops and with `split.train_share` of their training rows.
 
     Raises:
-      UserError: whatever the user can mend, in release or config.
+      UserError: a fault of the release or config that the user can fix.
     """
     dataset = data(config.data)
     # runs of older versions lack the field
@@ -46,7 +46,7 @@ def load(config: ConfigDict) -> tuple[Dataset, list[Fold]]:
 
 
 def data(config: ConfigDict) -> Dataset:
-    """The data set of `config.data`. Errors as of `load`."""
+    """The data set of `config.data`. Errors as in `load`."""
     dataset = data_sets.load(config)
     # runs of older versions lack the field
     left_out = [name.strip() for name in config.get("leave_out", "").split(",") if name.strip()]
@@ -54,10 +54,10 @@ def data(config: ConfigDict) -> Dataset:
 
 
 def without_classes(dataset: Dataset, names: list[str]) -> Dataset:
-    """The rows of the other classes, whose ids close up.
+    """The rows of the other classes, with class ids renumbered.
 
     Raises:
-      UserError: no such class, fewer than two left, or rows that may be of several classes.
+      UserError: no such class, fewer than two left, or rows with several classes.
     """
     problems = [
         f"{name}: expected one of {', '.join(dataset.class_names)}"
@@ -67,13 +67,13 @@ def without_classes(dataset: Dataset, names: list[str]) -> Dataset:
     kept = [name for name in dataset.class_names if name not in names]
     if dataset.multilabel:
         problems = [
-            "rows here are of several classes at once: choose action units with data.vocabulary"
+            "rows here have several classes at once: choose action units with data.vocabulary"
         ]
     elif len(kept) < 2:
-        problems.append(f"{len(kept)} classes are left")
+        problems.append(f"{len(kept)} classes are left, at least 2 are needed")
     if problems:
         raise UserError(
-            "data.leave_out cannot be followed",
+            "data.leave_out cannot be applied",
             problems,
             fix="name classes, as data.leave_out=surprise",
         )
@@ -84,7 +84,7 @@ def without_classes(dataset: Dataset, names: list[str]) -> Dataset:
         for name in ("groups", "ids", "split")
         if (value := getattr(dataset, name)) is not None
     }
-    # votes are about all classes
+    # votes cover all classes
     extras = {name: value[rows] for name, value in dataset.extras.items() if name != "soft"}
     labels = (np.cumsum(stays) - 1)[dataset.labels[rows]].astype(np.int32)
     return dataclasses.replace(
@@ -98,8 +98,8 @@ def without_classes(dataset: Dataset, names: list[str]) -> Dataset:
 
 
 def with_share(fold: Fold, dataset: Dataset, share: float, seed: list[int]) -> Fold:
-    """The fold with that share of its training rows: of each class, rounded up; of action units, of
-    all rows.
+    """The fold with that share of its training rows: of each class, rounded up; with action units,
+    of all rows.
     """
     rng = np.random.default_rng(seed)
     labels = np.zeros(len(fold.train), int) if dataset.multilabel else dataset.labels[fold.train]

@@ -1,5 +1,5 @@
 """Training through chunks, epochs and their parts: one progress bar, histories, checkpoints, and
-going on where it stopped.
+resuming.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from fexpr.train.trials import Engine
 if TYPE_CHECKING:
     from fexpr.train.checkpoint import Checkpoints
 
-STRETCH = 2.0  # seconds that the devices compute without being asked
+STRETCH = 2.0  # seconds for which the devices compute before signals are checked
 
 
 class Loop:
@@ -34,9 +34,8 @@ class Loop:
 
     Args:
       engine: compiled.
-      stopped_by: what asks to save and stop, as 'SIGTERM'; '' while nothing does.
-      initial_variables: variables by trial that training begins with, in the place of the engine's
-          own.
+      stopped_by: what asks to save and stop, for example 'SIGTERM'; '' while nothing does.
+      initial_variables: variables by trial from which training starts, instead of the engine's own.
     """
 
     def __init__(
@@ -55,8 +54,8 @@ class Loop:
         """The final state of all trials, on the host, without what only training needs.
 
         Args:
-          share: (i, n), of every n chunks train the one after i others; their ends stay on disk for
-              `gather`, and None is returned.
+          share: (i, n), train every n-th chunk, from the i-th on; their final states stay on disk
+              for `gather`, and None is returned.
         """
         index, count = share or (None, 1)
         with contextlib.ExitStack() as stack:
@@ -96,10 +95,8 @@ class Loop:
         )
 
     def gather(self) -> State | None:
-        """What `run` returns, where all trials have been trained in chunks, however they were cut;
-        None where some are missing.
-
-        Compiles nothing. Puts the chunks' histories together.
+        """What `run` returns, from trials that were trained in chunks of any size; None if some are
+        missing. Compiles nothing. Combines the chunks' histories.
         """
         from fexpr.train import checkpoint
 
@@ -126,8 +123,8 @@ class Loop:
 
     @property
     def _units(self) -> int:
-        """Positions in an epoch at which a state can be saved; a chunk's positions count from its
-        first epoch's beginning.
+        """Positions in an epoch at which a state can be saved; a chunk's positions count from the
+        start of its first epoch.
         """
         return self.engine.resumable + 1
 
@@ -164,8 +161,8 @@ class Loop:
     def _train_chunk(self, chunk: int, start: int, advance: Any) -> State:
         """Trains a chunk from the position `start` on.
 
-        The devices are given as much at a time as takes them a moment, so that a signal is heard
-        soon, also where an epoch takes an hour.
+        The devices are given work for a moment at a time, so that a signal is answered soon even if
+        an epoch takes an hour.
         """
         engine, kept = self.engine, self.checkpoints[chunk]
         state = (
@@ -177,7 +174,7 @@ class Loop:
         saved, saved_at, cost, spent, dispatches = time.monotonic(), start, 0.0, 0.0, 0
         while epoch < self.epochs:
             began, upto = time.monotonic(), min(part + many, engine.dispatches_per_epoch)
-            with self._traced(dispatches == 1):  # the first is not like the others: caches are cold
+            with self._traced(dispatches == 1):  # the first is not typical: caches are cold
                 state, scalars = engine.advance(state, part, upto)
                 scalars, failed = (
                     engine.to_host((scalars, state.failed_step))
@@ -186,7 +183,7 @@ class Loop:
                 )
             pace = (time.monotonic() - began) / (upto - part)
             dispatches, spent = dispatches + 1, spent + time.monotonic() - began
-            note = None  # that of the epoch before stays
+            note = None  # the previous epoch's stays
             if scalars:
                 epoch += 1
                 self._stop_if_all_failed(failed, epoch)
@@ -201,7 +198,7 @@ class Loop:
             due, stop, pace = distributed.all_gather_scalars(
                 [time.monotonic() - saved >= wait, bool(self.stopped_by()), pace]
             ).T
-            # the clock is the writer's, the signal anyone's
+            # the clock is the main process's, a signal may come to any process
             many = max(1, int(STRETCH / max(pace[0], 1e-9)))
             position = epoch * self._units + min(part, engine.resumable)
             if (due[0] or stop.any()) and epoch < self.epochs:
@@ -252,8 +249,8 @@ class Loop:
         seconds: float,
         used: dict[str, float],
     ) -> str:
-        """One line of metrics.jsonl for every run that has trials in this chunk; returns the note
-        for the bar.
+        """Writes one line of metrics.jsonl for every run with trials in this chunk; returns the
+        note for the bar.
         """
         first, share = self.chunks[chunk].trials[0], len(self.engine.specs) // len(self.specs)
         owner = (first + np.arange(len(scalars["ran"]))) // share
@@ -292,5 +289,5 @@ class Loop:
 
 
 def _kept(state: Any) -> Any:
-    """The state without the optimiser's: what is needed once training is over."""
+    """The state without the optimiser's, as needed once training is over."""
     return state._replace(opt_state=())

@@ -1,8 +1,6 @@
-"""A machine's hyper-parameters chosen inside a fold: by its training subjects, who validate in
-turn, and by nobody else.
-
-Every inner split is a `Fold` of its own, so that the one guard of splits watches it. The posterior
-of a row is scaled by a temperature that was fitted on other subjects' rows.
+"""Chooses a machine's hyper-parameters inside a fold, on its training subjects only, who validate
+in turn. Every inner split is a `Fold`, and so is checked like any split. The posterior of a row is
+scaled by a temperature fitted on other subjects' rows.
 """
 
 from __future__ import annotations
@@ -27,14 +25,13 @@ Machine = Callable[[Rows, Task, Sequence[Mapping]], np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Fitted:
-    """What one fold came to.
+    """The result of one fold.
 
     Attributes:
-      point: the hyper-parameters that were chosen. score: what they reach on the inner validation
-        rows, all parts pooled; scores: of every point that was tried.
-      temperature: that test posteriors are scaled by.
+      point: the hyper-parameters that were chosen. score: theirs on the inner validation rows, all
+          parts pooled; scores: of every point that was tried. temperature: that of test posteriors.
       val_rows, val_logits: every training row, predicted by the machine that it validated, and
-        scaled by the other parts. test_logits: of the fold's test rows.
+          scaled by the other parts' temperature. test_logits: of the fold's test rows.
     """
 
     point: dict
@@ -50,8 +47,9 @@ class Fitted:
 
 
 def grid(values: Mapping[str, object]) -> list[dict]:
-    """Every combination of hyper-parameters, each one value or several; the first of a tuple comes
-    first."""
+    """Every combination of hyper-parameters, each of which is one value or a tuple of values, in
+    the given order.
+    """
     each = [values_of(value) for value in values.values()]
     return [dict(zip(values, point, strict=True)) for point in itertools.product(*each)]
 
@@ -76,7 +74,7 @@ def fit_fold(
       rows: of the whole data set. labels int [N], groups [N].
       parts, seed: of `validation_turn`.
       monitor: one of SCORES; the first point wins among equals.
-      weighting: strength and largest value of class weights, as of `class_weights`.
+      weighting: strength and largest value of class weights, as in `class_weights`.
 
     Raises:
       UserError: training rows of a single class, in the fold or in an inner part.
@@ -132,7 +130,7 @@ def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def loss(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Negative log loss, after the one temperature that these rows would like best."""
+    """Negative log loss, after the single best temperature for these rows."""
     truth = labels[:, None] == np.arange(logits.shape[1])
     scaled = _temperature(logits, labels)(logits)
     return -float(calibration.nll_per_row(truth, scaled, False).mean())

@@ -1,5 +1,5 @@
-"""Opening a run directory: new, unfinished (resume) or finished (report again), and never somebody
-else's.
+"""Opening a run directory: new, unfinished (resume) or finished (report again), but never a folder
+of something else.
 """
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ PACKAGES = (
     "numpy",
     "opencv-contrib-python-headless",
 )
-CHANGEABLE = ("log", "evaluate", "extensions")  # what does not touch what was trained
-# may stand in a folder that a run begins in; the second is what the first was called
+# what does not touch what was trained may stand in a folder that a run begins in; the second is
+# what the first was called
+CHANGEABLE = ("log", "evaluate", "extensions")
 LOGS = (run.LOG, "log.txt")
 LOCK = ".lock"  # in the run directory, of the process that writes to it
 # what is compared with the config.json that is there
@@ -52,7 +53,7 @@ def open_run(
     devices: Mapping[str, object],
     init: dict | None = None,
 ) -> dict:
-    """Writes config.json, or checks it against the one that is there. Returns its content.
+    """Writes config.json, or compares it with the existing one. Returns its content.
 
     Raises:
       UserError: the folder holds a run of another config or other data (the difference is listed),
@@ -63,7 +64,7 @@ def open_run(
     others = workdir.is_dir() and [
         p for p in workdir.iterdir() if p.name not in LOGS and not p.name.startswith(".")
     ]
-    # asked after the folder was listed: another task may just have opened the run
+    # checked after the folder was listed, as another task may just have opened the run
     again = path.exists()
     content = {
         "format": run.FORMAT_VERSION,
@@ -82,7 +83,7 @@ def open_run(
         content = _same_run(content, contents.read_config(path, OPENED), workdir)
     elif others:
         raise UserError(
-            f"{workdir} is not empty and holds no run of fexpr", fix="choose another --workdir"
+            f"{workdir} is not empty and contains no run of fexpr", fix="choose another --workdir"
         )
     run.write_json(path, content)
     terminal.event(
@@ -97,21 +98,21 @@ def open_run(
 
 
 def typed_command() -> str:
-    """What a person typed: `fexpr train` and the tasks of a cluster pass it on."""
+    """The command that the user typed, which `fexpr train` and the tasks of a cluster pass on."""
     return os.environ.get("FEXPR_COMMAND") or shlex.join(["python", *sys.argv])
 
 
 @contextlib.contextmanager
 def occupied(workdir: Path, part: str = "") -> Iterator[None]:
-    """Holds a run directory while the block writes to it, and starts its log. What killed processes
-    left half-written is removed first.
+    """Locks a run directory while the block writes to it, and starts its log. Half-written files of
+    killed processes are removed first.
 
     Args:
       part: a share of its trials, as '0-1of2': other shares may be written meanwhile.
 
     Raises:
-      UserError: another process holds it; it is the folder of something else, in which nothing is
-        left then; it cannot be written.
+      UserError: another process has locked it; it is a folder of something else, which is then left
+          unchanged; it cannot be written.
     """
     with contextlib.ExitStack() as stack:
         distributed.run_on_main_process(lambda: _occupy(workdir, part, stack))
@@ -137,7 +138,7 @@ def _occupy(workdir: Path, part: str, stack: contextlib.ExitStack) -> None:
 
 
 def start_log(workdir: Path) -> None:
-    """From here on library chatter goes to the run's log file.
+    """Sends the messages of libraries to the run's log file from now on.
 
     Raises:
       UserError: the folder, or its address, cannot be written.
@@ -149,7 +150,7 @@ def start_log(workdir: Path) -> None:
         terminal.log_to(workdir / run.LOG, jax.process_index() if jax.process_count() > 1 else None)
     except OSError as e:
         raise _unwritable(workdir, e) from e
-    # so that an address that cannot be written to is known before anything is done
+    # so that an address that cannot be written is found before anything is done
     mirror.push(workdir / run.LOG)
 
 
@@ -161,7 +162,7 @@ def _unwritable(workdir: Path, error: OSError) -> UserError:
 
 
 def _refuse_others(workdir: Path) -> None:
-    """Before anything is written into a folder that fexpr has not made."""
+    """Raises a UserError before anything is written into a folder that fexpr has not made."""
     try:
         names = {p.name for p in workdir.iterdir() if not p.name.startswith(".")}
     except FileNotFoundError:
@@ -170,31 +171,34 @@ def _refuse_others(workdir: Path) -> None:
         raise _unwritable(workdir, e) from e
     if names - {*LOGS} and not names & OURS and not any(map(_is_run, workdir.glob("*"))):
         raise UserError(
-            f"{workdir} is not empty and holds no run of fexpr", fix="choose another --workdir"
+            f"{workdir} is not empty and contains no run of fexpr", fix="choose another --workdir"
         )
     if run.CONFIG in names and not _is_run(workdir):
         raise UserError(
-            f"{workdir / run.CONFIG} is not of a run of fexpr", fix="choose another --workdir"
+            f"{workdir / run.CONFIG} does not belong to a run of fexpr",
+            fix="choose another --workdir",
         )
 
 
 def _is_run(folder: Path) -> bool:
-    """Whether its config.json is one that fexpr writes. Raises a UserError where it is damaged."""
+    """Whether the folder's config.json was written by fexpr. Raises a UserError where it is
+    damaged.
+    """
     path = folder / run.CONFIG
     content = run.read_json(path) if path.is_file() else None
     return isinstance(content, dict) and {"format", "config"} <= {*content}
 
 
 def refuse_other_run(config: ConfigDict, source: str, workdir: Path) -> None:
-    """Raises a UserError where the run in `workdir` is one of another config, or was made from
-    other data than `source`.
+    """Raises a UserError if the run in `workdir` has another config, or was made from other data
+    than `source`.
     """
     new = {"config": json.loads(config.to_json()), "data": {"source": source}}
     _same_run(new, contents.read_config(workdir / run.CONFIG, OPENED), workdir)
 
 
 def _same_run(new: dict, old: dict, workdir: Path) -> dict:
-    """The old content with the settings that may change taken from the new one."""
+    """The old content, with the settings that may change taken from the new one."""
     if old.get("format") != run.FORMAT_VERSION:
         raise UserError(
             f"{workdir}: run directory of format {old.get('format')}, this fexpr writes "
@@ -204,7 +208,7 @@ def _same_run(new: dict, old: dict, workdir: Path) -> dict:
     fixed = lambda content: {
         k: v for k, v in _flat(content["config"]).items() if k.split(".")[0] not in CHANGEABLE
     }
-    # a field that the run's fexpr did not have yet has its default
+    # a field that did not exist when the run was made has its default
     a, b = fixed({"config": json.loads(schema.get_config().to_json())}) | fixed(old), fixed(new)
     changed = [
         f"{k}: the run has {repr(a[k]) if k in a else 'no such field'}, this command "
@@ -220,13 +224,13 @@ def _same_run(new: dict, old: dict, workdir: Path) -> dict:
     if (new.get("init") or {}).get(
         "sha256", sha256 := (old.get("init") or {}).get("sha256")
     ) != sha256:
-        changed.append("init.from_file: the file's content is another one now")
+        changed.append("init.from_file: the file's content has changed")
     if changed:
         raise UserError(
             f"{workdir} holds a run of another config",
             changed,
-            fix="choose another --workdir for this config, or give the old settings to go on with "
-            "that run",
+            fix="choose another --workdir for this config, or give the old settings to resume that "
+            "run",
         )
     return {**old, "config": new["config"]}
 

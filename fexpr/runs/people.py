@@ -1,9 +1,8 @@
-"""Who has been seen by a run, along the whole chain of runs that it began with, and who may
-therefore not be tested by the next.
+"""The people in the training of a run, including all runs that it started from, who must not be
+tested by a run that starts from it.
 
-A person is '<release>/<subject>', whatever the data set that the rows came through is called: a
-run on megc2019 sees people of samm, casme2 and smic. Where nobody knows whose face an image is, the
-image stands for the person.
+A person is '<release>/<subject>', whichever data set the rows were read through: a run on megc2019
+sees people of samm, casme2 and smic. If identities are unknown, the image stands for the person.
 """
 
 from __future__ import annotations
@@ -20,19 +19,20 @@ from fexpr.errors import UserError
 from fexpr.storage import run
 from fexpr.storage.seen_people import Seen, hashed
 
-# whose people are known to be others than those of each other
+# releases that are known to have no people in common
 RELEASES = ("samm", "casme2", "smic", "ravdess", "fer2013", "affectnet")
-SAME = {"ravdess_aus": "ravdess"}  # data sets made from another's release
+SAME = {"ravdess_aus": "ravdess"}  # data sets that are made from another release
 NUMBERED = re.compile(r"(?:subject|sub|actor|s)?[ _-]*0*(\d+)")  # 006, sub06, s6, actor_06
-DRAWN = "synthetic "  # before the name of a release that was drawn
+DRAWN = "synthetic "  # prefix of the name of a synthetic release
 FIX = (
-    "begin with a run that has the same split (protocol, seeds), or one on other data; if you know "
-    "that nobody is in both, --config.init.people=others says so, in the report too"
+    "start from a run with the same split (protocol, seeds), or from one on other data; if you "
+    "know that nobody is in both, declare it by --config.init.people=others, which the report "
+    "repeats"
 )
 
 
 def people_of(name: str, dataset: Dataset) -> np.ndarray:
-    """The person of each row, str [N]; `name`: of the data set in the config."""
+    """The person of each row, str [N]; `name`: that of the data set in the config."""
     images = dataset.group_name == "image"
     drawn = DRAWN if dataset.synthetic else ""
     of_part = name not in RELEASES and "dataset" in dataset.extras
@@ -45,7 +45,7 @@ def people_of(name: str, dataset: Dataset) -> np.ndarray:
 
 
 def canonical(subject: str) -> str:
-    """One spelling of a subject: its number, if it is called by one, else in small letters."""
+    """One spelling of a subject's name: its number, if it has one, else lower case."""
     number = NUMBERED.fullmatch(subject.casefold())
     return number[1] if number else subject.casefold()
 
@@ -58,7 +58,7 @@ def write(
     trial_fold: Sequence[int],
     before: Seen | None = None,
 ) -> None:
-    """Leaves people.npz: `people` str [P], `seen` bool [F, P] by fold, `trial_fold` int32 [T],
+    """Writes people.npz: `people` str [P], `seen` bool [F, P] by fold, `trial_fold` int32 [T],
     `unknown` str [U].
     """
     rows = people_of(name, dataset)
@@ -86,23 +86,27 @@ def refuse_tested(
     dataset: Dataset,
     folds: Sequence[Fold],
 ) -> None:
-    """Refuses a run that would test people whom what it begins with has seen.
+    """Raises a UserError if a run would test people in the training of the run or weights that it
+    starts from.
 
     Args:
-      source: what it begins with. seen: None where it does not say.
-      others: the user knows that nobody is in both, where that cannot be told.
+      source: what the run starts from. seen: None if the source does not record them. others: the
+          user declares that nobody is in both, if that cannot be checked.
 
     Raises:
-      UserError: people are in both; it cannot be told, and `others` is not set.
+      UserError: people are in both; or it cannot be checked, and `others` is not set.
     """
     rows = people_of(name, dataset)
     tested = np.unique(rows[np.concatenate([fold.test for fold in folds])])
     if seen is None:
         if not others:
             raise UserError(
-                f"nobody can tell whether people who are tested here were in the training or "
+                f"it cannot be checked whether people who are tested here were in the training or "
                 f"validation rows of {source}",
-                ["it was written by an fexpr that did not record them, and its data are not here"],
+                [
+                    "it was written by a version of fexpr that did not record them, and its data "
+                    "are not here"
+                ],
                 fix=FIX,
             )
         return
@@ -110,10 +114,10 @@ def refuse_tested(
     if both:
         raise UserError(
             f"{len(both)} of {len(tested)} test {dataset.group_name}s here were in the "
-            f"training or validation rows of {source}, or of what that began with",
+            f"training or validation rows of {source}, or of runs that it started from",
             [
                 f"for instance {', '.join(both[:5])}",
-                "a test on what the first network has learned from says nothing about new faces",
+                "a test on people in the first network's training says nothing about new faces",
             ],
             fix=FIX.partition(";")[0],
         )
@@ -127,7 +131,7 @@ def refuse_tested(
     )
     if unclear and not others:
         raise UserError(
-            f"nobody can tell whether people who are tested here were in the training or "
+            f"it cannot be checked whether people who are tested here were in the training or "
             f"validation rows of {source}",
             unclear,
             fix=FIX,
@@ -135,7 +139,7 @@ def refuse_tested(
 
 
 def find_seen(seen: Seen, people: np.ndarray) -> list[str]:
-    """Those of these people, str [N] as of `people_of`, who have been seen."""
+    """The people among `people` (str [N], as in `people_of`) who have been seen."""
     known = {*seen.people.tolist()}
     return [p for p in np.unique(people).tolist() if {p, hashed(p)} & known]
 
@@ -145,8 +149,8 @@ def _releases(people: np.ndarray) -> list[str]:
 
 
 def _comparable(a: str, b: str) -> bool:
-    """Whether two people's names tell if they are one: of one release, of two that are known to
-    have none in common, or one of them drawn.
+    """Whether two names are enough to decide if two people are the same: names from one release,
+    from two that are known to have no people in common, or one of a synthetic release.
     """
     drawn = a.startswith(DRAWN), b.startswith(DRAWN)
     known = all(name.removeprefix(DRAWN) in RELEASES for name in (a, b))

@@ -30,7 +30,7 @@ def predictions(
     under every selection.
 
     Args:
-      which: the trials of the engine that are meant; `state` holds just these, on the host.
+      which: the trials of the engine to use; `state` contains only these, on the host.
 
     Returns:
       The contract's arrays, with `dataset` [R] of composites and `copy` [R] where copies are
@@ -44,7 +44,7 @@ def predictions(
     for name in SELECTIONS:
         choice = getattr(state, name)
         if name == "best_val" and not tables.val_mask[which].any():
-            continue  # nothing validated
+            continue  # without validation rows
         for t, all_rows, val, test in zip(
             range(len(specs)),
             tables.eval_rows[which],
@@ -93,12 +93,12 @@ def contract(
     train: Sequence[np.ndarray],
     parts: Sequence[tuple],
 ) -> dict[str, np.ndarray]:
-    """The arrays of predictions.npz (docs/design.md), none of them failed.
+    """The arrays of predictions.npz (docs/design.md), with no failed trial.
 
     Args:
-      trial_fold, trial_seed, train: fold, seed and training rows of each trial.
-      parts: row numbers [r], logits [r,K], trial int32 [r], split [r] and selection [r] each, one
-          after the other.
+      trial_fold, trial_seed, train: fold, seed and training rows of each trial. parts: each has row
+          numbers [r], logits [r,K], trial int32 [r], split [r] and selection [r]; they are
+          concatenated.
     """
     rows, logits, trial, split, selection = (
         np.concatenate(column) for column in zip(*parts, strict=True)
@@ -137,11 +137,12 @@ def _copies(
     trial: np.ndarray,
     split: np.ndarray,
 ) -> np.ndarray:
-    """The kind of copy that each row has among others of its trial: a test row among training and
-    validation rows, a validation row among training rows; str [R], of duplicates.KINDS or ''.
+    """The kind of copy that each row has among the other rows of its trial: a test row among
+    training and validation rows, a validation row among training rows; str [R], of duplicates.KINDS
+    or ''.
 
     Args:
-      folds: of each trial. rows, trial: int [R]; split: str [R], 'val' or 'test'.
+      folds: one for each trial. rows, trial: int [R]; split: str [R], 'val' or 'test'.
     """
     copies, kinds = duplicates.copies_of(dataset), np.full(len(rows), "", "U8")
     for t, fold in enumerate(folds):
@@ -172,7 +173,7 @@ def report(config: ConfigDict, dataset: Dataset, workdir: Path, quiet: bool = Fa
         raise run.damaged(workdir / run.PREDICTIONS, str(e)) from e
     images = Pictures(dataset, dataset.ids, range(len(dataset)))
     clips = {}
-    if "video" in found:  # frames decide, clips are counted
+    if "video" in found:  # frames were predicted, clips are counted
         resamples = config.evaluate.resamples
         clips = {
             "clips": {
@@ -185,7 +186,7 @@ def report(config: ConfigDict, dataset: Dataset, workdir: Path, quiet: bool = Fa
         names, first, count = np.unique(
             dataset.extras["video"], return_index=True, return_counts=True
         )
-        images = Pictures(dataset, names, first + count // 2)  # of a clip its middle frame
+        images = Pictures(dataset, names, first + count // 2)  # for a clip, its middle frame
     metrics = clips | evaluate(
         found,
         config.train.selection,

@@ -1,6 +1,5 @@
-"""The whole config: its sections, and what can only be checked where several of them meet.
-
-A config file takes `get_config()` and overrides what differs.
+"""The whole config: its sections, and checks that involve several of them. A config file calls
+`get_config()` and overrides what differs.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ VARIANTS = ("", "debug")
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
-    """A run. Its sections are declared beside the code that reads them."""
+    """The config of a run. Its sections are declared beside the code that reads them."""
 
     experiment: str = field("fit", "what is run", one_of=EXPERIMENTS)
     seed: int = field(0, "initial weights, shuffling, dropout, augmentation", ge=0)
@@ -43,29 +42,31 @@ class RunConfig:
     )
     members: tuple = field(
         (),
-        "of compare_classifiers: config files, each with its published "
-        "accuracy: 'mlp_fer2013=0.39 PrivateTest', …; of leaderboard: 'NAME=config', "
+        "for compare_classifiers: config files, each with its published accuracy: "
+        "'mlp_fer2013=0.39 PrivateTest', …; of leaderboard: 'NAME=config', "
         "'NAME=config:variant', or 'NAME=finished run directory'",
     )
     fused: tuple = field(
-        (), "of leaderboard: members fused into a row of their own: 'NAME=MEMBER & MEMBER & …'"
+        (),
+        "for leaderboard: members that are fused into an additional row: 'NAME=MEMBER & MEMBER "
+        "& …'",
     )
     entries: tuple = field(
         (),
-        "of leaderboard: predictions of others, 'NAME=FILE.csv; how selection was done', the file "
-        "with the columns id,class",
+        "for leaderboard: predictions of others, 'NAME=FILE.csv; how selection was done', the file "
+        "has the columns id,class",
     )
     tables: str = field(
-        "", "of leaderboard: a folder that its tables and figure are written into as well"
+        "", "for leaderboard: a folder into which its tables and figure are written as well"
     )
     sweep: tuple = field(
-        (), "as --sweep: 'optimizer.learning_rate=1e-4,3e-4'; every combination is a run"
+        (), "like --sweep: 'optimizer.learning_rate=1e-4,3e-4'; every combination is a run"
     )
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     split: SplitConfig = dataclasses.field(default_factory=SplitConfig)
     model: dict = field(
         {"name": ""},
-        "the network, beside it its constructor's arguments; one of "
+        "the network, with its constructor's arguments as further fields; one of "
         f"{', '.join(MODELS)}; of experiment=svm 'svm', of experiment=machine one of "
         f"{', '.join(MACHINES)}",
     )
@@ -169,7 +170,7 @@ class RunConfig:
             )
 
     def _problems_of_features(self) -> Iterator[Problem]:
-        """Of `init.features`, which are computed once."""
+        """Problems of `init.features`, which are computed once."""
         if not self.init.features:
             return
         if self.augment != AugmentConfig():
@@ -193,7 +194,7 @@ class RunConfig:
             )
 
     def _problems_of_machines(self) -> Iterator[Problem]:
-        """Of experiment='machine': hyper-parameters, and what has no epochs."""
+        """Problems of experiment='machine': its hyper-parameters, and fields that need epochs."""
         yield from machines.problems(self.model)
         split, train = self.split, self.train
         if split.inner < 2:
@@ -212,7 +213,7 @@ class RunConfig:
             yield Problem("train.monitor", train.monitor, "'uf1', 'accuracy' or 'loss'")
 
     def _unread(self) -> Iterator[Problem]:
-        """Fields away from their defaults that nothing reads."""
+        """Fields that differ from their defaults, but are not read."""
         yield from find_unread(
             self, EXPERIMENTS.get(self.experiment, ("*",)), f"experiment={self.experiment!r}"
         )
@@ -241,7 +242,7 @@ class RunConfig:
             yield Problem(
                 "evaluate.clips",
                 self.evaluate.clips,
-                "'sum', as only rows that are frames of clips are put together",
+                "'sum', as only rows that are frames of clips are combined",
             )
 
 
@@ -259,7 +260,7 @@ def get_config(variant: str = "") -> ConfigDict:
 
 
 def validate(config: ml_collections.ConfigDict) -> RunConfig:
-    """Loads the extensions; checks every field, and what fields have to do with one another.
+    """Loads the extensions; checks every field and their combinations.
 
     Raises:
       UserError: extensions that cannot be imported; with every problem of the config at once.
@@ -269,7 +270,9 @@ def validate(config: ml_collections.ConfigDict) -> RunConfig:
 
 
 def upgrade(stored: dict) -> ConfigDict:
-    """The config of a stored run, fields that its fexpr did not have yet at their defaults."""
+    """The config of a stored run, with the defaults of fields that did not exist when it was
+    made.
+    """
     return sections.upgrade(RunConfig, stored)
 
 

@@ -1,6 +1,4 @@
-"""What is to be run: a config and the directory that its run goes to; and the names of the
-experiments.
-"""
+"""The specification of a run: a config and the run directory; and the names of the experiments."""
 
 from __future__ import annotations
 
@@ -9,7 +7,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-# whose runs are trials of one program: what --sweep and --dry_run are for
+# experiments whose runs are trials of one program, for --sweep and --dry_run
 OF_TRIALS = ("fit", "cross_validate")
 STUDIES = ("filter_frames", "iterate_filtering")  # stages in a folder, each a run directory
 LABORATORIES = ("lab_circles", "lab_digits")  # bring their own data
@@ -24,7 +22,7 @@ COMMON = (
     "train.loss",
     "train.monitor",
     "train.batch_size",
-)  # what every config of a release sets
+)  # fields that every config of a release sets
 TRAINING = (*COMMON, "init.*", "train.*", "optimizer.*", "augment.*")
 # the fields that an experiment reads, beside config.model
 EXPERIMENTS: dict[str, tuple[str, ...]] = {
@@ -50,20 +48,20 @@ VALUES = (
     "optimizer.weight_decay",
     "train.label_smoothing",
     "train.class_weights",
-    # fields that are arrays in the program: trials that differ in them need no other
+    # fields that are arrays in the program: trials that differ in them share a program
     "train.class_weights_max",
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class RunSpec:
-    """A config and where its run goes."""
+    """A config and its run directory."""
 
     config: ConfigDict
     workdir: Path
 
     @property
     def finished(self) -> bool:
-        from fexpr.storage import run  # NumPy, which the names above do without
+        from fexpr.storage import run  # imports NumPy, which the names above do not need
 
         return (self.workdir / run.PREDICTIONS).exists()

@@ -1,5 +1,5 @@
-"""Many points in one go: those that differ in values only train as trials of one program, the
-others as further programs.
+"""Trains many points in one command: points that differ only in values train as trials of one
+program, the others as further programs.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ def sweep(
     dry_run: bool = False,
     program: int | None = None,
 ) -> None:
-    """A run directory for each point under `workdir`, then one table, sorted by validation;
+    """Writes a run directory for each point under `workdir`, then one table, sorted by validation;
     finished points are not run again.
 
     Args:
-      sweeps: 'FIELD=V1,V2,...' each (values that hold commas: separated by ';'); every combination
-          is a point.
-      dry_run: only say what would be compiled: programs, trials, memory, and what it would take, by
-          a few steps that are thrown away.
-      program: with dry_run, show this program alone.
+      sweeps: 'FIELD=V1,V2,...' each (values that contain commas: separated by ';'); every
+          combination is a point.
+      dry_run: only print what would be compiled: programs, trials, memory, and the predicted time,
+          from a few steps whose results are discarded.
+      program: with dry_run, show only this program.
 
     Raises:
       UserError: unknown field, value of another type, a point whose config cannot be used; no such
@@ -66,7 +66,7 @@ def sweep(
 
 
 def list_programs(config: ConfigDict, workdir: Path, sweeps: Sequence[str]) -> list[list[RunSpec]]:
-    """The runs by program: the points of a sweep; without one the run itself. Errors as of
+    """The runs of each program: the points of a sweep, or the run itself. Errors as in
     `sweep`.
     """
     return programs(config, workdir, sweeps)[1] if sweeps else [[RunSpec(config, workdir)]]
@@ -75,19 +75,19 @@ def list_programs(config: ConfigDict, workdir: Path, sweeps: Sequence[str]) -> l
 def train_program(
     config: ConfigDict, workdir: Path, sweeps: Sequence[str], program: int, chunk: str = ""
 ) -> None:
-    """Trains one program alone, counted from 0; the points of a sweep are reported. The whole
-    command, run later, finds it finished.
+    """Trains only one program, counted from 0; the points of a sweep are reported. The whole
+    command, run later, finds them finished.
 
     Args:
-      chunk: 'I/N', one of N shares of the program's trials, I from 0; the whole command puts them
-          together.
+      chunk: 'I/N', one of N shares of the program's trials, I from 0; the whole command combines
+          them.
 
     Raises:
-      UserError: no such program or chunk; an experiment that is no set of trials; as of `sweep`.
+      UserError: no such program or chunk; an experiment that is not a set of trials; as in `sweep`.
     """
     if config.experiment not in OF_TRIALS:
         raise UserError(
-            f"--program: experiment={config.experiment!r} is no set of trials",
+            f"--program: experiment={config.experiment!r} is not a set of trials",
             fix=f"it is for {' and '.join(OF_TRIALS)}",
         )
     found = list_programs(config, workdir, sweeps)
@@ -111,10 +111,10 @@ def _check_program(program: int | None, found: Sequence) -> None:
 def programs(
     config: ConfigDict, workdir: Path, sweeps: Sequence[str]
 ) -> tuple[list[tuple[RunSpec, dict]], list[list[RunSpec]]]:
-    """The points with their settings, and the same points by program. Errors as of `sweep`."""
+    """The points with their settings, and the points of each program. Errors as in `sweep`."""
     if config.experiment not in OF_TRIALS:
         raise UserError(
-            f"experiment={config.experiment!r} is no set of trials: --sweep and --dry_run do "
+            f"experiment={config.experiment!r} is not a set of trials: --sweep and --dry_run do "
             "not apply to it",
             fix=f"they work with {' and '.join(OF_TRIALS)}",
         )
@@ -123,7 +123,7 @@ def programs(
 
 
 def make_table(points: Sequence[tuple[RunSpec, dict]], monitor: str, workdir: Path) -> None:
-    """The sweep's table, sorted by validation, and its page, out of finished runs."""
+    """The sweep's table, sorted by validation, and its page, from finished runs."""
     rows = [_row(point, settings) for point, settings in points]
     page = write_sweep_report(
         workdir, rows, monitor, contents.read_metrics(points[0][0].workdir / run.METRICS)["source"]
@@ -159,7 +159,7 @@ def parse(config: ConfigDict, text: str) -> tuple[str, list]:
         return field, [convert(v.strip()) for v in values.split(";" if ";" in values else ",")]
     except (ValueError, KeyError) as e:
         raise UserError(
-            f"--sweep={text}: {field} holds a {type(now).__name__}: {e}",
+            f"--sweep={text}: {field} is a {type(now).__name__}: {e}",
             fix=f"give values such as {now}",
         ) from e
 
@@ -167,7 +167,7 @@ def parse(config: ConfigDict, text: str) -> tuple[str, list]:
 def make_points(
     config: ConfigDict, workdir: Path, axes: Sequence[tuple[str, list]]
 ) -> list[tuple[RunSpec, dict]]:
-    """Every combination as a point in a folder of its own, with the settings that make it."""
+    """Every combination as a point with its settings and its own folder."""
     points = []
     for values in itertools.product(*(values for _, values in axes)):
         settings = dict(zip((field for field, _ in axes), values, strict=True))
@@ -186,7 +186,7 @@ def make_points(
 
 
 def by_program(points: Sequence[RunSpec]) -> Iterator[list[RunSpec]]:
-    """Groups points that differ in nothing but `VALUES`, in order of first appearance."""
+    """Groups points that differ only in `VALUES`, in order of first appearance."""
     groups: dict[str, list[RunSpec]] = {}
     for point in points:
         rest = point.config.copy_and_resolve_references()
@@ -200,7 +200,7 @@ def _run(
     group: list[RunSpec], workdir: Path, of_sweep: bool = True, share: tuple[int, int] | None = None
 ) -> None:
     """Trains the points of one program that are not finished, and reports those that have no
-    report; a share of it trains only.
+    report; a share is only trained.
     """
     dataset, folds = describe.prepare(group[0].config)
     waiting = [
@@ -220,7 +220,7 @@ def _run(
 
 
 def program_dir(workdir: Path, waiting: Sequence[RunSpec]) -> Path:
-    """Where the checkpoints of a sweep's program lie, which fit these points alone."""
+    """The folder of the checkpoints of a sweep's program, which only fit these points."""
     return (
         workdir
         / "programs"

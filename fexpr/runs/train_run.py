@@ -1,8 +1,6 @@
-"""The runs of one program, from their configs to finished run directories without reports: engine,
-training, what is saved.
-
-Every run has one program; the runs of a sweep that differ in values only share one. A program's own
-checkpoints lie in a folder, of a single run its run directory.
+"""Trains the runs of one program, from their configs to finished run directories without reports.
+Every run has one program; runs of a sweep that differ only in values share one. A program's own
+checkpoints are in a folder of their own; for a single run, in its run directory.
 """
 
 from __future__ import annotations
@@ -38,26 +36,25 @@ def train(
     variables: Any = None,
     share: tuple[int, int] | None = None,
 ) -> Engine:
-    """Trains these runs to the end, or on to the end; nothing where all are finished, but that they
-    are of these configs and data.
+    """Trains these runs to the end, resuming if they were interrupted. If all are finished, only
+    checks that they have these configs and data.
 
-    Every run gets its variables (`last`, `best_val`), then its predictions.npz. What is saved is
-    the whole network, also where its trunk was frozen. Few calls lie between here and the gradient:
+    Every run gets its variables (`last`, `best_val`), then its predictions.npz. The whole network
+    is saved, even if its trunk was frozen. There are few calls between here and the gradient:
     `Engine.compile` traces `step.advance`, which takes it.
 
     Args:
-      folder: where the program's checkpoints lie while it is trained.
-      start: what all trials begin with; None: what `config.init` names, if anything.
-      variables: by trial, that training begins with, in the place of the engine's own; a tree of
-          arrays [T, ...] like the model's.
-      share: (i, n), train the part i of n of the trials alone, and save none of the runs: a call
-          without it does, once all are trained.
+      folder: for the program's checkpoints during training. start: what all trials start from;
+          None: what `config.init` names, if anything. variables: initial variables by trial,
+              instead of the engine's own; a tree of arrays [T, ...] like the model's. share: (i,
+              n), train only part i of n of the trials, and save none of the runs: a call without
+              `share` does so, once all are trained.
 
     Returns:
       The engine; compiled, unless all runs were finished.
 
     Raises:
-      UserError: whatever the user can mend: config, run directory, a full disk; every trial's loss
+      UserError: what the user can fix: config, run directory, a full disk; every trial's loss
           is not finite.
       Preempted: SIGTERM, SIGHUP or Ctrl-C came; the state is saved.
     """
@@ -95,8 +92,8 @@ def train(
 def _chunk(
     specs: Sequence[RunSpec], folds: Sequence[Fold], share: tuple[int, int] | None, folder: Path
 ) -> int:
-    """Trials at a time: the config's, of a share no more than it has; of an unfinished run, which
-    may have been cut for other devices, enough for what was trained together.
+    """Trials at a time: the config's, but no more than a share has; for an unfinished run, which
+    may have been divided for other devices, at least as many as were trained together.
     """
     own, trials = specs[0].config.train.chunk, len(specs) * len(folds) * specs[0].config.split.seeds
     if share:
@@ -105,8 +102,8 @@ def _chunk(
 
 
 def _training_seconds(workdir: Path) -> float:
-    """Of the chunk that took longest, by the history of all: chunks may have been trained beside
-    one another.
+    """Seconds of the chunk that took longest, from the history of all, as chunks may have been
+    trained at the same time.
     """
     seconds: dict[int, float] = {}
     for row in run.read_history(workdir):
@@ -122,7 +119,7 @@ def open_runs(
     engine: Engine,
     start: Initialization | None,
 ) -> list[dict]:
-    """What config.json holds of each, in the process that writes; errors as of opening.open_run."""
+    """The content of each run's config.json; errors as in opening.open_run."""
     facts = describe.describe(specs[0].config, dataset, folds, engine, start)
     opened = distributed.run_on_main_process(
         lambda: [opening.open_run(spec, **facts) for spec in specs]
@@ -139,16 +136,14 @@ def save(
     folder: Path,
     start: Initialization | None,
 ) -> None:
-    """Leaves the variables and predictions.npz of every run, out of the final state of all
-    trials.
-    """
+    """Writes the variables and predictions.npz of every run, from the final state of all trials."""
     from fexpr.train import checkpoint
 
     share = len(engine.specs) // len(specs)
     for i, spec in enumerate(specs):
         mine = slice(i * share, (i + 1) * share)
         part = jax.tree.map(lambda x, mine=mine: x[mine], state)
-        # with what an image is normalised by, so that a checkpoint is all that predicting needs
+        # with the images' normalisation, so that prediction only needs a checkpoint
         scaling = {"input": {"mean": engine.trials.mean[mine], "std": engine.trials.std[mine]}}
         kept = {
             "last": {**eval_variables(part), **scaling},
@@ -171,7 +166,7 @@ def save(
         by_trial = [trial.fold for trial in engine.specs[mine]]
         people.write(spec.workdir, spec.config.data.name, dataset, folds, by_trial, seen)
         found = results.predictions(dataset, folds, engine, mine, part)
-        # last of a run: its presence says that training is done
+        # written last: if it exists, training is done
         run.write_arrays(spec.workdir / run.PREDICTIONS, found)
     mirror.remove(folder / run.CHECKPOINTS / checkpoint.RESUME)  # nothing is left to resume
 
@@ -183,8 +178,9 @@ def finish_runs(
     folder: Path,
     engine: Engine | None = None,
 ) -> None:
-    """Removes what only training needed, and adds to each config.json what is known only after it:
-    how long each run took, and what of the machine, if it was this one's `engine`."""
+    """Removes files that only training needed, and adds to each config.json how long the run took,
+    and the resources it used if `engine` trained it in this process.
+    """
     if all(folder != spec.workdir for spec in specs):
         mirror.remove(folder)
     used = {"wall_seconds": round(seconds, 1)} | (

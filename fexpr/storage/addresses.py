@@ -45,7 +45,7 @@ def path_or_url(text: str) -> Path | str:
 
 
 class Gone(UserError):
-    """A file that was listed is not there any more."""
+    """A file that was listed no longer exists."""
 
 
 class Store:
@@ -94,7 +94,7 @@ class Store:
         """Files into the folder `target` (the file '' as `target`), with their times.
 
         Raises:
-          Gone: one is not there any more.
+          Gone: one of them no longer exists.
         """
         local = {name: target / name if name else target for name in names}
         with self._wrap_errors("read"):

@@ -62,7 +62,7 @@ def open_file(path: Path | str, limit: int = ANY_BYTES) -> io.BufferedReader:
 
 
 def read_bytes(path: Path | str, limit: int = ANY_BYTES) -> bytes:
-    """The content of an ordinary file of at most `limit` bytes. Errors as of `open_file`."""
+    """The content of an ordinary file of at most `limit` bytes. Errors as in `open_file`."""
     with open_file(path, limit) as file:
         try:
             return file.read()
@@ -103,7 +103,7 @@ def limit_of(path: Path) -> int:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether a folder is there; names that no folder can have are not there either."""
+    """Whether a folder exists; False for names that no folder can have."""
     try:
         return path.is_dir()
     except (OSError, ValueError):
@@ -111,7 +111,7 @@ def is_folder(path: Path) -> bool:
 
 
 def is_file(path: Path) -> bool:
-    """Whether an ordinary file is there, as `is_folder`."""
+    """Whether an ordinary file exists; False for names that no file can have."""
     try:
         return path.is_file()
     except (OSError, ValueError):
@@ -120,7 +120,7 @@ def is_file(path: Path) -> bool:
 
 def is_there(path: Path) -> bool:
     """Whether anything has this name: what is there under the name of an optional file is read, or
-    refused, but never passed over because it is a folder or a link that leads nowhere.
+    refused, but never skipped because it is a folder or a link that leads nowhere.
     """
     try:
         return os.path.lexists(path)

@@ -10,7 +10,7 @@ from fexpr.errors import UserError
 
 def cache_dir() -> Path:
     """`$FEXPR_CACHE_DIR`, else `fexpr` in the user's cache folder (`$XDG_CACHE_HOME` or
-    `~/.cache`). Errors as of `expand_home`.
+    `~/.cache`). Errors as in `expand_home`.
     """
     if os.environ.get("FEXPR_CACHE_DIR"):
         return expand_home(os.environ["FEXPR_CACHE_DIR"])

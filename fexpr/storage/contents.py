@@ -105,7 +105,7 @@ def read_config(path: Path, shape: Mapping[str, Any] = CONFIG) -> dict:
 
 
 def read_metrics(path: Path, shape: Mapping[str, Any] = METRICS) -> dict:
-    """metrics.json. `shape`: HEADLINE where only its result is needed. Errors as of
+    """metrics.json. `shape`: HEADLINE where only its result is needed. Errors as in
     `read_config`.
     """
     found = _of_shape(path, shape)

@@ -24,7 +24,7 @@ class Table:
       header: all names in the file, without blanks and quotes around them.
       lines: of each row, the line of the file on which it ends.
       columns: name -> texts of all rows, without blanks around them; '' where a row is too short.
-      short: lines of rows with fewer cells than the header, as of a file that broke off.
+      short: lines of rows with fewer cells than the header, as in a file that broke off.
     """
 
     header: tuple[str, ...]
@@ -59,7 +59,7 @@ def read(
 ) -> Table:
     """Reads these columns of a CSV file in UTF-8, with or without a byte-order mark.
 
-    A separator behind every row is no column. Empty lines are passed over.
+    A separator behind every row is no column. Empty lines are skipped.
 
     Args:
       columns: those that are required. optional: those that may be present.

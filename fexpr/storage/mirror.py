@@ -125,14 +125,14 @@ def push_soon(path: Path | str) -> None:
 
 def pull(path: Path | str) -> None:
     """Fetches again what lies at the address of a folder: what other processes have brought there
-    meanwhile. Errors as of `opened`.
+    meanwhile. Errors as in `opened`.
     """
     if mirror := _of(path):
         mirror.pull(Path(path))
 
 
 def remove(path: Path | str) -> None:
-    """Deletes a file or folder, here and at its address; nothing where there is none. Errors as of
+    """Deletes a file or folder, here and at its address; nothing where there is none. Errors as in
     `push`.
     """
     if mirror := _of(path):
@@ -144,7 +144,7 @@ def remove(path: Path | str) -> None:
 
 
 def forget_others(folder: Path | str) -> None:
-    """Deletes at the address every entry of `folder` that is not in it here any more. Errors as of
+    """Deletes at the address every entry of `folder` that is not in it here any more. Errors as in
     `push`.
     """
     if mirror := _of(folder):
@@ -213,8 +213,8 @@ class _Mirror:
             self._soon[path] = time.monotonic(), self.workers.submit(self.push, path)
 
     def push_rest(self) -> None:
-        """Every file that is not there as it is here, but for checkpoints and what is being
-        written.
+        """Pushes every file that differs from its copy at the address, except checkpoints and files
+        that are still being written.
         """
         found = {
             path.relative_to(self.root): path for path in self.root.rglob("*") if path.is_file()
@@ -311,7 +311,7 @@ def _refuse_others(address: str, names: dict[str, float | None]) -> None:
         name != LOG and not name.startswith(".") and not UNREAD.match(name) for name in names
     ):
         raise UserError(
-            f"{address} is not empty and holds no run of fexpr", fix="choose another address"
+            f"{address} is not empty and contains no run of fexpr", fix="choose another address"
         )
 
 

@@ -35,28 +35,28 @@ def read(path: Path | str, mode: int) -> np.ndarray:
     [H, W, C].
 
     Raises:
-      Unreadable: the file cannot be read (bounded.open_file), or as of `decode`.
+      Unreadable: the file cannot be read (bounded.open_file), or as in `decode`.
     """
     return decode(bounded.read_bytes(path, bounded.IMAGE_BYTES), mode)
 
 
 def decode(data: bytes, mode: int) -> np.ndarray:
-    """Decodes the bytes of an image file. Arguments and result as of `read`.
+    """Decodes the bytes of an image file. Arguments and result as in `read`.
 
     Raises:
-      Unreadable: as of `decode_any_depth`, or they hold more than 8 bits a channel.
+      Unreadable: as in `decode_any_depth`, or they hold more than 8 bits per channel.
     """
     image = decode_any_depth(data, mode)
     if image.dtype != np.uint8:
         raise Unreadable(
-            f"has {8 * image.dtype.itemsize} bits a channel, with values from {image.min():g} to "
+            f"has {8 * image.dtype.itemsize} bits per channel, with values from {image.min():g} to "
             f"{image.max():g}, expected 8 bits: save it as 8 bits"
         )
     return image
 
 
 def decode_any_depth(data: bytes, mode: int) -> np.ndarray:
-    """The same, of as many bits a channel as the file holds.
+    """The same, of as many bits per channel as the file holds.
 
     Raises:
       Unreadable: they are no image, are cut off, or hold more than MOST_PIXELS pixels.
@@ -125,7 +125,7 @@ def _decoded(data: bytes, mode: int) -> np.ndarray | None:
 
 
 def _decoded_avif(data: bytes, mode: int) -> np.ndarray | None:
-    """As cv2.imdecode, by Pillow: 8 bits a channel, without transparency."""
+    """As cv2.imdecode, by Pillow: 8 bits per channel, without transparency."""
     try:
         with Image.open(io.BytesIO(data), formats=("AVIF",)) as file:
             pixels = np.asarray(file.convert("RGB"))

@@ -53,7 +53,7 @@ class Augment(AugmentConfig):
       centred: images are those of `views.recentred`, whose values reach 127.5 further both ways.
       kind: 'flow' (u, v, strain) or 'face'; decides what a flip means. 'clip': faces one after the
         other in the channels, to all of which the same happens (but for noise); channels that are 0
-        hold no frame and stay so. Of 'features' nothing may happen to them.
+        contain no frame and stay so. Of 'features' nothing may happen to them.
 
     Raises:
       UserError: rotation of flow maps; anything done to feature vectors; alternating flips together

@@ -127,8 +127,8 @@ class Checkpoints:
         return self._restore(self._source / str(step), like)
 
     def save_done(self, state: Any) -> None:
-        """Writes what is left of the chunk once it is trained, whole or not at all, in the place of
-        its checkpoints. Errors as of `save`.
+        """Writes what is left of the chunk once it is trained, whole or not at all, instead of
+        its checkpoints. Errors as in `save`.
         """
         distributed.run_on_main_process(lambda: self._save_done(state))
 
@@ -144,7 +144,7 @@ class Checkpoints:
         mirror.forget_others(self._folder)
 
     def restore_done(self, like: Any) -> Any:
-        """What `save_done` wrote. Arguments and errors as of `restore`."""
+        """What `save_done` wrote. Arguments and errors as in `restore`."""
         return self._restore(self._source / DONE, like)
 
     def _restore(self, folder: Path, like: Any) -> Any:
@@ -157,14 +157,14 @@ class Checkpoints:
         return distributed.broadcast_arrays(whole, like)
 
     def wait(self) -> None:
-        """Until everything saved is on disk, and at its address. Errors as of `save`."""
+        """Until everything saved is on disk, and at its address. Errors as in `save`."""
         if self._opened:
             with _disk_errors(self._folder):
                 self._opened.wait_until_finished()
             self._finish_push()
 
     def close(self) -> None:
-        """Waits, too. Errors as of `save`."""
+        """Waits, too. Errors as in `save`."""
         if self._opened:
             try:
                 self._finish_push()

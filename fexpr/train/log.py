@@ -23,8 +23,8 @@ def _disk_errors(path: Path) -> Iterator[None]:
 
 
 class History:
-    """`metrics.jsonl`: one JSON object an epoch. A resumed run keeps the rows that stand before its
-    checkpoint and goes on from there.
+    """`metrics.jsonl`: one JSON object per epoch. A resumed run keeps the rows that stand before
+    its checkpoint and goes on from there.
 
     At an address it is renewed every few seconds, and must be before a checkpoint that it leads up
     to (`Checkpoints.save`).

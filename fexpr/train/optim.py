@@ -56,7 +56,7 @@ def make_optimizer(
 
     Args:
       peak, weight_decay, total: float32 [], the learning rate at its peak, the decay, all steps;
-        the trial's own, in the place of the config's.
+        the trial's own, instead of the config's.
     """
     if config.name == "lbfgs":
         return _lbfgs()

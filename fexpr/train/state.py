@@ -86,7 +86,7 @@ def make_recipe(
       config: `train`, `optimizer`, `augment`, of a ConfigDict or of a stored config.json; fields
         that it lacks have their defaults.
       kind: of the data (Augment). multilabel: whether a row may be of several classes.
-      batch_size: in the place of train.batch_size, where that is 0.
+      batch_size: instead of train.batch_size, where that is 0.
     """
     train, optimizer, augment = (
         read(section, config.get(name, {}))

@@ -23,7 +23,6 @@ from fexpr.train.random_keys import wrap_key
 from fexpr.train.row_losses import auxiliary_of, targets_of, train_losses
 from fexpr.train.state import (
     NEVER,
-    AnyArray,
     Batch,
     Data,
     Recipe,

@@ -35,7 +35,7 @@ class StreamedEngine(Engine):
     """An engine whose images are not kept on the devices: of them only `shape`, `dtype` and
     indexing by row numbers are used.
 
-    It trains one trial at a time, all devices sharing its batches. Arguments as of Engine; the mesh
+    It trains one trial at a time, all devices sharing its batches. Arguments as in Engine; the mesh
     is that of a single trial.
 
     Args:

@@ -73,7 +73,7 @@ class TrainConfig:
     batch_size: int = field(16, "rows of an optimiser step, over all devices; 0 = all rows", ge=0)
     loss: str = field(
         "bce",
-        "'bce' and 'focal' are of action units, 'cross_entropy' of one class a row",
+        "'bce' and 'focal' are of action units, 'cross_entropy' of one class per row",
         one_of=LOSSES,
     )
     targets: Literal["presence", "intensity", "soft"] = field(
@@ -119,7 +119,8 @@ class TrainConfig:
     )
     monitor: str = field(
         "loss",
-        "chooses the epoch: 'roc_auc' is of action units, 'accuracy' and 'uf1' of one class a row; "
+        "chooses the epoch: 'roc_auc' is of action units, 'accuracy' and 'uf1' of one class per "
+        "row; "
         "'refinement' is the log loss after a temperature fitted to the same validation rows",
         one_of=MONITORS,
     )

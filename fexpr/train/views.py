@@ -128,7 +128,7 @@ def predict_views(
 ) -> Float[Array, "B K"]:
     """Logits float32 [B,K] of images float32 [B,H,W,C] in 0..255, over the views of `tta`.
 
-    kind: of the images, as of Augment. normalize: of the run's config.train.
+    kind: of the images, as in Augment. normalize: of the run's config.train.
     """
     image_views = views(recentred(images, normalize), tta, crop, kind)
     inputs = (normalized(view, mean, std, precision) for view in image_views)

@@ -30,7 +30,7 @@ skimage_data = pytest.importorskip("skimage.data")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [
     pytest.mark.long,
-    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not there"),
+    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is missing"),
     pytest.mark.filterwarnings("ignore"),  # of Gradio's own
 ]
 

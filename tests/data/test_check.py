@@ -30,7 +30,7 @@ def test_every_release_is_looked_at_before_a_fault_ends_it(root, capsys):
     (root / "samm" / "flow" / "006_006_1_2.png").write_bytes(b"cut")
     assert main(["check", "--root", str(root), "--set", "min_positives=1"]) == 2
     found = capsys.readouterr()
-    assert "holds none of the folders that a CASME II release is read from" in found.err
+    assert "contains none of the folders that a CASME II release is read from" in found.err
     assert "006_006_1_2.png is not an image" in found.err
     assert "5 of 5 cannot be used: samm, casme2, megc2018, cd6me, megc2019" in found.err
     assert "fine" not in found.out
@@ -39,8 +39,8 @@ def test_every_release_is_looked_at_before_a_fault_ends_it(root, capsys):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["samm"], "the release samm is not there"),
-        ([], "holds no release"),
+        (["samm"], "the release samm is missing"),
+        ([], "contains no release"),
         (["sam"], "'sam': expected one of samm"),
         (["--set", "layuot=flow"], "has no field 'layuot'"),
         (["--set", "min_positives=few"], "min_positives=few: invalid literal"),

@@ -136,7 +136,7 @@ def test_dropped_frames_have_no_say():
     rows = np.isin(p["ids"], ["c1/2", "c1/4"])
     wanted = np.log(np.exp(log_softmax(p["logits"][rows].astype(float), axis=1)).mean(0))
     np.testing.assert_allclose(of_clip(decide(p, "sum", kept)), wanted, atol=1e-5)
-    with pytest.raises(ValueError, match="no frame that is kept"):
+    with pytest.raises(ValueError, match=r"clip .*no frame"):
         decide(p, "sum", p["video"] != "c1")
 
 
@@ -144,7 +144,7 @@ def test_what_cannot_be_decided():
     p = predictions()
     with pytest.raises(ValueError, match="several labels"):
         decide(p | {"labels": np.arange(len(p["labels"])) % K})
-    with pytest.raises(UserError, match="there is no rule 'max'"):
+    with pytest.raises(UserError, match=r"no .*rule.* 'max'"):
         decide(p, "max")
     failed = decide(p | {"logits": np.full_like(p["logits"], np.nan)})
     assert np.isnan(failed["logits"]).all()

@@ -228,16 +228,14 @@ def test_what_does_not_fit_is_refused(predictions):
             evaluate(predictions | changes, "last", "x@0", resamples=2)
 
     first = (predictions["trial"] == 0) & (predictions["split"] == "test")
-    refused(
-        "the seeds do not test the same rows", ids=np.where(first, "another", predictions["ids"])
-    )
+    refused("seeds .*same rows", ids=np.where(first, "another", predictions["ids"]))
     refused(
         "2 trials of fold 0 and seed 3",
         trial_fold=np.r_[0, predictions["trial_fold"][[0]], predictions["trial_fold"][2:]],
     )
-    refused("trial_seed: 23 trials, trial_fold has 24", trial_seed=predictions["trial_seed"][1:])
-    refused("fold 7, fold_names has 3", fold_names=predictions["fold_names"][:3])
-    with pytest.raises(ValueError, match=r"missing \['trial_seed'\], which several trials need"):
+    refused("trial_seed: 23 trials.* 24", trial_seed=predictions["trial_seed"][1:])
+    refused("fold 7.* 3", fold_names=predictions["fold_names"][:3])
+    with pytest.raises(ValueError, match=r"missing \['trial_seed'\]"):
         evaluate({k: v for k, v in predictions.items() if k != "trial_seed"}, "last", "x@0")
 
 

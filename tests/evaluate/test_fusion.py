@@ -98,13 +98,13 @@ def test_a_fold_takes_the_run_that_its_own_validation_rows_prefer():
 def test_runs_that_do_not_fit_are_named():
     x, y = predictions(0), predictions(1)
     other = y | {"labels": (y["labels"] + 1) % K}
-    with pytest.raises(UserError, match="y: its folds test other rows"):
+    with pytest.raises(UserError, match=r"y: .*folds.*rows"):
         fuse({"x": x, "y": other}, "last")
-    with pytest.raises(UserError, match="y: other classes than x"):
+    with pytest.raises(UserError, match=r"y: .*classes.* x"):
         fuse({"x": x, "y": y | {"class_names": np.array(["a", "b", "d"])}}, "last")
-    with pytest.raises(UserError, match="1 of its trials failed"):
+    with pytest.raises(UserError, match=r"1 of .*trials failed"):
         fuse({"x": x | {"failed": np.array([True, False, False, False])}}, "last")
-    with pytest.raises(UserError, match="rule is 'sum'"):
+    with pytest.raises(UserError, match=r"'sum'.*\n.*'mean'"):
         fuse({"x": x}, "last", "sum")
 
 
@@ -162,5 +162,5 @@ def test_no_validation_row_in_common():
     x, y = predictions(0, seeds=1), predictions(1, seeds=1)
     keep = ~((y["split"] == "val") & np.isin(y["ids"], x["ids"][x["split"] == "val"]))
     y = {name: value[keep] if len(value) == len(keep) else value for name, value in y.items()}
-    with pytest.raises(UserError, match="no validation row that all runs share"):
+    with pytest.raises(UserError, match=r"fold .* no validation row"):
         fuse({"x": x, "y": y}, "last", choose="weights")

@@ -109,7 +109,7 @@ def test_only_common_rows_count():
         ),
         (
             lambda p: p | {"labels": (p["labels"] + (p["ids"] == "7")) % 3},
-            "b: labels of 1 of 96 common rows are not those of a, as of 7",
+            "b: labels of 1 of 96 common rows are not those of a, for example 7",
         ),
         (lambda p: p | {"groups": p["ids"]}, "b: groups of 96 of 96"),
         (lambda p: p | {"ids": np.char.add("x", p["ids"])}, "no row was tested by all"),
@@ -144,7 +144,7 @@ def test_command_line(tmp_path, capsys):
     assert "SYNTHETIC DATA" in page
     assert main([*runs, "--val", "x.csv"]) == 2
     assert main([runs[0], str(tmp_path)]) == 2
-    assert "holds no finished run" in capsys.readouterr().err
+    assert "contains no finished run" in capsys.readouterr().err
     assert main([runs[0], "--resamples", "10"]) == 0  # a run directory alone: its report
     assert (tmp_path / "weak_report" / "report.html").is_file()
 

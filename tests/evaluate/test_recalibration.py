@@ -166,7 +166,7 @@ def test_units_have_maps_of_their_own_drawn_towards_one_temperature():
     backwards = fit_svs(np.c_[-z[:, :1], z[:, 1:]], labels, split)
     assert backwards.weights.diagonal()[0] == pytest.approx(recalibration.SMALLEST_SLOPE)
     for name in ("vector", "sms", "isotonic"):
-        with pytest.raises(ValueError, match="one class a row"):
+        with pytest.raises(ValueError, match=r"one class .* row"):
             FITS[name](z, labels, split)
 
 
@@ -186,7 +186,7 @@ def test_equals_probmetrics(ours):
 def test_other_splits_and_shapes_are_refused(name):
     z, labels, split = overconfident(rows=20)
     test = np.where(np.arange(20) == 7, "test", "val")
-    with pytest.raises(ValueError, match=r"validation rows only; got rows of \['test'\]"):
+    with pytest.raises(ValueError, match=r"validation rows only.*\['test'\]"):
         FITS[name](z, labels, test)
     with pytest.raises(ValueError, match="transposed"):
         FITS[name](z.T, labels, split)

@@ -398,18 +398,18 @@ def test_data_that_are_gone_or_others(make, monkeypatch):
     monkeypatch.setitem(LOADERS, "samm", gone)
     with pytest.raises(
         UserError,
-        match=r"cannot be read: the release is not in /mnt\n  - looked for samm\n.*--root=DIR .* "
+        match=r"/mnt\n  - looked for samm\n.*--root=DIR .* "
         r"put it",
     ):
         load_data.of_run(folder, content, "/mnt")
     monkeypatch.setitem(LOADERS, "samm", lambda _: toy(False, "toy@2"))
-    with pytest.raises(UserError, match="made from toy@1, found toy@2"):
+    with pytest.raises(UserError, match=r"toy@1.* found toy@2"):
         load_data.of_run(folder, content)
 
 
 def test_a_folder_that_holds_no_run(tmp_path, capsys):
     assert explain.main([str(tmp_path)]) == 2
-    assert "holds no finished run" in capsys.readouterr().err
+    assert "contains no finished run" in capsys.readouterr().err
 
 
 def test_help_names_every_option(capsys):

@@ -121,7 +121,7 @@ def test_gaussians_and_distances():
     nobody = np.full_like(distance, np.nan)
     # a clip without action units stays whole
     assert filters.gaussian_unlabelled(nobody, video, 50).all()
-    with pytest.raises(ValueError, match=r"classes \[2\] have fewer than two frames"):
+    with pytest.raises(ValueError, match=r"classes \[2\] .*two frames"):
         filters.fit_gaussians(units, labels, 3)
 
 
@@ -155,7 +155,7 @@ def test_the_published_percentile_is_one_an_emotion():
     ],
 )
 def test_a_filter_of_labels_refuses_rows_without(use):
-    with pytest.raises(ValueError, match="3 rows have no label"):
+    with pytest.raises(ValueError, match=r"3 rows .*no label"):
         use(filters.hidden(LABELS, np.array([0, 5, 6])))
     assert LABELS.min() == 0  # hidden() is a copy
 

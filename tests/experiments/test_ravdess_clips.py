@@ -66,7 +66,7 @@ def test_clips_are_decided_as_a_whole(tmp_path):
     images = dataset.images[[dataset.ids.tolist().index(id_) for id_ in found["ids"][mine]]]
     np.testing.assert_allclose(recognizer.logits(images), found["logits"][mine], atol=1e-5)
     assert len(recognizer.predict(images)) == len(images)
-    with pytest.raises(UserError, match="decides whole clips"):
+    with pytest.raises(UserError, match="whole clips"):
         recognizer.predict("face.png")
     assert explain.main([str(tmp_path / "run"), "--trial=0"]) == 2
 
@@ -127,7 +127,7 @@ def test_clips_begin_with_a_network_of_frames(of_frames, tmp_path):
 
     theirs.data.name = "ravdess"  # the same actors, as frames: they must not test here
     of_frames(theirs, dataset.source, people.people_of("ravdess", dataset))
-    with pytest.raises(UserError, match="actors here were in the training or validation rows"):
+    with pytest.raises(UserError, match=r"test actors .*training or validation"):
         initialize.load_initialization(settings(init__from_run=str(folder)), dataset, folds)
 
 
@@ -138,9 +138,7 @@ def test_a_short_clip_is_learned_from_as_it_is():
     assert (dataset.extras["frame"] >= 0).sum(axis=1).tolist() == [5] * 24
     assert not dataset.images[..., 10:].any()
     assert min(dataset.picture(i).max() for i in range(24)) > 0
-    with pytest.raises(
-        UserError, match=r"data\.clip_frames=\d+: expected 0, as data\.name='fer2013'"
-    ):
+    with pytest.raises(UserError, match=r"data\.clip_frames=\d+: expected 0.*'fer2013'"):
         settings(data__name="fer2013")
     with pytest.raises(UserError, match=r"augment\.mixup"):
         settings(augment__mixup=0.2)

@@ -125,26 +125,26 @@ def test_no_filter_sees_a_label_outside_the_training_rows(name):
 
 
 def test_a_filter_for_training_cannot_be_put_to_test_rows(monkeypatch):
-    """A planted leak: the labelled filter in the place of the unlabelled one."""
+    """A planted leak: the labelled filter instead of the unlabelled one."""
     dataset, fold, posteriors = frames()
     chosen = filtering.FILTERS["percentile"]
     monkeypatch.setitem(
         filtering.FILTERS, "percentile", dataclasses.replace(chosen, test=chosen.train)
     )
-    with pytest.raises(ValueError, match="20 rows have no label that a filter may see"):
+    with pytest.raises(ValueError, match=r"20 rows .*no label"):
         filtering.masks("percentile=40", dataset, fold, posteriors)
 
 
 def test_filters_that_cannot_be_used():
     dataset, fold, posteriors = frames()
-    for text, said in (
-        ("median=3", "no filter"),
-        ("percentile=x", "no number"),
+    for text, found in (
+        ("median=3", "'median=3'.*filter"),
+        ("percentile=x", "'x'.*number"),
         ("threshold=2", "from 0 to 1"),
     ):
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=found):
             filtering.parse(text)
-    with pytest.raises(UserError, match="leaves fold f no frame of calm, glad"):
+    with pytest.raises(UserError, match=r"fold f .*calm, glad"):
         filtering.filtered("threshold=1", fold, np.zeros(80, bool), dataset)
     bare = dataclasses.replace(
         dataset, extras={k: v for k, v in dataset.extras.items() if k != "action_units"}
@@ -205,7 +205,7 @@ def test_stages_of_a_study_carry_weights_over_and_are_not_trained_twice(
     assert stamps == {path: path.stat().st_mtime_ns for path in stamps}
     assert run.read_json(tmp_path / "study.json") == study
 
-    with pytest.raises(UserError, match="MLP has no features to keep"):
+    with pytest.raises(UserError, match="embeddings: MLP "):
         filter_stages.embeddings(tmp_path / "all", frames()[0], 3)
 
     # late fusion: clips of averaged action units with clips decided by their frames
@@ -354,7 +354,7 @@ def test_a_judge_from_elsewhere_speaks_in_these_classes(monkeypatch):
         np.testing.assert_array_equal(
             found[1][:, EMOTIONS.index(emotion)], said[:, CLASSES.index(theirs)].astype(np.float32)
         )
-    with pytest.raises(UserError, match="trained on ravdess itself"):
+    with pytest.raises(UserError, match="trained on ravdess"):
         judge("ravdess", EMOTIONS, said)
-    with pytest.raises(UserError, match="tells a, b apart"):
+    with pytest.raises(UserError, match="a, b"):
         judge("affectnet", ("a", "b"), said[:, :2])

@@ -252,7 +252,7 @@ def test_a_class_without_training_rows_is_never_the_answer():
     ("module", "model", "message"),
     [
         (svm_linear_fer2013, {"kernel": "poly"}, "model.kernel is 'poly'"),
-        (svm_linear_fer2013, {"gamma": "scale"}, "model.gamma: a linear SVM has no such argument"),
+        (svm_linear_fer2013, {"gamma": "scale"}, "model.gamma: .*linear SVM"),
         (svm_linear_fer2013, {"C": (1.0, -1.0)}, "model.C=-1.0: expected a number above 0"),
         (svm_linear_fer2013, {"C": ()}, r"model.C=\(\): expected a number above 0"),
         (
@@ -265,7 +265,7 @@ def test_a_class_without_training_rows_is_never_the_answer():
             {"gamma": "wide", "components": -1},
             "(?s)model.components=-1.*model.gamma='wide': expected a number",
         ),
-        (svm_rbf_fer2013, {"components": 37}, "there are 36 training rows of 36 pixels"),
+        (svm_rbf_fer2013, {"components": 37}, "components=37.* 36 training rows of 36 pixels"),
     ],
 )
 def test_a_mistake_is_named(module, model, message, tmp_path):
@@ -276,7 +276,7 @@ def test_a_mistake_is_named(module, model, message, tmp_path):
 
 def test_selection_and_labels_must_fit(linear, tmp_path, monkeypatch):
     linear.train.selection = "best_val"
-    with pytest.raises(UserError, match="expected 'last', as an SVM has no epochs"):
+    with pytest.raises(UserError, match=r"'best_val'.*expected 'last'"):
         experiment.svm(linear, tmp_path / "run")
     linear.train.selection = "last"
     units = toy()
@@ -289,7 +289,7 @@ def test_selection_and_labels_must_fit(linear, tmp_path, monkeypatch):
         "toy@1",
     )
     monkeypatch.setitem(loaders.LOADERS, "toy", lambda _: units)
-    with pytest.raises(UserError, match="names one class a row"):
+    with pytest.raises(UserError, match=r"'svm' .*one class .*several"):
         experiment.svm(linear, tmp_path / "run")
 
 

@@ -1,4 +1,4 @@
-"""Attention over the frames of a clip: the formula, frames that are not there, their order, where
+"""Attention over the frames of a clip: the formula, frames that are missing, their order, where
 it begins.
 """
 
@@ -129,6 +129,6 @@ def test_what_cannot_be():
         DeepEmotionClips(3, attention=0)
     with pytest.raises(
         UserError,
-        match=r"(?s)cannot read clips of 5 channels.*a frame has 2: the image and its map",
+        match=r"(?s)5 channels.*frame .*2",
     ):
         MODEL.init(jax.random.key(0), jnp.zeros((1, 48, 48, 5)))

@@ -229,11 +229,11 @@ def test_impossible_arguments_are_all_named():
         "heads",
         "block_repeats",
     ]
-    with pytest.raises(UserError, match="cut a map of 4x4 patches into 8x8 blocks"):
+    with pytest.raises(UserError, match=r"4x4 patches.* 8x8 blocks"):
         HTNet(3, num_hierarchies=4)
     with pytest.raises(
         UserError, match=r"block_repeats\[1\]: expected a whole number above 0, found 0"
     ):
         HTNet(3, block_repeats=(1, 0))
-    with pytest.raises(UserError, match="expected 28x28 images, found 48x48"):
+    with pytest.raises(UserError, match=r"28x28.*, found 48x48"):
         jax.eval_shape(HTNet(3).init, jax.random.key(0), jnp.zeros((1, 48, 48, 3)))

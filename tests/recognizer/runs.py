@@ -17,7 +17,7 @@ FIXTURES = Path(__file__).parents[1] / "fixtures"
 
 
 class Camera:
-    """Two frames, then Ctrl-C: in the place of cv2.VideoCapture."""
+    """Two frames, then Ctrl-C: instead of cv2.VideoCapture."""
 
     def __init__(self, frame):
         self.frame, self.left = frame, 3

@@ -72,19 +72,19 @@ def evil(path):
 @pytest.mark.parametrize(
     ("write", "words"),
     [
-        (lambda p: p.write_text("hello"), "is no run directory and no archive"),
-        (lambda p: pack(p, ["notes.txt"]), "holds no run directory\n"),
+        (lambda p: p.write_text("hello"), "b is .*no.* archive"),
+        (lambda p: pack(p, ["notes.txt"]), "no run directory\n"),
         (
             lambda p: pack(p, ["a/config.json", "b/config.json", "__MACOSX/a/config.json"]),
-            "holds 2 run directories\n  - a\n  - b\n",
+            "2 run directories\n  - a\n  - b\n",
         ),
         (
             lambda p: pack(p, ["a/config.json"]),
-            "holds no finished run\n  - predictions.npz: missing",
+            "no finished run\n.*predictions.npz",
         ),
         (
             lambda p: p.write_bytes((FIXTURES / "run_format_1.zip").read_bytes()[:20_000]),
-            "no archive",
+            "archive",
         ),
         (evil, "cannot be unpacked"),
     ],
@@ -101,7 +101,7 @@ def test_what_is_no_run(tmp_path, write, words):
 @pytest.mark.parametrize(
     ("address", "words"),
     [
-        ("memory://nowhere/run.zip", "cannot open memory://nowhere/run.zip\n  - not found"),
+        ("memory://nowhere/run.zip", "memory://nowhere/run.zip\n.*not found"),
         ("nosuch://bucket/run.zip", "Protocol not known: nosuch"),
     ],
 )

@@ -25,7 +25,7 @@ from tests.recognizer.test_video import film
 
 RUN = str(FIXTURES / "run_format_1.zip")
 needs_portrait = pytest.mark.skipif(
-    importlib.util.find_spec("skimage") is None, reason="scikit-image, which has it, is not there"
+    importlib.util.find_spec("skimage") is None, reason="scikit-image, which has it, is missing"
 )
 
 
@@ -233,7 +233,7 @@ def test_mistakes(arguments, words, tmp_path, monkeypatch, capsys):
 
 
 def test_one_broken_picture_is_a_row(maps, tmp_path):
-    """The others are read; what was read and passed over is counted."""
+    """The others are read; what was read and skipped is counted."""
     folder, paths, _ = maps
     (folder / "folder" / "below").mkdir()
     (folder / "folder" / "below" / "bad.png").write_text("hello")

@@ -45,13 +45,13 @@ def test_it_goes_on_from_the_restored_network(going_on):
     ("change", "words"),
     [
         ({0: lambda x: x.astype(np.float32)}, r"images: expected uint8 \[N, 48, 48, 1\]"),
-        ({1: lambda x: x + 1}, "labels: from 1 to 7, the run has 7 classes"),
+        ({1: lambda x: x + 1}, "labels: .*1 to 7.* 7 classes"),
         ({1: lambda x: x.astype(np.int64)}, "labels: expected int32"),
         (
             {2: lambda x: x + 10_000, 3: lambda x: x[:0]},
-            "train: expected .*\n  - val: expected at least one row number",
+            "train: expected .*\n.*val: expected",
         ),
-        ({2: lambda x: np.append(x, 0), 3: lambda x: np.append(x, 0)}, "train and val share rows"),
+        ({2: lambda x: np.append(x, 0), 3: lambda x: np.append(x, 0)}, "train and val .*rows"),
     ],
 )
 def test_rows_that_do_not_fit(going_on, change, words):

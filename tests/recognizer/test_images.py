@@ -98,29 +98,29 @@ def test_files_are_read_in_the_colours_of_the_network(tmp_path):
         (RGB, {}, "expected 1 channel, found 3.*colours='grey', 'rgb' or 'bgr'"),
         (RGB, {"colours": "grey"}, r"expected 1 channel \(grey\), found 3"),
         (GREY, {"colours": "rgb"}, r"expected 3 channels \(rgb\), found 1"),
-        (GREY.transpose(0, 3, 1, 2), {}, "expected 1 channel, found 6: is it another layout"),
+        (GREY.transpose(0, 3, 1, 2), {}, "expected 1 channel, found 6.*layout"),
         (GREY[0], {}, r"expected 4 axes, found \[4, 6, 1\]"),
         (GREY, {"layout": "HW"}, r"expected 3 axes, found \[1, 4, 6, 1\]"),
-        ([GREY[0], GREY], {}, r"image 1: layout 'HWC' has 3 axes, found shape \[1, 4, 6, 1\]"),
-        (GREY[:, :3], {}, r"expected 4x6 pixels, found 3x6: say fit='resize' .*fit='face'"),
+        ([GREY[0], GREY], {}, r"image 1: .*'HWC'.* 3 axes, found .*\[1, 4, 6, 1\]"),
+        (GREY[:, :3], {}, r"expected 4x6 pixels, found 3x6.*fit='resize'.*fit='face'"),
         (
             RGB[:, :3],
             {"shape": (4, 6, 3), "flow": True},
-            r"expected 4x6 pixels, found 3x6\nWhat to do: .*flow maps \(u, v, optical strain\)",
+            r"expected 4x6 pixels, found 3x6\nWhat to do: .*\(u, v, optical strain\)",
         ),
         (
             RGB,
             {"shape": (4, 6, 3), "flow": True, "fit": "resize"},
-            "neither resized, cropped nor recoloured",
+            "fit='exact'",
         ),
         (
             GREY,
             {"layout": "HCW", "fit": "crop"},
             r"layout: expected one of 'HWC', 'CHW', 'HW'; found 'HCW'\n  - fit: .* found 'crop'",
         ),
-        (["nowhere.png"], {}, "nowhere.png: No such file"),
-        (["nowhere.png"], {"shape": (4, 6, 2)}, "no image file holds the 2 channels"),
-        (GREY, {"shape": (4, 6, 2), "fit": "resize"}, "2 channels, not all of which are colours"),
+        (["nowhere.png"], {}, "nowhere.png: "),
+        (["nowhere.png"], {"shape": (4, 6, 2)}, "no image file .* 2 channels"),
+        (GREY, {"shape": (4, 6, 2), "fit": "resize"}, "2 channels"),
     ],
 )
 def test_what_is_not_said_is_not_guessed(given, arguments, words):
@@ -133,7 +133,7 @@ def test_every_bad_file_is_named(tmp_path):
     (tmp_path / "empty.png").touch()
     cv2.imwrite(str(tmp_path / "grey.png"), GREY[0])
     words = (
-        r"text.png: is not an image, or is cut off \(5 bytes\)\n.*empty.png.*\(0 "
+        r"text.png: .*\(5 bytes\)\n.*empty.png.*\(0 "
         r"bytes\)\n.*grey.png: .*uint8 4 6"
     )
     with pytest.raises(UserError, match=words):

@@ -59,20 +59,20 @@ def test_a_packed_run_is_replaced_and_nothing_else_is(faces, packed_faces, tmp_p
     pack.pack(faces[0], packed_faces)
     assert (packed_faces / run.PACKED_WEIGHTS).read_bytes() == before
     (tmp_path / "mine.txt").write_text("kept")
-    with pytest.raises(UserError, match="holds no packed run"):
+    with pytest.raises(UserError, match="no packed run"):
         pack.pack(faces[0], tmp_path)
     assert (tmp_path / "mine.txt").read_text() == "kept"
 
 
 def test_a_network_that_float16_changes_is_refused(faces, tmp_path, monkeypatch):
     monkeypatch.setattr(pack, "TOLERANCE", 0.0)
-    with pytest.raises(UserError, match="not the same network in float16"):
+    with pytest.raises(UserError, match="float16"):
         pack.pack(faces[0], tmp_path / "packed")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_another_selection_is_not_kept(packed_faces):
-    with pytest.raises(UserError, match="keeps no weights of selection 'last'"):
+    with pytest.raises(UserError, match=r"no weights .*'last'"):
         Recognizer.restore(packed_faces, "last")
 
 
@@ -84,7 +84,7 @@ def test_any_other_safetensors_is_refused(packed_faces, tmp_path):
         {"params/w": np.float32(1)},
         {"packed": '{"selection": "last"}'},
     )
-    with pytest.raises(UserError, match="holds no packed run"):
+    with pytest.raises(UserError, match="no packed run"):
         Recognizer.restore(folder, "last")
 
 
@@ -106,7 +106,7 @@ def test_every_model_of_the_zoo_predicts(name):
 
 
 def test_a_name_that_is_not_there():
-    with pytest.raises(UserError, match="no trained model 'fer2014'"):
+    with pytest.raises(UserError, match="'fer2014'"):
         Recognizer.pretrained("fer2014")
 
 

@@ -91,8 +91,8 @@ def png_of(width, height):
 def test_what_cannot_be_read(pixels, tmp_path):
     _, jpeg = cv2.imencode(".jpg", pixels)
     for name, data, words in (
-        ("cut.jpg", jpeg.tobytes()[:-200], "is cut off"),
-        ("text.png", b"hello", r"is not an image, or is cut off \(5 bytes\)"),
+        ("cut.jpg", jpeg.tobytes()[:-200], "cut off"),
+        ("text.png", b"hello", r"not an image.*\(5 bytes\)"),
         ("empty.png", b"", r"\(0 bytes\)"),
         ("huge.png", png_of(40_000, 30_000), "more than 100,000,000 pixels"),
         ("vast.png", png_of(400_000, 300_000), "more than 100,000,000 pixels"),
@@ -100,10 +100,10 @@ def test_what_cannot_be_read(pixels, tmp_path):
         (tmp_path / name).write_bytes(data)
         with pytest.raises(Unusable, match=words):
             picture_files.read(tmp_path / name)
-    with pytest.raises(Unusable, match="is a folder"):
+    with pytest.raises(Unusable, match="folder"):
         picture_files.read(tmp_path)
     cv2.imwrite(str(tmp_path / "float.tif"), pixels.astype(np.float32))
-    with pytest.raises(Unusable, match="is a TIFF of a kind that is not read"):
+    with pytest.raises(Unusable, match="TIFF"):
         picture_files.read(tmp_path / "float.tif")
 
 
@@ -128,5 +128,5 @@ def test_folders_are_searched_below_and_what_is_passed_over_is_counted(tmp_path)
         "c/notes.txt",  # named by the user
     ]
     assert dict(pictures.passed_over) == {".txt": 1, ".db": 1, ".jpg": 1}
-    with pytest.raises(UserError, match=r"gone\.jpg does not exist"):
+    with pytest.raises(UserError, match=r"gone\.jpg"):
         Pictures([tmp_path / "gone.jpg"])

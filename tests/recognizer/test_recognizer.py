@@ -141,7 +141,7 @@ def test_a_run_of_an_older_version_has_its_temperatures(faces, tmp_path):
         rtol=1e-5,
     )
     assert "set" not in restored.predict(images)
-    with pytest.raises(UserError, match="no prediction sets"):
+    with pytest.raises(UserError, match=r"coverage=.*no prediction sets"):
         Recognizer.restore(older, coverage=0.8)
 
 
@@ -187,7 +187,7 @@ def test_a_map_of_other_logits_is_of_no_use(faces):
     folder, dataset, _ = faces
     metrics, images = run.read_json(folder / run.METRICS), dataset.images[:10]
     other = Recognizer.restore(folder, ({"last", "best_val"} - {metrics["selection"]}).pop())
-    with pytest.raises(UserError, match="the run's result is another selection"):
+    with pytest.raises(UserError, match=r"(?s)no calibration map.*calibrated=False"):
         other.probabilities(images, calibrated=True)
 
 
@@ -223,7 +223,7 @@ def test_the_variables_are_arguments_not_constants(faces):
     [
         (
             np.zeros((2, 48, 48, 1), np.float32),
-            r"expected uint8, 0 to 255, found float32 from 0 to 0",
+            r"expected uint8.* found float32 from 0 to 0",
         ),
         (np.zeros((48, 48, 1), np.uint8), r"expected \[N, 48, 48, 1\] .* found \[48, 48, 1\]"),
         (np.zeros((2, 1, 48, 48), np.uint8), r"found \[2, 1, 48, 48\]"),
@@ -279,16 +279,14 @@ def test_weights_that_broke_off_on_the_way(copy):
         key=lambda p: p.stat().st_size,
     )
     largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
-    with pytest.raises(
-        UserError, match=r"checkpoints/best_val is damaged: .*\nWhat to do: copy it again"
-    ):
+    with pytest.raises(UserError, match=r"checkpoints/best_val is damaged"):
         Recognizer.restore(copy, selection="best_val")
 
 
 @pytest.mark.parametrize(
     ("damage", "arguments", "words"),
     [
-        (shutil.rmtree, {}, "does not exist\nWhat to do"),
+        (shutil.rmtree, {}, "does not exist"),
         (
             lambda f: (f / run.CHECKPOINTS / "last" / "_METADATA").unlink(),
             {"selection": "last"},
@@ -298,22 +296,22 @@ def test_weights_that_broke_off_on_the_way(copy):
         (
             lambda f: (f / run.PREDICTIONS).unlink(),
             {},
-            r"holds no finished run\n  - predictions.npz: missing",
+            r"no finished run\n.*predictions.npz",
         ),
-        (lambda f: shutil.rmtree(f / run.CHECKPOINTS), {}, "keeps no weights"),
+        (lambda f: shutil.rmtree(f / run.CHECKPOINTS), {}, "no weights\n"),
         (
             lambda f: None,
             {"selection": "oracle"},
-            "no weights of selection 'oracle'\nWhat to do: choose one of best_val, last",
+            "no weights .*'oracle'\n.*best_val, last",
         ),
-        (lambda f: None, {"trial": 1}, "has no trial 1"),
-        (lambda f: None, {"trial": -1}, "has no trial -1"),
-        (without_input, {"selection": "best_val"}, "does not say how images are normalised"),
-        (edit(run.CONFIG, lambda c: c.update(format=99)), {}, "format 99, this fexpr reads 1"),
+        (lambda f: None, {"trial": 1}, "no trial 1"),
+        (lambda f: None, {"trial": -1}, "no trial -1"),
+        (without_input, {"selection": "best_val"}, "(?s)best_val.*mean and deviation"),
+        (edit(run.CONFIG, lambda c: c.update(format=99)), {}, "format 99.* 1"),
         (
             edit(run.CONFIG, lambda c: c["config"]["model"].update(hidden=[9])),
             {},
-            r"hidden_0/bias: the model has \(9,\), the run \(8,\)",
+            r"hidden_0/bias: .*\(9,\).*\(8,\)",
         ),
         (
             edit(run.METRICS, lambda m: m["trials"]["failed"].append({"trial": 0})),

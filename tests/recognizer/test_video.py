@@ -17,7 +17,7 @@ from tests.recognizer import matroska
 from tests.recognizer.runs import FIXTURES
 
 needs_portrait = pytest.mark.skipif(
-    importlib.util.find_spec("skimage") is None, reason="scikit-image, which has it, is not there"
+    importlib.util.find_spec("skimage") is None, reason="scikit-image, which has it, is missing"
 )
 
 
@@ -69,7 +69,7 @@ def test_a_pair_is_aligned_by_the_face_on_its_onset(moving):
         moving.pair(onset, apex),
         flow.flow_map(*(data_faces.align(f, transform) for f in (onset, apex)), 12),
     )
-    with pytest.raises(UserError, match="the pair cannot be used: no face found"):
+    with pytest.raises(UserError, match=r"pair .*no face"):
         moving.predict_pair(np.full((224, 224), 9, np.uint8), np.full((224, 224), 9, np.uint8))
 
 
@@ -77,7 +77,7 @@ def test_a_pair_is_aligned_by_the_face_on_its_onset(moving):
     ("arguments", "words"),
     [
         ({"align": "guess"}, "align: expected one of 'landmarks', 'detect', 'none'; found 'guess'"),
-        ({"align": "landmarks"}, "align='landmarks' needs them"),
+        ({"align": "landmarks"}, "align='landmarks' needs"),
         ({"align": "none", "landmarks": np.zeros((5, 2))}, "and nothing else does"),
         (
             {"align": "landmarks", "landmarks": np.zeros((4, 2))},
@@ -85,15 +85,15 @@ def test_a_pair_is_aligned_by_the_face_on_its_onset(moving):
         ),
         (
             {"apex": np.zeros((200, 224), np.uint8), "align": "none"},
-            r"the apex frame has \(224, 200\) pixels, the onset frame has",
+            r"apex .*\(224, 200\).*onset",
         ),
         (
             {"apex": np.zeros((224, 224, 3), np.uint8), "align": "none"},
-            r"the apex frame cannot be used\n.*found uint8 \[224, 224, 3\]",
+            r"apex .*\n.*found uint8 \[224, 224, 3\]",
         ),
         (
             {"apex": "nowhere.png", "align": "none"},
-            "the apex frame nowhere.png cannot be used\n.*No such file",
+            "apex .*nowhere.png.*\n.*No such file",
         ),
     ],
 )
@@ -103,14 +103,12 @@ def test_pairs_that_cannot_be_used(moving, pair, arguments, words):
 
 
 def test_regions_need_landmarks(pair):
-    with pytest.raises(
-        UserError, match="the run reads regions around landmarks: give align='detect'"
-    ):
+    with pytest.raises(UserError, match=r"landmarks.*align='detect'"):
         frames.pair(*pair, (12, 12, 3), {"regions": "landmarks"}, "none", None)
 
 
 def test_a_run_of_faces_reads_no_pairs(faces, pair):
-    with pytest.raises(UserError, match="trained on images of kind 'face'"):
+    with pytest.raises(UserError, match=r"'face'.*flow"):
         Recognizer.restore(faces[0]).predict_pair(*pair)
 
 
@@ -198,7 +196,7 @@ def test_faces_in_a_video(faces, tmp_path):
     [
         (
             {"interval": 0.01},
-            r"interval: 0.01 s is less than a frame of .*motion.avi \(20 frames a second\)",
+            r"interval: 0.01 s .*motion.avi.* 20 frames",
         ),
         (
             {"every": 0, "align": "landmarks"},
@@ -215,9 +213,9 @@ def test_options_that_cannot_be_used(moving, motion_film, options, words):
 def test_what_is_no_video(moving, tmp_path, capfd):
     (tmp_path / "text.mp4").write_text("hello")
     for name, words in (
-        ("text.mp4", "is no video that OpenCV can decode"),
-        ("nowhere.mp4", "does not exist"),
-        ("", "is no file"),
+        ("text.mp4", "text.mp4.* OpenCV can decode"),
+        ("nowhere.mp4", "nowhere.mp4 does not exist"),
+        ("", "no.* file"),
     ):
         with pytest.raises(UserError, match=words):
             moving.predict_video(tmp_path / name)
@@ -242,7 +240,7 @@ def box(name, size, content=b""):
 def test_a_recording_that_was_cut_off_lacks_its_index(data, lacks, moving, tmp_path, capfd):
     (tmp_path / "cut.mp4").write_bytes(data)
     assert video.lacks_index(tmp_path / "cut.mp4") == lacks
-    with pytest.raises(UserError, match="breaks off: the index" if lacks else "no video that"):
+    with pytest.raises(UserError, match="index" if lacks else "OpenCV can decode"):
         moving.predict_video(tmp_path / "cut.mp4")
     capfd.readouterr()
 

@@ -138,7 +138,7 @@ def _checkpoint(folder, rng):
 
 
 def _no_file(folder, rng):
-    """A folder, a pipe, a link to nothing or to itself, a device, in the place of a file."""
+    """A folder, a pipe, a link to nothing or to itself, a device, instead of a file."""
     path = _file(folder, rng)
     path.unlink()
     kind = rng.randrange(6)

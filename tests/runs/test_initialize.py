@@ -163,7 +163,7 @@ def test_rows_that_the_first_network_saw_must_not_test_the_second(source):
         test=np.concatenate([fold.test, fold.train[:2]]),
     )
     with pytest.raises(
-        UserError, match=r"2 of \d+ test images here were in the training or validation rows"
+        UserError, match=r"2 of \d+ test images .*training or validation rows"
     ) as error:
         initialize.load_initialization(config, dataset, [leaking])
     assert dataset.ids[fold.train[0]] in error.value.text()
@@ -213,7 +213,7 @@ def test_variants_of_the_configs(variant):
         "features": (True, ""),
         "block5": (False, "^conv[1-4]_"),
     }[variant]
-    with pytest.raises(UserError, match="unknown config variant 'blok5'"):
+    with pytest.raises(UserError, match="variant 'blok5'"):
         vgg16_fer2013.get_config("blok5")
 
 
@@ -243,14 +243,14 @@ def test_settings_that_contradict_each_other_are_all_named(source):
     ]
     config = vgg16_fer2013.get_config("debug")
     config.train.normalize = "unit"
-    with pytest.raises(UserError, match="vggface_vgg16 prepares images itself"):
+    with pytest.raises(UserError, match=r"normalize=.*vggface_vgg16"):
         base.validate(config)
     for changes in (
         {"optimizer__freeze": "^conv5_"},
         {"optimizer__rates": "conv5=0.1"},
         {"optimizer__freeze": "."},
     ):
-        with pytest.raises(UserError, match="layers are named that cannot be meant"):
+        with pytest.raises(UserError, match=r"optimizer.(freeze|rates)"):
             train(
                 [RunSpec(settings(**changes), source.parent / "never")],
                 *describe.prepare(settings()),
@@ -272,7 +272,7 @@ def test_classes_left_out_and_shares_of_the_training_rows():
     np.testing.assert_array_equal(part.test, all_rows.test)
     for names, message in (
         ("joy", "joy: expected one of angry"),
-        ("angry,disgust,fear,happy,sad,surprise", "1 classes are left"),
+        ("angry,disgust,fear,happy,sad,surprise", "1 class"),
     ):
         with pytest.raises(UserError, match=message):
             load_data.load(settings(data__leave_out=names))

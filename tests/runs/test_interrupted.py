@@ -115,5 +115,5 @@ def test_a_folder_of_something_else_gets_no_file(tmp_path, shared_cache):
     (tmp_path / "etc" / "passwd").write_text("x")
     done = launch(tmp_path, shared_cache, *TINY, f"--workdir={tmp_path / 'etc'}")
     assert done.returncode == 2
-    assert "is not empty and holds no run of fexpr" in done.stderr
+    assert "is not empty and contains no run of fexpr" in done.stderr
     assert [p.name for p in (tmp_path / "etc").iterdir()] == ["passwd"]

@@ -96,5 +96,5 @@ def test_a_sweep_at_a_glance(tmp_path, capsys):
     assert "84.3 ms   20%  821 MiB" in row
     assert main([str(tmp_path / "none")]) == 2
     (empty := tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="holds no runs"):
+    with pytest.raises(UserError, match="no runs"):
         find(empty)

@@ -53,7 +53,7 @@ def check(seen, name, groups, others=False, **more):
 def test_a_composite_has_seen_the_people_of_its_parts(first):
     seen = record.read(first, [0])
     assert seen.people.tolist() == ["casme2/1", "samm/6", "smic/6"]
-    with pytest.raises(UserError, match="1 of 1 test subjects here were in the training") as error:
+    with pytest.raises(UserError, match="1 of 1 test subjects") as error:
         check(seen, "samm", ["006"])
     assert "samm/6" in error.value.text()
     check(seen, "samm", ["007"])  # tested by that fold, never seen
@@ -74,19 +74,19 @@ def test_nobody_is_allowed_whom_the_run_before_the_run_has_seen(first, tmp_path)
     second = tmp_path / "second"
     folds = [fold([0], [2], [1], groups)]
     people.write(second, "casme2", dataset(groups), folds, [0], record.read(first, [0]))
-    with pytest.raises(UserError, match="or of what that began with"):
+    with pytest.raises(UserError, match="1 of 1 test subjects"):
         check(record.read(second, [0]), "samm", ["006"])
     check(record.read(second, [0]), "samm", ["008"])
 
 
 def test_what_cannot_be_told_is_refused_unless_the_user_says_so(first):
     seen = record.read(first, [0])
-    with pytest.raises(UserError, match="nobody can tell") as error:
+    with pytest.raises(UserError, match=r"init.people=others") as error:
         check(seen, "folder", ["anna"])
     assert "samm: its people may be those of folder" in error.value.text()
     assert "--config.init.people=others" in error.value.text()
     check(seen, "folder", ["anna"], others=True)
-    with pytest.raises(UserError, match="nobody can tell"):
+    with pytest.raises(UserError, match=r"init.people=others"):
         check(None, "samm", ["006"])  # of a run that recorded nothing
     check(None, "samm", ["006"], others=True)
     with pytest.raises(UserError, match="1 of 1"):  # what is known is not overruled

@@ -141,4 +141,4 @@ def test_every_fold_of_a_cross_validation(release):
     facts = describe.describe_copies(config, dataset, folds)
     assert facts["left_out"] == [fold.left_out for fold in folds]
     words = describe.copies_in_words(facts, dataset, folds)
-    assert words.endswith("rows a fold are left out (data.duplicates=drop_exact)")
+    assert words.endswith("rows per fold are left out (data.duplicates=drop_exact)")

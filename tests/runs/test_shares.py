@@ -90,9 +90,9 @@ def test_a_program_of_a_sweep_in_shares(config, tmp_path):
 @pytest.mark.parametrize(
     ("program", "chunk", "message"),
     [
-        (1, "", "--program=1: there are programs 0 to 0"),
-        (0, "2/2", "--chunk=2/2: expected I/N"),
-        (0, "x", "--chunk=x: expected I/N"),
+        (1, "", "--program=1: .*0 to 0"),
+        (0, "2/2", "--chunk=2/2: .*I/N"),
+        (0, "x", "--chunk=x: .*I/N"),
     ],
 )
 def test_shares_that_there_are_not(config, tmp_path, program, chunk, message):

@@ -48,9 +48,7 @@ def test_as_with_all_images_in_memory(tmp_path, monkeypatch, capsys):
         return part(engine, state, i)
 
     monkeypatch.setattr(streamed_engine.StreamedEngine, "_part", stopped)
-    with pytest.raises(
-        Preempted, match=r"stopped by SIGTERM after \d+% of epoch 2, which is saved"
-    ):
+    with pytest.raises(Preempted, match=r"SIGTERM after \d+% of epoch 2"):
         fitted(tmp_path / "stopped", True)
     assert calls[-1] == 0  # the first part of the second epoch
     capsys.readouterr()
@@ -65,8 +63,8 @@ def test_as_with_all_images_in_memory(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("name", "frames", "words"),
     [
-        ("fer2013", 0, r"data\.streamed=True: expected False, as data\.name='fer2013'"),
-        ("ravdess", 8, r"data\.clip_frames=8: expected 0 with data\.streamed"),
+        ("fer2013", 0, r"data\.streamed=True: expected False.*'fer2013'"),
+        ("ravdess", 8, r"data\.clip_frames=8: expected 0 .*data\.streamed"),
     ],
 )
 def test_what_does_not_stream_is_refused(name, frames, words):

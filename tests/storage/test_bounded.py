@@ -19,13 +19,13 @@ def test_what_is_no_ordinary_file_is_refused_at_once(tmp_path):
     with open(tmp_path / "sparse.png", "wb") as f:
         f.truncate(10**12)
     for name, why in {
-        "pipe.png": "is a pipe or a device",
-        "zero.png": "is a pipe or a device",
-        "folder.png": "is a folder",
-        "sparse.png": "has 1,000,000,000,000 bytes, at most",
+        "pipe.png": "pipe.*device",
+        "zero.png": "pipe.*device",
+        "folder.png": "folder",
+        "sparse.png": "1,000,000,000,000 bytes",
         "loop.png": "symbolic links",
         "nowhere.png": "No such file",
-        "a\0b": "no file can have this name",
+        "a\0b": "null byte",
         "x" * 300: "name too long",
     }.items():
         with pytest.raises(Unreadable, match=f"(?i){why}"):
@@ -33,7 +33,7 @@ def test_what_is_no_ordinary_file_is_refused_at_once(tmp_path):
     (tmp_path / "whole").write_bytes(b"abc")
     (tmp_path / "link").symlink_to("whole")
     assert bounded.read_bytes(tmp_path / "link", 3) == b"abc"
-    with pytest.raises(Unreadable, match="has 3 bytes, at most 2"):
+    with pytest.raises(Unreadable, match=r"3 bytes.* 2"):
         bounded.read_bytes(tmp_path / "whole", 2)
 
 
@@ -45,10 +45,10 @@ def test_lines_of_a_text():
     assert lines(b"\xef\xbb\xbfa\xc3\xa9\r\nb\n\nc") == ["aé\r\n", "b\n", "\n", "c"]
     assert lines(b"") == []
     for data, why in {
-        b"a\nb\xe9\n": "line 2: the byte 0xe9 is not UTF-8",
+        b"a\nb\xe9\n": "line 2.*0xe9.*UTF-8",
         "a,b\n".encode("utf-16"): "UTF-16",
-        b"a\nb\0c\n": "line 2 holds a NUL",
-        b"a\n" + b"0" * (bounded.LONGEST_LINE + 1): "line 2 has more than",
+        b"a\nb\0c\n": "line 2.*NUL",
+        b"a\n" + b"0" * (bounded.LONGEST_LINE + 1): "line 2.*more than",
     }.items():
         with pytest.raises(Unreadable, match=why):
             lines(data)
@@ -63,7 +63,7 @@ def test_a_line_without_end_is_not_read_to_its_end():
             Endless.served += size
             return b"0" * size
 
-    with pytest.raises(Unreadable, match="line 1 has more"):
+    with pytest.raises(Unreadable, match=r"line 1.*more than"):
         next(bounded.text_lines(Endless()))
 
 

@@ -45,14 +45,14 @@ def test_one_table_in_many_spellings(tmp_path, text):
         (b"", "no column a, b.*found: nothing"),
         (b"\n\n\n", "found: nothing"),
         (b"<!DOCTYPE html><html>404</html>", "no column a, b"),
-        (b"a,c\n1,2\n", "no column b; found: a, c"),
-        (b"a,b,a\n1,2,3\n", "column a is there more than once"),
-        (b"a,b\n1,2,3\n4,5\n6,7,8,9\n", "line 2: 3 cells, the header has 2; line 4: 4 cells"),
-        (b"a,b\n1,caf\xe9\n", "line 2: the byte 0xe9 is not UTF-8"),
+        (b"a,c\n1,2\n", "no column b.*found: a, c"),
+        (b"a,b,a\n1,2,3\n", "column a .*(once|twice)"),
+        (b"a,b\n1,2,3\n4,5\n6,7,8,9\n", "line 2: 3 cells.* 2.* line 4: 4 cells"),
+        (b"a,b\n1,caf\xe9\n", "line 2.*0xe9.*UTF-8"),
         ("a,b\n1,2\n".encode("utf-16"), "UTF-16"),
-        (b"a,b\n1\0,2\n", "line 2 holds a NUL"),
-        (b"a,b\n1," + b"A" * 200_000 + b"\n", "line 2: field larger than"),
-        (b"a,b\n1," + b"A" * 2_000_000 + b"\n", "line 2 has more than 1,048,576 bytes"),
+        (b"a,b\n1\0,2\n", "line 2.*NUL"),
+        (b"a,b\n1," + b"A" * 200_000 + b"\n", "line 2.*larger than"),
+        (b"a,b\n1," + b"A" * 2_000_000 + b"\n", "line 2.* 1,048,576 bytes"),
     ],
 )
 def test_what_is_no_such_table(tmp_path, data, why):
@@ -61,9 +61,9 @@ def test_what_is_no_such_table(tmp_path, data, why):
 
 
 def test_files_that_cannot_be_read(tmp_path):
-    with pytest.raises(BadTable, match="cannot be read: is a folder"):
+    with pytest.raises(BadTable, match="folder"):
         delimited.read(tmp_path, ("a",))
-    with pytest.raises(BadTable, match="cannot be read: No such file"):
+    with pytest.raises(BadTable, match="No such file"):
         delimited.read(tmp_path / "t.csv", ("a",))
 
 

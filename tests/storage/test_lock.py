@@ -45,7 +45,7 @@ def test_a_second_process_is_told_who_holds_it(tmp_path, other):
     path = tmp_path / ".lock"
     process = other(path)
     with (
-        pytest.raises(UserError, match=f"the run is in use by process {process.pid} on ") as error,
+        pytest.raises(UserError, match=f"in use by process {process.pid} on ") as error,
         lock.held(path, lock.refuse("the run", "wait")),
     ):
         pytest.fail("held twice")
@@ -77,7 +77,7 @@ def test_shares_hold_it_together_and_the_whole_does_not(tmp_path, other):
     with lock.held(path, lock.refuse("the run", ""), shared=True):
         pass
     with (
-        pytest.raises(UserError, match="in use by several, the last to come was process"),
+        pytest.raises(UserError, match=r"in use by several.* process"),
         lock.held(path, lock.refuse("the run", "")),
     ):
         pytest.fail("held")

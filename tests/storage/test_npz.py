@@ -51,7 +51,7 @@ def test_pickles_are_never_opened(tmp_path):
     with pytest.raises(npz.Pickled):
         npz.decode(saved(np.array([{}])))
     np.savez(tmp_path / "a.npz", good=np.zeros(2), bad=np.array([None]))
-    with pytest.raises(npz.Pickled, match="never opened: bad"):
+    with pytest.raises(npz.Pickled, match=": bad"):
         npz.read(tmp_path / "a.npz")
 
 
@@ -59,7 +59,7 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
     monkeypatch.setattr(npz, "LEAST_LIMIT", 10**6)
     with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a.npy", bytes(2 * 10**6))
-    with pytest.raises(Unreadable, match="unpacks to 2,000,000 bytes"):
+    with pytest.raises(Unreadable, match="2,000,000 bytes"):
         npz.read(tmp_path / "a.npz")
 
 

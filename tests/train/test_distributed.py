@@ -140,7 +140,7 @@ def test_streamed_images_are_read_in_shares(tmp_path, cache):
     "text", ["node1,0,2", "node1:1234", "node1:1234,2,2", "node1:1234,first,2"]
 )
 def test_hosts_that_cannot_be_read(text):
-    with pytest.raises(UserError, match="expected 'auto' or ADDRESS:PORT,RANK,COUNT"):
+    with pytest.raises(UserError, match="'auto' or ADDRESS:PORT,RANK,COUNT"):
         distributed.join(text)
 
 

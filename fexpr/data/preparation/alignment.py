@@ -1,8 +1,8 @@
-"""Where the face is, and bringing it upright into one frame: by landmarks from a CSV, or by those
-that are found.
+"""Finds the face and aligns it upright in a fixed frame, by landmarks from a CSV or from a
+detector.
 
 One transform is found on the onset frame and used for the onset AND the apex: aligning each frame
-by itself would take out the very motion that is to be measured.
+by itself would remove the very motion that is to be measured.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from fexpr.storage.delimited import BadTable
 COLUMNS = tuple(f"{point}_{axis}" for point in POINTS for axis in "xy")
 
 # Where the five points lie in the aligned face of 224x224 pixels, which landmarks of flow maps
-# refer to: faces are framed as those behind the published flow maps of SAMM and CASME II.
+# refer to: faces are framed like those from which the published flow maps of SAMM and CASME II were
+# made.
 TEMPLATE = FRAMES["tight"] * SIZE
 
 # `similarity` and `align` bring a face to this size and place
@@ -49,17 +50,17 @@ def read_landmarks(path: Path) -> tuple[str, dict[str, np.ndarray]]:
     """Reads `landmarks.csv`.
 
     Returns:
-      What the rows are named by, and name -> float32 [5, 2] (x, y): `flow` (file name of a flow
+      The kind of name in the rows, and name -> float32 [5, 2] (x, y): `flow` (file name of a flow
       map; pixels of its 224x224 aligned apex face) or `clip` (pixels of that clip's onset frame).
 
     Raises:
-      UserError: the file is no such table; lists every bad row.
+      UserError: the file is not such a table; lists every bad row.
     """
     fix = f"the columns are flow or clip, then {','.join(COLUMNS)}, all coordinates in pixels"
     try:
         table = delimited.read(path, (), optional=("flow", "clip", *COLUMNS))
     except BadTable as e:
-        raise UserError(f"{path} is no table of landmarks", e.problems, fix) from e
+        raise UserError(f"{path} is not a table of landmarks", e.problems, fix) from e
     key = next((name for name in ("flow", "clip") if name in table.columns), None)
     missing = [name for name in COLUMNS if name not in table.columns]
     if key is None or missing:
@@ -67,7 +68,7 @@ def read_landmarks(path: Path) -> tuple[str, dict[str, np.ndarray]]:
             f"no column {name}" for name in missing
         ]
         found = f"found: {', '.join(table.header) or 'nothing'}"
-        raise UserError(f"{path} is no table of landmarks", [*wanted, found], fix)
+        raise UserError(f"{path} is not a table of landmarks", [*wanted, found], fix)
     landmarks: dict[str, np.ndarray] = {}
     problems = []
     for line, row in table.rows():
@@ -96,7 +97,7 @@ def is_coordinate(text: str) -> bool:
 
 
 def choose(policy: str, landmarks: bool, normalised: bool, where: Path) -> str:
-    """Which alignment `auto` comes down to: 'landmarks', 'detect' or 'none'.
+    """Which alignment `auto` resolves to: 'landmarks', 'detect' or 'none'.
 
     Args:
       policy: one of `POLICIES`.
@@ -105,7 +106,7 @@ def choose(policy: str, landmarks: bool, normalised: bool, where: Path) -> str:
       where: the release's folder, for the message.
 
     Raises:
-      UserError: unknown policy; landmarks are asked for and there are none.
+      UserError: unknown policy; landmarks are required and missing.
     """
     if policy not in POLICIES:
         raise UserError(
@@ -115,7 +116,8 @@ def choose(policy: str, landmarks: bool, normalised: bool, where: Path) -> str:
         policy = "landmarks" if landmarks else "none" if normalised else "detect"
     if policy == "landmarks" and not landmarks:
         raise UserError(
-            f"config.data.align is 'landmarks' and there are none for the frames in {where}",
+            f"config.data.align is 'landmarks', but there are no landmarks for the frames in "
+            f"{where}",
             fix=f"put {where / 'landmarks.csv'} there, with the columns clip,{','.join(COLUMNS)} "
             "in pixels of each clip's onset frame",
         )
@@ -124,7 +126,8 @@ def choose(policy: str, landmarks: bool, normalised: bool, where: Path) -> str:
 
 def transform_problem(transform: np.ndarray, shape: tuple[int, ...]) -> str:
     """Why a frame of this shape cannot be aligned by `transform` [2, 3]; '' if it can. Points that
-    are no face's (on a line, left and right swapped) have a transform that shrinks it to nothing.
+    cannot be a face's (on a line, left and right swapped) give a transform that shrinks the frame
+    to nothing.
     """
     scale = np.hypot(transform[0, 0], transform[1, 0])
     if not np.isfinite(transform).all() or min(shape[:2]) * scale < LEAST_SIDE:
@@ -133,7 +136,7 @@ def transform_problem(transform: np.ndarray, shape: tuple[int, ...]) -> str:
 
 
 def detect(frame: np.ndarray) -> np.ndarray | None:
-    """`POINTS` [5, 2] of the largest face that is found in uint8 [H, W], or None."""
+    """The five `POINTS` [5, 2] of the largest face found in a frame uint8 [H, W], or None."""
     faces = find(frame)
     if not faces:
         return None

@@ -48,7 +48,7 @@ class _Source(Protocol):
 
 
 class ArrayRecordBuilder(tfds.core.GeneratorBasedBuilder):
-    """Writes rows in their order, under the names and types of the first one."""
+    """Writes rows in the given order, with the column names and types of the first one."""
 
     VERSION = tfds.core.Version("1.0.0")
 
@@ -80,13 +80,13 @@ class ArrayRecordBuilder(tfds.core.GeneratorBasedBuilder):
 
 class _Info(tfds.core.DatasetInfo):
     def initialize_from_bucket(self) -> None:
-        """Nothing of ours is in Google's bucket; TFDS would make a temporary folder for it and
-        leave it behind.
+        """Does nothing: our sets are not in Google's bucket, and TFDS would leave a temporary
+        folder behind.
         """
 
 
 def exists(folder: Path) -> bool:
-    return folder.is_dir()  # it gets its name only once it is whole
+    return folder.is_dir()  # it is renamed to its final name only once it is complete
 
 
 def write(folder: Path, name: str, rows: Iterable[Row]) -> None:
@@ -132,7 +132,9 @@ def read(folder: Path) -> dict[str, np.ndarray]:
 
 
 def each(folder: Path) -> Iterator[Row]:
-    """The rows of a prepared set one after the other, none of them kept. Errors as of `read`."""
+    """Yields the rows of a prepared set one by one, without keeping them in memory. Errors as in
+    `read`.
+    """
     with _damage(folder):
         source = _source(folder)
         for i in range(len(source)):
@@ -151,7 +153,9 @@ def _source(folder: Path) -> _Source:
 
 
 def _check_features(value: object) -> None:
-    """TFDS imports whatever module this file names, so it must name its own features alone."""
+    """Checks that features.json names only TFDS' own features, as TFDS imports whatever module it
+    names.
+    """
     if isinstance(value, dict):
         for key, inner in value.items():
             if key in ("type", "proto_cls") or (
@@ -169,7 +173,7 @@ def _damage(folder: Path) -> Iterator[None]:
     try:
         yield
     except Exception as e:
-        # each layer below raises its own: a file is missing, cut off, or not what it was
+        # each library below raises its own errors for files that are missing, cut off or changed
         raise UserError(
             f"the prepared set {folder} is damaged: {e}",
             fix="remove that folder; it is then prepared again",
@@ -210,7 +214,7 @@ def _column(values: list) -> np.ndarray:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without TFDS's bars, which would break our own, and without what its libraries print."""
+    """Suppresses TFDS's progress bars, which would break our own, and what its libraries print."""
     level = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)
     tfds.disable_progress_bar()

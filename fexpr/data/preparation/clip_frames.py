@@ -1,4 +1,4 @@
-"""From a row a frame to a row a clip: frames sampled evenly, laid behind one another in the
+"""From a row per frame to a row per clip: evenly sampled frames, concatenated along the
 channels.
 """
 
@@ -10,15 +10,15 @@ import numpy as np
 
 from fexpr.data.dataset import Dataset
 
-NONE = -1  # number of a frame that is not there
+NONE = -1  # number of a frame that is missing
 
 
 def as_clips(dataset: Dataset, count: int) -> Dataset:
     """Each clip as one row of kind 'clip': its frames, or `count` of them, from the middles of
     `count` equal parts of the clip.
 
-    Frames as channels, so that whatever is done to an image is done to all frames of a clip alike:
-    were each flipped, moved or brightened by itself, that would look like motion.
+    Frames are channels, so that whatever is done to an image is done to all frames of a clip alike:
+    if each were flipped, moved or brightened by itself, that would look like motion.
 
     Args:
       dataset: rows are frames, with the extras `video` str [N] and `frame` int32 [N]; images [N, H,
@@ -26,9 +26,9 @@ def as_clips(dataset: Dataset, count: int) -> Dataset:
       count: F.
 
     Returns:
-      images uint8 [V, H, W, F * C], those of frames that a short clip has not are 0; ids the clips'
-      names. Extras: `frame` int32 [V, F], NONE where there is none; of a synthetic release `shown`
-      float32 [V, F], NaN there.
+      images uint8 [V, H, W, F * C], channels of frames that a short clip lacks are 0; ids are the
+      clips' names. Extras: `frame` int32 [V, F], NONE where there is none; of a synthetic release
+      `shown` float32 [V, F], NaN there.
 
     Raises:
       ValueError: the frames of a clip have several labels.

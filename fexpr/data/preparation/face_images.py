@@ -19,29 +19,29 @@ from fexpr.errors import UserError
 
 SIDE = 48
 MAPS = allowed(DataConfig, "map")
-# of maps that somebody has made, parallel to the faces' own
+# folders of existing maps, laid out like the faces' own
 FOLDERS = {"saliency": "saliency", "landmarks": "landmarks"}
 BLOCK = 512  # images in one record of a prepared set
 Stack = tuple[Sequence[str], np.ndarray]  # ids and their images uint8 [n, 48, 48, C]
 
 
 def choose_map(how: str, folder: Path) -> str:
-    """What `config.data.map` comes down to here: 'none', 'folder' (read maps) or 'spectral'
+    """What `config.data.map` resolves to for these data: 'none', 'folder' (read maps) or 'spectral'
     (compute them).
 
-    'saliency' reads the release's folder saliency/ and computes spectral residuals where there is
-    none; 'landmarks' reads landmarks/: of faces that are cropped already nobody knows where they
-    lay in the pictures whose landmarks were found.
+    'saliency' reads the release's folder saliency/ and computes spectral residuals if there is
+    none; 'landmarks' reads landmarks/, as the position of a cropped face in the original picture,
+    to which landmarks refer, is unknown.
 
     Raises:
-      UserError: unknown; landmark masks are wanted and there are none.
+      UserError: unknown value; landmark masks are required and missing.
     """
     if how not in MAPS:
         raise UserError(f"config.data.map is {how!r}", fix=f"set it to one of {', '.join(MAPS)}")
     has_maps = how in FOLDERS and (folder / FOLDERS[how]).is_dir()
     if how == "landmarks" and not has_maps:
         raise UserError(
-            f"config.data.map is 'landmarks', and {folder} holds no masks of them",
+            f"config.data.map is 'landmarks', but {folder} contains no landmark masks",
             [f"{folder} {prepare.contents(folder)}"],
             f"put masks into {folder / FOLDERS[how]}, named as the faces are, or set it to "
             "saliency or none",
@@ -50,10 +50,10 @@ def choose_map(how: str, folder: Path) -> str:
 
 
 def computed_map(how: str) -> str:
-    """The same for releases whose maps nobody hands round: 'none' or 'spectral'.
+    """The same for releases without published maps: 'none' or 'spectral'.
 
     Raises:
-      UserError: unknown; landmark masks, which are read from files alone.
+      UserError: unknown value; landmark masks, which can only be read from files.
     """
     if how not in MAPS[:3]:
         raise UserError(
@@ -67,8 +67,8 @@ def spectral_residual(face: np.ndarray) -> np.ndarray:
     """A saliency map uint8 [H, W] of a grey face uint8 [H, W], 0 to 255 from its least to its most
     salient pixel.
 
-    Hou and Zhang, CVPR 2007, as OpenCV computes it: what is left of the log amplitude spectrum once
-    its smooth part is gone.
+    Hou and Zhang, CVPR 2007, as OpenCV computes it: the log amplitude spectrum minus its smooth
+    part.
     """
     _, found = cv2.saliency.StaticSaliencySpectralResidual.create().computeSaliency(face)
     low, high = float(found.min()), float(found.max())
@@ -95,7 +95,7 @@ def read_grey(path: Path) -> np.ndarray:
 
 def with_map(face: np.ndarray, how: str, path: Path | None) -> np.ndarray:
     """The face [48, 48] with its map as a second channel, [48, 48, 2]; without one, [48, 48, 1].
-    `how` is of `choose_map`.
+    `how` comes from `choose_map`.
 
     Raises:
       BadInput: the map at `path` cannot be read.
@@ -126,8 +126,8 @@ def stored_strip(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
 def prepared(
     name: str, fingerprint: str, make: Callable[[Path], Iterable[Stack]], streamed: bool = False
 ) -> tuple[list[str], records.Images]:
-    """Ids and images uint8 [N, 48, 48, C], from the cache or from `make(folder)`, which may keep
-    finished items in `folder`.
+    """Ids and images uint8 [N, 48, 48, C], read from the cache or made by `make(folder)`, which may
+    keep finished items in `folder`.
 
     Args:
       streamed: the images are not read but stay on the disk, a record each. Preparing holds a stack
@@ -138,7 +138,7 @@ def prepared(
         single = folder.with_name(prepare.IMAGES)
         with prepare.exclusive_lock(folder.parent):
             if not single.is_dir():
-                # what a killed process left
+                # left by a killed process
                 prepare.remove(folder.parent.glob(f".{single.name}.*"))
                 records.write(single, _stacks(folder))
         return records.read(single)

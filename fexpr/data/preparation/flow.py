@@ -1,5 +1,5 @@
-"""Onset-to-apex optical flow, its optical strain, and the small map of both that micro-expression
-networks read.
+"""Onset-to-apex optical flow, its optical strain, and the small map of both that is the input of
+micro-expression networks.
 """
 
 from __future__ import annotations
@@ -55,20 +55,20 @@ def optical_strain(flow: np.ndarray) -> np.ndarray:
 
 
 def encode(flow: np.ndarray, size: int = 28, scale: str = "minmax") -> np.ndarray:
-    """A flow field as the map that the field trains on: uint8 [size, size, 3], channels u, v and
-    optical strain.
+    """A flow field as the map on which micro-expression networks are trained: uint8 [size, size,
+    3], channels u, v and optical strain.
 
     The strain is taken at full resolution; each channel is resized by area, then scaled.
 
-    'minmax' scales it from its least to its largest value to 0..255, so that no motion lies at
-    another level in every map. Scaling first as well would give the same, since min-max scaling
-    undoes any earlier one; scaling last leaves every channel with both a 0 and a 255, as in all the
-    published maps of SAMM and CASME II. A channel without any variation (no motion) is 0
-    everywhere.
+    'minmax' scales each channel from its smallest and largest value to 0..255, so that the grey
+    level of "no motion" differs from map to map. Scaling first as well would give the same, since
+    min-max scaling undoes any earlier one; scaling last leaves every channel with both a 0 and a
+    255, as in all the published maps of SAMM and CASME II. A channel without any variation (no
+    motion) is 0 everywhere.
 
-    'signed' keeps the zero: u and v, each by its own largest magnitude, go from -1..1 to 0..255,
-    so that no motion is at 127.5 (rounded: 128) in every map, and a mirrored map is 255 - u; strain
-    goes from 0 to 0..255, with no strain at 0.
+    'signed' keeps the zero: u and v are each divided by their largest magnitude and scaled from
+    -1..1 to 0..255, so that no motion is at 127.5 (rounded: 128) in every map, and a mirrored map
+    is 255 - u; strain goes from 0 to 0..255, with no strain at 0.
     """
     channels = np.dstack([flow, optical_strain(flow)]).astype(np.float32)
     small = cv2.resize(channels, (size, size), interpolation=cv2.INTER_AREA)

@@ -1,4 +1,4 @@
-"""OpenFace's tables of a clip, a row a frame: action units, landmarks; and masks of landmarks."""
+"""OpenFace's tables of a clip, a row per frame: action units, landmarks; and masks of landmarks."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ SPREAD = 1.5  # pixels of a 48x48 face, deviation of the spot that stands for a 
 
 
 def read(path: Path, columns: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Frame numbers int64 (ascending, from 1) and these columns float32 [F, len(columns)]. Frames
-    without a face are NaN.
+    """Reads frame numbers int64 (ascending, from 1) and these columns float32 [F, len(columns)].
+    Frames without a face are NaN.
 
     Raises:
-      BadInput: it is no such table; it holds several faces a frame, frames numbered from 0, cells
-        that are no numbers, intensities beyond 0 to 5.
+      BadInput: it is not such a table, or contains several faces per frame, frames numbered from 0,
+          cells that are not numbers, intensities outside 0 to 5.
     """
     try:
         table = delimited.read(path, ("frame", *columns), optional=("success",), separators=",;\t")
@@ -56,7 +56,7 @@ def _problems(table: Table, numbers: np.ndarray, columns: Sequence[str]) -> list
     for name, values in zip(table.columns, numbers, strict=True):
         bad = np.isinf(values) | (np.isnan(values) & (name == "frame"))
         if re.fullmatch(r"AU[0-9]+_[rc]", name):
-            # OpenFace's regression goes a little beyond its range
+            # OpenFace's regression slightly exceeds its range
             bad |= (values < -SLACK) | (values > MOST + SLACK)
         for row in np.flatnonzero(bad)[:1]:
             text = table.columns[name][row]
@@ -68,16 +68,16 @@ def _problems(table: Table, numbers: np.ndarray, columns: Sequence[str]) -> list
     frames = numbers[0]
     unique, counts = np.unique(frames, return_counts=True)
     if (frames != np.round(frames)).any():
-        found.append("frames are no whole numbers")
+        found.append("frames are not whole numbers")
     if (counts > 1).any():
         found.append(
-            f"frame {unique[counts > 1][0]:g} has {counts.max()} rows, of several faces: keep the "
-            "rows of the one person that the clip is of (column face_id)"
+            f"frame {unique[counts > 1][0]:g} has {counts.max()} rows, of several faces: keep only "
+            "the rows of the clip's person (column face_id)"
         )
     if len(frames) and frames.min() < 1:
         found.append(
-            f"frames begin with {frames.min():g}, OpenFace counts from 1: add "
-            f"{1 - frames.min():g} to them if they are those of the clip"
+            f"frames begin with {frames.min():g}, OpenFace counts from 1: add {1 - frames.min():g} "
+            "to them if they belong to this clip"
         )
     return found
 
@@ -87,12 +87,12 @@ def landmark_masks(path: Path, frames: int, transform: np.ndarray, side: int) ->
     face.
 
     Args:
-      path: the table of the whole video, of the size in which it was decoded.
+      path: the table of the whole video, in pixels of the decoded video.
       transform: [2, 3], from pixels of the video to those of the cropped face (faces.square).
 
     Raises:
-      BadInput: no such table; fewer than half of the landmarks lie within the crop, so that they
-          must be of other pixels.
+      BadInput: not such a table; fewer than half of the landmarks lie within the crop, so their
+          coordinates must refer to another image size.
     """
     numbers, values = read(path, LANDMARKS)
     x, y = values.reshape(len(values), 2, POINTS).transpose(1, 0, 2).astype(np.float64)
@@ -103,18 +103,17 @@ def landmark_masks(path: Path, frames: int, transform: np.ndarray, side: int) ->
     inside = ((points > -0.5) & (points < side - 0.5)).all(axis=2)
     if inside.sum() < 0.5 * finite.sum():
         raise BadInput(
-            f"{path}: {inside.sum():,} of {finite.sum():,} landmarks lie within the face that "
-            "is cut from the video; "
-            "expected those of the video as it is, in its own size"
+            f"{path}: {inside.sum():,} of {finite.sum():,} landmarks lie within the face that is "
+            "cut from the video; expected landmarks in pixels of the original video"
         )
     return np.stack([landmark_mask(own, side) for own in points])
 
 
 def landmark_mask(points: np.ndarray, side: int) -> np.ndarray:
-    """A soft spot at each of points [P, 2] (x, y): uint8 [side, side], 255 at a point; black if a
-    coordinate is NaN.
+    """A soft spot at each of the points [P, 2] (x, y): uint8 [side, side], 255 at a point; black if
+    a coordinate is NaN.
 
-    The largest of Gaussians of SPREAD, not their sum: where points are close together no brighter.
+    The maximum of Gaussians of width SPREAD, not their sum, so that close points are not brighter.
     """
     if not np.isfinite(points).all():
         return np.zeros((side, side), np.uint8)

@@ -1,5 +1,5 @@
-"""Onset and apex to one flow map: both moved by one transform found on the onset, then the motion
-between them.
+"""From onset and apex to a flow map: both are aligned by the transform found on the onset, then
+their flow is computed.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ ALIGNMENTS = ("landmarks", "detect", "none")
 def transform_of(
     onset: np.ndarray, align: str, points: np.ndarray | None = None
 ) -> np.ndarray | None:
-    """The transform [2, 3] that brings the face of a grey onset uint8 [H, W] to 224x224; None where
-    frames are taken as they are.
+    """The transform [2, 3] that brings the face of a grey onset uint8 [H, W] to 224x224; None if
+    frames are used as they are.
 
     Args:
       align: 'landmarks' (points [5, 2], (x, y) in its pixels), 'detect', 'none'.
 
     Raises:
-      BadInput: no face was found; landmarks that are no face's.
+      BadInput: no face was found; landmarks that cannot be a face's.
     """
     if align == "none":
         return None
@@ -49,7 +49,7 @@ def motion_map(
     """The motion between two grey frames uint8 [H, W], each moved by `transform`: uint8 [size,
     size, 3], as `flow.flow_map`.
 
-    `scale`: as of `flow.encode`. `names`: of the two, for messages.
+    `scale`: as in `flow.encode`. `names`: of the two, for messages.
 
     Raises:
       BadInput: frames of different sizes, or too small.

@@ -1,10 +1,10 @@
-"""What all releases share: where the data lies, what identifies it, and work that is done once and
-kept in the cache.
+"""What all releases share: where the data are, their fingerprint, and preparation that is done once
+and kept in the cache.
 
-A set that is being prepared lives in `<cache>/prepared/<name>-<fingerprint>/`: finished items in a
-folder of the loader's choice, then all rows in `records/`, and where they are streamed the images
-in `images/`. All appear under their names only when whole, so a killed preparation goes on where it
-stopped, and a finished one is only read.
+A set that is being prepared is kept in `<cache>/prepared/<name>-<fingerprint>/`: finished items in
+a folder of the loader's choice, then all rows in `records/`, and where they are streamed the images
+in `images/`. All appear under their names only when complete, so a killed preparation resumes, and
+a finished one is only read.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 SOURCES = ("auto", "release", "synthetic")
-# data sets made of whichever of these releases are there
+# data sets that are made of those of these releases that are found
 COMPOSITES = {
     "megc2018": ("samm", "casme2"),
     "megc2019": ("samm", "casme2", "smic"),
     "cd6me": ("casme", "casme2", "samm", "4dme", "mmew", "casme3a"),
     "ravdess_aus": ("ravdess",),
 }
-# of releases that share a folder, what shows that one is there
+# releases that share a folder: files that show that one is present
 SIGNS = {"ravdess": ("frames", "Actor_*"), "ravdess_aus": ("average_action_units.csv",)}
-# folders of a prepared set: its rows; its images a record each, where they are streamed
+# folders of a prepared set: its rows; its images, one record each, if they are streamed
 RECORDS, IMAGES = "records", "images"
 ASK_FOR_SYNTHETIC = "for a trial run on is_synthetic data add --config.data.source=synthetic"
 
@@ -55,8 +55,8 @@ class BadInput(Exception):
 
 
 def data_root(config: ConfigDict) -> tuple[Path, str]:
-    """The folder that holds the releases, and who named it: 'config.data.root', '$FEXPR_DATA_DIR',
-    or '' for the default.
+    """The folder that contains the releases, and which setting named it: 'config.data.root',
+    '$FEXPR_DATA_DIR', or '' for the default.
     """
     if config.root:
         return expand_home(config.root), "config.data.root"
@@ -66,12 +66,12 @@ def data_root(config: ConfigDict) -> tuple[Path, str]:
 
 
 def resolve_source(config: ConfigDict) -> str:
-    """'release' or 'synthetic': what `config.source` comes down to on this machine. Looks for the
+    """'release' or 'synthetic': what `config.source` resolves to on this machine. Looks for the
     folder, reads nothing.
 
     Raises:
-      UserError: unknown source; the release was asked for, or a root was given, and `<root>/<name>`
-        is not there (of a composite: none of its releases is).
+      UserError: unknown source; a release was requested, or a root was given, and `<root>/<name>`
+          is missing (for a composite: all of its releases are).
     """
     if config.source not in SOURCES:
         raise UserError(
@@ -99,7 +99,7 @@ def resolve_source(config: ConfigDict) -> str:
         "put the release there (docs/data.md), or set config.data.root or $FEXPR_DATA_DIR; "
         f"{ASK_FOR_SYNTHETIC}"
     )
-    raise UserError(f"the release {config.name} is not there", problems, fix)
+    raise UserError(f"the release {config.name} is missing", problems, fix)
 
 
 def contents(folder: Path) -> str:
@@ -114,8 +114,8 @@ def contents(folder: Path) -> str:
 
 
 def fingerprint(root: Path, files: Iterable[Path], settings: Mapping[str, object]) -> str:
-    """SHA-256 (hex) of settings and of every file's name below `root` and content: the same for
-    every copy of a release.
+    """SHA-256 (hex) of settings, and of the name (below `root`) and content of every file: the same
+    for every copy of a release.
 
     Raises:
       UserError: files that cannot be read, all of them.
@@ -155,9 +155,9 @@ def prepared(
 
     Args:
       name: of the release.
-      fingerprint: of all that the rows are made from.
-      rows: yields the rows (see `builder.write`); may keep finished items in sub-folders of
-        `folder` (see `cached_png`) until the set is whole.
+      fingerprint: of everything that the rows depend on. rows: yields the rows (see
+          `builder.write`); may keep finished items in sub-folders of `folder` (see `cached_png`)
+          until the set is complete.
 
     Returns:
       Column name -> array [N, ...].
@@ -168,7 +168,7 @@ def prepared(
 
 
 def prepared_folder(name: str, fingerprint: str, rows: Callable[[Path], Iterable[Row]]) -> Path:
-    """The folder of that set's rows, which are written first if it is not there; arguments as of
+    """The folder of that set's rows, which are written first if it is missing; arguments as in
     `prepared`.
     """
     from fexpr.data.preparation import builder
@@ -177,7 +177,7 @@ def prepared_folder(name: str, fingerprint: str, rows: Callable[[Path], Iterable
     records = folder / RECORDS
     with exclusive_lock(folder):
         if not builder.exists(records):
-            remove(folder.glob(f".{records.name}.*"))  # what a killed process left
+            remove(folder.glob(f".{records.name}.*"))  # left by a killed process
             builder.write(records, name, rows(folder))
         remove(path for path in folder.iterdir() if path.name not in (RECORDS, IMAGES))
     return records
@@ -190,8 +190,8 @@ def remove(folders: Iterable[Path]) -> None:
 
 @contextlib.contextmanager
 def exclusive_lock(folder: Path) -> Iterator[None]:
-    """Makes other processes that want to write `folder` wait until this one is done, or dead; they
-    say for whom.
+    """Makes other processes that want to write `folder` wait until this one has ended; they print
+    which process they wait for.
     """
     busy = lambda holder: say(f"waiting    for {holder}, which prepares {folder.name}")
     with contextlib.ExitStack() as stack:
@@ -207,7 +207,7 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
 def gather(
     jobs: Mapping[str, Callable[[], T]], description: str, title: str, fix: str
 ) -> dict[str, T]:
-    """Does all jobs in threads (OpenCV works outside Python's lock) under a progress bar; name ->
+    """Runs all jobs in threads (OpenCV releases Python's lock) under a progress bar; name ->
     result, in the order of `jobs`.
 
     Raises:
@@ -257,8 +257,8 @@ def read_image(path: Path, mode: int) -> np.ndarray:
     """Decodes an image file, uint8 [H, W] or [H, W, C]; `mode` is one of OpenCV's IMREAD_ values.
 
     Raises:
-      BadInput: the file cannot be read, is cut off, is no image, or is beyond what is read
-        (storage/pictures.py).
+      BadInput: the file cannot be read, is cut off, is not an image, or exceeds the limits of
+          storage/pictures.py.
     """
     try:
         return pictures.read(path, mode)
@@ -268,7 +268,7 @@ def read_image(path: Path, mode: int) -> np.ndarray:
 
 def decode_image(data: bytes, mode: int) -> np.ndarray:
     """Decodes the bytes of an image file; as `read_image`. The error's text begins with 'is' or
-    'has', so that the caller says what.
+    'has', so that the caller can put a name before it.
     """
     try:
         return pictures.decode(data, mode)

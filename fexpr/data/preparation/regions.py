@@ -1,4 +1,4 @@
-"""The four landmark regions that HTNet reads: around both eyes and both mouth corners, joined to
+"""The four landmark regions that HTNet reads: around both eyes and both mouth corners, joined into
 one map.
 """
 
@@ -16,7 +16,7 @@ def join_regions(images: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     """Cuts a square of half the side around each of four landmarks and joins them: eyes above,
     mouth corners below.
 
-    A region that would reach over the border is moved back inside: with 28 pixels, its centre is
+    A region that would cross the border is moved inside: with 28 pixels, its centre is
     clamped to [7, 21]. (Wang et al., Neurocomputing 2024, sec. 3.1; x counts columns, y counts
     rows: the released code swaps them.)
 

@@ -1,1 +1,1 @@
-"""One file a release: its loader, and what reads the release's own tables and folders."""
+"""One file per release: its loader, and what reads the release's own tables and folders."""

@@ -22,7 +22,7 @@ from fexpr.terminal import say
 def dataset(
     database: Database, release: Release, config: ConfigDict, is_synthetic: bool
 ) -> Dataset:
-    """One row a clip, labelled with the action units of its FACS code.
+    """One row per clip, labelled with the action units of its FACS code.
 
     Args:
       config: `config.data`; the policy, the vocabulary and the image size are read.
@@ -64,7 +64,7 @@ def dataset(
 def _vocabulary(
     intensities: Sequence[dict[int, float]], wanted: str, least: int
 ) -> tuple[int, ...]:
-    """The action units to be told apart: those with at least `least` positive clips, the notebook's
+    """The action units to detect: those with at least `least` positive clips, the notebook's
     25, or a list as '4,7,12'.
     """
     counts = Counter(number for row in intensities for number in row)

@@ -57,7 +57,8 @@ COLUMNS = (
     "valence",
     "arousal",
 )
-IMAGES = ("Manually_Annotated_Images", "images", ".")  # where the paths of the CSVs may begin
+# folders to which the CSVs' paths may be relative
+IMAGES = ("Manually_Annotated_Images", "images", ".")
 VERSION = 1
 MOST_SIDE = 100_000  # pixels: no picture is as wide
 LEAST_SIDE = 8  # pixels of a picture that shows the face alone
@@ -89,7 +90,7 @@ def load(config: ConfigDict) -> Dataset:
       |valence| <= 0.2 is neutral, above positive, below negative.
 
     Raises:
-      UserError: nothing is there, or something is faulty: all problems at once.
+      UserError: nothing is found, or something is faulty: all problems at once.
     """
     kinds = allowed(DataConfig, "classes")
     if config.classes not in kinds:
@@ -151,7 +152,7 @@ def survey(folder: Path, skipped: set[str]) -> list[Row]:
     """Every image that is annotated, by part and id; no image is decoded.
 
     Raises:
-      UserError: neither layout is there; rows, annotations or images that are faulty or missing:
+      UserError: neither layout is found; rows, annotations or images that are faulty or missing:
           all of them.
     """
     rows, problems = [], []
@@ -164,14 +165,14 @@ def survey(folder: Path, skipped: set[str]) -> list[Row]:
             rows += _from_arrays(folder / images, part, skipped, problems)
     present = {row.part for row in rows}
     if rows and len(present) < len(PARTS):
-        say(f"{NAME}: {' and '.join(PARTS.keys() - present)} is not there", style="yellow")
+        say(f"{NAME}: {' and '.join(PARTS.keys() - present)} is missing", style="yellow")
     if not rows and not problems:
         looked = "looked for training.csv and for train_set/images"
         raise UserError(
-            f"{folder} holds no AffectNet", [f"it {prepare.contents(folder)}", looked], FIX
+            f"{folder} contains no AffectNet", [f"it {prepare.contents(folder)}", looked], FIX
         )
     problems += [
-        f"config.data.skip_clips names {name}, which is not there" for name in sorted(skipped)
+        f"config.data.skip_clips names {name}, which is missing" for name in sorted(skipped)
     ]
     if problems:
         raise UserError(f"AffectNet in {folder} cannot be used", problems, FIX)
@@ -181,7 +182,7 @@ def survey(folder: Path, skipped: set[str]) -> list[Row]:
 def _from_table(
     folder: Path, name: str, part: str, skipped: set[str], problems: list[str]
 ) -> list[Row]:
-    """Rows of training.csv or validation.csv. `skipped` loses what it named."""
+    """Rows of training.csv or validation.csv. Ids that are found are removed from `skipped`."""
     wanted = tuple(c for c in COLUMNS if c not in ("facial_landmarks", "arousal"))
     try:
         table = delimited.read(folder / name, wanted, names=COLUMNS)
@@ -241,8 +242,8 @@ def _number(text: str) -> float:
 
 
 def _from_arrays(folder: Path, part: str, skipped: set[str], problems: list[str]) -> list[Row]:
-    """Rows of images/<n>.jpg with annotations/<n>_exp.npy and <n>_val.npy. `skipped` loses what it
-    named.
+    """Rows of images/<n>.jpg with annotations/<n>_exp.npy and <n>_val.npy. Ids that are found are
+    removed from `skipped`.
     """
     rows = []
     for path in sorted((folder / "images").iterdir()):

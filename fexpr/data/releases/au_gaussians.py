@@ -1,7 +1,7 @@
-"""Statistics of action units by emotion that somebody else has made: `GMM_mean.csv` and
+"""Published statistics of action units by emotion: `GMM_mean.csv` and
 `GMM_covM_<Emotion>.csv`, separated by ';'.
 
-The public ones (Guided-EMO-SpatialTransformer) are of AffectNet's images: OpenFace's 17
+The public files (Guided-EMO-SpatialTransformer) describe AffectNet's images: OpenFace's 17
 intensities, seven emotions.
 """
 
@@ -33,11 +33,11 @@ OF_RAVDESS = {
 
 
 def read(folder: Path | str) -> tuple[np.ndarray, np.ndarray]:
-    """Of each RAVDESS emotion its mean [8, 17] and covariance [8, 17, 17] of INTENSITIES, float64.
+    """The mean [8, 17] and covariance [8, 17, 17] of INTENSITIES for each RAVDESS emotion, float64.
 
     Raises:
-      UserError: files, columns or emotions that are missing; numbers that are none; a covariance
-          that is not positive definite.
+      UserError: files, columns or emotions that are missing; cells that are not numbers; a
+          covariance that is not positive definite.
     """
     folder, problems, covariances = Path(folder), [], {}
     means = _table(folder / MEANS, ("emotion", *INTENSITIES), problems)

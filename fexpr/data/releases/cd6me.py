@@ -1,5 +1,5 @@
-"""CD6ME (Varanka et al., arXiv 2211.11425): action units in micro-expressions of six releases,
-whichever are on the disk.
+"""CD6ME (Varanka et al., arXiv 2211.11425): action units in micro-expressions of six releases, as
+many of them as are on the disk.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def load(config: ConfigDict) -> Dataset:
       config: `config.data` (fexpr/data/data_config.py documents the fields).
 
     Returns:
-      One row a clip, release after release: images uint8 [N, S, S, 3 x maps], labels float32 [N,
-      12] (intensity of the units of `facs.CD6ME`); groups, ids and extras as of
+      One row per clip, release after release: images uint8 [N, S, S, 3 x maps], labels float32 [N,
+      12] (intensity of the units of `facs.CD6ME`); groups, ids and extras as in
       `composite.Rows.dataset`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""A release of clips with FACS codes as a data set for action-unit detection, whichever it is."""
+"""Loads any release of clips with FACS codes as a data set for action-unit detection."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def load(database: Database, config: ConfigDict, turn: int) -> Dataset:
 
     Args:
       config: `config.data` (fexpr/data/data_config.py documents the fields).
-      turn: which stand-in: that of the seed `config.synthetic_seed` + turn.
+      turn: is added to `config.synthetic_seed`, so that several stand-ins differ.
 
     Returns:
-      One row a clip, sorted by id; see `action_units.dataset`.
+      One row per clip, sorted by id; see `action_units.dataset`.
 
     Raises:
       UserError: anything wrong with config, workbook or files; all problems of a kind at once,

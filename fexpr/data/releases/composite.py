@@ -1,4 +1,4 @@
-"""Data sets made of several releases of clips: which of them are read, and their rows as one."""
+"""Data sets made of several releases of clips: which of them are read, and their combined rows."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from fexpr.data.releases.skipped_clips import parse_skipped
 from fexpr.errors import UserError
 from fexpr.terminal import say
 
-# (release, its folder, clips that the user leaves out) -> its clips
+# (release, folder, clips that the user leaves out) -> the release's clips
 Survey = Callable[[Database, Path, set[str]], Release]
-Select = Callable[[pd.DataFrame, Path], pd.DataFrame]  # as of flow_clips.survey
+Select = Callable[[pd.DataFrame, Path], pd.DataFrame]  # as in flow_clips.survey
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Rows:
 
     `table`: those of the releases' tables, with `dataset`. `images` uint8 [N, S, S, 3 x maps].
     `landmarks` float32 [N, 5, 2], NaN where unknown. `files`: of each row, below its release's
-    folder. `source`: as of Dataset.
+    folder. `source`: as in Dataset.
     """
 
     table: pd.DataFrame
@@ -73,12 +73,12 @@ def surveys(
 
     Args:
       config: `config.data`; `root`, `subsets`, `skip_clips` are read.
-      databases: all that may be named.
-      standard: those that 'auto' takes, as far as they are there; () = all.
+      databases: all that may be named. standard: those of them that 'auto' takes if they are found;
+          () = all.
 
     Raises:
-      UserError: names that are none of them, that are not there, or twice; none is there; clips
-        to leave out that are of no release; whatever `survey` raises.
+      UserError: names that are unknown, missing or repeated; no release is found; clips to leave
+          out that belong to no release; whatever `survey` raises.
     """
     root, _ = prepare.data_root(config)
     auto = config.subsets == "auto"
@@ -92,7 +92,7 @@ def surveys(
     ]
     if not auto:
         problems += [
-            f"{root / name} is not there"
+            f"{root / name} is missing"
             for name in wanted
             if name in databases and not (root / name).is_dir()
         ]
@@ -119,7 +119,7 @@ def surveys(
     }
     if not found:
         raise UserError(
-            f"{root} holds none of the releases that {config.name} is made of",
+            f"{root} contains none of the releases of {config.name}",
             [f"looked for {', '.join(wanted)}"],
             "put one there (docs/data.md)",
         )
@@ -127,8 +127,8 @@ def surveys(
 
 
 def with_workbooks(config: ConfigDict, databases: Mapping[str, Database]) -> dict[str, Database]:
-    """The releases that `surveys` may read: of subsets='auto' those without a workbook are left
-    out aloud.
+    """The releases that `surveys` may read: with subsets='auto', those without a workbook are left
+    out, and this is printed.
     """
     if config.subsets != "auto":
         return dict(databases)
@@ -189,7 +189,7 @@ def compare_counts(
     subjects: tuple[int, int] | None,
     challenge: str,
 ) -> None:
-    """Says where a release's clips are not those of a challenge.
+    """Prints where a release's clips differ from those of a challenge.
 
     Args:
       found, expected: clips of each class. subjects: found and expected.
@@ -202,7 +202,7 @@ def compare_counts(
         say(f"{name} differs from the challenge: {text}", style="yellow")
     if subjects and subjects[0] != subjects[1]:
         say(
-            f"{name} has {subjects[0]} subjects, the challenge {subjects[1]}: is one person "
-            "under two names, or are folders missing?",
+            f"{name} has {subjects[0]} subjects, the challenge {subjects[1]}: does one person have "
+            "two names, or are folders missing?",
             style="yellow",
         )

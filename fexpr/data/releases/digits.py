@@ -1,7 +1,6 @@
-"""Handwritten digits and the same kind of digits moved, for the laboratory of translation.
-
-MNIST and MNIST-C's `translate` (Mu & Gilmer 2019) once they are downloaded, else scikit-learn's 8x8
-digits, scaled to 28x28 and moved by up to 3 pixels.
+"""Handwritten digits and moved digits, for the laboratory on translation. MNIST and MNIST-C's
+`translate` (Mu & Gilmer 2019) if they have been downloaded, else scikit-learn's 8x8 digits, scaled
+to 28x28 and moved by up to 3 pixels.
 """
 
 from __future__ import annotations
@@ -34,8 +33,9 @@ MNIST_VALIDATION = 5000  # of its training images
 
 @dataclasses.dataclass(frozen=True)
 class Digits:
-    """Digits to train on, and the same kind of digits moved: `moved` images and `moved_labels`
-    stand in place of all rows of `dataset`, of which only test rows are looked at."""
+    """Digits to train on, and moved digits: `moved` and `moved_labels` replace the images and
+    labels of all rows of `dataset`; only test rows are used.
+    """
 
     dataset: Dataset
     folds: list[Fold]
@@ -46,10 +46,10 @@ class Digits:
 
 def load(config: ConfigDict) -> Digits:
     """config.data.source: 'auto' takes MNIST once it has been downloaded, else scikit-learn's
-    digits; 'release' wants MNIST, and downloads it (11 MB, and MNIST-C's 240 MB).
+    digits; 'release' downloads MNIST if necessary (11 MB, and MNIST-C's 240 MB).
 
     Raises:
-      UserError: 'release', and MNIST is neither there nor to be had.
+      UserError: 'release', and MNIST is missing and cannot be downloaded.
     """
     path = run.cache_dir() / "prepared" / "mnist_translate.npz"
     if config.data.source == "release" and not path.exists():
@@ -127,9 +127,9 @@ def download_mnist(folder: Path) -> dict[str, np.ndarray]:
     images it would need TensorFlow.
 
     Raises:
-      UserError: no network, or what came is not what it should be.
+      UserError: no network, or a download with a wrong checksum.
     """
-    import tensorflow_datasets as tfds  # seconds; nothing else here needs it
+    import tensorflow_datasets as tfds  # takes seconds to import; nothing else here needs it
     from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
     from tensorflow_datasets.image_classification import mnist, mnist_corrupted
 
@@ -164,7 +164,7 @@ def download_mnist(folder: Path) -> dict[str, np.ndarray]:
             np.load(io.BytesIO(archive.read(f"mnist_c/translate/test_{column}.npy")))
             for column in ("images", "labels")
         )
-    # behind the headers of the IDX format
+    # after the headers of the IDX format
     found = {
         "train": (train[16:], train_labels[8:]),
         "test": (test[16:], test_labels[8:]),
@@ -181,7 +181,7 @@ def download_mnist(folder: Path) -> dict[str, np.ndarray]:
 
 
 def moved(images: np.ndarray, least: int, most: int, seed: int) -> np.ndarray:
-    """Images [N,H,W,C], each moved by a whole (dy, dx) drawn evenly from least <= max(|dy|, |dx|)
+    """Images [N,H,W,C], each moved by whole pixels (dy, dx), uniform over least <= max(|dy|, |dx|)
     <= most; zeros enter at the border.
     """
     every = [

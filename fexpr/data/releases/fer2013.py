@@ -27,14 +27,14 @@ from fexpr.storage.run import cache_dir
 from fexpr.terminal import say
 
 NAME = "fer2013"
-VERSION = 1  # of everything that turns files into rows: raise it when the rows change
+VERSION = 1  # version of the code that turns files into rows: raise it when the rows change
 # images in one record of the prepared set: 35,887 records of one image take ten times as long to
 # read
 BLOCK = 512
 
 
 def load(config: ConfigDict) -> Dataset:
-    """Reads FER2013 in whichever layout lies on the disk; prepared once and kept in the cache.
+    """Reads FER2013 in whichever layout is on the disk; prepared once and kept in the cache.
 
     Args:
       config: `config.data` (fexpr/data/data_config.py documents the fields);
@@ -44,12 +44,12 @@ def load(config: ConfigDict) -> Dataset:
       images uint8 [N, 48, 48, 1], or [N, 48, 48, 2] with a saliency map as second channel; labels
       int32 [N], the CSV's ids whatever the layout (FERPlus: and 7 contempt); ids 'Training_7' (the
       number is the CSV's row, from 0, or that of the image's file name); every image a group of its
-      own, for nobody knows whose face it is; `split` the official part, also in extras as
-      `dataset`; FERPlus: extras `soft` float32 [N, 8], the shares of the votes. Rows of a CSV in
-      its order, others sorted by part and id.
+      own, as identities are unknown; `split` the official part, also in extras as `dataset`;
+      FERPlus: extras `soft` float32 [N, 8], the shares of the votes. Rows of a CSV in its order,
+          others sorted by part and id.
 
     Raises:
-      UserError: the release or FERPlus is not there, or is faulty: all problems of a file at once.
+      UserError: the release or FERPlus is missing, or is faulty: all problems of a file at once.
     """
     known = allowed(DataConfig, "labels")
     if config.labels not in known:
@@ -150,12 +150,12 @@ def _blocks(faces: Faces) -> Iterator[dict[str, np.ndarray | str | int]]:
 
 
 def _compare_counts(labels: np.ndarray, parts: np.ndarray) -> None:
-    """Says where the images are not those of the official parts."""
+    """Prints where the numbers of images differ from those of the official parts."""
     for part, official in OFFICIAL.items():
         found = tuple(np.bincount(labels[parts == part], minlength=len(CLASSES)).tolist())
         if not any(found):
             say(
-                f"{NAME}: {part} is not there"
+                f"{NAME}: {part} is missing"
                 + (" (the common public copies lack it)" if part == "PrivateTest" else ""),
                 style="yellow",
             )
@@ -173,8 +173,8 @@ def _compare_counts(labels: np.ndarray, parts: np.ndarray) -> None:
 
 
 def _count_copies(images: np.ndarray, parts: np.ndarray) -> None:
-    """Says how many test images stand, pixel for pixel, in another part too. What becomes of them
-    is for data.duplicates to say.
+    """Prints how many test images occur, pixel for pixel, in another part too. data.duplicates
+    decides whether they are kept.
     """
     pixels = {part: [image.tobytes() for image in images[parts == part]] for part in SPLITS}
     known, copies = set(pixels["Training"]), []

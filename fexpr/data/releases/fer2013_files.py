@@ -1,5 +1,5 @@
-"""How FER2013 lies on the disk: its CSV, plain or packed, or folders of images, loose or in an
-archive. All become the same columns.
+"""The layouts of FER2013 on the disk: its CSV, plain or packed, or folders of images, loose or in
+an archive. All are read into the same columns.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from fexpr.terminal import progress
 CSVS = ("fer2013.csv", "fer2013.csv.gz", "icml_face_data.csv", "icml_face_data.csv.gz")
 Stream = IO[bytes] | io.BufferedIOBase
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2")
-MOST_IMAGE = 16 * bounded.MIB  # of an image of 48x48 pixels
+MOST_IMAGE = 16 * bounded.MIB  # bytes of an image of 48x48 pixels
 MOST_MEMBER = 1024 * bounded.MIB  # of an archive's member; the table has 300 MB
 FERPLUS = "ferplus"  # folders and archives so called are not FER2013's own
 
@@ -51,7 +51,7 @@ def find_layout(folder: Path) -> Layout:
     """The CSV where there is one, else folders of images, else an archive; nothing is opened.
 
     Raises:
-      UserError: there is none of them.
+      UserError: none of them is found.
     """
     tables, images, archives = [], [], []
     for place, folders, names in os.walk(folder):
@@ -61,7 +61,7 @@ def find_layout(folder: Path) -> Layout:
             if not name.startswith(".") and not name.lower().startswith(FERPLUS)
         )
         top = place == str(folder)
-        # a folder under the name of an image is read as one, and refused
+        # a folder with the name of an image is treated as an image, and refused
         images += [
             Path(place, name) for name in folders if not top and Path(name).suffix.lower() in IMAGES
         ]
@@ -92,7 +92,7 @@ def find_layout(folder: Path) -> Layout:
             "test/<class>/, or an archive of them"
         )
         raise UserError(
-            f"{folder} holds no FER2013",
+            f"{folder} contains no FER2013",
             [expected, f"it {contents(folder)}"],
             "lay it out as docs/data.md shows",
         )
@@ -141,7 +141,7 @@ def read(layout: Layout, skipped: set[str]) -> Faces:
             rows.add_image(member, partial(_read_member, opened))
     if inner and not rows.found:
         raise UserError(
-            f"{layout.path} holds no images, but archives",
+            f"{layout.path} contains no images, but archives",
             inner,
             f"unpack {layout.path.name} beside itself, and remove it",
         )
@@ -167,8 +167,8 @@ def _read_member(opened: Callable[[], Stream]) -> bytes:
 
 
 def _members(file: io.BufferedReader, name: str) -> Iterator[tuple[str, Callable[[], Stream]]]:
-    """Names and contents of an archive's files, a zip's CSV first; nothing is unpacked to the disk.
-    Tar files are read once, in order.
+    """Yields names and contents of an archive's files, a zip's CSV first; nothing is unpacked to
+    the disk. Tar files are read once, in order.
     """
     if name.endswith(".zip"):
         with zipfile.ZipFile(file) as archive:
@@ -177,7 +177,7 @@ def _members(file: io.BufferedReader, name: str) -> Iterator[tuple[str, Callable
                 members, key=lambda m: PurePosixPath(m.filename).name.lower() not in CSVS
             ):
                 if member.flag_bits & 1:
-                    raise zipfile.BadZipFile("it has a password, which must be taken off first")
+                    raise zipfile.BadZipFile("it is protected by a password: remove it first")
                 yield member.filename, partial(archive.open, member)
         return
     with tarfile.open(fileobj=file, mode="r|*") as archive:
@@ -199,7 +199,7 @@ def _extracted(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[tuple[io.BufferedReader, Callable[[], None]]]:
-    """The open file, and a function that moves the bar to where it has been read to.
+    """The open file, and a function that moves the progress bar to the position read so far.
 
     Raises:
       UserError: the file cannot be read, or turns out to be damaged.

@@ -1,5 +1,5 @@
-"""The rows of FER2013, from its CSV or from images whose paths say what they are: checked one by
-one, with all that is wrong gathered.
+"""The rows of FER2013, from its CSV or from images whose paths give part and class: each is
+checked, and all problems are collected.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ OFFICIAL = {  # images of each class
     "PrivateTest": (491, 55, 528, 879, 594, 416, 626),
 }
 SIDE = 48
-MOST_ROWS = 200_000  # of a table that may be packed without end
+MOST_ROWS = 200_000  # limit for a table that may unpack endlessly
 IMAGES = (".jpg", ".jpeg", ".png")
 ALIASES = ("anger", "disgusted", "fearful", "happiness", "sadness", "surprised", "neutral")
 LABELS = {
@@ -38,8 +38,8 @@ LABELS = {
     for names in (CLASSES, ALIASES, map(str, range(len(CLASSES))))
     for label, name in enumerate(names)
 }
-# What a folder is called -> the parts that its files' names may say, and the part of files whose
-# names do not say any.
+# Name of a folder -> the parts that its files' names may give, and the part of files whose names
+# give none.
 PARTS = {
     **dict.fromkeys(("train", "training"), (SPLITS[:1], "Training")),
     **dict.fromkeys(("validation", "valid", "val"), (SPLITS, "PublicTest")),
@@ -66,14 +66,14 @@ class Faces:
 
 
 class Rows:
-    """Gathers images, and what is wrong with them, until all is read."""
+    """Collects images and their problems until everything is read."""
 
     def __init__(self, source: Path | str, skipped: set[str]):
         self.source, self.skipped = source, skipped
         self.numbered = False  # see Faces
         self.problems: list[str] = []
         self._rows: dict[str, tuple[str, int, np.ndarray]] = {}
-        self._first: dict[str, str] = {}  # id -> where it stands
+        self._first: dict[str, str] = {}  # id -> where it was found
         self._short: dict[str, str] = {}  # id of an image file -> the same without the class
         # folder -> images of which nothing says to which test part they belong
         self._unsaid: Counter[str] = Counter()
@@ -82,7 +82,7 @@ class Rows:
 
     @property
     def found(self) -> bool:
-        """Whether anything was an image, faulty or not."""
+        """Whether any image was found, faulty or not."""
         return bool(self._first or self._unsaid or self.problems)
 
     def add(
@@ -99,7 +99,7 @@ class Rows:
                 self.problems.append(f"{where}: {e}")
 
     def add_image(self, name: str, data: Callable[[], bytes]) -> None:
-        """The image at '<…>/<part>/<class>/<file>'; other files (a README) are passed over."""
+        """The image at '<…>/<part>/<class>/<file>'; other files (a README) are skipped."""
         path = PurePosixPath(name)
         part, folder = ("", "", *path.parts)[-3:-1]
         if bounded.is_hidden(path) or (
@@ -134,10 +134,10 @@ class Rows:
         self.add(name, id_, split, label, lambda: decode(data()))
 
     def faces(self) -> Faces:
-        """What was gathered: rows of a CSV in its order, others sorted by part and id.
+        """The collected images: rows of a CSV in its order, others sorted by part and id.
 
         Raises:
-          UserError: all that was wrong; no rows; ids to skip that are not there.
+          UserError: any problem (all are listed); no rows; ids to skip that are missing.
         """
         unsaid = [f"{folder}: {n:,} images" for folder, n in self._unsaid.items()]
         unsaid += [
@@ -148,7 +148,7 @@ class Rows:
         ]
         if unsaid:
             raise UserError(
-                f"{self.source}: nothing says whether these images are of PublicTest or "
+                f"{self.source}: it is not stated whether these images belong to PublicTest or "
                 "PrivateTest",
                 unsaid,
                 NAME_THE_PART,
@@ -162,16 +162,16 @@ class Rows:
         unknown = sorted(self.skipped - self._first.keys() - set(self._short.values()))
         if unknown:
             raise UserError(
-                "config.data.skip_clips names images that are not there",
+                "config.data.skip_clips names images that are missing",
                 unknown,
                 "ids are as Training_7 (docs/data.md)",
             )
         if not self._rows:
             raise UserError(
-                f"{self.source} holds no images",
+                f"{self.source} contains no images",
                 fix="expected a CSV or folders as docs/data.md shows",
             )
-        # the public copies' numbers are random: two of them stand in two classes
+        # the public copies' numbers are random: two of them occur in two classes
         shared = Counter(self._short.values())
         short = {id_: name for id_, name in self._short.items() if shared[name] == 1}
         rows = [(short.get(id_, id_), row) for id_, row in self._rows.items()]
@@ -191,12 +191,12 @@ def read_csv(stream: IO[bytes] | io.BufferedIOBase, rows: Rows, tick: Callable[[
     matter); calls `tick` after each.
 
     Raises:
-      UserError: it lacks a column.
+      UserError: a column is missing.
     """
     rows.numbered = True
     reader = csv.reader(bounded.text_lines(stream))
     with warnings.catch_warnings():
-        # how NumPy says that a text is not all numbers
+        # NumPy's warning that a text is not all numbers
         warnings.simplefilter("error", DeprecationWarning)
         try:
             header = [delimited.bare(name).lower() for name in next(reader, [])]
@@ -210,7 +210,7 @@ def read_csv(stream: IO[bytes] | io.BufferedIOBase, rows: Rows, tick: Callable[[
                 raise UserError(
                     f"{rows.source} is not FER2013's table",
                     [*missing, found],
-                    "take Kaggle's file as it is",
+                    "use Kaggle's file unchanged",
                 )
             columns = [header.index(name) for name in ("emotion", "usage", "pixels")]
             for number, row in enumerate(row for row in reader if row):
@@ -242,11 +242,11 @@ def _add_row(rows: Rows, where: str, number: int, row: list[str], columns: list[
 
 
 def parse_pixels(text: str) -> np.ndarray:
-    """The image uint8 [48, 48] that 2304 whole numbers from 0 to 255 give, row after row.
+    """The image uint8 [48, 48] from a text of 2304 whole numbers from 0 to 255, row by row.
     DeprecationWarnings must be errors here.
 
     Raises:
-      BadInput: they are others, or of another number.
+      BadInput: other values, or another number of them.
     """
     try:
         values = np.fromstring(text, np.int64, sep=" ")
@@ -255,7 +255,7 @@ def parse_pixels(text: str) -> np.ndarray:
         found = ", ".join(repr(token[:20]) for token in strange[:3]) + (
             f" and {len(strange) - 3} more" if len(strange) > 3 else ""
         )
-        raise BadInput(f"pixels that are no whole numbers: {found}") from e
+        raise BadInput(f"pixels that are not whole numbers: {found}") from e
     if len(values) != SIDE * SIDE:
         raise BadInput(f"{len(values)} pixels, expected {SIDE * SIDE} ({SIDE}x{SIDE})")
     if values.min() < 0 or values.max() > 255:
@@ -267,10 +267,10 @@ def decode(data: bytes) -> np.ndarray:
     """The grey image uint8 [48, 48] in a JPEG or PNG; colours become grey.
 
     Raises:
-      BadInput: it is empty, cut off, no image, or of another size.
+      BadInput: it is empty, cut off, not an image, or of another size.
     """
     if not data.startswith((b"\xff\xd8", b"\x89PNG")):
-        raise BadInput(f"is no JPEG or PNG ({len(data)} bytes)")
+        raise BadInput(f"is not a JPEG or PNG ({len(data)} bytes)")
     image = decode_image(data, cv2.IMREAD_GRAYSCALE)
     if image.shape != (SIDE, SIDE):
         raise BadInput(f"is {image.shape[1]}x{image.shape[0]}, expected {SIDE}x{SIDE}")

@@ -19,8 +19,7 @@ from fexpr.terminal import say
 
 FILE = "fer2013new.csv"
 CLASSES = (*fer2013_rows.CLASSES, "contempt")
-NEITHER = ("unknown", "NF")  # NF: not a face
-# in the order of CLASSES
+NEITHER = ("unknown", "NF")  # NF: not a face in the order of CLASSES
 COLUMNS = (
     "anger",
     "disgust",
@@ -32,9 +31,10 @@ COLUMNS = (
     "contempt",
     *NEITHER,
 )
-# Of FERPlus' labels about two in three are FER2013's own; of rows that are not the same, about one
-# in five. The two shares between which `first_foreign_row` decides, and the log likelihood ratio
-# that decides: over all rows it is reached by chance in fewer than one release of a hundred.
+# About two in three of FERPlus' labels agree with FER2013's; if the rows do not correspond, about
+# one in five. The two shares between which `first_foreign_row` decides, and the log likelihood
+# ratio at which it does: over all rows it is reached by chance in fewer than one release of a
+# hundred.
 SAME, FOREIGN, DECIDES = 0.6, 0.25, 16.0
 RULES = ("ferplus", "ferplus_majority")  # of config.data.labels
 
@@ -52,26 +52,26 @@ class Votes:
 
 
 def read(folder: Path, faces: Faces, rule: str = "ferplus") -> Votes:
-    """The votes on `faces` in fer2013new.csv, which lies in `folder` or in a folder in it.
+    """The votes on `faces` in fer2013new.csv, which is in `folder` or in a folder in it.
 
     Args:
       rule: 'ferplus' (below), or 'ferplus_majority', Microsoft's (`majority_over_half`), with which
         published figures are computed.
 
-    A row's label is the answer with the most votes. Where emotions tie, FER2013's own label decides
+    A row's label is the answer with the most votes. If emotions tie, FER2013's own label decides
     if it is one of them, else the smallest id; an emotion goes before `unknown` and `NF`. Rows
     without a vote, and those that are `unknown` or `NF`, are dropped.
     `soft` are the votes for the eight emotions, divided by their sum.
 
     Raises:
-      UserError: there is no such file; the images are not numbered as its rows; or, all at once,
-          what is wrong with its rows.
+      UserError: the file is missing; the images are not numbered like its rows; or its rows are
+          faulty (all problems are listed).
     """
     path = _find(folder)
     if not faces.numbered:
         raise UserError(
-            f"config.data.labels=ferplus: the rows of {path.name} are those of fer2013.csv, "
-            "and image files have no rows",
+            f"config.data.labels=ferplus: the rows of {path.name} correspond to those of "
+            "fer2013.csv, but image files have no row order",
             [f"{folder} was read as image files"],
             "add fer2013.csv or icml_face_data.csv to that folder",
         )
@@ -85,7 +85,7 @@ def read(folder: Path, faces: Faces, rule: str = "ferplus") -> Votes:
     if not kept.any():
         raise UserError(
             f"{path}: no image is left",
-            fix="take the file of Microsoft's FERPlus repository as it is",
+            fix="use the file of Microsoft's FERPlus repository unchanged",
         )
     emotions = votes[kept, : len(CLASSES)].astype(np.float32)
     return Votes(
@@ -119,8 +119,7 @@ def majority_over_half(votes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def first_foreign_row(agree: np.ndarray) -> int | None:
-    """Where, of rows in order, those begin whose labels agree no better than by chance; None where
-    all agree.
+    """The first row from which on the labels agree no better than by chance; None if all agree.
 
     Page's CUSUM (Biometrika 41, 1954) of the log likelihood ratio of FOREIGN to SAME.
 
@@ -143,12 +142,12 @@ def _refuse_foreign_rows(path: Path, faces: Faces, kept: np.ndarray, labels: np.
     if start is None:
         return
     raise UserError(
-        f"{path}: from about {faces.ids[rows[start]]} on its rows are not those of the images",
+        f"{path}: from about {faces.ids[rows[start]]} on, its rows do not correspond to the images",
         [
-            f"before it {agree[:start].mean():.0%} of the labels are FER2013's"
+            f"before it, {agree[:start].mean():.0%} of the labels are FER2013's"
             if start
             else "from the first row on",
-            f"behind it {agree[start:].mean():.0%}, which is what chance gives",
+            f"from it on, {agree[start:].mean():.0%}, as by chance",
         ],
         "its rows must be those of fer2013.csv, in their order, with none added or removed: take "
         "both files unchanged",
@@ -161,9 +160,9 @@ def _find(folder: Path) -> Path:
     if not found:
         looked = [str(folder / FILE), f"{folder / 'FERPlus' / FILE}, or in any other folder there"]
         raise UserError(
-            f"config.data.labels=ferplus, and {FILE} is not there",
+            f"config.data.labels=ferplus, and {FILE} is missing",
             [f"looked for {place}" for place in looked],
-            "take it from Microsoft's FERPlus repository (docs/data.md), or set "
+            "download it from Microsoft's FERPlus repository (docs/data.md), or set "
             "config.data.labels=fer2013",
         )
     return found[0]
@@ -172,21 +171,21 @@ def _find(folder: Path) -> Path:
 def _read_votes(path: Path, faces: Faces) -> np.ndarray:
     """Votes int64 [N, 10] of the faces, in the order of COLUMNS.
 
-    Row i of the file is row i of fer2013.csv: so Microsoft's generate_training_data.py has it. The
-    column `Image name` is not looked at: its numbers fall behind the rows (row 60 is
+    Row i of the file is row i of fer2013.csv, as in Microsoft's generate_training_data.py. The
+    column `Image name` is not used: its numbers fall behind the row numbers (row 60 is
     fer0000059.png), and it is empty where no face was seen.
     """
-    fix = "take the file of Microsoft's FERPlus repository as it is"
+    fix = "use the file of Microsoft's FERPlus repository unchanged"
     try:
         table = delimited.read(path, ("Usage", *COLUMNS))
     except BadTable as e:
-        raise UserError(f"{path} is no table of votes", e.problems, fix) from e
+        raise UserError(f"{path} is not a table of votes", e.problems, fix) from e
     rows = list(zip(*table.columns.values(), strict=True))
     votes, problems = np.zeros((len(faces.ids), len(COLUMNS)), np.int64), []
     for i, id_ in enumerate(faces.ids):
         usage, _, number = id_.partition("_")
         if int(number) >= len(rows):
-            problems.append(f"{id_}: the file has {len(rows):,} rows only")
+            problems.append(f"{id_}: the file has only {len(rows):,} rows")
             continue
         found, *counts = rows[int(number)]
         wrong = [] if found == usage else [f"Usage is {found!r}, that row of FER2013 has {usage!r}"]
@@ -205,7 +204,7 @@ def _read_votes(path: Path, faces: Faces) -> np.ndarray:
         raise UserError(f"{path} does not fit the images", problems, fix)
     used = 1 + max((int(id_.partition("_")[2]) for id_ in faces.ids), default=-1)
     if len(rows) > used:
-        say(f"ferplus: {len(rows) - used:,} rows behind those of the images are left out")
+        say(f"ferplus: {len(rows) - used:,} rows after those of the images are left out")
     return votes
 
 

@@ -1,4 +1,6 @@
-"""A folder of one's own faces: `<person>/<class>/*.jpg`, or a CSV of paths, labels and groups."""
+"""A folder of a user's own faces: `<person>/<class>/*.jpg`, or a CSV of paths, labels and
+groups.
+"""
 
 from __future__ import annotations
 
@@ -106,7 +108,7 @@ def location(config: ConfigDict) -> Path:
     """The folder or CSV that `config.path` names, or `<root>/folder`.
 
     Raises:
-      UserError: it is not there.
+      UserError: it is missing.
     """
     place = expand_home(config.path) if config.path else prepare.data_root(config)[0] / NAME
     if not bounded.is_file(place) and not bounded.is_folder(place):
@@ -121,11 +123,11 @@ def location(config: ConfigDict) -> Path:
 
 
 def survey(place: Path, skipped: set[str]) -> list[Row]:
-    """Every image of the folder or CSV, by id; what is passed over is counted and printed.
+    """Every image of the folder or CSV, by id; skipped files are counted and printed.
 
     Raises:
-      UserError: images in other places, unreadable images, lines that cannot be used, one person or
-        one class alone; all of them.
+      UserError: images in other places, unreadable images, lines that cannot be used, fewer than
+          two persons or classes; all of them.
     """
     problems, ignored = [], Counter()
     rows = (
@@ -133,17 +135,17 @@ def survey(place: Path, skipped: set[str]) -> list[Row]:
     )
     unknown = skipped - {row.id for row in rows}
     problems += [
-        f"config.data.skip_clips names {name}, which is not there" for name in sorted(unknown)
+        f"config.data.skip_clips names {name}, which is missing" for name in sorted(unknown)
     ]
     rows = sorted(row for row in rows if row.id not in skipped)
     if ignored:
         say(
-            f"{NAME}: passed over, as they are not among the kinds read: "
+            f"{NAME}: skipped, as they are not among the kinds read: "
             + ", ".join(f"{n:,} {kind}" for kind, n in ignored.most_common())
         )
     if not rows and not problems:
         raise UserError(
-            f"{place} holds no images",
+            f"{place} contains no images",
             [
                 f"it {prepare.contents(place)}" if place.is_dir() else "the table has no rows",
                 f"looked for <person>/<class>/*{', '.join(KINDS)}",
@@ -153,11 +155,11 @@ def survey(place: Path, skipped: set[str]) -> list[Row]:
     people, classes = (sorted({getattr(row, name) for row in rows}) for name in ("group", "label"))
     if len(people) == 1:
         problems.append(
-            f"there is one person only, {people[0]}: nobody is left to test on, at least 3 "
-            "are needed"
+            f"there is only one person, {people[0]}: nobody is left to test on, at least 3 are "
+            "needed"
         )
     if len(classes) == 1:
-        problems.append(f"there is one class only, {classes[0]}: at least 2 are needed")
+        problems.append(f"there is only one class, {classes[0]}: at least 2 are needed")
     expressions = {*fer_faces.CLASSES, "anger", "happiness", "sadness", "contempt"}
     if people and {name.lower() for name in people} <= expressions:
         problems.append(
@@ -199,7 +201,7 @@ def _from_table(place: Path, problems: list[str]) -> list[Row]:
         table = delimited.read(place, COLUMNS, separators=",;\t")
     except BadTable as e:
         raise UserError(
-            f"{place} is no folder, and no table of images",
+            f"{place} is neither a folder nor a table of images",
             [*e.problems, f"expected {', '.join(COLUMNS)}"],
             FIX,
         ) from e
@@ -224,7 +226,7 @@ def _from_table(place: Path, problems: list[str]) -> list[Row]:
 
 
 def _unreadable(rows: list[Row]) -> list[str]:
-    """Problems of the images themselves, where others were found before."""
+    """Problems of the images themselves, for the message that lists other problems too."""
     jobs = {row.id: partial(_read, row.path, cv2.IMREAD_GRAYSCALE) for row in rows}
     try:
         prepare.gather(
@@ -270,7 +272,7 @@ def _read(path: Path, mode: int) -> np.ndarray:
     """An image uint8 [H, W] or [H, W, 3], upright by its EXIF orientation.
 
     Raises:
-      BadInput: it cannot be read, is cut off, or is no image.
+      BadInput: it cannot be read, is cut off, or is not an image.
     """
     try:
         return pictures.read(path, mode)
@@ -279,7 +281,7 @@ def _read(path: Path, mode: int) -> np.ndarray:
 
 
 def _resized(image: np.ndarray, side: int) -> tuple[str, np.ndarray]:
-    """'WIDTHxHEIGHT' of an image, and the image of the given side."""
+    """'WIDTHxHEIGHT' of an image, and the image resized to the given side."""
     height, width = image.shape[:2]
     if (height, width) != (side, side):
         shrinks = height > side or width > side
@@ -301,7 +303,7 @@ def _report_sizes(sizes: Counter[str], side: int) -> None:
             f"{NAME}: {sum(other.values()):,} images of {len(other):,} other "
             f"size{'s' * (len(other) > 1)} are resized to "
             f"{side}x{side} (data.image_size): {named}"
-            + (f"; {stretched:,} are not square, their proportions change" if stretched else "")
+            + (f"; {stretched:,} are not square and change their proportions" if stretched else "")
         )
 
 

@@ -1,5 +1,5 @@
-"""Which maps of a clip are stacked as channels: the names in `config.data.maps`, and the files that
-they are read or made from.
+"""The flow maps of a clip that are stacked as channels: the names in `config.data.maps`, and the
+files from which they are read or made.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def parse_maps(text: str) -> tuple[str, ...]:
     """'flow,flow_causal_0' as names.
 
     Raises:
-      ValueError: a name that is not 'flow' or 'flow_…', or one given twice; nothing.
+      ValueError: a name that is not 'flow' or 'flow_…', a repeated name, or no name.
     """
     names = tuple(name.strip() for name in text.split(","))
     for name in names:
@@ -37,17 +37,17 @@ def asked_for(config: ConfigDict) -> tuple[tuple[str, ...], str]:
 
 
 def moments(names: Iterable[str]) -> tuple[int | None, ...]:
-    """Where the second frame of each map lies, when maps are made of frames: None is the apex, 40
+    """The second frame of each map that is made from frames: None is the apex, 40
     the frame 40 % of the way from onset to offset ('flow_40').
 
     Raises:
-      UserError: names of which no moment follows; all of them.
+      UserError: names that give no such frame; all of them are listed.
     """
     names = tuple(names)
     strange = [name for name in names if name != MAPS and not MOMENT.fullmatch(name)]
     if strange:
         raise UserError(
-            "config.data.maps names maps that cannot be made of frames",
+            "config.data.maps names maps that cannot be made from frames",
             strange,
             "'flow' is onset to apex, 'flow_40' onset to the frame 40 % of the way to the offset "
             "(1 to 100); maps of other names are read from folders beside flow/ "
@@ -57,7 +57,7 @@ def moments(names: Iterable[str]) -> tuple[int | None, ...]:
 
 
 def frame_at(frames: Mapping[int, Path], onset: int, offset: int, percent: int) -> Path:
-    """The frame nearest to that share of the way from onset to offset, but the onset itself."""
+    """The frame nearest to that share of the way from onset to offset, except the onset itself."""
     wanted = onset + (offset - onset) * percent / 100
     later = [number for number in frames if number > onset]
     return frames[min(later, key=lambda number: (abs(number - wanted), number))]
@@ -77,7 +77,7 @@ def stack_files(
         lists the clips.
 
     Raises:
-      UserError: maps that are not there, of all clips.
+      UserError: missing maps; those of all clips are listed.
     """
     stacks = {clip: tuple(folder / name / file for name in maps) for clip, file in files.items()}
     missing = [

@@ -1,5 +1,5 @@
 """The MEGC2018 composite (Yap et al., FG 2018): SAMM and CASME II in five objective classes, which
-follow from action units rather than from what a clip was meant to show.
+are defined by action units rather than by the emotion that a clip was meant to show.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ def load(config: ConfigDict) -> Dataset:
       config: `config.data` (fexpr/data/data_config.py documents the fields).
 
     Returns:
-      One row a clip, release after release: images uint8 [N, S, S, 3 x maps], labels int32 [N] (ids
-      of `CLASSES`); groups, ids and extras as of `composite.Rows.dataset`.
+      One row per clip, release after release: images uint8 [N, S, S, 3 x maps], labels int32 [N]
+      (ids of `CLASSES`); groups, ids and extras as in `composite.Rows.dataset`.
 
     Raises:
       UserError: anything wrong with config, workbooks or files; all problems of a kind of a release
@@ -79,7 +79,9 @@ def load(config: ConfigDict) -> Dataset:
 
 
 def class_of(code: facs.Code) -> str | None:
-    """The objective class of a clip's units; None: of no class here, or of alternatives."""
+    """The objective class of a clip's units; None if it has none of these classes, or several
+    possible ones.
+    """
     if any(unit.alternative is not None for unit in code.units):
         return None
     return _BY_UNITS.get(frozenset(facs.intensities(code)))
@@ -101,5 +103,8 @@ def _select(database: Database, table: pd.DataFrame, book: Path) -> pd.DataFrame
         classes = [class_of(code) for code in codes]
     kept = np.array([name is not None for name in classes])
     if not kept.all():
-        say(f"{database.title}: {np.sum(~kept)} of {len(kept)} clips are of none of the 5 classes")
+        say(
+            f"{database.title}: {np.sum(~kept)} of {len(kept)} clips belong to none of the 5 "
+            "classes"
+        )
     return table.assign(emotion=pd.Series(classes, table.index))[kept].reset_index(drop=True)

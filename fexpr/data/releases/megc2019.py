@@ -1,5 +1,5 @@
-"""The MEGC2019 composite (See et al., FG 2019): SAMM, CASME II and SMIC in three classes, whatever
-of them is on the disk; further releases in the same classes if they are asked for.
+"""The MEGC2019 composite (See et al., FG 2019): SAMM, CASME II and SMIC in three classes, as many
+of the three as are on the disk; further releases in the same classes on request.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ EMOTIONS = {
         "surprise": "surprise",
     },
 }
-# of releases that the challenge did not have, by the same rule
+# releases that the challenge did not use, by the same rule
 FURTHER = {
     **_NEGATIVE,
     "sad": "negative",
@@ -82,8 +82,8 @@ def load(config: ConfigDict) -> Dataset:
           `regions` are this loader's own.
 
     Returns:
-      One row a clip, release after release: images uint8 [N, S, S, 3 x maps] (u, v, optical strain
-      of each map; the whole face, or four regions of it joined), labels int32 [N] (ids of
+      One row per clip, release after release: images uint8 [N, S, S, 3 x maps] (u, v, optical
+      strain of each map; the whole face, or four regions of it joined), labels int32 [N] (ids of
       `CLASSES`), groups 'casme2/sub01', ids 'casme2/sub01_EP02_01f'; extras `dataset`, `file`
       (flow map or apex frame, below the release's folder) and, where any are known,
       `landmarks` float32 [N, 5, 2], (x, y) in pixels of the 224x224 face, NaN for the clips
@@ -115,7 +115,7 @@ def load(config: ConfigDict) -> Dataset:
 
 
 def folders(config: ConfigDict) -> dict[str, Path]:
-    """Where the releases lie that the composite of `config.data` is made of, by name."""
+    """Release name -> folder, for the releases of the composite in `config.data`."""
     return {name: release.folder for name, release in _releases(config).items()}
 
 
@@ -138,7 +138,7 @@ def _survey(config: ConfigDict, database: Database, folder: Path, skipped: set[s
         return _listed_maps(folder, config, table)
     if layout == "flow" and (database.book is None or not any(folder.glob("*.xlsx"))):
         fix = f"its columns are {','.join(COLUMNS)}, one row for each map in {folder / MAPS}"
-        raise UserError(f"{path} is missing: nothing gives the classes of the maps", fix=fix)
+        raise UserError(f"{path} is missing, which gives the classes of the maps", fix=fix)
     if database.book is None:
         select = None if listed is None else partial(_listed_clips, listed, path)
         release = smic.survey(folder, config, skipped, select)
@@ -158,7 +158,7 @@ def _survey(config: ConfigDict, database: Database, folder: Path, skipped: set[s
 def _select(
     database: Database, listed: pd.DataFrame | None, path: Path, table: pd.DataFrame, book: Path
 ) -> pd.DataFrame:
-    """The workbook's rows that take part, their class as `emotion`."""
+    """The workbook's rows that take part, with their class as `emotion`."""
     if listed is None:
         classes = table["emotion"].str.lower().map(EMOTIONS.get(database.name, FURTHER))
         others = Counter(table["emotion"][classes.isna()])
@@ -179,13 +179,13 @@ def _select(
 
 
 def _listed_clips(listed: pd.DataFrame, path: Path, table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of folders of frames that the challenge's list names, with the list's classes; says
-    where list and folders differ.
+    """The rows of folders of frames that the challenge's list names, with the list's classes;
+    prints where list and folders differ.
     """
     folders = dict(zip(table["id"], table["emotion"], strict=True))
     for row in listed.itertuples():
         if row.id not in folders:
-            say(f"{path} line {row.row}: {row.id} is not among the frames", style="yellow")
+            say(f"{path} line {row.row}: there are no frames of {row.id}", style="yellow")
         elif folders[row.id] != row.emotion:
             say(
                 f"{path} line {row.row}: {row.id} is {row.emotion}, its folder says "
@@ -202,14 +202,14 @@ def _read_list(path: Path, database: Database) -> pd.DataFrame:
     """The rows of a release's megc2019.csv with `id` and `row` (the line).
 
     Raises:
-      UserError: columns are missing; or, all at once, each row of another data set, without subject
-        or clip, of an unknown class, or with a clip named before.
+      UserError: columns are missing; or rows of another data set, without subject or clip, with an
+          unknown class, or with a repeated clip (all are listed).
     """
     try:
         found = delimited.read(path, COLUMNS)
     except BadTable as e:
         raise UserError(
-            f"{path} is no list of clips", e.problems, f"the columns are {','.join(COLUMNS)}"
+            f"{path} is not a list of clips", e.problems, f"the columns are {','.join(COLUMNS)}"
         ) from e
     rows = [
         {**row, "subject": canonical_subject(row["subject"], database.subject)}
@@ -229,7 +229,7 @@ def _read_list(path: Path, database: Database) -> pd.DataFrame:
             bad.append(f"emotion is {row['emotion']!r}, expected one of {', '.join(CLASSES)}")
         key = row["subject"], row["clip"]
         if first.setdefault(key, line) != line:
-            bad.append(f"this clip is in line {first[key]} already")
+            bad.append(f"this clip is already in line {first[key]}")
         problems += [f"line {line}, {row['subject']} {row['clip']}: {problem}" for problem in bad]
     if problems or not rows:
         raise UserError(
@@ -254,20 +254,20 @@ def _listed_maps(folder: Path, config: ConfigDict, table: pd.DataFrame) -> Relea
 
 
 def _filled(landmarks: np.ndarray, dataset: np.ndarray) -> np.ndarray:
-    """Landmarks for every clip: those without get the mean of their data set, for the protocol
-    tests every clip.
+    """Landmarks for every clip: a clip without landmarks gets the mean of its data set, as the
+    protocol tests every clip.
     """
     filled, bare = landmarks.copy(), []
     for name in dict.fromkeys(dataset.tolist()):
         rows = dataset == name
         missing = np.isnan(landmarks[rows]).any((1, 2)).sum()
         if missing == rows.sum():
-            bare.append(f"{name}: none of {missing} clips has any")
+            bare.append(f"{name}: none of its {missing} clips has landmarks")
             continue
         if missing:
             say(
-                f"{name}: {missing} of {rows.sum()} clips have no landmarks; their regions "
-                "lie where those of the others do on average"
+                f"{name}: {missing} of {rows.sum()} clips have no landmarks; their regions are "
+                "placed at the mean landmarks of the other clips"
             )
         filled[rows] = regions.fill_landmarks(landmarks[rows])
     if bare:
@@ -275,12 +275,12 @@ def _filled(landmarks: np.ndarray, dataset: np.ndarray) -> np.ndarray:
             "add landmarks.csv (docs/data.md), leave the data set out with config.data.subsets, "
             "or set config.data.regions=whole"
         )
-        raise UserError("config.data.regions is 'landmarks', and there are no landmarks", bare, fix)
+        raise UserError("config.data.regions is 'landmarks', but there are no landmarks", bare, fix)
     return filled
 
 
 def _compare_counts(tables: pd.DataFrame) -> None:
-    """Says where the clips are not those of the challenge."""
+    """Prints where the clips differ from those of the challenge."""
     for name, rows in tables.groupby("dataset", sort=False):
         name = str(name)
         if name in OFFICIAL:

@@ -1,8 +1,8 @@
 """MMEW (Ben et al., TPAMI 2021), its micro-expressions: frames and their workbook.
 
 Columns and folders as the public code of MEB (github.com/tvaranka/meb) reads them; this project
-does not have the release. Folders of clips lie in one of each emotion; where it is called otherwise
-than in the workbook, the clip is looked for in all.
+does not have the release. Folders of clips are in one folder per emotion; if its name differs from
+the workbook's, the clip is looked for in all of them.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ from fexpr.storage import bounded, delimited
 from fexpr.storage.delimited import BadTable
 from fexpr.terminal import say
 
-VERSION = 2  # of everything that turns files into images: raise it when their pixels change
+VERSION = 2  # version of the code that turns files into images: raise it when their pixels change
 OPENFACE, TRUTH = "openface", "truth.csv"
 
 
@@ -51,10 +51,10 @@ def load(config: ConfigDict) -> Dataset:
       [N]; groups actors; ids '<clip>/<frame>', by clip and frame. Extras: `video` str [N]; `frame`
       int32 [N]; `action_units` float32 [N, 17] where there are OpenFace tables (NaN where they lack
       a frame); of a synthetic release `shown` float32 [N] and `blink` bool [N], the truth. With
-      clip_frames a row is a clip (clip_rows.as_clips). Streamed images are Records.
+      clip_frames a row is a clip (clip_frames.as_clips). Streamed images are Records.
 
     Raises:
-      UserError: nothing is there, or something is faulty: all problems at once.
+      UserError: nothing is found, or something is faulty: all problems at once.
     """
     is_synthetic = prepare.resolve_source(config) == "synthetic"
     folder = (
@@ -116,11 +116,11 @@ def load(config: ConfigDict) -> Dataset:
 
 
 def _choose(how: str, folder: Path, clips: Clips) -> str:
-    """What `config.data.map` comes down to: 'none', 'folder', 'spectral', or 'openface' (masks of
+    """What `config.data.map` resolves to: 'none', 'folder', 'spectral', or 'openface' (masks of
     landmarks, drawn from tables of videos).
 
     Raises:
-      UserError: as of choose_map; landmarks of videos are wanted and there are no tables.
+      UserError: as in choose_map; landmarks of videos are required and there are no tables.
     """
     if how == "landmarks" and clips.videos:
         if not (folder / OPENFACE).is_dir():
@@ -134,8 +134,8 @@ def _choose(how: str, folder: Path, clips: Clips) -> str:
     chosen = choose_map(how, folder)
     if chosen == "folder" and clips.videos:
         say(
-            f"ravdess: {how} maps in a folder go with frames; of videos spectral residuals "
-            "are computed",
+            f"ravdess: {how} maps are only read for folders of frames; for videos, spectral "
+            "residuals are computed",
             style="yellow",
         )
         return "spectral"
@@ -144,19 +144,19 @@ def _choose(how: str, folder: Path, clips: Clips) -> str:
 
 def _need(folder: Path, files: Sequence[Path]) -> None:
     missing = [
-        f"{path.relative_to(folder)} is not there" for path in files if not bounded.is_file(path)
+        f"{path.relative_to(folder)} is missing" for path in files if not bounded.is_file(path)
     ]
     if missing:
         raise UserError(
             f"maps of RAVDESS' frames are missing in {folder}",
             missing,
-            "a map has the name of its frame, a table of landmarks that of its clip; docs/data.md",
+            "name a map after its frame, and a table of landmarks after its clip (docs/data.md)",
         )
 
 
 def _make(clips: Clips, how: str, maps: Path, kept: Path) -> Iterator[Stack]:
-    """Clip by clip the ids '<clip>/<frame>' and frames uint8 [F, 48, 48, C], each clip kept as soon
-    as it is made.
+    """Yields, clip by clip, ids '<clip>/<frame>' and frames uint8 [F, 48, 48, C]; each clip is
+    saved as soon as it is made.
     """
 
     def clip_images(name: str) -> np.ndarray:
@@ -230,7 +230,7 @@ def _action_units(
         raise UserError(
             f"OpenFace's tables in {folder} cannot be used",
             problems,
-            "a table a clip, or remove the folder",
+            "one table per clip, or remove the folder",
         )
     lacking = int(np.isnan(values).any(1).sum())
     if lacking:
@@ -239,15 +239,15 @@ def _action_units(
 
 
 def _truth(folder: Path, ids: Sequence[str]) -> dict[str, np.ndarray]:
-    """What each frame of a drawn release shows.
+    """What each frame of a synthetic release shows.
 
     Raises:
-      UserError: the file that says it is not whole.
+      UserError: the file that records it is incomplete.
     """
     path = folder / TRUTH
     if not bounded.is_there(path):
         return {}
-    fix = f"{TRUTH} belongs to drawn releases alone: copy it again with its frames, or remove it"
+    fix = f"{TRUTH} belongs only to synthetic releases: copy it again with its frames, or remove it"
     try:
         table = delimited.read(path, ("path", "shown", "blink"), separators=";")
         row = {name: i for i, name in enumerate(table.columns["path"])}

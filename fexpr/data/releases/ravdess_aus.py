@@ -36,8 +36,8 @@ MOST = 5.0  # of an OpenFace intensity
 
 
 def load(config: ConfigDict) -> Dataset:
-    """Reads `ravdess/average_action_units.csv`: `;`-separated, a row a clip, the column `name` and
-    one for each action unit.
+    """Reads `ravdess/average_action_units.csv`: `;`-separated, a row per clip, the column `name`
+    and one for each action unit.
 
     Args:
       config: `config.data`; its root, source, features, per_actor, skip_clips and synthetic_* are
@@ -48,7 +48,7 @@ def load(config: ConfigDict) -> Dataset:
       names; ids are the clips' names.
 
     Raises:
-      UserError: the table is not there, or is faulty: all problems at once.
+      UserError: the table is missing, or is faulty: all problems at once.
     """
     if config.features not in FEATURES:
         raise UserError(
@@ -82,12 +82,12 @@ def load(config: ConfigDict) -> Dataset:
 
 
 def per_actor(features: np.ndarray, actors: np.ndarray, how: str) -> np.ndarray:
-    """Features [N, F] less the mean of their actor's clips ('center'), and divided by their
+    """Features [N, F] minus the mean of their actor's clips ('center'), and divided by their
     deviation plus 0.05 ('standardize').
 
-    It looks at all clips of an actor, the tested one's too, but at no label: it answers for a
-    person of whom several clips are at hand. 'standardize_others' takes mean and deviation of the
-    actor's other clips alone: what is known of a person before the clip is.
+    This uses all clips of an actor, also the tested one, but no label: it suits a person of whom
+    several clips are available. 'standardize_others' takes mean and deviation of the actor's other
+    clips only: what is known about a person before the clip.
 
     Raises:
       UserError: unknown `how`; an actor of one clip, who has no other.
@@ -105,10 +105,10 @@ def per_actor(features: np.ndarray, actors: np.ndarray, how: str) -> np.ndarray:
             n = len(own)
             if n < 2:
                 raise UserError(
-                    f"config.data.per_actor={how}: {actor} has one clip, and so no other",
+                    f"config.data.per_actor={how}: {actor} has one clip, and no others",
                     fix="choose another data.per_actor, or leave the clip out",
                 )
-            # of all clips but each one: the sums without it
+            # sums over the actor's other clips
             mean = (own.sum(0) - own) / (n - 1)
             square = (np.square(own).sum(0) - np.square(own)) / (n - 1)
             std = np.sqrt(np.maximum(square - mean**2, 0))
@@ -117,10 +117,10 @@ def per_actor(features: np.ndarray, actors: np.ndarray, how: str) -> np.ndarray:
 
 
 def read(path: Path, skipped: set[str]) -> tuple[pd.DataFrame, list[ClipName]]:
-    """The rows that are used, in the order of their names, and what the names say.
+    """The rows that are used, sorted by name, and the parts of their names.
 
     Raises:
-      UserError: not such a table; names that are none or stand twice; numbers that are missing or
+      UserError: not such a table; names that are invalid or repeated; numbers that are missing or
           out of range; all of them.
     """
     wanted = INTENSITIES + PRESENCES
@@ -129,7 +129,7 @@ def read(path: Path, skipped: set[str]) -> tuple[pd.DataFrame, list[ClipName]]:
         found = delimited.read(path, (*wanted, "name"), separators=";,\t")
     except BadTable as e:
         raise UserError(
-            f"{path} is no table of averaged action units",
+            f"{path} is not a table of averaged action units",
             [*e.problems, f"{path.parent} {prepare.contents(path.parent)}"],
             fix,
         ) from e
@@ -156,13 +156,13 @@ def read(path: Path, skipped: set[str]) -> tuple[pd.DataFrame, list[ClipName]]:
         except BadInput as e:
             bad.append(str(e))
         if seen.setdefault(name, i) != i:
-            bad.append(f"this clip is in line {found.lines[seen[name]]} already")
+            bad.append(f"this clip is already in line {found.lines[seen[name]]}")
         problems += [f"line {found.lines[i]}, {name or 'unnamed'}: {text}" for text in bad]
     if others:
         kinds = ", ".join(f"{n:,} of {kind}" for kind, n in others.most_common())
-        say(f"ravdess_aus: read are clips of 01-01 (audio-video, speech); left out: {kinds}")
+        say(f"ravdess_aus: only clips of 01-01 (audio-video, speech) are read; left out: {kinds}")
     unknown = sorted(skipped - set(seen))
-    problems += [f"config.data.skip_clips names {name}, which is not there" for name in unknown]
+    problems += [f"config.data.skip_clips names {name}, which is missing" for name in unknown]
     if problems:
         raise UserError(
             f"{path} cannot be used",

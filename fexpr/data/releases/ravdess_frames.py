@@ -1,5 +1,5 @@
-"""RAVDESS on the disk: folders of cropped frames with their table, or the release's videos; nothing
-is decoded here but videos' faces.
+"""RAVDESS on the disk: folders of cropped frames with their table, or the release's videos; decodes
+only the faces of videos.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ COLUMNS = ("path", "emotion", "actor", "video_name", "frame_i")
 # frames of a video in which its face is looked for; one transform serves all its frames, so that
 # the face's own motion stays
 LOOKS = 5
-MOST_PIXELS = 4 * 10**8  # of all frames of a clip; the release's have 110 frames of 1280x720
+MOST_PIXELS = 4 * 10**8  # pixels of all frames of a clip; the release's have 110 frames of 1280x720
 SLACK = (
     0.02  # share of the promised frames: containers round, and count frames that are no pictures
 )
@@ -35,7 +35,7 @@ FIX = "docs/data.md shows the layout; clips to leave out on purpose go into conf
 
 @dataclasses.dataclass(frozen=True)
 class Clips:
-    """What is there.
+    """The clips that were found.
 
     Attributes:
       folder: the release.
@@ -67,8 +67,8 @@ def survey(folder: Path, layout: str, skipped: set[str]) -> Clips:
       skipped: clips that the user leaves out.
 
     Raises:
-      UserError: nothing of that layout is there; names that are none; a table that names other
-          frames, emotions or actors: all of them.
+      UserError: nothing of that layout is found; invalid names; a table with other frames, emotions
+          or actors: all of them.
     """
     if layout not in ("auto", "frames", "videos"):
         raise UserError(
@@ -83,12 +83,12 @@ def survey(folder: Path, layout: str, skipped: set[str]) -> Clips:
             else f"{FRAMES}/<clip>/<frame>.png or Actor_*/<clip>.mp4"
         )
         raise UserError(
-            f"{folder} holds no {what}",
+            f"{folder} contains no {what}",
             [f"it {prepare.contents(folder)}", f"a clip is {SHAPE}"],
             FIX,
         )
     problems = [
-        f"config.data.skip_clips names {name}, which is not there"
+        f"config.data.skip_clips names {name}, which is missing"
         for name in sorted(skipped - set(found))
     ]
     problems += twice
@@ -113,8 +113,8 @@ def survey(folder: Path, layout: str, skipped: set[str]) -> Clips:
 
 
 def _clips(folder: Path, by_frames: bool) -> tuple[dict[str, Path], list[str]]:
-    """Name -> folder of frames or video, whatever the case of its suffix, and names that two files
-    have; hidden files are no clips.
+    """Name -> folder of frames or video (suffixes in any case), and names shared by two files;
+    hidden files are skipped.
     """
     paths = sorted(folder.glob(f"{FRAMES}/*" if by_frames else "Actor_*/*"))
     found, twice = {}, []
@@ -175,8 +175,8 @@ def _against_table(
             if key.partition("/")[0] != name
             else []
         )
-        bad += [f"{row['path']} is not there"] if key not in on_disk else []
-        bad += ["this frame is there twice"] if key in listed else []
+        bad += [f"{row['path']} is missing"] if key not in on_disk else []
+        bad += ["this frame is listed twice"] if key in listed else []
         listed.add(key)
         problems += [f"{path.name} line {line}: {text}" for text in bad]
     return problems + [f"{name}: {TABLE} does not list it" for name in sorted(on_disk - listed)]

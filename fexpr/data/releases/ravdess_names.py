@@ -1,5 +1,5 @@
-"""What a RAVDESS file name says (Livingstone and Russo 2018, doi 10.1371/journal.pone.0196391), and
-the published folds of its actors.
+"""The parts of a RAVDESS file name (Livingstone and Russo 2018, doi 10.1371/journal.pone.0196391),
+and the published folds of its actors.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def parse(name: str) -> ClipName:
     """'01-01-06-01-02-01-12' (an extension is ignored) in numbers.
 
     Raises:
-      BadInput: it is no such name; the text says what is wrong with it.
+      BadInput: it is not such a name; the text says what is wrong with it.
     """
     found = NAME.fullmatch(name.partition(".")[0])
     if not found:
@@ -86,8 +86,8 @@ def parse(name: str) -> ClipName:
 
 
 def published_folds(groups: np.ndarray) -> list[tuple[str, np.ndarray]]:
-    """Name and test rows of the five published folds, by actor; those without a row (of a part of
-    the release) are left out.
+    """Name and test rows of the five published folds, by actor; folds without a row (if only a part
+    of the release is present) are left out.
 
     Args:
       groups: str [N], 'actor01' to 'actor24'.
@@ -99,7 +99,7 @@ def published_folds(groups: np.ndarray) -> list[tuple[str, np.ndarray]]:
     strange = sorted(set(groups.tolist()) - known)
     if strange:
         raise UserError(
-            "split.protocol=ravdess is made of RAVDESS' actors",
+            "split.protocol=ravdess needs RAVDESS' actors",
             [f"found the subjects {', '.join(strange[:5])}"],
             "use group_k_fold, which makes folds from split.seed",
         )
@@ -114,7 +114,7 @@ def published_folds(groups: np.ndarray) -> list[tuple[str, np.ndarray]]:
     ]
     if len(folds) < 2:
         raise UserError(
-            "split.protocol=ravdess: the actors found all stand in one fold",
+            "split.protocol=ravdess: all actors that were found are in one fold",
             fix="use group_k_fold, or add actors",
         )
     return folds

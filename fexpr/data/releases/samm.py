@@ -37,7 +37,7 @@ def load(config: ConfigDict) -> Dataset:
       config: `config.data` (fexpr/data/data_config.py documents the fields).
 
     Returns:
-      One row a clip, sorted by clip; see `action_units.dataset`.
+      One row per clip, sorted by clip; see `action_units.dataset`.
 
     Raises:
       UserError: anything wrong with config, workbook or files; all problems of a kind at once,

@@ -1,5 +1,5 @@
-"""SMIC-HS (Li et al., FG 2013): three classes, no action units. Its folders say all there is:
-subject, class, clip, frames.
+"""SMIC-HS (Li et al., FG 2013): three classes, no action units. Its folder names are its only
+labels: subject, class, clip, frames.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ def survey(
 ) -> Release:
     """Finds the frames `<subject>/micro/<class>/<clip>/*.bmp` of SMIC-HS.
 
-    The release names no apex: the middle frame of the clip stands for it (papers spot one, each by
-    a method of its own), the first frame is the onset, the last the offset.
+    The release gives no apex: the middle frame of the clip is used instead (papers spot one, each
+    by its own method), the first frame is the onset, the last the offset.
 
     Args:
       config: `config.data`; its `align`, `maps` and `map_scale` are read.
       skipped: ids ('s1_s1_ne_01') of clips that the user leaves out.
-      select: the table of all clips -> its rows that are wanted, all if not given.
+      select: a function from the table of all clips to the rows to use; by default all.
 
     Raises:
       UserError: no clips, clips of fewer than three frames (all listed), nothing to align the faces
@@ -56,7 +56,7 @@ def survey(
     )
     if not places:
         raise UserError(
-            f"{root} holds no clips",
+            f"{root} contains no clips",
             fix="lay them out as the release does: <subject>/micro/<class>/<clip>/*.bmp",
         )
     odd = [
@@ -75,7 +75,7 @@ def survey(
     ids = pd.Series(SMIC.ids(table))
     if twice := sorted(set(ids[ids.duplicated()])):
         raise UserError(
-            f"{root} holds clips twice", twice, "give each subject one folder, and each clip"
+            f"{root} contains repeated clips", twice, "give each subject one folder, and each clip"
         )
     table = table.assign(id=ids)
     table = leave_out(select(table) if select else table, skipped, root)
@@ -99,7 +99,7 @@ def survey(
             )
     if problems:
         raise UserError(
-            f"clips in {root} are too short: three frames are needed",
+            f"clips in {root} are too short: at least three frames are needed",
             problems,
             f"copy the missing frames, or {SKIP}",
         )

@@ -40,7 +40,7 @@ def with_units(dataset: Dataset, config: ConfigDict) -> Dataset:
     count = sum(row is not None for row in rows)
     if not count:
         raise UserError(
-            "train.auxiliary='action_units', and no clip's action units are known",
+            "train.auxiliary='action_units', but no clip's action units are known",
             [f"{title}: no workbook" for title in lacking],
             "copy a release's workbook into its folder, or set train.auxiliary='none'",
         )

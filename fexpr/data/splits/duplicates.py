@@ -102,27 +102,28 @@ def _count(found: np.ndarray, label: np.ndarray, low: np.ndarray, high: np.ndarr
 
 
 def are_sought(dataset: Dataset) -> bool:
-    """Whether copies are counted without being asked for: single faces of an official split, in
+    """Whether copies are counted without a request: for single faces with an official split, in
     memory, and few enough that all pairs are compared within half a minute on two cores. Frames of
-    a video, and faces drawn by a program, resemble one another anyway."""
+    a video and drawn faces resemble one another anyway.
+    """
     single = dataset.kind == "face" and "video" not in dataset.extras and not dataset.synthetic
     affordable = not dataset.streamed and len(dataset) <= CHEAP
     return single and dataset.split is not None and affordable
 
 
 def leave_out(fold: Fold, copies: Copies, rule: str, groups: np.ndarray) -> Fold:
-    """The fold without validation rows that have a copy among its test rows, and without training
-    rows that have one among its test or validation rows. Its test rows stay.
+    """Returns the fold without validation rows that have a copy among its test rows, and without
+    training rows that have one among its test or validation rows. Its test rows are unchanged.
 
     Args:
-      rule: a name of RULES, which says what counts as a copy.
+      rule: a name of RULES, which defines what counts as a copy.
       groups: str [N], of all rows.
 
     Returns:
       A fold whose `left_out` counts the rows by side and kind.
 
     Raises:
-      UserError: no row is left to train on, or none to validate on.
+      UserError: no training row, or no validation row, is left.
     """
     held_out = np.concatenate([fold.val, fold.test])
     sides, left_out = {}, {}
@@ -139,16 +140,16 @@ def leave_out(fold: Fold, copies: Copies, rule: str, groups: np.ndarray) -> Fold
 
 
 def describe(copies: Copies, fold: Fold, rule: str, labels: np.ndarray) -> dict:
-    """What config.json says of a fold's copies.
+    """A fold's entry on copies in config.json.
 
     Args:
-      rule: a name of RULES, which the fold has been made by.
+      rule: the name in RULES by which the fold was made.
       labels: int [N], class ids of all rows.
 
     Returns:
       `rule`; `test` and `val`: how many test rows have a copy among training or validation rows,
       and validation rows among training rows, by their closest kind; `within_training`, as
-      `Copies.count_within` of the training rows; `left_out`, as of the fold.
+      `Copies.count_within` of the training rows; `left_out`, as in the fold.
     """
     seen = np.concatenate([fold.train, fold.val])
     return {
@@ -161,7 +162,7 @@ def describe(copies: Copies, fold: Fold, rule: str, labels: np.ndarray) -> dict:
 
 
 def count_kinds(kinds: np.ndarray) -> dict[str, int]:
-    """How many of str [R] are of each of KINDS."""
+    """How often each of KINDS occurs in str [R]."""
     return {kind: int((kinds == kind).sum()) for kind in KINDS}
 
 
@@ -229,8 +230,9 @@ def correlate(a: np.ndarray, b: np.ndarray) -> float:
 def _find_pairs(
     what: str, faces: np.ndarray, others: np.ndarray, hashes: np.ndarray, other_hashes: np.ndarray
 ) -> np.ndarray:
-    """Pairs i < j of which `faces[i]` and `others[j]` are near copies: int [P, 2]. `what` they are
-    stands on the progress bar."""
+    """Pairs i < j of which `faces[i]` and `others[j]` are near copies: int [P, 2]. `what` labels
+    the progress bar.
+    """
 
     def find_in_block(start: int) -> list[tuple[int, int]]:
         mine, theirs = hashes[start : start + BLOCK, None], other_hashes[None, start + 1 :]
@@ -257,7 +259,7 @@ def _map_blocks(function: Callable[[int], list], size: int, what: str) -> Iterat
 
 
 def _grey(images: np.ndarray) -> np.ndarray:
-    """uint8 [N, H, W] of [N, H, W, C]: of a face with a map beside it the face alone."""
+    """uint8 [N, H, W] of [N, H, W, C]: only the face, if a map is beside it."""
     if images.shape[-1] < 3:
         return images[..., 0]
     return images.mean(axis=-1).astype(np.uint8)

@@ -18,12 +18,11 @@ def read_folds(path: Path | str, ids: np.ndarray, groups: np.ndarray) -> dict[st
     """Reads a CSV with the columns `id`, `fold` and, where wanted, `part`.
 
     Without `part`, `fold` is the fold that tests the row; every other fold trains on it; every id
-    has one line. With `part` ('train', 'val' or 'test'), a line says which part an id is in, in one
-    fold; an id without a line for a fold takes no part in it.
+    has one line. With `part` ('train', 'val' or 'test'), a line assigns an id to a part of one
+    fold; an id without a line for a fold is not used in it.
 
     Args:
-      path: the file; in UTF-8.
-      ids: str [N], the data set's.
+      path: the file, in UTF-8. ids: str [N], those of the data set.
       groups: str [N].
 
     Returns:
@@ -36,14 +35,16 @@ def read_folds(path: Path | str, ids: np.ndarray, groups: np.ndarray) -> dict[st
     fix = "the columns are id,fold (the fold that tests it) or id,fold,part (train, val or test)"
     if not str(path):
         raise UserError(
-            "split.protocol=file, and config.split.file is empty",
+            "split.protocol=file, but config.split.file is empty",
             fix=f"name a CSV file there: {fix}",
         )
     try:
         table = delimited.read(path, ("id", "fold"), optional=("part",))
     except BadTable as e:
         raise UserError(
-            f"{path} is no table of folds", e.problems, f"correct it, or config.split.file; {fix}"
+            f"{path} is not a table of folds",
+            e.problems,
+            f"correct it, or config.split.file; {fix}",
         ) from e
     rows = list(table.rows())
     folds, problems = _place(rows, ids)
@@ -70,7 +71,7 @@ def _place(
         part = row.get("part", "test")
         bad = [f"no {name}" for name in ("id", "fold") if not row[name]]
         if row["id"] and row["id"] not in number:
-            bad.append("the data set has no such id")
+            bad.append("there is no such id in the data set")
         if part not in PARTS:
             bad.append(f"part is {part!r}, expected train, val or test")
         key = (row["id"], row["fold"] if explicit else "")
@@ -81,7 +82,7 @@ def _place(
             folds[row["fold"]][number[row["id"]]] = part
     named = {row["id"] for _, row in rows}
     problems += [
-        f"{name}: the data set has it, the file does not"
+        f"{name}: this id of the data set is not in the file"
         for name in ids.tolist()
         if name not in named
     ]

@@ -1,4 +1,4 @@
-"""The parts that a release itself calls training and test, as the field reports on them."""
+"""A release's own training and test parts, on which the field reports."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fexpr.config import allowed
 from fexpr.data.splits.split_config import SplitConfig
 from fexpr.errors import UserError
 
-# AffectNet has the last alone, which the field tests on
+# AffectNet only has the last, on which the field tests
 TRAINING, TESTS = "Training", ("PublicTest", "PrivateTest", "Validation")
 
 
@@ -21,15 +21,15 @@ def official_rows(
     Args:
       config: `config.split`. `val`: 'training' holds `val_fraction` of Training out (scikit-learn's
           StratifiedShuffleSplit, random_state
-        `seed`); 'PublicTest' selects by that part, and fits all of Training; 'none' fits all of
-        Training and selects nothing. `test`: a part, 'both', or 'auto': every test part of the
-        release that does not select.
+        `seed`); 'PublicTest' validates on that part, and fits all of Training; 'none' fits all of
+        Training without validation. `test`: a part, 'both', or 'auto': every test part that does
+        not validate.
       parts: str [N], the release's own split, or None.
       classes: [N], what to stratify by.
 
     Raises:
-      UserError: the release has no such parts, or not those asked for; a part is to select and to
-          test; a class of one image.
+      UserError: the release has no such parts, or lacks those requested; one part is to validate
+          and to test; a class of one image.
     """
     for name, value in (("val", config.val), ("test", config.test)):
         if value not in (known := allowed(SplitConfig, name)):
@@ -39,7 +39,7 @@ def official_rows(
     found = [] if parts is None else [part for part in (TRAINING, *TESTS) if (parts == part).any()]
     if parts is None or TRAINING not in found or len(found) < 2:
         raise UserError(
-            "split.protocol=official needs a release that has training and test parts itself",
+            "split.protocol=official needs a release with training and test parts of its own",
             [f"found: {', '.join(found) or 'no parts'}"],
             "use fer2013 or affectnet, or another protocol",
         )
@@ -49,8 +49,8 @@ def official_rows(
     }.get(config.test, [config.test])
     if config.val in tests:
         raise UserError(
-            f"split.val={config.val}: it selects, so it cannot be tested on as "
-            f"split.test={config.test} wants",
+            f"split.val={config.val}: this part validates, so it cannot also be tested, as by "
+            f"split.test={config.test}",
             fix="set split.val=training, or split.test to the other part",
         )
     missing = [
@@ -62,12 +62,12 @@ def official_rows(
         text = (
             f"{' and '.join(missing)} {'are' if len(missing) > 1 else 'is'} not there"
             if missing
-            else "no part is left to test on"
+            else "no part is left for testing"
         )
         raise UserError(
             f"split.val={config.val}, split.test={config.test}: {text}",
             [f"found: {', '.join(found)}"],
-            "add the missing part to the release (docs/data.md), or choose parts that are there",
+            "add the missing part to the release (docs/data.md), or choose parts that it has",
         )
     train, test = np.flatnonzero(parts == TRAINING), np.flatnonzero(np.isin(parts, tests))
     if config.val == "none":

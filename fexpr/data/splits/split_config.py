@@ -37,12 +37,12 @@ class SplitConfig:
     seeds: int = field(1, "repeats of every fold with another seed: seed, seed + 1, …", ge=1)
     test_fraction: float = field(0.2, "share of the subjects", gt=0, lt=1)
     val_fraction: float = field(
-        0.2, "share of the remaining subjects; they select epoch and thresholds", gt=0, lt=1
+        0.2, "share of the remaining subjects, on which epoch and thresholds are chosen", gt=0, lt=1
     )
     inner: int = field(
         0,
-        "parts of a fold's training subjects that validate in turn, a seed each; "
-        "0 = the same for all seeds",
+        "parts of a fold's training subjects that validate in turn, one for each seed; 0 = the "
+        "same for all seeds",
         ge=0,
     )
     val: Literal["training", "PublicTest", "none"] = field(
@@ -54,7 +54,7 @@ class SplitConfig:
     )
     train_share: float = field(
         1.0,
-        "of each class's training rows: how much a result owes to the number of labels",
+        "share of each class's training rows to use, to see how results depend on their number",
         gt=0,
         le=1,
     )

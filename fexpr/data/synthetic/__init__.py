@@ -1,1 +1,1 @@
-"""Drawn releases for machines without data, one generator a release."""
+"""Drawn releases for machines without data, one generator per release."""

@@ -1,5 +1,5 @@
-"""A drawn face's measures and how action units move it; drawn_portrait.py paints it, the synthetic
-releases are made of it.
+"""The geometry of a drawn face and how action units move it; drawn_portrait.py paints it, the
+synthetic releases are made of it.
 
 All coordinates are in face units: the origin lies between the eyes, x runs to the image's right, y
 runs down, and 92 units separate the eyes, as pixels do on an aligned 224x224 face. A `Face` places
@@ -85,8 +85,8 @@ LIDS = {5: -0.4, 7: 0.3, 43: 0.9}  # change of lid closure at intensity 1 (0 = a
 
 @dataclasses.dataclass(frozen=True)
 class Unit:
-    """An action unit as it is drawn: `intensity` in [0, 1], and the share of it on the subject's
-    left and right half.
+    """An action unit to draw: `intensity` in [0, 1], and its share on the subject's left and right
+    half.
     """
 
     au: int
@@ -95,7 +95,7 @@ class Unit:
     right: float = 1.0
 
     def halves(self) -> tuple[tuple[int, float], ...]:
-        """(sign of x in the image, intensity) of each moving half: the subject's left is the
+        """(sign of x in the image, intensity) for each half that moves: the subject's left is the
         image's right.
         """
         return tuple(
@@ -107,8 +107,8 @@ class Unit:
 
 @dataclasses.dataclass(frozen=True)
 class Face:
-    """One subject: geometry in face units, place in the frame (pixels, radians), look, and way of
-    moving.
+    """One subject: geometry in face units, position in the frame (pixels, radians), appearance, and
+    manner of moving.
     """
 
     eye_x: float = 46
@@ -168,7 +168,7 @@ class Face:
         return self.to_frame(np.array(points, np.float64)) + self.center
 
     def anchor(self, name: str) -> tuple[float, float]:
-        """A place on the half face with x outward, face units."""
+        """The position of a named point on one half of the face, x outward, in face units."""
         return {
             "brow_inner": (0.42 * self.eye_x, self.brow_y),
             "brow_outer": (1.3 * self.eye_x, self.brow_y - 2),
@@ -185,7 +185,7 @@ class Face:
 
 
 def random_face(rng: np.random.Generator) -> Face:
-    """A subject: every visible trait and the way of moving drawn from `rng`."""
+    """A subject: every visible trait and the manner of moving are drawn from `rng`."""
 
     def near(mean: float, spread: float) -> float:
         return float(mean + spread * np.clip(rng.standard_normal(), -2, 2))
@@ -256,8 +256,8 @@ def motion(face: Face, units: Iterable[Unit]) -> np.ndarray:
 
 
 def folds(face: Face, units: Iterable[Unit]) -> np.ndarray:
-    """Share of light lost in the folds that the units make, float32 [H, W]; 0 where the skin stays
-    as it is.
+    """Share of light lost in the folds that the units make, float32 [H, W]; 0 where the skin does
+    not fold.
     """
     x, y = face.grid()
     loss = np.zeros_like(x)

@@ -66,7 +66,7 @@ class Portrait:
 
     def _open_eye(self, image: np.ndarray, side: int, closure: float, gaze: float) -> None:
         """Paints eyeball and lashes where the lids are open, in place. The upper lid does most of
-        the way.
+        the movement.
         """
         face, sign = self.face, 2 * side - 1
         cx, cy = face.to_frame(np.array([sign * face.eye_x, 0.0])) + face.center

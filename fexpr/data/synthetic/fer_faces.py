@@ -1,10 +1,9 @@
-"""Drawn 48x48 faces with seven expressions, in every layout FER2013 is handed round in, and the
-votes of drawn annotators.
+"""Drawn 48x48 faces with seven expressions, in every layout in which FER2013 is distributed, and
+the votes of simulated annotators.
 
 Coordinates of a face are in units of half its height: x to the right, y down, the origin between
-eyes and mouth. An expression is a point in the space of the seven amounts below; a face
-shows a share of it, from a hint to the full, so that weak ones cannot be distinguished from
-neutral.
+eyes and mouth. An expression is a point in the space of the seven quantities below; a face shows it
+at some strength, from a hint to full, so that weak ones cannot be distinguished from neutral.
 """
 
 from __future__ import annotations
@@ -44,11 +43,11 @@ LAYOUTS = (
     "tar.gz",
     "tar.xz",
 )
-SHARES = (8, 1, 1)  # of Training, PublicTest, PrivateTest
+SHARES = (8, 1, 1)  # shares of Training, PublicTest, PrivateTest
 CHUNK = 512  # images drawn at a time
 
-# Neutral, and how each class differs from it at its full: brows up, brows' inner ends down, eyes'
-# opening, corners of the mouth up, mouth's opening, mouth's width, folds beside the nose.
+# Neutral, and how each class differs from it at full strength: brows up, brows' inner ends down,
+# eyes' opening, corners of the mouth up, mouth's opening, mouth's width, folds beside the nose.
 NEUTRAL = np.array([0, 0, 0.075, 0, 0.015, 0.28, 0])
 EXPRESSIONS = np.array(
     [
@@ -69,12 +68,13 @@ README = (
 
 
 def write_synthetic(folder: Path, layout: str, count: int, seed: int = 0) -> None:
-    """Draws `count` faces into `folder`, in one of LAYOUTS; with fer2013new.csv beside the tables.
+    """Draws `count` faces into `folder`, in one of LAYOUTS; with fer2013new.csv beside the table
+    layouts.
 
     'kaggle' is fer2013.tar.gz with fer2013/fer2013.csv in it; 'zip' and 'tar…' hold the image
-    folders. Parts have their shares, and classes the official ones of each part. Image files are
-    named by their row in the table, so that every layout has the same ids. The folder appears in
-    one piece or not at all; the same arguments give the same images.
+    folders. The shares of parts, and of classes within each part, are the official ones. Image
+    files are named by their row in the table, so that every layout has the same ids. The folder
+    appears in one piece or not at all; the same arguments give the same images.
 
     Raises:
       ValueError: unknown layout.
@@ -102,7 +102,7 @@ def write_synthetic(folder: Path, layout: str, count: int, seed: int = 0) -> Non
 
 def plan(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Class ids int32 [count] and parts str [count]: parts one after another as in the release,
-    classes in a drawn order.
+    classes in random order.
     """
     rng = np.random.default_rng(seed)
     sizes = apportion(count, SHARES)
@@ -114,7 +114,7 @@ def plan(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def draw(labels: np.ndarray, seed: int) -> np.ndarray:
-    """A face of another person for each label: uint8 [N, 48, 48]."""
+    """A face for each label, each of another person: uint8 [N, 48, 48]."""
     starts = range(0, len(labels), CHUNK)
     chunks = [_draw(labels[i : i + CHUNK], np.random.default_rng([seed, i])) for i in starts]
     return np.concatenate(chunks) if chunks else np.zeros((0, SIDE, SIDE), np.uint8)
@@ -213,8 +213,8 @@ def _table(images: np.ndarray, labels: np.ndarray, parts: np.ndarray, icml: bool
 
 
 def _votes(labels: np.ndarray, parts: np.ndarray, seed: int) -> bytes:
-    """Ten annotators a face: most see its class, others neutral or anything; a few faces are not
-    recognised by most.
+    """Ten annotators per face: most see its class, others neutral or anything; a few faces are
+    misread by most.
     """
     rng = np.random.default_rng([seed, 1])
     order = (

@@ -1,7 +1,7 @@
-"""Long videos of a drawn face whose movements are known: what spotting is judged on.
+"""Long videos of a drawn face whose movements are known: test data for spotting.
 
-Short movements of the face between stretches of rest, and, where asked for, motions that must not
-be taken for such: the head sways and turns, the lids blink, the light changes.
+Short movements of the face between stretches of rest, and, on request, motions that must not be
+mistaken for them: the head sways and turns, the lids blink, the light changes.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Movement:
 
 @dataclasses.dataclass(frozen=True)
 class LongVideo:
-    """A video to be drawn; `movements` is what is to be found in it.
+    """A video to be drawn; `movements` are those that spotting should find.
 
     Attributes:
       seconds: its length. seed: of everything drawn.

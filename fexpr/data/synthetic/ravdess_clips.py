@@ -1,11 +1,11 @@
-"""A synthetic RAVDESS: drawn actors who speak and show an emotion for a part of each clip, with
-what every frame really shows.
+"""A synthetic RAVDESS: drawn actors who speak and show an emotion for a part of each clip, with the
+truth about every frame.
 
-Clips bear the release's own names. A clip starts and ends neutral; in between an emotion rises to
-an apex and falls again, by a curve that `truth.csv` holds for every frame. The mouth talks all
-along, some frames hold a blink, heads drift. Action units to match stand in tables as OpenFace
-writes them (intensities 0 to 5, with noise and a bias of each actor's), for each frame and averaged
-over each clip.
+Clips have the names of the real release. A clip starts and ends neutral; in between an emotion
+rises to an apex and falls again, by a curve that `truth.csv` holds for every frame. The mouth talks
+all along, some frames contain a blink, heads drift. Matching action units are written in tables
+like OpenFace's (intensities 0 to 5, with noise and a bias for each actor), for each frame and
+averaged over each clip.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from fexpr.data.synthetic.drawn_portrait import Portrait
 from fexpr.storage import run
 
 SIDE = 48
-GAIN = 2.5  # of an action unit's motion over that of a micro-expression (drawn_face.AMPLITUDE)
+GAIN = 2.5  # motion of an action unit, relative to a micro-expression's (drawn_face.AMPLITUDE)
 FPS = 30
-UNITS: dict[str, dict[int, float]] = {  # what an emotion moves at its full
+UNITS: dict[str, dict[int, float]] = {  # action units of an emotion at full strength
     "neutral": {},
     "calm": {12: 0.25, 7: 0.2},
     "happy": {6: 0.8, 12: 1.0},
@@ -44,8 +44,7 @@ UNITS: dict[str, dict[int, float]] = {  # what an emotion moves at its full
     "disgust": {9: 1.0, 10: 0.8, 17: 0.5},
     "surprised": {1: 0.9, 2: 1.0, 5: 0.8, 26: 0.8},
 }
-TALK = (25, 26)  # what speech moves
-# it measures 23 where 24 is drawn; 45 is a blink
+TALK = (25, 26)  # what speech moves it measures 23 where 24 is drawn; 45 is a blink
 OPENFACE = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45)
 EXPRESSIVE = 0.5  # of a clip's own apex: from here on a frame shows its emotion
 README = """SYNTHETIC DATA. No person is shown here, and no result on it says anything about people.
@@ -77,7 +76,7 @@ def release(config: ConfigDict, frames: bool = False) -> Path:
     Args:
       config: `config.data`; its synthetic_subjects (at most 24), synthetic_clips, synthetic_frames
           and synthetic_seed are read.
-      frames: with drawn frames, or the tables of action units alone.
+      frames: whether to draw frames; False: only the tables of action units.
     """
     files = (__file__, *map(inspect.getfile, (drawn_face, drawn_portrait, alignment)))
     code = hashlib.sha256(b"".join(Path(file).read_bytes() for file in files))
@@ -133,8 +132,8 @@ def write(
 
 
 def plan(actors: int, clips: int, frames: int, seed: int) -> list[Take]:
-    """Who shows what, sorted by name: every actor's clips go round the emotions, in a drawn order
-    of the release's own 60 names.
+    """Who shows what, sorted by name: every actor's clips cycle through the emotions, in a random
+    order of the release's own 60 names.
     """
     if not 1 <= actors <= 24 or clips > 60 * actors:
         raise ValueError(
@@ -155,7 +154,7 @@ def plan(actors: int, clips: int, frames: int, seed: int) -> list[Take]:
             own[e][order[i]] for i in range(8) for e, order in enumerate(shuffled) if i < len(order)
         ]
         number = clips // actors + (actor <= clips % actors)
-        # few clips an actor: the next goes on where this one stopped
+        # with few clips per actor, the next actor continues the cycle
         start = (actor - 1) * number % len(EMOTIONS)
         rounds = rounds[start:] + rounds[:start]
         takes += [
@@ -191,7 +190,7 @@ def _smooth(x: np.ndarray) -> np.ndarray:
 
 
 def action_units(take: Take, seed: int) -> pd.DataFrame:
-    """What OpenFace might say of each frame: frame (from 1), timestamp, confidence, success, 17
+    """What OpenFace might measure in each frame: frame (from 1), timestamp, confidence, success, 17
     intensities, 18 presences.
     """
     rng, frames = np.random.default_rng([seed, 1, *take.name]), len(take.shown)

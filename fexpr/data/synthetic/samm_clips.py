@@ -1,10 +1,10 @@
 """A synthetic SAMM release, for machines without data: drawn subjects, coded micro-expressions, the
 real release's own layout.
 
-It is there to exercise the whole raw path, not to stand for real results. It is honest in that
-subjects differ in face, look, place, noise and way of moving, heads drift, some clips hold a blink,
-coders leave out or misjudge things, and rare action units stay rare; it is learnable in that the
-motion from onset to apex follows from the coded action units (drawn_face.py).
+It exercises the whole path from raw data, and does not replace real results. It is realistic in
+that subjects differ in face, look, place, noise and way of moving, heads drift, some clips contain
+a blink, coders leave out or misjudge things, and rare action units stay rare; it is learnable in
+that the motion from onset to apex follows from the coded action units (drawn_face.py).
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ COMBINATIONS: tuple[tuple[tuple[int, ...], int, str, int], ...] = (
 # how often an action unit is unilateral
 ONE_SIDED = {2: 0.6, 14: 0.6, 10: 0.4, 12: 0.3, 1: 0.2, 20: 0.2, 4: 0.08, 7: 0.08}
 ASYMMETRIC = {12: 0.15, 7: 0.08, 14: 0.1, 1: 0.15}
-MISTAKEN = {12: 14, 14: 12}  # what a coder who is not sure writes besides
+MISTAKEN = {12: 14, 14: 12}  # alternative units that an unsure coder adds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,7 +155,7 @@ def write_samm(folder: Path, subjects: int = 24, clips: int = 160, seed: int = 0
 
 
 def workbook_table(plan: Iterable[Clip]) -> pd.DataFrame:
-    """The plan as the workbook has it, one row a clip."""
+    """The plan as the rows of the workbook, one per clip."""
     fields = ["subject", "name", "onset", "apex", "offset", "code", "emotion", "objective_class"]
     table = pd.DataFrame(
         [[getattr(clip, field) for field in fields] for clip in plan], columns=fields
@@ -325,6 +325,6 @@ def _course(number: int, clip: Clip) -> float:
 
 
 def _uncoded_motion(rng: np.random.Generator, face: Face) -> np.ndarray:
-    """What moves besides: a smooth random field of about a third of a pixel, float32 [H, W, 2]."""
+    """Uncoded motion: a smooth random field of about a third of a pixel, float32 [H, W, 2]."""
     coarse = rng.standard_normal((9, 10, 2), np.float32) * np.float32(0.4 * face.scale)
     return cv2.resize(coarse, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)

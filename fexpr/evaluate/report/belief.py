@@ -1,11 +1,11 @@
-"""What to believe of a one-of-K model's probabilities, in one line and in the tables under it."""
+"""How far a one-of-K model's probabilities can be trusted: one line, and the tables under it."""
 
 from __future__ import annotations
 
 from fexpr.evaluate.report.calibration_words import MAPS_IN_WORDS, shown_maps
 from fexpr.evaluate.report.headline import in_words
 
-ERRORS_IN_WORDS = {  # columns of the first table: how far off
+ERRORS_IN_WORDS = {  # columns of the first table: calibration errors
     "smooth_ece": "smooth error ↓",
     "debiased_rms": "debiased error ↓",
     "ece": "ECE ↓",
@@ -15,7 +15,7 @@ ERRORS_IN_WORDS = {  # columns of the first table: how far off
     "over_confidence": "too high by",
     "under_confidence": "too low by",
 }
-LOSSES_IN_WORDS = {  # of the second: what a map could save, and what it could not
+LOSSES_IN_WORDS = {  # columns of the second table: the loss that a map could save, and the rest
     "accuracy": "accuracy",
     "nll": "NLL ↓",
     "nll_refinement": "of it refinement",
@@ -25,12 +25,12 @@ LOSSES_IN_WORDS = {  # of the second: what a map could save, and what it could n
     "brier_calibration": "calibration",
 }
 APPLIED = "applied"  # the entry of the map that predictions go through, where one was chosen
-EXAMPLE = 0.8  # the confidence that the line gives an example of, where rows have it
+EXAMPLE = 0.8  # the confidence of the line's example, if rows have it
 
 
 def is_measured(entry: dict) -> bool:
-    """Whether an entry of `calibration` has the measures of this page; runs of older versions lack
-    them, and so do runs with a failed trial.
+    """Whether an entry of `calibration` has the measures of this page; runs of older versions and
+    runs with a failed trial lack them.
     """
     return bool(entry.get("diagram")) and entry["smooth_ece"]["value"] is not None
 
@@ -41,8 +41,8 @@ def entries(metrics: dict) -> dict[str, dict]:
 
 
 def drawn(metrics: dict) -> dict[str, dict]:
-    """The entries of the diagram, by label: the model's own probabilities, and those after the map
-    that is applied, where one is.
+    """The entries of the diagram by label: the model's own probabilities, and those after the
+    applied map, if any.
     """
     found = {name: e for name, e in entries(metrics).items() if is_measured(e)}
     names = ["none"] if "none" in found else []
@@ -54,12 +54,12 @@ def drawn(metrics: dict) -> dict[str, dict]:
 
 
 def is_applied(entry: dict | None) -> bool:
-    """Whether any trial's probabilities go through a map."""
+    """Whether a map is applied to any trial's probabilities."""
     return bool(entry) and not set(entry["names"]) <= {"none", None}
 
 
 def line(metrics: dict) -> str:
-    """What to believe; '' where nothing was measured."""
+    """The line; '' if nothing was measured."""
     found = {name: e for name, e in entries(metrics).items() if is_measured(e)}
     if "none" not in found:
         return ""
@@ -74,7 +74,7 @@ def line(metrics: dict) -> str:
 
 
 def _does_harm(before: dict, after: dict) -> bool:
-    """By both measures, and by more than luck."""
+    """Whether the map makes both measures significantly worse."""
     return after["nll"]["value"] > before["nll"]["value"] and after["smooth_ece"]["value"] > max(
         before["smooth_ece"]["value"], _luck(after)
     )
@@ -88,20 +88,20 @@ def _how_far(entry: dict) -> str:
     error, luck = entry["smooth_ece"], _luck(entry)
     off = f"off by {in_words(error)} on average"
     if error["value"] <= luck:
-        return f"{off}, no more than luck leaves (up to {luck:.3f})"
+        return f"{off}, no more than by chance (up to {luck:.3f})"
     if error["low"] == 0:
-        return f"{off}, which so few rows cannot tell from nothing"
+        return f"{off}, which so few rows cannot distinguish from none"
     too = [
         words
         for words, name in (("too high", "over_confidence"), ("too low", "under_confidence"))
         if entry[name]["low"] is not None and entry[name]["low"] > 0
     ]
     way = " for some rows and ".join(too) + (" for others" if len(too) > 1 else "")
-    return f"{off}{', ' if way else ''}{way}, where luck leaves up to {luck:.3f}"
+    return f"{off}{', ' if way else ''}{way}, where chance alone gives up to {luck:.3f}"
 
 
 def _example(entry: dict) -> str:
-    """How often one confidence is right: EXAMPLE, or the nearest one that rows have."""
+    """The accuracy at one confidence: EXAMPLE, or the nearest that rows have."""
     d = entry["diagram"]
     shown = [i for i, low in enumerate(d["low"]) if low is not None]
     if not shown:

@@ -1,4 +1,4 @@
-"""What report, terminal and cards say of calibration maps and prediction sets."""
+"""Sentences about calibration maps and prediction sets, for report, terminal and model cards."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ MAPS_IN_WORDS = {
 SHORT = {"none": "– (the model)", "svs": "SVS", "sms": "SMS", "applied": "applied"}
 FITTED_IN_WORDS = {  # beside the temperature, which is shown as a number
     "vector": "scale and bias of each class",
-    "svs": "a scale and a bias of each class, shrunk towards none",
-    "sms": "weights of each class for each other, shrunk towards none",
+    "svs": "a scale and a bias for each class, shrunk towards the identity",
+    "sms": "weights between all classes, shrunk towards the identity",
     "isotonic": "a curve for each class",
     "applied": "chosen by cross-fitting",
 }
@@ -32,7 +32,7 @@ def shown_maps(metrics: dict) -> dict[str, str]:
 
 
 def applied(metrics: dict) -> str:
-    """Which map is applied, why, and what it does to the test rows; '' where none can be fitted."""
+    """Which map is applied, why, and its effect on the test rows; '' if none can be fitted."""
     entry = metrics["calibration"].get("applied")
     if not entry:
         return ""
@@ -44,16 +44,16 @@ def applied(metrics: dict) -> str:
     left_out = copies if count else ""
     if not held_out:
         return (
-            "No calibration map is applied: validation rows of one subject cannot tell whether "
-            "it would help another."
+            "No calibration map is applied: validation rows of one subject do not show whether it "
+            "would help another."
         )
     log_loss = {name: f"{value:.3f}" for name, value in held_out.items()}
     if used == ["none"]:
         others = {name: value for name, value in held_out.items() if name != "none"}
         best = min(others, key=others.__getitem__)
         return (
-            "No calibration map is applied: none improved the log loss of validation rows that it "
-            f"was not fitted on ({log_loss['none']} as the model says; at best {log_loss[best]}, "
+            f"No calibration map is applied: none improved the log loss of validation rows that it "
+            f"was not fitted on ({log_loss['none']} without a map; at best {log_loss[best]}, "
             f"{MAPS_IN_WORDS[best]}).{left_out}"
         )
     if len(used) == 1:
@@ -71,7 +71,7 @@ def applied(metrics: dict) -> str:
         return f"Applied: {whose}.{left_out}"
     test = f"{before['nll']['value']:.3f} to {after['nll']['value']:.3f}"
     worse = after["nll"]["value"] > before["nll"]["value"]
-    but = " Validation rows promised better: on the test rows it does harm." if worse else ""
+    but = " Contrary to the validation rows, it makes the test rows worse." if worse else ""
     return (
         f"Applied: {whose}, which improved the log loss of validation rows that it was not fitted "
         f"on ({compared}).{left_out} On the test rows the log loss goes from {test}.{but}"
@@ -79,7 +79,9 @@ def applied(metrics: dict) -> str:
 
 
 def sets(metrics: dict) -> str:
-    """How large sets are and how often they hold the truth; '' where there are none."""
+    """The size of prediction sets and how often they contain the true class; '' if there are
+    none.
+    """
     found = metrics.get("sets")
     if not found:
         return ""
@@ -89,7 +91,7 @@ def sets(metrics: dict) -> str:
     held, size = lac["coverage"], lac["size"]["value"]
     low = "" if held["low"] is None else f" ({held['low']:.3f}–{held['high']:.3f})"
     return (
-        f"Prediction sets meant to hold {what} in {100 * asked:.0f} % of rows do so in "
+        f"Prediction sets that should contain {what} in {100 * asked:.0f} % of rows do so in "
         f"{held['value']:.3f}{low} of the test rows, with {size:.1f} "
         + (
             "action units on average."

@@ -1,4 +1,4 @@
-"""Classifiers side by side, with what was published of them: comparison.json, comparison.html, a
+"""Classifiers side by side, with their published figures: comparison.json, comparison.html, a
 figure, a table on the terminal.
 """
 
@@ -62,9 +62,7 @@ def write_comparison(folder: Path | str, rows: Sequence[dict]) -> Path:
 
 
 def draw(path: Path, rows: Sequence[dict], synthetic: bool) -> None:
-    """Accuracies with their intervals, a line each; what was published beside them, as open
-    marks.
-    """
+    """Draws accuracies with their intervals, one line each, and published figures as open marks."""
     accuracies = [(y, row["test"]["accuracy"]) for y, row in enumerate(rows)]
     measured = [(y, a["value"]) for y, a in accuracies if a["value"] is not None]
     published = [
@@ -136,13 +134,13 @@ def print_comparison(rows: Sequence[dict], console: Console | None = None) -> No
 
 
 def parts(rows: Sequence[dict]) -> list[str]:
-    """The test parts that any row tells apart."""
+    """The test parts for which any row has figures."""
     return sorted({part for row in rows for part in row["parts"]})
 
 
 def rank(row: dict) -> str:
-    """The place among the published scores of the competition, with the part where it was reached
-    if that was not its own.
+    """The rank among the published scores of the competition, with the part on which it was reached
+    if that was not the competition's.
     """
     words = []
     for part, entry in row["kaggle"].items():

@@ -1,5 +1,5 @@
-"""Figures of how far a one-of-K model's probabilities can be believed: reliability with counts,
-risk by coverage, its mistakes.
+"""Figures of how far a one-of-K model's probabilities can be trusted: reliability with counts, risk
+by coverage, mistakes.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class Picture(NamedTuple):
 
 
 def reliability_diagram(path: Path, curves: Sequence[tuple[str, dict]], synthetic: bool) -> None:
-    """How often a confidence is right, each curve with its 95 % band, above; how many rows have
-    that confidence below.
+    """Above, the accuracy at each confidence, with a 95 % band for each curve; below, how many rows
+    have that confidence.
 
     Args:
       curves: (label, `diagram` of metrics.json), drawn over one another.
@@ -40,7 +40,9 @@ def reliability_diagram(path: Path, curves: Sequence[tuple[str, dict]], syntheti
             below.fill_between(mesh, d["density"], color=colour, alpha=0.22, lw=0)
             below.plot(mesh, d["density"], color=colour, lw=1)
         above.set(ylabel="share that is right", xlim=(0, 1), ylim=(0, 1))
-        below.set(xlabel="confidence of the named class", ylabel="rows", yticks=[], ylim=(0, None))
+        below.set(
+            xlabel="confidence in the predicted class", ylabel="rows", yticks=[], ylim=(0, None)
+        )
         figure.legend(*above.get_legend_handles_labels(), loc="outside lower center", ncols=2)
 
 
@@ -87,16 +89,16 @@ def picture_grid(
     across: int,
     synthetic: bool,
 ) -> None:
-    """Rows of pictures of one size, with their captions under them; a row's name, if it has one,
-    stands at its left.
+    """Rows of pictures of one size, with their captions under them; a row's name, if it has one, is
+    on its left.
 
-    All are laid into one large picture: an axes for each would take a second for twenty.
+    All are pasted into one large picture, as axes for each of twenty would take a second.
     """
     high, wide, channels = rows[0][1][0].image.shape
     # from one picture to the next, room for the caption in it
     down, right = round(1.42 * high), round(1.08 * wide)
     sheet = np.full((down * len(rows), right * across, channels), 255, np.uint8)
-    inch = WIDTH / (across * right + 0.3 * wide)  # of a pixel
+    inch = WIDTH / (across * right + 0.3 * wide)  # colour of a pixel
     with canvas(path, title, (WIDTH, 0.35 + down * len(rows) * inch), synthetic) as figure:
         ax = figure.subplots()
         for i, (name, pictures) in enumerate(rows):

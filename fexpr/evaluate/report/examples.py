@@ -1,5 +1,5 @@
-"""Which test images a report shows: clips with most and fewest correct decisions, confident
-mistakes, the worst of each class.
+"""Chooses the test images that a report shows: clips with most and fewest correct decisions,
+confident mistakes, the worst of each class.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ CLASSES_SHOWN = 10
 def right_and_wrong(
     answer: ScoredRows, ids: np.ndarray, names: list[str]
 ) -> tuple[list[str], int, list[str]]:
-    """Ids to draw, how many of them are right ones, and captions. Among equally right clips, those
-    that show more come first.
+    """Ids to draw, how many of them are correct, and captions. Among equally correct clips, those
+    that show more units come first.
     """
     wrong = (answer.presence != answer.decisions).sum(axis=1)
     if not answer.multilabel:
@@ -53,9 +53,7 @@ def right_and_wrong(
 def mistakes(
     answer: ScoredRows, ids: np.ndarray, names: list[str], images: Mapping[str, np.ndarray]
 ) -> list[tuple[str, list[Picture]]]:
-    """Rows of a grid: the mistakes of a one-of-K answer that were made with the highest confidence,
-    highest first.
-    """
+    """Rows of a grid: the mistakes of one-of-K predictions, most confident first."""
     wrong = np.flatnonzero((answer.presence != answer.decisions).any(axis=1) & ~answer.failed())
     order = wrong[np.lexsort((ids[wrong], -answer.scores[wrong].max(axis=1)))][:MISTAKES_SHOWN]
     pictures = [_picture(answer, r, ids, names, images) for r in order]
@@ -65,8 +63,8 @@ def mistakes(
 def worst_by_class(
     answer: ScoredRows, ids: np.ndarray, names: list[str], images: Mapping[str, np.ndarray]
 ) -> list[tuple[str, list[Picture]]]:
-    """Rows of a grid, one a class that has test rows (the CLASSES_SHOWN most frequent): its rows
-    with the lowest probability.
+    """Rows of a grid, one for each class with test rows (the CLASSES_SHOWN most frequent): the
+    class's rows with the lowest probability.
     """
     frequent = np.argsort(-answer.presence.sum(axis=0), kind="stable")[:CLASSES_SHOWN]
     table = []
@@ -85,7 +83,7 @@ def _picture(
     names: list[str],
     images: Mapping[str, np.ndarray],
 ) -> Picture:
-    """Captioned with truth and decision, and the probability that each was given."""
+    """The row's picture, captioned with its label, the decision, and the probability of each."""
     true, predicted = answer.presence[row].argmax(), answer.decisions[row].argmax()
     p = answer.scores[row]
     return Picture(

@@ -1,5 +1,5 @@
-"""The page that looks inside a network: which pixels a class depends on, and what the convolutions
-answer, laid over the image.
+"""The page that explains a network: which pixels a class depends on, and the outputs of the
+convolutions, laid over the image.
 """
 
 from __future__ import annotations
@@ -17,21 +17,20 @@ from fexpr.evaluate.report.page import image, write_html
 FOLDER, PAGE = "inside", "inside.html"
 CHANNELS_SHOWN = 16  # of a layer
 ACROSS = 8  # channels in a row
-# red above zero, blue below; a value's size is also how much it covers of the image
+# red above zero, blue below; opacity grows with a value's size
 COLOURS = "RdBu_r"
 
 
 @dataclasses.dataclass(frozen=True)
 class Explained:
-    """One image and what was found out about it.
+    """One image and its explanation.
 
     Attributes:
       id: the row's. image: uint8 [H, W, C]. kind: 'face' or 'flow', as in the data set. facts:
-          (name, value) pairs in words.
-      class_name: the class that the maps are about.
+          (name, value) pairs of text. class_name: the class that the maps explain.
       gradient: float [H, W], |d logit / d grey level|. smooth: the same, SmoothGrad.
-      occlusion: float [H, W], how far the probability drops where a patch hides the pixel; below
-          zero it rises.
+      occlusion: float [H, W], how much the probability drops when a patch hides the pixel; negative
+          where it rises.
       features: name of a convolution -> its output float [h, w, D], before the activation.
     """
 
@@ -47,8 +46,8 @@ class Explained:
 
     @property
     def grey(self) -> np.ndarray:
-        """[H, W] in 0..255: a face as the mean of its channels (without its map), of a flow map the
-        strain, dark where there is much.
+        """[H, W] in 0..255: a face as the mean of its channels (without its map); a flow map as its
+        strain, dark where strain is large.
         """
         if self.kind == "flow":
             return 255.0 - self.image[..., 2]
@@ -68,8 +67,7 @@ def write_inside(
     folder are left alone.
 
     Args:
-      facts: name and value of what stands at the head of the page. notes: what holds for all maps,
-          a sentence or several each.
+      facts: names and values at the head of the page. notes: paragraphs that apply to all maps.
 
     Returns:
       The path of the page.
@@ -101,15 +99,15 @@ def write_inside(
 
 
 def strongest(output: np.ndarray) -> np.ndarray:
-    """The channels of an output [h, w, D] to be shown, those of the highest mean |value| first; of
-    equal ones the lower number.
+    """The channels of an output [h, w, D] to show, by decreasing mean |value|; among equal ones,
+    the lower number first.
     """
     return np.argsort(-np.abs(output).mean(axis=(0, 1)), kind="stable")[:CHANNELS_SHOWN]
 
 
 def draw_maps(path: Path, one: Explained, synthetic: bool) -> None:
-    """The image, and over it gradient, SmoothGrad and occlusion of the class. Every map has its own
-    scale.
+    """Draws the image, and gradient, SmoothGrad and occlusion of the class over it. Every map has
+    its own scale.
     """
     drop, rise = one.occlusion.max(), -one.occlusion.min()
     panels = [
@@ -143,10 +141,8 @@ def draw_maps(path: Path, one: Explained, synthetic: bool) -> None:
 def draw_features(
     path: Path, title: str, grey: np.ndarray, output: np.ndarray, synthetic: bool
 ) -> list[int]:
-    """The strongest channels of a convolution's output [h, w, D] over the image, all on one scale.
-    Returns which, in order.
-
-    All lie in one axes: one for each would take a second for twenty.
+    """Draws the strongest channels of a convolution's output [h, w, D] over the image, all on one
+    scale; returns their numbers in order. All share one axes, as twenty axes would take a second.
     """
     chosen = strongest(output)
     high, wide = grey.shape

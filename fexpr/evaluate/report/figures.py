@@ -124,7 +124,7 @@ def draw(
 
 
 def _attention(path, found: dict[str, np.ndarray], names: list[str], synthetic: bool) -> None:
-    """The arrays of attention.npz: a test clip of each class, and what holds for all of them."""
+    """The arrays of attention.npz: a test clip of each class, and figures over all of them."""
     real = found["frame"] >= 0
     caption = (
         "The weight of each frame in the decision on its clip, a test clip of each class: the "
@@ -142,7 +142,7 @@ def _attention(path, found: dict[str, np.ndarray], names: list[str], synthetic: 
             " Orange: what the drawn face really shows. "
             f"Of the frames of the {emotional.sum()} emotional test clips {share:.0f} % show "
             "at least half of their emotion; "
-            f"they hold {held:.0f} % of the weight."
+            f"they have {held:.0f} % of the weight."
         )
     panels = []
     for k, name in enumerate(names):
@@ -182,7 +182,7 @@ def _confusion(path, metrics: dict, names: list[str], synthetic: bool) -> None:
 
 
 def _selected_epochs(predictions: dict) -> dict[str, np.ndarray]:
-    """Selection -> int [trials that did not fail]; empty where the predictions hold no epochs."""
+    """Selection -> int [trials that did not fail]; empty if the predictions contain no epochs."""
     if "epoch" not in predictions or predictions["failed"].all():
         return {}
     return dict(
@@ -195,8 +195,8 @@ def _selected_epochs(predictions: dict) -> dict[str, np.ndarray]:
 
 
 def _confidence(path, metrics: dict, synthetic: bool) -> None:
-    """Reliability, of the model's own probabilities and after the map that is applied, and risk by
-    coverage, where they are defined.
+    """Draws reliability, of the model's own probabilities and after the applied map, and risk by
+    coverage, if they are defined.
     """
     shown = {
         name: entry for name, entry in metrics["selective"].items() if entry["curve"] is not None
@@ -222,9 +222,9 @@ def _confidence(path, metrics: dict, synthetic: bool) -> None:
         path(
             "risk_coverage",
             (
-                "Were the model to answer only what it is most sure of: share of wrong "
-                "answers by share of rows answered. Dots with 95 % "
-                "intervals at 70, 80 and 90 %. A lower curve is a confidence that sorts better."
+                "If the model answered only the rows of which it is most confident: share of wrong "
+                "answers by share of rows answered. Dots with 95 % intervals at 70, 80 and 90 %. A "
+                "lower curve means that confidence ranks rows better."
             ),
         ),
         shown,
@@ -242,26 +242,26 @@ def _examples(
     kind: str,
     synthetic: bool,
 ) -> None:
-    """Faces of a one-of-K task: the most confident mistakes and each class's worst rows; else
-    clips, best and worst.
+    """Draws, for faces of a one-of-K task, the most confident mistakes and each class's worst rows;
+    otherwise the best and worst clips.
     """
     multilabel = metrics["task"] == "multilabel"
     thresholds = np.array(metrics["thresholds"]["per_trial"]) if multilabel else None
     answer = model_rows(predictions, metrics["selection"], "test", thresholds)
     ids = predictions["ids"][rows_of(predictions, metrics["selection"], "test")]
-    # a clip once, as the first seed's first fold says
+    # each clip once, with the prediction of the first seed's first fold
     first = np.sort(np.unique(ids[answer.pools()[0]], return_index=True)[1])
     answer, ids = answer.at(first), ids[first]
     whose = f" Decisions of seed {metrics['seeds'][0]}." if len(metrics["seeds"]) > 1 else ""
     what = "clips" if "clips" in metrics else "images"
     whose += " Shown: a clip’s middle frame." * (what == "clips")
     if kind == "face" and not multilabel:
-        p = "With each class the probability that it was given, before any calibration."
+        p = "With the probability of each class, before any calibration."
         for name, title, caption, rows in (
             (
                 "mistakes",
                 "The most confident mistakes",
-                f"Test {what} that were named wrongly, the most confident first.",
+                f"Test {what} that were misclassified, the most confident first.",
                 examples.mistakes(answer, ids, names, images),
             ),
             (

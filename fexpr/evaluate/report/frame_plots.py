@@ -1,5 +1,5 @@
-"""Figures of frames within clips: posteriors over a clip, what filters keep, what a spatial
-transformer looks at, action units.
+"""Figures of frames within clips: posteriors over a clip, frames that filters keep, the regions
+that a spatial transformer samples, action units.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ def looks(
 def units_by_class(
     path: Path, units: np.ndarray, labels: np.ndarray, names: Sequence[str], synthetic: bool
 ) -> None:
-    """Median and quartiles of each action unit [N, 17], a panel an emotion."""
+    """Median and quartiles of each action unit [N, 17], a panel for each emotion."""
     across = 4
     down = -(-len(names) // across)
     with canvas(path, "Action units by emotion", (WIDTH, 0.6 + 2.5 * down), synthetic) as figure:

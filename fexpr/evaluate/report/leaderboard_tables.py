@@ -1,4 +1,4 @@
-"""A leaderboard as Markdown, CSV, LaTeX, a figure and on the terminal: one set of cells for all."""
+"""A leaderboard as Markdown, CSV, LaTeX, a figure and on the terminal: all from the same cells."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def markdown(board: dict, title: str, command: str, synthetic: bool, figure: str
 
 
 def as_csv(board: dict) -> str:
-    """One line a predictor, numbers in full."""
+    """One line per predictor, numbers in full."""
     datasets = board["datasets"] if len(board["datasets"]) > 1 else []
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -149,7 +149,7 @@ def as_csv(board: dict) -> str:
 
 
 def latex(board: dict, title: str) -> str:
-    """A table for booktabs; long texts stand in paragraphs of their own columns."""
+    """A LaTeX table (booktabs); columns of long texts are paragraphs."""
     head, count = columns(board), len(columns(board))
     body = [
         " & ".join(text.translate(LATEX) for text in line) + r" \\"
@@ -174,7 +174,9 @@ def latex(board: dict, title: str) -> str:
 
 
 def draw(path: Path, board: dict, title: str, synthetic: bool) -> None:
-    """UF1 of every row with its interval; that of the best test epoch as an open mark."""
+    """Draws the UF1 of every row with its interval, and that of the best test epoch as an open
+    mark.
+    """
     rows = board["rows"]
     with drawing.canvas(path, title, (drawing.WIDTH, 1.3 + 0.38 * len(rows)), synthetic) as figure:
         ax = figure.subplots()
@@ -211,7 +213,7 @@ def draw(path: Path, board: dict, title: str, synthetic: bool) -> None:
 
 
 def print_board(board: dict, console: Console | None = None) -> None:
-    """The table without its long texts."""
+    """Prints the table without its long texts."""
     names = board["datasets"] if len(board["datasets"]) > 1 else []
     table = make_table("", *names_of(board), *names, "to the best", "seeds", "minutes")
     for text in (cells(row, board) for row in board["rows"]):

@@ -1,5 +1,5 @@
-"""A model card (Mitchell et al. 2019, arXiv 1810.03993) in Markdown, written from what a run
-directory says of itself.
+"""A model card (Mitchell et al. 2019, arXiv 1810.03993) in Markdown, written from the content of a
+run directory.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ LICENCES = {  # of the data, by `config.data.name`
             "4dme": "4DME (Li et al. 2022)",
         }.items()
     },
-    "megc2018": f"SAMM and CASME II, as far as they were on the disk: each {_ON_REQUEST}.",
-    "cd6me": "CASME, CASME II, CAS(ME)^3, SAMM, 4DME and MMEW, as far as they were on the disk: "
-    f"each {_ON_REQUEST}.",
-    "megc2019": f"SAMM, CASME II and SMIC, as far as they were on the disk: each {_ON_REQUEST}.",
+    "megc2018": f"SAMM and CASME II, as many as were on the disk: each {_ON_REQUEST}.",
+    "cd6me": f"CASME, CASME II, CAS(ME)^3, SAMM, 4DME and MMEW, as many as were on the disk: each "
+    f"{_ON_REQUEST}.",
+    "megc2019": f"SAMM, CASME II and SMIC, as many as were on the disk: each {_ON_REQUEST}.",
     "ravdess": "RAVDESS (Livingstone and Russo 2018): Creative Commons "
     "Attribution-NonCommercial-ShareAlike 4.0.",
     "ravdess_aus": "RAVDESS (Livingstone and Russo 2018): Creative Commons "
     "Attribution-NonCommercial-ShareAlike 4.0.",
-    "fer2013": "FER2013 (ICML 2013 challenge, Kaggle): pictures that were found by web search; "
-    "whose they are is not known, and fexpr knows of no licence for the pictures themselves.",
+    "fer2013": "FER2013 (ICML 2013 challenge, Kaggle): pictures found by web search; their owners "
+    "are unknown, and fexpr knows of no licence for the pictures themselves.",
 }
-UNKNOWN = "fexpr does not know the licence of these data: it is for whoever made them to say."
+UNKNOWN = "fexpr does not know the licence of these data: ask those who made them."
 PURPOSE = """\
 Research on facial expressions, and comparison with other recognisers on the same protocol. A
 person's expression is not their emotion: what the classes name was posed, induced or judged by
-annotators of the release, and says little about what anybody feels.
+annotators of the release, and says little about what a person feels.
 
 Not for decisions about people (hiring, policing, insurance, diagnosis, exams). The European Union's
 AI Act forbids emotion recognition at work and in schools, but for medical or safety reasons
@@ -63,7 +63,7 @@ def model_card(
     Args:
       content, metrics: config.json and metrics.json.
       restored: what was exported, a line each (trials, epoch, decision rule).
-      files: (name, what it is), of what lies beside the card.
+      files: (name, description) of the files beside the card.
       usage: how to use them.
     """
     command = content.get("command", "not recorded").replace("`", "'")
@@ -111,12 +111,12 @@ def model_card(
 
 
 def _versions(content: dict) -> dict[str, str]:
-    """What config.json says of them; {} where it does not."""
+    """The versions in config.json; {} if there are none."""
     return content.get("versions") or {}
 
 
 def _made_with(content: dict) -> str:
-    """Versions and devices, as far as config.json says them."""
+    """Versions and devices, if config.json has them."""
     devices = content.get("devices") or {}
     packages = ", ".join(f"{name} {version}" for name, version in _versions(content).items())
     count, kind = devices.get("count"), devices.get("kind")
@@ -134,15 +134,15 @@ def one_line(content: dict, metrics: dict) -> str:
 
 
 def licence(data: dict) -> str:
-    """Of the data, from what config.json says of them."""
+    """The licence of the data that config.json names."""
     if data["source"] == "synthetic":
         return "None: the data were drawn by a program."
     return LICENCES.get(data["name"], UNKNOWN)
 
 
 def _escaped(value: Any) -> Any:
-    """The same with texts that Markdown shows as they are: names of classes, data and models are
-    anybody's, and Markdown passes HTML and links on.
+    """The same content with all texts escaped for Markdown, which passes on HTML and links: names
+    of classes, data and models may come from anybody.
     """
     if isinstance(value, dict):
         return {key: _escaped(inner) for key, inner in value.items()}
@@ -202,7 +202,7 @@ def _protocol(config: dict, data: dict, metrics: dict) -> list[str]:
     ]
     if "clips" in metrics:
         lines.append(
-            "Frames were predicted, clips decided and counted, by the rule "
+            "Frames were predicted; clips were decided and counted by the rule "
             f"'{metrics['clips']['rule']}'"
         )
     return [line for line in lines if line]
@@ -257,26 +257,26 @@ def _calibration(metrics: dict) -> str:
 def _limits(data: dict, metrics: dict) -> list[str]:
     tested = _size({part: metrics[part]["test"] for part in ("rows", "groups")}, data["group_name"])
     lines = [
-        f"Tested on {tested} of {data['name']} alone: other cameras, light, ages and cultures "
+        f"Tested only on {tested} of {data['name']}: other cameras, light, ages and cultures "
         "were not measured, nor "
         "how errors differ between groups of people.",
         "Probabilities are calibrated, if at all, for pictures like the validation rows.",
     ]
     if data["kind"] == "flow":
         lines.append(
-            "It reads the motion between an onset and an apex that somebody has found; head "
-            "motion looks like expression to it."
+            "It reads the motion between a given onset and apex; it mistakes head motion for "
+            "expression."
         )
     if data["group_name"] == "image":
         lines.append(
-            "Nobody knows who is in the pictures: a person may stand on both sides of the "
-            "split; intervals are too narrow then."
+            "The people in the pictures are unknown: a person may be on both sides of the split, "
+            "which makes intervals too narrow."
         )
     if metrics["trials"]["count"] > 1:
         lines.append(
             "The results are those of cross-validation, of one network for each fold. All of "
             "them together, as an ensemble, have "
-            "no test result: each has seen the test rows of others."
+            "no test result: each network has seen the test rows of others."
         )
     return lines
 

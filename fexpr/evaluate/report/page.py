@@ -1,5 +1,5 @@
-"""What the pages share: the template environment, numbers in cells, figures inlined. A page is one
-file that opens anywhere.
+"""What all pages share: the template environment, numbers in cells, inlined figures. A page is one
+self-contained file.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ CSS_PIXELS_PER_INCH = 110
 def write_html(
     path: Path, template: str, *, title: str, subtitle: str, synthetic: bool, **context: object
 ) -> Path:
-    """Writes a page whose body is `template` and returns its path. A page of synthetic data says so
-    at its head.
+    """Writes a page whose body is `template` and returns its path. A page about synthetic data is
+    labelled so at its head.
 
     Raises:
       UserError: the folder cannot be written to.
@@ -45,7 +45,7 @@ def _render(template: str, **context: object) -> str:
 
 
 def number(estimate: dict, interval: bool = True, decimals: int = 3) -> Markup:
-    """A value with its interval behind it, small."""
+    """A value, followed by its interval in small print."""
     if estimate["value"] is None:
         return Markup('<span class="none">–</span>')
 

@@ -72,8 +72,8 @@ def write_paired(folder: Path | str, found: dict, command: str) -> Path:
 
 
 def draw_differences(path: Path, found: dict, synthetic: bool) -> None:
-    """Left the first metric of each candidate, right its difference to the first candidate, with
-    their intervals.
+    """Draws the first metric of each candidate (left) and its difference to the first candidate
+    (right), with intervals.
     """
     metric, candidates = found["metrics"][0], found["candidates"]
     with drawing.canvas(
@@ -93,13 +93,13 @@ def draw_differences(path: Path, found: dict, synthetic: bool) -> None:
             yticklabels=[c["name"] for c in candidates],
             xlabel=words(metric),
         )
-        right.set(xlabel=f"{words(metric)} less that of {candidates[0]['name']}")
+        right.set(xlabel=f"{words(metric)} minus that of {candidates[0]['name']}")
         right.tick_params(labelleft=False)
         left.set_ylim(len(candidates) - 0.5, -0.5)
 
 
 def draw_classes(path: Path, found: dict, synthetic: bool) -> None:
-    """F1 of each class, a colour a candidate, with intervals."""
+    """F1 of each class, one colour per candidate, with intervals."""
     names, candidates = found["class_names"], found["candidates"]
     with drawing.canvas(
         path,
@@ -136,7 +136,7 @@ def _estimate(ax, estimate: dict, y: float, colour: str) -> None:
 
 
 def print_paired(found: dict, console: Console | None = None) -> None:
-    """What comparison.html says, short."""
+    """Prints a summary of comparison.html."""
     console = console or terminal.console
     shown = found["metrics"][:3]
     table = make_table(
@@ -194,7 +194,7 @@ def verdict(found: dict, difference: dict) -> str:
             "group, so no interval."
         )
     sentence = (
-        f"the {metric} of {difference['name']} less that of {difference['less']} is {signed(e)}"
+        f"the {metric} of {difference['name']} minus that of {difference['less']} is {signed(e)}"
     )
     if e["low"] <= 0 <= e["high"]:
         return f"No difference shown: {sentence}; its interval includes zero."
@@ -202,7 +202,7 @@ def verdict(found: dict, difference: dict) -> str:
 
 
 def unique_names(paths: Sequence[Path]) -> list[str]:
-    """What to call them: the last part of each path, or as many as tell them apart."""
+    """A short name for each path: its last part, or as many parts as make the names unique."""
     # of links in a circle `Path.resolve` raises
     resolved = [Path(os.path.realpath(path)).parts for path in paths]
     for parts in range(1, max(map(len, resolved)) + 1):

@@ -1,5 +1,5 @@
-"""report.html: one file that a reader can open anywhere, and the figures beside it. Built from a
-run directory alone.
+"""report.html: one self-contained file, and the figures beside it. Built only from a run
+directory.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ def write_page(
     """Writes `figures/*.png` and `report.html`; learning curves come from the folder's
     metrics.jsonl, if it has one.
 
-    `config` is the content of config.json. It may hold, and the report then shows: `config`,
-    `versions`, `devices` {kind, count}, `data` {name, source, rows, groups, group_name, parts:
-    {part: {rows, groups}}}, `model` {name, parameters}, `command`, `wall_seconds`,
+    `config` is the content of config.json. The report shows the following entries if they exist:
+    `config`, `versions`, `devices` {kind, count}, `data` {name, source, rows, groups, group_name,
+    parts: {part: {rows, groups}}}, `model` {name, parameters}, `command`, `wall_seconds`,
     `resources` {bytes_needed, size, chunks, compile_seconds, host_bytes, maybe device_bytes},
     `notes` [text].
 
     Args:
       run_dir: where to write. metrics: what `evaluate` returned for `predictions`, the arrays of
           predictions.npz.
-      images: id -> uint8 [H, W, C] of at least the test rows, to draw right and wrong clips from;
-          without it no such figure.
+      images: id -> uint8 [H, W, C] of at least the test rows, to draw correct and wrong clips;
+          None: no such figure.
       data_labels: labels of all data rows, [N, K] or [N]; without it there is no figure of
           prevalence and co-occurrence.
       kind: what an image is, as in Dataset: 'flow', 'face' or 'features' (of which no example is
@@ -145,7 +145,7 @@ def _title(config: dict, metrics: dict) -> str:
 
 
 def _facts(config: dict, metrics: dict, predictions: dict) -> list[tuple[str, str]]:
-    """What was run on what, in words; only what the run directory holds."""
+    """The facts of the run in words, as far as the run directory has them."""
     data, model, devices, trials = (
         *(config.get(key, {}) for key in ("data", "model", "devices")),
         metrics["trials"],
@@ -218,7 +218,7 @@ def _facts(config: dict, metrics: dict, predictions: dict) -> list[tuple[str, st
 
 
 def _start(init: dict) -> list[tuple[str, str]]:
-    """What the run was initialized from, and whose faces that had been trained on, if known."""
+    """What the run was initialized from, and on whose faces that had been trained, if known."""
     if "from_run" in init:
         text = f"{init['from_run']}, trial {init['trial']}, {init['selection']}"
     elif "from_file" in init:
@@ -228,13 +228,13 @@ def _start(init: dict) -> list[tuple[str, str]]:
     known = init.get("people", {})
     if known.get("others"):
         text += (
-            "; DECLARED BY THE USER, where fexpr cannot tell: none of the people it had seen is "
-            "tested here (init.people=others)"
+            "; DECLARED BY THE USER, as fexpr cannot check it: none of the people in its training "
+            "is tested here (init.people=others)"
         )
     elif known.get("seen") is not None:
-        text += f"; it had seen {known['seen']:,} people or images, none of whom is tested here"
+        text += f"; it was trained on {known['seen']:,} people or images, none of them tested here"
     else:
-        text += "; whose faces it had been trained on is not recorded"
+        text += "; the people in its training are not recorded"
     return [("began with", text)]
 
 
@@ -253,5 +253,5 @@ def _used(r: dict) -> str:
 
 
 def memory(size: float) -> str:
-    """Bytes, for people: '312 MiB', '4.2 GiB'."""
+    """Bytes in readable form: '312 MiB', '4.2 GiB'."""
     return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"

@@ -1,5 +1,5 @@
-"""Sections that report.html gets besides its own: a heading and a function that fills it. An
-extension adds its own.
+"""Additional sections of report.html: a heading and a function that returns its content. Extensions
+add theirs here.
 """
 
 from __future__ import annotations
@@ -19,9 +19,7 @@ SECTIONS: dict[str, Section] = {}
 def filled(
     config: dict, metrics: dict, predictions: dict[str, np.ndarray]
 ) -> list[tuple[str, list[tuple[str, Block]]]]:
-    """Every section that has something to show: its heading, and its blocks as ('text' or 'table',
-    block).
-    """
+    """Every section with content: its heading, and its blocks as ('text' or 'table', block)."""
     found = [
         (heading, section(config, metrics, predictions)) for heading, section in SECTIONS.items()
     ]

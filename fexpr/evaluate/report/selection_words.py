@@ -1,4 +1,6 @@
-"""By which mean an epoch was chosen, where the table of results averages other classes."""
+"""Explains over which classes the monitor that chose an epoch is averaged, if the table of results
+averages others.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +14,11 @@ MACRO = ("roc_auc", "uf1")  # monitors that are a mean over classes
 
 
 def chosen_by(metrics: dict, predictions: dict, monitor: str | None) -> str:
-    """How many classes the monitor averages on validation and on test rows, and how many the table;
-    '' where it averages none, or all of them the same.
+    """How many classes the monitor averages on validation and on test rows, and how many the table
+    does; '' if the monitor is not a mean over classes, or all numbers are the same.
 
-    The monitor is taken on the rows of one trial over every class that is defined there; the table
-    leaves out classes with few training positives, and has other rows.
+    The monitor is computed on the rows of one trial, over every class that is defined there; the
+    table leaves out classes with few training positives, and has other rows.
     """
     if monitor not in MACRO:
         return ""
@@ -36,7 +38,7 @@ def chosen_by(metrics: dict, predictions: dict, monitor: str | None) -> str:
 
 
 def _classes(predictions: dict, metrics: dict, split: str, monitor: str) -> set[int]:
-    """Over how many classes the monitor is a mean, in each trial that has such rows."""
+    """The number of classes that the monitor averages, for each trial that has such rows."""
     rows = rows_of(predictions, metrics["selection"], split)
     trial, k = predictions["trial"][rows], predictions["logits"].shape[1]
     presence = presence_of(predictions["labels"][rows], k)

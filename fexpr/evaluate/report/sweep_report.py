@@ -1,5 +1,5 @@
-"""A sweep's points side by side, ordered by validation and never by test: sweep.json, sweep.html, a
-table on the terminal.
+"""Compares the points of a sweep, ordered by validation and never by test figures: sweep.json,
+sweep.html, a table on the terminal.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from fexpr.evaluate.report.run_report import duration
 from fexpr.evaluate.report.text_tables import make_table, print_table
 from fexpr.storage import run
 
-SEED = "seed"  # the field of a config whose values are no settings
+SEED = "seed"  # the field of a config that is not a setting
 SWEEP_JSON, SWEEP_HTML = "sweep.json", "sweep.html"
-# the other monitors have the names of their metrics; a point has no refinement of its own, so its
-# validation rows are compared by the log loss as it is
+# other monitors have the names of their metrics; refinement is not saved for a point, so the log
+# loss of its validation rows is used
 METRIC_OF_MONITOR = {"loss": "nll", "refinement": "nll"}
-# and of declared.METRICS those that say so
+# and those of declared.METRICS that declare it
 LOWER_IS_BETTER = ("nll", "brier", "mce", *calibration.NORMS)
 
 
 def ranked(points: Sequence[dict], monitor: str) -> dict:
-    """What sweep.json holds, but for the source.
+    """The content of sweep.json, without the source.
 
     Args:
       points: dicts with `name`, `settings` {field: value}, `run_dir`, `val` and `test` (the M of
@@ -39,9 +39,9 @@ def ranked(points: Sequence[dict], monitor: str) -> dict:
           key of M.
 
     Returns:
-      `metric`, `lower_is_better`, and `points`: the given dicts, those of one setting together
-      (`over_seeds`), with `rank`, from 1 by validation. A point without a validation figure has the
-      rank None and comes last.
+      `metric`, `lower_is_better`, and `points`: the given dicts, merged by setting (`over_seeds`),
+      with `rank`, from 1 by validation. A point without a validation figure has rank None and comes
+      last.
     """
     points = over_seeds(points)
     metric = METRIC_OF_MONITOR.get(monitor, monitor)
@@ -60,11 +60,11 @@ def ranked(points: Sequence[dict], monitor: str) -> dict:
 
 
 def over_seeds(points: Sequence[dict]) -> list[dict]:
-    """Points that differ in the seed alone as one: settings are ranked, not seeds.
+    """Merges points that differ only in the seed: settings are ranked, not seeds.
 
-    Its figures are means over the seeds, with their deviation as `seed_std` and no interval, which
-    each seed's own point has; a figure that a seed lacks is undefined. `seconds` and `failed` are
-    added up, and `seeds` are the points themselves.
+    Its figures are means over the seeds, with their deviation as `seed_std` and no interval (each
+    seed's own point has one); a figure that a seed lacks is undefined. `seconds` and `failed` are
+    summed, and `seeds` are the original points.
     """
     groups: dict[str, list[dict]] = {}
     for point in points:
@@ -209,7 +209,7 @@ def words(metric: str) -> str:
 
 
 def _by_test(sweep: dict) -> dict | None:
-    """The point that a choice on test rows would have taken."""
+    """The point that a choice by test rows would have selected."""
     metric, sign = sweep["metric"], -1 if sweep["lower_is_better"] else 1
     values = [(value_of(p["test"], metric), p) for p in sweep["points"] if p["rank"]]
     known = [(sign * value, p) for value, p in values if value is not None]
@@ -217,6 +217,6 @@ def _by_test(sweep: dict) -> dict | None:
 
 
 def _report_of(point: dict, folder: Path) -> str:
-    """Where the point's own report lies, seen from the sweep's folder; '' where it has none."""
+    """The path of the point's own report, relative to the sweep's folder; '' if it has none."""
     report = Path(point["run_dir"]) / run.REPORT
     return Path(os.path.relpath(report, folder)).as_posix() if report.exists() else ""

@@ -1,4 +1,4 @@
-"""The report on the terminal: the headline tables, and under them what they mean in words."""
+"""The report on the terminal: the headline tables, and notes under them."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def print_headline(metrics: dict, console: Console | None = None) -> None:
         say(f"Kaggle 2013: {part['text']}")
     if metrics["undefined"]:
         say(
-            "undefined on these test rows, in no average: "
+            "undefined on these test rows, so not averaged: "
             f"{', '.join(sorted({u['name'] for u in metrics['undefined']}))}"
         )
     say(findings.failures(metrics), "bold red")
@@ -109,7 +109,7 @@ def _by_metric(metrics: dict) -> Table:
 
 
 def _by_map(metrics: dict) -> Table:
-    """Calibration maps down, measures of calibration across."""
+    """The table with one row per calibration map and one column per measure of calibration."""
     shown = {key: words for key, words in BY_MAP.items() if key in metrics["calibration"]["none"]}
     table = make_table("calibrated by", *shown.values())
     for name, entry in belief.entries(metrics).items():
@@ -125,7 +125,9 @@ def _by_map(metrics: dict) -> Table:
 
 
 def _by_dataset(metrics: dict) -> Table:
-    """Data set x selection down, headline metrics with intervals across."""
+    """The table with one row per data set and selection, and one column per headline metric with
+    its interval.
+    """
     names = metrics["headline"]["metrics"]
     table = make_table(
         "part" if headline.of_pictures(metrics) else "data",

@@ -1,1 +1,1 @@
-"""The former place of the command `python -m fexpr.weights`."""
+"""The former location of the command `python -m fexpr.weights`."""

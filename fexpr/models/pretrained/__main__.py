@@ -1,5 +1,6 @@
 """`python -m fexpr.models.pretrained`, the former name of `python -m fexpr.weights`; `main` starts
-that command. This module imports nothing of it until then, as it lies above the models.
+that command. This module imports nothing of it until then, as that command is in a higher layer
+than the models.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ _MODULES = {
     "localization/conv_1": "localization.3",
     "localization/hidden": "fc_loc.0",
     "localization/theta": "fc_loc.2",
-}  # module path here -> name there
+}  # module path in fexpr -> name in the release
 _LEAVES = {
     "kernel": "weight",
     "scale": "weight",
@@ -35,8 +35,8 @@ _LEAVES = {
 
 
 def deep_emotion_to_torch(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The variables of a DeepEmotion (`params`, `batch_stats`) under the names and in the layouts
-    of its PyTorch release.
+    """The variables of a DeepEmotion (`params`, `batch_stats`), renamed and laid out as in its
+    PyTorch release.
     """
     return {
         _theirs(path): np.ascontiguousarray(_transposed(path, leaf))

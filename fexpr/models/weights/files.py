@@ -1,5 +1,5 @@
-"""Any file of weights -> names and arrays. Its format is told by its content, never by its name.
-Nothing in it is run.
+"""Reads any file of weights: names and arrays. The format is recognised by the content, never by
+the file's name. No code in it is run.
 """
 
 from __future__ import annotations
@@ -33,13 +33,12 @@ READS = (
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """What a file holds.
+    """The content of a file.
 
     Attributes:
       format: 'Keras HDF5', 'Keras 3 HDF5', 'PyTorch', or 'safetensors'.
       arrays: name -> array, in the order and types of the file.
-      about: what it says of itself (versions, metadata).
-      sha256: of the file.
+      about: its metadata (versions, …). sha256: of the file.
     """
 
     path: Path
@@ -50,10 +49,10 @@ class Weights:
 
 
 def read(path: Path | str) -> Weights:
-    """Reads a file of any of these formats: READS.
+    """Reads a file of any format in READS.
 
     Raises:
-      UserError: no such file; another format; damaged or cut off; holds more than tensors (see
+      UserError: no such file; another format; damaged or cut off; contains more than tensors (see
           torch_zip.py).
     """
     path = Path(path)
@@ -62,7 +61,7 @@ def read(path: Path | str) -> Weights:
             head = f.read(16)
             f.seek(0)
             sha256 = hashlib.file_digest(f, "sha256").hexdigest()
-            # nothing that is read becomes much larger than the file: weights hardly compress
+            # content may not unpack to much more than the file: weights hardly compress
             most = max(LEAST_LIMIT, 4 * f.tell())
             f.seek(0)
             if head.startswith(b"\x89HDF"):
@@ -77,15 +76,15 @@ def read(path: Path | str) -> Weights:
         return Weights(path, *_without_prefix(*_safetensors(path)), sha256)
     if head[:1] == b"\x80":
         raise UserError(
-            f"{path} is a bare pickle: PyTorch's format before 1.6, or no weights at all",
-            ["fexpr does not unpickle what may hold any code"],
+            f"{path} is a bare pickle: PyTorch's format before 1.6, or not a file of weights",
+            ["fexpr does not unpickle files, as a pickle may contain any code"],
             fix="if you trust it, load it in PyTorch (weights_only=True) and save it again with "
             "torch.save(state_dict, FILE)",
         )
     raise UserError(
-        f"{path} is no file of weights",
+        f"{path} is not a file of weights",
         [f"it begins with {head[:8]!r}; fexpr reads {READS}"],
-        fix="a page that says 'not found' is sometimes saved under a file's name: look into it"
+        fix="a page that says 'not found' is sometimes saved under a file's name: open it to see"
         if head[:1] == b"<"
         else "give a file of one of these formats",
     )
@@ -98,7 +97,7 @@ def write_safetensors(
     data = safetensors.numpy.save(
         {name: np.ascontiguousarray(a) for name, a in arrays.items()}, dict(about)
     )
-    path.write_bytes(data)  # its own save_file lets nobody but the owner read
+    path.write_bytes(data)  # safetensors' own save_file makes the file readable by its owner only
 
 
 def _safetensors(path: Path) -> tuple[str, dict[str, np.ndarray], dict[str, str]]:
@@ -116,7 +115,7 @@ def _safetensors(path: Path) -> tuple[str, dict[str, np.ndarray], dict[str, str]
             return "safetensors", arrays, about
     except (safetensors.SafetensorError, MemoryError, OSError, TypeError, ValueError) as e:
         raise UserError(
-            f"{path} is damaged, cut off, or no safetensors: {e}", fix="copy or download it again"
+            f"{path} is damaged, cut off, or not safetensors: {e}", fix="copy or download it again"
         ) from e
 
 
@@ -140,15 +139,15 @@ def _zip(
         ) from e
     raise UserError(
         f"{path} is an archive without weights",
-        [f"it holds {', '.join(names[:5]) or 'nothing'}; fexpr reads {READS}"],
-        fix="unpack it, if weights lie deeper in it",
+        [f"it contains {', '.join(names[:5]) or 'nothing'}; fexpr reads {READS}"],
+        fix="unpack it, if there are weights inside",
     )
 
 
 def _without_prefix(
     kind: str, arrays: dict[str, np.ndarray], about: Mapping[str, str]
 ) -> tuple[str, dict[str, np.ndarray], dict[str, str]]:
-    """Names without what training loops put before all of them: `module.` (DataParallel),
+    """Names without the prefixes that training loops add to all of them: `module.` (DataParallel),
     `_orig_mod.` (torch.compile), `model.` and `net.` (Lightning), in any order.
     """
     taken = ""

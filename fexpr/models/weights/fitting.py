@@ -14,8 +14,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from fexpr.errors import UserError
 
-LAST = "head"  # what the last layer of every model here is called
-TOP = "top"  # the part that a file may lack as a whole: the dense layers after a trunk
+LAST = "head"  # the name of every model's last layer
+TOP = "top"  # the part that a file may lack entirely: the dense layers after a trunk
 
 Path = tuple[str, ...]  # ('params', 'conv_0', 'kernel')
 
@@ -25,8 +25,9 @@ class Layout:
     """How a file names and lays out the arrays of a model.
 
     Attributes:
-      name: path in our model -> name in the file; None: the file cannot hold it.
-      to_file, from_file: array in our layout -> in the file's, and back; given the path.
+      name: path in our model -> name in the file; None: the format cannot contain it.
+      to_file, from_file: convert an array between our layout and the file's; they also take the
+          path.
       ignored: regex of names in the file that the model does not need (PyTorch's batch counter,
           the top of another task).
     """
@@ -39,9 +40,10 @@ class Layout:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """By name. Of the model: `loaded`, and `reinitialized` (kept at its initial values on purpose)
-    with the reason. Of the file: `ignored`. `missing`, `extra` and `wrong` are problems, in words.
-    All are sorted as in the model or file."""
+    """A report by name. Arrays of the model: `loaded`, and `reinitialized` (kept at their initial
+    values on purpose) with the reason. Arrays of the file: `ignored`. `missing`, `extra` and
+    `wrong` are problems, as text. All are in the order of the model or file.
+    """
 
     loaded: tuple[str, ...]
     missing: tuple[str, ...]
@@ -76,17 +78,14 @@ def fit_arrays(
     reinitialize: str = "",
     whole: bool = False,
 ) -> tuple[dict, Report]:
-    """The variables that the file holds, as a tree of float32 arrays like `like` without what is
-    reinitialized, and the report.
-
-    Reinitialized are a last layer of another width, a top that the file lacks as a whole, and what
-    `reinitialize` (a regex of our paths without their collection: 'top/hidden_0/kernel') matches.
-    Check `report.problems` before using the tree.
+    """The variables that the file contains, as a tree of float32 arrays like `like` without the
+    reinitialized ones, and the report. Reinitialized are a last layer of another width, a top that
+    the file lacks entirely, and what `reinitialize` (a regex of our paths without their collection:
+    'top/hidden_0/kernel') matches. Check `report.problems` before using the tree.
 
     Args:
       like: the variables of the model that is to take them; only shapes are read, so
-          `jax.eval_shape(model.init, …)` will do.
-      whole: nothing is reinitialized.
+          `jax.eval_shape(model.init, …)` will do. whole: do not reinitialize anything.
     """
     leaves = {path: tuple(leaf.shape) for path, leaf in flatten_dict(like).items()}
     names = {path: layout.name(path) for path in leaves}
@@ -109,7 +108,7 @@ def fit_arrays(
         elif array.dtype.kind not in "fV":  # V: bfloat16, to NumPy
             problem = f"expected floating numbers, found {array.dtype}"
         elif not np.isfinite(array := array.astype(np.float32)).all():
-            problem = "holds NaN or infinity"
+            problem = "contains NaN or infinity"
         if problem:
             wrong.append(f"{name}: {problem}")
         else:

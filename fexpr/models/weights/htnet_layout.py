@@ -1,4 +1,6 @@
-"""HTNet's PyTorch release (a `.pth` state dict): names and layouts, to and fro. Pure NumPy."""
+"""HTNet's PyTorch release (a `.pth` state dict): conversion of names and layouts in both
+directions. Pure NumPy.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,7 @@ _MODULES = (
 
 
 def htnet_to_torch(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The parameters of an HTNet under the names and in the layouts of its PyTorch release (a
+    """The parameters of an HTNet, renamed and laid out as in its PyTorch release (a
     `.pth` state dict).
     """
     return {
@@ -73,7 +75,7 @@ def name(path: tuple[str, ...]) -> str:
     for pattern, theirs in _MODULES:
         if re.match(pattern, ours):
             return re.sub(f"^{pattern}", theirs, ours)
-    raise ValueError(f"{'/'.join(path)} is no parameter of HTNet")
+    raise ValueError(f"{'/'.join(path)} is not a parameter of HTNet")
 
 
 def to_torch_layout(path: tuple[str, ...], array: np.ndarray) -> np.ndarray:
@@ -90,8 +92,8 @@ def to_torch_layout(path: tuple[str, ...], array: np.ndarray) -> np.ndarray:
 
 
 def from_torch_layout(path: tuple[str, ...], array: np.ndarray) -> np.ndarray:
-    """The inverse of `there`. A convolution with a 1x1 kernel that is a dense layer here has two
-    axes here.
+    """The inverse of `to_torch_layout`. A 1x1 convolution that is a dense layer here gets two
+    axes.
     """
     if _is_norm(path):
         return array.reshape(-1)

@@ -17,7 +17,7 @@ import numpy as np
 
 from fexpr.errors import UserError
 
-# by number of arrays of a layer
+# number of arrays of a layer -> their names
 LEAVES = {
     1: ("kernel",),
     2: ("kernel", "bias"),
@@ -30,28 +30,28 @@ MOST_OBJECTS, DEEPEST = 20_000, 16  # groups and arrays of a file; groups in gro
 
 
 class NotOwn(ValueError):
-    """A part of the file is not stored in it: reading it would read another file."""
+    """A part of the file is stored elsewhere: reading it would read another file."""
 
 
 def read(
     path: Path, file: IO[bytes], most_bytes: int
 ) -> tuple[str, dict[str, np.ndarray], dict[str, str]]:
-    """The format, all arrays, and what the file says of itself.
+    """The format, all arrays, and the file's metadata.
 
     Args:
-      path: for messages. file: its bytes, perhaps part of a larger file.
-      most_bytes: of all arrays together.
+      path: for messages. file: its bytes, perhaps part of a larger file. most_bytes: limit for all
+          arrays together.
 
     Raises:
-      UserError: the file is cut off or damaged, holds no layers, layers that cannot be told apart,
-          links to other files or places, or claims more than `most_bytes`.
+      UserError: the file is cut off or damaged, contains no layers, layers that cannot be told
+          apart, links to other files or places, or claims more than `most_bytes`.
     """
     try:
         with h5py.File(file, "r") as h5:
             _check(h5, most_bytes)
             root = h5.get("model_weights", h5)
             if not isinstance(root, h5py.Group):
-                raise ValueError("model_weights is no group")
+                raise ValueError("model_weights is not a group")
             about = {
                 name: str(_text(attrs[name]))[:100]
                 for attrs in (h5.attrs, root.attrs)
@@ -72,8 +72,8 @@ def read(
             found = ", ".join(h5) or "nothing"
     except NotOwn as e:
         raise UserError(
-            f"{path} is not read: {e}",
-            fix="save the weights again in Keras, which stores them all in the file itself",
+            f"{path} cannot be read: {e}",
+            fix="save the weights again in Keras, which stores all arrays in the file itself",
         ) from e
     except (
         AttributeError,
@@ -87,19 +87,20 @@ def read(
         ValueError,
     ) as e:
         raise UserError(
-            f"{path} is damaged, cut off, or not laid out as Keras does: {e}",
+            f"{path} is damaged, cut off, or not in Keras' layout: {e}",
             fix="copy or download it again, and compare its size",
         ) from e
     raise UserError(
-        f"{path} is HDF5, but no file of Keras",
+        f"{path} is HDF5, but not a file of Keras",
         [f"expected the attribute layer_names, or the group layers; found {found}"],
         fix="give weights that Keras saved",
     )
 
 
 def _check(h5: h5py.File, most_bytes: int) -> None:
-    """Walks over all that the file holds, before any array is read: nothing of it may lie elsewhere
-    (links, external storage, virtual data sets), nest deeper than models do, or claim more bytes.
+    """Checks everything in the file before any array is read: nothing may be stored elsewhere
+    (links, external storage, virtual data sets), be nested deeper than in models, or claim more
+    bytes than allowed.
     """
     seen, claimed = set(), 0
     waiting: list[tuple[str, h5py.Group, int]] = [("", h5, 0)]
@@ -114,19 +115,19 @@ def _check(h5: h5py.File, most_bytes: int) -> None:
             address = h5py.h5o.get_info(node.id).addr  # pyright: ignore[reportAttributeAccessIssue]
             if address in seen:
                 if isinstance(node, h5py.Group):
-                    raise ValueError(f"the group {where} is there a second time")
+                    raise ValueError(f"the group {where} occurs twice")
                 continue
             seen.add(address)
             if len(seen) > MOST_OBJECTS or depth == DEEPEST:
                 raise ValueError(
-                    f"more than {MOST_OBJECTS:,} groups and arrays, or more than {DEEPEST} groups "
-                    "in one another"
+                    f"more than {MOST_OBJECTS:,} groups and arrays, or more than {DEEPEST} nested "
+                    "groups"
                 )
             if isinstance(node, h5py.Group):
                 waiting.append((where, node, depth + 1))
             elif isinstance(node, h5py.Dataset):
                 if node.is_virtual or node.external:
-                    raise NotOwn(f"the numbers of {where} lie in another file")
+                    raise NotOwn(f"the numbers of {where} are stored in another file")
                 claimed += node.nbytes
                 if claimed > most_bytes:
                     raise ValueError(
@@ -136,8 +137,8 @@ def _check(h5: h5py.File, most_bytes: int) -> None:
 
 
 def _legacy(root: h5py.Group) -> dict[str, np.ndarray]:
-    """Each layer's group lists its arrays in `weight_names`; slashes in names nest groups. A model
-    in a model is one group of many.
+    """Each layer's group lists its arrays in `weight_names`; slashes in names nest groups. A nested
+    model is a single group of many layers.
     """
     arrays = {}
     for layer in _names(root.attrs["layer_names"]):
@@ -169,16 +170,16 @@ def _keras3(path: Path, layers: h5py.Group) -> dict[str, np.ndarray]:
     for key in sorted(layers, key=_by_number):
         node = layers[key]
         if not isinstance(node, h5py.Group):
-            raise ValueError(f"layers/{key} is no group")
+            raise ValueError(f"layers/{key} is not a group")
         if "layers" in node:
             if not isinstance(inner := node["layers"], h5py.Group):
-                raise ValueError(f"layers/{key}/layers is no group")
+                raise ValueError(f"layers/{key}/layers is not a group")
             arrays |= _keras3(path, inner)
         variables = node.get("vars")
         if variables is None:
             continue
         if not isinstance(variables, h5py.Group):
-            raise ValueError(f"layers/{key}/vars is no group")
+            raise ValueError(f"layers/{key}/vars is not a group")
         if not len(variables):
             continue
         if "name" not in variables.attrs:
@@ -205,12 +206,12 @@ def _by_number(name: str) -> list[int | str]:
 
 def _array(node: Any) -> np.ndarray:
     if not isinstance(node, h5py.Dataset):
-        raise ValueError(f"{getattr(node, 'name', node)} is no array")
+        raise ValueError(f"{getattr(node, 'name', node)} is not an array")
     return np.asarray(node)
 
 
 def _names(value: Any) -> list[str]:
-    if np.ndim(value) != 1:  # Keras writes a list even of one name
+    if np.ndim(value) != 1:  # Keras writes a list even for a single name
         raise ValueError(f"expected a list of names, found {str(value)[:40]}")
     return [_text(name) for name in value]
 

@@ -1,4 +1,4 @@
-"""Which layout a file has, for which model: PyTorch's HTNet and Deep-Emotion, keras-vggface,
+"""The layouts of files, by format and model: PyTorch's HTNet and Deep-Emotion, keras-vggface,
 fexpr's own.
 """
 
@@ -22,11 +22,11 @@ from fexpr.models.weights import deep_emotion_layout, htnet_layout
 from fexpr.models.weights.files import Weights
 from fexpr.models.weights.fitting import TOP, Layout, Path, Report, fit_arrays, refuse_problems
 
-# a run's export also says how images were normalised
+# a run's export also contains how images were normalised
 OWN = Layout(name=lambda path: "/".join(path), ignored=r"^input/")
 TORCH: dict[type, Layout] = {HTNet: htnet_layout.LAYOUT, DeepEmotion: deep_emotion_layout.LAYOUT}
 KERAS = (VGGFaceVGG16, VGGFaceResNet50)
-PUBLISHED_TOP = r"^(fc[678]|classifier)/"  # names people; of no use to another task
+PUBLISHED_TOP = r"^(fc[678]|classifier)/"  # identifies people; useless for another task
 _KERAS_LEAVES = {
     "kernel": "kernel",
     "scale": "gamma",
@@ -34,7 +34,7 @@ _KERAS_LEAVES = {
     "var": "moving_variance",
 }
 
-# What a file is, by names that only it has; the first that fits.
+# Networks by array names that only their files have; the first match counts.
 MARKS = (
     ("fexpr", r"^params/"),
     ("vggface_senet50, which fexpr has not", r"^conv2_1_1x1_(down|up)/"),
@@ -47,7 +47,7 @@ MARKS = (
 
 
 def identify_network(names: Mapping[str, Any]) -> str:
-    """The network that the names of a file belong to, or ''."""
+    """The network to which the names in a file belong, or ''."""
     return next(
         (model for model, pattern in MARKS if any(re.search(pattern, name) for name in names)), ""
     )
@@ -74,7 +74,7 @@ def load(
         f"{weights.path} does not fit this {type(model).__name__}",
         (f"the file looks like {looks}; " if looks else "")
         + "build the model with the arguments that the weights were made "
-        "with (config.model); config.init.anew names what is to be reinitialized on purpose",
+        "with (config.model); config.init.anew names what to reinitialize on purpose",
     )
     return tree, report
 
@@ -83,12 +83,12 @@ def to_torch(model: object, variables: Mapping[str, Any]) -> dict[str, np.ndarra
     """A PyTorch state dict of a trained HTNet or DeepEmotion.
 
     Raises:
-      UserError: there is no PyTorch release of this model whose names these could be.
+      UserError: there is no PyTorch release of this model.
     """
     if type(model) not in TORCH:
         raise UserError(
-            f"{type(model).__name__} has no layout for PyTorch",
-            fix="HTNet and DeepEmotion have; fexpr's own fits all",
+            f"there is no PyTorch layout for {type(model).__name__}",
+            fix="only HTNet and DeepEmotion have one; fexpr's own layout fits all models",
         )
     layout = TORCH[type(model)]
     leaves = flatten_dict(variables).items()
@@ -113,17 +113,18 @@ def _layout(
         return TORCH[type(model)]
     looks = identify_network(weights.arrays)
     raise UserError(
-        f"{weights.path} cannot be read into {type(model).__name__}",
+        f"{weights.path} cannot be loaded into {type(model).__name__}",
         [f"it is {weights.format}" + (f" and looks like {looks}" if looks else "")],
-        fix="Keras files fit the vggface models, PyTorch's HTNet and DeepEmotion, fexpr's own "
-        "exports any model of theirs",
+        fix="Keras files fit the vggface models, PyTorch files HTNet and DeepEmotion, fexpr's "
+        "exports the model that they were made from",
     )
 
 
 def _keras(arrays: Mapping[str, np.ndarray], like: Mapping[str, Any], reinitialize: str) -> Layout:
-    """Trunk layers by name. Dense layers, whatever they are called, are the top's in order where
-    they are as many; the published top, which names people, only where all its shapes fit, else it
-    is ignored."""
+    """The layout of keras-vggface files. Trunk layers match by name. Dense layers of any name match
+    those of the top in order, if there are as many; the published top, which identifies people, is
+    used only if all its shapes fit, and ignored otherwise.
+    """
     tops = {
         path[1]: tuple(leaf.shape)
         for path, leaf in flatten_dict(like["params"]).items()

@@ -1,8 +1,8 @@
-"""PyTorch's `.pth` and `.pt` files without PyTorch, and without running what they say.
+"""Reads PyTorch's `.pth` and `.pt` files without PyTorch, and without running any code in them.
 
 Since PyTorch 1.6 such a file is a zip archive: a pickle that describes tensors, and the numbers of
-each storage as plain bytes. A pickle is a program that may call anything; this reader lets it call
-nothing but what puts tensors together, and refuses all else before it is run.
+each storage as plain bytes. A pickle is a program that may call anything; this reader allows only
+calls that assemble tensors, and refuses all others before they are run.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ import numpy as np
 from fexpr.errors import UserError
 from fexpr.storage import packed
 
-LARGEST_PICKLE = 8 * 2**20  # bytes: names and shapes alone; tensors lie beside it
-LARGEST_MEMO = 2**20  # numbers of remembered objects; a pickle of a few bytes may claim billions
+LARGEST_PICKLE = 8 * 2**20  # bytes, of names and shapes only; tensors are stored beside it
+LARGEST_MEMO = 2**20  # remembered objects; a pickle of a few bytes may claim billions
 MOST_NAMES, DEEPEST = 100_000, 32  # of tensors and other values; dicts in dicts
 STORAGES = {
     "FloatStorage": np.float32,
@@ -38,7 +38,7 @@ STORAGES = {
     "ByteStorage": np.uint8,
     "BoolStorage": np.bool_,
 }
-# under which training scripts put the weights into a checkpoint
+# keys under which training scripts put the weights into a checkpoint
 WRAPPERS = (
     "state_dict",
     "model_state_dict",
@@ -49,7 +49,7 @@ WRAPPERS = (
     "params",
     "weights",
 )
-# what NumPy's numbers and arrays are pickled with; they may lie beside weights and are passed over
+# names in pickles of NumPy's numbers and arrays, which may occur beside weights and are skipped
 NUMPY = (
     ("_codecs", "encode"),
     ("numpy", "dtype"),
@@ -64,26 +64,23 @@ HOW = "save the weights alone in PyTorch, torch.save(model.state_dict(), FILE), 
 
 
 class _Refused(Exception):
-    """The pickle names something that no tensor needs. The text is 'module.name'."""
+    """The pickle refers to something that tensors do not need. The text is 'module.name'."""
 
 
 def read(path: Path, archive: zipfile.ZipFile, most_bytes: int) -> dict[str, np.ndarray]:
     """All tensors of a state dict, or of a checkpoint that holds one, by name. Copies of the file's
-    numbers, in their own types.
-
-    Args:
-      most_bytes: of all tensors together.
+    numbers, in their own types. Args: most_bytes: limit for all tensors together.
 
     Raises:
-      UserError: the pickle calls for anything but tensors (the message names it; nothing of it was
-          run), holds none, is damaged, or claims more than `most_bytes`.
+      UserError: the pickle calls anything that tensors do not need (the message names it; it was
+          not run), contains no tensors, is damaged, or claims more than `most_bytes`.
     """
     folder = next(name for name in archive.namelist() if name.endswith("/data.pkl")).removesuffix(
         "data.pkl"
     )
     if archive.getinfo(f"{folder}data.pkl").file_size > LARGEST_PICKLE:
         raise UserError(
-            f"{path} is no state dict: its description alone has more than "
+            f"{path} is not a state dict: its description alone has more than "
             f"{LARGEST_PICKLE >> 20} MiB",
             fix=HOW,
         )
@@ -100,9 +97,9 @@ def read(path: Path, archive: zipfile.ZipFile, most_bytes: int) -> dict[str, np.
         content = _Tensors(archive, folder, description, most_bytes).load()
         tensors = dict(_named(_weights(content)))
     except _Refused as e:
-        problem = f"its pickle calls for {e}, which could be any code; nothing of it was run"
+        problem = f"its pickle calls {e}, which could run any code; it was not run"
         raise UserError(
-            f"{path} is not read: it holds more than tensors", [problem], fix=HOW
+            f"{path} cannot be read: it contains more than tensors", [problem], fix=HOW
         ) from None
     except (
         pickle.UnpicklingError,
@@ -113,16 +110,16 @@ def read(path: Path, archive: zipfile.ZipFile, most_bytes: int) -> dict[str, np.
         TypeError,
     ) as e:
         raise UserError(
-            f"{path} is damaged, or no PyTorch file: {e or type(e).__name__}",
+            f"{path} is damaged, or not a PyTorch file: {e or type(e).__name__}",
             fix="copy or download it again",
         ) from e
     if not tensors:
-        raise UserError(f"{path} holds no tensors", fix=HOW)
+        raise UserError(f"{path} contains no tensors", fix=HOW)
     return tensors
 
 
 def _check_memo(description: bytes) -> None:
-    """Python makes room for all numbers up to the one that a pickle remembers an object under."""
+    """Refuses large memo numbers: Python allocates room for all numbers up to the largest one."""
     for code, argument, _ in pickletools.genops(description):
         puts = code.name in ("PUT", "BINPUT", "LONG_BINPUT")
         if puts and isinstance(argument, int) and argument > LARGEST_MEMO:
@@ -130,7 +127,9 @@ def _check_memo(description: bytes) -> None:
 
 
 class _Nothing:
-    """What stands for a number or array of NumPy: takes any arguments and state, holds none."""
+    """A placeholder for a number or array of NumPy, which accepts any arguments and state and keeps
+    none.
+    """
 
     def __new__(cls, *_: Any) -> _Nothing:
         return super().__new__(cls)
@@ -140,7 +139,7 @@ class _Nothing:
 
 
 class _Tensors(pickle.Unpickler):
-    """Admits the names below, compared as they stand, and nothing else."""
+    """An unpickler that allows the names below, compared literally, and nothing else."""
 
     def __init__(self, archive: zipfile.ZipFile, folder: str, description: bytes, most_bytes: int):
         super().__init__(io.BytesIO(description), encoding="utf-8")
@@ -170,7 +169,7 @@ class _Tensors(pickle.Unpickler):
         if key not in self._storages:
             member = f"{self._folder}data/{key}"
             self._spend(dtype.itemsize * count)
-            # torch pads nothing: a member with more bytes than the storage is no storage of its own
+            # torch pads nothing: a member with more bytes than the storage was not written for it
             data = packed.read_member(self._archive, member, dtype.itemsize * count + 4096)
             numbers = np.frombuffer(data, np.uint8)
             if numbers.nbytes < dtype.itemsize * count:
@@ -181,14 +180,14 @@ class _Tensors(pickle.Unpickler):
         return self._storages[key].view(dtype)
 
     def _spend(self, count: int) -> None:
-        """Counts bytes that are made of the file: a storage of few may be the tensors of many."""
+        """Counts the bytes of tensors: many tensors may share a small storage."""
         self._left -= count
         if count < 0 or self._left < 0:
             raise pickle.UnpicklingError("its tensors claim far more bytes than the file has")
 
     def _tensor(self, storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> np.ndarray:
-        """torch._utils._rebuild_tensor_v2: a view of a storage. What would lie outside it is an
-        error, not a look into other memory.
+        """torch._utils._rebuild_tensor_v2: a view of a storage. A view beyond the storage is an
+        error, and never reads other memory.
         """
         whole = [offset, *size, *stride]
         if (
@@ -217,27 +216,29 @@ def _parameter(tensor: Any, *_: Any) -> Any:
 
 
 def _weights(content: Any) -> Any:
-    """The state dict of a checkpoint, which may hold an epoch, an optimiser and more beside it."""
+    """The state dict of a checkpoint, which may also contain an epoch, an optimiser and more."""
     for name in WRAPPERS:
-        # a pickle may have put a `get` of its own on the object
+        # a pickle may have replaced the object's `get`
         if isinstance(content, dict) and isinstance(inner := dict.get(content, name), dict):
             return inner
     return content
 
 
 def _named(content: Any) -> Iterator[tuple[str, np.ndarray]]:
-    """(name, tensor) of nested dicts, in their order.
+    """Yields (name, tensor) of nested dicts, in their order.
 
     Raises:
-      pickle.UnpicklingError: more than MOST_NAMES values, or dicts more than DEEPEST in one
-        another; one that holds itself has both.
+      pickle.UnpicklingError: more than MOST_NAMES values, or dicts nested more than DEEPEST deep; a
+      dict that contains itself exceeds both.
     """
     count, waiting = 0, [("", content, 0)]
     while waiting:
         prefix, value, depth = waiting.pop()
         count += 1
         if count > MOST_NAMES or depth > DEEPEST:
-            raise pickle.UnpicklingError("its dicts are nested deeper, or hold more, than weights")
+            raise pickle.UnpicklingError(
+                "its dicts are nested deeper, or have more values, than those of weights"
+            )
         if isinstance(value, np.ndarray):
             yield prefix, value
         elif isinstance(value, dict):

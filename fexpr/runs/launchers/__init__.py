@@ -1,1 +1,1 @@
-"""Where the programs of a run are trained: Ray tasks, SLURM jobs."""
+"""Trains the programs of a run elsewhere: as Ray tasks or SLURM jobs."""

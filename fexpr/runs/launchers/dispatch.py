@@ -1,4 +1,6 @@
-"""What `launch.py` does besides one run in this process: sweeps, dry runs, other processes."""
+"""Everything that `launch.py` does other than one run in this process: sweeps, dry runs, other
+processes.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ from fexpr.train import devices, distributed
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """The flags of launch.py that say where and how programs run."""
+    """The flags of launch.py that determine where and how programs run."""
 
     engine: str = "local"
     address: str | None = None
@@ -32,10 +34,10 @@ class Options:
 
 
 def prepare(config: ConfigDict) -> None:
-    """Readies the process, and puts the source of the data that is found into the config.
+    """Prepares the process, and sets the config's data source to what is found on this machine.
 
     Raises:
-      UserError: the release that the config wants is missing.
+      UserError: the release that the config requires is missing.
     """
     devices.keep_compiled()
     if config.experiment not in LABORATORIES:
@@ -50,9 +52,8 @@ def run_elsewhere(
     options: Options,
     experiment: Callable,
 ) -> bool:
-    """Runs, shows or submits what is more than one run in this process. Whether it was that.
-
-    Joins the other processes of `options.hosts` in any case.
+    """Runs, shows or submits anything other than one run in this process, and returns whether it
+    did. Joins the other processes of `options.hosts` in any case.
 
     Raises:
       UserError: options that do not fit the experiment; whatever the runs raise.
@@ -63,15 +64,15 @@ def run_elsewhere(
         return True
     if options.chunk and options.program is None:
         raise UserError(
-            f"--chunk={options.chunk}: of which program?",
-            fix="give --program=0 too, or another number",
+            f"--chunk={options.chunk} needs --program",
+            fix="add --program=0, or another number",
         )
     of_ray = options.engine == "ray"
     if (of_ray or options.hosts) and config.experiment not in OF_TRIALS:
         flag = "--engine=ray" if of_ray else "--hosts"
         raise UserError(
-            f"{flag}: experiment={config.experiment!r} is of one process",
-            fix=f"it is for {' and '.join(OF_TRIALS)}",
+            f"{flag}: experiment={config.experiment!r} runs in one process",
+            fix=f"it works with {' and '.join(OF_TRIALS)}",
         )
     if options.hosts:
         distributed.join(options.hosts)
@@ -92,7 +93,7 @@ def run_elsewhere(
         elif options.program is not None:
             sweep.train_program(config, workdir, sweeps, options.program, options.chunk)
         else:
-            sweep.programs(config, workdir, sweeps)  # mistakes leave no folder
+            sweep.programs(config, workdir, sweeps)  # so that mistakes leave no folder
             with opening.occupied(workdir):
                 sweep.sweep(config, workdir, sweeps)
     return True

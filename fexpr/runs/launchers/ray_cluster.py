@@ -2,9 +2,9 @@
 a cluster.
 
 A task runs the command that SLURM gets too: `launch.py --program=N`, with `--chunk=I/K` where K
-tasks share a program. Ray starts what fits, and starts again what a lost node took with it. What is
-trained lands in the run directory; what is unfinished goes on from its checkpoints, what is
-finished is not run again, and the whole command, run last, puts the shares together and reports.
+tasks share a program. Ray starts tasks as resources allow, and restarts those of a lost node.
+Results are written to the run directory; unfinished tasks resume from their checkpoints, finished
+ones are not run again, and the whole command, run last, combines the shares and reports.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from fexpr.terminal import CTRL_C, say, stop_signals
 if TYPE_CHECKING:
     from ray.actor import ActorProxy
 
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing of a run is anybody else's business
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no usage statistics are sent
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 try:
@@ -52,21 +52,21 @@ try:
 except ImportError as e:
     raise UserError(
         "--engine=ray needs Ray, which is not installed",
-        fix="pip install ray, or leave --engine away",
+        fix="pip install ray, or leave out --engine",
     ) from e
 
 PASSED_ON = re.compile("FEXPR_|XLA_|AWS_|GOOGLE_|WANDB_")  # of the environment
-# what the nodes get of the folder that fexpr lies in
+# what is copied to the nodes from fexpr's folder
 CODE = ("launch.py", "fexpr", "configs", "experiments")
 GIB = 2**30
-PROCESS = 1 * GIB  # of a worker: Python, JAX and their libraries
-PATIENCE = 10  # seconds that cancelled tasks get to end by themselves
+PROCESS = 1 * GIB  # memory of a worker: Python, JAX and their libraries
+PATIENCE = 10  # seconds for cancelled tasks to end by themselves
 
 
 @dataclasses.dataclass(frozen=True)
 class Needs:
-    """What a task is given: cores, GPUs (or a part of one), bytes of the node's memory; how often
-    it is started again.
+    """A task's resources: cores, GPUs (or a fraction of one), bytes of memory; and how often it is
+    restarted.
     """
 
     cpus: int = 1
@@ -92,7 +92,7 @@ def needs(text: str, has_gpus: bool, data_bytes: int) -> Needs:
             or bool(number[2]) != (name == "memory")
         ):
             raise UserError(
-                f"--ray={text!r}: {word!r} is not understood",
+                f"--ray={text!r}: {word!r} is not a known resource",
                 fix="as in --ray='gpus=1 cpus=4 memory=8GiB retries=5'",
             )
         found[name] = float(number[1]) * {"GiB": GIB, "MiB": 2**20, None: 1}[number[2]]
@@ -113,10 +113,10 @@ def run_all(
     on this machine); makes the report or the table at the end.
 
     Args:
-      experiment: of the config; once all is trained it only reports.
+      experiment: that of the config; once everything is trained, it only reports.
 
     Raises:
-      UserError: no such cluster; tasks that failed, each with its reason, once all others are done.
+      UserError: no such cluster; failed tasks, each with its reason, once all others are done.
       Preempted: SIGTERM, SIGHUP or Ctrl-C came.
     """
     groups = sweep.list_programs(config, workdir, sweeps)
@@ -126,7 +126,7 @@ def run_all(
     if waiting:
         with _cluster(address, extensions.sources(config.extensions)):
             _train(waiting, workdir, asked)
-        mirror.pull(workdir)  # what the workers have brought to its address, if it has one
+        mirror.pull(workdir)  # fetches what the workers have pushed to its address, if it has one
     if sweeps:
         sweep.sweep(config, workdir, sweeps)
     else:
@@ -138,7 +138,7 @@ def _cluster(address: str | None, sources: Sequence[str]) -> Iterator[None]:
     """`sources`: files and package folders that travel with the job, as fexpr does."""
     _check_answers(address)
     environment = {name: value for name, value in os.environ.items() if PASSED_ON.match(name)}
-    # without a word, Ray would join whatever cluster it finds
+    # by default, Ray would join any cluster that it finds
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     started = contextlib.ExitStack()
     local = {}
@@ -184,14 +184,15 @@ def _cluster(address: str | None, sources: Sequence[str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _own_token(folder: Path) -> Iterator[None]:
-    """Every process of the cluster that is started meanwhile answers only to those that know a new
-    token, which a file in `folder` holds for this user alone. Ray listens on all interfaces.
+    """Processes of the cluster that are started in the block only answer to processes with a new
+    token, which is kept in a file in `folder` that only this user can read. Ray listens on all
+    interfaces.
     """
     path = folder / "token"
     path.touch(mode=0o600)
     path.write_text(secrets.token_hex(32))
     ours = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(path)}
-    names = (*ours, "RAY_AUTH_TOKEN")  # which goes before the file
+    names = (*ours, "RAY_AUTH_TOKEN")  # which takes precedence over the file
     before = {name: os.environ.pop(name) for name in names if name in os.environ}
     os.environ.update(ours)
     _reload_token()
@@ -210,7 +211,7 @@ def _reload_token() -> None:
 
 
 def _check_answers(address: str | None) -> None:
-    """Ray itself would knock for a minute at a door that is not there."""
+    """Raises at once if nothing answers at the address; Ray itself would try for a minute."""
     host, _, port = (address or "").rpartition(":")
     if host and port.isdigit() and "/" not in host:
         try:
@@ -221,8 +222,8 @@ def _check_answers(address: str | None) -> None:
 
 def _no_cluster(address: str | None, why: Exception) -> UserError:
     return UserError(
-        f"--address={address}: no Ray cluster answers there ({str(why).splitlines()[0]})",
-        fix="start one with `ray start --head`, name it as HOST:PORT, or leave --address away",
+        f"--address={address}: no Ray cluster answers ({str(why).splitlines()[0]})",
+        fix="start one with `ray start --head`, name it as HOST:PORT, or leave out --address",
     )
 
 
@@ -288,7 +289,7 @@ def _train(waiting: Mapping[int, Sequence], workdir: Path, asked: str) -> None:
         raise UserError(
             f"{len(failed)} of {len(refs)} tasks failed",
             [f"{name}: {reason}" for name, reason in failed.items()],
-            fix="mend what they say and give the same command: what is finished is not run again",
+            fix="fix what they report and give the same command: finished tasks are not run again",
         )
 
 
@@ -297,7 +298,7 @@ def _data_key(config: ConfigDict) -> str:
 
 
 def _slots(need: Needs) -> int:
-    """How many tasks run at a time."""
+    """The number of tasks that run at the same time."""
     resources = ray.cluster_resources()
     pairs = (
         (resources.get("CPU", 0), need.cpus),
@@ -324,8 +325,8 @@ def _this_node() -> object:
 
 
 def _wait(refs: dict[str, ray.ObjectRef], board: ActorProxy[ray_tasks.Board]) -> dict[str, str]:
-    """Until all have ended, with a line whenever one begins, begins again, or ends; why some
-    failed, by name.
+    """Waits until all have ended, and prints a line whenever one starts, restarts or ends; returns
+    why some failed, by name.
     """
     ended: dict[str, str] = {}  # name -> '' or the reason
     started: dict[str, int] = {}
@@ -369,7 +370,7 @@ def _reason(ref: ray.ObjectRef) -> str:
 
 
 def _cancel(refs: dict[str, ray.ObjectRef]) -> None:
-    """Cancels the tasks: each saves its state, or is ended."""
+    """Cancels the tasks: each saves its state, or is killed."""
     for ref in refs.values():
         with contextlib.suppress(RayError):
             ray.cancel(ref, force=False)

@@ -1,5 +1,5 @@
-"""What a Ray worker does: runs the command of a program, as SLURM gets it too, in a process of its
-own on the worker's node.
+"""The task of a Ray worker: runs the command of a program (the same as for SLURM) in a process of
+its own on the worker's node.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 TOKEN = ".ray.json"  # in the run directory: written by launch.py, looked for by the workers
 GRACE = 8  # seconds that the command gets to save its state when the task is cancelled
-# runs its arguments in a process that Linux kills when the worker dies: a node that is lost must
-# not go on writing
+# runs its arguments in a process that Linux kills when the worker dies, as a lost node must not go
+# on writing
 LEASH = (
     "import ctypes, os, sys; sys.platform == 'linux' and ctypes.CDLL(None).prctl(1, 9); "
     "os.execv(sys.argv[1], sys.argv[1:])"
@@ -36,11 +36,11 @@ class Task:
     """A program, or a share of its trials.
 
     Attributes:
-      name: for the terminal. words: of the command line, after launch.py. typed: the whole command
-          as a person gave it, for config.json.
-      root: the run directory, or its address; of a folder TOKEN must hold `token`.
-      folder: the current one of launch.py, if the node has it.
-      cpus: devices that CPU cores are taken for. fraction: of a GPU, 1 if it is whole.
+      name: for the terminal. words: the command line after launch.py. typed: the whole command as
+          the user typed it, for config.json. root: the run directory, or its address; in a folder,
+          the file TOKEN must contain `token`. folder: launch.py's working directory, used if the
+          node has it. cpus: devices that CPU cores are used as. fraction: of a GPU, 1 for a whole
+          one.
     """
 
     name: str
@@ -67,14 +67,14 @@ class Board:
 
 
 def run_command(task: Task, board: ActorProxy[Board]) -> None:
-    """Runs the command to its end; what it leaves is in the run directory.
+    """Runs the command to its end; its results are in the run directory.
 
     Raises:
-      UserError: the node does not see the run directory; the command failed, with what it wrote.
-      Preempted: it was ended from outside, and goes on when it is run again.
+      UserError: the node does not see the run directory; the command failed; the message contains
+          its output. Preempted: it was stopped from outside, and resumes when it is run again.
     """
     node = socket.gethostname()
-    # not waited for: a task that waits lends its cores to others
+    # not awaited: a task that waits lends its cores to others
     # (Ray's annotations know a method's `remote` only where it is decorated)
     board.record_start.remote(task.name, node)  # pyright: ignore[reportFunctionMemberAccess]
     token = Path(task.root) / TOKEN
@@ -118,7 +118,9 @@ def run_command(task: Task, board: ActorProxy[Board]) -> None:
 
 
 def _stop(process: subprocess.Popen) -> None:
-    """SIGTERM, by which the command saves its state, then SIGKILL; nothing where it has ended."""
+    """Sends SIGTERM, on which the command saves its state, then SIGKILL; nothing if it has
+    ended.
+    """
     if process.poll() is None:
         process.terminate()
         try:

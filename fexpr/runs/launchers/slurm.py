@@ -1,8 +1,6 @@
-"""A run or a sweep as SLURM jobs: an array with one task a program, or one program over several
-nodes; preempted tasks come back.
-
-The script is plain: what it does can be read, changed and submitted by hand. SLURM's own options
-are passed on as they are.
+"""A run or a sweep as SLURM jobs: an array with one task per program, or one program over several
+nodes; preempted tasks are requeued. The script is simple enough to read, change and submit by hand.
+SLURM's own options are passed on as they are.
 """
 
 from __future__ import annotations
@@ -20,8 +18,8 @@ from fexpr.errors import RESUMABLE, UserError
 from fexpr.storage.addresses import is_address
 from fexpr.terminal import say
 
-WARNING = 120  # seconds before the time limit at which a task is told to save and stop
-# flags that the tasks get otherwise, or not
+WARNING = 120  # seconds before the time limit at which a task is signalled to save and stop
+# flags that are replaced or removed for the tasks
 VALUED = ("--engine", "--slurm", "--workdir", "--address", "--ray")
 BARE = ("--dry_run", "--nodry_run")
 
@@ -34,11 +32,11 @@ def submit(
     Args:
       arguments: of the command line, without the program's name.
       place: the run directory or its address.
-      programs: how many the sweep is made of; 0 for a run of its own.
-      options: of sbatch, as '--gpus-per-node=8 --nodes=2 --time=04:00:00 --partition=gpu'.
+      programs: the number of programs of the sweep; 0 for a single run.
+      options: of sbatch, for example '--gpus-per-node=8 --nodes=2 --time=04:00:00 --partition=gpu'.
 
     Raises:
-      UserError: options that cannot be split into words; sbatch is not there, or refuses.
+      UserError: options that cannot be split into words; sbatch is missing, or refuses.
     """
     try:
         words = shlex.split(options)
@@ -72,7 +70,7 @@ def task_command(arguments: Sequence[str], place: Path | str) -> list[str]:
         if not word.startswith("-") or "--" + name.lstrip("-") not in (*VALUED, *BARE):
             kept.append(word)
         elif not equals and "--" + name.lstrip("-") in VALUED:
-            next(words, None)  # its value is a word of its own
+            next(words, None)  # its value is a separate word
     return [
         sys.executable,
         str(Path(sys.argv[0]).resolve()),
@@ -82,12 +80,12 @@ def task_command(arguments: Sequence[str], place: Path | str) -> list[str]:
 
 
 def job(command: Sequence[str], place: Path | str, programs: int, options: Sequence[str]) -> str:
-    """The batch script. A task that ends with RESUMABLE, because SLURM told it to stop, is queued
-    again.
+    """The batch script. A task that ends with RESUMABLE, because SLURM signalled it to stop, is
+    queued again.
     """
     if broken := [text for text in (*command, str(place), *options) if re.search("[\n\r\0]", text)]:
         raise UserError(
-            "a line break can be part of no line of a batch script",
+            "a batch script cannot contain line breaks in paths or options",
             [repr(text) for text in broken],
             "rename the run directory, or change the option",
         )
@@ -161,7 +159,7 @@ def _sbatch(options: Sequence[str], script: str) -> str:
     )
     if done.returncode:
         raise UserError(
-            f"sbatch refuses: {done.stderr.strip() or done.stdout.strip()}",
+            f"sbatch refuses the job: {done.stderr.strip() or done.stdout.strip()}",
             fix="change its options: --slurm='...'",
         )
     return done.stdout.strip().partition(";")[0]

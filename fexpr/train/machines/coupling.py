@@ -18,7 +18,7 @@ def coupled(margins: np.ndarray, classes: int) -> np.ndarray:
 
     Args:
       margins: [R, K (K - 1) / 2], of the pairs (0, 1), (0, 2), ... (1, 2), ..., above 0 where the
-        first class wins, as of scikit-learn's decision_function_shape='ovo'. classes: K, at least
+        first class wins, as in scikit-learn's decision_function_shape='ovo'. classes: K, at least
         2.
     """
     first, second = np.triu_indices(classes, 1)

@@ -15,7 +15,7 @@ ITERATIONS = 2000
 
 
 def logistic(rows: Rows, task: Task, points: Sequence[Mapping]) -> np.ndarray:
-    """Scores float64 [point, row, class] of `task.where`: multinomial logistic regression, C as of
+    """Scores float64 [point, row, class] of `task.where`: multinomial logistic regression, C as in
     scikit-learn, on coordinates in units of the first component's deviation.
     """
 

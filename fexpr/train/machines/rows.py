@@ -37,7 +37,7 @@ class Rows:
     Args:
       images: uint8 [N, H, W, C], or feature vectors float32 [N, 1, 1, F], which have no mirror
         images.
-      kind: as of Dataset. normalize: one of NORMALIZATIONS, as of config.train.
+      kind: as in Dataset. normalize: one of NORMALIZATIONS, as in config.train.
       train_mirrored: mirror images are fitted on too. test_mirrored: scores are the mean of those
         of a row and of its mirror image.
 

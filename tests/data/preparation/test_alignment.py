@@ -138,7 +138,7 @@ def test_missing_columns_are_named(tmp_path):
         ("auto", False, True, "none"),
         ("auto", False, False, "detect"),
         ("detect", True, True, "detect"),
-        ("landmarks", False, True, "there are none for the frames"),
+        ("landmarks", False, True, "align is 'landmarks'"),
         ("none", True, False, "none"),
         ("mediapipe", True, True, "auto, landmarks, detect, none"),
     ],

@@ -106,5 +106,5 @@ def test_a_damaged_set_is_named(tmp_path):
     builder.write(tmp_path / "records", "samm", rows())
     (record,) = tmp_path.glob("records/samm/*/*.array_record*")
     record.write_bytes(record.read_bytes()[:100])
-    with pytest.raises(UserError, match="records is damaged"):
+    with pytest.raises(UserError, match=r"records .*damaged"):
         builder.read(tmp_path / "records")

@@ -68,5 +68,5 @@ def test_a_clip_has_one_label():
     dataset = frames()
     labels = dataset.labels.copy()
     labels[(dataset.extras["video"] == "c").argmax()] = 0
-    with pytest.raises(ValueError, match="frames of c have several labels"):
+    with pytest.raises(ValueError, match=r" c .*several labels"):
         as_clips(dataclasses.replace(dataset, labels=labels), 4)

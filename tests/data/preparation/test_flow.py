@@ -54,7 +54,7 @@ def test_a_known_warp_is_recovered_to_a_tenth_of_a_pixel(texture, matrix):
 
 def test_frames_of_two_sizes_and_colour_frames_are_refused(texture):
     grey = texture.astype(np.uint8)
-    with pytest.raises(ValueError, match=r"\(96, 96\) and uint8 \(96, 95\)"):
+    with pytest.raises(ValueError, match=r"\(96, 96\).*\(96, 95\)"):
         flow.tvl1(grey, grey[:, 1:])
     with pytest.raises(ValueError, match="float32"):
         flow.tvl1(texture, grey)

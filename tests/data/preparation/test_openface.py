@@ -107,19 +107,17 @@ def test_landmarks_of_another_size_or_none_at_all(release):
     save(release, table(np.vstack([[160, 150], SPOTS]) // 4))
     with pytest.raises(
         UserError,
-        match=r"(?s)landmarks lie within the face that is cut.*those of the video as it is",
+        match=r"landmarks .* within the face",
     ):
         load(release)
     save(release, table(np.vstack([[160, 150], SPOTS])).drop(columns=["x_5", "y_60"]))
     with pytest.raises(UserError, match="no column x_5, y_60"):
         load(release)
     (release / "openface" / f"{CLIP}.csv").unlink()
-    with pytest.raises(UserError, match=rf"openface/{CLIP}\.csv is not there"):
+    with pytest.raises(UserError, match=rf"openface/{CLIP}\.csv"):
         load(release)
     (release / "openface").rmdir()
-    with pytest.raises(
-        UserError, match="drawn from OpenFace's tables of the videos, and there are none"
-    ):
+    with pytest.raises(UserError, match="OpenFace's tables"):
         load(release)
 
 
@@ -138,7 +136,7 @@ def test_a_mask_is_the_brightest_of_its_spots():
 
 def test_a_table_that_is_none(tmp_path):
     (tmp_path / "a.csv").write_text("frame, AU01_r\n1, 0.5\n")
-    with pytest.raises(BadInput, match=r"no column x_0, x_1, .* and 116 more"):
+    with pytest.raises(BadInput, match=r"no column x_0, x_1, .* 116 more"):
         openface.read(tmp_path / "a.csv", openface.LANDMARKS)
     numbers, values = openface.read(tmp_path / "a.csv", ("AU01_r",))
     assert (numbers.tolist(), values.tolist()) == ([1], [[0.5]])

@@ -80,9 +80,7 @@ def test_folders_with_arrays(tmp_path):
     )
     (folder / "train_set" / "annotations" / "3_val.npy").unlink()
     np.save(folder / "train_set" / "annotations" / "5_exp.npy", np.array("12"))
-    with pytest.raises(
-        UserError, match=r"(?s)3_val.npy.*Training/5: expression is 12, expected 0 to 10"
-    ):
+    with pytest.raises(UserError, match=r"(?s)3_val.npy.*Training/5: .* 12, expected 0 to 10"):
         load(folder)
 
 
@@ -105,7 +103,7 @@ def test_faults_of_tables_are_all_named(tables):
     ):
         assert part in error.value.text()
     (tables.parent / "empty" / "affectnet").mkdir(parents=True)
-    with pytest.raises(UserError, match="holds no AffectNet"):
+    with pytest.raises(UserError, match="no AffectNet"):
         load(tables.parent / "empty" / "affectnet")
-    with pytest.raises(UserError, match="one of none, saliency, spectral"):
+    with pytest.raises(UserError, match="none, saliency, spectral"):
         load(tables, map="landmarks")

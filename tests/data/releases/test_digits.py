@@ -1,6 +1,4 @@
-"""Digits and moved digits: scikit-learn's, MNIST's own file formats, and a network that is not
-there.
-"""
+"""Digits and moved digits: scikit-learn's, MNIST's own file formats, and a network that is missing."""
 
 import gzip
 import zipfile
@@ -118,7 +116,5 @@ def test_mnist_without_a_network_is_one_message(config, monkeypatch):
     config.data.source = "release"
     monkeypatch.setattr(digits.socket, "create_connection", refuse)
     monkeypatch.setattr(digits, "getproxies", dict)
-    with pytest.raises(
-        UserError, match=r"(?s)MNIST cannot be downloaded: no route to host.*data.source=auto"
-    ):
+    with pytest.raises(UserError, match=r"(?s)MNIST.*: no route to host.*data.source=auto"):
         digits.load(config)

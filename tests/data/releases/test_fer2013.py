@@ -238,7 +238,7 @@ def test_official_counts_pass_in_silence_and_deviations_are_said(
     assert f"{happy + 1} happy (official: {happy})" in out
     assert f"{CLASSES[was]} (official: {counts(drawn)['Training'][was]})" in out
     assert out.count("(official:") == 2
-    assert "PrivateTest is not there" in out
+    assert "PrivateTest is missing" in out
 
 
 def test_swapped_test_parts_are_recognised(tmp_path, capsys, monkeypatch, drawn):
@@ -311,7 +311,7 @@ def test_drawn_faces_have_the_official_shares_and_can_be_told_apart_but_not_by_a
 def test_only_known_layouts_and_labels(tmp_path):
     with pytest.raises(ValueError, match="layout 'rar'"):
         fer_faces.write_synthetic(tmp_path / "x", "rar", 10)
-    with pytest.raises(UserError, match="set it to one of fer2013, ferplus"):
+    with pytest.raises(UserError, match=r"labels.*\n.*fer2013, ferplus"):
         load(labels="fer+")
 
 

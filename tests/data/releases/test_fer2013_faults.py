@@ -120,7 +120,7 @@ def test_every_bad_row_of_a_csv_is_listed(tmp_path, cache):
     ("rows", "header", "found"),
     [
         ([], None, "no column emotion"),
-        ([], HEADER, "holds no images"),
+        ([], HEADER, "contains no images"),
         ([["3", PIXELS]], ["emotion", "pixels"], "no column Usage"),
         ([["3", PIXELS, "Training"]], None, "no column pixels"),
     ],
@@ -221,7 +221,7 @@ def test_archives_without_images_and_links(tmp_path):
     (tmp_path / "x" / "README.txt").write_text("nothing")
     (tmp_path / "fer2013").mkdir()
     shutil.make_archive(str(tmp_path / "fer2013" / "a"), "tar", tmp_path / "x")
-    assert "holds no images" in error(tmp_path).text()
+    assert "contains no images" in error(tmp_path).text()
     os.symlink("README.txt", tmp_path / "x" / "link.jpg")
     shutil.make_archive(str(tmp_path / "fer2013" / "a"), "tar", tmp_path / "x")
     assert "is a link" in error(tmp_path).text()
@@ -240,6 +240,6 @@ def test_a_folder_without_any_layout(tmp_path):
     (tmp_path / "fer2013").mkdir()
     (tmp_path / "fer2013" / "train.csv").write_text("emotion,pixels\n")
     text = error(tmp_path).text()
-    assert "holds no FER2013" in text
+    assert "contains no FER2013" in text
     assert "holds train.csv" in text
     assert "fer2013.csv" in text

@@ -145,7 +145,7 @@ def test_rows_in_another_order_are_refused(folder):
             *(sorted(rows, key=lambda row: (row[0] != "Training", row[0] != "PublicTest", row[3]))),
         ],
     )
-    with pytest.raises(UserError, match=r"from about Training_\d+ on its rows are not those"):
+    with pytest.raises(UserError, match=r"from about Training_\d+ "):
         load(folder.parent)
 
 
@@ -194,7 +194,7 @@ def test_where_it_lies(folder, tmp_path):
 def test_image_files_have_no_row_numbers(folder, tmp_path):
     fer_faces.write_synthetic(tmp_path / "other" / "fer2013", "folders", COUNT)
     shutil.copy(folder / "fer2013new.csv", tmp_path / "other" / "fer2013")
-    with pytest.raises(UserError, match="image files have no rows"):
+    with pytest.raises(UserError, match=r"labels=ferplus: .*image files"):
         load(tmp_path / "other")
 
 

@@ -102,7 +102,7 @@ def test_subjects_that_differ_in_case_or_zeros_alone():
     try:
         for groups in (("sub01", "Sub01"), ("1", "01"), ("s_1", "s1"), ("actor 2", "Actor02")):
             LOADERS["spelled"] = lambda _, groups=groups: data_set(*groups)
-            with pytest.raises(UserError, match="differ only in case, zeros or blanks"):
+            with pytest.raises(UserError, match="case, zeros or blanks"):
                 data_sets.load(config)
         LOADERS["spelled"] = lambda _: data_set("s1", "s10", "t1", "s1")
         assert len(data_sets.load(config)) == 4
@@ -174,8 +174,8 @@ def test_a_document_type_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("points", "why"),
     [
-        ([0] * 10, "within 4 pixels of one another"),
-        ([100 + 0.001 * (i % 3) for i in range(10)], "within 4 pixels of one another"),
+        ([0] * 10, "within 4 pixels"),
+        ([100 + 0.001 * (i % 3) for i in range(10)], "within 4 pixels"),
         ([1e308 * (-1) ** i for i in range(10)], "left_eye_x is"),
         ([1e30 * (i + 1) for i in range(10)], "left_eye_x is"),
         (["1_0"] * 10, "left_eye_x is '1_0'"),
@@ -292,7 +292,7 @@ def test_suffixes_of_any_case_and_hidden_videos(tmp_path):
     found = survey(folder.parent, "auto", set())
     assert sorted(found.videos) == ["01-01-03-01-01-01-01", "01-01-04-01-01-01-01"]
     (folder / "01-01-03-01-01-01-01.mkv").write_bytes(b"x")
-    with pytest.raises(UserError, match="is also in Actor_01"):
+    with pytest.raises(UserError, match="also in Actor_01"):
         survey(folder.parent, "auto", set())
 
 
@@ -306,12 +306,10 @@ def test_a_video_that_broke_off_is_named(tmp_path):
     writer.release()
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
-    with pytest.raises(
-        BadInput, match=r"is cut off: \d+ of its 40|no frame can be decoded|no face"
-    ):
+    with pytest.raises(BadInput, match=r"cut off: \d+ .*40|no frame can be decoded|no face"):
         decode(path)
     os.truncate(path, 10**12)
-    with pytest.raises(BadInput, match="bytes, at most"):
+    with pytest.raises(BadInput, match="1,000,000,000,000 bytes"):
         decode(path)
 
 
@@ -321,17 +319,17 @@ TABLE = "frame, face_id, confidence, success, AU01_r, AU45_r\n"
 @pytest.mark.parametrize(
     ("rows", "why"),
     [
-        ("1,0,.9,1,.5,.1\n1,1,.9,1,.7,.1\n", "frame 1 has 2 rows, of several faces"),
-        ("0,0,.9,1,.5,.1\n1,0,.9,1,.7,.1\n", "frames begin with 0, OpenFace counts from 1"),
+        ("1,0,.9,1,.5,.1\n1,1,.9,1,.7,.1\n", "frame 1 has 2 rows"),
+        ("0,0,.9,1,.5,.1\n1,0,.9,1,.7,.1\n", "0.* 1"),
         ('1,0,.9,1,"0,5",.1\n', "line 2: AU01_r is '0,5'"),
         ("1,0,.9,1,7.5,.1\n", "line 2: AU01_r is '7.5'"),
         ("1,0,.9,1,-2,.1\n", "line 2: AU01_r is '-2'"),
         ("1,0,.9,1,inf,.1\n", "line 2: AU01_r is 'inf'"),
-        ("1.5,0,.9,1,1,.1\n", "no whole numbers"),
+        ("1.5,0,.9,1,1,.1\n", "whole numbers"),
         ("x,0,.9,1,1,.1\n", "line 2: frame is 'x'"),
-        ("1,0,.9,1,.5,.1,9\n", "line 2: 7 cells, the header has 6"),
-        ("1,0,.9,1,.5,.1\n2,0,.9,1\n", "line 3 is cut off"),
-        ("", "it has no rows"),
+        ("1,0,.9,1,.5,.1,9\n", "line 2: 7 cells.* 6"),
+        ("1,0,.9,1,.5,.1\n2,0,.9,1\n", "line 3 .*cut off"),
+        ("", "no rows"),
     ],
 )
 def test_tables_of_openface_that_would_shift_or_mix(tmp_path, rows, why):
@@ -403,7 +401,7 @@ def test_16_bits_a_channel_are_refused(fer2013):
         place = folder / part / "happy"
         place.mkdir(parents=True)
         cv2.imwrite(str(place / f"{name}.png"), np.full((48, 48), 200, np.uint16))
-    assert "has 16 bits a channel, with values from 200 to 200" in message("fer2013", folder)
+    assert "has 16 bits per channel, with values from 200 to 200" in message("fer2013", folder)
 
 
 def test_a_table_from_a_spreadsheet(fer2013):
@@ -425,7 +423,7 @@ def test_archives_that_hold_archives_bombs_and_lines_without_end(tmp_path):
         archive.writestr("archive.zip", b"PK\3\4")
         archive.writestr("__MACOSX/._archive.zip", b"x")
     text = message("fer2013", folder)
-    assert "holds no images, but archives" in text
+    assert "contains no images, but archives" in text
     assert "archive.zip" in text
     with zipfile.ZipFile(folder / "download.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("train/happy/Training_1.jpg", b"\xff\xd8" + bytes(10**8))
@@ -497,7 +495,10 @@ def test_annotations_of_affectnet(tmp_path, capsys):
 def test_a_lock_that_is_a_link_empties_nothing(tmp_path):
     (tmp_path / "thesis.tex").write_text("years")
     (tmp_path / "set.lock").symlink_to("thesis.tex")
-    with pytest.raises(UserError, match="cannot write"), prepare.exclusive_lock(tmp_path / "set"):
+    with (
+        pytest.raises(UserError, match=r"set.lock|cannot write"),
+        prepare.exclusive_lock(tmp_path / "set"),
+    ):
         pass
     assert (tmp_path / "thesis.tex").read_text() == "years"
 
@@ -522,7 +523,7 @@ def test_folders_that_nobody_can_have(tmp_path, monkeypatch):
     for root in ("/tmp/" + "a" * 5000, "/tmp/a\0b", "/tmp/\udcff"):
         config = base.get_config().data
         config.update({"name": "samm", "root": root, "source": "release"})
-        with pytest.raises(UserError, match="is not there"):
+        with pytest.raises(UserError, match="samm "):
             data_sets.load(config)
     config.root = "~nosuchuser/x"
     with pytest.raises(UserError, match="nosuchuser"):

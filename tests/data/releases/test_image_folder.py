@@ -1,4 +1,4 @@
-"""Folders and tables of a user's own images: what is read, resized, passed over, and refused."""
+"""Folders and tables of a user's own images: what is read, resized, skipped, and refused."""
 
 import cv2
 import numpy as np
@@ -42,7 +42,7 @@ def test_a_folder(tmp_path, capsys):
     grey = cv2.imread(str(place / "p1" / "glad" / "a.png"), cv2.IMREAD_GRAYSCALE)
     np.testing.assert_array_equal(found.images[found.ids == "p1/glad/a.png"][0, ..., 0], grey)
     out = capsys.readouterr().out
-    assert "passed over, as they are not among the kinds read: 1 .txt, 1 hidden files" in out
+    assert "skipped, as they are not among the kinds read: 1 .txt, 1 hidden files" in out
     assert "resized" not in out
 
 
@@ -118,7 +118,7 @@ def test_unreadable_images_alone(tmp_path):
     place = write(tmp_path / "photos")
     for name in ("x.png", "y.jpg"):
         (place / "p0" / "calm" / name).write_text("hello")
-    with pytest.raises(UserError, match=r"(?s)images cannot be used.*x.png: is not.*y.jpg: is not"):
+    with pytest.raises(UserError, match=r"(?s)images .*x.png: .*y.jpg:"):
         load(place)
 
 
@@ -130,7 +130,7 @@ def test_faults_of_a_table_are_all_named(tmp_path):
     )
     with pytest.raises(
         UserError,
-        match=r"(?s)line 3: .* is in line 2 already.*line 4: there is no file none.png"
+        match=r"(?s)line 3: .* in line 2.*line 4: .*none.png"
         r".*line 5: no label and no group",
     ):
         load(tmp_path / "t.csv")
@@ -141,16 +141,16 @@ def test_faults_of_a_table_are_all_named(tmp_path):
 
 def test_other_mistakes(tmp_path, monkeypatch):
     monkeypatch.delenv("FEXPR_DATA_DIR", raising=False)
-    with pytest.raises(UserError, match="there are no images at"):
+    with pytest.raises(UserError, match="no images at"):
         load(tmp_path / "nowhere")
     with pytest.raises(UserError, match="no images"):
         load("", root=str(tmp_path))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="holds no images"):
+    with pytest.raises(UserError, match="no images\\n"):
         load(tmp_path / "empty")
-    with pytest.raises(UserError, match="not <class>/<person>"):
+    with pytest.raises(UserError, match="<class>/<person>"):
         load(write(tmp_path / "swapped", classes=("happy", "sad")) and _swapped(tmp_path))
-    with pytest.raises(UserError, match="grey or rgb"):
+    with pytest.raises(UserError, match=r"colours.*\n.*grey or rgb"):
         load(tmp_path, colours="bgr")
 
 

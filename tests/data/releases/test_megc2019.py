@@ -109,7 +109,7 @@ def test_subsets(root):
     assert "'casia' is not one of samm, casme2, smic, casme, casme3a, mmew, 4dme" in text
     (root / "smic").rename(root / "elsewhere")
     assert len(load(root)) == 6
-    assert f"{root / 'smic'} is not there" in message(root, subsets="samm,smic")
+    assert f"{root / 'smic'} is missing" in message(root, subsets="samm,smic")
 
 
 def test_clips_are_left_out_by_data_set(root):

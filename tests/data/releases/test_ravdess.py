@@ -53,13 +53,13 @@ def test_names():
         "01-01-06-02-01-02-12",
     )
     assert not parse("02-01-06-02-01-02-12").used  # no sound
-    for name, said in (
+    for name, fault in (
         ("01-01-09-01-01-01-01", "emotion is 09, expected 01 to 08"),
-        ("01-01-01-02-01-01-01", "no strong intensity"),
+        ("01-01-01-02-01-01-01", "strong intensity"),
         ("01-01-02-01-01-01-25", "actor is 25"),
-        ("1-1-2-1-1-1-2", "is not modality-channel"),
+        ("1-1-2-1-1-1-2", "'1-1-2-1-1-1-2'.*modality-channel"),
     ):
-        with pytest.raises(BadInput, match=said):
+        with pytest.raises(BadInput, match=fault):
             parse(name)
 
 
@@ -71,7 +71,7 @@ def test_the_published_folds_are_numpys_seed_2020():
     assert folds[0][0] == "actors 2,5,14,15,16"
     with pytest.raises(UserError, match="sub07"):
         published_folds(np.array(["actor01", "sub07"]))
-    with pytest.raises(UserError, match="stand in one fold"):
+    with pytest.raises(UserError, match=r"ravdess: .*one fold"):
         published_folds(np.array(["actor02", "actor05"]))
 
 
@@ -98,7 +98,7 @@ def test_frames_maps_and_action_units(release):
     own = load("ravdess", release, map="saliency")
     np.testing.assert_array_equal(own.images[..., 0], own.images[..., 1])
     (release / "saliency" / f"{found.ids[3]}.png").unlink()
-    with pytest.raises(UserError, match=f"saliency/{found.ids[3]}.png is not there"):
+    with pytest.raises(UserError, match=f"saliency/{found.ids[3]}.png"):
         load("ravdess", release, map="saliency")
 
 
@@ -126,7 +126,7 @@ def test_what_contradicts_the_table_is_all_named(release):
 
 def test_without_frames_it_says_what_it_looked_for(release):
     shutil.rmtree(release / "frames")
-    with pytest.raises(UserError, match=r"holds no frames/<clip>/<frame>.png or Actor_\*"):
+    with pytest.raises(UserError, match=r"no frames/<clip>/<frame>.png or Actor_\*"):
         load("ravdess", release)
 
 
@@ -162,7 +162,7 @@ def test_averaged_action_units(release):
     table.write_text("\n".join(lines) + "\n")
     with pytest.raises(
         UserError,
-        match=r"(?s)line 2, .*AU01_r is '7.5', expected 0 to 5.*line 4, .* is in line 3 already",
+        match=r"(?s)line 2, .*AU01_r is '7.5', expected 0 to 5.*line 4, .* in line 3",
     ):
         load("ravdess_aus", release)
 
@@ -193,7 +193,7 @@ def test_per_actor_by_the_other_clips_alone():
         expected = (features[i] - others.mean(0)) / (others.std(0) + 0.05)
         np.testing.assert_allclose(found[i], expected)
     assert not np.allclose(found, per_actor(features, actors, "standardize"))
-    with pytest.raises(UserError, match="a has one clip"):
+    with pytest.raises(UserError, match=r"per_actor=.*: a has one clip"):
         per_actor(features[:7], np.array(["a", *"bbbbbb"]), "standardize_others")
 
 
@@ -201,7 +201,7 @@ def test_every_actor_goes_round_the_emotions():
     takes = ravdess_clips.plan(24, 1440, 5, seed=0)
     assert len({str(t.name) for t in takes}) == 1440
     assert np.bincount([t.name.label for t in takes]).tolist() == [96] + [192] * 7
-    with pytest.raises(ValueError, match="24 actors with 60 clips"):
+    with pytest.raises(ValueError, match=r"24 actors.* 60 clips"):
         ravdess_clips.plan(25, 100, 5, seed=0)
 
 

@@ -256,9 +256,7 @@ def test_source(tmp_path, monkeypatch):
     assert resolve() == "release"
     empty = tmp_path / "empty"
     (empty / "casme2").mkdir(parents=True)
-    with pytest.raises(
-        UserError, match=r"holds casme2(.|\n)*config.data.root(.|\n)*source=synthetic"
-    ):
+    with pytest.raises(UserError, match=r"casme2(.|\n)*config.data.root(.|\n)*source=synthetic"):
         resolve(root=str(empty))
     monkeypatch.setenv("FEXPR_DATA_DIR", str(empty))
     with pytest.raises(UserError, match=r"\$FEXPR_DATA_DIR"):
@@ -268,7 +266,7 @@ def test_source(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="does not exist"):
         resolve(root=str(tmp_path / "nowhere"))
     (tmp_path / "samm").mkdir()
-    with pytest.raises(UserError, match=f"perhaps {tmp_path}"):
+    with pytest.raises(UserError, match=f"{tmp_path}"):
         resolve(root=str(tmp_path / "samm"))
 
 

@@ -27,7 +27,7 @@ def test_missing_frames_are_all_listed_before_any_flow(tmp_path, counted):
     assert "row 16, clip 006_1_3: no apex frame 33" in text
     assert "row 17, clip 007_2_1: " in text
     assert f"{folder / '007' / '007_2_1'} does not exist" in text
-    assert "holds no frames" in text
+    assert "contains no frames" in text
     assert "skip_clips" in text
     assert not counted
 
@@ -56,7 +56,7 @@ def test_maps_of_another_kind_are_all_listed(tmp_path):
     cv2.imwrite(str(folder / "007_007_2_1.png"), np.zeros((28, 28, 3), np.uint16))
     cv2.imwrite(str(folder / "011_011_3_1.png"), np.zeros((28, 28, 4), np.uint8))
     text = mini.message(tmp_path)
-    assert "007_007_2_1.png has 16 bits a channel" in text
+    assert "007_007_2_1.png has 16 bits per channel" in text
     for found in ("30x32 RGB uint8", "28x28 grey uint8", "28x28 RGBA uint8"):
         assert f"is {found}, expected 28x28 RGB uint8" in text
 

@@ -59,5 +59,5 @@ def test_without_a_workbook(composite):
     config, _ = composite
     for path in (megc2019.folders(config)["samm"]).glob("*.xlsx"):
         path.unlink()
-    with pytest.raises(UserError, match="no clip's action units are known"):
+    with pytest.raises(UserError, match="auxiliary='action_units'"):
         unit_codes.with_units(megc2019.load(config), config)

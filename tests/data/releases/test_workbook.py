@@ -272,7 +272,7 @@ def test_find_workbook(tmp_path):
     (tmp_path / "SAMM_Micro_FACS_Codes_v1.xlsx").touch()
     with pytest.raises(UserError, match="several"):
         find_workbook(tmp_path)
-    with pytest.raises(UserError, match="is not a folder"):
+    with pytest.raises(UserError, match="not a folder"):
         find_workbook(tmp_path / "none")
 
 

@@ -40,10 +40,10 @@ def test_groups_never_cross(letters, seed):
 @pytest.mark.parametrize(
     ("train", "val", "test", "message"),
     [
-        ([0, 1], [2], [3, 4], "c in both train and test"),
-        ([0, 1], [2, 3], [4], "c in both train and val"),
-        ([0, 0], [2], [5], "twice in train"),
-        ([0], [2], [], "no test rows"),
+        ([0, 1], [2], [3, 4], "leak: c in .*train and test"),
+        ([0, 1], [2, 3], [4], "leak: c in .*train and val"),
+        ([0, 0], [2], [5], "fold planted: .*twice in train"),
+        ([0], [2], [], "fold planted: no test rows"),
     ],
 )
 def test_a_planted_leak_is_caught(train, val, test, message):
@@ -53,7 +53,7 @@ def test_a_planted_leak_is_caught(train, val, test, message):
 
 
 def test_too_few_subjects():
-    with pytest.raises(UserError, match="2 subjects cannot be split"):
+    with pytest.raises(UserError, match=r"2 subjects .*split"):
         group_holdout(np.array(["a", "a", "b"]), 0.2, 0.2, 0)
     with pytest.raises(UserError, match=r"val_fraction=0\.99"):
         group_holdout(np.array(["a", "b", "c", "d"]), 0.2, 0.99, 0)
@@ -157,9 +157,9 @@ def test_leave_one_dataset_out():
     for fold in folds:
         assert set(data.extras["dataset"][fold.test]) == {fold.name}
         assert fold.name not in data.extras["dataset"][np.concatenate([fold.train, fold.val])]
-    with pytest.raises(UserError, match="needs a composite"):
+    with pytest.raises(UserError, match=r"leave_one_dataset_out.* composite"):
         make_folds(split("leave_one_dataset_out"), dataset(data.labels, data.groups))
-    with pytest.raises(UserError, match="needs two data sets, found samm"):
+    with pytest.raises(UserError, match="two data sets, found samm"):
         make_folds(
             split("leave_one_dataset_out"), dataset(data.labels, data.groups, ["samm"] * len(data))
         )
@@ -190,12 +190,12 @@ def test_a_protocol_that_leaks_is_caught_by_the_guard(protocol, monkeypatch):
 @pytest.mark.parametrize(
     ("protocol", "changes", "message"),
     [
-        ("loco", {}, "set it to one of holdout, loso"),
-        ("group_k_fold", {"folds": 9}, "folds=9 with 4 subjects"),
-        ("stratified_group_k_fold", {"folds": 1}, "folds=1 with 4 subjects"),
+        ("loco", {}, "'loco'\n.*holdout, loso"),
+        ("group_k_fold", {"folds": 9}, "folds=9 .*4 subjects"),
+        ("stratified_group_k_fold", {"folds": 1}, "folds=1 .*4 subjects"),
         ("repeated_holdout", {"test_fraction": 0.999}, "test_fraction=0.999"),
         ("group_k_fold", {"folds": 4}, ""),
-        ("file", {}, "config.split.file is empty"),
+        ("file", {}, "split.file .*empty"),
     ],
 )
 def test_what_cannot_be_split(protocol, changes, message):
@@ -208,7 +208,7 @@ def test_what_cannot_be_split(protocol, changes, message):
 
 
 def test_too_few_people_for_a_protocol():
-    with pytest.raises(UserError, match="trains on the subject b alone"):
+    with pytest.raises(UserError, match="subject b "):
         make_folds(split("loso"), dataset(np.array([0, 1, 0], np.int32), list("aab")))
     with pytest.raises(UserError, match="tests every row"):
         make_folds(split("loso"), dataset(np.array([0, 1, 0], np.int32), list("aaa")))
@@ -299,5 +299,5 @@ def test_images_that_are_groups_of_their_own_are_stratified_one_by_one():
 
 
 def test_leaving_out_one_of_thousands_is_refused():
-    with pytest.raises(UserError, match=r"would make 1,200 folds"):
+    with pytest.raises(UserError, match=r"1,200 folds"):
         make_folds(split("loso"), faces(1200, 0, 0))

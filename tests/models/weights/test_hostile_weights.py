@@ -92,23 +92,23 @@ def refused(path, why):
 
 def test_a_pickle_that_makes_room_for_billions_of_objects(tmp_path):
     for memo in (b"r\xff\xff\xff\x0f", b"r\xff\xff\xff\x7f"):
-        refused(torch_zip(tmp_path / "w.pt", b"\x80\x02}" + memo + b"."), "remembers an object")
+        refused(torch_zip(tmp_path / "w.pt", b"\x80\x02}" + memo + b"."), "object .*number")
 
 
 def test_dicts_in_circles_and_in_one_another(tmp_path):
     circle = b"\x80\x02}q\x00X\x01\x00\x00\x00ah\x00s."
-    refused(torch_zip(tmp_path / "circle.pt", circle), "nested deeper")
+    refused(torch_zip(tmp_path / "circle.pt", circle), "nested")
     nested = {}
     for _ in range(40):
         nested = {"a": nested, "b": nested}  # 2 ** 40 paths, in a pickle of a few hundred bytes
-    refused(torch_zip(tmp_path / "paths.pt", pickled(nested)), "nested deeper")
+    refused(torch_zip(tmp_path / "paths.pt", pickled(nested)), "nested")
 
 
 def test_many_tensors_of_one_storage(tmp_path):
     storage = Storage("0", np.zeros(2**18, np.float32), "FloatStorage")
     content = {f"t{i}": Tensor(storage, 0, (2**18,), (1,)) for i in range(300)}
     path = torch_zip(tmp_path / "w.pt", pickled(content), [("0", storage.array)])
-    refused(path, "claim far more bytes than the file has")
+    refused(path, "tensors claim")
 
 
 @pytest.mark.parametrize("member", ["data.pkl", "byteorder", "data/0"])
@@ -129,7 +129,7 @@ def test_members_that_unpack_to_much_or_are_damaged(tmp_path, member, method):
                 start = archive.getinfo(f"archive/{member}").header_offset + 45
             data[start : start + 12] = b"\xff\x00" * 6
             (tmp_path / "x.pt").write_bytes(data)
-        refused(tmp_path / "x.pt", "no state dict|damaged|no tensors")
+        refused(tmp_path / "x.pt", "state dict|damaged|no tensors")
 
 
 def keras(path, change=lambda f: None):
@@ -178,20 +178,20 @@ def _link(link):
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        (replaced(_external), "lie in another file"),
-        (replaced(_virtual), "lie in another file"),
-        (_link(h5py.ExternalLink("/etc/passwd", "/x")), "a link to another place or file"),
-        (_link(h5py.SoftLink("/layers/conv")), "a link to another place or file"),
+        (replaced(_external), "another file"),
+        (replaced(_virtual), "another file"),
+        (_link(h5py.ExternalLink("/etc/passwd", "/x")), "link to another"),
+        (_link(h5py.SoftLink("/layers/conv")), "link to another"),
         (
             replaced(lambda f, p: f.create_dataset(p, (5 * 10**9,), "f4", chunks=(1024,))),
-            "claim more",
+            "claim",
         ),
-        (replaced(lambda f, p: f.create_dataset(p, (10**18,), "i1", chunks=(1024,))), "claim more"),
-        (replaced(lambda f, p: f.create_group(p)), "is no array"),
-        (_many_groups, "a second time|in one another"),
-        (lambda f: f.create_group("layers/" + "a/" * 40), "in one another"),
-        (lambda f: f.__setitem__("layers/zz", 3), "is no group"),
-        (lambda f: f.__setitem__("layers/conv/layers", 3), "conv/layers is no group"),
+        (replaced(lambda f, p: f.create_dataset(p, (10**18,), "i1", chunks=(1024,))), "claim"),
+        (replaced(lambda f, p: f.create_group(p)), "vars/0 .*array"),
+        (_many_groups, "second time|more than .* groups"),
+        (lambda f: f.create_group("layers/" + "a/" * 40), "groups"),
+        (lambda f: f.__setitem__("layers/zz", 3), "layers/zz .*group"),
+        (lambda f: f.__setitem__("layers/conv/layers", 3), "conv/layers .*group"),
         (lambda f: f["layers/conv/vars"].attrs.__setitem__("name", 3), "expected a name"),
         (lambda f: f.attrs.__setitem__("layer_names", "conv"), "expected a list of names"),
     ],
@@ -220,11 +220,11 @@ def test_a_layer_of_another_kind_is_listed_and_named(tmp_path, capsys):
 
 def test_what_is_no_file_of_weights(tmp_path):
     (tmp_path / "link.pt").symlink_to("/dev/zero")
-    refused(tmp_path / "link.pt", "a pipe or a device")
+    refused(tmp_path / "link.pt", "pipe.*device")
     with open(tmp_path / "sparse.pt", "wb") as f:
         f.truncate(10**11)
-    refused(tmp_path / "sparse.pt", "bytes, at most")
-    refused(tmp_path, "is a folder")
+    refused(tmp_path / "sparse.pt", "100,000,000,000 bytes")
+    refused(tmp_path, "folder")
     with zipfile.ZipFile(tmp_path / "w.keras", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("model.weights.h5", b"\x89HDF\r\n\x1a\n" + bytes(15 * 10**7))
-    refused(tmp_path / "w.keras", "unpacks to more than")
+    refused(tmp_path / "w.keras", "unpack")

@@ -145,7 +145,7 @@ def test_what_the_other_rows_hold_makes_no_difference():
 def test_what_cannot_be():
     with pytest.raises(UserError, match="normalize='pixel'"):
         Rows(IMAGES, "flow", "pixel")
-    with pytest.raises(UserError, match="mirror images"):
+    with pytest.raises(UserError, match=r"augment.flip=0"):
         Rows(VECTORS, "features", "standardize", True, False)
     with pytest.raises(UserError, match="components=80"):
         Rows(IMAGES, "flow", "standardize").coordinates(TRAIN, 80)
