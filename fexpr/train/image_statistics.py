@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 
 from fexpr.errors import UserError
@@ -10,9 +12,21 @@ from fexpr.train.views import MIDDLE
 BLOCK = 1024  # rows that statistics are computed of at a time
 
 
-def statistics(
-    images: np.ndarray, rows: np.ndarray, normalize: str
-) -> tuple[np.ndarray, np.ndarray]:
+class Images(Protocol):
+    """An array uint8 [N, H, W, C] or float32 [N, 1, 1, F], or what reads its rows off the disk."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> np.dtype: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: slice | np.ndarray, /) -> np.ndarray: ...
+
+
+def statistics(images: Images, rows: np.ndarray, normalize: str) -> tuple[np.ndarray, np.ndarray]:
     """What is subtracted and what is divided by, in 0..255 (or the features' own units): float32
     [C] each, of 'pixel' [H,W,C].
 
@@ -39,10 +53,9 @@ def statistics(
         return np.full(channels, 127.5, np.float32), np.full(channels, 127.5, np.float32)
     blocks = (images[rows[i : i + BLOCK]] for i in range(0, len(rows), BLOCK))
     if normalize == "pixel":
-        sums = sum(
-            np.stack([block.sum(0, dtype=np.int64), np.square(block, dtype=np.int64).sum(0)])
-            for block in blocks
-        )
+        sums = np.zeros((2, *images.shape[1:]), np.int64)
+        for block in blocks:
+            sums += [block.sum(0, dtype=np.int64), np.square(block, dtype=np.int64).sum(0)]
         mean, square = sums / len(rows)
     elif normalize == "median":
         distances = sum(
@@ -52,12 +65,11 @@ def statistics(
         mean = np.full(channels, MIDDLE)
         square = distances / len(rows) + mean**2
     else:
-        count = sum(
-            np.stack(
-                [np.bincount(block[..., c].reshape(-1), minlength=256) for c in range(channels)]
-            )
-            for block in blocks
-        )
+        count = np.zeros((channels, 256), np.int64)
+        for block in blocks:
+            count += [
+                np.bincount(block[..., c].reshape(-1), minlength=256) for c in range(channels)
+            ]
         grey, total = np.arange(256.0), count.sum(1)
         mean, square = count @ grey / total, count @ grey**2 / total
     std = np.sqrt(np.maximum(square - mean**2, 0))

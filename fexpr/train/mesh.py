@@ -11,7 +11,12 @@ from jax.sharding import Mesh
 from fexpr.errors import UserError
 
 
-def make_mesh(trials: int, batch_size: int, devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make_mesh(
+    trials: int,
+    batch_size: int,
+    devices: Sequence[jax.Device]  # pyright: ignore[reportInvalidTypeForm]  # compiled, no stubs
+    | None = None,
+) -> Mesh:
     """One trial: all devices share its batch. Several: all devices share the trials.
 
     Raises:

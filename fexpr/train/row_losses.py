@@ -6,25 +6,31 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from fexpr.train.losses import known_binary_cross_entropy
-from fexpr.train.state import Data, Recipe, Trial
+from fexpr.train.state import AnyArray, Data, Recipe, Trial
 from fexpr.train.train_config import LOSSES
 
 
 def targets_of(
-    recipe: Recipe, data: Data, rows: Int[Array, " R"]
+    recipe: Recipe, data: Data, rows: Int[AnyArray, " R"]
 ) -> Int[Array, " R"] | Float[Array, "R K"]:
     """What the loss is about: presences or intensities [R,K], class ids [R], or shares of votes
     [R,K].
     """
     if recipe.targets == "soft":
-        return data.soft[rows]
+        if data.soft is None:
+            raise ValueError("a recipe with targets='soft' needs Data.soft")
+        return jnp.asarray(data.soft)[rows]
     labels = data.labels[rows]
     return (labels > 0).astype(jnp.float32) if recipe.targets == "presence" else labels
 
 
 def auxiliary_of(recipe: Recipe, data: Data, rows: Int[Array, " R"]) -> Float[Array, "R A"] | None:
     """Labels of the second task [R,A], None without one."""
-    return None if recipe.train.auxiliary == "none" else data.auxiliary[rows]
+    if recipe.train.auxiliary == "none":
+        return None
+    if data.auxiliary is None:
+        raise ValueError("a recipe with a second task needs Data.auxiliary")
+    return jnp.asarray(data.auxiliary)[rows]
 
 
 def train_losses(

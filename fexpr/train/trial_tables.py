@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from fexpr.train.image_statistics import statistics
+from fexpr.train.image_statistics import Images, statistics
 from fexpr.train.losses import class_weights
 from fexpr.train.state import Trial
 
@@ -35,7 +35,7 @@ class TrialSpec:
 
 
 def stack(
-    specs: Sequence[TrialSpec], images: np.ndarray, labels: np.ndarray, classes: int, normalize: str
+    specs: Sequence[TrialSpec], images: Images, labels: np.ndarray, classes: int, normalize: str
 ) -> Trial:
     """Index tables, masks, and the statistics of each trial's own training rows (docs/design.md,
     rule 2), as NumPy arrays [T, ...].
@@ -57,9 +57,9 @@ def stack(
             ),
             mean=mean,
             std=std,
-            learning_rate=np.float32(s.learning_rate),
-            weight_decay=np.float32(s.weight_decay),
-            label_smoothing=np.float32(s.label_smoothing),
+            learning_rate=np.array(s.learning_rate, np.float32),
+            weight_decay=np.array(s.weight_decay, np.float32),
+            label_smoothing=np.array(s.label_smoothing, np.float32),
         )
 
     return jax.tree.map(lambda *rows: np.stack(rows), *(one(s) for s in specs))

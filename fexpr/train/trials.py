@@ -21,6 +21,7 @@ from jax.sharding import PartitionSpec as P
 
 from fexpr.train import devices, distributed, step
 from fexpr.train.devices import bytes_of
+from fexpr.train.image_statistics import Images
 from fexpr.train.map_in_place import map_in_place
 from fexpr.train.state import Data, Recipe, State, Trial
 from fexpr.train.trial_tables import TrialSpec, stack
