@@ -7,6 +7,7 @@ import pytest
 from configs import base
 from fexpr.data.preparation.face_images import spectral_residual
 from fexpr.data.releases import affectnet
+from fexpr.data.synthetic import affectnet_faces
 from fexpr.errors import UserError
 
 HEADER = "subDirectory_filePath,face_x,face_y,face_width,face_height,facial_landmarks,expression,valence,arousal"
@@ -70,7 +71,7 @@ def test_tables_of_2017(tables):
 
 def test_folders_with_arrays(tmp_path):
     folder = tmp_path / "affectnet"
-    affectnet.write_synthetic(folder, 40, seed=1)
+    affectnet_faces.write_synthetic(folder, 40, seed=1)
     found = load(folder, map="saliency")
     assert found.images.shape == (40, 48, 48, 2)
     assert np.bincount(found.labels, minlength=8)[7] == 0
