@@ -9,7 +9,8 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from experiments import filter_stages, filtering
-from experiments.study_report import FilterRow, describe_filter, describe_stage, write_study
+from experiments.study_report import write_study
+from experiments.study_rows import FilterRow, describe_filter, describe_stage
 from fexpr.runs import describe
 from fexpr.storage import mirror
 from fexpr.terminal import say

@@ -12,7 +12,7 @@ from experiments import filter_frames as module_of_filters
 from experiments import filter_stages, filtering, fuse
 from experiments.cross_validate import cross_validate
 from experiments.iterate_filtering import iterate_filtering
-from experiments.study_report import describe_filter, every_frame
+from experiments.study_rows import describe_filter, every_frame
 from fexpr.data.dataset import Dataset
 from fexpr.data.releases.affectnet import CLASSES
 from fexpr.data.releases.ravdess_names import EMOTIONS

@@ -17,6 +17,7 @@ from fexpr.data import loaders
 from fexpr.data.dataset import Dataset
 from fexpr.data.splits.protocols import make_folds
 from fexpr.errors import UserError
+from fexpr.runs import svm_folds
 from fexpr.storage import run
 
 # `experiments.svm` itself is the function of that name
@@ -99,7 +100,7 @@ def test_decision_values_are_those_of_scikit_learn(module, model, peer, tmp_path
                 dataset.images[index].reshape(len(index), -1).astype(float)
             )
             expected = (
-                np.log(experiment.coupled(expected, 3)) if isinstance(peers[-1], SVC) else expected
+                np.log(svm_folds.coupled(expected, 3)) if isinstance(peers[-1], SVC) else expected
             )
             np.testing.assert_allclose(
                 found["logits"][fold_rows(found, fold, side)], expected, rtol=2e-3, atol=2e-3
@@ -111,9 +112,7 @@ def test_pairs_that_agree_are_coupled_to_their_own_probabilities(logits):
     p = np.exp(logits) / np.sum(np.exp(logits))
     first, second = np.triu_indices(len(p), 1)
     margins = np.log(p[first] / p[second]) / 2
-    np.testing.assert_allclose(
-        experiment.coupled(margins[None], len(p))[0], p, rtol=1e-5, atol=2e-7
-    )
+    np.testing.assert_allclose(svm_folds.coupled(margins[None], len(p))[0], p, rtol=1e-5, atol=2e-7)
 
 
 @given(st.integers(0, 1000), st.sampled_from([0.1, 1.0, 30.0]))
@@ -133,13 +132,13 @@ def test_pairs_that_do_not_agree_are_coupled_as_well_as_can_be(seed, spread):
             (wins[j, i] * p[i] - wins[i, j] * p[j]) ** 2 for i, j in zip(first, second, strict=True)
         )
 
-    p = experiment.coupled(square[first, second][None], 4)[0]
+    p = svm_folds.coupled(square[first, second][None], 4)[0]
     assert p.min() > 0
     assert p.sum() == pytest.approx(1, abs=1e-6)
     assert all(loss(p) <= loss(other) + 1e-6 for other in rng.dirichlet(np.ones(4), 200))
     order = rng.permutation(4)
     np.testing.assert_allclose(
-        experiment.coupled(square[np.ix_(order, order)][first, second][None], 4)[0],
+        svm_folds.coupled(square[np.ix_(order, order)][first, second][None], 4)[0],
         p[order],
         atol=1e-6,
     )
@@ -192,7 +191,7 @@ def test_the_run_directory_is_complete_and_a_finished_run_is_not_refitted(
 def test_interrupted_it_starts_again_and_ends_alike(linear, tmp_path, monkeypatch):
     experiment.svm(linear, tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr(experiment, "decisions", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(svm_folds, "decisions", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             experiment.svm(linear, tmp_path / "run")
     assert [p.name for p in (tmp_path / "run").iterdir()] == [run.CONFIG]
@@ -207,7 +206,7 @@ def test_statistics_come_from_training_rows_alone(linear):
     dataset, other = toy(), toy()
     fold = make_folds(linear.split, dataset)[0]
     other.images[fold.test] = 255 - other.images[fold.test]
-    one, two = (experiment.fit_fold(linear, d, fold, [1e-3]) for d in (dataset, other))
+    one, two = (svm_folds.fit_fold(linear, d, fold, [1e-3]) for d in (dataset, other))
     np.testing.assert_array_equal(one.machine.coef_, two.machine.coef_)
     np.testing.assert_allclose(
         one.features[0].mean_, dataset.images[fold.train].reshape(len(fold.train), -1).mean(0)
@@ -220,7 +219,7 @@ def test_class_weights_are_scikit_learns_balanced():
     dataset = toy()
     dataset.labels[:25] = 2
     fold = make_folds(config.split, dataset)[0]
-    ours = experiment.fit_fold(config, dataset, fold, [1e-3])
+    ours = svm_folds.fit_fold(config, dataset, fold, [1e-3])
     x = StandardScaler().fit_transform(
         dataset.images[fold.train].reshape(len(fold.train), -1).astype(float)
     )
@@ -242,7 +241,7 @@ def test_a_class_without_training_rows_is_never_the_answer():
     rng = np.random.default_rng(0)
     for labels in (np.arange(30) % 2 * 2, np.array([0, 1, 3] * 10)):
         machine = LinearSVC().fit(rng.normal(size=(30, 4)), labels)
-        values = experiment.decisions(machine, rng.normal(size=(8, 4)), 4)
+        values = svm_folds.decisions(machine, rng.normal(size=(8, 4)), 4)
         assert values.shape == (8, 4)
         assert np.isfinite(values).all()
         assert set(values.argmax(1)) <= set(labels)

@@ -18,7 +18,7 @@ from fexpr.evaluate.report.model_card import model_card
 from fexpr.models.weights import files
 from fexpr.recognizer import ensemble, programs
 from fexpr.storage import run
-from fexpr.train.augment import mirror
+from fexpr.train.image_changes import mirror
 from tests.launching import environment
 from tests.recognizer.runs import FIXTURES, stored
 

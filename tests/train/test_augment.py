@@ -15,16 +15,8 @@ from configs import base
 from configs.augmentations import PRESETS
 from fexpr.errors import UserError
 from fexpr.train import augment as module
-from fexpr.train.augment import (
-    Augment,
-    adjusted,
-    cut_out,
-    mirror,
-    mixup,
-    shifted,
-    upside_down,
-    warped,
-)
+from fexpr.train.augment import Augment, mixup
+from fexpr.train.image_changes import adjusted, cut_out, mirror, shifted, upside_down, warped
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (7, 6, 3)).astype(np.float32)
 KEY = jax.random.key(0)

@@ -13,7 +13,8 @@ from hypothesis.extra import numpy as arrays
 from configs import base, stn_ravdess_clips, ststnet_megc2019
 from fexpr.data.preparation import regions
 from fexpr.errors import UserError
-from fexpr.train.augment import Augment, mirror, upside_down
+from fexpr.train.augment import Augment
+from fexpr.train.image_changes import mirror, upside_down
 from fexpr.train.image_statistics import statistics
 from fexpr.train.views import MIDDLE, medians, normalized, predict_views, recentred, views
 from tests.train import toy

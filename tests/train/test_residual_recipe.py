@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from fexpr.errors import UserError
 from fexpr.train import optim, step
-from fexpr.train.augment import AREA, RATIO, Augment, cropped, erased, mixup, warped
+from fexpr.train.augment import Augment, mixup
+from fexpr.train.image_changes import AREA, RATIO, cropped, erased, warped
 from fexpr.train.views import views
 from tests.train import toy
 

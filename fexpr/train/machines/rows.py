@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from fexpr.errors import UserError
-from fexpr.train.augment import mirror
+from fexpr.train.image_changes import mirror
 from fexpr.train.views import MIDDLE, recentred
 
 NORMALIZATIONS = ("standardize", "median", "unit", "symmetric", "none")

@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.svm import SVC
 
 from fexpr.errors import UserError
-from fexpr.train.augment import mirror
+from fexpr.train.image_changes import mirror
 from fexpr.train.image_statistics import statistics
 from fexpr.train.machines import MACHINES
 from fexpr.train.machines.coupling import coupled
