@@ -23,6 +23,14 @@ FAST = (
     "--config.evaluate.resamples=20",
     "--config.log.checkpoint_seconds=0",
 )
+# a run of seconds
+TINY = (
+    f"--config={ROOT}/configs/aucnn_samm.py:debug",
+    "--config.model.name=logistic",
+    "--config.data.synthetic_clips=20",
+    "--config.evaluate.resamples=10",
+    "--config.log.tensorboard=False",
+)
 
 
 # becomes the program behind it. A preexec_fn would do this in a fork of JAX's threads, of which JAX

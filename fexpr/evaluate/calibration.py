@@ -109,23 +109,6 @@ def measures(
     return of
 
 
-def expected_calibration_error(
-    confidence: np.ndarray, outcome: np.ndarray, weights: np.ndarray, bins: int = BINS
-) -> np.ndarray:
-    """The ECE, as in `measures`, from confidences and outcomes.
-
-    Args:
-      confidence, outcome: [R, M], both in [0, 1]; the M decisions of a row are pooled and share its
-          weight.
-      weights: [B, R].
-
-    Returns:
-      [B].
-    """
-    gaps = weights @ _by_bin(confidence - outcome, equal_width(confidence, bins), bins)
-    return np.abs(gaps).sum(axis=1) / (weights.sum(axis=1) * confidence.shape[1])
-
-
 def reliability(
     confidence: np.ndarray, outcome: np.ndarray, bins: int = BINS
 ) -> dict[str, np.ndarray]:

@@ -92,5 +92,6 @@ def test_reliability_is_scikit_learns_curve_with_counts(case):
     np.testing.assert_allclose(bins["confidence"][full], mean, atol=1e-12)
     assert np.isnan(bins["accuracy"][~full]).all()
     assert bins["count"].sum() == 150
-    ece = calibration.expected_calibration_error(confidence, outcome, np.ones((1, 150)))[0]
+    presence = labels[:, None] == np.arange(4)
+    (ece,) = calibration.measures(presence, logits, False)(np.ones((1, 150)))["ece"]
     assert ece == pytest.approx(np.sum(bins["count"][full] / 150 * np.abs(rate - mean)), abs=1e-12)

@@ -134,18 +134,16 @@ def test_calibration_error_against_reliability_curve(case):
     which = np.searchsorted(np.linspace(0, 1, 11)[1:-1], p[:, 0])
     share = np.bincount(which, minlength=10)
     expected = np.sum(share[share > 0] / 60 * np.abs(rate - confidence))
-    plain = calibration.expected_calibration_error(p, presence[:, :1], np.ones((1, 60)))
-    np.testing.assert_allclose(plain, [expected], **EXACT)
+
+    def error(rows, weights):
+        return calibration.measures(presence[rows, :1], logits[rows, :1], True)(weights)["ece"]
+
+    every = np.arange(60)
+    np.testing.assert_allclose(error(every, np.ones((1, 60))), [expected], **EXACT)
 
     twice = weights[1].astype(int)  # an integer weight is a row repeated
-    repeated = calibration.expected_calibration_error(
-        np.repeat(p, twice, axis=0),
-        np.repeat(presence[:, :1], twice, axis=0),
-        np.ones((1, twice.sum())),
-    )
-    np.testing.assert_allclose(
-        calibration.expected_calibration_error(p, presence[:, :1], weights[1:2]), repeated, **EXACT
-    )
+    repeated = error(np.repeat(every, twice), np.ones((1, twice.sum())))
+    np.testing.assert_allclose(error(every, weights[1:2]), repeated, **EXACT)
 
 
 def test_confidence_of_one_of_k_is_the_top_class():

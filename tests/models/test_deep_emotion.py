@@ -12,7 +12,8 @@ import pytest
 from fexpr.errors import UserError
 from fexpr.models import build, count_parameters
 from fexpr.models.deep_emotion import CHANNELS, DeepEmotion
-from fexpr.models.weights.deep_emotion_layout import deep_emotion_from_torch, deep_emotion_to_torch
+from fexpr.models.weights import layouts
+from tests.models.torch_state import load
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 
@@ -44,13 +45,13 @@ def published(variant):
 @pytest.mark.parametrize("variant", ["baseline", "original", "saliency"])
 def test_equals_the_pytorch_release(variant):
     model, state, images, expected = published(variant)
-    variables = deep_emotion_from_torch(state, shapes(model))
+    variables = load(model, state, shapes(model))
     logits = jax.jit(model.apply)(variables, images)
     np.testing.assert_allclose(logits, expected["output"], atol=2e-6)
     sampled = jax.jit(lambda v, x: model.apply(v, x, method="transform"))(variables, images)
     wanted = expected.get("stn_output_nchw", expected["input_nchw"]).transpose(0, 2, 3, 1)
     np.testing.assert_allclose(sampled, wanted, atol=2e-5)
-    back = deep_emotion_to_torch(variables)
+    back = layouts.to_torch(model, variables)
     assert back.keys() == state.keys()
     assert all(np.array_equal(back[name], state[name]) for name in state)
 
@@ -58,7 +59,7 @@ def test_equals_the_pytorch_release(variant):
 def test_landmarks_are_read_as_saliency_is():
     _, state, images, expected = published("saliency")
     landmarks = DeepEmotion(3, "landmarks")
-    variables = deep_emotion_from_torch(state, shapes(landmarks))
+    variables = load(landmarks, state, shapes(landmarks))
     np.testing.assert_allclose(
         jax.jit(landmarks.apply)(variables, images), expected["output"], atol=2e-6
     )
@@ -66,9 +67,7 @@ def test_landmarks_are_read_as_saliency_is():
 
 def test_embeddings_lead_to_the_logits():
     model, state, images, expected = published("baseline")
-    variables = deep_emotion_from_torch(
-        state | {"norm.num_batches_tracked": np.int64(7)}, shapes(model)
-    )
+    variables = load(model, state | {"norm.num_batches_tracked": np.int64(7)}, shapes(model))
     flat, hidden = map(
         np.asarray, jax.jit(lambda v, x: model.apply(v, x, method="features"))(variables, images)
     )
@@ -83,7 +82,7 @@ def test_embeddings_lead_to_the_logits():
 
 def test_half_precision_looks_at_the_same_place():
     model, state, images, expected = published("original")
-    variables = deep_emotion_from_torch(state, shapes(model))
+    variables = load(model, state, shapes(model))
     logits = jax.jit(model.apply)(variables, jnp.asarray(images, jnp.bfloat16))
     assert logits.dtype == jnp.float32
     np.testing.assert_allclose(logits, expected["output"], atol=0.02)
@@ -92,17 +91,19 @@ def test_half_precision_looks_at_the_same_place():
 def test_misfits_are_all_named():
     state = published("original")[1]
     wrong = {name: array for name, array in state.items() if name != "conv2.bias"} | {
-        "lstm.weight": np.zeros((2, 2))
+        "lstm.weight": np.zeros((2, 2)),
+        "fc1.weight": np.zeros((7, 810)),
+        "fc1.bias": np.zeros(7),
     }
     with pytest.raises(UserError) as error:
-        deep_emotion_from_torch(wrong, shapes(DeepEmotion(7)))
+        load(DeepEmotion(3), wrong, shapes(DeepEmotion(3)))
     text = error.value.text()
     assert len(error.value.problems) == 4
     for part in (
         "conv2.bias: missing",
         "lstm.weight: not part",
-        "fc2.weight: expected (7, 50), found (3, 50)",
-        "fc2.bias: expected (7,)",
+        "fc1.weight: expected (50, 810), found (7, 810)",
+        "fc1.bias: expected (50,)",
     ):
         assert part in text
 
@@ -133,7 +134,7 @@ def test_starts_as_the_identity_and_learns_to_look():
 def test_regularised_drops_a_second_time():
     _, state, images, expected = published("baseline")
     plain, regularised = (DeepEmotion(3, "baseline", regularised=r) for r in (False, True))
-    variables = deep_emotion_from_torch(state, shapes(plain))
+    variables = load(plain, state, shapes(plain))
 
     @jax.jit
     def hidden_and_logits(key):

@@ -13,7 +13,8 @@ import pytest
 from fexpr.errors import UserError
 from fexpr.models import count_parameters
 from fexpr.models.htnet import Attention, HTNet
-from fexpr.models.weights import htnet_from_torch, htnet_to_torch
+from fexpr.models.weights import layouts
+from tests.models.torch_state import load
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 TINY = {
@@ -28,6 +29,10 @@ def shapes(model):
     return jax.eval_shape(
         model.init, jax.random.key(0), jnp.zeros((1, model.image_size, model.image_size, 3))
     )["params"]
+
+
+def load_params(model, state):
+    return load(model, state, {"params": shapes(model)})["params"]
 
 
 def read(path):
@@ -47,7 +52,7 @@ def tiny(request):
     """
     model = TINY[request.param]
     state, images, expected = read(FIXTURES / f"{request.param}.npz")
-    return model, state, images, expected, htnet_from_torch(state, shapes(model))
+    return model, state, images, expected, load_params(model, state)
 
 
 def test_equals_the_reference_implementation(tiny):
@@ -64,7 +69,7 @@ def test_equals_the_reference_implementation_at_notebook_size():
     state, images, expected = read(
         Path(os.environ["FEXPR_FIXTURES_DIR"]) / "htnet_samm_notebook.npz"
     )
-    params = htnet_from_torch(state, shapes(model))
+    params = load_params(model, state)
     np.testing.assert_allclose(
         jax.jit(model.apply)({"params": params}, images), expected, atol=1e-5, rtol=0
     )
@@ -77,8 +82,8 @@ def test_parameter_counts_as_published():
 
 
 def test_weights_make_the_round_trip(tiny):
-    _, state, _, _, params = tiny
-    back = htnet_to_torch(params)
+    model, state, _, _, params = tiny
+    back = layouts.to_torch(model, {"params": params})
     assert back.keys() == state.keys()
     for name, array in state.items():
         np.testing.assert_array_equal(back[name], array)
@@ -86,16 +91,16 @@ def test_weights_make_the_round_trip(tiny):
 
 def test_weights_that_do_not_fit_are_all_named(tiny):
     model, state, *_ = tiny
-    wrong = dict(state) | {"fc.weight": np.zeros((2, 2)), "mlp_head.2.bias": np.zeros(9)}
+    wrong = dict(state) | {"fc.weight": np.zeros((2, 2)), "mlp_head.0.g": np.zeros(9)}
     del wrong["layers.0.0.pos_emb"]
     with pytest.raises(UserError) as error:
-        htnet_from_torch(wrong, shapes(model))
+        load_params(model, wrong)
     assert [p.split(":")[0] for p in error.value.problems] == [
         "layers.0.0.pos_emb",
         "fc.weight",
-        "mlp_head.2.bias",
+        "mlp_head.0.g",
     ]
-    assert f"expected ({model.num_classes},), found (9,)" in error.value.problems[2]
+    assert error.value.problems[2].endswith("found (9,)")
 
 
 @pytest.mark.parametrize(("tokens", "hierarchies"), [(1, 2), (4, 1)])

@@ -9,15 +9,8 @@ import pytest
 
 from fexpr.errors import INTERRUPTED, RESUMABLE
 from fexpr.storage import run
-from tests.launching import ROOT, begin, launch, launch_from_scratch
+from tests.launching import TINY, begin, launch, launch_from_scratch
 
-TINY = (
-    f"--config={ROOT}/configs/aucnn_samm.py:debug",
-    "--config.model.name=logistic",
-    "--config.data.synthetic_clips=20",
-    "--config.evaluate.resamples=10",
-    "--config.log.tensorboard=False",
-)
 ENDLESS = (*TINY, "--config.train.epochs=100000")
 
 

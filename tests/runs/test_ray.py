@@ -15,19 +15,13 @@ import pytest
 from fexpr.errors import UserError
 from fexpr.runs.launchers import ray_cluster
 from fexpr.storage import run
+from tests import launching
 from tests.launching import ROOT, begin, launch_from_scratch
 
 pytestmark = pytest.mark.long
 
 EPOCHS = 200
-TINY = (
-    f"--config={ROOT}/configs/aucnn_samm.py:debug",
-    "--config.model.name=logistic",
-    "--config.data.synthetic_clips=20",
-    "--config.evaluate.resamples=10",
-    "--config.log.tensorboard=False",
-    "--config.log.checkpoint_seconds=0",
-)
+TINY = (*launching.TINY, "--config.log.checkpoint_seconds=0")
 FOLDS = (
     *TINY,
     "--config.experiment=cross_validate",

@@ -14,18 +14,12 @@ import pytest
 from fexpr.errors import RESUMABLE, UserError
 from fexpr.storage import run
 from fexpr.train import distributed
+from tests import launching
 from tests.launching import ROOT, command, environment, launch_from_scratch
 
 pytestmark = pytest.mark.long
 
-TINY = (
-    f"--config={ROOT}/configs/aucnn_samm.py:debug",
-    "--config.model.name=logistic",
-    "--config.data.synthetic_clips=20",
-    "--config.evaluate.resamples=10",
-    "--config.log.tensorboard=False",
-    "--config.log.checkpoint_seconds=0",
-)
+TINY = (*launching.TINY, "--config.log.checkpoint_seconds=0")
 FOLDS = (
     *TINY,
     "--config.experiment=cross_validate",

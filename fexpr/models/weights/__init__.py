@@ -10,7 +10,3 @@ One file per format: keras_h5.py, torch_zip.py (safetensors is the library's own
 them apart. layouts.py knows which names a model has in which format, fitting.py fits and reports.
 No code in a file is ever run. `python -m fexpr.weights inspect FILE`.
 """
-
-from fexpr.models.weights.htnet_layout import htnet_from_torch, htnet_to_torch
-
-__all__ = ["htnet_from_torch", "htnet_to_torch"]

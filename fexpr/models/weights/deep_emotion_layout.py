@@ -4,13 +4,11 @@ DeepEmotion, and back. Pure NumPy.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from flax.traverse_util import flatten_dict
 
-from fexpr.models.weights.fitting import Layout, fit_arrays, refuse_problems
+from fexpr.models.weights.fitting import Layout
 
 _MODULES = {
     "conv_0": "conv1",
@@ -32,43 +30,6 @@ _LEAVES = {
     "mean": "running_mean",
     "var": "running_var",
 }
-
-
-def deep_emotion_to_torch(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The variables of a DeepEmotion (`params`, `batch_stats`), renamed and laid out as in its
-    PyTorch release.
-    """
-    return {
-        _theirs(path): np.ascontiguousarray(_transposed(path, leaf))
-        for path, leaf in flatten_dict(variables).items()
-    }
-
-
-def deep_emotion_from_torch(
-    state: Mapping[str, np.ndarray], like: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The variables of a DeepEmotion from a state dict of its PyTorch release.
-
-    Args:
-      state: name -> array, all tensors of the file. PyTorch's batch counter
-        (`num_batches_tracked`), which no output depends on, may be present.
-      like: the variables of the model that is to take them; only shapes are read, so
-          `jax.eval_shape(model.init, key, images)` will do.
-
-    Returns:
-      A new tree like `like` (`params` and `batch_stats`), of NumPy arrays, float32.
-
-    Raises:
-      UserError: names are missing, unknown, or of another shape; it lists all of them.
-    """
-    variables, report = fit_arrays(state, like, LAYOUT, whole=True)
-    refuse_problems(
-        report,
-        "the weights do not fit this DeepEmotion",
-        "build the model with the variant (the baseline has no localization, fc_loc) and "
-        "num_classes (fc2) of the weights",
-    )
-    return variables
 
 
 def _theirs(path: tuple[str, ...]) -> str:

@@ -76,7 +76,6 @@ def fit_arrays(
     like: Mapping[str, Any],
     layout: Layout,
     reinitialize: str = "",
-    whole: bool = False,
 ) -> tuple[dict, Report]:
     """The variables that the file contains, as a tree of float32 arrays like `like` without the
     reinitialized ones, and the report. Reinitialized are a last layer of another width, a top that
@@ -85,7 +84,7 @@ def fit_arrays(
 
     Args:
       like: the variables of the model that is to take them; only shapes are read, so
-          `jax.eval_shape(model.init, …)` will do. whole: do not reinitialize anything.
+          `jax.eval_shape(model.init, …)` will do.
     """
     leaves = {path: tuple(leaf.shape) for path, leaf in flatten_dict(like).items()}
     names = {path: layout.name(path) for path in leaves}
@@ -93,7 +92,7 @@ def fit_arrays(
         path: layout.to_file(path, np.broadcast_to(np.float32(0), shape)).shape
         for path, shape in leaves.items()
     }
-    fresh = {} if whole else _find_reinitialized(arrays, names, expected, reinitialize)
+    fresh = _find_reinitialized(arrays, names, expected, reinitialize)
     tree, missing, wrong = {}, [], []
     for path in leaves:
         name, ours = names[path], "/".join(path)

@@ -5,13 +5,10 @@ directions. Pure NumPy.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
-from flax.traverse_util import flatten_dict
 
-from fexpr.models.weights.fitting import Layout, fit_arrays, refuse_problems
+from fexpr.models.weights.fitting import Layout
 
 # Parameter paths here -> module names in HTNet's PyTorch release. Both count levels and blocks from
 # 0, the finest level first.
@@ -29,40 +26,6 @@ _MODULES = (
     (r"head_norm/", r"mlp_head.0."),
     (r"head/", r"mlp_head.2."),
 )
-
-
-def htnet_to_torch(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The parameters of an HTNet, renamed and laid out as in its PyTorch release (a
-    `.pth` state dict).
-    """
-    return {
-        name(path): np.ascontiguousarray(to_torch_layout(path, np.asarray(array)))
-        for path, array in flatten_dict(params).items()
-    }
-
-
-def htnet_from_torch(state: Mapping[str, np.ndarray], like: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters of an HTNet from a state dict of its PyTorch release.
-
-    Args:
-      state: name -> array, all tensors of the file.
-      like: the parameters of the model that is to take them; only shapes are read, so
-        `jax.eval_shape(model.init, key, images)["params"]` will do.
-
-    Returns:
-      A new tree like `like`, of NumPy arrays, float32.
-
-    Raises:
-      UserError: names are missing, unknown, or of another shape; it lists all of them.
-    """
-    tree, report = fit_arrays(state, {"params": like}, LAYOUT, whole=True)
-    refuse_problems(
-        report,
-        "the weights do not fit this HTNet",
-        "build the model with the arguments that the weights were trained with (dim, heads, "
-        "block_repeats …)",
-    )
-    return tree["params"]
 
 
 def name(path: tuple[str, ...]) -> str:
