@@ -17,15 +17,15 @@ from fexpr.storage import run
 SHARED = 2**28
 
 
-def use_every_core(cores: int = 0) -> None:
-    """Makes each CPU core, or so many, a device of its own; call before JAX is used. Accelerators
-    are not affected.
+def use_every_core() -> None:
+    """Makes each CPU core a device of its own; call before JAX is used. Accelerators are not
+    affected.
 
     Trials then run side by side on the cores, 2.5 times (HTNet) to 4.8 times (STSTNet) as fast on
     two cores as vmapped over one device. XLA_FLAGS with a number of host devices goes before.
     """
     if not _chosen_by_user():
-        jax.config.update("jax_num_cpu_devices", cores or cpu_cores())
+        jax.config.update("jax_num_cpu_devices", cpu_cores())
 
 
 def cpu_cores() -> int:

@@ -51,7 +51,8 @@ def test_cores_become_devices_before_jax_starts(cores):
     code = f"""
 import jax
 from fexpr.train import devices
-devices.use_every_core({cores})
+devices.cpu_cores = lambda: {cores}
+devices.use_every_core()
 print(len(devices.share_batch(12, devices.SHARED)), len(devices.share_batch(12, 0)))
 """
     env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}

@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from fexpr import terminal
 from fexpr.evaluate.report import drawing, headline
 from fexpr.evaluate.report.page import image, write_html
@@ -100,7 +98,7 @@ def draw(path: Path, rows: Sequence[dict], synthetic: bool) -> None:
         ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
 
 
-def print_comparison(rows: Sequence[dict], console: Console | None = None) -> None:
+def print_comparison(rows: Sequence[dict]) -> None:
     """The same table on the terminal."""
     table = make_table(
         "",
@@ -130,7 +128,7 @@ def print_comparison(rows: Sequence[dict], console: Console | None = None) -> No
             *map(headline.in_words, (row["test"]["ece"], row["ece_after"] or UNDEFINED)),
             rank(row),
         )
-    print_table(table, console or terminal.console)
+    print_table(table, terminal.console)
 
 
 def parts(rows: Sequence[dict]) -> list[str]:

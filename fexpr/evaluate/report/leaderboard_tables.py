@@ -7,8 +7,6 @@ import html
 import io
 from pathlib import Path
 
-from rich.console import Console
-
 from fexpr import terminal
 from fexpr.evaluate.report import drawing
 from fexpr.evaluate.report.sweep_report import words
@@ -212,14 +210,14 @@ def draw(path: Path, board: dict, title: str, synthetic: bool) -> None:
         ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
 
 
-def print_board(board: dict, console: Console | None = None) -> None:
+def print_board(board: dict) -> None:
     """Prints the table without its long texts."""
     names = board["datasets"] if len(board["datasets"]) > 1 else []
     table = make_table("", *names_of(board), *names, "to the best", "seeds", "minutes")
     for text in (cells(row, board) for row in board["rows"]):
         n = len(names)
         table.add_row(*text[:3], *text[4 : 4 + n], text[7 + n], text[8 + n], text[10 + n])
-    print_table(table, console or terminal.console)
+    print_table(table, terminal.console)
 
 
 def _about(board: dict) -> str:

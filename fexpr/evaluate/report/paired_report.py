@@ -8,8 +8,6 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from fexpr import terminal
 from fexpr.evaluate.report import confidence_plots, drawing, headline
 from fexpr.evaluate.report.comparison import COMPARISON_HTML, COMPARISON_JSON
@@ -135,9 +133,9 @@ def _estimate(ax, estimate: dict, y: float, colour: str) -> None:
     ax.plot(estimate["value"], y, "o", ms=4.5, color=colour)
 
 
-def print_paired(found: dict, console: Console | None = None) -> None:
+def print_paired(found: dict) -> None:
     """Prints a summary of comparison.html."""
-    console = console or terminal.console
+    console = terminal.console
     shown = found["metrics"][:3]
     table = make_table(
         "",
