@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -261,13 +262,17 @@ def make_machine(model: ConfigDict, C: float, weights: dict[int, float]) -> Line
     one class against one other."""
     if model.kernel == "linear":
         return LinearSVC(
-            C=C, class_weight=weights, dual=True, max_iter=model.max_iter, random_state=0
+            C=C,
+            class_weight=weights,
+            dual=True,  # pyright: ignore[reportArgumentType]  # read off a default, a string
+            max_iter=model.max_iter,
+            random_state=0,
         )
     gamma = model.gamma if model.gamma in GAMMA_WORDS else float(model.gamma)
     return SVC(
         C=C,
         kernel="rbf",
-        gamma=gamma,
+        gamma=gamma,  # pyright: ignore[reportArgumentType]  # as of `dual`
         class_weight=weights,
         cache_size=CACHE,
         decision_function_shape="ovo",
@@ -343,7 +348,7 @@ def _each(value: object) -> Sequence:
     return value if isinstance(value, (tuple, list)) and value else [value]
 
 
-def _positive(value: object) -> bool:
+def _positive(value: Any) -> bool:
     try:
         return 0 < float(value) < float("inf")
     except (TypeError, ValueError):
