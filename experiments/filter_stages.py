@@ -88,7 +88,7 @@ def posteriors(folder: Path, dataset: Dataset, trials: int) -> np.ndarray:
     with progress("judging frames", trials) as advance:
         for trial in range(trials):
             recognizer = Recognizer.restore(folder, "best_val", trial, BATCH)
-            probabilities.append(recognizer.probabilities(dataset.images).astype(np.float32))
+            probabilities.append(recognizer.probabilities(dataset.images[:]).astype(np.float32))
             advance()
     run.write_arrays(path, {"ids": dataset.ids, "posteriors": np.stack(probabilities)})
     return np.stack(probabilities)
@@ -115,7 +115,7 @@ def judge(config: ConfigDict, dataset: Dataset, trials: int) -> np.ndarray | Non
             "that are tested here",
             fix="leave filter.judge empty: each fold's own model judges then",
         )
-    probabilities = recognizer.probabilities(dataset.images).astype(np.float32)
+    probabilities = recognizer.probabilities(dataset.images[:]).astype(np.float32)
     known = recognizer.class_names
     if known in (CLASSES, CLASSES[:7]) and dataset.class_names == EMOTIONS:
         probabilities = probabilities[:, list(RAVDESS_IN_AFFECTNET)]
@@ -152,7 +152,10 @@ def embeddings(folder: Path, dataset: Dataset, trials: int) -> Path:
                     fix="set it to False",
                 )
             parts.append(
-                [in_batches(partial(_feature, network, i), dataset.images, BATCH) for i in range(2)]
+                [
+                    in_batches(partial(_feature, network, i), dataset.images[:], BATCH)
+                    for i in range(2)
+                ]
             )
             advance()
     run.write_arrays(

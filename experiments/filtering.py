@@ -181,7 +181,7 @@ def masks(
             fix="add OpenFace's tables (docs/data.md), or leave it out",
         )
     frames = Frames(posteriors, labels, dataset.extras["video"], dataset.extras["frame"], units)
-    if text.startswith("gaussian") and gaussians is None:
+    if text.startswith("gaussian") and gaussians is None and units is not None:
         gaussians = filters.fit_gaussians(
             units[fold.train], labels[fold.train], len(dataset.class_names)
         )

@@ -180,7 +180,7 @@ def _looks(path, folder: Path, dataset: Dataset, folds: Sequence[Fold], syntheti
         dataset.images[rows][..., 0],
         maps,
         127.5 * (sampled + 1),
-        dataset.ids[rows],
+        dataset.ids[rows].tolist(),
         synthetic,
     )
 

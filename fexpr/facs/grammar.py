@@ -114,8 +114,8 @@ def _text(code: object) -> str:
     if isinstance(code, Real) and not isinstance(code, bool):
         if code != code:  # NaN, the blank of pandas' float columns
             return ""
-        if abs(code) < 1000 and code == int(code):
-            return str(int(code))
+        if code < 1000 and not code <= -1000 and code == round(code):
+            return str(round(code))
     raise FacsError(str(code), "is neither text nor a whole number")
 
 

@@ -166,7 +166,9 @@ class Ensemble:
         Raises:
           UserError: `calibrated`, and the run has no map.
         """
-        if calibrated and self.maps is None:
+        if not calibrated:
+            moved = logits
+        elif self.maps is None:
             raise UserError(
                 "there is no calibration map to calibrate with",
                 [
@@ -175,7 +177,8 @@ class Ensemble:
                 ],
                 fix="ask for calibrated=False",
             )
-        moved = self.maps[member](logits) if calibrated else logits
+        else:
+            moved = self.maps[member](logits)
         return probabilities(moved, self.multilabel).astype(np.float32)
 
     def tabulate(

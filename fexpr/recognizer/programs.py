@@ -46,7 +46,7 @@ def program(recognizer: Ensemble) -> Program:
     members = tuple(
         jax.tree.map(lambda *x: jnp.stack(x), *of) for of in (recognizer.networks, numbers)
     )
-    return lambda images: jax.lax.map(lambda member: one(*member, images), members).mean(axis=0)
+    return lambda images: jax.lax.map(lambda m: one(m[0], m[1], images), members).mean(axis=0)
 
 
 def _calibrated(logits: jax.Array, numbers: tuple[jax.Array, ...], multilabel: bool) -> jax.Array:
@@ -131,8 +131,9 @@ def write_onnx(recognizer: Ensemble, path: Path) -> float:
             [f"the run has {recognizer.trials} trials"],
             fix="choose one with --trial=0",
         )
-    import onnxruntime
-    from jax2onnx import to_onnx
+    # of fexpr[onnx]
+    import onnxruntime  # pyright: ignore[reportMissingImports]
+    from jax2onnx import to_onnx  # pyright: ignore[reportMissingImports]
 
     # onnxruntime computes few operations in bfloat16 on a CPU
     network = dataclasses.replace(recognizer.network, precision="float32")

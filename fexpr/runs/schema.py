@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import ml_collections
 from ml_collections import ConfigDict
@@ -88,7 +88,9 @@ class RunConfig:
         yield from self._unread()
 
     def _problems_of_names(self) -> Iterator[Problem]:
-        named = {"split.protocol": (self.split.protocol, PROTOCOLS)}
+        named: dict[str, tuple[object, Mapping[str, object]]] = {
+            "split.protocol": (self.split.protocol, PROTOCOLS)
+        }
         if self.experiment not in LABORATORIES:
             named["data.name"] = (self.data.name, LOADERS)
         if self.experiment in (*OF_TRIALS, *STUDIES):
@@ -141,7 +143,7 @@ class RunConfig:
             yield Problem(
                 "seed", self.seed, f"at most {largest} with split.seeds={self.split.seeds}"
             )
-        train, normalize = self.train, NORMALIZE.get(self.model.get("name"))
+        train, normalize = self.train, NORMALIZE.get(str(self.model.get("name")))
         if self.split.final and train.selection != "last":
             yield Problem("train.selection", train.selection, "'last' with split.val='none'")
         if self.split.final and train.patience:

@@ -94,7 +94,8 @@ def find_maps(folder: Path, table: pd.DataFrame, known: set[str]) -> dict[str, s
             strange,
             f"rename or remove them; {named}",
         )
-    files = {row.id: maps[row.map].name for row in table.itertuples() if row.map in maps}
+    pairs = zip(table["id"], table["map"], strict=True)
+    files = {id_: maps[name].name for id_, name in pairs if name in maps}
     if len(files) < len(table):
         say(
             f"{len(table) - len(files)} of {len(table)} clips of the workbook have no flow "
@@ -112,7 +113,7 @@ def find_frames(
         if subjects.setdefault(_person(path.name), path) != path:
             first = subjects[_person(path.name)].name
             problems.append(f"the folders {first} and {path.name} are of one person: join them")
-    rows = table.to_dict("records")
+    rows = [{str(name): v for name, v in row.items()} for row in table.to_dict("records")]
     for place, row in zip(workbook.places(table), rows, strict=True):
         numbers = {"onset": int(row["onset"]), "apex": int(row["apex"])}
         subject = subjects.get(_person(row["subject"]), root / row["subject"]).name

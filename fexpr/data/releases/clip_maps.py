@@ -59,7 +59,7 @@ def flow_maps(name: str, release: Release, size: int) -> tuple[dict[str, np.ndar
     ), fingerprint
 
 
-def _rows(release: Release, folder: Path, size: int) -> Iterator[dict[str, object]]:
+def _rows(release: Release, folder: Path, size: int) -> Iterator[dict[str, np.ndarray | str]]:
     """The rows of the prepared set; whatever can be wrong with pixels is found here, for all clips
     at once.
     """
@@ -137,4 +137,4 @@ def _points_in_face(release: Release, clip: str) -> np.ndarray:
     points = release.landmarks.get(clip, np.full((5, 2), np.nan, np.float32))
     if release.align == "landmarks":
         points = points @ (transform := alignment.similarity(points))[:, :2].T + transform[:, 2]
-    return np.float32(points)
+    return np.asarray(points, np.float32)

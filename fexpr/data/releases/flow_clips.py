@@ -45,6 +45,8 @@ def survey(
       UserError: anything wrong with config, workbook or files; all problems of a kind at once.
     """
     layout, frames, aligned = find_layout(database, folder, config.layout)
+    if database.book is None:
+        raise ValueError(f"{database.title} has no workbook")
     book = workbook.find_workbook(folder, database.book)
     table = workbook.read_workbook(book, database.book)
     for note in table.attrs["errata"] + (table.attrs["notes"] if layout == "frames" else []):

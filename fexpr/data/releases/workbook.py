@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -226,26 +226,24 @@ def _column_problem(wanted: str, names: list[str], form: Format) -> str:
     )
 
 
-def _read_row(raw: dict[str, object], form: Format) -> tuple[dict[str, object], list[str]]:
+def _read_row(raw: Mapping[str, object], form: Format) -> tuple[dict[str, object], list[str]]:
     """One row's values and what is wrong with them."""
     subject = text_of(raw["subject"])
-    row: dict[str, object] = {
-        "subject": canonical_subject(subject, form.subject),
-        "clip": text_of(raw["clip"]),
-    }
+    names = {"subject": canonical_subject(subject, form.subject), "clip": text_of(raw["clip"])}
     # parts of the names of folders and of prepared files
     texts = [name for name in dict.fromkeys(("subject", "clip", *form.key)) if name != "onset"]
     problems = [f"{form.columns[name]} is missing" for name in texts if is_blank(raw[name])]
     problems += [
         f"{form.columns[name]} {text!r} {problem}"
         for name in texts
-        if (problem := bounded.name_problem(text := row.get(name, text_of(raw[name]))))
+        if (problem := bounded.name_problem(text := names.get(name, text_of(raw[name]))))
     ]
-    prefix = re.match(r"\d{3}(?=_)", row["clip"])
-    if not problems and prefix and prefix[0] != row["subject"]:
-        problems.append(f"Subject is {row['subject']}, but the clip's name says {prefix[0]}")
+    prefix = re.match(r"\d{3}(?=_)", names["clip"])
+    if not problems and prefix and prefix[0] != names["subject"]:
+        problems.append(f"Subject is {names['subject']}, but the clip's name says {prefix[0]}")
     code = raw["code"]
-    row |= {
+    row: dict[str, object] = {
+        **names,
         "code": form.recode(code) if form.recode and isinstance(code, str) else code,
         "emotion": text_of(raw["emotion"]),
     }
@@ -275,10 +273,9 @@ def _whole(cell: object, column: str, unknown: str, problems: list[str]) -> int 
 def _mend(table: pd.DataFrame) -> pd.DataFrame:
     """Applies `ERRATA` and writes down what was mended and what is odd."""
     errata, notes = [], []
-    for index, place in enumerate(places(table)):
-        clip, onset, apex, offset = (
-            table.at[index, name] for name in ("clip", "onset", "apex", "offset")
-        )
+    columns = (table[name] for name in ("clip", "onset", "apex", "offset"))
+    rows = zip(places(table), *columns, strict=True)
+    for index, (place, clip, onset, apex, offset) in enumerate(rows):
         if pd.isna(apex) or pd.isna(onset) or pd.isna(offset):
             continue
         if (clip, onset, apex, offset) in ERRATA:

@@ -34,7 +34,7 @@ def write_samm_workbook(
       UserError: the folder cannot be written to.
     """
     workbook = openpyxl.Workbook()
-    sheet = workbook.active
+    sheet = workbook.worksheets[0]
     sheet.title = SHEET
     sheet["A1"] = title
     for line, text in enumerate(_KEY, 6):

@@ -171,7 +171,7 @@ def prevalence(path: Path, names: Sequence[str], presence: np.ndarray, synthetic
             image = ax.imshow(np.ma.masked_invalid(share), vmin=0, vmax=1, aspect="auto")
             for (i, j), c in np.ndenumerate(co_occurrence):
                 if i != j and c:
-                    _cell_text(ax, j, i, _count(c), share[i, j], size=6.5)
+                    _cell_text(ax, j, i, _count(c), float(share[i, j]), size=6.5)
             ax.set_xticks(range(k), names, rotation=90)
             ax.set_yticks(range(k), names)
             figure.colorbar(

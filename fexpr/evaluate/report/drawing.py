@@ -10,20 +10,25 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from fexpr.storage.run import atomic_path
 
+if TYPE_CHECKING:
+    from matplotlib.typing import RcKeyType
+
 # Okabe and Ito, 2008
 BLUE, ORANGE, GREEN, RED, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9"
 PALE, GREY, ORACLE = "#CFE3F0", "#777777", "#A3307E"
-STYLE = {
+STYLE: dict[RcKeyType, Any] = {
     "font.size": 9,
     "text.parse_math": False,  # names of classes and clips are anybody's; a $ in them is a $
     "axes.titlesize": 9.5,
@@ -49,13 +54,14 @@ WIDTH = 8.6  # inches; the page shows an inch as 96 CSS pixels, the paper 7 inch
 def canvas(path: Path, title: str, size: tuple[float, float], synthetic: bool) -> Iterator[Figure]:
     """Yields a figure in the house style and saves it, whole or not at all, when the block ends."""
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=size, layout="constrained")
+        layout = ConstrainedLayoutEngine()
+        figure = Figure(figsize=size, layout=layout)
         FigureCanvasAgg(figure)
         yield figure
         if synthetic:
             title = f"SYNTHETIC DATA · {title}"
             # inches: room for the banner's own margin above it
-            figure.get_layout_engine().set(h_pad=BANNER / 72 + 0.02)
+            layout.set(h_pad=BANNER / 72 + 0.02)
             figure.suptitle(
                 title,
                 color="white",

@@ -166,7 +166,7 @@ def sweep_scatter(
             ax.annotate(
                 str(rank), (val, test), xytext=(7, 5), textcoords="offset points", fontsize=8
             )
-        low, high = ax.dataLim.min.min(), ax.dataLim.max.max()
+        low, high = min(ax.dataLim.min), max(ax.dataLim.max)
         ax.plot([low, high], [low, high], color=GREY, lw=0.8, ls=":", zorder=0)
         better = "lower is better" if lower_is_better else "higher is better"
         ax.set(xlabel=f"validation ({better}): chosen by this", ylabel="test: only to look at")
