@@ -47,7 +47,7 @@ def stage(
     """Trains, reports and judges one stage under `workdir`/`name`, as far as it is not finished.
 
     Args:
-      initial_variables: variables by trial to begin with (`weights`), in the place of what
+      initial_variables: variables by trial to begin with (`weights`), instead of what
           config.init gives.
 
     Returns:
@@ -77,7 +77,7 @@ def posteriors(folder: Path, dataset: Dataset, trials: int) -> np.ndarray:
     """What each fold's model says of every frame, float32 [T, N, K]; kept in `folder`.
 
     Raises:
-      UserError: the weights are not there any more.
+      UserError: the weights are missing any more.
     """
     path = folder / FRAMES
     if path.exists():

@@ -168,7 +168,7 @@ def comparison(args: argparse.Namespace, out: Path, command: str) -> Path:
     try:
         found = compare(candidates, resamples=args.resamples)
     except (ValueError, IndexError, KeyError) as e:
-        raise UserError(f"these cannot be compared: {e}") from e
+        raise UserError(f"these predictions cannot be compared: {e}") from e
     page = write_paired(out, found, command)
     print_paired(found)
     return page

@@ -37,7 +37,7 @@ class Ensemble:
       thresholds: [K], of action units, on calibrated probabilities (of an ensemble the mean); None
           where there are none: decisions are then at 0.5.
       content: config.json; metrics: metrics.json.
-      batch: images a forward pass; a program is compiled for it once.
+      batch: images per forward pass; a program is compiled for it once.
       limits: of prediction sets; None where the run has none.
       coverage: how often sets are to hold the truth, and rows whose set holds several classes are
           decided 'uncertain'; None: sets of 0.9, and every row is decided.
@@ -73,7 +73,7 @@ class Ensemble:
 
     @property
     def trial(self) -> int:
-        """Which single trial this is. Errors as of `network`."""
+        """Which single trial this is. Errors as in `network`."""
         self._require_single()
         return self.members[0]
 
@@ -85,7 +85,7 @@ class Ensemble:
 
     @property
     def temperature(self) -> float | None:
-        """Of a single trial. Errors as of `network`."""
+        """Of a single trial. Errors as in `network`."""
         self._require_single()
         return self.temperatures[0] if self.temperatures else None
 
@@ -181,7 +181,7 @@ class Ensemble:
     def tabulate(
         self, names: list[str], pixels: np.ndarray, status: Sequence[str] | None = None
     ) -> pd.DataFrame:
-        """The table of pixels uint8 [N, *picture]; `status` of each row as of
+        """The table of pixels uint8 [N, *picture]; `status` of each row as in
         `prediction_table.table`, None: all are as they should be.
         """
         return self.tabulate_logits(names, self.members_logits(pixels), status)

@@ -50,7 +50,7 @@ def program(recognizer: Ensemble) -> Program:
 
 
 def _calibrated(logits: jax.Array, numbers: tuple[jax.Array, ...], multilabel: bool) -> jax.Array:
-    """Probabilities [B, K] of logits after a map; `numbers` as of calibration_maps.affine."""
+    """Probabilities [B, K] of logits after a map; `numbers` as in calibration_maps.affine."""
     temperature, smoothing, weights, bias = numbers
     scaled, keep = logits / temperature, 1 - smoothing
     if multilabel:

@@ -116,7 +116,7 @@ def of_run(run_dir: Path, content: dict, root: str | None = None) -> Dataset:
     """The data that the run was made from.
 
     Raises:
-      UserError: they are not there any more, or are others now.
+      UserError: they are missing any more, or are others now.
     """
     missing = extensions.load_recorded(content["config"].get("extensions", ()), run_dir)
     if content["config"]["data"]["name"] not in LOADERS:

@@ -88,7 +88,7 @@ def train_program(
     if config.experiment not in OF_TRIALS:
         raise UserError(
             f"--program: experiment={config.experiment!r} is not a set of trials",
-            fix=f"it is for {' and '.join(OF_TRIALS)}",
+            fix=f"it works with {' and '.join(OF_TRIALS)}",
         )
     found = list_programs(config, workdir, sweeps)
     _check_program(program, found)

@@ -2,7 +2,7 @@
 share of every batch.
 
 An epoch is cut into parts of some optimiser steps each. A part's images travel to the devices while
-the part before it is computed. Which rows a step sees, and its random numbers, are those of the
+the part before it is computed. Which rows per step sees, and its random numbers, are those of the
 engine that holds all images on the devices: a position is an epoch and a part, whatever the number
 of devices or processes.
 """

@@ -46,7 +46,7 @@ def find_layout(database: Database, folder: Path, wanted: str) -> tuple[str, Pat
         if bounded.is_folder(candidate[1]):
             return candidate
     looked_for = [f"{path} ({layout})" for layout, path, _ in candidates]
-    title = f"{folder} holds none of the folders that a {database.title} release is read from"
+    title = f"{folder} contains none of the folders that a {database.title} release is read from"
     raise UserError(
         title,
         [*looked_for, f"it {prepare.contents(folder)}"],
@@ -86,7 +86,7 @@ def find_maps(folder: Path, table: pd.DataFrame, known: set[str]) -> dict[str, s
     }
     named = "a map is called <subject>_<clip>.png, as 006_006_1_2.png"
     if not maps:
-        raise UserError(f"{folder} holds no maps", fix=named)
+        raise UserError(f"{folder} contains no maps", fix=named)
     strange = [path.name for stem, path in maps.items() if stem not in known]
     if strange:
         raise UserError(
@@ -126,7 +126,8 @@ def find_frames(
             continue
         if not frames:
             problems.append(
-                f"{place}: {folder} " + ("holds no frames" if folder.is_dir() else "does not exist")
+                f"{place}: {folder} "
+                + ("contains no frames" if folder.is_dir() else "does not exist")
             )
             continue
         held = f"{folder} holds frames {min(frames)}..{max(frames)}"

@@ -64,7 +64,7 @@ class Release:
           face's.
       inputs: every file that the prepared rows depend on.
       maps: their names, as `files` has them.
-      scale: of maps that are made of frames, as of `flow.encode`.
+      scale: of maps that are made of frames, as in `flow.encode`.
     """
 
     folder: Path

@@ -160,7 +160,7 @@ def synthetic(config: ConfigDict, select: Select | None) -> dict[str, Release]:
 
 
 def read(releases: Mapping[str, Release], size: int, is_synthetic: bool) -> Rows:
-    """The rows; flow maps are made once for each release and kept in the cache. Errors as of
+    """The rows; flow maps are made once for each release and kept in the cache. Errors as in
     `clip_maps.flow_maps`.
     """
     parts = {name: flow_maps(name, release, size) for name, release in releases.items()}

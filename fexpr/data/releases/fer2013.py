@@ -108,7 +108,7 @@ def synthetic_release(count: int, seed: int) -> Path:
     folder = cache_dir() / "synthetic" / f"{NAME}-{count}-{seed}-{code[:8]}" / NAME
     with prepare.exclusive_lock(folder.parent):
         if not folder.exists():
-            prepare.remove(folder.parent.glob(f".{NAME}.*"))  # what a killed process left
+            prepare.remove(folder.parent.glob(f".{NAME}.*"))  # left by a killed process
             fer_faces.write_synthetic(folder, "csv", count, seed)
     return folder
 

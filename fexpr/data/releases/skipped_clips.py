@@ -20,7 +20,7 @@ def leave_out(table: pd.DataFrame, skipped: set[str], source: Path) -> pd.DataFr
     """The rows whose `id` is not skipped, sorted by `id`.
 
     Raises:
-      UserError: an id that is not there; `source` is where the table is from.
+      UserError: an id that is missing; `source` is where the table is from.
     """
     unknown = sorted(skipped - set(table["id"]))
     if unknown:

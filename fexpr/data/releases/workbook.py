@@ -1,4 +1,4 @@
-"""Workbooks of micro-expression releases, found, read and checked: one row a clip, with its frame
+"""Workbooks of micro-expression releases, found, read and checked: one row per clip, with its frame
 numbers and FACS code.
 """
 
@@ -69,7 +69,7 @@ def find_workbook(folder: Path | str, form: Format = SAMM) -> Path:
 
 
 def read_workbook(path: Path | str, form: Format = SAMM) -> pd.DataFrame:
-    """One row a clip, in the workbook's order.
+    """One row per clip, in the workbook's order.
 
     Returns:
       A table with `subject` (text, '006' or 'sub01'), `clip` (text), `onset`, `apex`, `offset`

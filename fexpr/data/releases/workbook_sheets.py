@@ -60,7 +60,7 @@ class Sheets:
 
 @contextlib.contextmanager
 def open_sheets(path: Path) -> Iterator[Sheets]:
-    """Raises UserError: the workbook is not there, is no .xlsx, or turns out to be damaged."""
+    """Raises UserError: the workbook is missing, is no .xlsx, or turns out to be damaged."""
     if not bounded.is_there(path):
         raise UserError(
             f"the workbook {path} does not exist", fix="copy the release's workbook there"

@@ -90,7 +90,7 @@ def release(config: ConfigDict, frames: bool = False) -> Path:
     folder = run.cache_dir() / "synthetic" / name / "ravdess"
     with prepare.exclusive_lock(folder.parent):
         if not folder.exists():
-            prepare.remove(folder.parent.glob(".ravdess.*"))  # what a killed process left
+            prepare.remove(folder.parent.glob(".ravdess.*"))  # left by a killed process
             write(folder, *plan, draw=frames)
     return folder
 

@@ -27,7 +27,7 @@ COLOURS = (
     drawing.ORACLE,
     drawing.GREY,
 )
-CURVES = 4  # reliability curves that can still be told from one another
+CURVES = 4  # reliability curves that can still be distinguished
 
 
 def write_paired(folder: Path | str, found: dict, command: str) -> Path:
