@@ -89,7 +89,7 @@ def cli() -> None:
     try:
         sys.exit(terminal.exit_code(lambda: app.run(main, flags_parser=parse)))
     except KeyboardInterrupt:
-        terminal.error("interrupted: the same command goes on from what is finished")
+        terminal.error("interrupted: the same command resumes from what is finished")
         sys.exit(INTERRUPTED)
 
 
