@@ -196,7 +196,9 @@ GO_ON = (
 
 @contextlib.contextmanager
 def _disk_errors(folder: Path) -> Iterator[None]:
-    """Turns errors of Orbax and TensorStore about a full or write-protected disk into a UserError."""
+    """Turns errors of Orbax and TensorStore about a full or write-protected disk into a
+    UserError.
+    """
     try:
         yield
     except (OSError, ValueError, RuntimeError) as e:

@@ -270,7 +270,9 @@ def _train_step(
 def _choose_mirrored(
     trial: Trial, rows: Int[Array, " B"], epoch: Int[Array, ""]
 ) -> Bool[Array, " B"]:
-    """The rows to mirror, bool [B]: each at random in the first epoch, then in every other epoch."""
+    """The rows to mirror, bool [B]: each at random in the first epoch, then in every other
+    epoch.
+    """
     draws = jax.vmap(
         lambda row: jax.random.bits(jax.random.fold_in(jax.random.fold_in(_key(trial), FLIPS), row))
     )(rows)
