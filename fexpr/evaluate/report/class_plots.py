@@ -11,8 +11,8 @@ from fexpr.evaluate.report.drawing import BLUE, GREY, PALE, RED, SKY, WIDTH, can
 
 
 def per_class_f1(path: Path, per_class: Sequence[dict], baseline: str, synthetic: bool) -> None:
-    """F1 of each class with its interval, the constant predictor's F1 as a tick; pale where not
-    part of the macro F1.
+    """F1 of each class with its interval, the constant predictor's F1 as a tick; pale if not part
+    of the macro F1.
     """
     rows = sorted(per_class, key=lambda r: r["train_positives"])
     with canvas(path, "F1 by class", (WIDTH, 1.2 + 0.24 * len(rows)), synthetic) as figure:
@@ -108,8 +108,8 @@ def confusion_matrix(
     """Counts [K, K] (true down, predicted across) on the left, shares of the true row on the right.
 
     Args:
-      unanswered: [K], rows of failed trials; a column of its own where there are any. They are part
-          of the shares.
+      unanswered: [K], rows of failed trials, which get a column of their own if there are any. They
+          count in the shares.
     """
     columns = [*names, *(["no answer"] if np.any(unanswered) else [])]  # across
     counts = np.column_stack([counts, unanswered])[:, : len(columns)]
