@@ -249,7 +249,8 @@ def exit_code(command: Callable[[], None]) -> int:
     """
     _keep_logs_off_terminal()
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # what a terminal cannot show is printed as '?'
+        # characters that a terminal lacks are printed as '?'
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     try:
         command()

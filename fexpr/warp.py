@@ -35,7 +35,7 @@ def affine_grid(theta: jax.Array, height: int, width: int) -> jax.Array:
 def bilinear_sample(
     images: jax.Array | np.ndarray, grid: jax.Array, padding: str = "zeros"
 ) -> jax.Array:
-    """The images at the places of a grid: `torch.nn.functional.grid_sample(mode='bilinear',
+    """Samples images at the positions of a grid: `torch.nn.functional.grid_sample(mode='bilinear',
     align_corners=False)`.
 
     The four neighbours of each pixel are laid side by side first, so that ONE look-up per position

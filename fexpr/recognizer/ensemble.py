@@ -280,11 +280,11 @@ def described(recognizer: Ensemble) -> list[str]:
     lines.append(in_words(recognizer.maps))
     if recognizer.multilabel:
         lines.append(
-            "Several action units may be there at once; one is decided present at or above its "
+            "Several action units may be present at once; one is decided present at or above its "
             "threshold (model.json)"
             if recognizer.thresholds is not None
-            else "Several action units may be there at once; no thresholds for this epoch"
+            else "Several action units may be present at once; no thresholds for this epoch"
         )
     if recognizer.selection != recognizer.metrics["selection"]:
-        lines.append("The results below are of the weights of another epoch")
+        lines.append("The results below belong to the weights of another epoch")
     return lines

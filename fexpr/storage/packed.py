@@ -100,7 +100,7 @@ def read_member(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
 
 
 def read_limited(stream: IO[bytes] | io.BufferedIOBase, limit: int) -> bytes:
-    """All of a stream of at most `limit` bytes. Raises Unreadable: it has more."""
+    """The content of a stream of at most `limit` bytes. Raises Unreadable if it has more."""
     data = stream.read(limit + 1)
     if len(data) > limit:
         raise Unreadable(f"unpacks to more than {limit:,} bytes")

@@ -245,7 +245,7 @@ def read_history(run_dir: Path | str) -> list[dict[str, float]]:
 
 
 def _is_row(row: object) -> bool:
-    """Whether numbers stand wherever the report and `status` take them."""
+    """Whether all fields that the report and `status` read are numbers."""
     if not isinstance(row, dict):
         return False
     plain = all(

@@ -27,8 +27,8 @@ class Images(Protocol):
 
 
 def statistics(images: Images, rows: np.ndarray, normalize: str) -> tuple[np.ndarray, np.ndarray]:
-    """What is subtracted and what is divided by, in 0..255 (or the features' own units): float32
-    [C] each, of 'pixel' [H,W,C].
+    """The mean to subtract and the deviation to divide by, in 0..255 (or the features' own units):
+    float32 [C] each, for 'pixel' [H,W,C].
 
     'standardize': mean and deviation of each channel; 'pixel': of each pixel; 'median': for images
     whose channels are already centred (`recentred`), the value on which they are centred, and the

@@ -25,7 +25,7 @@ def targets_of(
 
 
 def auxiliary_of(recipe: Recipe, data: Data, rows: Int[Array, " R"]) -> Float[Array, "R A"] | None:
-    """Labels of the second task [R,A], None without one."""
+    """Labels [R,A] of the second task, None without one."""
     if recipe.train.auxiliary == "none":
         return None
     if data.auxiliary is None:

@@ -185,7 +185,8 @@ def _train_step(
         return jax.lax.psum(x, "data") if d > 1 else x
 
     count = total(mask.sum().astype(jnp.float32))
-    # random numbers go by a row's place in the whole batch: the same on any number of devices
+    # random numbers depend on a row's position in the whole batch: the same on any number of
+    # devices
     images = jnp.asarray(data.images[rows] if images is None else images, jnp.float32)
     images = jnp.asarray(recentred(images, recipe.train.normalize))
     mirrored_now = (_choose_mirrored(trial, rows, state.epoch),) if recipe.augment.alternate else ()

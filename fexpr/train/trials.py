@@ -110,7 +110,7 @@ class Engine:
         self._passes, self._each = passes(self.recipe, self.trials.eval_rows.shape[1])
         self.dispatches_per_epoch = self.resumable + self._passes
 
-    # seconds of the current epoch without images to compute with, where they are streamed
+    # seconds of waiting for streamed images in the current epoch
     input_wait_seconds: float | None = None
 
     @property
@@ -121,7 +121,7 @@ class Engine:
         return -(-self.trials.train_rows.shape[1] // self.recipe.batch_size)
 
     def resident_images(self) -> np.ndarray:
-        """The images that lie on the devices all the time."""
+        """The images that are kept on the devices."""
         return self.images[:]
 
     @property

@@ -106,8 +106,8 @@ def normalized(
     std: Float[AnyArray, "*HxW C"],
     precision: str,
 ) -> Float[AnyArray, "B H W C"]:
-    """What a model sees of images float32 [B,H,W,C] in 0..255, in the type that it is to compute
-    in. mean, std: [C] or [H,W,C].
+    """A model's input for images float32 [B,H,W,C] in 0..255, in the type in which it computes.
+    mean, std: [C] or [H,W,C].
     """
     lead = (None,) * (images.ndim - mean.ndim)
     return ((images - mean[lead]) / std[lead]).astype(precision)
