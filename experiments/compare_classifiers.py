@@ -79,7 +79,7 @@ def _members(config: ConfigDict) -> list[tuple[str, ConfigDict, dict | None]]:
         raise UserError(
             "config.members cannot be used",
             problems or ["there are none"],
-            fix="each is the name of a config file, as 'mlp_fer2013=0.39 PrivateTest' with the "
+            fix="each is the name of a config file, or 'mlp_fer2013=0.39 PrivateTest' with the "
             "published accuracy",
         )
     return members

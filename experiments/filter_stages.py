@@ -121,7 +121,7 @@ def judge(config: ConfigDict, dataset: Dataset, trials: int) -> np.ndarray | Non
     elif known != dataset.class_names:
         here = f"{config.data.name} has {', '.join(dataset.class_names)}"
         raise UserError(
-            f"{config.filter.judge} tells {', '.join(known)} apart",
+            f"{config.filter.judge} distinguishes {', '.join(known)}",
             [here],
             fix="name a run with these classes, or AffectNet's",
         )

@@ -122,7 +122,7 @@ def parse(text: str) -> tuple[Filter, float]:
       UserError: unknown name, or a value out of range.
     """
     name, _, value = text.partition("=")
-    fix = f"expected NAME=VALUE with a name of {', '.join(FILTERS)}, as percentile=35"
+    fix = f"expected NAME=VALUE with a name of {', '.join(FILTERS)}, for example percentile=35"
     if name not in FILTERS:
         raise UserError(f"config.filter.stages: {text!r} is not a filter", fix=fix)
     try:

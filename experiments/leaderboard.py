@@ -216,7 +216,8 @@ def read_members(config: ConfigDict, workdir: Path) -> list[Member]:
         raise UserError(
             "the leaderboard's members cannot be used",
             problems or ["there are none"],
-            fix="give config.members as 'SVM=machine_megc2019', 'HTNet=runs/htnet_megc2019'",
+            fix="set config.members, for example to 'SVM=machine_megc2019', "
+            "'HTNet=runs/htnet_megc2019'",
         )
     return members
 
@@ -256,7 +257,8 @@ def read_entries(config: ConfigDict) -> list[tuple[str, Path, str]]:
         raise UserError(
             "the leaderboard's entries cannot be used",
             problems,
-            fix="say how epoch and settings were chosen, as 'Theirs=theirs.csv; last epoch'",
+            fix="state how epoch and settings were chosen, for example 'Theirs=theirs.csv; last "
+            "epoch'",
         )
     return entries
 

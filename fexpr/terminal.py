@@ -75,7 +75,7 @@ def say(text: str = "", style: str | None = None) -> None:
 def progress(
     description: str, total: float | None, done: float = 0, on: Console = console
 ) -> Iterator[Callable[..., None]]:
-    """One live line with a bar, a count, elapsed time and ETA.
+    """Shows one live line with a bar, a count, elapsed time and ETA.
 
     Yields a function `advance(n=1, note="")`; `note` is shown after the bar (a loss, a clip's
     name). `done` starts the bar partway, for resumed work; `total` None: unknown. Off a terminal

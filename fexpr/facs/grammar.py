@@ -140,8 +140,8 @@ def _split(text: str, token: str) -> list[str]:
 
 
 def _is_note(part: str) -> bool:
-    """Two or more words of letters, one of three letters at least ('L A' is a slip), none of them a
-    word of the grammar.
+    """Whether it is a note: two or more words, at least one of three letters or more ('L A' is a
+    typo), none of them a word of the grammar.
     """
     words = part.lower().split()
     return (

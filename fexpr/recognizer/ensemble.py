@@ -260,9 +260,8 @@ def _check(images: np.ndarray, shape: tuple[int, int, int], dtype: type[np.gener
         raise UserError(
             "the recogniser cannot read these images",
             problems,
-            fix="give what the run was trained on: the same crop and size, as np.uint8 in 0 "
-            "to 255, channels last; "
-            "Recognizer.predict takes more",
+            fix="give images like the run's: the same crop and size, as np.uint8 in 0 to 255, "
+            "channels last; Recognizer.predict accepts other kinds",
         )
 
 

@@ -46,7 +46,7 @@ def pair(
     align: str,
     landmarks: Any,
 ) -> np.ndarray:
-    """The flow map uint8 [H, W, 3] of two grey frames uint8 [H, W], made as the run's data were.
+    """The flow map uint8 [H, W, 3] of two grey frames uint8 [H, W], computed like the run's data.
 
     Args:
       shape: of the map. data: `config.data` of the run; its `regions` and `map_scale` are read.

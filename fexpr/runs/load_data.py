@@ -75,7 +75,7 @@ def without_classes(dataset: Dataset, names: list[str]) -> Dataset:
         raise UserError(
             "data.leave_out cannot be applied",
             problems,
-            fix="name classes, as data.leave_out=surprise",
+            fix="name classes, for example data.leave_out=surprise",
         )
     stays = np.array([name in kept for name in dataset.class_names])
     rows = np.flatnonzero(stays[dataset.labels])

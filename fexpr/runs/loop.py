@@ -123,8 +123,8 @@ class Loop:
 
     @property
     def _units(self) -> int:
-        """Positions in an epoch at which a state can be saved; a chunk's positions count from the
-        start of its first epoch.
+        """The number of positions in an epoch at which a state can be saved; a chunk's positions
+        count from the start of its first epoch.
         """
         return self.engine.resumable + 1
 

@@ -71,7 +71,7 @@ def read_bytes(path: Path | str, limit: int = ANY_BYTES) -> bytes:
 
 
 def text_lines(file: IO[bytes] | io.BufferedIOBase) -> Iterator[str]:
-    """The lines of a text in UTF-8, with their ends; a byte-order mark is removed.
+    """Yields the lines of a text in UTF-8, with their line ends; a byte-order mark is removed.
 
     Raises:
       Unreadable: it is UTF-16, contains bytes that are not UTF-8 or a NUL, or a line of more than

@@ -97,7 +97,7 @@ PREDICTIONS = {  # kinds of types, and dimensions
 
 
 def read_config(path: Path, shape: Mapping[str, Any] = CONFIG) -> dict:
-    """config.json. `shape`: STARTED, CONFIG, or TRAINED of a run whose network is needed.
+    """Reads config.json. `shape`: STARTED, CONFIG, or TRAINED if the run's network is needed.
 
     Raises:
       UserError: it cannot be read, is damaged, or does not belong to a run.
@@ -106,7 +106,7 @@ def read_config(path: Path, shape: Mapping[str, Any] = CONFIG) -> dict:
 
 
 def read_metrics(path: Path, shape: Mapping[str, Any] = METRICS) -> dict:
-    """metrics.json. `shape`: HEADLINE where only its result is needed. Errors as in
+    """Reads metrics.json. `shape`: HEADLINE if only the run's result is needed. Errors as in
     `read_config`.
     """
     found = _of_shape(path, shape)
@@ -117,7 +117,7 @@ def read_metrics(path: Path, shape: Mapping[str, Any] = METRICS) -> dict:
 
 
 def read_predictions(path: Path) -> dict[str, np.ndarray]:
-    """predictions.npz: all arrays, checked for type and length.
+    """Reads all arrays of predictions.npz, checked for type and length.
 
     Raises:
       UserError: it cannot be read, is damaged, or has other content.

@@ -106,7 +106,7 @@ def write_text(path: Path | str, text: str) -> None:
 
 
 def write_json(path: Path | str, value: object) -> None:
-    """Strict JSON: NaN and infinities are written as null, NumPy scalars and arrays as plain
+    """Writes strict JSON: NaN and infinities as null, NumPy scalars and arrays as plain
     numbers and lists, paths as
     `mirror.display_path`."""
     write_text(

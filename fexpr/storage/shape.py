@@ -22,8 +22,8 @@ class Maybe(NamedTuple):
 
 
 def find_mismatches(value: Any, shape: Any, path: str = "") -> Iterator[str]:
-    """One line for each part of the value that does not have the shape: its path, what was expected
-    and what was found.
+    """Yields one line for each part of the value that does not have the shape: its path, what was
+    expected and what was found.
     """
     if isinstance(shape, Maybe):
         if value is not None:

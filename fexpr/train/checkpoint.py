@@ -82,7 +82,7 @@ class Checkpoints:
         return self._opened
 
     def save(self, step: int, state: Any, after: Sequence[Path] = ()) -> None:
-        """`state`: a tree of NumPy arrays. Waits for the save before this one; returns before its
+        """Saves `state`, a tree of NumPy arrays. Waits for the previous save; returns before its
         own is on disk, and at its address.
 
         Args:
@@ -164,7 +164,7 @@ class Checkpoints:
             self._finish_push()
 
     def close(self) -> None:
-        """Also waits. Errors as in `save`."""
+        """Waits until everything is saved, and closes. Errors as in `save`."""
         if self._opened:
             try:
                 self._finish_push()
@@ -268,8 +268,9 @@ def read(folder: Path, fix: str = "") -> Any:
 
 @functools.cache
 def _ignore_late_reads() -> None:
-    """Where one array is damaged, Orbax closes its event loop while TensorStore still reads others;
-    what their threads raise then would be printed as tracebacks beside the message.
+    """Hides errors of reads that end after a failure: if one array is damaged, Orbax closes its
+    event loop while TensorStore still reads others, whose threads would print tracebacks beside the
+    message.
     """
     before = sys.unraisablehook
 

@@ -82,7 +82,7 @@ def check() -> None:
 
 
 def keep_compiled() -> None:
-    """Compiled programs are kept in the cache folder: a second run of the same shapes compiles
+    """Keeps compiled programs in the cache folder: a second run with the same shapes compiles
     nothing.
     """
     jax.config.update("jax_compilation_cache_dir", str(run.cache_dir() / "compiled"))

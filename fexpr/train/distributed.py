@@ -53,7 +53,7 @@ def join(text: str) -> None:
             raise UserError(
                 f"--hosts={text}: expected 'auto' or ADDRESS:PORT,RANK,COUNT with RANK from 0 "
                 "to COUNT - 1",
-                fix="as --hosts=node1:12345,0,2 on the first of two machines and "
+                fix="for example --hosts=node1:12345,0,2 on the first of two machines and "
                 "--hosts=node1:12345,1,2 on the second",
             )
         arguments = {
@@ -76,7 +76,7 @@ def join(text: str) -> None:
 
 @contextlib.contextmanager
 def exit_if_peer_lost() -> Iterator[None]:
-    """For a block that needs every process: if one is lost, the others exit too, with code
+    """Runs a block that needs every process: if one is lost, the others exit too, with code
     RESUMABLE. They exit at once, as an orderly shutdown would wait for the lost one, and abort.
     """
     try:
@@ -98,7 +98,8 @@ def exit_if_peer_lost() -> Iterator[None]:
 
 @contextlib.contextmanager
 def run_directory(path_or_url: Path | str) -> Iterator[Path]:
-    """`mirror.opened` in the main process; in the others a path to which nothing is written.
+    """Yields the folder of `mirror.opened` in the main process; in the others a path to which
+    nothing is written.
 
     Raises:
       UserError: what `mirror.opened` raises, in every process.

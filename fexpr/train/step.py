@@ -136,7 +136,8 @@ def advance(
 
 
 def batches(recipe: Recipe, data: Data, trial: Trial, epoch_number: Int[Array, ""]) -> Batch:
-    """The batches [steps, ...] of the epoch after this many, without images.
+    """The batches [steps, ...] of the next epoch, without images, after `epoch_number` finished
+    ones.
 
     Every row of the data draws its own number, and every step its own keys, so neither depends on
     how far a trial's table is padded.

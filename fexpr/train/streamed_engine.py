@@ -141,8 +141,8 @@ class StreamedEngine(Engine):
         )
 
     def read(self, train_rows: np.ndarray) -> Iterator[jax.Array]:
-        """The images of these batches [parts, steps, B], then those of the rows that are evaluated,
-        each of which is transferred to the devices while the previous one is used."""
+        """Yields the images of these batches [parts, steps, B], then those of the rows that are
+        evaluated, each of which is transferred to the devices while the previous one is used."""
         import grain  # takes two seconds to import, which only streaming needs
 
         rows = self.trials.eval_rows[self.loaded[0]]

@@ -115,8 +115,8 @@ class Engine:
 
     @property
     def steps(self) -> int:
-        """Optimiser steps of an epoch, for the trial with the most training rows; in other trials
-        the last steps change nothing.
+        """The number of optimiser steps of an epoch, for the trial with the most training rows; in
+        other trials the last steps change nothing.
         """
         return -(-self.trials.train_rows.shape[1] // self.recipe.batch_size)
 

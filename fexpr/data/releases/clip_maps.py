@@ -61,7 +61,9 @@ def flow_maps(name: str, release: Release, size: int) -> tuple[dict[str, np.ndar
 
 
 def _rows(release: Release, folder: Path, size: int) -> Iterator[dict[str, object]]:
-    """The rows of the prepared set; problems of pixels are found here, for all clips at once."""
+    """Yields the rows of the prepared set; problems of pixels are found here, for all clips at
+    once.
+    """
     if release.align == "flow":
         jobs = {clip: partial(_read_maps, paths, size) for clip, paths in release.files.items()}
         doing, title = "reading flow maps", "some flow maps cannot be used"

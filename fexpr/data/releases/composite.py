@@ -109,7 +109,8 @@ def surveys(
         if name not in wanted or not clip:
             raise UserError(
                 f"config.data.skip_clips names {text!r}",
-                fix="write clips of a composite as casme2/sub01_EP02_01f",
+                fix="write clips of a composite with their release, for example "
+                "casme2/sub01_EP02_01f",
             )
         skipped[name].add(clip)
     found = {

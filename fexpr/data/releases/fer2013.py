@@ -132,7 +132,7 @@ def _prepare(folder: Path, skipped: set[str]) -> tuple[Faces, str]:
 
 
 def _blocks(faces: Faces) -> Iterator[dict[str, np.ndarray | str | int]]:
-    """Rows of BLOCK images each; the last one is filled up with zeros."""
+    """Yields rows of BLOCK images each; the last one is padded with zeros."""
     for start in range(0, len(faces.ids), BLOCK):
         ids = faces.ids[start : start + BLOCK]
         images, labels = np.zeros((BLOCK, SIDE, SIDE, 1), np.uint8), np.zeros(BLOCK, np.int32)

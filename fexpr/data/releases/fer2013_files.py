@@ -141,9 +141,9 @@ def read(layout: Layout, skipped: set[str]) -> Faces:
             rows.add_image(member, partial(_read_member, opened))
     if inner and not rows.found:
         raise UserError(
-            f"{layout.path} contains no images, but archives",
+            f"{layout.path} contains archives instead of images",
             inner,
-            f"unpack {layout.path.name} beside itself, and remove it",
+            f"unpack {layout.path.name} in its folder, then remove it",
         )
     return rows.faces()
 
@@ -199,7 +199,7 @@ def _extracted(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[tuple[io.BufferedReader, Callable[[], None]]]:
-    """The open file, and a function that moves the progress bar to the position read so far.
+    """Yields the open file, and a function that moves the progress bar to the position read so far.
 
     Raises:
       UserError: the file cannot be read, or turns out to be damaged.
@@ -219,4 +219,6 @@ def _opened(path: Path) -> Iterator[tuple[io.BufferedReader, Callable[[], None]]
 
             yield file, tick
     except packed.DAMAGE as e:
-        raise UserError(f"{path} is damaged, or cannot be read: {e}", fix="fetch it again") from e
+        raise UserError(
+            f"{path} is damaged, or cannot be read: {e}", fix="download or copy it again"
+        ) from e

@@ -62,7 +62,7 @@ def group_holdout(groups: np.ndarray, test_fraction: float, val_fraction: float,
     except ValueError as e:
         raise UserError(
             f"split.test_fraction={test_fraction}, split.val_fraction={val_fraction}: {e}",
-            fix=f"choose fractions that leave a subject on every side of {found}",
+            fix=f"choose fractions that leave at least one of the {found} subjects on every side",
         ) from e
     return Fold("holdout", rest[train], rest[val], test, groups)
 

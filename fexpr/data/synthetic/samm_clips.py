@@ -287,7 +287,7 @@ def _jpeg(image: np.ndarray) -> bytes:
 
 
 def draw_clip(clip: Clip, portrait: Portrait, rng: np.random.Generator) -> Iterable[np.ndarray]:
-    """The frames of a clip from onset to offset, uint8 [H, W] each.
+    """Yields the frames of a clip from onset to offset, uint8 [H, W] each.
 
     On top of the coded units: head drift (about half a pixel at the apex), a faint motion that
     nobody coded, sometimes a blink or a glance, flicker of the light, sensor noise.

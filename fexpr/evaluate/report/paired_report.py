@@ -99,7 +99,7 @@ def draw_differences(path: Path, found: dict, synthetic: bool) -> None:
 
 
 def draw_classes(path: Path, found: dict, synthetic: bool) -> None:
-    """F1 of each class, one colour per candidate, with intervals."""
+    """Draws the F1 of each class with intervals, one colour per candidate."""
     names, candidates = found["class_names"], found["candidates"]
     with drawing.canvas(
         path,

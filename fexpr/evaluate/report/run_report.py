@@ -111,7 +111,7 @@ def write_page(
 
 
 def flat(config: dict, prefix: str = "") -> Iterable[tuple[str, str]]:
-    """Every field of a nested config as ('train.epochs', '50')."""
+    """Yields every field of a nested config, for example ('train.epochs', '50')."""
     for name, value in config.items():
         if isinstance(value, dict):
             yield from flat(value, f"{prefix}{name}.")

@@ -57,7 +57,7 @@ class Report:
         return (*self.missing, *self.extra, *self.wrong)
 
     def summary(self) -> str:
-        """One line for the terminal."""
+        """The report in one line, for the terminal."""
         parts = [f"{len(self.loaded)} arrays loaded"]
         if self.reinitialized:
             names = dict.fromkeys(
