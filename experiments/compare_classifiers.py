@@ -29,8 +29,8 @@ SHARED = ("seed", "data", "split", "evaluate", "log")
 
 
 def compare_classifiers(config: ConfigDict, workdir: Path) -> None:
-    """Runs every member of `config.members` and leaves comparison.json, comparison.html and a
-    figure in `workdir`.
+    """Runs every member of `config.members` and writes comparison.json, comparison.html and a
+    figure to `workdir`.
 
     Raises:
       UserError: no members; a member that is not a config; a published figure that cannot be read;

@@ -62,12 +62,12 @@ class Fusion(NamedTuple):
 
 def leaderboard(config: ConfigDict, workdir: Path) -> None:
     """Trains or reads the members `config.members`, fuses those that `config.fused` names, reads
-    `config.entries`, and leaves leaderboard.md, .csv, .tex, .json and a figure in `workdir`, and in
+    `config.entries`, and writes leaderboard.md, .csv, .tex, .json and a figure to `workdir`, and to
     `config.tables` if that is set.
 
     Raises:
       UserError: members, fused names or entries that cannot be used, all of them; whatever a
-        member's experiment raises; rows of one that are not those of another.
+        member's experiment raises; rows that differ between members.
     """
     members, entries = read_members(config, workdir), read_entries(config)
     fusions = read_fusions(config, workdir, members)
@@ -116,8 +116,8 @@ def make_board(
     fusions: list[Fusion],
     entries: list[tuple[str, Path, str]],
 ) -> dict:
-    """What leaderboard.json holds (`evaluate.contenders.leaderboard`), with `synthetic` in every
-    row.
+    """The content of leaderboard.json (`evaluate.contenders.leaderboard`), with `synthetic` in
+    every row.
     """
     contenders, names, seconds = [], [], {}
     first = members[0].folder

@@ -143,7 +143,7 @@ class Ensemble:
         return self.members_probabilities(images, calibrated).mean(axis=0)
 
     def members_probabilities(self, images: np.ndarray, calibrated: bool = False) -> np.ndarray:
-        """The same of each member: [T, N, K]."""
+        """The probabilities of each member, [T, N, K], as in `probabilities`."""
         return np.stack(
             [
                 self.scores(self._logits(one, images), calibrated, i)
@@ -266,7 +266,7 @@ def _check(images: np.ndarray, shape: tuple[int, int, int], dtype: type[np.gener
 
 
 def described(recognizer: Ensemble) -> list[str]:
-    """Which weights these are and how they decide, for a model card."""
+    """Describes the weights and the decision rule, for a model card."""
     lines = [
         f"Trial {recognizer.members[0]} of {recognizer.trials}"
         if len(recognizer.members) == 1

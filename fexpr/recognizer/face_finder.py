@@ -94,7 +94,7 @@ def motion_map(
 
 
 def scale_of(data: dict) -> str:
-    """How the maps of a run with this `config.data` are scaled; older runs lack the field."""
+    """The scaling of the maps of a run with this `config.data`; older runs lack the field."""
     return data.get("map_scale", "minmax")
 
 

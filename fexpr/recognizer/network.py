@@ -53,7 +53,7 @@ class Network:
         return self._predict(images, "none")
 
     def predict(self, images: jax.Array) -> jax.Array:
-        """The same over all views, as in predictions.npz."""
+        """Logits averaged over all views, as in predictions.npz."""
         return self._predict(images, self.tta)
 
     def _predict(self, images: jax.Array, tta: str) -> jax.Array:

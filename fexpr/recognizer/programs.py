@@ -75,9 +75,7 @@ def stablehlo(recognizer: Ensemble) -> bytes:
 
 
 def plain(function: Program) -> Program:
-    """The same function without custom rules for vmap and gradients, which jax2onnx does not
-    know.
-    """
+    """The function without custom rules for vmap and gradients, which jax2onnx does not support."""
     return lambda *arguments: _evaluated(jax.make_jaxpr(function)(*arguments), arguments)[0]
 
 

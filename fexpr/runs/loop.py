@@ -95,8 +95,8 @@ class Loop:
         )
 
     def gather(self) -> State | None:
-        """What `run` returns, from trials that were trained in chunks of any size; None if some are
-        missing. Compiles nothing. Combines the chunks' histories.
+        """The result of `run`, from trials that were trained in chunks of any size; None if some
+        are missing. Compiles nothing. Combines the chunks' histories.
         """
         from fexpr.train import checkpoint
 

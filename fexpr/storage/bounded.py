@@ -144,7 +144,9 @@ def name_problem(name: str) -> str:
 
 
 def path_problem(text: str) -> str:
-    """The same for a path of several names, separated by slashes, below a folder."""
+    """The same as `name_problem`, for a path of several names, separated by slashes, below a
+    folder.
+    """
     parts = text.split("/")
     if text.startswith("/"):
         return "begins with a slash, expected a path below the folder"

@@ -56,7 +56,7 @@ def decode(data: bytes, mode: int) -> np.ndarray:
 
 
 def decode_any_depth(data: bytes, mode: int) -> np.ndarray:
-    """The same, with as many bits per channel as the file has.
+    """Decodes the bytes of an image file, with as many bits per channel as it has.
 
     Raises:
       Unreadable: they are not an image, are cut off, or have more than MOST_PIXELS pixels.

@@ -25,7 +25,7 @@ import numpy as np
 from fexpr.errors import UserError
 from fexpr.storage import bounded, mirror, npz
 
-# stands here too: what a run leaves elsewhere
+# re-exported here
 from fexpr.storage.cache import cache_dir as cache_dir
 
 LARGEST_TEXT = 2**28  # bytes of a JSON file
@@ -115,7 +115,7 @@ def write_json(path: Path | str, value: object) -> None:
 
 
 def read_json(path: Path | str) -> Any:
-    """What `write_json` wrote.
+    """Reads what `write_json` wrote.
 
     Raises:
       UserError: the file cannot be read, or is damaged.
@@ -158,7 +158,7 @@ def write_arrays(path: Path | str, arrays: dict[str, np.ndarray]) -> None:
 
 
 def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
-    """What `write_arrays` wrote.
+    """Reads what `write_arrays` wrote.
 
     Raises:
       UserError: the file cannot be read, is damaged, or is not an .npz without pickles.

@@ -72,13 +72,13 @@ def hashed(person: str) -> str:
 
 
 def to_metadata(seen: Seen) -> str:
-    """As text for the metadata of a file of weights, without any names."""
+    """The text for the metadata of a file of weights, without any names."""
     people = [p if "/#" in p else hashed(p) for p in seen.people.tolist()]
     return json.dumps({"people": sorted(people), "unknown": seen.unknown})
 
 
 def from_metadata(text: str) -> Seen | None:
-    """What `to_metadata` wrote; None for anything else."""
+    """Reads what `to_metadata` wrote; None for anything else."""
     try:
         found = json.loads(text)
         lists = found["people"], found["unknown"]

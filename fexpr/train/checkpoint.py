@@ -5,7 +5,7 @@ run, by position, and in `done` the part that is kept once they are trained; `ch
 `checkpoints/best_val` hold the variables (params, batch_stats) of a finished run, with a leading
 axis of trials. All are host arrays of the real trials: they can be restored on any number and kind
 of devices, and of processes, as one process reads and writes for all. Orbax writes under a
-temporary name and renames, so a kill leaves the previous checkpoint whole. Each has a checksum of
+temporary name and renames, so a kill leaves the previous checkpoint intact. Each has a checksum of
 every array, which is compared whenever the checkpoint is read. In a run directory at an address,
 each is pushed when it is complete (mirror.py).
 """
@@ -144,7 +144,7 @@ class Checkpoints:
         mirror.forget_others(self._folder)
 
     def restore_done(self, like: Any) -> Any:
-        """What `save_done` wrote. Arguments and errors as in `restore`."""
+        """Reads what `save_done` wrote. Arguments and errors as in `restore`."""
         return self._restore(self._source / DONE, like)
 
     def _restore(self, folder: Path, like: Any) -> Any:

@@ -29,7 +29,7 @@ def use_every_core(cores: int = 0) -> None:
 
 
 def cpu_cores() -> int:
-    """Cores that this process may use."""
+    """The number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

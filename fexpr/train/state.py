@@ -24,8 +24,8 @@ AnyArray = jax.Array | np.ndarray  # on the devices, or still on the host
 
 @runtime_checkable
 class Model(Protocol):
-    """What a recipe trains: a linen module, or what stands for one (a second task's outputs, layers
-    that are not trained, the last part of a network alone).
+    """The model that a recipe trains: a linen module, or a wrapper of one (a second task's outputs,
+    layers that are not trained, the last part of a network alone).
     """
 
     def init(self, *arguments: Any, **named: Any) -> Any:

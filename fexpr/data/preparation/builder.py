@@ -36,7 +36,7 @@ Row = Mapping[str, "np.ndarray | str | int | float"]
 
 
 class _Source(Protocol):
-    """What TFDS reads a set as."""
+    """The builder with which TFDS reads a set."""
 
     def __len__(self) -> int: ...
 

@@ -51,7 +51,7 @@ def choose_map(how: str, folder: Path) -> str:
 
 
 def computed_map(how: str) -> str:
-    """The same for releases without published maps: 'none' or 'spectral'.
+    """The same as `choose_map`, for releases without published maps: 'none' or 'spectral'.
 
     Raises:
       UserError: unknown value; landmark masks, which can only be read from files.

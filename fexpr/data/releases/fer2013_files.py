@@ -34,7 +34,7 @@ FERPLUS = "ferplus"  # folders and archives so called are not FER2013's own
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """What is read.
+    """The layout that is read.
 
     Attributes:
       path: the CSV, the archive, or the folder that holds the folders of images.
@@ -48,7 +48,8 @@ class Layout:
 
 
 def find_layout(folder: Path) -> Layout:
-    """The CSV where there is one, else folders of images, else an archive; nothing is opened.
+    """The layout in `folder`: the CSV if there is one, else folders of images, else an archive;
+    nothing is opened.
 
     Raises:
       UserError: none of them is found.

@@ -90,8 +90,8 @@ def load(config: ConfigDict) -> Dataset:
       without.
 
     Raises:
-      UserError: anything wrong with config, lists, workbooks or files; all problems of a kind of a
-          release at once.
+      UserError: anything wrong with config, lists, workbooks or files; all problems of one kind in
+          one release are listed together.
     """
     known = allowed(DataConfig, "regions")
     if config.regions not in known:

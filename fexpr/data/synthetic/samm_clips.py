@@ -196,8 +196,8 @@ def plan_clips(subjects: int, clips: int, seed: int) -> list[Clip]:
 
 
 def apportion(total: int, weights: Iterable[float]) -> np.ndarray:
-    """Whole shares of `total` in proportion to `weights` (largest remainder, ties to the first),
-    int64 [len(weights)].
+    """Whole numbers that sum to `total`, in proportion to `weights` (largest remainder, ties to the
+    first), int64 [len(weights)].
     """
     weights = np.asarray(list(weights), np.float64)
     exact = total * weights / np.sum(weights)

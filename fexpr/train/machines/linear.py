@@ -27,8 +27,8 @@ def logistic(rows: Rows, task: Task, points: Sequence[Mapping]) -> np.ndarray:
 
 
 def discriminant(rows: Rows, task: Task, points: Sequence[Mapping]) -> np.ndarray:
-    """The same for linear discriminant analysis with a shrunk covariance; a class's prior is its
-    share of the training rows times its weight.
+    """Scores as in `logistic`, of linear discriminant analysis with a shrunk covariance; a class's
+    prior is its share of the training rows times its weight.
     """
     counts = np.bincount(task.labels[task.train], minlength=task.classes)
     priors = (counts * task.weights)[counts > 0]

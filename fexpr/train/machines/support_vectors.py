@@ -23,8 +23,8 @@ def linear(rows: Rows, task: Task, points: Sequence[Mapping]) -> np.ndarray:
 
 
 def rbf(rows: Rows, task: Task, points: Sequence[Mapping]) -> np.ndarray:
-    """The same with the kernel exp(-gamma |x - y|^2); gamma in units of scikit-learn's 'scale': 1 /
-    (features x variance), over the training views.
+    """Scores as in `linear`, with the kernel exp(-gamma |x - y|^2); gamma in units of
+    scikit-learn's 'scale': 1 / (features x variance), over the training views.
     """
     products = rows.products(task.train)
     lengths = np.diagonal(products)
