@@ -46,7 +46,7 @@ def main(words):
     command_line.refuse_words(words[1:])
     config = _CONFIG.value
     base.validate(config)
-    # imported after the check: --help and mistakes answer at once
+    # imported after the check: --help and mistakes are answered at once
     from experiments import EXPERIMENTS
     from fexpr.config import resolve
     from fexpr.runs import opening
@@ -84,12 +84,14 @@ def parse(argv: list[str]) -> list[str]:
 
 
 def cli() -> None:
-    """A mistake of the user's is one message and exit code 2; other errors keep their traceback."""
+    """Runs the command line: a user's mistake is one message and exit code 2; other errors keep
+    their traceback.
+    """
     terminal.quiet()
     try:
         sys.exit(terminal.exit_code(lambda: app.run(main, flags_parser=parse)))
     except KeyboardInterrupt:
-        terminal.error("interrupted: the same command goes on from what is finished")
+        terminal.error("interrupted: the same command resumes from what is finished")
         sys.exit(INTERRUPTED)
 
 

@@ -29,8 +29,8 @@ SHARED = ("seed", "data", "split", "evaluate", "log")
 
 
 def compare_classifiers(config: ConfigDict, workdir: Path) -> None:
-    """Runs every member of `config.members` and leaves comparison.json, comparison.html and a
-    figure in `workdir`.
+    """Runs every member of `config.members` and writes comparison.json, comparison.html and a
+    figure to `workdir`.
 
     Raises:
       UserError: no members; a member that is not a config; a published figure that cannot be read;
@@ -79,7 +79,7 @@ def _members(config: ConfigDict) -> list[tuple[str, ConfigDict, dict | None]]:
         raise UserError(
             "config.members cannot be used",
             problems or ["there are none"],
-            fix="each is the name of a config file, as 'mlp_fer2013=0.39 PrivateTest' with the "
+            fix="each is the name of a config file, or 'mlp_fer2013=0.39 PrivateTest' with the "
             "published accuracy",
         )
     return members

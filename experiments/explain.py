@@ -1,10 +1,9 @@
-"""Looks inside a trained network: which pixels a class depends on, and what every convolution
-answers to an image.
+"""Explains a trained network: which pixels a class depends on, and the outputs of every
+convolution.
 
 python -m experiments.explain runs/cnn_simple_fer2013 --image Training_7 --class happy
 
-A finished run of fit or cross_validate goes in, its data are read again, a page of figures comes
-out.
+Reads a finished run of fit or cross_validate and its data, and writes a page of figures.
 """
 
 from __future__ import annotations
@@ -39,9 +38,8 @@ NOTES = (
     f"Occlusion: a patch of {PATCH} × {PATCH} pixels with the training rows' mean slides over "
     f"the image, {STRIDE} pixels at a time (Zeiler "
     "and Fergus 2014); a pixel shows the mean fall of the class's probability over the "
-    "patches that hide it. Gradients say what a small "
-    "change would do, occlusion what is lost without a part; neither says that the network "
-    "looks at a face as people do.",
+    "patches that hide it. Gradients show the effect of a small change, occlusion the loss without "
+    "a part; neither shows that the network looks at a face as people do.",
     "Convolutions: what comes out of them, before normalisation and activation.",
 )
 
@@ -70,15 +68,14 @@ def parser() -> argparse.ArgumentParser:
         default=[],
         metavar="ID",
         help="id of a row of the data, may be given several times; "
-        "default: of the test rows the one that the network was surest of and right, and the "
-        "one where it was wrong",
+        "default: the most confident correct test row and the most confident wrong one",
     )
     p.add_argument(
         "--class",
         dest="class_name",
         metavar="NAME",
-        help="class whose score is explained; default: the one that the network "
-        "decides on; action units must be named",
+        help="class whose score is explained; default: the predicted one; action units must be "
+        "named",
     )
     p.add_argument(
         "--layer", metavar="NAME", help="only this convolution's feature maps; default: every one's"
@@ -88,19 +85,19 @@ def parser() -> argparse.ArgumentParser:
         type=int,
         default=0,
         metavar="N",
-        help="of a cross-validation: which fold and seed, as in predictions.npz",
+        help="for a cross-validation: which fold and seed, as in predictions.npz",
     )
     p.add_argument(
         "--root",
         metavar="DIR",
-        help="folder that holds the releases (of your own images: config.data.path), if it is "
-        "no longer there",
+        help="folder that contains the releases (for your own images: config.data.path), if it has "
+        "moved",
     )
     p.add_argument(
         "--out",
         type=Path,
         metavar="DIR",
-        help="where to write; default: the folder inside of the run directory",
+        help="where to write; default: the folder `inside` in the run directory",
     )
     return p
 
@@ -148,7 +145,7 @@ def explain(args: argparse.Namespace, command: str) -> Path:
         )
     notes = [
         NOTES[0],
-        *(NOTES[1:] if names else [f"{model} has no convolution, hence no feature maps."]),
+        *(NOTES[1:] if names else [f"{model} has no convolution, and so no feature maps."]),
     ]
     if recognizer.network.tta != "none":
         notes.append(
@@ -163,7 +160,7 @@ def explain(args: argparse.Namespace, command: str) -> Path:
 
 
 def explain_there(args: argparse.Namespace, command: str) -> str:
-    """The same, wherever the run lies; the page's path or address."""
+    """Runs `explain` for a run at a path or an address; returns the page's path or address."""
     with mirror.opened(args.run_dir) as folder:
         return mirror.display_path(
             explain(argparse.Namespace(**{**vars(args), "run_dir": folder}), command)
@@ -173,7 +170,7 @@ def explain_there(args: argparse.Namespace, command: str) -> str:
 def check(
     args: argparse.Namespace, recognizer: Recognizer, dataset: Dataset, names: Sequence[str]
 ) -> None:
-    """Raises one UserError with everything named on the command line that is missing."""
+    """Raises one UserError that lists everything on the command line that does not exist."""
 
     def near(name, known):
         close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
@@ -186,7 +183,7 @@ def check(
     ids, classes = dataset.ids.tolist(), recognizer.class_names
     known = set(ids)
     problems = (
-        ["it decides whole clips: the figure `attention` of its report says by which frames"]
+        ["it decides whole clips: the figure `attention` of its report shows which frames count"]
         if dataset.kind == "clip"
         else []
     )
@@ -201,7 +198,7 @@ def check(
         )
     if not args.class_name and recognizer.multilabel:
         problems.append(
-            f"--class: missing; of action units one must be named: {', '.join(classes)}"
+            f"--class: missing; for action units, one must be named: {', '.join(classes)}"
         )
     if args.layer and args.layer not in names:
         problems.append(
@@ -213,7 +210,7 @@ def check(
             )
         )
     if problems:
-        raise UserError(f"this cannot be explained of {args.run_dir}", problems)
+        raise UserError(f"{args.run_dir} cannot be explained with these options", problems)
 
 
 def look(
@@ -223,7 +220,7 @@ def look(
     choice: ExplainTarget,
     names: Sequence[str],
 ) -> explanation_page.Explained:
-    """All maps of one image."""
+    """Computes all maps of one image."""
     image, id_, name = (
         dataset.images[choice.row],
         str(dataset.ids[choice.row]),

@@ -1,4 +1,4 @@
-"""Which rows of the data of a run are explained."""
+"""Chooses the rows of a run's data to explain."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ExplainTarget(NamedTuple):
 def given(
     recognizer: Recognizer, dataset: Dataset, ids: Sequence[str], class_id: int | None
 ) -> list[ExplainTarget]:
-    """The rows of these ids, with the class that the network decides on where none is given."""
+    """The rows with these ids, with the class that the network predicts if none is given."""
     rows, why = (
         [dataset.ids.tolist().index(id_) for id_ in dict.fromkeys(ids)],
         "named on the command line",
@@ -37,11 +37,9 @@ def given(
 def surest(
     recognizer: Recognizer, dataset: Dataset, found: dict[str, np.ndarray], class_id: int | None
 ) -> list[ExplainTarget]:
-    """The test row of the trial that the network was surest of and right, and the one where it was
-    wrong.
-
-    With a class: of the rows where it is there the one that was given the highest probability of
-    it, and of those where it is not.
+    """The trial's most confident correct test row and its most confident wrong one. With a class:
+    the rows with the highest probability of that class, one from those that show it and one from
+    those that do not.
     """
     test = np.flatnonzero(
         (found["trial"] == recognizer.trial)
@@ -55,7 +53,7 @@ def surest(
     )
     confidence, place = scores[np.arange(len(test)), classes], dataset.ids.tolist()
     if class_id is None:
-        words = "surest of the right test rows", "surest of the wrong test rows"
+        words = "most confident correct test row", "most confident wrong test row"
     else:
         name = recognizer.class_names[class_id]
         words = (

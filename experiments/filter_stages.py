@@ -1,7 +1,6 @@
-"""A stage of a study of frame filtering: a run directory.
-
-All folds are trained on the frames that a filter has left of their training rows, and reported, and
-the model of every fold judges every frame (`frames.npz`). A finished stage is never trained again.
+"""A stage of a study of frame filtering, which is a run directory. All folds are trained on the
+frames that a filter keeps of their training rows, and reported; then the model of every fold
+predicts every frame (`frames.npz`). A finished stage is never trained again.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from fexpr.terminal import progress, say
 from fexpr.train import checkpoint
 
 EMBEDDINGS = "embeddings.npz"
-FRAMES = "frames.npz"  # of a stage: `ids` [N], `posteriors` float32 [T, N, K] of fold x frame
+FRAMES = "frames.npz"  # file of a stage: `ids` [N], `posteriors` float32 [T, N, K] of fold x frame
 BATCH = 256
 ALL = "all"
 
@@ -44,10 +43,11 @@ def stage(
     folds: Sequence[Fold],
     initial_variables: Any = None,
 ) -> np.ndarray:
-    """Trains, reports and judges one stage under `workdir`/`name`, as far as it is not finished.
+    """Trains and reports one stage under `workdir`/`name`, and predicts all frames, unless that is
+    already done.
 
     Args:
-      initial_variables: variables by trial to begin with (`weights`), in the place of what
+      initial_variables: variables by trial from which training starts (`weights`), instead of what
           config.init gives.
 
     Returns:
@@ -55,7 +55,7 @@ def stage(
     """
     folder = workdir / name.replace("=", "_")
     own = config.copy_and_resolve_references()
-    # which is what a stage is, and reported as
+    # the experiment that a stage is reported as
     own.experiment, own.filter.stages = "cross_validate", (name,)
     spec = RunSpec(own, folder)
     if not spec.finished or not (folder / run.METRICS).exists():
@@ -74,10 +74,10 @@ def stage(
 
 
 def posteriors(folder: Path, dataset: Dataset, trials: int) -> np.ndarray:
-    """What each fold's model says of every frame, float32 [T, N, K]; kept in `folder`.
+    """The posteriors of each fold's model for every frame, float32 [T, N, K]; saved in `folder`.
 
     Raises:
-      UserError: the weights are not there any more.
+      UserError: the weights no longer exist.
     """
     path = folder / FRAMES
     if path.exists():
@@ -95,13 +95,12 @@ def posteriors(folder: Path, dataset: Dataset, trials: int) -> np.ndarray:
 
 
 def judge(config: ConfigDict, dataset: Dataset, trials: int) -> np.ndarray | None:
-    """What the run `config.filter.judge` says of every frame, float32 [T, N, K], the same for every
-    fold; None where none is named.
-
-    Its classes are the data's own, or AffectNet's: calm then has neutral's posterior.
+    """The posteriors of the run `config.filter.judge` for every frame, float32 [T, N, K], the same
+    for every fold; None if no run is named. Its classes must be those of the data or AffectNet's;
+    in the latter case calm gets neutral's posterior.
 
     Raises:
-      UserError: no finished run, other classes, other images; a run that was trained on these data.
+      UserError: not a finished run; other classes or images; a run that was trained on these data.
     """
     if not config.filter.judge:
         return None
@@ -113,7 +112,7 @@ def judge(config: ConfigDict, dataset: Dataset, trials: int) -> np.ndarray | Non
         raise UserError(
             f"{config.filter.judge} was trained on {config.data.name} itself, or on actors of it "
             "that are tested here",
-            fix="leave filter.judge empty: each fold's own model judges then",
+            fix="leave filter.judge empty to use each fold's own model",
         )
     probabilities = recognizer.probabilities(dataset.images[:]).astype(np.float32)
     known = recognizer.class_names
@@ -122,9 +121,9 @@ def judge(config: ConfigDict, dataset: Dataset, trials: int) -> np.ndarray | Non
     elif known != dataset.class_names:
         here = f"{config.data.name} has {', '.join(dataset.class_names)}"
         raise UserError(
-            f"{config.filter.judge} tells {', '.join(known)} apart",
+            f"{config.filter.judge} distinguishes {', '.join(known)}",
             [here],
-            fix="name a run of these classes, or AffectNet's",
+            fix="name a run with these classes, or AffectNet's",
         )
     return np.repeat(probabilities[None], trials, axis=0)
 
@@ -134,7 +133,7 @@ def embeddings(folder: Path, dataset: Dataset, trials: int) -> Path:
     810], `hidden` float16 [T, N, 50].
 
     They are Deep-Emotion's features before its two dense layers, and between them; the posteriors
-    stand in frames.npz.
+    are in frames.npz.
 
     Raises:
       UserError: a network without such features.
@@ -148,7 +147,7 @@ def embeddings(folder: Path, dataset: Dataset, trials: int) -> Path:
             network = Recognizer.restore(folder, "best_val", trial, BATCH).network
             if not hasattr(network.model, "features"):
                 raise UserError(
-                    f"filter.embeddings: {type(network.model).__name__} has no features to keep",
+                    f"filter.embeddings: {type(network.model).__name__} has no features to save",
                     fix="set it to False",
                 )
             parts.append(
@@ -175,8 +174,8 @@ def _feature(network: Network, which: int, images: jax.Array) -> jax.Array:
 
 
 def weights(folder: Path, trials: int) -> Any:
-    """The variables of a finished run by trial, to begin another with; those of a run of one trial
-    for every trial.
+    """The variables of a finished run by trial, from which another starts; a run of one trial gives
+    the same to every trial.
     """
     saved = {
         name: tree
@@ -187,16 +186,16 @@ def weights(folder: Path, trials: int) -> Any:
     if found not in (1, trials):
         raise UserError(
             f"{folder} has weights of {found} trials, this study {trials} folds",
-            fix="name a run of these folds",
+            fix="name a run with these folds",
         )
     return jax.tree.map(lambda x: np.repeat(x, trials, axis=0) if found == 1 else x, saved)
 
 
 def check(config: ConfigDict, dataset: Dataset, folds: Sequence[Fold]) -> None:
-    """Raises UserError where the data have no frames, or a fold has several models."""
+    """Raises a UserError if the data have no frames, or a fold has several models."""
     problems = [] if "video" in dataset.extras else [f"{config.data.name} has no frames of clips"]
     problems += (
-        [f"split.seeds={config.split.seeds}: one model a fold judges its frames, expected 1"]
+        [f"split.seeds={config.split.seeds}: expected 1, as one model per fold predicts its frames"]
         if config.split.seeds != 1
         else []
     )
@@ -206,7 +205,7 @@ def check(config: ConfigDict, dataset: Dataset, folds: Sequence[Fold]) -> None:
     problems += (
         []
         if config.log.variables
-        else ["log.variables=False: the models that judge frames must be kept"]
+        else ["log.variables=False: expected True, as models must be saved to predict frames"]
     )
     for text in config.filter.stages:
         try:

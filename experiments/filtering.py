@@ -20,7 +20,7 @@ from fexpr.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Frames:
-    """What a filter may look at, of all N frames. `labels` are UNKNOWN but for the fold's own
+    """The inputs of a filter, for all N frames. `labels` are UNKNOWN except for the fold's own
     training rows.
     """
 
@@ -39,8 +39,8 @@ class Frames:
 
 @dataclasses.dataclass(frozen=True)
 class Filter:
-    """`train(frames, value, gaussians)` and `test(frames, value, gaussians)` -> bool [N]; `test` is
-    handed no label.
+    """`train(frames, value, gaussians)` and `test(frames, value, gaussians)` -> bool [N]; `test`
+    gets no labels.
     """
 
     train: Callable[..., np.ndarray]
@@ -93,7 +93,7 @@ FILTERS = {
         True,
     ),
     "gaussian": _gaussian(False),
-    # one percentile an emotion, as published
+    # one percentile per emotion, as published
     "gaussian_emotion": Filter(
         lambda f, q, g: filters.gaussian_by_emotion(
             filters.mahalanobis(f.action_units, g), f.labels, q, [NEUTRAL_AND_CALM]
@@ -122,13 +122,15 @@ def parse(text: str) -> tuple[Filter, float]:
       UserError: unknown name, or a value out of range.
     """
     name, _, value = text.partition("=")
-    fix = f"expected NAME=VALUE with a name of {', '.join(FILTERS)}, as percentile=35"
+    fix = f"expected NAME=VALUE with a name of {', '.join(FILTERS)}, for example percentile=35"
     if name not in FILTERS:
-        raise UserError(f"config.filter.stages: {text!r} is no filter", fix=fix)
+        raise UserError(f"config.filter.stages: {text!r} is not a filter", fix=fix)
     try:
         number = float(value)
     except ValueError as e:
-        raise UserError(f"config.filter.stages: {text!r}: {value!r} is no number", fix=fix) from e
+        raise UserError(
+            f"config.filter.stages: {text!r}: {value!r} is not a number", fix=fix
+        ) from e
     chosen = FILTERS[name]
     if not chosen.low <= number <= chosen.high:
         raise UserError(
@@ -140,16 +142,17 @@ def parse(text: str) -> tuple[Filter, float]:
 
 
 def gaussians(config: ConfigDict, dataset: Dataset) -> filters.Gaussians | None:
-    """Those of `config.filter.gaussians`; None where each fold's training frames are to give them.
+    """The Gaussians of `config.filter.gaussians`; None if each fold fits them to its training
+    frames.
 
     Raises:
-      UserError: files that cannot be used, or other classes than RAVDESS'.
+      UserError: files that cannot be used, or data without RAVDESS' classes.
     """
     if not config.filter.gaussians:
         return None
     if dataset.class_names != EMOTIONS:
         raise UserError(
-            f"filter.gaussians are of RAVDESS' emotions, {config.data.name} has "
+            f"filter.gaussians: expected data with RAVDESS' emotions, {config.data.name} has "
             f"{', '.join(dataset.class_names)}"
         )
     return filters.Gaussians(*au_gaussians.read(config.filter.gaussians))
@@ -162,14 +165,12 @@ def masks(
     posteriors: np.ndarray,
     gaussians: filters.Gaussians | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which of the fold's training rows to keep, bool [train], and which of its test rows have a
-    say, bool [test].
-
-    Labels of validation and test rows are UNKNOWN to whatever decides here. Gaussians, where none
-    are given, are fitted to the training rows.
+    """The fold's training rows to keep, bool [train], and the test rows that count, bool [test].
+    The labels of validation and test rows are hidden from filters. Unless Gaussians are given, they
+    are fitted to the training rows.
 
     Args:
-      posteriors: float32 [N, K] of every frame, of the model that judges.
+      posteriors: float32 [N, K] the model's for every frame.
     """
     chosen, value = parse(text)
     outside = np.setdiff1d(np.arange(len(dataset)), fold.train)
@@ -191,7 +192,7 @@ def masks(
 
 
 def filtered(text: str, fold: Fold, mask: np.ndarray, dataset: Dataset) -> Fold:
-    """The fold with the training rows that are kept.
+    """The fold with only the training rows that are kept.
 
     Raises:
       UserError: a class has lost all of them.
@@ -206,6 +207,6 @@ def filtered(text: str, fold: Fold, mask: np.ndarray, dataset: Dataset) -> Fold:
     if lost:
         raise UserError(
             f"the filter {text} leaves fold {fold.name} no frame of {', '.join(lost)}",
-            fix="choose a milder value",
+            fix="choose a less strict value",
         )
     return Fold(fold.name, fold.train[mask], fold.val, fold.test, dataset.groups)

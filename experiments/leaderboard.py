@@ -62,12 +62,12 @@ class Fusion(NamedTuple):
 
 def leaderboard(config: ConfigDict, workdir: Path) -> None:
     """Trains or reads the members `config.members`, fuses those that `config.fused` names, reads
-    `config.entries`, and leaves leaderboard.md, .csv, .tex, .json and a figure in `workdir`, and in
+    `config.entries`, and writes leaderboard.md, .csv, .tex, .json and a figure to `workdir`, and to
     `config.tables` if that is set.
 
     Raises:
       UserError: members, fused names or entries that cannot be used, all of them; whatever a
-        member's experiment raises; rows of one that are not those of another.
+        member's experiment raises; rows that differ between members.
     """
     members, entries = read_members(config, workdir), read_entries(config)
     fusions = read_fusions(config, workdir, members)
@@ -116,8 +116,8 @@ def make_board(
     fusions: list[Fusion],
     entries: list[tuple[str, Path, str]],
 ) -> dict:
-    """What leaderboard.json holds (`evaluate.contenders.leaderboard`), with `synthetic` in every
-    row.
+    """The content of leaderboard.json (`evaluate.contenders.leaderboard`), with `synthetic` in
+    every row.
     """
     contenders, names, seconds = [], [], {}
     first = members[0].folder
@@ -216,7 +216,8 @@ def read_members(config: ConfigDict, workdir: Path) -> list[Member]:
         raise UserError(
             "the leaderboard's members cannot be used",
             problems or ["there are none"],
-            fix="give config.members as 'SVM=machine_megc2019', 'HTNet=runs/htnet_megc2019'",
+            fix="set config.members, for example to 'SVM=machine_megc2019', "
+            "'HTNet=runs/htnet_megc2019'",
         )
     return members
 
@@ -256,7 +257,8 @@ def read_entries(config: ConfigDict) -> list[tuple[str, Path, str]]:
         raise UserError(
             "the leaderboard's entries cannot be used",
             problems,
-            fix="say how epoch and settings were chosen, as 'Theirs=theirs.csv; last epoch'",
+            fix="state how epoch and settings were chosen, for example 'Theirs=theirs.csv; last "
+            "epoch'",
         )
     return entries
 

@@ -36,14 +36,11 @@ def write_study(
     kept: Sequence[FilterRow],
     left_out: Mapping[str, str] | None = None,
 ) -> Path:
-    """study.json, figures and study.html; the tables on the terminal.
+    """Writes study.json, figures and study.html, and prints the tables.
 
     Args:
       judged: posteriors [T, N, K] of the stage `all`. kept: what each filter keeps. left_out:
-          filters that could not be used, and why.
-
-    Returns:
-      The page.
+          filters that could not be used, and why. Returns: The page.
     """
     title = (
         f"{config.model.name}, {config.model.get('variant', '')} on {config.data.name}: training "
@@ -123,8 +120,8 @@ def _traces(
     judged: np.ndarray,
     synthetic: bool,
 ) -> None:
-    """Posteriors over training clips of the first fold, with what the first filter keeps of
-    them.
+    """Draws posteriors over training clips of the first fold, and the frames that the first filter
+    keeps.
     """
     if not config.filter.stages:
         return
@@ -161,7 +158,7 @@ def _traces(
 
 
 def _looks(path, folder: Path, dataset: Dataset, folds: Sequence[Fold], synthetic: bool) -> None:
-    """What the spatial transformer of the first fold's model passes on, for frames of test
+    """Draws what the spatial transformer of the first fold's model samples from frames of test
     clips.
     """
     rows = folds[0].test[np.linspace(0, len(folds[0].test) - 1, LOOKS).astype(int)]

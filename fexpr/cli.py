@@ -94,7 +94,9 @@ def _start(name: str, rest: list[str]) -> int:
 
 
 def _set_environment() -> None:
-    """Before JAX is imported: compiled programs are kept; XLA's C++ messages are not shown."""
+    """Sets environment variables before JAX is imported: compiled programs are cached, XLA's C++
+    messages hidden.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_dir() / "compiled"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")

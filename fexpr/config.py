@@ -71,8 +71,9 @@ class Entry:
 
 
 def resolve(registered: Any) -> Any:
-    """What a value of a registry refers to: a user's own class or function itself, or what an
-    Entry or a text 'package.module:attribute' names. Errors as in Entry.load."""
+    """The object to which a value of a registry refers: a user's class or function itself, or the
+    object that an Entry or a text 'package.module:attribute' names. Errors as in Entry.load.
+    """
     if isinstance(registered, str):
         registered = Entry(registered)
     return registered.load() if isinstance(registered, Entry) else registered
@@ -315,7 +316,7 @@ def _plain_type(kind: Any) -> type | tuple[type, ...]:
 
 
 def _mismatch(kind: Any, about: Mapping, value: Any) -> str:
-    """What was expected instead of the value; '' where it can be used."""
+    """What was expected instead of the value; '' if it can be used."""
     plain = _plain_type(kind)
     if not isinstance(value, plain) or (isinstance(value, bool) and kind is not bool):
         return f"{OF_TYPE} {getattr(plain, '__name__', 'float')}"

@@ -1,11 +1,11 @@
-"""Hands a finished run on to those without fexpr: a program for JAX alone, ONNX, plain weights, a
-model card.
+"""Exports a finished run for use without fexpr: a program for JAX, ONNX, plain weights, a model
+card.
 
-    python -m fexpr.export runs/cnn_simple_fer2013 handed_on --onnx
+    python -m fexpr.export runs/cnn_simple_fer2013 exported --onnx
 
 `model.stablehlo` is read with `jax.export.deserialize`, on CPU, GPU and TPU, for any number of
-images; it takes uint8 and gives probabilities: normalisation, views, temperature and the mean over
-an ensemble are in it.
+images; it takes uint8 and returns probabilities: it includes normalisation, views, calibration and
+the mean over an ensemble.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ PROGRAM, WEIGHTS, ONNX, ABOUT, CARD = (
     "model.json",
     "MODEL_CARD.md",
 )
-# largest difference of a probability; bfloat16 networks are rounded alike, for it is the same
-# program
+# largest allowed difference of a probability; bfloat16 networks are rounded alike, as it is the
+# same program
 TOLERANCE = 1e-4
 
 
 def export(recognizer: Recognizer, folder: Path, onnx: bool) -> list[tuple[str, str]]:
-    """Writes everything into a new folder, whole or not at all; returns name and content of each
-    file.
+    """Writes everything into a new folder, completely or not at all; returns name and description
+    of each file.
 
     Raises:
-      UserError: the folder exists already or cannot be written; ONNX was asked for and is not to
-          be had.
-      RuntimeError: what was exported does not say what the recogniser says.
+      UserError: the folder exists already or cannot be written; ONNX was requested, but its
+          packages are not installed. RuntimeError: the exported program's probabilities differ from
+          the recogniser's.
     """
     if folder.exists():
         raise UserError(f"{folder} exists already", fix="name a new folder")
@@ -70,7 +70,7 @@ def export(recognizer: Recognizer, folder: Path, onnx: bool) -> list[tuple[str, 
         )
         files = [
             (PROGRAM, f"a program for JAX ({', '.join(PLATFORMS)}), weights in it: {kind}"),
-            (WEIGHTS, "weights and what images are normalised by, under fexpr's names"),
+            (WEIGHTS, "weights and the images' normalisation, under fexpr's names"),
         ]
         write_weights(recognizer, partial / WEIGHTS)
         if onnx:
@@ -96,7 +96,7 @@ def export(recognizer: Recognizer, folder: Path, onnx: bool) -> list[tuple[str, 
 
 
 def about(recognizer: Recognizer) -> dict:
-    """What model.json says."""
+    """The content of model.json."""
     return {
         "format": FORMAT_VERSION,
         "class_names": recognizer.class_names,

@@ -163,7 +163,8 @@ def _from_path(name: str) -> ModuleType:
     """Imports the module `name` from Python's path or the working directory."""
     if not _is_module(name):
         raise _NotLoaded(
-            "expected the name of a module, as my_lab.faces, or of a file, as lab/my_faces.py"
+            "expected the name of a module, for example my_lab.faces, or of a file, for example "
+            "lab/my_faces.py"
         )
     _add_to_path(Path.cwd())
     if name not in sys.modules and (why := _why_not_found(name, None)):

@@ -1,7 +1,6 @@
-"""Where `configs`, `experiments` and `launch.py` are: beside fexpr in a clone, inside it once
-installed, so that an installation takes no other name among the installed packages.
-
-A script of an installed user begins as one in a clone does, after these lines:
+"""Where `configs`, `experiments` and `launch.py` are: beside fexpr in a clone, inside fexpr once
+installed, so that an installation adds no other package names. A script that uses an installed
+fexpr starts with these lines, and is then the same as in a clone:
 
     from fexpr import studies
 
@@ -19,6 +18,8 @@ LAUNCH = FOLDER / "launch.py"
 
 
 def add_to_path() -> None:
-    """Makes `configs`, `experiments` and `launch` importable, before others of these names."""
+    """Makes `configs`, `experiments` and `launch` importable, before other modules of these
+    names.
+    """
     if str(FOLDER) not in sys.path:
         sys.path.insert(0, str(FOLDER))

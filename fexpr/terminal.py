@@ -1,5 +1,5 @@
-"""What a person sees while fexpr works: plain lines and one live progress bar. Everything else goes
-to the log file.
+"""Output on the terminal: plain lines and one live progress bar. Everything else goes to the log
+file.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ BANNER = "bold white on red"  # what must not be missed
 
 
 def printable(text: str, encoding: str | None = None) -> str:
-    r"""`text` as a terminal may show it. Names come from files that anybody may have made: of their
-    control characters, which could move the cursor or retitle the window, and of what `encoding`
-    cannot write, the escapes are shown ('\x1b'). Line breaks and tabs stay.
+    r"""`text` made safe for a terminal. Names come from untrusted files: their control characters,
+    which could move the cursor or retitle the window, and characters that `encoding` lacks are
+    replaced by escapes ('\x1b'). Line breaks and tabs are kept.
     """
     shown = "".join(
         c if c in "\n\t" or not unicodedata.category(c).startswith("C") else ascii(c)[1:-1]
@@ -51,7 +51,7 @@ def printable(text: str, encoding: str | None = None) -> str:
 
 
 class PrintableConsole(Console):
-    """A console that shows of every text, in tables and bars too, only what is `printable`."""
+    """A console that makes every text `printable`, also in tables and bars."""
 
     def render(self, *args: Any, **options: Any) -> Iterator[Segment]:
         for segment in super().render(*args, **options):
@@ -60,13 +60,13 @@ class PrintableConsole(Console):
 
 
 console = PrintableConsole(highlight=False, soft_wrap=True)
-# and for what stands beside rows that go to standard output
+# and for messages beside rows that go to standard output
 errors = PrintableConsole(stderr=True, highlight=False, soft_wrap=True)
 
 
 def say(text: str = "", style: str | None = None) -> None:
-    """Prints one line. `text` is printed as it is but for control characters (`printable`); `style`
-    colours the whole line (rich style names).
+    """Prints one line. `text` is printed literally, except for control characters (`printable`);
+    `style` colours the whole line (rich style names).
     """
     console.print(printable(text, console.encoding), style=style, markup=False)
 
@@ -75,12 +75,11 @@ def say(text: str = "", style: str | None = None) -> None:
 def progress(
     description: str, total: float | None, done: float = 0, on: Console = console
 ) -> Iterator[Callable[..., None]]:
-    """One live line with a bar, a count, elapsed time and ETA.
+    """Shows one live line with a bar, a count, elapsed time and ETA.
 
-    Yields a function `advance(n=1, note="")`; `note` is shown behind the bar (a loss, a clip's
-    name).
-    `done` starts the bar part of the way, for work that is resumed; `total` None: unknown. Off
-    a terminal only the finished line is printed.
+    Yields a function `advance(n=1, note="")`; `note` is shown after the bar (a loss, a clip's
+    name). `done` starts the bar partway, for resumed work; `total` None: unknown. Off a terminal
+    only the finished line is printed.
     """
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -103,16 +102,16 @@ def progress(
 
 
 def program(module: str) -> str:
-    """What was typed to start this command: 'fexpr status' (set by fexpr/cli.py), or 'python -m
-    MODULE'.
+    """The words that start this command, for messages: 'fexpr status' (set by fexpr/cli.py), or
+    'python -m MODULE'.
     """
     typed = sys.argv[0]
     return typed if typed.partition(" ")[0] == "fexpr" else f"python -m {module}"
 
 
 def quiet() -> None:
-    """Keeps what libraries log off the terminal, also while they are being imported."""
-    # taking it off would not do: some libraries put it back
+    """Keeps log messages of libraries off the terminal, also during their import."""
+    # removing it is not enough: some libraries restore it
     absl_logging.get_absl_handler().setLevel(logging.CRITICAL + 1)
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # FFmpeg's "quiet"
     if "OPENCV_LOG_LEVEL" not in os.environ:
@@ -123,7 +122,9 @@ def quiet() -> None:
 
 
 class _LogFile(logging.FileHandler):
-    """Drops what cannot be written: a full disk is one message, of what needs to be saved."""
+    """Drops records that cannot be written: a full disk is reported once, by whatever needs to be
+    saved.
+    """
 
     def handleError(self, record: logging.LogRecord) -> None:
         del record
@@ -131,7 +132,7 @@ class _LogFile(logging.FileHandler):
 
 class _Json(logging.Formatter):
     """A record as one line of JSON: time with its zone, level, logger, message; an event's own
-    fields; what was raised.
+    fields; the exception, if any.
     """
 
     def __init__(self, process: int | None):
@@ -157,11 +158,8 @@ class _Json(logging.Formatter):
 
 
 def log_to(path: Path, process: int | None = None) -> None:
-    """Sends what libraries log and warn, and `event`s, to the file `path` and no longer to one
-    before; appended, one JSON object per line.
-
-    Args:
-      process: its number, where there are several.
+    """Sends log messages and warnings of libraries, and `event`s, to the file `path` instead of an
+    earlier one; appends one JSON object per line. Args: process: its number, if there are several.
     """
     root = logging.getLogger()
     for before in [h for h in root.handlers if isinstance(h.formatter, _Json)]:
@@ -180,14 +178,14 @@ def log_to(path: Path, process: int | None = None) -> None:
 
 
 def event(name: str, **fields: object) -> None:
-    """Logs a turn in the life of a run, by the logger `fexpr`: its name is the message, its numbers
-    are fields of their own.
+    """Logs an event of a run to the logger `fexpr`: its name is the message, its numbers are
+    separate fields.
     """
     LOGGER.info(name, extra={"fields": fields})
 
 
 def error(text: str) -> None:
-    """Prints to stderr, but for control characters (`printable`) as it is."""
+    """Prints to stderr literally, except for control characters (`printable`)."""
     PrintableConsole(stderr=True, highlight=False, soft_wrap=True).print(
         text, style="bold red" if sys.stderr.isatty() else None, markup=False
     )
@@ -201,8 +199,9 @@ AT_ONCE = b"\nended at once: the same command goes on from the checkpoint before
 @contextlib.contextmanager
 def stop_signals() -> Iterator[Callable[[], str]]:
     """Yields a function that names the signal that asks to stop ('SIGTERM', 'SIGHUP', 'Ctrl-C'), ''
-    while none came; until the block ends the signals do nothing else, but for a second Ctrl-C,
-    which ends the process. One that is ignored (nohup) stays so. In threads they stay as they are.
+    while there is none; until the block ends, the signals do nothing else, except that a second
+    Ctrl-C ends the process. Signals that are ignored (nohup) remain ignored. In threads nothing
+    changes.
     """
     came: list[str] = []
     if threading.current_thread() is not threading.main_thread():
@@ -212,7 +211,7 @@ def stop_signals() -> Iterator[Callable[[], str]]:
     def note(number: int, _: object) -> None:
         if number == signal.SIGHUP:
             _detach_lost_terminal()
-        # written past the streams, which may be in the middle of a line
+        # written directly, as the streams may be in the middle of a line
         elif number == signal.SIGINT and came:
             os.write(2, AT_ONCE)
             os._exit(INTERRUPTED)
@@ -234,7 +233,7 @@ def stop_signals() -> Iterator[Callable[[], str]]:
 
 
 def _detach_lost_terminal() -> None:
-    """Where the terminal is gone, what is printed goes nowhere, rather than raising."""
+    """If the terminal is gone, discards output instead of raising an error."""
     for stream in (1, 2):
         try:
             os.tcgetpgrp(stream)
@@ -245,12 +244,13 @@ def _detach_lost_terminal() -> None:
 
 def exit_code(command: Callable[[], None]) -> int:
     """Runs a command: 0, or 2 where the user has something to fix, which is printed as one message
-    without a traceback; RESUMABLE or INTERRUPTED where it was stopped and can go on. What is raised
-    stands in the log too.
+    without a traceback; RESUMABLE or INTERRUPTED if it was stopped and can be resumed. Exceptions
+    are also logged.
     """
     _keep_logs_off_terminal()
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # what a terminal cannot show is printed as '?'
+        # characters that a terminal lacks are printed as '?'
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     try:
         command()
@@ -259,7 +259,7 @@ def exit_code(command: Callable[[], None]) -> int:
         error(e.text())
         return 2
     except Preempted as e:
-        error(f"{e}: the same command goes on from there")
+        error(f"{e}: the same command resumes from there")
         return e.code
     except Exception:
         LOGGER.exception("failed")
@@ -268,19 +268,19 @@ def exit_code(command: Callable[[], None]) -> int:
 
 
 def _keep_logs_off_terminal() -> None:
-    """Log records go to the run's log file alone, also those of libraries: importing Orbax gives
-    the root logger a handler that prints, and one without handlers prints warnings by itself.
-    So does what cannot be raised.
+    """Sends all log records, also those of libraries, only to the run's log file: importing Orbax
+    gives the root logger a handler that prints, and a logger without handlers prints warnings. So
+    do exceptions that cannot be raised.
     """
     root = logging.getLogger()
     for handler in list(root.handlers):
-        # its own class: subclasses are somebody's files and tests
+        # exactly this class: subclasses belong to other files and tests
         if type(handler) is logging.StreamHandler:
             root.removeHandler(handler)
     if not root.handlers:
         root.addHandler(logging.NullHandler())
     if sys.unraisablehook is sys.__unraisablehook__:
-        # of a write that failed, TensorStore's threads raise where nobody can catch it
+        # after a failed write, TensorStore's threads raise errors that cannot be caught
         sys.unraisablehook = lambda raised: LOGGER.warning(
             "in a library: %s",
             raised.err_msg,

@@ -15,12 +15,12 @@ from einops import rearrange
 
 
 def affine_grid(theta: jax.Array, height: int, width: int) -> jax.Array:
-    """Where each pixel of a warped image is to be read:
+    """The position at which each pixel of a warped image is sampled:
     `torch.nn.functional.affine_grid(align_corners=False)`.
 
     Args:
       theta: [B, 2, 3] maps OUTPUT coordinates (x, y, 1) to INPUT coordinates (x, y): to turn an
-        image by some angle, give the inverse rotation; [[1, 0, .2], [0, 1, 0]] shows what lay a
+        image by some angle, give the inverse rotation; [[1, 0, .2], [0, 1, 0]] shows what was a
         tenth of the width further right.
       height, width: of the warped image, in pixels.
 
@@ -35,29 +35,29 @@ def affine_grid(theta: jax.Array, height: int, width: int) -> jax.Array:
 def bilinear_sample(
     images: jax.Array | np.ndarray, grid: jax.Array, padding: str = "zeros"
 ) -> jax.Array:
-    """The images at the places of a grid: `torch.nn.functional.grid_sample(mode='bilinear',
+    """Samples images at the positions of a grid: `torch.nn.functional.grid_sample(mode='bilinear',
     align_corners=False)`.
 
-    The four neighbours of each pixel are laid side by side first, so that ONE look-up a place
-    fetches them all: gathers are what costs here. Gradients flow to the grid (cheap) and to the
-    images (a scatter, only computed where it is asked for).
+    The four neighbours of each pixel are laid side by side first, so that ONE look-up per position
+    fetches them all, as gathers are the main cost. Gradients flow to the grid (cheap) and to the
+    images (a scatter, only computed if needed).
 
     Args:
       images: floating [B, H, W, C].
-      grid: float32 [B, H', W', 2], (x, y); see `affine_grid`. bfloat16 could not tell neighbouring
-          pixels apart.
+      grid: float32 [B, H', W', 2], (x, y); see `affine_grid`. bfloat16 could not distinguish
+          neighbouring pixels.
       padding: what lies outside the image: 'zeros', or 'border' (the nearest pixel of the edge).
 
     Returns:
       [B, H', W', C] of the images' dtype.
 
     Raises:
-      ValueError: there is no such padding.
+      ValueError: unknown padding.
     """
     if padding not in ("zeros", "border"):
         raise ValueError(f"padding: expected 'zeros' or 'border', found {padding!r}")
     batch, height, width, channels = images.shape
-    # one pixel outside all is zero, and further out nothing changes
+    # one pixel outside everything is zero, and further out nothing changes
     beyond = 1 if padding == "zeros" else 0
     x, y = (
         jnp.clip(((grid[..., i] + 1) * n - 1) / 2, -beyond, n - 1 + beyond)
@@ -66,9 +66,9 @@ def bilinear_sample(
     left, top = (jnp.minimum(jnp.floor(p), n - 2 + beyond) for p, n in ((x, width), (y, height)))
     places = ((top + 1) * (width + 1) + left + 1).astype(jnp.int32)
 
-    # Each cell carries its own position. Were the shares below taken from `left` and `top`, XLA
-    # might round x a second time, to the other side of a whole number, and mix the neighbours of
-    # one cell with the shares of the next: seen on CPU at theta = identity.
+    # Each cell carries its own position. If the shares below were computed from `left` and `top`,
+    # XLA might round x a second time, to the other side of a whole number, and mix the neighbours
+    # of one cell with the shares of the next: seen on CPU at theta = identity.
     padded = jnp.pad(images.astype(jnp.float32), ((0, 0), (1, 1), (1, 1), (0, 0)))
     corners = [padded[:, i : i + height + 1, j : j + width + 1] for i in (0, 1) for j in (0, 1)]
     position = jnp.broadcast_to(

@@ -1,8 +1,8 @@
 """Weights: the models of this installation, and files of weights.
 
 python -m fexpr.weights                        the trained models, with what was measured
-python -m fexpr.weights inspect FILE           what a file of weights, a run or a model holds;
-                                               nothing in it is run
+python -m fexpr.weights inspect FILE           the content of a file of weights, a run or a model;
+no code in it is run
 python -m fexpr.weights export RUN FILE        the network of a run as safetensors, under
                                                fexpr's own names
 python -m fexpr.weights export RUN FILE --layout=pytorch
@@ -50,8 +50,8 @@ def list_models() -> None:
 
 
 def inspect(path: Path) -> None:
-    """Prints format, SHA-256, what network it looks like, and every array's name, shape and
-    type.
+    """Prints the format, the SHA-256, the network that it seems to belong to, and every array's
+    name, shape and type.
     """
     from flax.traverse_util import flatten_dict
 
@@ -85,7 +85,7 @@ def inspect(path: Path) -> None:
 
 
 def export(run_dir: Path | str, path: Path, layout: str, trial: int) -> None:
-    """Writes a run's network, of its own selection, whole or not at all.
+    """Writes a run's network, of the run's own selection, completely or not at all.
 
     Raises:
       UserError: not a finished run, no such trial; a model without that layout; the file cannot be
@@ -96,7 +96,7 @@ def export(run_dir: Path | str, path: Path, layout: str, trial: int) -> None:
 
     if path.suffix != ".safetensors":
         raise UserError(
-            f"{path}: exports are safetensors", fix=f"call it {path.with_suffix('.safetensors')}"
+            f"{path}: exports are safetensors", fix=f"name it {path.with_suffix('.safetensors')}"
         )
     arrays = write_weights(Recognizer.restore(run_dir, trial=trial), path, layout)
     say(f"{path}: {len(arrays)} arrays, {sum(a.size for a in arrays.values()):,} numbers")
@@ -119,7 +119,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = whole.add_subparsers(dest="command")
-    one = commands.add_parser("inspect", help="what a file of weights, a run or a model holds")
+    one = commands.add_parser("inspect", help="the content of a file of weights, a run or a model")
     one.add_argument("path", metavar="FILE", type=lambda text: Path(zoo.run_or_model(text)))
     two = commands.add_parser("export", help="a run's network as safetensors")
     two.add_argument("run", metavar="RUN", type=path_or_url)

@@ -167,8 +167,8 @@ def _draw(
     axis: np.ndarray,
     drawn: dict[str, np.ndarray],
 ) -> None:
-    """A panel for each network: the probability of the inner circle, mean over folds [F, y, x], and
-    every fold's boundary.
+    """Draws a panel for each network: the probability of the inner circle, mean over folds [F, y,
+    x], and every fold's boundary.
     """
     with drawing.canvas(
         path, "Two circles (1,000 generated points)", (drawing.WIDTH, 4.3), False

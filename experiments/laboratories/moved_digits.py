@@ -156,8 +156,8 @@ def _accuracy(data: Digits, decisions: np.ndarray, labels: np.ndarray) -> dict:
 
 
 def _draw(path: Path, source: str, networks: dict[str, dict]) -> None:
-    """Accuracy against shift, a line for each network, with a band of one standard deviation over
-    folds.
+    """Draws accuracy against shift, a line for each network, with a band of one standard deviation
+    over folds.
     """
     with drawing.canvas(path, f"Moved digits: {source}", (6.8, 3.8), False) as figure:
         ax = figure.subplots()

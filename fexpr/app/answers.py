@@ -1,5 +1,5 @@
-"""What the page shows, made by the recogniser that `fexpr recognize` uses; no part of it needs
-Gradio.
+"""The content of the page, computed by the same recogniser as in `fexpr recognize`; none of it
+needs Gradio.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def photo(recognizer: Any, path: Path, coverage: float) -> tuple[np.ndarray, pd.
 
 
 def camera(recognizer: Any, pixels: np.ndarray, coverage: float) -> tuple[np.ndarray, pd.DataFrame]:
-    """The same for a frame of a camera, RGB uint8 [H, W, 3]."""
+    """The same as `photo`, for a frame of a camera, RGB uint8 [H, W, 3]."""
     colours = {} if recognizer.picture[2] == 3 else {"colours": "rgb"}
     rows = at_coverage(recognizer, coverage).predict([pixels], fit="face", **colours)
     return draw.annotated(pixels, rows, recognizer.class_names), rows
@@ -143,7 +143,7 @@ def _words(row: pd.Series) -> list[str]:
 
 
 def _held(row: pd.Series) -> set[str] | None:
-    """Classes in the prediction set; None where there is none."""
+    """The classes in the prediction set; None if there is no set."""
     if not isinstance(row.get("set"), str):
         return None
     return {name for part in row["set"].split(" or ") for name in (part, *part.split("+"))}

@@ -60,7 +60,8 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="FIELD=VALUE",
-        help="a field of config.data, as layout=flow or skip_clips=032_3_1 (python launch.py "
+        help="a field of config.data, for example layout=flow or skip_clips=032_3_1 (python "
+        "launch.py "
         "--help=data lists them)",
     )
     check.add_argument(

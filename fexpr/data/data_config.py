@@ -66,7 +66,8 @@ class DataConfig:
     )
     map_scale: Literal["minmax", "signed"] = field(
         "minmax",
-        "of maps made of frames: each channel from least to largest, as published ones, or "
+        "of maps made from frames: each channel scaled from its smallest to its largest value, "
+        "like published ones, or "
         "'signed', which keeps the level of no motion",
     )
     regions: Literal["whole", "landmarks"] = field(
@@ -78,7 +79,8 @@ class DataConfig:
     colours: Literal["grey", "rgb"] = field("grey", "of folder: channels of the images")
     vocabulary: str = field(
         "data",
-        "action units to detect: 'data' (see min_positives), 'notebook25', or numbers as '4,7,12'",
+        "action units to detect: 'data' (see min_positives), 'notebook25', or numbers, for example "
+        "'4,7,12'",
     )
     min_positives: int = field(
         5, "'data': units with at least this many positive clips", ge=1, debug=2
@@ -121,7 +123,7 @@ class DataConfig:
     )
     skip_clips: str = field("", "clips left out on purpose: '032_3_1,028_4_1'")
     duplicates: str = field("keep", "training copies of held-out faces", one_of=DUPLICATES)
-    leave_out: str = field("", "classes whose rows are left out, as 'surprise,disgust'")
+    leave_out: str = field("", "classes whose rows are left out, for example 'surprise,disgust'")
     synthetic_subjects: int = field(24, "people of the synthetic release", ge=3, debug=6)
     synthetic_clips: int = field(160, "its clips, or images", ge=3, debug=24)
     synthetic_frames: int = field(20, "frames of its clips, of RAVDESS", ge=5)

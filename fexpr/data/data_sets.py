@@ -43,7 +43,9 @@ def load(config: ConfigDict) -> Dataset:
 
 
 def _refuse_two_spellings(name: str, groups: np.ndarray) -> None:
-    """One person under two names would be trained on and tested on in the same fold."""
+    """Raises a UserError if a person may have two names, and so could be in training and test rows
+    of the same fold.
+    """
     names: dict[str, list[str]] = {}
     for group in np.unique(groups).tolist():
         plain = re.sub(r"(?<![0-9])0+(?=[0-9])", "", re.sub(r"[ _-]", "", group.casefold()))

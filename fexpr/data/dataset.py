@@ -105,7 +105,7 @@ class Dataset:
 
     def picture(self, row: int) -> np.ndarray:
         """The image as people see it, uint8 [H, W, 1 or 3]: of a face with a map beside it the face
-        alone, of a clip its middle frame's, of several flow maps the first.
+        alone, for a clip, its middle frame's, of several flow maps the first.
         """
         image = self.images[row]
         if self.kind == "clip":

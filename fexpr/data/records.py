@@ -72,8 +72,8 @@ def chosen(images: Images, rows: np.ndarray) -> Images:
 
 
 def write(folder: Path, stacks: Iterable[tuple[Sequence[str], np.ndarray]]) -> None:
-    """Keeps ids and images uint8 [n, H, W, C], stack after stack, in `folder`, which appears in one
-    piece or not at all.
+    """Saves ids and images uint8 [n, H, W, C], stack by stack, in `folder`, which appears as a
+    whole or not at all.
 
     Raises:
       UserError: the folder cannot be written to, or the disk is full.

@@ -37,7 +37,8 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Measures saved predictions of a classifier: metrics with bootstrap intervals; "
         "how far its probabilities are off,\n"
-        "with smooth, debiased and binned errors beside what luck leaves, before and after the "
+        "with smooth, debiased and binned errors beside those that chance alone gives, before and "
+        "after the "
         "calibration map that validation\n"
         "rows choose; prediction sets, confusion, selective prediction.\n"
         "Writes metrics.json, figures/ and report.html.\n"
@@ -168,7 +169,7 @@ def comparison(args: argparse.Namespace, out: Path, command: str) -> Path:
     try:
         found = compare(candidates, resamples=args.resamples)
     except (ValueError, IndexError, KeyError) as e:
-        raise UserError(f"these cannot be compared: {e}") from e
+        raise UserError(f"these predictions cannot be compared: {e}") from e
     page = write_paired(out, found, command)
     print_paired(found)
     return page

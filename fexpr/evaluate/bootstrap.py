@@ -88,8 +88,8 @@ def interval(
 def norm_interval(
     samples: np.ndarray, noise: np.ndarray, value: float, groups: int, level: float = LEVEL
 ) -> tuple[float, float, int]:
-    """The same for an error that is a norm of gaps, such as the calibration error: `value` = |d|,
-    where the gaps d are the true ones plus noise e.
+    """The interval of an error that is a norm of gaps, such as the calibration error: `value` =
+    |d|, where the gaps d are the true ones plus noise e.
 
     Such a value is biased upwards, and a resample's value upwards again, so percentiles do not
     cover: a perfect model lies below its own interval. But | |d| - |d - e| | <= |e|, so the true

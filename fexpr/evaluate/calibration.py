@@ -112,9 +112,10 @@ def measures(
 def reliability(
     confidence: np.ndarray, outcome: np.ndarray, bins: int = BINS
 ) -> dict[str, np.ndarray]:
-    """What a reliability diagram shows, by equal-width bin (a, b]: `count` [bins] of the decisions
+    """The data of a reliability diagram, by equal-width bin (a, b]: the `count` [bins] of decisions
     in it, their mean `confidence` and `accuracy` (share of right ones), both NaN in an empty bin.
-    `confidence`, `outcome`: [R, M]."""
+    `confidence`, `outcome`: [R, M].
+    """
     which = equal_width(confidence, bins).ravel()
     count = np.bincount(which, minlength=bins)
     sums = (
@@ -133,8 +134,8 @@ def equal_width(confidence: np.ndarray, bins: int = BINS) -> np.ndarray:
 
 
 def equal_mass(confidence: np.ndarray, bins: int = BINS) -> np.ndarray:
-    """The same for bins that end at the quantiles of `confidence` itself, so that they hold equally
-    many, except for ties.
+    """The bin numbers as in `equal_width`, for bins that end at the quantiles of `confidence`
+    itself, so that they hold equally many, except for ties.
     """
     ordered = np.sort(confidence, axis=None)
     ends = np.ceil(np.arange(1, bins) * len(ordered) / bins).astype(int) - 1

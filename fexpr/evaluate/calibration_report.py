@@ -145,7 +145,9 @@ def _unavailable(predictions: dict, selection: str) -> str:
 
 
 def _left_out(predictions: dict, selection: str) -> int:
-    """Distinct validation rows that are left out of maps and sets as copies of training rows."""
+    """The number of distinct validation rows that maps and sets do not use, as they are copies of
+    training rows.
+    """
     val = rows_of(predictions, selection, "val")
     dropped = np.setdiff1d(val, calibration_rows(predictions, selection))
     dropped = dropped[~predictions["failed"][predictions["trial"][dropped]]]

@@ -106,8 +106,8 @@ def pooled(
     val_logits: np.ndarray,
     val_labels: np.ndarray,
 ) -> np.ndarray:
-    """Log probabilities [count, K] of clips, from the logits [R, K] of frames; `index` [R] says
-    which clip a frame is of. Rules: `pooling.pooled`.
+    """Log probabilities [count, K] of clips, from the logits [R, K] of frames; `index` [R] gives
+    the clip of each frame. Rules: `pooling.pooled`.
     """
     if rule == "calibrated":
         logits = fit_temperature(val_logits, val_labels, np.full(len(val_labels), "val"))(logits)
@@ -200,7 +200,7 @@ def _applied(predictions: dict[str, np.ndarray], selection: str) -> dict:
 
 
 def print_rules(clips: dict) -> None:
-    """On the terminal: the table of rules, and the accuracy of single frames."""
+    """Prints the table of rules, and the accuracy of single frames."""
     table = make_table("a clip by its frames'", *SHOWN.values())
     for rule, of in clips["rules"].items():
         cells = [

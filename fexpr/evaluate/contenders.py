@@ -133,7 +133,9 @@ def read_entry(path: Path, reference: Answer, class_names: Sequence[str]) -> dic
     except (OSError, UnicodeDecodeError, csv.Error) as e:
         raise UserError(f"{path} cannot be read: {e}", fix="give a CSV of id,class in UTF-8") from e
     if missing := [f"no column {name}" for name in ("id", "class") if name not in header]:
-        raise UserError(f"{path} is not an entry", missing, "its columns are id and class")
+        raise UserError(
+            f"{path} is not an entry of a leaderboard", missing, "its columns are id and class"
+        )
     subjects = dict(zip(reference.ids.tolist(), _first_seed(reference).groups, strict=True))
     subject = next((name for name in SUBJECTS if name in header), None)
     problems, named = [], {}

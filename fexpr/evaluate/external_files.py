@@ -67,7 +67,7 @@ def _read_npz(path: Path) -> Raw | dict[str, np.ndarray]:
         arrays = npz.read(path)
     except npz.Pickled as e:
         raise UserError(
-            f"{path} holds pickled arrays, which are never opened: a pickle can run any program",
+            f"{path} contains pickled arrays, which are never opened: a pickle can run any program",
             e.names,
             fix="save texts as NumPy strings: names.astype(str)",
         ) from e

@@ -23,7 +23,7 @@ from fexpr.evaluate.measure import measure
 from fexpr.evaluate.predictions import checked, rows_of
 from fexpr.evaluate.scored_rows import ScoredRows, model_rows, trial_thresholds
 
-SHOWN = 5  # ids that a problem names
+SHOWN = 5  # ids that a problem lists
 
 
 @dataclasses.dataclass(frozen=True)

@@ -46,7 +46,7 @@ class ScoredRows:
     multilabel: bool
 
     def at(self, rows: np.ndarray | slice) -> ScoredRows:
-        """The same for some of the rows."""
+        """The predictions of some of the rows."""
         return ScoredRows(
             self.presence[rows],
             self.decisions[rows],

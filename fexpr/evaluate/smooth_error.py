@@ -73,7 +73,7 @@ def diagram(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, list | float]:
-    """What a kernel reliability diagram shows, at MESH confidences from 0 to 1.
+    """The data of a kernel reliability diagram, at MESH confidences from 0 to 1.
 
     The curve is confidence + smoothed (outcome - confidence) / smoothed count, so that a perfect
     model's is the diagonal up to chance; its distance to the diagonal, averaged over the density,

@@ -101,8 +101,8 @@ def _without_light(face: np.ndarray) -> np.ndarray:
 
 
 def _similar_motion(points: np.ndarray, moved: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """What a rotation, scale and shift that fit the displacements `moved` [N, 2] of `points` [N, 2]
-    best do to `others` [M, 2]: displacements [M, 2]; by iteratively reweighted least squares.
+    """The displacements [M, 2] of `others` [M, 2] under the rotation, scale and shift that best fit
+    the displacements `moved` [N, 2] of `points` [N, 2]; by iteratively reweighted least squares.
     """
     # as complex numbers a similarity is z -> a z + b
     terms = np.column_stack([_complex(points), np.ones(len(points))])

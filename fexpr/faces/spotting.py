@@ -88,7 +88,7 @@ def answer(found: list[Spotted], points: np.ndarray) -> str:
 
 
 def _flanks(score: np.ndarray, apex: int) -> tuple[int, int]:
-    """Where the score has fallen to `END` of the apex's on both sides."""
+    """The rows on both sides at which the score has fallen to `END` of the apex's."""
     low = END * score[apex]
     onset = apex
     while onset > 0 and score[onset - 1] > low:

@@ -1,4 +1,4 @@
-"""FACS codes: the units, the grammar that they are written in, and the labels made from them."""
+"""FACS codes: their units, their grammar, and the labels made from them."""
 
 from fexpr.facs.grammar import FacsError, parse, parse_all
 from fexpr.facs.presence import Policy, intensities, label_matrix, vocabulary

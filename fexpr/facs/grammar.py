@@ -1,4 +1,4 @@
-"""The grammar of FACS codes, as the SAMM workbook and CASME II write them.
+"""The grammar of FACS codes in the workbooks of SAMM and CASME II.
 
     code     := blank | '?' | '/' | part ('+' part)*         '4+7',  '' (nothing coded)
     part     := group | reference | note | '?'
@@ -30,7 +30,7 @@ from fexpr.facs.units import FACS, ActionUnit, Code
 
 _FULLWIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0x3000: " ", 0xA0: " "}
 _FLAGS = re.IGNORECASE | re.ASCII
-# an intensity after a '/' is none where a number follows: in '4A/B18' the B is the side of 18
+# a letter after a '/' is not an intensity if a number follows: in '4A/B18' the B is the side of 18
 _UNIT = re.compile(
     r"""(?:AU\s*)?
     (?:(?P<side>[LRATB]) (?:\s*/\s*(?P<side_or>[LRATB]))? \s*)?
@@ -46,7 +46,7 @@ _GRAMMAR_WORDS = {"or", "ref", "au"}
 
 
 class FacsError(ValueError):
-    """A code that is not FACS: `token` is the part that cannot be read, `reason` says why."""
+    """A code that is not valid FACS: `token` is the part that cannot be read, `reason` says why."""
 
     def __init__(self, token: str, reason: str):
         self.token, self.reason = token, reason
@@ -57,7 +57,7 @@ def parse(code: object) -> Code:
     """Reads one cell: text, a whole number (Excel stores `4` as one), or a blank (None, NaN, NA).
 
     Raises:
-      FacsError: the cell is no FACS code; nothing of it is guessed.
+      FacsError: the cell is not a valid FACS code; nothing is guessed.
     """
     text = _text(code).translate(_FULLWIDTH).strip()
     if text in ("", "?", "/"):
@@ -79,7 +79,8 @@ def parse_all(codes: Sequence[object], where: Sequence[str]) -> list[Code]:
     014_2_3").
 
     Raises:
-      UserError: lists every cell that is no FACS code, with its place, the token and the reason.
+      UserError: lists every cell that is not a valid FACS code, with its place, the token and the
+          reason.
     """
     parsed, problems = [], []
     for code, place in zip(codes, where, strict=True):
@@ -120,12 +121,12 @@ def _text(code: object) -> str:
 
 
 def _split(text: str, token: str) -> list[str]:
-    """Cuts at each `+` outside parentheses; `token` is what an error names."""
+    """Splits at each `+` outside parentheses; `token` is named in errors."""
     parts, depth = [""], 0
     for character in text:
         depth += (character == "(") - (character == ")")
         if depth < 0:
-            raise FacsError(token, "a parenthesis is closed that was never opened")
+            raise FacsError(token, "a parenthesis is closed, but was not opened")
         if character == "+" and depth == 0:
             parts.append("")
         else:
@@ -139,8 +140,8 @@ def _split(text: str, token: str) -> list[str]:
 
 
 def _is_note(part: str) -> bool:
-    """Two or more words of letters, one of three letters at least ('L A' is a slip), none of them a
-    word of the grammar.
+    """Whether it is a note: two or more words, at least one of three letters or more ('L A' is a
+    typo), none of them a word of the grammar.
     """
     words = part.lower().split()
     return (
@@ -154,11 +155,11 @@ def _is_note(part: str) -> bool:
 def _group(
     text: str, token: str, alternative: int, reference: re.Match[str] | None
 ) -> list[ActionUnit]:
-    """The options of one group, in parentheses or not; where there are several, `alternative` ties
-    them together.
+    """The options of one group, in parentheses or not; several options get the same
+    `alternative`.
     """
     brackets = _BRACKETS.fullmatch(text)
-    # a `?` behind the closing parenthesis
+    # a `?` after the closing parenthesis
     doubted = bool((brackets and brackets[2]) or (reference and reference[2]))
     matches = _options(brackets[1].strip() if brackets else text, token)
     return [

@@ -14,20 +14,20 @@ from fexpr.facs.units import Code
 
 @dataclasses.dataclass(frozen=True)
 class Policy:
-    """What the units that are not plainly there count as.
+    """How units that are not plainly present are counted.
 
     Attributes:
-      alternatives: of the units of which ONE is meant, count the `first` named (the coder's best
-        guess; the default), `all` (adds positives that cannot all be right) or `none` (drops a
-        movement that surely took place).
-      references: units in `ref()` are `absent` (the default: there already at onset, they are not
-        part of the onset-to-apex movement) or `present` (right for a model that sees the apex frame
-        alone).
+      alternatives: of units of which only ONE is meant, count the `first` named (the coder's best
+          guess; the default), `all` (adds positives that cannot all be right) or `none` (drops a
+          movement that certainly took place).
+      references: units in `ref()` are `absent` (the default: as they are already present at onset,
+          they are not part of the onset-to-apex movement) or `present` (right for a model that only
+          sees the apex frame).
       uncertain: units marked `?` are `present` (the default: in SAMM only the offset is in doubt)
           or `absent`.
 
     Raises:
-      UserError: a value that is none of these.
+      UserError: another value.
     """
 
     alternatives: str = "first"
@@ -58,7 +58,7 @@ def intensities(code: Code, policy: Policy = Policy()) -> dict[int, float]:
     """{number: intensity in (0, 1]} of the units that are present under `policy`; a number named
     twice has its maximum.
 
-    Number 0 (neutral) says that nothing moved: it is no label.
+    Number 0 (neutral) means that nothing moved, and is not a label.
     """
     present: dict[int, float] = {}
     groups_seen: set[int] = set()

@@ -1,4 +1,4 @@
-"""The numbers of FACS and their names, and the units of one clip as they were coded.
+"""The numbers of FACS and their names, and the coded units of one clip.
 
 Numbers and names: Ekman, Friesen & Hager, Facial Action Coding System, 2002; A-E as 0.2 ... 1.0 is
 this project's scale.
@@ -101,12 +101,12 @@ class ActionUnit:
 
     Attributes:
       number: FACS number, a key of `FACS`.
-      intensity, intensity_or: 'A' to 'E'; the second where the coder left two open (`10A/B`).
+      intensity, intensity_or: 'A' to 'E'; the second if the coder left two open (`10A/B`).
       side, side_or: 'L', 'R' (unilateral), 'A' (both sides, asymmetric), 'T', 'B' (top, bottom);
           the second as in `A/L12`.
       alternative: units that share this number (the index of the first of them in the code) are
         alternatives: ONE of them is meant. None: no alternative.
-      already_present: inside `ref()`: on the face at onset already.
+      already_present: inside `ref()`: already present at onset.
       uncertain: marked `?` (SAMM: its offset is unclear; CASME II: the coder was not sure).
     """
 
@@ -121,8 +121,8 @@ class ActionUnit:
 
     @property
     def value(self) -> float:
-        """Intensity in (0, 1]: A-E as 0.2 to 1.0, the mean where two were left open, 1.0 where none
-        is given.
+        """Intensity in (0, 1]: A-E as 0.2 to 1.0, the mean if two were left open, 1.0 if none is
+        given.
         """
         letters = [letter for letter in (self.intensity, self.intensity_or) if letter]
         return sum(INTENSITY[letter] for letter in letters) / len(letters) if letters else 1.0

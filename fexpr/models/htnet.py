@@ -74,7 +74,7 @@ class HTNet(nn.Module):
 
     @property
     def repeats(self) -> tuple[int, ...]:
-        """Transformer blocks of each level, first level first."""
+        """The number of transformer blocks of each level, first level first."""
         repeats = self.block_repeats
         return repeats if isinstance(repeats, tuple) else (repeats,) * self.num_hierarchies
 

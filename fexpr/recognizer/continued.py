@@ -24,7 +24,7 @@ from fexpr.train.views import input_shape
 if TYPE_CHECKING:
     from fexpr.recognizer.ensemble import Ensemble
 
-# A few further epochs are a schedule of their own: nothing is stopped early, averaged or resized.
+# settings for a few further epochs: no early stopping, averaging or resizing
 PLAIN_TRAINING = {
     "patience": 0,
     "ema": 0.0,

@@ -56,7 +56,7 @@ def _draw_box(picture: np.ndarray, row: pd.Series, factor: int, line: int) -> No
 
 
 def _draw_bars(panel: np.ndarray, title: str, best: pd.Series, top: int, line: int) -> int:
-    """Writes below `top`, and returns where the next face's lines begin."""
+    """Draws below `top`, and returns where the next face's lines start."""
     _write(panel, title, (line // 3, top + int(1.1 * line)), line)
     for i, (name, probability) in enumerate(best.items(), 1):
         y = top + int(i * 1.4 * line) + line // 6

@@ -1,4 +1,6 @@
-"""The trained networks of a run, and what they make of arrays: logits, probabilities, decisions."""
+"""The trained networks of a run, and their predictions for arrays: logits, probabilities,
+decisions.
+"""
 
 from __future__ import annotations
 
@@ -22,26 +24,26 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Ensemble:
-    """One trial of a finished run, or an ensemble of several: what reads arrays of images.
+    """One trial of a finished run, or an ensemble of several: predictions from arrays of images.
 
     Attributes:
       networks: the trained network of each member, on the default device.
       class_names: K names. multilabel: whether several classes (action units) may be present at
         once.
-      shape: (H, W, C) of an image. kind: what it is, 'face', 'flow' (u, v, optical strain), 'clip'
+      shape: (H, W, C) of an image. kind: of an image: 'face', 'flow' (u, v, optical strain), 'clip'
         (its frames as channels) or 'features' (a vector, H = W = 1).
       trials: how many the run has; members: which of them these are, from 0. selection: 'last' or
           'best_val', their epoch.
       maps: each member's calibration map, chosen by cross-fitting on validation rows when the run
-          was evaluated (`Identity` where no map helped); None where there are none.
-      thresholds: [K], of action units, on calibrated probabilities (of an ensemble the mean); None
-          where there are none: decisions are then at 0.5.
+          was evaluated (`Identity` if no map helped); None if there are none. thresholds: [K], of
+          action units, on calibrated probabilities (for an ensemble, the mean); None: decisions are
+          made at 0.5.
       content: config.json; metrics: metrics.json.
-      batch: images a forward pass; a program is compiled for it once.
-      limits: of prediction sets; None where the run has none.
-      coverage: how often sets are to hold the truth, and rows whose set holds several classes are
-          decided 'uncertain'; None: sets of 0.9, and every row is decided.
-      seen: whom the members have learned from, where the run records it.
+      batch: images per forward pass; a program is compiled for it once.
+      limits: of prediction sets; None if the run has none. coverage: how often sets should contain
+          the true class; rows whose set contains several classes are then decided 'uncertain';
+          None: sets of coverage 0.9, and every row is decided. seen: the people in the members'
+              training, if the run records them.
     """
 
     networks: tuple[Network, ...]
@@ -73,19 +75,19 @@ class Ensemble:
 
     @property
     def trial(self) -> int:
-        """Which single trial this is. Errors as of `network`."""
+        """The number of the single trial. Errors as in `network`."""
         self._require_single()
         return self.members[0]
 
     @property
     def temperatures(self) -> tuple[float, ...] | None:
-        """Of each member, where all maps are temperatures."""
+        """The temperature of each member, if all maps are temperatures."""
         found = [one.temperature for one in self.maps or () if isinstance(one, Temperature)]
         return tuple(found) if found and len(found) == len(self.networks) else None
 
     @property
     def temperature(self) -> float | None:
-        """Of a single trial. Errors as of `network`."""
+        """The temperature of a single trial. Errors as in `network`."""
         self._require_single()
         return self.temperatures[0] if self.temperatures else None
 
@@ -96,7 +98,7 @@ class Ensemble:
 
     @property
     def picture(self) -> tuple[int, int, int]:
-        """(H, W, C) of what people give: `shape`, less the saliency map where it is computed from
+        """(H, W, C) of a user's picture: `shape`, without the saliency map if that is computed from
         the face itself.
 
         Raises:
@@ -104,12 +106,12 @@ class Ensemble:
         """
         if self.kind == "clip":
             raise UserError(
-                "the run decides whole clips, it takes neither pictures nor videos",
+                "the run decides whole clips, and cannot read pictures or videos",
                 fix="give Recognizer.predict an array of clips, as "
                 "fexpr.data.preparation.clip_frames makes them",
             )
         data = self.content["config"]["data"]
-        # perhaps from a folder: whose maps these are is unknown
+        # perhaps from a folder of maps, of unknown origin
         read = data["name"] == "ravdess" and data.get("map") == "saliency"
         return (
             (*self.shape[:2], 1)
@@ -119,7 +121,7 @@ class Ensemble:
 
     @property
     def dtype(self) -> type[np.generic]:
-        """Of an image."""
+        """The type of an image's values."""
         return np.float32 if self.kind == "features" else np.uint8
 
     def logits(self, images: np.ndarray) -> np.ndarray:
@@ -129,19 +131,19 @@ class Ensemble:
         Compiled once.
 
         Raises:
-          UserError: images of another shape, type or range; this is an ensemble, which has
-              probabilities only.
+          UserError: images of another shape, type or range; this is an ensemble, which only has
+              probabilities.
         """
         return self._logits(self.network, images)
 
     def probabilities(self, images: np.ndarray, calibrated: bool = False) -> np.ndarray:
-        """Images uint8 [N, H, W, C], any N -> [N, K]: `scores` of their logits; of an ensemble
-        their mean. Errors as there.
+        """Images uint8 [N, H, W, C], any N -> [N, K]: `scores` of their logits; for an ensemble
+        their mean. Errors as in `scores`.
         """
         return self.members_probabilities(images, calibrated).mean(axis=0)
 
     def members_probabilities(self, images: np.ndarray, calibrated: bool = False) -> np.ndarray:
-        """The same of each member: [T, N, K]."""
+        """The probabilities of each member, [T, N, K], as in `probabilities`."""
         return np.stack(
             [
                 self.scores(self._logits(one, images), calibrated, i)
@@ -158,24 +160,23 @@ class Ensemble:
         return np.stack([self._logits(one, pixels) for one in self.networks])
 
     def scores(self, logits: np.ndarray, calibrated: bool = False, member: int = 0) -> np.ndarray:
-        """Logits [N, K] -> probabilities [N, K]: a softmax, or of action units a sigmoid each;
-        `calibrated`: after the member's map.
-
-        `member`: whose logits they are, by its place in `members`.
+        """Logits [N, K] -> probabilities [N, K]: a softmax, or a sigmoid for each action unit;
+        `calibrated`: after the member's map. `member`: that of the logits, by its position in
+            `members`.
 
         Raises:
-          UserError: `calibrated`, and the run has no map.
+          UserError: `calibrated`, but the run has no map.
         """
         if not calibrated:
             moved = logits
         elif self.maps is None:
             raise UserError(
-                "there is no calibration map to calibrate with",
+                "there is no calibration map",
                 [
-                    f"metrics.json has none for {self.selection!r}: the run's result is another "
-                    "selection, or has no validation rows"
+                    f"metrics.json has none for {self.selection!r}: the run's result has another "
+                    "selection, or no validation rows"
                 ],
-                fix="ask for calibrated=False",
+                fix="use calibrated=False",
             )
         else:
             moved = self.maps[member](logits)
@@ -184,8 +185,8 @@ class Ensemble:
     def tabulate(
         self, names: list[str], pixels: np.ndarray, status: Sequence[str] | None = None
     ) -> pd.DataFrame:
-        """The table of pixels uint8 [N, *picture]; `status` of each row as of
-        `prediction_table.table`, None: all are as they should be.
+        """The table of pixels uint8 [N, *picture]; `status` of each row as in
+        `prediction_table.table`, None: all are OK.
         """
         return self.tabulate_logits(names, self.members_logits(pixels), status)
 
@@ -262,14 +263,13 @@ def _check(images: np.ndarray, shape: tuple[int, int, int], dtype: type[np.gener
         raise UserError(
             "the recogniser cannot read these images",
             problems,
-            fix="give what the run was trained on: the same crop and size, as np.uint8 in 0 "
-            "to 255, channels last; "
-            "Recognizer.predict takes more",
+            fix="give images like the run's: the same crop and size, as np.uint8 in 0 to 255, "
+            "channels last; Recognizer.predict accepts other kinds",
         )
 
 
 def described(recognizer: Ensemble) -> list[str]:
-    """Which weights these are and how they decide, for a model card."""
+    """Describes the weights and the decision rule, for a model card."""
     lines = [
         f"Trial {recognizer.members[0]} of {recognizer.trials}"
         if len(recognizer.members) == 1
@@ -282,11 +282,11 @@ def described(recognizer: Ensemble) -> list[str]:
     lines.append(in_words(recognizer.maps))
     if recognizer.multilabel:
         lines.append(
-            "Several action units may be there at once; one is decided present at or above its "
+            "Several action units may be present at once; one is decided present at or above its "
             "threshold (model.json)"
             if recognizer.thresholds is not None
-            else "Several action units may be there at once; no thresholds for this epoch"
+            else "Several action units may be present at once; no thresholds for this epoch"
         )
     if recognizer.selection != recognizer.metrics["selection"]:
-        lines.append("The results below are of the weights of another epoch")
+        lines.append("The results below belong to the weights of another epoch")
     return lines

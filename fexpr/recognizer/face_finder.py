@@ -46,7 +46,7 @@ def pair(
     align: str,
     landmarks: Any,
 ) -> np.ndarray:
-    """The flow map uint8 [H, W, 3] of two grey frames uint8 [H, W], made as the run's data were.
+    """The flow map uint8 [H, W, 3] of two grey frames uint8 [H, W], computed like the run's data.
 
     Args:
       shape: of the map. data: `config.data` of the run; its `regions` and `map_scale` are read.
@@ -94,7 +94,7 @@ def motion_map(
 
 
 def scale_of(data: dict) -> str:
-    """How the maps of a run with this `config.data` are scaled; older runs lack the field."""
+    """The scaling of the maps of a run with this `config.data`; older runs lack the field."""
     return data.get("map_scale", "minmax")
 
 

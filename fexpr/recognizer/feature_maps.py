@@ -1,4 +1,4 @@
-"""What the convolutions of a network answer to an image."""
+"""The outputs of a network's convolutions for an image."""
 
 from __future__ import annotations
 

@@ -248,7 +248,9 @@ def _bytes(image: np.ndarray, values: str | None) -> np.ndarray:
 
 
 def _channels(image: np.ndarray, wanted: int, colours: str | None) -> np.ndarray:
-    """uint8 [H, W, C] in the colours of the network: 1 channel is grey, 3 are RGB."""
+    """Converts an image to the colours of the network, uint8 [H, W, C]: 1 channel is grey, 3 are
+    RGB.
+    """
     expected = {None: wanted, "grey": 1, "rgb": 3, "bgr": 3}[colours]
     if image.shape[2] != expected:
         raise Unusable(

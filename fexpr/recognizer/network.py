@@ -53,7 +53,7 @@ class Network:
         return self._predict(images, "none")
 
     def predict(self, images: jax.Array) -> jax.Array:
-        """The same over all views, as in predictions.npz."""
+        """Logits averaged over all views, as in predictions.npz."""
         return self._predict(images, self.tta)
 
     def _predict(self, images: jax.Array, tta: str) -> jax.Array:
@@ -78,11 +78,11 @@ def in_batches(
     threads: int = 0,
 ) -> np.ndarray:
     """Applies `function`, which maps rows [size, ...] to as many rows, to N > 0 rows. The last
-    batch is filled up: one compilation for every N.
+    batch is padded, so that a single compilation serves any N.
 
     Args:
       threads: batches computed at the same time; 0: one for each core of a CPU, where a convolution
-          takes a single core, else one.
+          uses a single core, else one.
     """
 
     def batch(start: int) -> np.ndarray:

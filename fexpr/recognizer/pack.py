@@ -144,7 +144,7 @@ def _without_places(content: dict) -> dict:
 
 
 def run_pack(place: Path | str, folder: Path, selection: str | None) -> None:
-    """The command `fexpr weights pack`. Errors as in `pack`."""
+    """Runs the command `fexpr weights pack`. Errors as in `pack`."""
     difference = pack(place, folder, selection)
     size = sum(path.stat().st_size for path in folder.iterdir())
     terminal.say(f"packed     {folder}: {size / 1e6:.2f} MB")

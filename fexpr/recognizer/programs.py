@@ -1,4 +1,4 @@
-"""A recogniser as one function of its images, with the weights in it: for JAX, and as ONNX."""
+"""A recogniser as one function of images that contains the weights: for JAX, and as ONNX."""
 
 from __future__ import annotations
 
@@ -31,8 +31,9 @@ Program = Callable[[jax.Array], jax.Array]
 
 def program(recognizer: Ensemble) -> Program:
     """The function of images uint8 or float32 [B, H, W, C] in 0..255 -> probabilities float32 [B,
-    K], after each member's calibration map; of an ensemble the mean. Its members are computed
-    one after the other."""
+    K], after each member's calibration map; for an ensemble, the mean. Its members are computed one
+    after the other.
+    """
     classes = len(recognizer.class_names)
     maps = recognizer.maps or (Identity(),) * len(recognizer.networks)
     numbers = [jax.tree.map(jnp.float32, affine(one, classes)) for one in maps]
@@ -50,7 +51,7 @@ def program(recognizer: Ensemble) -> Program:
 
 
 def _calibrated(logits: jax.Array, numbers: tuple[jax.Array, ...], multilabel: bool) -> jax.Array:
-    """Probabilities [B, K] of logits after a map; `numbers` as of calibration_maps.affine."""
+    """Probabilities [B, K] of logits after a map; `numbers` as in calibration_maps.affine."""
     temperature, smoothing, weights, bias = numbers
     scaled, keep = logits / temperature, 1 - smoothing
     if multilabel:
@@ -74,9 +75,7 @@ def stablehlo(recognizer: Ensemble) -> bytes:
 
 
 def plain(function: Program) -> Program:
-    """The same function without custom rules for vmap and gradients, which jax2onnx does not
-    know.
-    """
+    """The function without custom rules for vmap and gradients, which jax2onnx does not support."""
     return lambda *arguments: _evaluated(jax.make_jaxpr(function)(*arguments), arguments)[0]
 
 
@@ -138,7 +137,7 @@ def write_onnx(recognizer: Ensemble, path: Path) -> float:
     # onnxruntime computes few operations in bfloat16 on a CPU
     network = dataclasses.replace(recognizer.network, precision="float32")
     recognizer = dataclasses.replace(recognizer, networks=(network,))
-    logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # it tells of types that it does not need
+    logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # it warns of types that it does not need
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the converter
         to_onnx(

@@ -145,7 +145,7 @@ def moving(recognizer: Any, args: argparse.Namespace) -> Generator[pd.DataFrame,
 
 
 def _drawn(recognizer: Any, tables: Any, film: Any, advance: Any) -> Iterator[pd.DataFrame]:
-    """The tables of a video; its frames are drawn into `film`."""
+    """Yields the tables of a video, and draws its frames into `film`."""
     last = 0
     for frames, table in tables:
         if film:
@@ -173,7 +173,7 @@ def _ended_by_interrupt(source: Any, so: bool) -> Iterator[None]:
 
 
 def write_rows(table: pd.DataFrame, stream: TextIO, kind: str, first: bool) -> None:
-    """Rows as 'csv' (with a header if `first`), or as 'jsonl'."""
+    """Writes rows as 'csv' (with a header if `first`), or as 'jsonl'."""
     if kind == "csv":
         table = table.map(delimited.safe_cell).rename(index=delimited.safe_cell)
         table.to_csv(stream, header=first, lineterminator="\n")

@@ -32,26 +32,24 @@ class Recognizer(Ensemble):
         batch: int = BATCH,
         coverage: float | None = None,
     ) -> Recognizer:
-        """Reads a run directory of the experiments fit and cross_validate, on whatever devices
-        there are.
+        """Reads a run directory of the experiments fit and cross_validate, on the available
+        devices.
 
         Args:
           run_dir: a folder, a .zip or .tar(.gz) of one, or an address that fsspec opens.
-          selection: 'last' or 'best_val'; None: the one that the run's result is about
-              (config.train.selection).
+          selection: 'last' or 'best_val'; None: that of the run's result (config.train.selection).
           trial: fold x seed, numbered as in predictions.npz; None: all that did not fail, as an
-            ensemble. Its members have seen one another's test subjects in training: it is for new
-            faces, and has no test result on the run's own.
-          batch: images per forward pass: 1 answers soonest, an accelerator is better used by
-              hundreds.
-          coverage: share of new rows whose `set` shall hold the truth, 0.5 to 0.99; decisions are
-            then 'uncertain' where the set holds several classes.
+              ensemble. Its members were trained on each other's test subjects: it is for new faces,
+              and has no test result on the run's own data.
+          batch: images per forward pass: 1 is fastest for a single image, hundreds use an
+            accelerator better. coverage: share of new rows whose `set` should contain the true
+            class, 0.5 to 0.99; decisions are then 'uncertain' if the set contains several classes.
 
         Raises:
           UserError: not a finished run, or of another format; no such selection or trial; a
-            coverage that the run has no sets for; weights
-            that the run did not keep, that were saved before the normalisation was saved with them,
-            or that do not fit the model of this version of fexpr.
+            coverage for which the run has no sets; weights that the run did not save, that were
+            saved before the normalisation was saved with them, or that do not fit the model of this
+            version of fexpr.
         """
         with archive.opened(run_dir) as folder:
             found = restored.read(folder, selection, trial)
@@ -88,7 +86,7 @@ class Recognizer(Ensemble):
         lists them, with what was measured. Other arguments as in `restore`.
 
         Raises:
-          UserError: there is none of that name; no such trial.
+          UserError: there is no model of that name; no such trial.
         """
         return cls.restore(zoo.folder(name), trial=trial, batch=batch, coverage=coverage)
 
@@ -120,7 +118,7 @@ class Recognizer(Ensemble):
         values: str | None = None,
         fit: str = "exact",
     ) -> pd.DataFrame:
-        """Images -> a table (`table.table` says which columns), calibrated where the run
+        """Images -> a table (columns: `prediction_table.table`), calibrated where the run
         applies a map (`attrs['calibrated']`).
 
         A run trained on feature vectors takes an array [N, F] instead, one trained on clips uint8
@@ -128,14 +126,13 @@ class Recognizer(Ensemble):
 
         Args:
           images_or_paths: an array of N images, or a list of images of any sizes, or of paths, or
-              one path. N may be anything.
-          layout: of an array, per image: 'HWC', 'CHW' or 'HW'.
-          colours: of an array: 'grey', 'rgb', 'bgr', turned into those of the network; None: it has
-              the network's already.
+              one path. N is arbitrary. layout: of an array, per image: 'HWC', 'CHW' or 'HW'.
+          colours: of an array: 'grey', 'rgb', 'bgr', converted to those of the network; None: the
+              network's.
           values: of an array: '0..255' or '0..1'; required for anything but uint8.
-          fit: 'exact': other sizes are refused. 'resize': the images show the face alone, cropped
-            as in training, in another size. 'face': every face is found, turned upright and cut
-            out; each is a row (`prediction_table.with_faces` says which columns are added). A
+          fit: 'exact': other sizes are refused. 'resize': the images show only the face, cropped as
+            in training, but in another size. 'face': every face is found, turned upright and cut
+            out; each is a row, with the further columns of `prediction_table.with_faces`. A
             picture without a face, or a file that cannot be read, is a row whose `status` says so.
 
         Raises:
@@ -173,8 +170,8 @@ class Recognizer(Ensemble):
 
         Args:
           onset, apex: paths, or grey uint8 [H, W].
-          align: 'detect' finds the face on the onset, 'landmarks' takes these,
-            'none': the frames show the face alone, upright, as in the published crops.
+          align: 'detect' finds the face on the onset, 'landmarks' uses `landmarks`, 'none': the
+              frames show only the face, upright, as in the published crops.
           landmarks: [5, 2], (x, y) of both eyes, nose, both mouth corners in pixels of the onset;
               left and right as the image shows them.
 
@@ -188,12 +185,12 @@ class Recognizer(Ensemble):
     def predict_video(
         self, path: Path | str, *, onset: int | None = None, apex: int | None = None, **options: Any
     ) -> pd.DataFrame:
-        """A video -> a table with one row per frame, or, of a run trained on flow, a pair of
+        """A video -> a table with one row per frame, or, for a run trained on flow, per pair of
         frames. Options, errors: `video.batches`.
 
         Args:
-          onset, apex: of a run trained on flow, the numbers (from 0) of the only two frames to be
-              read; options are then `predict_pair`'s.
+          onset, apex: for a run trained on flow, the numbers (from 0) of the only two frames to
+              read; options are then those of `predict_pair`.
         """
         import pandas as pd
 
@@ -207,7 +204,7 @@ class Recognizer(Ensemble):
         )
 
     def predict_clip(self, path: Path | str, **options: Any) -> pd.DataFrame:
-        """A video -> a table with one row for each person in it: a decision of the whole clip.
+        """A video -> a table with one row for each person in it: a decision on the whole clip.
         Columns: `clip.ClipSums.table`. Options, errors: `video.batches`.
         """
         from fexpr.recognizer import clip, video
@@ -219,8 +216,8 @@ class Recognizer(Ensemble):
         return sums.table(str(path), source.break_off)
 
     def spot(self, path: Path | str) -> pd.DataFrame:
-        """Where in a video faces move, from onset to offset, and what each movement is: a table of
-        one row a movement. Columns, errors: `spot_video.spot_video`.
+        """Finds the movements of faces in a video, from onset to offset, and classifies each: a
+        table with one row per movement. Columns, errors: `spot_video.spot_video`.
         """
         from fexpr.recognizer import spot_video
 
@@ -237,8 +234,8 @@ class Recognizer(Ensemble):
         """Trains the network further; see `continued.continue_training`.
 
         Returns:
-          A recogniser with the new network, without map, thresholds and sets, which were those of
-          another one; and the history.
+          A recogniser with the new network, without map, thresholds and sets, which belonged to the
+          original network; and the history.
         """
         from fexpr.recognizer import continued
 
@@ -250,18 +247,21 @@ class Recognizer(Ensemble):
     def pair(
         self, onset: Any, apex: Any, align: str = "detect", landmarks: Any = None
     ) -> np.ndarray:
-        """The flow map uint8 [H, W, 3] that `predict_pair` reads. Arguments and errors as there."""
+        """The flow map uint8 [H, W, 3] that `predict_pair` reads. Arguments and errors as in
+        `predict_pair`.
+        """
         from fexpr.recognizer import face_finder
 
         if self.kind != "flow":
             raise UserError(
-                f"the run was trained on images of kind {self.kind!r}, not on flow between "
-                "two frames",
+                f"the run was trained on images of kind {self.kind!r}, not on flow between two "
+                "frames",
                 fix="use predict",
             )
         if self.shape[2] != 3:
             raise UserError(
-                f"the run reads {self.shape[2] // 3} flow maps of a clip, and two frames make one",
+                f"the run reads {self.shape[2] // 3} flow maps per clip, but two frames give only "
+                "one",
                 fix="use predict, with an array of maps whose channels are stacked as "
                 "config.data.maps names them",
             )
@@ -275,7 +275,7 @@ class Recognizer(Ensemble):
         )
 
     def face_finder(self) -> images.Finder:
-        """Finds faces in a picture and cuts them out as the run's were."""
+        """The function that finds faces in a picture and crops them like the run's data."""
         from fexpr.recognizer import face_finder
 
         return partial(face_finder.find, frame=face_finder.frame_of(self.content))

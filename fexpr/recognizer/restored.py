@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True)
 class Restored:
-    """What `read` finds; `content` and `metrics` are config.json and metrics.json, `seen` the
+    """The result of `read`; `content` and `metrics` are config.json and metrics.json, `seen` the
     people in the members' training, if they are recorded.
     """
 
@@ -145,7 +145,7 @@ def thresholds(found: Restored) -> np.ndarray | None:
 
 
 def _of_metrics(found: Restored, read: Callable[[dict, str, Sequence[int]], T]) -> T:
-    """What `read` takes from metrics.json, which may have been edited."""
+    """The values that `read` takes from metrics.json, which may have been edited."""
     try:
         return read(found.metrics, found.selection, found.members)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as e:
@@ -191,7 +191,7 @@ def contents(run_dir: Path) -> tuple[dict, dict]:
 
 def load_variables(run_dir: Path, selection: str) -> dict:
     """The variables of a selection, for all trials, and their images' normalisation ('input').
-    Raises: UserError: the run has none, or none of that selection; those of an old format.
+    Raises: UserError: the run has no weights, none of that selection, or those of an old format.
     """
     if packed_run.is_packed(run_dir):
         saved = packed_run.load_variables(run_dir, selection)

@@ -14,7 +14,7 @@ from fexpr.recognizer.network import Network, in_batches
 if TYPE_CHECKING:
     from fexpr.recognizer.ensemble import Ensemble
 
-PATCH, STRIDE = 8, 4  # pixels, of the patch that hides a part of the image
+PATCH, STRIDE = 8, 4  # side of the patch that hides a part of the image, pixels
 # of SmoothGrad: noisy images, and their noise's deviation as a share of the image's range
 COPIES, NOISE = 24, 0.15
 
@@ -39,24 +39,24 @@ def gradients(network: Network, image: np.ndarray, class_id: int) -> tuple[np.nd
 
 @jax.jit
 def _slopes(network: Network, images: jax.Array, class_id: jax.Array) -> jax.Array:
-    # no image's logit depends on another image
+    # no logit depends on another image
     slopes = jax.grad(lambda x: network(x)[:, class_id].sum())(images)
     return jnp.abs(slopes).max(axis=-1)
 
 
 def occlusion(recognizer: Ensemble, image: np.ndarray, class_id: int) -> np.ndarray:
-    """How far the probability of a class falls where a patch hides an image uint8 [H, W, C] (Zeiler
-    and Fergus 2014, arXiv 1311.2901).
+    """How much the probability of a class falls when a patch hides a part of an image uint8 [H, W,
+    C] (Zeiler and Fergus 2014, arXiv 1311.2901).
 
-    The patch is filled with the training rows' mean, that is with zeros after normalisation. Of all
-    the run's views (test-time augmentation).
+    The patch is filled with the training rows' mean, that is with zeros after normalisation.
+    Averaged over all views of the run (test-time augmentation).
 
     Returns:
-      float32 [H, W], for each pixel the mean over the patches that hide it; below zero where the
+      float32 [H, W], for each pixel the mean over the patches that hide it; negative where the
       probability rises.
     """
     high, wide = image.shape[:2]
-    beside = (high, wide)  # a patch there hides nothing
+    beside = (high, wide)  # a patch at that position hides nothing
     corners = np.array([beside, *((y, x) for y in _starts(high) for x in _starts(wide))], np.int32)
     whole, *hidden = recognizer.scores(
         in_batches(partial(_logits_without, recognizer.network, image), corners)
@@ -69,7 +69,7 @@ def occlusion(recognizer: Ensemble, image: np.ndarray, class_id: int) -> np.ndar
 
 
 def _starts(side: int) -> list[int]:
-    """Where patches start along a side: the last one ends with it."""
+    """The positions at which patches start along a side; the last patch ends at the border."""
     last = max(side - PATCH, 0)
     return sorted({*range(0, last, STRIDE), last})
 

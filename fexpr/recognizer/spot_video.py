@@ -39,8 +39,8 @@ class Stretch:
 
 
 def spot_video(recognizer: Ensemble, path: Path | str) -> pd.DataFrame:
-    """One row a movement, in the order of faces and of time; without any, one that says so
-    (`decision` 'no facial movement', 'no movement' or 'no face').
+    """One row per movement, in the order of faces and of time; if there is none, one row that says
+    so (`decision` 'no facial movement', 'no movement' or 'no face').
 
     Columns: `decision`, `status`; `face`; numbers of the frames `onset`, `apex`, `offset`;
     `seconds` of the onset's stamp and `duration`; `score`, the apex's motion in units of the noise
@@ -119,7 +119,7 @@ def _recognised(
 
 
 def _without(recognizer: Ensemble, decision: str, status: str) -> pd.DataFrame:
-    """A single row that holds no movement."""
+    """A single row that contains no movement."""
     rows = recognizer.tabulate([""], np.zeros((1, *recognizer.picture), np.uint8), [NO_FACE])
     rows["decision"], rows["status"] = decision, status
     return _with_columns(rows, [(np.nan,) * (len(COLUMNS) - 1) + (None,)])

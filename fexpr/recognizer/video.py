@@ -175,8 +175,8 @@ def batches(
     mesh: bool = False,
     sums: ClipSums | None = None,
 ) -> Iterator[tuple[list[Frame], pd.DataFrame]]:
-    """Frames with their rows (`table.table`, and `seconds` in front), `recognizer.batch` at a time;
-    no more are held in memory.
+    """Yields frames with their rows (`prediction_table.table`, preceded by `seconds`),
+    `recognizer.batch` at a time; no more are kept in memory.
 
     Every face in a frame has a row, with the columns of `prediction_table.with_faces`; a frame
     without a face has a row that says so, and so has the missing part of an incomplete file. A run
@@ -253,7 +253,7 @@ class Row:
 
 
 def _faces(recognizer: Ensemble, video: Video, every: int, align: str) -> Iterator[list[Row]]:
-    """The rows of each frame."""
+    """Yields the rows of each frame."""
     height, width, channels = recognizer.picture
     tracker, framing = Tracker(), face_finder.frame_of(recognizer.content)
     for frame in video:
@@ -275,8 +275,8 @@ def _faces(recognizer: Ensemble, video: Video, every: int, align: str) -> Iterat
 def _pairs(
     recognizer: Ensemble, video: Video, every: int | None, interval: float, align: str
 ) -> Iterator[list[Row]]:
-    """The rows of each pair: an onset is paired with the frame whose stamp is closest to `interval`
-    later. Without `every`, each pair starts where the previous one ends.
+    """Yields the row of each pair: an onset is paired with the frame whose stamp is closest to
+    `interval` later. Without `every`, each pair starts where the previous one ends.
     """
     data, tracker = recognizer.content["config"]["data"], Tracker()
     onsets: deque[tuple[Frame, np.ndarray, list[Face | None]]] = deque()

@@ -17,8 +17,8 @@ from fexpr.storage.seen_people import to_metadata
 
 
 def write_weights(recognizer: Ensemble, path: Path, layout: str = "fexpr") -> dict[str, np.ndarray]:
-    """Writes the weights as safetensors, and returns them: of a single network under its own names,
-    or under those of its PyTorch release (layout 'pytorch'); of an ensemble as 'trial_3/params/…'.
+    """Writes the weights as safetensors, and returns them: a single network's under its own names,
+    or under those of its PyTorch release (layout 'pytorch'); an ensemble's as 'trial_3/params/…'.
 
     Raises:
       UserError: a model without that layout; an ensemble under PyTorch's names; the file cannot be
@@ -43,7 +43,8 @@ def write_weights(recognizer: Ensemble, path: Path, layout: str = "fexpr") -> di
         "trials": recognizer.members,
         "layout": layout,
     }
-    if recognizer.seen:  # hashed: so that nobody is tested by a run that begins with them
+    # hashed names, so that a run that starts from these weights does not test these people
+    if recognizer.seen:
         about["people"] = to_metadata(recognizer.seen)
     with run.atomic_path(path) as partial:
         write_safetensors(

@@ -169,7 +169,7 @@ def _devices_of_one(
     c: ConfigDict, classes: int, dataset: Dataset, start: Initialization | None
 ) -> list[jax.Device]:  # pyright: ignore[reportInvalidTypeForm]  # compiled, without stubs
     """The devices that share the batches of a program's only trial."""
-    if start and start.end:  # a frozen trunk's features go through dense layers
+    if start and start.end:  # with a frozen trunk, only dense layers are trained
         return devices.share_batch(c.train.batch_size, 0)
     model = models.build_to_train(c.model.to_dict(), classes, 1, c.optimizer.freeze)
     shape = input_shape(dataset.images.shape[1:], c.augment.crop)

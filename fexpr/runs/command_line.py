@@ -100,7 +100,7 @@ def default_workdir(config: ConfigDict, sweeps: Sequence[str]) -> Path:
 
 
 def _help_topic(argv: Sequence[str]) -> str | None:
-    """'' without a topic; None where no help is asked for."""
+    """The topic of --help=TOPIC: '' for --help alone, None if help is not requested."""
     if len(argv) == 1:
         return ""
     for argument, following in zip(argv, [*argv[1:], ""], strict=True):

@@ -240,7 +240,9 @@ def _from_run(
     problems = [f"{name}: {a!r} there, {b!r} here" for name, (a, b) in pairs.items() if a != b]
     if problems:
         raise UserError(
-            f"this run cannot start from {source}", problems, fix="set both as in its config.json"
+            f"this run cannot start from {source}",
+            problems,
+            fix="set these fields as in its config.json",
         )
     arrays = {
         "/".join(path): np.asarray(a)

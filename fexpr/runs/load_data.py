@@ -75,7 +75,7 @@ def without_classes(dataset: Dataset, names: list[str]) -> Dataset:
         raise UserError(
             "data.leave_out cannot be applied",
             problems,
-            fix="name classes, as data.leave_out=surprise",
+            fix="name classes, for example data.leave_out=surprise",
         )
     stays = np.array([name in kept for name in dataset.class_names])
     rows = np.flatnonzero(stays[dataset.labels])
@@ -116,7 +116,7 @@ def of_run(run_dir: Path, content: dict, root: str | None = None) -> Dataset:
     """The data that the run was made from.
 
     Raises:
-      UserError: they are not there any more, or are others now.
+      UserError: they are missing any more, or are others now.
     """
     missing = extensions.load_recorded(content["config"].get("extensions", ()), run_dir)
     if content["config"]["data"]["name"] not in LOADERS:

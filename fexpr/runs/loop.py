@@ -95,8 +95,8 @@ class Loop:
         )
 
     def gather(self) -> State | None:
-        """What `run` returns, from trials that were trained in chunks of any size; None if some are
-        missing. Compiles nothing. Combines the chunks' histories.
+        """The result of `run`, from trials that were trained in chunks of any size; None if some
+        are missing. Compiles nothing. Combines the chunks' histories.
         """
         from fexpr.train import checkpoint
 
@@ -123,8 +123,8 @@ class Loop:
 
     @property
     def _units(self) -> int:
-        """Positions in an epoch at which a state can be saved; a chunk's positions count from the
-        start of its first epoch.
+        """The number of positions in an epoch at which a state can be saved; a chunk's positions
+        count from the start of its first epoch.
         """
         return self.engine.resumable + 1
 

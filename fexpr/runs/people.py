@@ -32,7 +32,9 @@ FIX = (
 
 
 def people_of(name: str, dataset: Dataset) -> np.ndarray:
-    """The person of each row, str [N]; `name`: that of the data set in the config."""
+    """The person of each row as '<release>/<subject>', str [N]. `name`: the data set's in the
+    config.
+    """
     images = dataset.group_name == "image"
     drawn = DRAWN if dataset.synthetic else ""
     of_part = name not in RELEASES and "dataset" in dataset.extras

@@ -12,7 +12,7 @@ from fexpr.train.train_config import REGEX
 
 @dataclasses.dataclass(frozen=True)
 class InitConfig:
-    """weights that a new run begins with."""
+    """weights from which a new run starts."""
 
     from_run: str = field(
         "",
@@ -40,8 +40,8 @@ class InitConfig:
     )
     people: Literal["compare", "others"] = field(
         "compare",
-        "whoever is tested here must be in no training or validation row of the first run; "
-        "'others': you know that nobody is, where fexpr cannot tell",
+        "nobody who is tested here may be in a training or validation row of the first run; "
+        "'others': you declare that nobody is, if fexpr cannot check it",
         read_if=(
             "only with init.from_run or init.from_file",
             lambda s: bool(s.from_run or s.from_file),
@@ -49,8 +49,8 @@ class InitConfig:
     )
     features: bool = field(
         False,
-        "the trunk stays as it is, sees every image once, unaugmented; "
-        "the last part is trained on its features",
+        "the trunk is frozen and computes features of every image once, without augmentation; only "
+        "the last part is trained, on these features",
     )
 
     def problems(self) -> Iterator[Problem]:
@@ -74,29 +74,29 @@ class FilterConfig:
     )
     judge: str = field(
         "",
-        "a run on other data, of AffectNet's classes or the same, that judges "
-        "first; '': each fold's own model",
+        "a run on other data, with AffectNet's classes or the same, whose posteriors filter first; "
+        "'': each fold's own model",
     )
     gaussians: str = field(
         "",
-        "of the gaussian filters: a folder of statistics (docs/data.md), or "
-        "'': of the fold's training frames",
+        "for the gaussian filters: a folder of statistics (docs/data.md), or '': those of the "
+        "fold's training frames",
     )
     weights: Literal["restart", "carry"] = field(
         "restart",
-        "a stage of iterate_filtering begins with random weights, or with those of the "
-        "stage before it ('carry')",
+        "a stage of iterate_filtering starts from random weights, or from those of the previous "
+        "stage ('carry')",
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class LogConfig:
-    """what is written beside the results."""
+    """what is written besides the results."""
 
     checkpoint_seconds: float = field(
         20.0,
-        "between two checkpoints, times the seconds that one holds training up, if more than "
-        "1; 0 = every epoch",
+        "seconds between two checkpoints, times the seconds for which one delays training, if more "
+        "than 1; 0 = every epoch",
         ge=0,
     )
     profile: bool = field(

@@ -88,7 +88,7 @@ def train_program(
     if config.experiment not in OF_TRIALS:
         raise UserError(
             f"--program: experiment={config.experiment!r} is not a set of trials",
-            fix=f"it is for {' and '.join(OF_TRIALS)}",
+            fix=f"it works with {' and '.join(OF_TRIALS)}",
         )
     found = list_programs(config, workdir, sweeps)
     _check_program(program, found)
@@ -97,7 +97,7 @@ def train_program(
     if chunk and (share is None or not share[0] < share[1]):
         raise UserError(
             f"--chunk={chunk}: expected I/N with I from 0 to N - 1",
-            fix="as in --chunk=0/2 and --chunk=1/2",
+            fix="for example --chunk=0/2 and --chunk=1/2",
         )
     with opening.occupied(workdir, f"{program}-{chunk.replace('/', 'of')}"):
         _run(found[program], workdir, bool(sweeps), share)
@@ -123,7 +123,7 @@ def programs(
 
 
 def make_table(points: Sequence[tuple[RunSpec, dict]], monitor: str, workdir: Path) -> None:
-    """The sweep's table, sorted by validation, and its page, from finished runs."""
+    """Prints the sweep's table, sorted by validation, and writes its page, from finished runs."""
     rows = [_row(point, settings) for point, settings in points]
     page = write_sweep_report(
         workdir, rows, monitor, contents.read_metrics(points[0][0].workdir / run.METRICS)["source"]

@@ -1,3 +1,3 @@
-"""What lies on disks and in buckets: run directories (names, atomic writes), caches, addresses and
+"""Files on disks and in buckets: run directories (names, atomic writes), caches, addresses and
 their mirrors.
 """

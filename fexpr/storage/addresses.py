@@ -1,5 +1,5 @@
-"""File systems behind addresses, through fsspec: names, reading, writing, deleting; whatever they
-raise becomes one message.
+"""File systems behind addresses, through fsspec: names, reading, writing, deleting; their errors
+become one message each.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def is_address(place: Path | str) -> TypeGuard[str]:
 
 
 def path_or_url(text: str) -> Path | str:
-    """What a command line names: an address as it stands, else a path."""
+    """A command-line argument as an address (unchanged), or else as a path."""
     return text if is_address(text) else Path(text)
 
 
@@ -49,18 +49,21 @@ class Gone(UserError):
 
 
 class Store:
-    """What lies at an address. Names are relative to it; '' stands for an address that is a file
+    """The files at an address. Names are relative to it; '' stands for an address that is a file
     itself.
 
     Raises (here and in every method):
       UserError: a package for the scheme is missing; no such bucket, no permission, no credentials,
-          nobody answers.
+          no answer.
     """
 
     def __init__(self, address: str):
         self.address, self.failed = address.rstrip("/"), False
         if "://" not in self.address:
-            raise UserError(f"{address} names nothing", fix="name one, as s3://bucket/runs/first")
+            raise UserError(
+                f"{address} is incomplete",
+                fix="give a full address, for example s3://bucket/runs/first",
+            )
         with self._wrap_errors("open"):
             import fsspec  # a quarter of a second, for addresses alone
 
@@ -68,8 +71,8 @@ class Store:
             self._root = root.rstrip("/")
 
     def names(self, below: str = "") -> dict[str, float | None]:
-        """Every file below a name, and when it was changed, in seconds of the epoch, as far as that
-        is known; empty where there is none.
+        """Every file below a name, and its modification time in seconds since the epoch, if known;
+        empty if there are no files.
         """
         root = self._path(below)
         with self._wrap_errors("open"):
@@ -81,13 +84,13 @@ class Store:
             except FileNotFoundError as e:
                 if "bucket" in str(e):
                     raise
-                found = {}  # some say so of a folder that nothing is in yet
+                found = {}  # some file systems raise this for an empty folder
         names = {
             path[len(root) :].lstrip("/"): _modified(info)
             for path, info in found.items()
             if not path.endswith("/")
         }
-        # a key may hold anything
+        # a key may contain any character
         return {name: modified for name, modified in names.items() if ".." not in name.split("/")}
 
     def get(self, names: Mapping[str, float | None], target: Path) -> None:
@@ -129,13 +132,13 @@ class Store:
     def _wrap_errors(self, doing: str) -> Iterator[None]:
         try:
             yield
-        except Exception as e:  # every file system has exceptions of its own, and few are OSErrors
+        except Exception as e:  # every file system has its own exceptions, and few are OSErrors
             self.failed = True
             raise _message(f"cannot {doing} {self.address}", e, doing) from e
 
 
 def _message(title: str, error: Exception, doing: str) -> UserError:
-    """What went wrong at an address, and what to do about it."""
+    """A UserError for a failure at an address, with advice."""
     scheme = title.partition("://")[0].rpartition(" ")[2]
     package = PACKAGES.get(scheme, "")
     reason, kind = (
@@ -146,15 +149,16 @@ def _message(title: str, error: Exception, doing: str) -> UserError:
     if isinstance(error, ImportError):
         fix = f"pip install {package or 'what it asks for'}"
     elif "credential" in kind:
-        fix = CREDENTIALS.get(package, "give this file system its credentials")
+        fix = CREDENTIALS.get(package, "provide credentials for this file system")
     elif isinstance(error, PermissionError):
         reason, fix = (
             f"no permission: {reason}",
-            f"these credentials may not {doing} there: take others, or have the permission given",
+            f"these credentials have no permission to {doing} there: use others, or request the "
+            "permission",
         )
     elif isinstance(error, FileNotFoundError):
         reason = reason if "bucket" in kind else "not found"
-        fix, made = "check the address; a bucket must be there before the run", Gone
+        fix, made = "check the address; a bucket must exist before the run", Gone
     elif isinstance(error, NotImplementedError):
         reason, fix = f"{scheme}:// can only be read", "choose another address"
     elif any(
@@ -164,7 +168,7 @@ def _message(title: str, error: Exception, doing: str) -> UserError:
             package == "s3fs"
         )
     if doing == "write":
-        fix += "; the same command goes on from what is there"
+        fix += "; the same command resumes from the files that are there"
     return made(title, [reason.splitlines()[0]], fix)
 
 
@@ -179,8 +183,7 @@ def _modified(info: Mapping) -> float | None:
 
 @contextlib.contextmanager
 def temporary(name: str) -> Iterator[Path]:
-    """Yields a path of this name in a folder of the cache that is this process' own, and removed
-    afterwards.
+    """Yields a path of this name in a cache folder of this process, which is removed afterwards.
 
     A process that is killed leaves its folder behind, but not the lock on it: the next one cleans
     up.
@@ -209,16 +212,16 @@ def temporary(name: str) -> Iterator[Path]:
 def _clean(above: Path) -> None:
     for path in above.glob("*/.lock"):
         with contextlib.suppress(OSError), open(path) as lock:
-            # a younger one may not be locked yet
+            # a newer folder may not be locked yet
             if time.time() - path.stat().st_mtime > 60 and _lock(lock):
                 shutil.rmtree(path.parent, ignore_errors=True)
 
 
 def _lock(file) -> bool:
-    """Whether this process now holds it."""
+    """Tries to lock the file; returns whether this process now has the lock."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        # another holds it, or the file system knows no locks: then nothing is ever cleaned up
+        # another process has it, or the file system has no locks: then nothing is ever cleaned up
         return False
     return True

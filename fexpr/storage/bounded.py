@@ -1,7 +1,7 @@
-"""Files that anybody may have made: read whole and within bounds, or refused with a reason.
+"""Reads untrusted files: completely and within size limits, or refused with a reason.
 
-Every reader of such a file opens it here, so that a folder, a pipe, a device or a file of a
-terabyte under a file's name is refused at once instead of being waited for or loaded.
+Every reader of such a file opens it here, so that a folder, a pipe, a device or a huge file is
+refused at once instead of blocking or being loaded.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path, PurePath
 from typing import IO
 
 MIB = 2**20
-# without O_NONBLOCK, opening a pipe waits for somebody to write to it
+# without O_NONBLOCK, opening a pipe waits for a writer
 FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 IMAGE_BYTES = 256 * MIB
 TABLE_BYTES = 1024 * MIB  # AffectNet's training.csv, with its landmarks, has about 450 MB
@@ -35,11 +35,11 @@ def open_file(path: Path | str, limit: int = ANY_BYTES) -> io.BufferedReader:
     """Opens an ordinary file of at most `limit` bytes for reading.
 
     Raises:
-      Unreadable: nothing is there, it is a folder, a pipe or a device, it may not be read, or it
-        is too large.
+      Unreadable: it does not exist, is a folder, a pipe or a device, may not be read, or is too
+          large.
     """
     try:
-        # without O_NONBLOCK, opening a pipe waits for somebody to write to it
+        # without O_NONBLOCK, opening a pipe waits for a writer
         handle = os.open(
             path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
         )
@@ -71,10 +71,10 @@ def read_bytes(path: Path | str, limit: int = ANY_BYTES) -> bytes:
 
 
 def text_lines(file: IO[bytes] | io.BufferedIOBase) -> Iterator[str]:
-    """The lines of a text in UTF-8, with their ends; a byte-order mark is taken off.
+    """Yields the lines of a text in UTF-8, with their line ends; a byte-order mark is removed.
 
     Raises:
-      Unreadable: it is UTF-16, holds bytes that are not UTF-8 or a NUL, or a line of more than
+      Unreadable: it is UTF-16, contains bytes that are not UTF-8 or a NUL, or a line of more than
         LONGEST_LINE bytes; the text names the line.
     """
     number = 0
@@ -85,7 +85,7 @@ def text_lines(file: IO[bytes] | io.BufferedIOBase) -> Iterator[str]:
         if len(line) > LONGEST_LINE:
             raise Unreadable(f"line {number} has more than {LONGEST_LINE:,} bytes")
         if b"\0" in line:
-            raise Unreadable(f"line {number} holds a NUL: this is no text, or is damaged")
+            raise Unreadable(f"line {number} contains a NUL: the file is not text, or is damaged")
         try:
             yield line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as e:
@@ -95,7 +95,7 @@ def text_lines(file: IO[bytes] | io.BufferedIOBase) -> Iterator[str]:
 
 
 def limit_of(path: Path) -> int:
-    """The most bytes that a file of this suffix may have."""
+    """The size limit, in bytes, of a file with this suffix."""
     suffix = path.suffix.lower()
     if suffix in PICTURES:
         return IMAGE_BYTES
@@ -119,8 +119,8 @@ def is_file(path: Path) -> bool:
 
 
 def is_there(path: Path) -> bool:
-    """Whether anything has this name: what is there under the name of an optional file is read, or
-    refused, but never skipped because it is a folder or a link that leads nowhere.
+    """Whether anything has this name. Anything with the name of an optional file is read or
+    refused, but never skipped because it is a folder or a broken link.
     """
     try:
         return os.path.lexists(path)
@@ -131,20 +131,22 @@ def is_there(path: Path) -> bool:
 def name_problem(name: str) -> str:
     """Why `name`, read from a table or a workbook, cannot be part of a file's name; '' if it can.
 
-    A name with a slash or of dots alone would lead to another folder, and one with a line break
-    or an escape would be shown as something that it is not.
+    A name with a slash, or of dots only, would lead to another folder; one with a line break or an
+    escape would be displayed misleadingly.
     """
     if name in (".", "..") or "/" in name or "\\" in name:
-        return "holds a slash, or dots alone, and would lead to another folder"
+        return "contains a slash, or only dots, and would lead to another folder"
     if any(not c.isprintable() or c in "<>" for c in name):
-        return "holds a character that is not printable, or < or >"
+        return "contains a character that is not printable, or < or >"
     if len(name.encode("utf-8", "surrogatepass")) > LONGEST_NAME:
         return f"is longer than {LONGEST_NAME} bytes"
     return ""
 
 
 def path_problem(text: str) -> str:
-    """The same of a path of several names, separated by slashes, below a folder."""
+    """The same as `name_problem`, for a path of several names, separated by slashes, below a
+    folder.
+    """
     parts = text.split("/")
     if text.startswith("/"):
         return "begins with a slash, expected a path below the folder"

@@ -1,4 +1,4 @@
-"""Where fexpr keeps what it can make again."""
+"""The folder for files that fexpr can recreate."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def cache_dir() -> Path:
 
 
 def expand_home(path: Path | str) -> Path:
-    """`path` with the user's folder for a ~ at its beginning.
+    """`path` with a leading ~ replaced by the user's home folder.
 
     Raises:
-      UserError: there is no such user, or nothing says where the user's folder is.
+      UserError: there is no such user, or the home folder is unknown.
     """
     try:
         return Path(path).expanduser()

@@ -1,5 +1,6 @@
-"""config.json, metrics.json and predictions.npz of a run, read with what every command relies on
-checked: a file of another shape is one message that names each place.
+"""config.json, metrics.json and predictions.npz of a run, Reads config.json, metrics.json and
+predictions.npz, and checks everything that commands rely on; all mismatches of a file are one
+message.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from fexpr.errors import UserError
 from fexpr.storage import run
 from fexpr.storage.shape import NUMBER, Maybe, find_mismatches
 
-# of a run that may have only begun
+# of a run that may have only started
 STARTED = {"config": Maybe({"train?": {"epochs": int, "*": object}, "*": object})}
-# of any finished run; those of fused runs and laboratories hold less than of a training
+# of any finished run; those of fused runs and laboratories have fewer entries
 CONFIG = STARTED | {
     "format": int,
     "data?": dict,
@@ -96,30 +97,30 @@ PREDICTIONS = {  # kinds of types, and dimensions
 
 
 def read_config(path: Path, shape: Mapping[str, Any] = CONFIG) -> dict:
-    """config.json. `shape`: STARTED, CONFIG, or TRAINED of a run whose network is needed.
+    """Reads config.json. `shape`: STARTED, CONFIG, or TRAINED if the run's network is needed.
 
     Raises:
-      UserError: it cannot be read, is damaged, or is not of a run.
+      UserError: it cannot be read, is damaged, or does not belong to a run.
     """
     return _of_shape(path, shape)
 
 
 def read_metrics(path: Path, shape: Mapping[str, Any] = METRICS) -> dict:
-    """metrics.json. `shape`: HEADLINE where only its result is needed. Errors as in
+    """Reads metrics.json. `shape`: HEADLINE if only the run's result is needed. Errors as in
     `read_config`.
     """
     found = _of_shape(path, shape)
     missing = [m for m in found["headline"]["metrics"] if m not in found["test"]]
     if missing or not found["headline"]["metrics"]:
-        raise run.damaged(path, "headline.metrics names what test does not hold")
+        raise run.damaged(path, "headline.metrics names metrics that are not in test")
     return found
 
 
 def read_predictions(path: Path) -> dict[str, np.ndarray]:
-    """predictions.npz: all arrays, those of the contract of their types and of one length.
+    """Reads all arrays of predictions.npz, checked for type and length.
 
     Raises:
-      UserError: it cannot be read, is damaged, or holds something else.
+      UserError: it cannot be read, is damaged, or has other content.
     """
     found = run.read_arrays(path)
     problems = []
@@ -169,7 +170,7 @@ def _of_shape(path: Path, shape: Mapping[str, Any]) -> dict:
 
 def _not_of_a_run(path: Path, problems: list[str]) -> UserError:
     return UserError(
-        f"{path} is not what a run of fexpr leaves",
+        f"{path} does not have the content that a run of fexpr writes",
         problems,
-        fix="name another run directory, or copy this one again from where it is whole",
+        fix="name another run directory, or copy this one again from a complete copy",
     )

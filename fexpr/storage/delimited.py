@@ -1,4 +1,4 @@
-"""Tables in CSV files, whoever saved them: the one reader of all releases' tables."""
+"""Reads CSV files from any program; used for all tables of releases."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Texts of the columns that were asked for.
+    """The requested columns of a table, as text.
 
     Attributes:
       header: all names in the file, without blanks and quotes around them.
       lines: of each row, the line of the file on which it ends.
       columns: name -> texts of all rows, without blanks around them; '' where a row is too short.
-      short: lines of rows with fewer cells than the header, as in a file that broke off.
+      short: lines of rows with fewer cells than the header, as in a truncated file.
     """
 
     header: tuple[str, ...]
@@ -36,14 +36,14 @@ class Table:
         return len(self.lines)
 
     def rows(self) -> Iterator[tuple[int, dict[str, str]]]:
-        """Line and cells, row after row."""
+        """Yields line number and cells, row by row."""
         names = tuple(self.columns)
         for line, *cells in zip(self.lines, *self.columns.values(), strict=True):
             yield line, dict(zip(names, cells, strict=True))
 
 
 class BadTable(Exception):
-    """A file is no such table: `problems` lists everything that is wrong with it, a text each."""
+    """A file is not such a table: `problems` lists all faults, one text each."""
 
     def __init__(self, problems: Sequence[str]):
         super().__init__("; ".join(problems))
@@ -59,11 +59,11 @@ def read(
 ) -> Table:
     """Reads these columns of a CSV file in UTF-8, with or without a byte-order mark.
 
-    A separator behind every row is no column. Empty lines are skipped.
+    A separator at the end of every row does not make a column. Empty lines are skipped.
 
     Args:
       columns: those that are required. optional: those that may be present.
-      separators: characters of which the one that is most frequent in the header is taken.
+      separators: possible separators; the one that is most frequent in the header is used.
       names: of all columns, for files without a header; a first line that begins with the first of
         them is a header all the same.
 
@@ -85,7 +85,7 @@ def read(
     except OSError as e:
         raise BadTable([f"it cannot be read: {e}"]) from e
     except csv.Error as e:
-        raise BadTable([f"it is no table: {e}"]) from e
+        raise BadTable([f"it is not a table: {e}"]) from e
 
 
 def _read(
@@ -110,7 +110,7 @@ def _read(
         more = f" and {len(missing) - 20} more" if len(missing) > 20 else ""
         problems.append(f"no column {', '.join(missing[:20])}{more}")
     problems += [
-        f"column {name} is there more than once"
+        f"column {name} occurs more than once"
         for name in (*columns, *optional)
         if header.count(name) > 1
     ]
@@ -147,9 +147,9 @@ def _read(
 
 
 def safe_cell(value: Any) -> Any:
-    """A text as a cell that a spreadsheet shows, rather than computes: what begins with = + - or @
-    is a formula to it, which may open programs and addresses. Names of files, clips and classes
-    are anybody's; numbers and other texts stay as they are.
+    """A text as a cell that spreadsheets display instead of evaluating: they treat text that begins
+    with = + - or @ as a formula, which may open programs and addresses. Names of files, clips and
+    classes are untrusted; numbers and other texts are unchanged.
     """
     if isinstance(value, str) and value[:1] in tuple("=+-@\t\r"):
         return f"'{value}"
@@ -157,6 +157,6 @@ def safe_cell(value: Any) -> Any:
 
 
 def bare(name: str) -> str:
-    """A column's name without blanks, and without the quotes that stay around it behind one."""
+    """A column's name without blanks, and without quotes, which csv keeps after a blank."""
     name = name.strip("\ufeff \t\r\n")
     return name[1:-1].strip() if len(name) > 1 and name[0] == name[-1] == '"' else name

@@ -1,5 +1,5 @@
-"""Files that one process holds at a time, and who holds them. A lock ends with its process, however
-that ends.
+"""Lock files, with information on the process that holds a lock. A lock ends with its process,
+however that ends.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ def held(
     """Holds the lock file `path` for the block. Its folder must exist.
 
     Args:
-      busy: called with who holds it ('process 12 on host, since 10:15:00: python …') where another
-        process does; raises, or returns to wait.
-      shared: several may hold it together, but none that does not share.
+      busy: called with a description of the holder ('process 12 on host, since 10:15:00: python …')
+          if another process has the lock; raises, or returns to wait. shared: several processes
+          that all pass True may have the lock together.
       keep: False removes the file at the end.
 
     Raises:
@@ -38,7 +38,7 @@ def held(
     file = _open_locked(path, busy, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
     try:
         os.ftruncate(file, 0)
-        several = "several, the last to come was " if shared else ""
+        several = "several processes, most recently " if shared else ""
         os.pwrite(file, f"{several}{_own_name()}".encode(), 0)
         yield
     finally:
@@ -59,7 +59,7 @@ def refuse(what: str, fix: str) -> Callable[[str], None]:
 def _open_locked(path: Path, busy: Callable[[str], None], kind: int) -> int:
     asked = False
     while True:
-        # a link would have what it names emptied
+        # opening a link would empty the file that it points to
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         file = os.open(path, flags, 0o644)
         try:
@@ -68,7 +68,7 @@ def _open_locked(path: Path, busy: Callable[[str], None], kind: int) -> int:
                     busy(_holder(file))
                     asked = True
                 _lock(file, kind)
-            # whoever held it before may have removed the file: then this one locks nothing
+            # the previous holder may have removed the file: then this lock is void
             if path.exists() and os.path.samestat(os.fstat(file), os.stat(path)):
                 return file
         except BaseException:
@@ -78,7 +78,7 @@ def _open_locked(path: Path, busy: Callable[[str], None], kind: int) -> int:
 
 
 def _lock(file: int, kind: int) -> bool:
-    """Whether it is held now; True too where the file system has no locks."""
+    """Whether the lock was obtained; also True if the file system has no locks."""
     try:
         fcntl.flock(file, kind)
     except BlockingIOError:

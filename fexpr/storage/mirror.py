@@ -1,11 +1,9 @@
 """Run directories at an address ('s3://…', 'gs://…', whatever fsspec opens): a local folder that is
-filled from there, and pushed back.
-
-The address is the truth: a run that was killed goes on, on any machine, from what lies there. A
-file goes there when it is finished on disk. A checkpoint, which is a folder, appears there as a
-whole: the file WHOLE, which Orbax writes into each, goes up last and is the first to be removed,
-and a checkpoint without it is not fetched. Nothing is renamed or appended to there: object stores
-can do neither.
+filled from the address, and pushed back. The address is authoritative: a killed run resumes, on any
+machine, from the files there. A file is pushed when it is finished on disk. A checkpoint, which is
+a folder, appears at the address as a whole: the file WHOLE, which Orbax writes into each, is pushed
+last and removed first, and a checkpoint without it is not fetched. Nothing is renamed or appended
+at the address, as object stores can do neither.
 """
 
 from __future__ import annotations
@@ -28,11 +26,11 @@ from fexpr.storage.addresses import is_address
 
 # as in run.py, which takes them from here
 CONFIG, METRICS, LOG, CHECKPOINTS = "config.json", "metrics.json", "log.jsonl", "checkpoints"
-OURS = {CONFIG, METRICS, "comparison.json"}  # one of them is in what fexpr leaves
+OURS = {CONFIG, METRICS, "comparison.json"}  # one of these files is in everything that fexpr writes
 WHOLE = "_CHECKPOINT_METADATA"
 # redrawn by each command, or never read again: pushed at the end, never fetched
 UNREAD = re.compile(r"(.*/)?(tensorboard|figures|profile|wandb)/")
-# the folder of the checkpoint that a file belongs to
+# matches the folder of the checkpoint to which a file belongs
 CHECKPOINT = re.compile(rf"(?:.*/)?{CHECKPOINTS}/(?:resume/[^/]+/)?[^/]+(?=/)")
 SOON = 5.0  # seconds from one push of a growing file to the next
 
@@ -41,22 +39,22 @@ SOON = 5.0  # seconds from one push of a growing file to the next
 def opened(
     place: Path | str, only: Sequence[str] = (), names_only: Sequence[str] = ()
 ) -> Iterator[Path]:
-    """Yields a run directory as a folder of this machine: a path is itself, what lies at an address
-    is fetched.
+    """Yields a run directory as a local folder: a path is used directly, an address is fetched.
 
-    What is finished in the folder is pushed to its address at once; the rest (log, TensorBoard)
-    when the block ends, well or not. The folder has the address' last name, and is removed then.
-    Several processes may have the same address open, as long as they write different files.
+    Finished files in the folder are pushed to the address at once; the rest (log, TensorBoard) when
+    the block ends, also with an error. The folder has the last name of the address, and is removed
+    afterwards. Several processes may have the same address open, as long as they write different
+    files.
 
     Args:
-      only: names of files to read, or patterns of them (metrics.*); nothing else is fetched then,
-        and nothing pushed. The address may then be a single file.
-      names_only: names of files of which only the existence matters: they come empty. Goes
-          with `only`.
+      only: names of files to read, or patterns of them (metrics.*); then nothing else is fetched,
+          and nothing is pushed. The address may then be a single file.
+      names_only: names of files of which only the existence matters: they are created empty. Needs
+          `only`.
 
     Raises:
-      UserError: the address cannot be read or written; with `only`, nothing is there. Of what the
-        block raises as a UserError, the text names the address where it named the folder.
+      UserError: the address cannot be read or written; with `only`, nothing is found. In a
+          UserError of the block, the address replaces the folder's path.
     """
     if not is_address(place):
         yield Path(place)
@@ -90,11 +88,11 @@ def opened(
 
 
 def fetch(address: str, target: Path) -> Path:
-    """The file or the whole folder at an address, as `target`; of its checkpoints those that are
-    whole.
+    """The file or the whole folder at an address, to `target`; of its checkpoints only complete
+    ones.
 
     Raises:
-      UserError: nothing is there, or it cannot be read.
+      UserError: nothing is found, or it cannot be read.
     """
     store = addresses.Store(address)
     names = store.names()
@@ -105,8 +103,8 @@ def fetch(address: str, target: Path) -> Path:
 
 
 def push(path: Path | str) -> None:
-    """Brings a finished file or folder of an opened run directory to its address; a path elsewhere
-    is left alone.
+    """Pushes a finished file or folder of an opened run directory to its address; does nothing for
+    other paths.
 
     Raises:
       UserError: it cannot be written there.
@@ -124,7 +122,7 @@ def push_soon(path: Path | str) -> None:
 
 
 def pull(path: Path | str) -> None:
-    """Fetches again what lies at the address of a folder: what other processes have brought there
+    """Fetches the files at a folder's address again, with those that other processes have pushed
     meanwhile. Errors as in `opened`.
     """
     if mirror := _of(path):
@@ -132,7 +130,7 @@ def pull(path: Path | str) -> None:
 
 
 def remove(path: Path | str) -> None:
-    """Deletes a file or folder, here and at its address; nothing where there is none. Errors as in
+    """Deletes a file or folder, here and at its address, if it exists. Errors as in
     `push`.
     """
     if mirror := _of(path):
@@ -144,7 +142,7 @@ def remove(path: Path | str) -> None:
 
 
 def forget_others(folder: Path | str) -> None:
-    """Deletes at the address every entry of `folder` that is not in it here any more. Errors as in
+    """Deletes at the address every entry of `folder` that no longer exists locally. Errors as in
     `push`.
     """
     if mirror := _of(folder):
@@ -152,13 +150,13 @@ def forget_others(folder: Path | str) -> None:
 
 
 def later(path: Path | str, do: Callable[[], None]) -> concurrent.futures.Future | None:
-    """Runs `do` in the background where `path` has an address; None where it has none."""
+    """Runs `do` in the background if `path` has an address; returns None otherwise."""
     mirror = _of(path)
     return mirror.workers.submit(do) if mirror else None
 
 
 def display_path(path: Path | str) -> str:
-    """What to call a path in messages and reports: its address, where it has one."""
+    """A path's name in messages and reports: its address, if it has one."""
     mirror = _of(path)
     return mirror.address_of(Path(path)) if mirror else str(path)
 
@@ -170,7 +168,7 @@ class _Mirror:
         self.store, self.root = store, root
         # a checkpoint's and the history's
         self.workers = concurrent.futures.ThreadPoolExecutor(2, "push")
-        # of two pushes of one file the later one must also begin later to read it
+        # of two pushes of a file, the later one must also read it later
         self._lock = threading.Lock()
         self._pushed = {path: _stamp(path) for path in root.rglob("*") if path.is_file()}
         self._soon: dict[Path, tuple[float, concurrent.futures.Future | None]] = {}
@@ -198,10 +196,10 @@ class _Mirror:
             return
         whole = [path / WHOLE] if (path / WHOLE).is_file() else []
         if CHECKPOINT.match(self._name(path) + "/") and not whole:
-            # an Orbax that writes other files
-            raise RuntimeError(f"{path} has no {WHOLE}: nobody would fetch it")
+            # an Orbax version that writes other files
+            raise RuntimeError(f"{path} has no {WHOLE}, so it would never be fetched")
         if whole:
-            self.remove(path)  # of one that was saved before, or half pushed
+            self.remove(path)  # of an earlier or half-pushed checkpoint
         self._put([p for p in sorted(path.rglob("*")) if p.is_file() and p not in whole])
         self._put(whole)
 
@@ -277,7 +275,7 @@ def _of(path: Path | str) -> _Mirror | None:
 
 
 def _stamp(path: Path) -> tuple[int, int]:
-    """Changes when the file does."""
+    """A value that changes when the file does."""
     state = path.stat()
     return state.st_mtime_ns, state.st_size
 
@@ -288,7 +286,7 @@ def _fetch(
     target: Path,
     wanted: Callable[[str], bool],
 ) -> None:
-    """The wanted files; of checkpoints those that are whole."""
+    """Fetches the requested files; of checkpoints only complete ones."""
     parts: dict[str | None, dict[str, float | None]] = {}
     for name, modified in names.items():
         if wanted(name):
@@ -300,12 +298,12 @@ def _fetch(
         elif f"{folder}/{WHOLE}" in part:
             try:
                 store.get(part, target)
-            except addresses.Gone:  # another process, whose it is, has a newer one
+            except addresses.Gone:  # another process, which owns it, has a newer one
                 shutil.rmtree(target / folder)
 
 
 def _refuse_others(address: str, names: dict[str, float | None]) -> None:
-    """Before all of somebody's bucket is fetched."""
+    """Raises a UserError for a folder of something else, before all of it is fetched."""
     last = {name.rpartition("/")[2] for name in names}
     if not OURS & last and any(
         name != LOG and not name.startswith(".") and not UNREAD.match(name) for name in names

@@ -1,5 +1,5 @@
-"""NumPy's .npy and .npz files that anybody may have made: no pickles, and no array is made before
-its header agrees with the number of bytes in the file.
+"""Reads untrusted .npy and .npz files of NumPy: no pickles, and no array is allocated before its
+header agrees with the number of bytes in the file.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import numpy as np
 from fexpr.storage import bounded, packed
 from fexpr.storage.bounded import Unreadable
 
-LEAST_LIMIT = 256 * bounded.MIB  # bytes that a small file may unpack to
+LEAST_LIMIT = 256 * bounded.MIB  # bytes to which a small file may unpack
 
 
 def read(path: Path | str) -> dict[str, np.ndarray]:
     """The arrays of an .npz by name.
 
     Raises:
-      Unreadable: it cannot be read, is no .npz, is damaged, or unpacks to far more than it has.
-      Pickled: arrays of it could only be unpickled.
+      Unreadable: it cannot be read, is not an .npz, is damaged, or unpacks to far more than its
+          size. Pickled: some arrays could only be unpickled.
     """
     arrays, pickled = {}, []
     with bounded.open_file(path) as file:
@@ -44,14 +44,16 @@ def read(path: Path | str) -> dict[str, np.ndarray]:
         except Unreadable:
             raise
         except (*packed.DAMAGE, MemoryError) as e:
-            raise Unreadable(f"is no .npz archive, or is damaged: {e}") from e
+            raise Unreadable(f"is not an .npz archive, or is damaged: {e}") from e
     if pickled:
         raise Pickled(pickled)
     return arrays
 
 
 def decode(data: bytes) -> np.ndarray:
-    """The array in the bytes of an .npy file. Raises Unreadable: they are none; Pickled."""
+    """The array in the bytes of an .npy file. Raises Unreadable if they are not one, and
+    Pickled.
+    """
     stream = io.BytesIO(data)
     try:
         version = np.lib.format.read_magic(stream)
@@ -61,7 +63,7 @@ def decode(data: bytes) -> np.ndarray:
         }[version]
         shape, fortran, dtype = header(stream)
     except (ValueError, KeyError, TypeError, SyntaxError, RecursionError, MemoryError) as e:
-        raise Unreadable(f"is no array of NumPy, or is damaged: {e}") from e
+        raise Unreadable(f"is not an array of NumPy, or is damaged: {e}") from e
     if dtype.hasobject:
         raise Pickled([])
     found, wanted = len(data) - stream.tell(), math.prod(shape) * dtype.itemsize
@@ -74,8 +76,8 @@ def decode(data: bytes) -> np.ndarray:
 
 
 class Pickled(Unreadable):
-    """Arrays that only a pickle could hold, which is never opened; `names` of them."""
+    """Arrays that are stored as pickles, which are never opened; `names`: theirs."""
 
     def __init__(self, names: list[str]):
-        super().__init__(f"holds pickled arrays, which are never opened: {', '.join(names)}")
+        super().__init__(f"contains pickled arrays, which are never opened: {', '.join(names)}")
         self.names = names

@@ -1,4 +1,4 @@
-"""Archives that anybody may have made: what they unpack to is limited."""
+"""Unpacks untrusted archives, with limits on their unpacked size."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import IO
 
 from fexpr.storage.bounded import MIB, Unreadable
 
-LEAST_LIMIT = 1024 * MIB  # bytes that a small archive may unpack to
+LEAST_LIMIT = 1024 * MIB  # bytes to which a small archive may unpack
 MOST_MEMBERS = 100_000
-# what zipfile, tarfile and the decompressors below them raise about damaged archives
+# errors of zipfile, tarfile and their decompressors about damaged archives
 DAMAGE = (
     OSError,
     EOFError,
-    RuntimeError,  # a password; a method that is not known is a NotImplementedError, which is one
+    RuntimeError,  # a password; NotImplementedError (an unknown method) is a subclass
     ValueError,
     LookupError,
     zlib.error,
@@ -30,30 +30,30 @@ DAMAGE = (
 
 
 def unpack(archive: Path, target: Path) -> bool:
-    """Unpacks a .zip or .tar into a new folder; False where the file is neither.
+    """Unpacks a .zip or .tar into a new folder; returns False if the file is neither.
 
     Raises:
-      Unreadable: it unpacks to much more than it has itself, holds too many files, is damaged, or
-        a file of it cannot be written.
+      Unreadable: it unpacks to much more than its own size, contains too many files, is damaged, or
+          one of its files cannot be written.
     """
     limit = max(LEAST_LIMIT, 4 * archive.stat().st_size)
     try:
-        # first: one that is not compressed ends with a .npz, and looks like a .zip
+        # tar first: an uncompressed one that ends with a .npz looks like a .zip
         if tarfile.is_tarfile(archive):
             with tarfile.open(archive) as tar:
                 members = []
-                for member in tar:  # of a bomb no more is read than up to the limit
+                for member in tar:  # no more than the limit is read
                     members.append(member)
                     limit -= member.size
                     if limit < 0 or len(members) > MOST_MEMBERS:
-                        raise Unreadable("holds, or unpacks to, far more than a run directory")
+                        raise Unreadable("contains, or unpacks to, far more than a run directory")
                 _extract(tar, members, target)
         elif zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as zipped:
                 if len(zipped.infolist()) > MOST_MEMBERS:
-                    raise Unreadable(f"holds more than {MOST_MEMBERS:,} files")
+                    raise Unreadable(f"contains more than {MOST_MEMBERS:,} files")
                 check_size(zipped.infolist(), limit)
-                zipped.extractall(target)  # takes '..' and absolute paths out of names
+                zipped.extractall(target)  # removes '..' and absolute paths from names
         else:
             return False
     except Unreadable:
@@ -71,19 +71,21 @@ def _extract(tar: tarfile.TarFile, members: list[tarfile.TarInfo], target: Path)
     for member in members:  # Python 3.11.0 to 3.11.3 have no filters
         path = PurePosixPath(member.name)
         if path.is_absolute() or ".." in path.parts or not (member.isfile() or member.isdir()):
-            raise tarfile.ExtractError(f"{member.name!r} is outside the archive, or no plain file")
+            raise tarfile.ExtractError(
+                f"{member.name!r} is outside the archive, or not a plain file"
+            )
     tar.extractall(target, members)
 
 
 def check_size(members: Iterable[zipfile.ZipInfo | tarfile.TarInfo], limit: int) -> None:
-    """Raises Unreadable where the members together unpack to more than `limit` bytes."""
+    """Raises Unreadable if the members together unpack to more than `limit` bytes."""
     total = sum(m.file_size if isinstance(m, zipfile.ZipInfo) else m.size for m in members)
     if total > limit:
         raise Unreadable(f"unpacks to {total:,} bytes, at most {limit:,} are read")
 
 
 def read_member(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
-    """A member of at most `limit` bytes, whatever the archive says about its size.
+    """Reads a member of at most `limit` bytes, whatever size the archive claims.
 
     Raises:
       Unreadable: it is larger, or the archive is damaged, or has a password.
@@ -98,7 +100,7 @@ def read_member(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
 
 
 def read_limited(stream: IO[bytes] | io.BufferedIOBase, limit: int) -> bytes:
-    """All of a stream of at most `limit` bytes. Raises Unreadable: it has more."""
+    """The content of a stream of at most `limit` bytes. Raises Unreadable if it has more."""
     data = stream.read(limit + 1)
     if len(data) > limit:
         raise Unreadable(f"unpacks to more than {limit:,} bytes")

@@ -1,5 +1,5 @@
-"""Image files to pixels of 8 bits. The one place where images are decoded, with its limits: no
-image is decoded before its size is known from the header.
+"""Decodes image files to pixels of 8 bits. The only place where images are decoded: no image is
+decoded before its size is known from the header.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from fexpr.storage import bounded
 from fexpr.storage.bounded import Unreadable
 
 MOST_PIXELS = 10**8  # 300 MB as RGB; cameras of 108 million pixels save 12 million by default
-LARGE = 2**24  # pixels; images above are decoded one at a time, whatever number of threads reads
-# what Pillow may take the header for; OpenCV decodes all of these, some builds not AVIF
+LARGE = 2**24  # pixels; larger images are decoded one at a time, whatever the number of threads
+# formats that Pillow may recognise; OpenCV decodes all of these, but not AVIF in some builds
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")
-TIFF = (b"II*\0", b"MM\0*")  # what such a file begins with
-UNKNOWN_TIFF = "is a TIFF of a kind that is not read: save it as 8 bits"
+TIFF = (b"II*\0", b"MM\0*")  # the first bytes of such a file
+UNKNOWN_TIFF = "is a TIFF of an unsupported kind: save it with 8 bits"
 HEIF = (b"ftyphei", b"ftyphev", b"ftypmif", b"ftypmsf")  # from the fifth byte
 AVIF = (b"ftypavif", b"ftypavis")  # from the fifth byte
 _LARGE_IMAGE = threading.Lock()
@@ -44,22 +44,22 @@ def decode(data: bytes, mode: int) -> np.ndarray:
     """Decodes the bytes of an image file. Arguments and result as in `read`.
 
     Raises:
-      Unreadable: as in `decode_any_depth`, or they hold more than 8 bits per channel.
+      Unreadable: as in `decode_any_depth`, or they have more than 8 bits per channel.
     """
     image = decode_any_depth(data, mode)
     if image.dtype != np.uint8:
         raise Unreadable(
             f"has {8 * image.dtype.itemsize} bits per channel, with values from {image.min():g} to "
-            f"{image.max():g}, expected 8 bits: save it as 8 bits"
+            f"{image.max():g}, expected 8 bits: save it with 8 bits"
         )
     return image
 
 
 def decode_any_depth(data: bytes, mode: int) -> np.ndarray:
-    """The same, of as many bits per channel as the file holds.
+    """Decodes the bytes of an image file, with as many bits per channel as it has.
 
     Raises:
-      Unreadable: they are no image, are cut off, or hold more than MOST_PIXELS pixels.
+      Unreadable: they are not an image, are cut off, or have more than MOST_PIXELS pixels.
     """
     width, height = size(data)
     if is_cut_off(data):
@@ -80,7 +80,7 @@ def size(data: bytes) -> tuple[int, int]:
     """Width and height that the header of an image gives; no pixel is decoded.
 
     Raises:
-      Unreadable: it is no image, or one of more than MOST_PIXELS pixels.
+      Unreadable: it is not an image, or has more than MOST_PIXELS pixels.
     """
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as header:
@@ -99,8 +99,8 @@ def size(data: bytes) -> tuple[int, int]:
 
 
 def is_cut_off(data: bytes) -> bool:
-    """Whether the end is missing, which OpenCV fills with grey: a JPEG's last scan is followed by
-    an end marker, a PNG's last chunk is IEND.
+    """Whether the end is missing, which OpenCV would fill with grey: a JPEG's last scan is followed
+    by an end marker, a PNG's last chunk is IEND.
     """
     if data[:2] == b"\xff\xd8":
         return data.rfind(b"\xff\xd9") <= data.rfind(b"\xff\xda")
@@ -108,13 +108,13 @@ def is_cut_off(data: bytes) -> bool:
 
 
 def is_lossless(path: Path) -> bool:
-    """Whether the file is a PNG by its content, whatever it is called. Raises Unreadable."""
+    """Whether the file is a PNG by its content, whatever its name. Raises Unreadable."""
     with bounded.open_file(path, bounded.IMAGE_BYTES) as file:
         return file.read(8) == b"\x89PNG\r\n\x1a\n"
 
 
 def _decoded(data: bytes, mode: int) -> np.ndarray | None:
-    # of grey and colours ANYDEPTH keeps 16 bits, which would else be divided by 256 in silence
+    # ANYDEPTH keeps 16 bits, which would otherwise be divided by 256 silently
     mode = mode if mode == cv2.IMREAD_UNCHANGED else mode | cv2.IMREAD_ANYDEPTH
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), mode)
@@ -125,7 +125,7 @@ def _decoded(data: bytes, mode: int) -> np.ndarray | None:
 
 
 def _decoded_avif(data: bytes, mode: int) -> np.ndarray | None:
-    """As cv2.imdecode, by Pillow: 8 bits per channel, without transparency."""
+    """Like cv2.imdecode, by Pillow: 8 bits per channel, without transparency."""
     try:
         with Image.open(io.BytesIO(data), formats=("AVIF",)) as file:
             pixels = np.asarray(file.convert("RGB"))

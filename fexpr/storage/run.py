@@ -1,11 +1,11 @@
-"""The run directory and the cache: names, formats, atomic writes. What users script against
+"""The run directory and the cache: names, formats, atomic writes. Users' scripts rely on them
 (docs/design.md).
 
 A run directory holds `config.json`, `metrics.jsonl`, `predictions.npz`, `metrics.json`,
 `report.html`, `figures/`,
 `checkpoints/` and `log.jsonl`. Every file is written under a temporary name and renamed, so that a
-kill at any instant leaves either the old file or the new one, never half of one. Of a run directory
-at an address it is pushed there then (mirror.py).
+kill at any instant leaves either the old file or the new one, never half of one. In a run directory
+at an address, it is then pushed there (mirror.py).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import numpy as np
 from fexpr.errors import UserError
 from fexpr.storage import bounded, mirror, npz
 
-# stands here too: what a run leaves elsewhere
+# re-exported here
 from fexpr.storage.cache import cache_dir as cache_dir
 
 LARGEST_TEXT = 2**28  # bytes of a JSON file
@@ -34,16 +34,16 @@ READABLE = (1,)  # formats that can be restored; tests/fixtures holds a run of e
 
 CONFIG = mirror.CONFIG
 HISTORY = "metrics.jsonl"
-HISTORY_OF_CHUNK = "metrics.chunk_{}.jsonl"  # while chunks are trained side by side
+HISTORY_OF_CHUNK = "metrics.chunk_{}.jsonl"  # while chunks are trained at the same time
 PREDICTIONS = "predictions.npz"
-PEOPLE = "people.npz"  # whom a run has seen (runs/people.py)
-ATTENTION = "attention.npz"  # of networks that weigh the frames of a clip
+PEOPLE = "people.npz"  # the people in a run's training (runs/people.py)
+ATTENTION = "attention.npz"  # of networks that weight the frames of a clip
 METRICS = mirror.METRICS
 REPORT = "report.html"
 FIGURES = "figures"
 CHECKPOINTS = mirror.CHECKPOINTS
-# below the checkpoints, of an unfinished run: a folder of its trials, in which their state by
-# position, and in the end DONE, what is left of it
+# folder in the checkpoints of an unfinished run: one folder per chunk of trials, with their state
+# by position and finally DONE, the part that is kept
 RESUME, DONE = "resume", "done"
 LOG = mirror.LOG
 # of a packed run (recognizer/packed_run.py)
@@ -77,7 +77,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     try:
         yield partial
         if partial.is_file():
-            # on disk before the rename, or a power cut leaves an empty file of that name
+            # flushed to disk before the rename, or a power cut would leave an empty file
             with open(partial, "rb+") as f:
                 os.fsync(f.fileno())
         if path.is_dir() and partial.is_dir():
@@ -91,8 +91,8 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
 
 
 def remove_partial(folder: Path) -> None:
-    """Deletes below a run directory what killed processes left half-written: temporary folders of
-    `atomic_path`, and of Orbax. Nobody else may be writing there.
+    """Deletes half-written files of killed processes below a run directory: temporary folders of
+    `atomic_path` and of Orbax. No other process may be writing there.
     """
     for above, folders, _ in os.walk(folder):
         for name in [n for n in folders if PARTIAL.fullmatch(n)]:
@@ -106,7 +106,7 @@ def write_text(path: Path | str, text: str) -> None:
 
 
 def write_json(path: Path | str, value: object) -> None:
-    """Strict JSON: NaN and infinities are written as null, NumPy scalars and arrays as plain
+    """Writes strict JSON: NaN and infinities as null, NumPy scalars and arrays as plain
     numbers and lists, paths as
     `mirror.display_path`."""
     write_text(
@@ -115,7 +115,7 @@ def write_json(path: Path | str, value: object) -> None:
 
 
 def read_json(path: Path | str) -> Any:
-    """What `write_json` wrote.
+    """Reads what `write_json` wrote.
 
     Raises:
       UserError: the file cannot be read, or is damaged.
@@ -127,11 +127,11 @@ def read_json(path: Path | str) -> Any:
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _read_bytes(path: Path | str) -> bytes:
-    """Raises a UserError where there is no file, no plain one, or a larger one than we write."""
+    """Raises a UserError if there is no plain file, or it is larger than any that we write."""
     try:
         return bounded.read_bytes(path, LARGEST_TEXT)
     except bounded.Unreadable as e:
@@ -141,25 +141,27 @@ def _read_bytes(path: Path | str) -> bytes:
 def _unreadable(path: Path | str, error: OSError) -> UserError:
     return UserError(
         f"cannot read {path}: {error.strerror or error}",
-        fix="name a whole run directory, and check its permissions",
+        fix="name a complete run directory, and check its permissions",
     )
 
 
 def write_arrays(path: Path | str, arrays: dict[str, np.ndarray]) -> None:
-    """An .npz without pickles, byte for byte the same for the same arrays."""
+    """Writes an .npz without pickles; the same arrays give the same bytes."""
     for name, array in arrays.items():
         if np.asarray(array).dtype == object:
-            raise TypeError(f"array {name!r} has dtype object, which only a pickle could hold")
+            raise TypeError(
+                f"array {name!r} has dtype object, which can only be stored as a pickle"
+            )
     with atomic_path(path) as partial:
         # the stub takes every array for the option `allow_pickle`
         np.savez(partial, **arrays)  # pyright: ignore[reportArgumentType]
 
 
 def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
-    """What `write_arrays` wrote.
+    """Reads what `write_arrays` wrote.
 
     Raises:
-      UserError: the file cannot be read, is damaged, or is no .npz without pickles.
+      UserError: the file cannot be read, is damaged, or is not an .npz without pickles.
     """
     try:
         return npz.read(path)
@@ -168,38 +170,41 @@ def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
 
 
 def unwritable(path: Path | str, error: OSError) -> UserError:
-    """What to raise where a file of a run directory cannot be written, as on a full disk."""
+    """The UserError for a file of a run directory that cannot be written, for example on a full
+    disk.
+    """
     return UserError(
         f"cannot write {path}: {error.strerror or error}",
-        fix="check the folder's permissions and free space; what was written before is whole, and "
-        "the same command goes on from it",
+        fix="check the folder's permissions and free space; files written before are complete, and "
+        "the same command resumes from them",
     )
 
 
 def damaged(
     path: Path | str, why: str, otherwise: str = "", problems: Sequence[str] = ()
 ) -> UserError:
-    """What to raise where a file of a run directory is not what was written.
+    """The UserError for a damaged file of a run directory.
 
     Args:
-      otherwise: what can be done about it if it is nowhere whole.
-      problems: one line each.
+      otherwise: what to do if there is no intact copy. problems: one line each.
     """
     otherwise = otherwise or "train into another run directory"
     return UserError(
         f"{path} is damaged: {why}",
         problems,
-        fix=f"copy it again from where it is whole, or {otherwise}",
+        fix=f"copy it again from an intact copy, or {otherwise}",
     )
 
 
 def history_file(run_dir: Path | str, chunk: int | None) -> Path:
-    """Where the rows of all chunks stand, or those of one that is trained beside others."""
+    """The file with the rows of all chunks, or those of one chunk that is trained at the same time
+    as others.
+    """
     return Path(run_dir) / (HISTORY if chunk is None else HISTORY_OF_CHUNK.format(chunk))
 
 
 def history_files(run_dir: Path | str) -> list[Path]:
-    """Those that exist: of all chunks, then of single ones."""
+    """The history files that exist: that of all chunks, then those of single ones."""
     own = history_file(run_dir, None)
     return [own] * own.exists() + sorted(Path(run_dir).glob(HISTORY_OF_CHUNK.format("*")))
 
@@ -208,19 +213,18 @@ NO_HISTORY = "delete it: only the curves of its epochs are lost"
 
 
 def resume_folder(run_dir: Path, trials: range) -> Path:
-    """Where what an unfinished run has saved of these trials lies."""
+    """The folder in which an unfinished run saves the state of these trials."""
     name = f"trials_{trials[0]}-{trials[-1]}"
     return Path(run_dir).absolute() / CHECKPOINTS / RESUME / name
 
 
 def read_history(run_dir: Path | str) -> list[dict[str, float]]:
     """The rows of metrics.jsonl and of its chunks' files, by chunk and epoch, without a last line
-    that a kill cut short.
-
-    A row that is in both is a chunk's that was being put together; no files: no rows.
+    that a kill cut short. A row that is in both is from a chunk that was being merged; no files: no
+    rows.
 
     Raises:
-      UserError: a file cannot be read, or holds something else.
+      UserError: a file cannot be read, or has other content.
     """
     rows = {}
     for path in history_files(run_dir):
@@ -233,13 +237,15 @@ def read_history(run_dir: Path | str) -> list[dict[str, float]]:
                     break
                 raise damaged(path, f"line {i + 1}: {e}", NO_HISTORY) from e
             if not _is_row(row):
-                raise damaged(path, f"line {i + 1} is no epoch of a run: {line[:60]}", NO_HISTORY)
+                raise damaged(
+                    path, f"line {i + 1} is not an epoch of a run: {line[:60]}", NO_HISTORY
+                )
             rows[row.get("chunk", 0), row["epoch"]] = row
     return [rows[key] for key in sorted(rows)]
 
 
 def _is_row(row: object) -> bool:
-    """Whether numbers stand wherever the report and `status` take them."""
+    """Whether all fields that the report and `status` read are numbers."""
     if not isinstance(row, dict):
         return False
     plain = all(

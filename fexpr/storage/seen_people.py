@@ -1,4 +1,6 @@
-"""people.npz of a run: whom it has seen, by fold. Written and compared by runs/people.py."""
+"""people.npz of a run: the people in its training, by fold. Written and compared by
+runs/people.py.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +20,12 @@ ARRAYS = {"people": ("U", 1), "seen": ("b", 2), "trial_fold": ("i", 1), "unknown
 
 @dataclasses.dataclass(frozen=True)
 class Seen:
-    """People of the training and validation rows of a run, and of those before it.
+    """The people in the training and validation rows of a run, and of the runs that it started
+    from.
 
     Attributes:
-      people: str [P]: '<release>/<subject>', or, out of an exported file, `hashed`.
-      unknown: what the chain also began with whose people nobody knows (files of weights).
+      people: str [P]: '<release>/<subject>', or, in an exported file, `hashed`. unknown: weights
+          from which the chain also started and whose people are unknown (files of weights).
     """
 
     people: np.ndarray
@@ -30,7 +33,8 @@ class Seen:
 
 
 def read(folder: Path, trials: Sequence[int]) -> Seen | None:
-    """Whom any of these trials of a finished run has seen; None of a run of an older version.
+    """The people in the training of any of these trials of a finished run; None for runs of older
+    versions.
 
     Raises:
       UserError: the file is damaged.
@@ -52,8 +56,8 @@ def read(folder: Path, trials: Sequence[int]) -> Seen | None:
 
 
 def pass_on(folder: Path, target: Path) -> None:
-    """Writes the file of a run, if it has one, into a folder that is handed on, without anybody's
-    name.
+    """Writes the file of a run, if it has one, into a folder that will be published, without any
+    names.
     """
     if (folder / run.PEOPLE).is_file():
         found = run.read_arrays(folder / run.PEOPLE)
@@ -62,19 +66,19 @@ def pass_on(folder: Path, target: Path) -> None:
 
 
 def hashed(person: str) -> str:
-    """A person's name for a file that is handed on: it can be compared, but not read."""
+    """A hash of a person's name for published files: it can be compared, but not read."""
     release = person.partition("/")[0]
     return f"{release}/#{hashlib.sha256(person.encode()).hexdigest()[:12]}"
 
 
 def to_metadata(seen: Seen) -> str:
-    """For the metadata of a file of weights, without anybody's name."""
+    """The text for the metadata of a file of weights, without any names."""
     people = [p if "/#" in p else hashed(p) for p in seen.people.tolist()]
     return json.dumps({"people": sorted(people), "unknown": seen.unknown})
 
 
 def from_metadata(text: str) -> Seen | None:
-    """What `to_metadata` wrote; None for anything else."""
+    """Reads what `to_metadata` wrote; None for anything else."""
     try:
         found = json.loads(text)
         lists = found["people"], found["unknown"]

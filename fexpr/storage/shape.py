@@ -1,8 +1,8 @@
-"""What JSON of a file must look like where a command reads it: checked at once, before it is used.
+"""Checks the structure of JSON from a file before a command uses it.
 
-A shape is a type or a tuple of types; a list with one shape (of each item); or a dict, whose keys
-that end with '?' may be missing, and whose key '*' stands for all others. `Maybe(shape)` may be
-null.
+A shape is a type or a tuple of types; a list with one shape (that of each item); or a dict, in
+which keys that end with '?' may be missing, and the key '*' stands for all others. `Maybe(shape)`
+may be null.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class Maybe(NamedTuple):
 
 
 def find_mismatches(value: Any, shape: Any, path: str = "") -> Iterator[str]:
-    """One line for each place where the value is not of the shape: the place, what was expected and
-    what was found.
+    """Yields one line for each part of the value that does not have the shape: its path, what was
+    expected and what was found.
     """
     if isinstance(shape, Maybe):
         if value is not None:

@@ -17,7 +17,7 @@ def names() -> list[str]:
 
 
 def folder(name: str) -> Path:
-    """Raises a UserError where there is no such model."""
+    """The folder of a model. Raises a UserError if there is no such model."""
     if name not in names():
         raise UserError(
             f"there is no trained model {name!r} in this installation",
@@ -29,5 +29,7 @@ def folder(name: str) -> Path:
 
 
 def run_or_model(text: str) -> str:
-    """What a command line names: a model of the zoo, or else a run (`./fer2013`: of that name)."""
+    """Resolves a command-line argument: a model of the zoo, or else a run (`./fer2013`: a run of
+    that name).
+    """
     return str(FOLDER / text) if text in names() else text

@@ -28,7 +28,7 @@ from fexpr.train.train_config import AugmentConfig, check_kind
 
 @dataclasses.dataclass(frozen=True)
 class Augment(AugmentConfig):
-    """What may happen to a training image, in this order; a field at its default costs nothing.
+    """The augmentation of a training image, in this order; a field at its default costs nothing.
 
     flip, vertical_flip; rotation, zoom and shift as ONE affine warp with one bilinear resampling,
     or, where neither rotation nor zoom is set, the shift by whole pixels without any; crop;
@@ -37,9 +37,10 @@ class Augment(AugmentConfig):
     shifts are symmetric.)
 
     Details of fields:
-      alternate: in the first epoch with probability 1/2 each (alternating flip, Jordan 2024, arXiv
-        2404.00498): two epochs in a row show an image and its mirror image.
-      shift, crop: whole pixels; any fraction within a warp. What is evaluated is cropped too
+      alternate: each image is mirrored with probability 1/2 in the first epoch, then in every other
+        epoch (alternating flip, Jordan 2024, arXiv 2404.00498): two epochs in a row show an image
+        and its mirror image.
+      shift, crop: whole pixels; any fraction within a warp. Evaluated images are cropped too
           (views.py).
       zoom: rows and columns independently, as Keras' ImageDataGenerator(zoom_range=z) does.
       contrast: each channel is stretched about its own mean in that image.
@@ -52,8 +53,8 @@ class Augment(AugmentConfig):
     Attributes:
       centred: images are those of `views.recentred`, whose values reach 127.5 further both ways.
       kind: 'flow' (u, v, strain) or 'face'; decides what a flip means. 'clip': faces one after the
-        other in the channels, to all of which the same happens (but for noise); channels that are 0
-        contain no frame and stay so. Of 'features' nothing may happen to them.
+          other in the channels, which are all changed alike (except by noise); channels that are 0
+          contain no frame and stay 0. 'features' cannot be augmented.
 
     Raises:
       UserError: rotation of flow maps; anything done to feature vectors; alternating flips together
@@ -67,14 +68,14 @@ class Augment(AugmentConfig):
         problems = [f"augment.{p}" for p in (*self.problems(), *check_kind(self, self.kind))]
         if problems:
             raise UserError(
-                "images cannot be augmented so",
+                "images of this kind cannot be augmented in this way",
                 problems,
                 fix="leave these fields of augment at their defaults",
             )
 
     @property
     def idle(self) -> bool:
-        """Whether nothing happens to single images."""
+        """Whether single images are left unchanged."""
         return self.pictures == Augment(kind=self.kind, centred=self.centred)
 
     def __call__(
@@ -85,7 +86,7 @@ class Augment(AugmentConfig):
         batch: int,
         mirrored: jax.Array | None = None,
     ) -> jax.Array:
-        """mirrored: bool [b], whose turn it is to be mirrored in this epoch (`alternate`); [b, H,
+        """mirrored: bool [b], the rows to mirror in this epoch (`alternate`); [b, H,
         W, C] -> [b, crop or H, crop or W, C].
         """
         if self.idle:
@@ -95,7 +96,8 @@ class Augment(AugmentConfig):
             jax.random.fold_in(key, 2), (9, batch)
         )[:, places]
 
-        # numbers [9, b] of fields that came later, so that those of measured runs stay as they were
+        # random numbers [9, b] of fields that were added later, so that those of measured runs do
+        # not change
         def more() -> jax.Array:
             return jax.random.uniform(jax.random.fold_in(key, 4), (9, batch))[:, places]
 
@@ -182,7 +184,7 @@ def mixup(
 
     Place p is mixed with place p ^ 1: batches are shuffled, so neighbours are random pairs. lam ~
     Beta(alpha, alpha) as in the paper, drawn for every sample, and not folded to its larger half.
-    Nothing is mixed with padding or into it: there lam is 1. The loss that goes with it is lam *
+    Padding is never mixed: there lam is 1. The loss that goes with it is lam *
     loss(labels) + (1 - lam) * loss(labels[partner]).
 
     Args:
@@ -190,8 +192,8 @@ def mixup(
       images: this device's share of the batch, float32 [b, H, W, C].
       mask: bool [b], the real rows.
       alpha: above 0; 1 is uniform, smaller stays closer to the two samples.
-      places: int [b], where the rows stand in the whole batch: an even number of consecutive places
-          from an even one on.
+      places: int [b], positions of the rows in the whole batch: an even number of consecutive
+          places from an even one on.
       batch: rows of the whole batch.
       probability: that a sample is mixed at all.
 
@@ -204,7 +206,7 @@ def mixup(
     b = len(images)
     if b % 2:
         raise UserError(
-            f"augment.mixup: {b} rows of the batch lie on a device, and mixup pairs them",
+            f"augment.mixup: {b} rows of the batch are on each device, but mixup needs pairs",
             fix="choose train.batch_size as an even multiple of the number of devices that share "
             "a batch",
         )

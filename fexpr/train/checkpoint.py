@@ -1,13 +1,13 @@
-"""Checkpoints of a run directory, and the only file that imports Orbax.
+"""Checkpoints of a run directory. The only file that imports Orbax.
 
 `checkpoints/resume/trials_<first>-<last>/` holds the whole state of these trials of an unfinished
-run, by position, and under `done` what is left of it once they are trained; `checkpoints/last` and
+run, by position, and in `done` the part that is kept once they are trained; `checkpoints/last` and
 `checkpoints/best_val` hold the variables (params, batch_stats) of a finished run, with a leading
-axis of trials. All are host arrays of the real trials: they restore on any number and kind of
-devices, and of processes: one writes and reads for all. Orbax writes under a temporary name and
-renames, so a kill leaves the previous checkpoint whole. With each goes a checksum of every array,
-which is compared whenever the checkpoint is read. Of a run directory at an address each goes there
-when it is whole here (mirror.py).
+axis of trials. All are host arrays of the real trials: they can be restored on any number and kind
+of devices, and of processes, as one process reads and writes for all. Orbax writes under a
+temporary name and renames, so a kill leaves the previous checkpoint intact. Each has a checksum of
+every array, which is compared whenever the checkpoint is read. In a run directory at an address,
+each is pushed when it is complete (mirror.py).
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from fexpr.train import distributed
 from fexpr.train.checksums import checksums, find_damage, flatten
 
 RESUME, DONE = run.RESUME, run.DONE
-# fields of State under the names that they had when older checkpoints were saved
+# fields of State -> their names in older checkpoints
 RENAMED = {
     "rate": "lr_scale",
     "waited": "epochs_since_plateau",
     "stale": "epochs_without_improvement",
     "sums": "epoch_totals",
 }
-CHECKSUMS = "checksums"  # in the metadata that Orbax keeps beside the arrays
+CHECKSUMS = "checksums"  # key in the metadata that Orbax saves beside the arrays
 OF_THE_DISK = re.compile(
     "No space left|RESOURCE_EXHAUSTED|quota|Permission denied|Read-only|Input/output", re.IGNORECASE
 )
@@ -51,8 +51,8 @@ class Checkpoints:
     background; one save at a time.
 
     Args:
-      saved: the trials of the folder that `restore` reads, where they are more than the chunk's:
-        the run was stopped when it took other trials at a time.
+      saved: the trials of the folder that `restore` reads, if they are more than the chunk's: the
+          run was stopped when it trained other numbers of trials at a time.
     """
 
     def __init__(self, run_dir: Path, trials: range, saved: range | None = None):
@@ -66,7 +66,7 @@ class Checkpoints:
 
     @property
     def _manager(self) -> ocp.CheckpointManager:
-        """The writer's; opened when it is first needed, as there may be many chunks."""
+        """The main process's Orbax manager, opened on first use, as there may be many chunks."""
         if not self._opened:
             with _disk_errors(self._folder):
                 self._folder.mkdir(parents=True, exist_ok=True)
@@ -82,15 +82,15 @@ class Checkpoints:
         return self._opened
 
     def save(self, step: int, state: Any, after: Sequence[Path] = ()) -> None:
-        """`state`: a tree of NumPy arrays. Waits for the save before this one; returns before its
+        """Saves `state`, a tree of NumPy arrays. Waits for the previous save; returns before its
         own is on disk, and at its address.
 
         Args:
           after: files of the run that must be at its address before the checkpoint is.
 
         Raises:
-          UserError: the folder cannot be written to or the disk is full, also of the save before;
-              or that one could not be brought to its address.
+          UserError: the folder cannot be written to or the disk is full, also in the previous save;
+              or that save could not be pushed to its address.
         """
         distributed.run_on_main_process(lambda: self._save(step, state, after))
 
@@ -127,8 +127,8 @@ class Checkpoints:
         return self._restore(self._source / str(step), like)
 
     def save_done(self, state: Any) -> None:
-        """Writes what is left of the chunk once it is trained, whole or not at all, instead of
-        its checkpoints. Errors as in `save`.
+        """Replaces the chunk's checkpoints by the part that is kept once it is trained, completely
+        or not at all. Errors as in `save`.
         """
         distributed.run_on_main_process(lambda: self._save_done(state))
 
@@ -137,19 +137,19 @@ class Checkpoints:
         self._finish_push()
         mirror.push(self._folder / DONE)
         with _disk_errors(self._folder):
-            # a step whose save still runs in the background must not be deleted under it
+            # a step that is still being saved in the background must not be deleted
             self._manager.wait_until_finished()
             for step in self._manager.all_steps():
                 self._manager.delete(step)
         mirror.forget_others(self._folder)
 
     def restore_done(self, like: Any) -> Any:
-        """What `save_done` wrote. Arguments and errors as in `restore`."""
+        """Reads what `save_done` wrote. Arguments and errors as in `restore`."""
         return self._restore(self._source / DONE, like)
 
     def _restore(self, folder: Path, like: Any) -> Any:
         def whole():
-            again = f"delete {folder.parent}: its trials are trained again, the others are not"
+            again = f"delete {folder.parent}: only its trials are then trained again"
             found = jax.tree.map(lambda x: x[self._rows], read(folder, again))
             found = {RENAMED.get(name, name): part for name, part in found.items()}
             return _match_structure(found, like, folder)
@@ -157,14 +157,14 @@ class Checkpoints:
         return distributed.broadcast_arrays(whole, like)
 
     def wait(self) -> None:
-        """Until everything saved is on disk, and at its address. Errors as in `save`."""
+        """Waits until everything saved is on disk, and at its address. Errors as in `save`."""
         if self._opened:
             with _disk_errors(self._folder):
                 self._opened.wait_until_finished()
             self._finish_push()
 
     def close(self) -> None:
-        """Waits, too. Errors as in `save`."""
+        """Waits until everything is saved, and closes. Errors as in `save`."""
         if self._opened:
             try:
                 self._finish_push()
@@ -174,7 +174,7 @@ class Checkpoints:
 
 
 def _single_process() -> ocp.options.MultiprocessingOptions:
-    """This process saves and restores by itself, whatever others there are."""
+    """Makes this process save and restore alone, even if there are others."""
     index = jax.process_index()
     return ocp.options.MultiprocessingOptions(
         primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"writer{index}"
@@ -189,15 +189,15 @@ def _checkpointer() -> ocp.Checkpointer:
 
 
 GO_ON = (
-    "check the folder's permissions and free space; the same command then goes on from the last "
-    "whole checkpoint"
+    "check the folder's permissions and free space; the same command then resumes from the last "
+    "complete checkpoint"
 )
 
 
 @contextlib.contextmanager
 def _disk_errors(folder: Path) -> Iterator[None]:
-    """Turns what Orbax and TensorStore raise for a disk that is full or may not be written to into
-    a UserError.
+    """Turns errors of Orbax and TensorStore about a full or write-protected disk into a
+    UserError.
     """
     try:
         yield
@@ -211,8 +211,8 @@ def _disk_errors(folder: Path) -> Iterator[None]:
 
 
 def _check_space(folder: Path, tree: Any) -> None:
-    """Raises a UserError where the arrays would not fit onto the disk: TensorStore notices in the
-    middle, in many threads at once.
+    """Raises a UserError if the arrays would not fit on the disk: TensorStore only notices midway,
+    in many threads at once.
     """
     needed = sum(np.asarray(array).nbytes for array in jax.tree.leaves(tree))
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
@@ -236,7 +236,7 @@ def read(folder: Path, fix: str = "") -> Any:
     with its checksum (checkpoints of older versions have none).
 
     Raises:
-      UserError: it is damaged (`fix`: what else can be done about it).
+      UserError: it is damaged (`fix`: what else the user can do).
     """
     item = folder / "default"  # of a CheckpointManager's
     _ignore_late_reads()
@@ -245,8 +245,8 @@ def read(folder: Path, fix: str = "") -> Any:
         expected = (about.get("custom_metadata") or {}).get(CHECKSUMS)
         with _checkpointer() as reader:
             content = reader.metadata(item if item.is_dir() else folder).item_metadata
-            if content is None:  # Orbax's word for a file that is missing or cannot be read
-                raise run.damaged(folder, "what it holds cannot be read", fix)
+            if content is None:  # Orbax's error for a file that is missing or cannot be read
+                raise run.damaged(folder, "its content cannot be read", fix)
             arguments = jax.tree.map(
                 lambda _: ocp.RestoreArgs(restore_type=np.ndarray), content.tree
             )
@@ -259,7 +259,7 @@ def read(folder: Path, fix: str = "") -> Any:
         raise
     except PermissionError as e:
         raise UserError(f"cannot read {e.filename}: {e.strerror}", fix="check permissions") from e
-    except Exception as e:  # of damaged bytes Orbax and TensorStore raise whatever they run into
+    except Exception as e:  # for damaged bytes Orbax and TensorStore may raise any error
         raise run.damaged(folder, (str(e) or repr(e)).splitlines()[0], fix) from e
     if damage:
         raise run.damaged(folder, f"{len(damage)} arrays are not as saved", fix, damage)
@@ -268,8 +268,9 @@ def read(folder: Path, fix: str = "") -> Any:
 
 @functools.cache
 def _ignore_late_reads() -> None:
-    """Where one array is damaged, Orbax closes its event loop while TensorStore still reads others;
-    what their threads raise then would be printed as tracebacks beside the message.
+    """Hides errors of reads that end after a failure: if one array is damaged, Orbax closes its
+    event loop while TensorStore still reads others, whose threads would print tracebacks beside the
+    message.
     """
     before = sys.unraisablehook
 
@@ -310,7 +311,7 @@ def _match_structure(found: Any, like: Any, folder: Path) -> Any:
     """The arrays of a checkpoint in the structure of `like`.
 
     Raises:
-      UserError: they are of another model, which names each array.
+      UserError: they belong to another model; the message lists the arrays.
     """
     have, wanted = flatten(found), flatten(like)
     problems = [

@@ -1,4 +1,4 @@
-"""Checksums of the arrays of a checkpoint: made when it is saved, compared when it is read."""
+"""Checksums of the arrays of a checkpoint: computed when it is saved, compared when it is read."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def flatten(tree: Any) -> dict[str, np.ndarray]:
 
 
 def checksums(tree: Any) -> dict[str, str]:
-    """By path, the CRC-32 (hex) of an array's type, shape and bytes."""
+    """The CRC-32 (hex) of each array's type, shape and bytes, by path."""
     return {path: _checksum(np.asarray(array)) for path, array in flatten(tree).items()}
 
 
 def find_damage(tree: Any, expected: Mapping[str, str]) -> list[str]:
-    """What is wrong with each array that is not the one that `expected` was made from."""
+    """One line for each array that differs from the one from which `expected` was computed."""
     found = checksums(tree)
     return [
         f"{path}: {'missing' if path not in found else 'its bytes are not those that were saved'}"

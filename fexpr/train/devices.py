@@ -1,5 +1,5 @@
-"""The devices of this process: how many a CPU is taken for, which of them share a batch, how much
-memory they have, where programs compiled for them are kept.
+"""The devices of this process: how many a CPU counts as, which of them share a batch, their memory,
+and where compiled programs are kept.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from fexpr.errors import UserError
 from fexpr.storage import run
 
 # Multiply-adds of a step's convolutions (forward) from which on CPU cores share its batch: about 15
-# ms of one core with the gradients. Of smaller steps too much is waiting for one another.
+# ms of one core with the gradients. Smaller steps would spend too much time waiting for each other.
 SHARED = 2**28
 
 
@@ -22,14 +22,14 @@ def use_every_core() -> None:
     affected.
 
     Trials then run side by side on the cores, 2.5 times (HTNet) to 4.8 times (STSTNet) as fast on
-    two cores as vmapped over one device. XLA_FLAGS with a number of host devices goes before.
+    two cores as vmapped over one device. A number of host devices in XLA_FLAGS takes precedence.
     """
     if not _chosen_by_user():
         jax.config.update("jax_num_cpu_devices", cpu_cores())
 
 
 def cpu_cores() -> int:
-    """Cores that this process may use."""
+    """The number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -42,9 +42,9 @@ def share_batch(
     """The devices that share the batches of a single trial.
 
     Accelerators, and the devices of several processes: all. CPU cores: as many as divide the batch,
-    where a step's convolutions are SHARED multiply-adds or more, else one. XLA computes a
-    convolution on one core of a CPU device, but a matrix product on all cores. If XLA_FLAGS gives a
-    number of host devices, they share every batch.
+    if a step's convolutions have SHARED multiply-adds or more, else one. XLA computes a convolution
+    on one core of a CPU device, but a matrix product on all cores. If XLA_FLAGS gives a number of
+    host devices, they share every batch.
 
     Args:
       batch_size: rows of a step; 0 = all rows, which are padded to the devices.
@@ -82,7 +82,7 @@ def check() -> None:
 
 
 def keep_compiled() -> None:
-    """Compiled programs are kept in the cache folder: a second run of the same shapes compiles
+    """Keeps compiled programs in the cache folder: a second run with the same shapes compiles
     nothing.
     """
     jax.config.update("jax_compilation_cache_dir", str(run.cache_dir() / "compiled"))
@@ -90,8 +90,8 @@ def keep_compiled() -> None:
 
 
 def memory_limit() -> int:
-    """Bytes that one device may use: what an accelerator reports, less a tenth; of a CPU's memory
-    70 %, shared by its devices.
+    """Bytes that one device may use: what an accelerator reports, minus a tenth; on a CPU 70 % of
+    its memory, shared by its devices.
     """
     stats = jax.local_devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
@@ -109,10 +109,8 @@ class Facts(TypedDict):
 
 
 def facts(count: int = 0) -> Facts:
-    """Kind and number of the devices, and of the processes that they belong to, for the record.
-
-    Args:
-      count: how many of them are used; 0 = all.
+    """Kind and number of the devices, and of the processes that they belong to, for config.json.
+    Args: count: how many of them are used; 0 = all.
     """
     return {
         "kind": jax.devices()[0].device_kind,

@@ -1,10 +1,9 @@
 """Several processes as one program (SPMD): each runs the same code on the same config; the mesh
 spans the devices of all of them.
 
-All processes read the data and compute; one, the writer, owns the terminal and the run directory.
-What the others must know of it they are told through `broadcast_from_main` and
-`run_on_main_process`, so that no file system needs to be shared. With a single process all of this
-is free.
+All processes read the data and compute; one, the main process, owns the terminal and the run
+directory. Its results reach the others through `broadcast_from_main` and `run_on_main_process`, so
+that no file system needs to be shared. With a single process none of this costs anything.
 """
 
 from __future__ import annotations
@@ -28,18 +27,18 @@ from fexpr.errors import RESUMABLE, UserError
 from fexpr.storage import mirror
 
 T = TypeVar("T")
-PATIENCE = 20  # seconds without a sign of life after which a process counts as gone
+PATIENCE = 20  # seconds without a heartbeat after which a process counts as lost
 
 
 def join(text: str) -> None:
-    """Makes this process one of a job's; call before JAX is used.
+    """Joins this process to a job; call before JAX is used.
 
     Args:
       text: 'auto' (SLURM, Open MPI, MPICH, TPU pods and Kubernetes, as JAX finds them), or
-          'ADDRESS:PORT,RANK,COUNT' of the process 0.
+          'ADDRESS:PORT,RANK,COUNT' with the address of process 0.
 
     Raises:
-      UserError: text of another form, no cluster to be found, process 0 does not answer.
+      UserError: the text has another form, no cluster is found, or process 0 does not answer.
     """
     arguments = {}
     if text != "auto":
@@ -54,7 +53,7 @@ def join(text: str) -> None:
             raise UserError(
                 f"--hosts={text}: expected 'auto' or ADDRESS:PORT,RANK,COUNT with RANK from 0 "
                 "to COUNT - 1",
-                fix="as --hosts=node1:12345,0,2 on the first of two machines and "
+                fix="for example --hosts=node1:12345,0,2 on the first of two machines and "
                 "--hosts=node1:12345,1,2 on the second",
             )
         arguments = {
@@ -69,7 +68,7 @@ def join(text: str) -> None:
     except (RuntimeError, ValueError) as e:
         raise UserError(
             f"--hosts={text}: {str(e).splitlines()[0]}",
-            fix="start it through srun or mpirun, or say who is who: "
+            fix="start it through srun or mpirun, or number the processes: "
             "--hosts=ADDRESS:PORT,RANK,COUNT",
         ) from e
     terminal.console.quiet = not is_main_process()
@@ -77,14 +76,13 @@ def join(text: str) -> None:
 
 @contextlib.contextmanager
 def exit_if_peer_lost() -> Iterator[None]:
-    """What is done in the block takes every process: where one is gone, the others end too, with
-    RESUMABLE.
-
-    They end at once. An orderly shutdown would wait for the one that is gone, and abort.
+    """Runs a block that needs every process: if one is lost, the others exit too, with code
+    RESUMABLE. They exit at once, as an orderly shutdown would wait for the lost one, and abort.
     """
     try:
         yield
-    except (RuntimeError, ValueError) as e:  # JAX raises either, by where the connection broke
+    # JAX raises either, depending on where the connection broke
+    except (RuntimeError, ValueError) as e:
         if jax.process_count() == 1 or not re.search(
             "gloo|nccl|coordination|connection|heartbeat|unavailable", str(e), re.IGNORECASE
         ):
@@ -92,7 +90,7 @@ def exit_if_peer_lost() -> Iterator[None]:
         terminal.error(
             f"process {jax.process_index()} of {jax.process_count()} cannot reach another, "
             "which has ended or lost its network "
-            f"({str(e).splitlines()[0]}): the same commands go on from the last checkpoint"
+            f"({str(e).splitlines()[0]}): the same commands resume from the last checkpoint"
         )
         sys.stdout.flush()
         os._exit(RESUMABLE)
@@ -100,7 +98,8 @@ def exit_if_peer_lost() -> Iterator[None]:
 
 @contextlib.contextmanager
 def run_directory(path_or_url: Path | str) -> Iterator[Path]:
-    """`mirror.opened` in the writer; elsewhere a path that nothing is written to.
+    """Yields the folder of `mirror.opened` in the main process; in the others a path to which
+    nothing is written.
 
     Raises:
       UserError: what `mirror.opened` raises, in every process.
@@ -109,7 +108,7 @@ def run_directory(path_or_url: Path | str) -> Iterator[Path]:
         yield run_on_main_process(lambda: stack.enter_context(mirror.opened(path_or_url))) or Path(
             path_or_url
         )
-        # the others must not leave while the last files are pushed
+        # the others must not exit while the last files are pushed
         run_on_main_process(stack.close)
 
 
@@ -118,7 +117,7 @@ def is_main_process() -> bool:
 
 
 def to_global_array(x: np.ndarray, sharding: Sharding) -> jax.Array:
-    """An array that every process holds, onto the devices of all of them."""
+    """Puts an array that every process has onto the devices of all of them."""
     if jax.process_count() == 1:
         return jax.device_put(x, sharding)
     return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
@@ -127,14 +126,14 @@ def to_global_array(x: np.ndarray, sharding: Sharding) -> jax.Array:
 def to_global_array_of_shares(
     x: np.ndarray, shape: tuple[int, ...], sharding: Sharding
 ) -> jax.Array:
-    """An array of this shape, of which every process holds its own share, onto the devices of all
-    of them.
+    """Puts an array of this shape, of which every process has its own share, onto the devices of
+    all of them.
     """
     return jax.make_array_from_process_local_data(sharding, x, shape)
 
 
 def to_host(tree: Any) -> Any:
-    """The whole of arrays that lie on the devices of all processes, as NumPy arrays, in every
+    """Gathers arrays that are spread over the devices of all processes, as NumPy arrays in every
     process.
     """
     if jax.process_count() == 1:
@@ -143,7 +142,7 @@ def to_host(tree: Any) -> Any:
 
 
 def all_gather_scalars(values: list[float]) -> np.ndarray:
-    """What each process has to say, float64 [processes, n]."""
+    """Each process's numbers, float64 [processes, n], in every process."""
     if jax.process_count() == 1:
         return np.array([values], np.float64)
     return np.asarray(multihost_utils.process_allgather(np.array(values, np.float32))).astype(
@@ -152,7 +151,7 @@ def all_gather_scalars(values: list[float]) -> np.ndarray:
 
 
 def broadcast_from_main(value: T) -> T:
-    """The writer's value, in every process: anything that JSON holds."""
+    """Returns the main process's value, which JSON must be able to represent, in every process."""
     if jax.process_count() == 1:
         return value
     text = np.frombuffer(json.dumps(value if is_main_process() else None).encode(), np.uint8)
@@ -166,8 +165,8 @@ def broadcast_from_main(value: T) -> T:
 
 
 def broadcast_arrays(read: Callable[[], Any], like: Any) -> Any:
-    """The arrays that `read()` gives in the writer, in every process; `like`: the tree of their
-    shapes and types.
+    """Returns the arrays that `read()` returns in the main process, in every process; `like`: the
+    tree of their shapes and types.
 
     Raises:
       UserError: what `read` raised, in every process.
@@ -182,7 +181,8 @@ def broadcast_arrays(read: Callable[[], Any], like: Any) -> Any:
 
 
 def run_on_main_process(do: Callable[[], T]) -> T | None:
-    """Runs `do` in the writer while the others wait; its result there, None elsewhere.
+    """Runs `do` in the main process while the others wait; returns its result there, None
+    elsewhere.
 
     Raises:
       UserError: what `do` raised, in every process.

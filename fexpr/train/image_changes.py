@@ -25,13 +25,13 @@ def mirror(image: Pixels, kind: str) -> Pixels:
     """Left-right mirror image of float [..., H, W, C] in 0..255, of NumPy or JAX; of flow maps (u,
     v, strain of each in turn) also u -> 255 - u, the scaled -u.
 
-    The one definition of a mirrored map: of augmentation, views and support vector machines.
+    The only definition of a mirrored map, used by augmentation, views and support vector machines.
     """
     return _negated(image[..., ::-1, :], U, kind)
 
 
 def upside_down(image: Pixels, kind: str) -> Pixels:
-    """Top-bottom mirror image, as `mirror`; of flow maps also v -> 255 - v, the scaled -v."""
+    """Top-bottom mirror image, like `mirror`; of flow maps also v -> 255 - v, the scaled -v."""
     return _negated(image[..., ::-1, :, :], V, kind)
 
 
@@ -78,7 +78,7 @@ def warped(
 
     With (row, column) counted from the centre, the output pixel p is read at R (zoom * p + shift),
     R = [[cos, -sin], [sin, cos]]. So a zoom above 1 shows more of the scene, smaller; a positive
-    angle turns what is seen clockwise; a positive shift moves it up, left.
+    angle turns the scene clockwise; a positive shift moves it up and left.
 
     Args:
       images: float32 [B, H, W, C].
@@ -124,8 +124,8 @@ def cut_out(images: jax.Array, centre: jax.Array, side: int) -> jax.Array:
     """Images [B,H,W,C] with a square of `side` pixels at `centre` (row, column; int32 [B,2]) set to
     each image's channel means.
 
-    It covers the rows from centre - side//2 on, `side` of them, as far as they lie within the
-    image; columns likewise.
+    It covers the rows from centre - side//2 on, `side` of them, where they are within the image;
+    columns likewise.
     """
     rows, columns = (
         (jnp.arange(n)[None] >= start[:, None]) & (jnp.arange(n)[None] < start[:, None] + side)

@@ -1,4 +1,4 @@
-"""What images are normalised by: the statistics of the training rows of one trial."""
+"""The normalisation of images: statistics of the training rows of one trial."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from fexpr.errors import UserError
 from fexpr.train.views import MIDDLE
 
-BLOCK = 1024  # rows that statistics are computed of at a time
+BLOCK = 1024  # rows per block when statistics are computed
 
 
 class Images(Protocol):
@@ -27,18 +27,18 @@ class Images(Protocol):
 
 
 def statistics(images: Images, rows: np.ndarray, normalize: str) -> tuple[np.ndarray, np.ndarray]:
-    """What is subtracted and what is divided by, in 0..255 (or the features' own units): float32
-    [C] each, of 'pixel' [H,W,C].
+    """The mean to subtract and the deviation to divide by, in 0..255 (or the features' own units):
+    float32 [C] each, for 'pixel' [H,W,C].
 
-    'standardize': mean and deviation of each channel; 'pixel': of each pixel; 'median': of images
-    whose channels are centred already (`recentred`), what these are centred on, and the root mean
-    square distance from it; 'unit': 0 to 1; 'symmetric': -1 to 1; 'none': as they are. All of these
-    rows alone. Images are read in blocks: they may lie on the disk.
+    'standardize': mean and deviation of each channel; 'pixel': of each pixel; 'median': for images
+    whose channels are already centred (`recentred`), the value on which they are centred, and the
+    root mean square distance from it; 'unit': 0 to 1; 'symmetric': -1 to 1; 'none': unchanged.
+    Computed from these rows only. Images are read in blocks, as they may be on the disk.
     """
     channels = images.shape[-1]
     if normalize == "none":
         return np.zeros(channels, np.float32), np.ones(channels, np.float32)
-    if images.dtype != np.uint8:  # feature vectors have no range of their own
+    if images.dtype != np.uint8:  # feature vectors have no fixed range
         if normalize != "standardize":
             raise UserError(
                 f"train.normalize={normalize!r} is for images",
@@ -73,5 +73,5 @@ def statistics(images: Images, rows: np.ndarray, normalize: str) -> tuple[np.nda
         grey, total = np.arange(256.0), count.sum(1)
         mean, square = count @ grey / total, count @ grey**2 / total
     std = np.sqrt(np.maximum(square - mean**2, 0))
-    # what is constant stays finite
+    # keeps constant channels finite
     return mean.astype(np.float32), np.maximum(std, 1.0).astype(np.float32)

@@ -1,5 +1,5 @@
-"""Where the numbers of a run go while it trains: metrics.jsonl always; TensorBoard and Weights &
-Biases where asked for.
+"""Logs the figures of a run during training: to metrics.jsonl always, to TensorBoard and Weights &
+Biases on request.
 """
 
 from __future__ import annotations
@@ -23,16 +23,13 @@ def _disk_errors(path: Path) -> Iterator[None]:
 
 
 class History:
-    """`metrics.jsonl`: one JSON object per epoch. A resumed run keeps the rows that stand before
-    its checkpoint and goes on from there.
-
-    At an address it is renewed every few seconds, and must be before a checkpoint that it leads up
-    to (`Checkpoints.save`).
+    """`metrics.jsonl`: one JSON object per epoch. A resumed run keeps the rows before its
+    checkpoint and continues from there. At an address it is updated every few seconds, and always
+    before a checkpoint that it covers (`Checkpoints.save`).
 
     Args:
-      keep: whether an existing row stays.
-      chunk: write into a file of this chunk's own, as others train at the same time; who opens the
-          history of all puts them together.
+      keep: whether to keep an existing row. chunk: write into a separate file for this chunk, as
+          others train at the same time; opening the history of all merges them.
     """
 
     def __init__(
@@ -66,8 +63,8 @@ class Writers:
     def __init__(self, run_dir: Path, tensorboard: bool, wandb: str, config: dict):
         self._board = self._wandb = None
         if tensorboard:
-            # 0.3 s that a run without it need not wait for. Its SummaryWriter writes in a thread,
-            # whose errors nobody hears of
+            # takes 0.3 s, which only runs with TensorBoard need. Its SummaryWriter writes in a
+            # thread, whose errors would be lost
             from tensorboardX.event_file_writer import EventsWriter
 
             self._folder = Path(run_dir) / "tensorboard"

@@ -54,8 +54,8 @@ def focal(
 def known_binary_cross_entropy(
     logits_BxA: Float[Array | np.ndarray, "B A"], labels_BxA: Float[Array | np.ndarray, "B A"]
 ) -> Float[Array, " B"]:
-    """Sigmoid cross entropy, averaged over the labels of a row that are known (not NaN); 0 where
-    none is; shape [B].
+    """Sigmoid cross entropy, averaged over the known (not NaN) labels of a row; 0 if none is known;
+    shape [B].
     """
     known = ~jnp.isnan(labels_BxA)
     losses = optax.sigmoid_binary_cross_entropy(logits_BxA, jnp.where(known, labels_BxA, 0.0))

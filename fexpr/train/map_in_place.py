@@ -1,4 +1,4 @@
-"""`jax.lax.map` that does not hold the states of all trials twice."""
+"""A `jax.lax.map` that does not keep the states of all trials twice in memory."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import jax
 
 
 def map_in_place(one: Callable, by_trial: Any, replaced: int) -> Any:
-    """jax.lax.map(one, by_trial), whose first `replaced` results are written over the last
-    `replaced` arguments: `map` itself would hold the states of all trials twice.
+    """jax.lax.map(one, by_trial), whose first `replaced` results overwrite the last `replaced`
+    arguments: `map` itself would keep the states of all trials twice in memory.
     """
     fixed, states = by_trial[:-replaced], by_trial[-replaced:]
 

@@ -1,4 +1,4 @@
-"""The devices as a mesh with the axes `trial` and `data`."""
+"""Arranges the devices as a mesh with the axes `trial` and `data`."""
 
 from __future__ import annotations
 

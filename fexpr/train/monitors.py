@@ -1,7 +1,7 @@
 """Scores that choose an epoch: (logits [R,K], labels, mask [R], row losses [R]) -> a scalar, higher
 is better, on device.
 
-They serve selection during training only; what is reported comes from fexpr/evaluate.
+They are only used for selection during training; reported metrics are computed in fexpr/evaluate.
 """
 
 from __future__ import annotations
@@ -91,8 +91,8 @@ def refinement(
     losses: Float[Array | np.ndarray, " R"],
 ) -> Float[Array, ""]:
     """Minus the log loss of the rows of the mask after the temperature that is best for the same
-    rows: what is left when confidence is mended, so that an epoch is chosen by how well it tells
-    classes apart ("Refine, then calibrate", Berta et al. 2025). One-of-K, or multi-label with
+    rows: the loss that remains after calibration, so that an epoch is chosen by how well it
+    separates classes ("Refine, then calibrate", Berta et al. 2025). One-of-K, or multi-label with
     labels [R, K]: one temperature for all units, the mean over them.
     """
     del losses

@@ -1,5 +1,5 @@
-"""The optimiser of one trial. Learning rate, weight decay and length are arrays, so trials that
-differ in them share a program.
+"""The optimiser of one trial. Learning rate, weight decay and number of steps are arrays, so trials
+that differ in them share a program.
 """
 
 from __future__ import annotations
@@ -47,16 +47,16 @@ def make_optimizer(
     weight_decay: jax.Array | np.ndarray,
     total: jax.Array,
 ) -> optax.GradientTransformation:
-    """Clipping by global norm (0 = none), then Adam, AdamW or SGD with Nesterov momentum 0.9. Of
+    """Clipping by global norm (0 = none), then Adam, AdamW or SGD with Nesterov momentum 0.9. For
     'lbfgs': its memory (`lbfgs_step`).
 
     AdamW decays kernels only (arrays of two or more dimensions): biases, norms and position biases
-    are left alone. Adam and SGD add weight_decay * w to the gradient of the same arrays, as
+    are not decayed. Adam and SGD add weight_decay * w to the gradient of the same arrays, as
     PyTorch's `weight_decay` does.
 
     Args:
-      peak, weight_decay, total: float32 [], the learning rate at its peak, the decay, all steps;
-        the trial's own, instead of the config's.
+      peak, weight_decay, total: float32 [], the peak learning rate, the weight decay and the number
+          of steps, which are those of the trial, not the config.
     """
     if config.name == "lbfgs":
         return _lbfgs()
@@ -111,8 +111,8 @@ def scale_updates_by_path(
 
 def partition_params(params: Any, frozen: str) -> tuple[Any, Any]:
     """Parameters that are trained, and those whose path matches the regex `frozen` ('' = none): two
-    trees that
-    `merge_params` makes one of."""
+    trees that `merge_params` merges again.
+    """
     if not frozen:
         return params, {}
     flat = flatten_dict(params, sep="/")
@@ -125,7 +125,7 @@ def partition_params(params: Any, frozen: str) -> tuple[Any, Any]:
 
 
 def merge_params(trained: Any, others: Any) -> Any:
-    """One tree of two; where both have an array, that of `others`."""
+    """Merges two trees; if both have an array, that of `others` is used."""
     return unflatten_dict({**flatten_dict(trained), **flatten_dict(others)}) if others else trained
 
 
@@ -140,7 +140,8 @@ def lbfgs_step(
     on loss + penalty/2 |kernels|^2.
 
     Args:
-      loss_of: params -> (this device's share of the loss, auxiliary); `total` adds the shares up.
+      loss_of: params -> (this device's share of the loss, auxiliary); `total` sums the shares over
+          devices.
 
     Returns:
       (loss without the penalty, auxiliary), gradient of the penalised loss, both at `params`; the

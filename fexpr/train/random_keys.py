@@ -1,8 +1,9 @@
 """JAX's own random numbers, bit for bit, that compile in a fifth of the time on a CPU.
 
 `jax.random` computes Threefry-2x32 on CPU as a loop over its rounds, which takes XLA most of a
-second to compile for every array of random numbers: a third of the program of a small CNN, and all
-of that of its initial weights. Here the twenty rounds are written out, as one elementwise pass.
+second to compile for every array of random numbers: a third of the compile time of a small CNN's
+program, and all of that of its initialisation. Here the twenty rounds are written out, as one
+elementwise pass.
 """
 
 from __future__ import annotations

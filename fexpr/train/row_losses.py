@@ -1,4 +1,4 @@
-"""The loss of each row of ONE trial: of its classes, and of a second task."""
+"""The loss of each row of ONE trial: for its classes, and for a second task."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fexpr.train.train_config import LOSSES
 def targets_of(
     recipe: Recipe, data: Data, rows: Int[AnyArray, " R"]
 ) -> Int[Array, " R"] | Float[Array, "R K"]:
-    """What the loss is about: presences or intensities [R,K], class ids [R], or shares of votes
+    """The targets of the loss: presences or intensities [R,K], class ids [R], or shares of votes
     [R,K].
     """
     if recipe.targets == "soft":
@@ -25,7 +25,7 @@ def targets_of(
 
 
 def auxiliary_of(recipe: Recipe, data: Data, rows: Int[Array, " R"]) -> Float[Array, "R A"] | None:
-    """Labels of the second task [R,A], None without one."""
+    """Labels [R,A] of the second task, None without one."""
     if recipe.train.auxiliary == "none":
         return None
     if data.auxiliary is None:
@@ -40,7 +40,7 @@ def train_losses(
     targets: Int[Array, " R"] | Float[Array, "R K"],
     auxiliary: Float[Array, "R A"] | None,
 ) -> Float[Array, " R"]:
-    """A loss for each row of logits [R, K + A]: of the classes, and of the second task."""
+    """A loss for each row of logits [R, K + A]: for the classes plus the second task."""
     classes = trial.class_weights.shape[0]
     losses = row_losses(recipe, trial, logits[:, :classes], targets, train=True)
     if auxiliary is None:

@@ -1,8 +1,8 @@
-"""What the training of ONE trial is given, and what changes meanwhile: tuples of arrays, whose
+"""The inputs and the state of the training of ONE trial: tuples of arrays, whose
 shapes are those of one trial.
 
-`Recipe` is compiled into a program; `Data` and `Trial` are its arguments; `State` is what it hands
-on from step to step.
+`Recipe` is compiled into a program; `Data` and `Trial` are its arguments; `State` is passed on from
+step to step.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ AnyArray = jax.Array | np.ndarray  # on the devices, or still on the host
 
 @runtime_checkable
 class Model(Protocol):
-    """What a recipe trains: a linen module, or what stands for one (a second task's outputs, layers
-    that are not trained, the last part of a network alone).
+    """The model that a recipe trains: a linen module, or a wrapper of one (a second task's outputs,
+    layers that are not trained, the last part of a network alone).
     """
 
     def init(self, *arguments: Any, **named: Any) -> Any:
@@ -44,7 +44,7 @@ class Recipe:
     """Everything that is compiled into the program: two trials of one program share it.
 
     The fields of a config that are arrays of a trial (learning rate, weight decay, label smoothing,
-    class weights) are in the sections too, where nothing reads them.
+    class weights) are in these sections too, but are not read from them.
 
     Attributes:
       augment: with the fields of config.augment.
@@ -64,12 +64,14 @@ class Recipe:
 
     @property
     def crop(self) -> int:
-        """Side in pixels of the square that the model is shown of an image; 0 = all of it."""
+        """Side in pixels of the square of an image that is the model's input; 0 = the whole
+        image.
+        """
         return self.augment.crop
 
     @property
     def loss_number(self) -> float:
-        """What the loss of action units takes besides: the exponent of the focal one, or 0."""
+        """A further argument of action-unit losses: the exponent of the focal loss, or 0."""
         return self.train.focal_gamma if self.train.loss == "focal" else 0.0
 
 
@@ -80,7 +82,8 @@ def make_recipe(
     multilabel: bool,
     batch_size: int | None = None,
 ) -> Recipe:
-    """The recipe of a config: the one place where fields become what a program is compiled from.
+    """The recipe of a config: the only place where config fields become part of the compiled
+    program.
 
     Args:
       config: `train`, `optimizer`, `augment`, of a ConfigDict or of a stored config.json; fields
@@ -115,8 +118,8 @@ class Data(NamedTuple):
 
     `soft` float32 [N,K]: shares of the annotators' votes, where the recipe's targets are 'soft'.
     `auxiliary` float32 [N,A]: labels of the recipe's second task, 0 or 1, NaN where unknown.
-    `start`: variables that every trial begins with, all of the model's or some; only `init` looks
-    at them.
+    `start`: variables from which every trial starts, all or some of the model's; only used by
+    `init`.
     """
 
     images: AnyArray
@@ -147,9 +150,9 @@ class Trial(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Rows of one optimiser step, or of several along a leading axis. Where the mesh axis `data`
-    has several devices all see the same rows and masks; `images` are a device's own share of
-    them."""
+    """Rows of one optimiser step, or of several along a leading axis. If the mesh axis `data` has
+    several devices, all see the same rows and masks; `images` are a device's own share.
+    """
 
     rows: jax.Array  # int32 [B], into the data
     mask: jax.Array  # bool [B]
@@ -158,7 +161,7 @@ class Batch(NamedTuple):
 
 
 class SelectedEpoch(NamedTuple):
-    """The best epoch so far under one way of selecting, and the logits of that epoch. Epochs count
+    """The best epoch so far by one kind of selection, and the logits of that epoch. Epochs count
     from 1.
     """
 
@@ -168,7 +171,7 @@ class SelectedEpoch(NamedTuple):
 
 
 class State(NamedTuple):
-    """All that changes while a trial trains, hence all that a checkpoint holds."""
+    """Everything that changes during training, and so everything in a checkpoint."""
 
     variables: Any  # params and, for models with batch norm, batch_stats
     average: Any  # their running mean, () without one
@@ -183,12 +186,12 @@ class State(NamedTuple):
     failed_step: jax.Array  # int32, the first step whose loss or gradient was not finite; -1 = none
     # float32 [3] of this epoch so far: row losses, rows, largest entry of a gradient
     epoch_totals: jax.Array
-    best_variables: Any  # at the best_val choice
+    best_variables: Any  # of the best_val epoch
     last: SelectedEpoch
     best_val: SelectedEpoch
     oracle: SelectedEpoch
 
 
 def eval_variables(state: State) -> Any:
-    """The variables that predict: the running mean where there is one."""
+    """The variables used for prediction: the running mean, if there is one."""
     return state.average or state.variables

@@ -2,7 +2,7 @@
 devices is in trials.py.
 
 Shapes below are those of one trial. Where the mesh axis `data` has several devices, each sees its
-slice of every batch, and gradients are summed over the axis; nothing else here knows of devices.
+slice of every batch, and gradients are summed over the axis; nothing else here depends on devices.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ FLIPS = 2**32 - 1
 
 
 def init(recipe: Recipe, data: Data, trial: Trial) -> State:
-    """A fresh state; what `data.start` does not give depends on the trial's fold and seed alone."""
+    """The initial state; variables that are not in `data.start` depend only on the trial's fold and
+    seed.
+    """
     image = jnp.zeros((1, *input_shape(data.images.shape[1:], recipe.crop)), jnp.float32)
     variables = recipe.model.init(jax.random.fold_in(_key(trial), 0), image, train=False)
     variables = optim.merge_params(variables, data.start)
@@ -70,8 +72,9 @@ def init(recipe: Recipe, data: Data, trial: Trial) -> State:
 
 def is_early(recipe: Recipe, by_trial: tuple[Trial, State, jax.Array]) -> Bool[Array, ""]:
     """Whether the trials of a device train on images of `early_size` now: bool [], from arrays [T,
-    ...]. They go through their epochs together: one answer for all makes it a real branch of the
-    program, even where trials are vmapped."""
+    ...]. Trials go through their epochs together: one answer for all makes it a real branch of the
+    program, even if trials are vmapped.
+    """
     return jnp.max(by_trial[1].epoch) < round(recipe.train.early_share * recipe.train.epochs)
 
 
@@ -82,20 +85,20 @@ def advance(
     early: Bool[Array, ""],
     by_trial: tuple[Trial, State, Float[Array, "passes rows K"]],
 ) -> tuple[State, Float[Array, "passes rows K"], dict[str, jax.Array]]:
-    """Goes on with an epoch: some of its optimiser steps, some of the forward passes over
-    validation and test rows, and with the last of these its conclusion. How much is done at once
-    changes nothing but when the devices can be asked to stop.
+    """Continues an epoch: some of its optimiser steps, some of the forward passes over validation
+    and test rows, and after the last pass the end of the epoch. How much is done at once only
+    affects when the devices can be stopped.
 
     A trial that is not active passes through unchanged.
 
     Args:
-      bounds: int32 [4], the steps from (incl.) and to (excl.), the passes from and to.
-      early: bool [], see `is_early`; without effect where the recipe has no early_size.
+      bounds: int32 [4], first step (inclusive), last step (exclusive), and the same for passes.
+      early: bool [], see `is_early`; without effect if the recipe has no early_size.
       by_trial: the trial, its state, and float32 [passes, rows, K], the logits of the passes so
           far.
 
     Returns:
-      The state, the logits, and the epoch's scalars, which mean nothing before the last pass.
+      The state, the logits, and the epoch's scalars, which are only valid after the last pass.
     """
     trial, state, logits = by_trial
     first_step, last_step, first_pass, last_pass = bounds
@@ -133,7 +136,8 @@ def advance(
 
 
 def batches(recipe: Recipe, data: Data, trial: Trial, epoch_number: Int[Array, ""]) -> Batch:
-    """The batches [steps, ...] of the epoch after this many, without images.
+    """The batches [steps, ...] of the next epoch, without images, after `epoch_number` finished
+    ones.
 
     Every row of the data draws its own number, and every step its own keys, so neither depends on
     how far a trial's table is padded.
@@ -165,8 +169,9 @@ def _train_step(
     i: int | Int[Array, ""],
     state: State,
 ) -> State:
-    """The optimiser step on batch `i`, its images resized to `size` if that is not 0. One without a
-    row, or of a stopped trial, changes nothing."""
+    """The optimiser step on batch `i`, with images resized to `size` if that is not 0. A batch
+    without rows, or a stopped trial, changes nothing.
+    """
     batch = jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, i, keepdims=False), batches)
     rows, mask, (augment_key, dropout_key), images = batch
     d = recipe.data_devices
@@ -181,7 +186,8 @@ def _train_step(
         return jax.lax.psum(x, "data") if d > 1 else x
 
     count = total(mask.sum().astype(jnp.float32))
-    # random numbers go by a row's place in the whole batch: the same on any number of devices
+    # random numbers depend on a row's position in the whole batch: the same on any number of
+    # devices
     images = jnp.asarray(data.images[rows] if images is None else images, jnp.float32)
     images = jnp.asarray(recentred(images, recipe.train.normalize))
     mirrored_now = (_choose_mirrored(trial, rows, state.epoch),) if recipe.augment.alternate else ()
@@ -266,8 +272,8 @@ def _train_step(
 def _choose_mirrored(
     trial: Trial, rows: Int[Array, " B"], epoch: Int[Array, ""]
 ) -> Bool[Array, " B"]:
-    """Whose turn it is to be mirrored, bool [B]: of each row at random in the first epoch, then in
-    every other epoch.
+    """The rows to mirror, bool [B]: each at random in the first epoch, then in every other
+    epoch.
     """
     draws = jax.vmap(
         lambda row: jax.random.bits(jax.random.fold_in(jax.random.fold_in(_key(trial), FLIPS), row))

@@ -1,8 +1,8 @@
-"""Training on images that stay on the disk: Grain reads them ahead in threads, each process its own
-share of every batch.
+"""Training on images that stay on the disk: Grain reads them ahead in threads; each process reads
+its own share of every batch.
 
 An epoch is cut into parts of some optimiser steps each. A part's images travel to the devices while
-the part before it is computed. Which rows a step sees, and its random numbers, are those of the
+the part before it is computed. Which rows per step sees, and its random numbers, are those of the
 engine that holds all images on the devices: a position is an epoch and a part, whatever the number
 of devices or processes.
 """
@@ -32,8 +32,8 @@ THREADS = 4
 
 
 class StreamedEngine(Engine):
-    """An engine whose images are not kept on the devices: of them only `shape`, `dtype` and
-    indexing by row numbers are used.
+    """An engine whose images are not kept on the devices: only their `shape`, `dtype` and indexing
+    by row numbers are used.
 
     It trains one trial at a time, all devices sharing its batches. Arguments as in Engine; the mesh
     is that of a single trial.
@@ -42,9 +42,9 @@ class StreamedEngine(Engine):
       part_bytes: of images in a part, 0 = PART_BYTES; a part has at least one step.
 
     Attributes:
-      input_wait_seconds: seconds of the current epoch for which this process stood still because no
-        images were there. Its devices may have had the part before to compute meanwhile, so they
-        stood still for no longer than that.
+      input_wait_seconds: seconds of the current epoch in which this process waited for images. Its
+          devices may have been computing the previous part meanwhile, so they were idle for no
+          longer than that.
     """
 
     def __init__(self, *args: Any, part_bytes: int = 0, **kwargs: Any):
@@ -113,7 +113,7 @@ class StreamedEngine(Engine):
         return state, scalars
 
     def _part(self, state: State, part: int) -> tuple[State, dict[str, jax.Array] | None]:
-        if part == 0 or part != self._at:  # an epoch begins, or is gone on with
+        if part == 0 or part != self._at:  # an epoch starts or is resumed
             self._batches = self._order(self.data, self._trial, state.epoch)
             self._arriving, self._busy, self.input_wait_seconds = (
                 self.read(np.asarray(self._batches.rows)[part:]),
@@ -141,9 +141,9 @@ class StreamedEngine(Engine):
         )
 
     def read(self, train_rows: np.ndarray) -> Iterator[jax.Array]:
-        """The images of these batches [parts, steps, B], then those of the rows that are evaluated,
-        each on its way to the devices while the one before it is given out."""
-        import grain  # two seconds, for those alone who stream
+        """Yields the images of these batches [parts, steps, B], then those of the rows that are
+        evaluated, each of which is transferred to the devices while the previous one is used."""
+        import grain  # takes two seconds to import, which only streaming needs
 
         rows = self.trials.eval_rows[self.loaded[0]]
         padded = np.pad(rows, (0, -len(rows) % self._eval_rows)).reshape(-1, self._eval_rows)
@@ -167,8 +167,8 @@ class StreamedEngine(Engine):
             yield waiting
 
     def _share_of(self, rows: np.ndarray) -> np.ndarray:
-        """Reads this process's images of rows [..., R]: the R divide over the processes in their
-        order.
+        """Reads this process's images of rows [..., R]: the R rows are divided over the processes
+        in order.
         """
         mine = np.split(rows, jax.process_count(), axis=-1)[jax.process_index()]
         return self.images[mine.reshape(-1)].reshape(*mine.shape, *self.images.shape[1:])
@@ -196,8 +196,8 @@ class StreamedEngine(Engine):
 def _order(
     recipe: Recipe, parts: int, steps: int, data: Data, trial: Trial, epoch: jax.Array
 ) -> Batch:
-    """The epoch's batches, part by part: arrays [parts, steps, ...], filled up with steps that have
-    no row.
+    """The epoch's batches, part by part: arrays [parts, steps, ...], padded with steps without
+    rows.
     """
     batches = step.batches(recipe, data, _first(trial), epoch[0])
     missing = parts * steps - len(batches.rows)
@@ -218,7 +218,9 @@ def _train(
     state: State,
     given: tuple[Batch, jax.Array, jax.Array],
 ) -> tuple[State, jax.Array]:
-    """The steps of one part of the batches, by their images; and something small to wait for."""
+    """Runs the steps of one part of the batches with their images; also returns a small array to
+    wait for.
+    """
     batches, part, images = given
     state = step.train(
         recipe, data, trial, state, jax.tree.map(lambda x: x[part], batches)._replace(images=images)

@@ -73,13 +73,13 @@ class TrainConfig:
     batch_size: int = field(16, "rows of an optimiser step, over all devices; 0 = all rows", ge=0)
     loss: str = field(
         "bce",
-        "'bce' and 'focal' are of action units, 'cross_entropy' of one class per row",
+        "'bce' and 'focal' are for action units, 'cross_entropy' for one class per row",
         one_of=LOSSES,
     )
     targets: Literal["presence", "intensity", "soft"] = field(
         "presence",
-        "of an action unit: 0 or 1, or its intensity (A-E as 0.2 to 1.0); of FERPlus: "
-        "shares of the votes",
+        "for action units: 0 or 1, or the intensity (A-E as 0.2 to 1.0); for FERPlus: shares of "
+        "the votes",
     )
     focal_gamma: float = field(
         2.0,
@@ -119,7 +119,7 @@ class TrainConfig:
     )
     monitor: str = field(
         "loss",
-        "chooses the epoch: 'roc_auc' is of action units, 'accuracy' and 'uf1' of one class per "
+        "chooses the epoch: 'roc_auc' is for action units, 'accuracy' and 'uf1' for one class per "
         "row; "
         "'refinement' is the log loss after a temperature fitted to the same validation rows",
         one_of=MONITORS,
@@ -139,8 +139,8 @@ class TrainConfig:
     )
     eval_batch: int = field(
         256,
-        "rows of a forward pass of evaluation and of init.features, over "
-        "all devices of a trial; memory, not results",
+        "rows of a forward pass of evaluation and of init.features, over all devices of a trial; "
+        "affects memory, not results",
         ge=1,
     )
     ema: float = field(
@@ -208,7 +208,9 @@ class OptimizerConfig:
     plateau_factor: float = field(
         0.5, "what the rate is multiplied by", ge=0, lt=1, read_if=PLATEAU
     )
-    tolerance: float = field(0.0, "stop once no entry of the gradient is larger; 0 = never", ge=0)
+    tolerance: float = field(
+        0.0, "stop once no entry of the gradient is larger than this; 0 = never", ge=0
+    )
     warmup: float = field(
         0.0, "share of all steps with a rising rate", ge=0, lt=1, read_if=NOT_LBFGS
     )
@@ -232,7 +234,7 @@ class OptimizerConfig:
 
 @dataclasses.dataclass(frozen=True)
 class AugmentConfig:
-    """what may happen to a training image, at random in every epoch."""
+    """random changes of the training images in every epoch."""
 
     flip: float = field(
         0.0, "probability of a mirror image (of a flow map: u is negated)", ge=0, le=1
@@ -248,8 +250,8 @@ class AugmentConfig:
     )
     crop: int = field(
         0,
-        "side of the square kept at a random place, pixels; in predicting in the "
-        "middle (and, by tta, the corners); 0 = all",
+        "side of a square cut out at a random place, pixels; for prediction, in the middle (and, "
+        "by tta, the corners); 0 = all",
         ge=0,
     )
     vertical_flip: float = field(0.0, "probability of an image upside down", ge=0, le=1)
@@ -303,7 +305,7 @@ class AugmentConfig:
 
     @property
     def pictures(self) -> AugmentConfig:
-        """What happens to single images: all but mixup."""
+        """The fields that change single images: all but mixup."""
         return dataclasses.replace(self, mixup=0.0, mixup_p=1.0, mixup_until=1.0)
 
     def problems(self) -> Iterator[Problem]:
@@ -316,7 +318,7 @@ class AugmentConfig:
 
 
 def check_kind(config: AugmentConfig, kind: str) -> Iterator[Problem]:
-    """What cannot be done to images of this kind ('face', 'flow', 'clip', 'features')."""
+    """Problems of these fields for images of this kind ('face', 'flow', 'clip', 'features')."""
     if kind == "flow" and config.rotation:
         yield Problem(
             "rotation",

@@ -15,10 +15,9 @@ from fexpr.train.state import Trial
 
 @dataclasses.dataclass(frozen=True)
 class TrialSpec:
-    """A trial as the experiments describe it: row numbers into the data set, its fold and seed, its
-    hyper-parameters.
-
-    `scaling`: mean and deviation that images are normalised by; None: those of the training rows.
+    """The description of a trial by an experiment: row numbers of the data set, fold, seed and
+    hyper-parameters. `scaling`: mean and deviation by which images are normalised; None: those of
+    the training rows.
     """
 
     train: np.ndarray

@@ -1,9 +1,10 @@
 """All trials of a protocol as one compiled program over a mesh with the axes `trial` and `data`.
 
 A trial is one fold x one seed x one point of the hyper-parameters that need no recompilation.
-Trials are padded so that they divide over the devices of the axis `trial`; the data set lies on
-every device once. `jit(shard_map(vmap(one trial)))` inserts no collectives between trials; with one
-trial and several devices, the axis `data` takes them all and the same program is data-parallel.
+Trials are padded so that they divide over the devices of the axis `trial`; every device has one
+copy of the data set. `jit(shard_map(vmap(one trial)))` inserts no collectives between trials; with
+one trial and several devices, all devices are on the axis `data`, and the same program is
+data-parallel.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ from fexpr.train.views import passes
 
 
 class Plan(NamedTuple):
-    """How the trials are laid out: `size` at a time, `chunks` times; memory of one device in bytes,
-    and what compiling took.
+    """The layout of the trials: `size` at a time, `chunks` times; memory of one device in bytes,
+    and seconds of compilation.
     """
 
     trials: int
@@ -42,35 +43,34 @@ class Plan(NamedTuple):
 
 
 class Engine:
-    """Trains a set of trials, all at once or, where they do not fit, chunk after chunk with one and
+    """Trains a set of trials, all at once or, if they do not fit into memory, chunk by chunk with
     the same program.
 
     Results have a leading axis of trials, padding removed. `load` a chunk, then `init`; `compile`
     before the first epoch.
 
     Args:
-      recipe: what is compiled in; its `data_devices` is set here from the mesh.
+      recipe: what the program is compiled from; its `data_devices` is set from the mesh.
       images: uint8 [N,H,W,C], or feature vectors float32 [N,1,1,F]. labels: float32 [N,K] or int32
           [N]. classes: K.
       specs: the trials. mesh: from `make_mesh`.
       trial_axis: 'vmap' (all trials of a device at once), 'map' (one after the other: for networks
         that fill a device alone), or 'auto': 'map' on CPU, where plain products are faster than
         batched ones, else 'vmap'.
-      chunk: trials at a time; 0, or more than fit = as many as fit, by the compiled program's own
-          account of its memory.
+      chunk: trials at a time; 0, or more than fit = as many as fit, according to the compiled
+          program's own memory analysis.
       soft: float32 [N,K], for a recipe whose targets are 'soft'.
       auxiliary: float32 [N,A], for a recipe with a second task.
-      start: variables that every trial begins with, all of the model's or some: a tree of NumPy
+      start: variables from which every trial starts, all or some of the model's: a tree of NumPy
           arrays.
 
     Attributes:
       size: trials at a time; `compile` may lower it. mapped: whether the trials of a device are
           computed one after the other.
-      data: what lies on the devices. trials: tables of all trials, on the host.
-      dispatches_per_epoch: what an epoch is made of: its optimiser steps, then forward passes over
-          validation and test rows.
-      resumable: the first so many parts change the state, which can be saved after each of them;
-          the others are made again then.
+      data: the arrays on the devices. trials: tables of all trials, on the host.
+      dispatches_per_epoch: the parts of an epoch: its optimiser steps, then forward passes over
+          validation and test rows. resumable: the number of parts, from the first, that change the
+          state; it can be saved after each of them, and later parts are repeated when resuming.
     """
 
     def __init__(
@@ -110,23 +110,23 @@ class Engine:
         self._passes, self._each = passes(self.recipe, self.trials.eval_rows.shape[1])
         self.dispatches_per_epoch = self.resumable + self._passes
 
-    # seconds of the current epoch without images to compute with, where they are streamed
+    # seconds of waiting for streamed images in the current epoch
     input_wait_seconds: float | None = None
 
     @property
     def steps(self) -> int:
-        """Optimiser steps of an epoch, of the trial with the most training rows: the others' last
-        ones change nothing.
+        """The number of optimiser steps of an epoch, for the trial with the most training rows; in
+        other trials the last steps change nothing.
         """
         return -(-self.trials.train_rows.shape[1] // self.recipe.batch_size)
 
     def resident_images(self) -> np.ndarray:
-        """The images that lie on the devices all the time."""
+        """The images that are kept on the devices."""
         return self.images[:]
 
     @property
     def plan(self) -> Plan:
-        """How the trials are laid out; known once the program is compiled."""
+        """The layout of the trials; known once the program is compiled."""
         if self._plan is None:
             raise RuntimeError("Engine.compile() has not been called")
         return self._plan
@@ -139,8 +139,8 @@ class Engine:
         return self._chunk
 
     def compile(self) -> Plan:
-        """Compiles the program of an epoch, for fewer trials at a time if it would not fit. What
-        was loaded before must be loaded again.
+        """Compiles the program of an epoch, for fewer trials at a time if it would not fit. A chunk
+        that was loaded before must be loaded again.
 
         A second call does nothing.
         """
@@ -170,8 +170,8 @@ class Engine:
         return self._plan
 
     def load(self, chunk: int | range) -> None:
-        """Makes the trials of this chunk (of `size` trials, from 0), or these trials, at most
-        `size`, those that `init` and `epoch` are about.
+        """Selects the trials for `init` and `epoch`: this chunk (of `size` trials, from 0), or
+        these trials, at most `size`.
         """
         numbers = chunk if isinstance(chunk, range) else self.trials_of(chunk, self.size)
         self._chunk = numbers
@@ -180,11 +180,11 @@ class Engine:
         )
 
     def trials_of(self, chunk: int, size: int) -> range:
-        """The numbers of a chunk's trials, of chunks of this size."""
+        """The numbers of the trials in a chunk, for chunks of this size."""
         return range(chunk * size, min((chunk + 1) * size, len(self.specs)))
 
     def init(self) -> State:
-        """Fresh states of the chunk, on the devices. Needs no compiled epoch."""
+        """Initial states of the chunk, on the devices. Needs no compiled epoch."""
         start = jax.tree.map(
             lambda x: distributed.to_global_array(np.asarray(x), NamedSharding(self.mesh, P())),
             self._start,
@@ -192,8 +192,8 @@ class Engine:
         return self._init(self.data._replace(start=start), self._trial)
 
     def epoch(self, state: State) -> tuple[State, dict[str, jax.Array]]:
-        """One epoch of every trial of the chunk. `state` is donated. The scalars come back as
-        arrays, not yet waited for.
+        """One epoch of every trial of the chunk. `state` is donated. The scalars are returned as
+        arrays that may not be computed yet.
         """
         state, scalars = self.advance(state, 0, self.dispatches_per_epoch)
         if scalars is None:
@@ -203,10 +203,9 @@ class Engine:
     def advance(
         self, state: State, first: int, last: int
     ) -> tuple[State, dict[str, jax.Array] | None]:
-        """The parts first .. last - 1 of an epoch, as `epoch`; scalars come with the last part
-        alone.
-
-        Parts are taken in their order; a restored state goes on at no later one than `resumable`.
+        """Computes the parts first .. last - 1 of an epoch, like `epoch`; scalars are only returned
+        with the last part. Parts must be computed in order; a restored state continues at
+        `resumable` or before.
         """
         if self.program is None:
             raise RuntimeError("Engine.compile() has not been called")
@@ -233,20 +232,20 @@ class Engine:
         )
 
     def to_host(self, tree: Any) -> Any:
-        """NumPy arrays of the chunk's real trials, whatever the devices: what checkpoints and
-        predictions are made from.
+        """The state of the chunk's real trials as NumPy arrays, independent of the devices, for
+        checkpoints and predictions.
         """
         return jax.tree.map(lambda x: np.asarray(x)[: len(self.loaded)], distributed.to_host(tree))
 
     def to_devices(self, state: State) -> State:
-        """The inverse of `to_host`, onto this engine's devices (which may be others than those the
-        state came from).
+        """The inverse of `to_host`, onto this engine's devices (which may differ from those that
+        the state came from).
         """
         return self._put(state)
 
     def abstract(self, trials: int | None = None) -> State:
-        """Shapes and types of `to_host(init())` of so many trials (those of the chunk) without
-        computing it.
+        """Shapes and types of `to_host(init())` of this many trials (default: those of the chunk)
+        without computing it.
         """
         size = trials or len(self.loaded)
         shapes = jax.eval_shape(
@@ -267,14 +266,14 @@ class Engine:
         )
 
     def abstract_trials(self, size: int) -> Trial:
-        """Shapes and types of the tables of so many trials."""
+        """Shapes and types of the tables of this many trials."""
         return jax.tree.map(
             lambda x: jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype), self.trials
         )
 
     def abstract_epoch(self) -> tuple[jax.ShapeDtypeStruct, Trial, State, jax.ShapeDtypeStruct]:
-        """What `jitted_epoch` takes beside the data: the bounds, and by trial, laid out over the
-        mesh, tables, states and logits.
+        """The arguments of `jitted_epoch` besides the data: the bounds, and the tables, states and
+        logits by trial, laid out over the mesh.
         """
         spread, logits = (
             NamedSharding(self.mesh, P("trial")),
@@ -291,8 +290,8 @@ class Engine:
         return -(-trials // share) * share
 
     def _put(self, tree: Any) -> Any:
-        """Pads the trials to the program's size by repeating the last (its copies are computed and
-        thrown away), over the mesh.
+        """Puts the trials onto the mesh, padded to the program's size by repeating the last (the
+        copies' results are discarded).
         """
 
         def put(x):
@@ -311,18 +310,16 @@ class Engine:
         donate: tuple[int, ...] = (),
         common: Callable | None = None,
     ) -> Any:
-        """The jitted program (data, *shared, *by trial) that does `one(recipe, data, *shared, by
-        trial)` for all trials of the mesh.
-
-        Several arguments by trial come to `one` as a tuple. This alone lays trials out over
-        devices.
+        """The jitted program (data, *shared, *by trial) that runs `one(recipe, data, *shared, by
+        trial)` for all trials of the mesh. Several arguments by trial are passed to `one` as a
+        tuple. The only function that distributes trials over devices.
 
         Args:
           by_trial: number of arguments with a leading axis of trials. shared: number of those that
               are the same for all.
-          donate: places of the last arguments, whose memory the first results take.
-          common: what is computed of all trials of a device, common(recipe, trials), and handed to
-              each after the shared arguments.
+          donate: positions of the last arguments, whose memory is reused for the first results.
+              common: common(recipe, trials) is computed once from all trials of a device, and
+                  passed to each after the shared arguments.
         """
 
         def all_trials(data, *arguments):

@@ -1,4 +1,4 @@
-"""What an unfinished run has saved of its trials, by the folders of its checkpoints."""
+"""The saved state of an unfinished run's trials, by the folders of its checkpoints."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ OF_TRIALS = re.compile(r"trials_(\d+)-(\d+)")
 
 @dataclasses.dataclass(frozen=True)
 class Saved:
-    """What a folder of an unfinished run holds of these trials: what is left of them after training
-    (`done`), or their state at a position.
+    """The saved state of these trials in a folder of an unfinished run: their final part after
+    training (`done`), or their state at a position.
     """
 
     trials: range
@@ -39,8 +39,8 @@ def _list_folders(run_dir: Path) -> list[range]:
 
 
 def find_saved(run_dir: Path) -> list[Saved]:
-    """What an unfinished run has saved, of each folder the newest whole checkpoint. One that is
-    damaged is deleted if an older one beside it is whole, and says so.
+    """The saved state of an unfinished run: the newest intact checkpoint of each folder. A damaged
+    one is deleted if an older one beside it is intact, and this is printed.
 
     Raises:
       UserError: the checkpoints of a folder are all damaged, or cannot be read.
@@ -69,22 +69,22 @@ def _newest(run_dir: Path, trials: range) -> Saved | None:
             damaged.append((step, e))
             continue
         for newer, error in damaged:
-            say(f"damaged    {error.title}; the checkpoint before it is whole and is used")
+            say(f"damaged    {error.title}; the previous checkpoint is intact and is used")
             mirror.remove(folder / str(newer))
         return Saved(trials, step, False)
     if damaged:
         raise UserError(
-            f"no checkpoint in {folder} is whole",
+            f"no checkpoint in {folder} is complete",
             [line for _, e in damaged for line in (e.title, *e.problems[:3])],
-            fix="copy the run directory again from where it is whole, or delete "
+            fix="copy the run directory again from an intact copy, or delete "
             f"{folder} to train these trials from the first epoch",
         )
     return None
 
 
 def find_done(run_dir: Path) -> dict[int, range]:
-    """The chunks under a run directory that are trained: their trials by the number of the first,
-    of several the longest.
+    """The finished chunks of a run directory: their trials by the number of the first; of several
+    with the same first trial, the longest.
     """
     found = _list_folders(run_dir) if distributed.is_main_process() else []
     done = [[r.start, r.stop] for r in found if (run.resume_folder(run_dir, r) / run.DONE).is_dir()]

@@ -22,7 +22,7 @@ MIDDLE = 127.5  # of 0..255; a mirrored map keeps it: 255 - 127.5
 
 
 def input_shape(shape: Sequence[int], crop: int) -> tuple[int, int, int]:
-    """What a model sees of images of this shape [H, W, C]."""
+    """The shape of a model's input for images of this shape [H, W, C]."""
     height, width, channels = shape
     return (crop, crop, channels) if crop else (height, width, channels)
 
@@ -30,11 +30,10 @@ def input_shape(shape: Sequence[int], crop: int) -> tuple[int, int, int]:
 def views(
     images: Float[AnyArray, "B H W C"], name: str, crop: int = 0, kind: str = "face"
 ) -> list[Float[AnyArray, "B h w C"]]:
-    """The views of images [B,H,W,C]: 'none' (themselves), 'flip' (and mirrored, as `mirror` does
-    images of this kind), 'flip_crop' (both, shifted to the four corners too).
-
-    With a crop, themselves are the middle square of that side, and 'flip_crop' the ten crops of
-    Krizhevsky et al. 2012: middle and corners, each mirrored too.
+    """The views of images [B,H,W,C]: 'none' (the images), 'flip' (also mirrored by `mirror`),
+    'flip_crop' (both, also shifted to the four corners). With a crop, the images are the middle
+    squares of that side, and 'flip_crop' the ten crops of Krizhevsky et al. 2012: middle and
+    corners, each mirrored too.
     """
     height, width = images.shape[1:3]
     s = CROP_SHIFT
@@ -59,8 +58,8 @@ def views(
 
 
 def mean_prediction(logits: Sequence[Float[AnyArray, "B K"]]) -> Float[Array, "B K"]:
-    """Logits [B,K] of V views -> the logarithm of their mean class probabilities; of one view, its
-    logits as they are.
+    """Logits [B,K] of V views -> the logarithm of their mean class probabilities; with one view,
+    its logits unchanged.
     """
     if len(logits) == 1:
         return jnp.asarray(logits[0])
@@ -73,8 +72,8 @@ def recentred(images: Float[AnyArray, "B H W C"], normalize: str) -> Float[AnyAr
     """Images float32 [B, H, W, C] in 0..255; with normalize='median' each channel of each image is
     shifted so that its own median is MIDDLE.
 
-    Comes before all else that happens to an image, so that its mirror image has the same zero, and
-    what is shifted, cropped or erased keeps it.
+    Applied before everything else, so that mirrored, shifted, cropped and erased images have the
+    same zero.
     """
     return images - medians(images) + MIDDLE if normalize == "median" else images
 
@@ -86,7 +85,7 @@ def medians(images: Float[AnyArray, "B H W C"]) -> Float[AnyArray, "B 1 1 C"]:
     a CPU longer than a small network.
     """
     count = images.shape[1] * images.shape[2]
-    rank = (count - 1) // 2 + 1  # of the lower of the two in the middle
+    rank = (count - 1) // 2 + 1  # rank of the lower of the two middle values
 
     def not_above(level: jax.Array) -> jax.Array:
         return (images <= level).sum((1, 2), keepdims=True)
@@ -107,8 +106,8 @@ def normalized(
     std: Float[AnyArray, "*HxW C"],
     precision: str,
 ) -> Float[AnyArray, "B H W C"]:
-    """What a model sees of images float32 [B,H,W,C] in 0..255, in the type that it is to compute
-    in. mean, std: [C] or [H,W,C].
+    """A model's input for images float32 [B,H,W,C] in 0..255, in the type in which it computes.
+    mean, std: [C] or [H,W,C].
     """
     lead = (None,) * (images.ndim - mean.ndim)
     return ((images - mean[lead]) / std[lead]).astype(precision)
@@ -126,9 +125,8 @@ def predict_views(
     kind: str = "face",
     normalize: str = "standardize",
 ) -> Float[Array, "B K"]:
-    """Logits float32 [B,K] of images float32 [B,H,W,C] in 0..255, over the views of `tta`.
-
-    kind: of the images, as in Augment. normalize: of the run's config.train.
+    """Logits float32 [B,K] of images float32 [B,H,W,C] in 0..255, over the views of `tta`. kind: of
+    the images, as in Augment. normalize: of the run's config.train.
     """
     image_views = views(recentred(images, normalize), tta, crop, kind)
     inputs = (normalized(view, mean, std, precision) for view in image_views)
@@ -138,7 +136,7 @@ def predict_views(
 
 
 def passes(recipe: Recipe, rows: int) -> tuple[int, int]:
-    """How many forward passes this many rows take, and how many rows each device sees in one."""
+    """The number of forward passes for this many rows, and the rows per device in one pass."""
     each = min(recipe.train.eval_batch, -(-rows // recipe.data_devices))
     return -(-rows // (recipe.data_devices * each)), each
 
@@ -171,8 +169,8 @@ def predict(recipe: Recipe, data: Data, trial: Trial, variables: Any) -> Float[A
 def predict_images(
     recipe: Recipe, trial: Trial, variables: Any, images: Num[AnyArray, "R H W C"]
 ) -> Float[Array, "rows K"]:
-    """Logits of images that are not in the data: of a device's share uint8 [R, H, W, C], float32 [R
-    x devices, K] of all shares.
+    """Logits of images that are not in the data: from a device's share uint8 [R, H, W, C], float32
+    [R x devices, K] for all shares.
     """
     count = -(-len(images) // recipe.train.eval_batch)
     padded = jnp.pad(
@@ -205,7 +203,7 @@ def _forward_batches(
         images = recentred(images_of(batch).astype(jnp.float32), recipe.train.normalize)
         image_views = views(images, recipe.train.tta, recipe.crop, recipe.augment.kind)
         inputs = [normalized(v, trial.mean, trial.std, recipe.train.precision) for v in image_views]
-        # one view after the other: the program, and its compilation, hold the network once
+        # one view after the other, so that the network is compiled only once
         return mean_prediction([*jax.lax.map(apply, jnp.stack(inputs))])
 
     def apply(view):

@@ -97,7 +97,7 @@ def is_coordinate(text: str) -> bool:
 
 
 def choose(policy: str, landmarks: bool, normalised: bool, where: Path) -> str:
-    """Which alignment `auto` resolves to: 'landmarks', 'detect' or 'none'.
+    """The alignment to use, after resolving 'auto': 'landmarks', 'detect' or 'none'.
 
     Args:
       policy: one of `POLICIES`.

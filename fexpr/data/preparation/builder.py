@@ -36,7 +36,7 @@ Row = Mapping[str, "np.ndarray | str | int | float"]
 
 
 class _Source(Protocol):
-    """What TFDS reads a set as."""
+    """The builder with which TFDS reads a set."""
 
     def __len__(self) -> int: ...
 
@@ -226,8 +226,8 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _disk_errors(folder: Path) -> Iterator[None]:
-    """ArrayRecord's C++ writer reports a full disk as a RuntimeError: 'write() failed: No space
-    left on device; ...'.
+    """Turns errors about the disk into a UserError. ArrayRecord's C++ writer reports a full disk as
+    a RuntimeError: 'write() failed: No space left on device; ...'.
     """
     try:
         yield

@@ -43,14 +43,15 @@ def choose_map(how: str, folder: Path) -> str:
         raise UserError(
             f"config.data.map is 'landmarks', but {folder} contains no landmark masks",
             [f"{folder} {prepare.contents(folder)}"],
-            f"put masks into {folder / FOLDERS[how]}, named as the faces are, or set it to "
+            f"put masks into {folder / FOLDERS[how]}, with the file names of the faces, or set it "
+            "to "
             "saliency or none",
         )
     return "folder" if has_maps else "none" if how == "none" else "spectral"
 
 
 def computed_map(how: str) -> str:
-    """The same for releases without published maps: 'none' or 'spectral'.
+    """The same as `choose_map`, for releases without published maps: 'none' or 'spectral'.
 
     Raises:
       UserError: unknown value; landmark masks, which can only be read from files.
@@ -149,7 +150,7 @@ def prepared(
 
 
 def _rows(stacks: Iterable[Stack]) -> Iterator[dict[str, np.ndarray | str]]:
-    """Records of BLOCK images each, the last one filled up with zeros."""
+    """Yields records of BLOCK images each; the last one is padded with zeros."""
     ids, images = [], None
     for names, more in stacks:
         ids, images = ids + list(names), more if images is None else np.concatenate([images, more])

@@ -89,6 +89,7 @@ def _vocabulary(
     if len(set(numbers)) < len(numbers) or not set(numbers) <= set(facs.FACS) - {0}:
         raise UserError(
             f"config.data.vocabulary is {wanted!r}",
-            fix="set it to data, notebook25, or different FACS numbers as 4,7,12",
+            fix="set it to data, notebook25, or a list of distinct FACS numbers, for example "
+            "4,7,12",
         )
     return numbers

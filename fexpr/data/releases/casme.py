@@ -41,5 +41,5 @@ CASME = Database(
 
 
 def load(config: ConfigDict) -> Dataset:
-    """`coded_clips.load`; ids are 'sub01_EP01_12', as in CASME II."""
+    """Loads CASME by `coded_clips.load`; ids are for example 'sub01_EP01_12', as in CASME II."""
     return coded_clips.load(CASME, config, turn=2)

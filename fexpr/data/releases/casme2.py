@@ -22,7 +22,7 @@ CASME2 = Database(
 
 
 def load(config: ConfigDict) -> Dataset:
-    """`coded_clips.load`; ids are 'sub01_EP02_01f', for its clip names repeat from subject to
-    subject.
+    """Loads CASME II by `coded_clips.load`; ids are for example 'sub01_EP02_01f', as clip names
+    repeat between subjects.
     """
     return coded_clips.load(CASME2, config, turn=1)

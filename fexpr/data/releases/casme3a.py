@@ -46,5 +46,5 @@ CASME3A = Database(
 
 
 def load(config: ConfigDict) -> Dataset:
-    """`coded_clips.load`; ids are 'spNO.1_a_120'."""
+    """Loads part A of CAS(ME)^3 by `coded_clips.load`; ids are for example 'spNO.1_a_120'."""
     return coded_clips.load(CASME3A, config, turn=3)

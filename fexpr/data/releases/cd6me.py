@@ -40,8 +40,8 @@ def load(config: ConfigDict) -> Dataset:
       `composite.Rows.dataset`.
 
     Raises:
-      UserError: anything wrong with config, workbooks or files; all problems of a kind of a release
-          at once.
+      UserError: anything wrong with config, workbooks or files; all problems of one kind in one
+          release are listed together.
     """
     is_synthetic = resolve_source(config) == "synthetic"
     if is_synthetic:

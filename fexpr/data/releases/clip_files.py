@@ -1,4 +1,4 @@
-"""Which files of a release belong to a clip: its frames or published maps, and its landmarks."""
+"""Finds the files of each clip of a release: its frames or published maps, and its landmarks."""
 
 from __future__ import annotations
 
@@ -26,13 +26,11 @@ COPY = re.compile(r"\([0-9]+\)$|(^| - |[ _])copy( ?\([0-9]+\))?$", re.IGNORECASE
 
 
 def find_layout(database: Database, folder: Path, wanted: str) -> tuple[str, Path, bool]:
-    """'frames' or 'flow', the folder of the subjects or of the maps, and whether frames show the
-    aligned face alone.
-
-    Frames come first: they hold more.
+    """'frames' or 'flow', the folder of the subjects or of the maps, and whether frames show only
+    the aligned face. Frames are preferred, as they contain more.
 
     Raises:
-      UserError: unknown layout, or none of the folders is there.
+      UserError: unknown layout, or none of the folders exists.
     """
     if wanted not in LAYOUTS:
         raise UserError(
@@ -46,7 +44,7 @@ def find_layout(database: Database, folder: Path, wanted: str) -> tuple[str, Pat
         if bounded.is_folder(candidate[1]):
             return candidate
     looked_for = [f"{path} ({layout})" for layout, path, _ in candidates]
-    title = f"{folder} holds none of the folders that a {database.title} release is read from"
+    title = f"{folder} contains none of the folders that a {database.title} release is read from"
     raise UserError(
         title,
         [*looked_for, f"it {prepare.contents(folder)}"],
@@ -55,23 +53,23 @@ def find_layout(database: Database, folder: Path, wanted: str) -> tuple[str, Pat
 
 
 def read_landmarks(folder: Path, layout: str) -> tuple[str, dict[str, np.ndarray], Path]:
-    """What the rows of the folder's landmarks.csv are named by, the rows, and the file; without any
-    if they do not fit the layout.
+    """The kind of name in the rows of the folder's landmarks.csv, the rows, and the file; without
+    rows if they do not fit the layout.
     """
     csv = folder / "landmarks.csv"
     key, landmarks = alignment.read_landmarks(csv) if bounded.is_there(csv) else ("", {})
     if key and (key == "flow") != (layout == "flow"):
         say(
-            f"{csv} gives landmarks by {key}: they are of no use for the layout {layout!r} "
-            "and are not used"
+            f"{csv} gives landmarks by {key}: they cannot be used with the layout {layout!r} and "
+            "are ignored"
         )
         return "", {}, csv
     return key, landmarks, csv
 
 
 def find_maps(folder: Path, table: pd.DataFrame, known: set[str]) -> dict[str, str]:
-    """id -> the name of its published map, in the table's order. A clip without one is normal; a
-    map that is not `known` is not.
+    """id -> the name of its published map, in the table's order. A clip may lack a map, but a map
+    of an unknown clip is an error.
     """
     if not folder.is_dir():
         raise UserError(
@@ -84,13 +82,13 @@ def find_maps(folder: Path, table: pd.DataFrame, known: set[str]) -> dict[str, s
         for p in sorted(folder.iterdir())
         if p.suffix.lower() == ".png" and not bounded.is_hidden(p)
     }
-    named = "a map is called <subject>_<clip>.png, as 006_006_1_2.png"
+    named = "a map is named <subject>_<clip>.png, for example 006_006_1_2.png"
     if not maps:
-        raise UserError(f"{folder} holds no maps", fix=named)
+        raise UserError(f"{folder} contains no maps", fix=named)
     strange = [path.name for stem, path in maps.items() if stem not in known]
     if strange:
         raise UserError(
-            f"{folder} holds maps of clips that the workbook lacks",
+            f"{folder} contains maps of clips that are not in the workbook",
             strange,
             f"rename or remove them; {named}",
         )
@@ -107,12 +105,14 @@ def find_maps(folder: Path, table: pd.DataFrame, known: set[str]) -> dict[str, s
 def find_frames(
     database: Database, root: Path, table: pd.DataFrame, moments: tuple[int | None, ...]
 ) -> dict[str, tuple[Path, ...]]:
-    """id -> the onset frame, and those of `moments` (map_names); every clip must have all."""
+    """id -> the onset frame, and those of `moments` (map_names); every clip must have all of
+    them.
+    """
     subjects, files, problems = {}, {}, []
     for path in sorted(p for p in root.iterdir() if bounded.is_folder(p)):
         if subjects.setdefault(_person(path.name), path) != path:
             first = subjects[_person(path.name)].name
-            problems.append(f"the folders {first} and {path.name} are of one person: join them")
+            problems.append(f"the folders {first} and {path.name} are of one person: merge them")
     rows = [{str(name): v for name, v in row.items()} for row in table.to_dict("records")]
     for place, row in zip(workbook.places(table), rows, strict=True):
         numbers = {"onset": int(row["onset"]), "apex": int(row["apex"])}
@@ -127,7 +127,8 @@ def find_frames(
             continue
         if not frames:
             problems.append(
-                f"{place}: {folder} " + ("holds no frames" if folder.is_dir() else "does not exist")
+                f"{place}: {folder} "
+                + ("contains no frames" if folder.is_dir() else "does not exist")
             )
             continue
         held = f"{folder} holds frames {min(frames)}..{max(frames)}"
@@ -164,8 +165,8 @@ def find_frames(
 def _frames_of(
     database: Database, root: Path, row: dict[str, object], wanted: set[int]
 ) -> tuple[Path, dict[int, Path], set[int]]:
-    """The folder that holds a clip's frames, its frames by number, and the numbers of which two
-    different files are found; of no place with the frames `wanted` the first that exists.
+    """The folder with a clip's frames, the frames by number, and the numbers with two different
+    files; if no place has the frames `wanted`, the first that exists.
     """
     escaped = {name: glob.escape(str(value)) for name, value in row.items()}
     candidates = []
@@ -175,7 +176,9 @@ def _frames_of(
         holding = [place for place in found if wanted <= place[1].keys()]
         if holding:
             folder, frames, twice = holding[0]
-            different = {  # a clip's frames copied out of its video are the same in both places
+            # frames of a clip that were copied from its video are the same in both
+            # places
+            different = {
                 n
                 for _, others, _ in holding[1:]
                 for n in wanted
@@ -189,15 +192,13 @@ def _frames_of(
 
 
 def _person(name: str) -> str:
-    """'006', 'sub006', 's6' and '6' are one person."""
+    """The person of a folder's name: '006', 'sub006', 's6' and '6' are the same."""
     return workbook_format.canonical_subject(name, str).casefold()
 
 
 def numbered_frames(folder: Path) -> tuple[dict[int, Path], set[int]]:
-    """Frame number (the last digits of the name) -> file, and the numbers that two files claim.
-
-    A file manager's copies ('006_00010 (1).png', 'img37 - Copy.jpg') are no frames, nor are hidden
-    files.
+    """Frame number (the last digits of the name) -> file, and the numbers that two files have. A
+    file manager's copies ('006_00010 (1).png', 'img37 - Copy.jpg') and hidden files are ignored.
     """
     images = (
         sorted(

@@ -1,4 +1,4 @@
-"""From the files of clips to prepared rows: flow maps that are read, or made of frames."""
+"""From the files of clips to prepared rows: flow maps that are read, or made from frames."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from fexpr.data.releases.skipped_clips import SKIP
 from fexpr.errors import UserError
 from fexpr.storage import pictures
 
-VERSION = 2  # of everything that turns a release into flow maps: raise it when their pixels change
+# version of the code that turns a release into flow maps: raise it when their pixels change
+VERSION = 2
 
 
 def flow_maps(name: str, release: Release, size: int) -> tuple[dict[str, np.ndarray], str]:
@@ -49,7 +50,7 @@ def flow_maps(name: str, release: Release, size: int) -> tuple[dict[str, np.ndar
         if release.align == "flow":
             raise UserError(
                 f"config.data.map_scale={release.scale!r}: the maps in {release.folder} are "
-                "published ones, scaled min to max, whose level of no motion is not known",
+                "published ones, scaled min to max, whose level of no motion is unknown",
                 fix="set config.data.map_scale=minmax and config.train.normalize=median, which "
                 "takes each channel's median for it",
             )
@@ -60,8 +61,8 @@ def flow_maps(name: str, release: Release, size: int) -> tuple[dict[str, np.ndar
 
 
 def _rows(release: Release, folder: Path, size: int) -> Iterator[dict[str, np.ndarray | str]]:
-    """The rows of the prepared set; whatever can be wrong with pixels is found here, for all clips
-    at once.
+    """Yields the rows of the prepared set; problems of pixels are found here, for all clips at
+    once.
     """
     if release.align == "flow":
         jobs = {clip: partial(_read_maps, paths, size) for clip, paths in release.files.items()}
@@ -94,7 +95,9 @@ def _read_maps(paths: tuple[Path, ...], size: int) -> np.ndarray:
 def _read_map(path: Path, size: int) -> np.ndarray:
     image = read_image(path, cv2.IMREAD_UNCHANGED)
     if not pictures.is_lossless(path):
-        raise BadInput(f"{path} is a JPEG under the name of a PNG: its motion is not what it was")
+        raise BadInput(
+            f"{path} is a JPEG with the name of a PNG: compression has changed its motion"
+        )
     if image.shape != (size, size, 3) or image.dtype != np.uint8:
         mode = "grey" if image.ndim == 2 else {3: "RGB", 4: "RGBA"}[image.shape[2]]
         raise BadInput(
@@ -105,7 +108,7 @@ def _read_map(path: Path, size: int) -> np.ndarray:
 
 
 def _make_maps(release: Release, clip: str, folder: Path, size: int) -> np.ndarray:
-    """The maps of a clip, each kept below `folder` until the set is whole."""
+    """The maps of a clip, each kept below `folder` until the set is complete."""
     onset, *others = release.files[clip]
     points, made = release.landmarks.get(clip), []
     for name, other in zip(release.maps, others, strict=True):
@@ -117,8 +120,8 @@ def _make_maps(release: Release, clip: str, folder: Path, size: int) -> np.ndarr
 def _make_map(
     paths: tuple[Path, Path], align: str, points: np.ndarray | None, size: int, scale: str
 ) -> np.ndarray:
-    """Reads onset and apex, moves both by the one transform found on the onset, and maps the motion
-    between them.
+    """Reads onset and apex, aligns both by the transform found on the onset, and computes the map
+    of the motion between them.
     """
     onset, apex = (read_image(path, cv2.IMREAD_GRAYSCALE) for path in paths)
     try:

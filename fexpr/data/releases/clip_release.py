@@ -1,4 +1,4 @@
-"""A release of micro-expression clips: what tells one from another, and what lies on the disk."""
+"""The description of a release of micro-expression clips, and its files on the disk."""
 
 from __future__ import annotations
 
@@ -15,21 +15,19 @@ from fexpr.data.releases.map_names import MAPS
 
 @dataclasses.dataclass(frozen=True)
 class Database:
-    """What tells one release from another.
+    """The properties of a release.
 
     Attributes:
-      name: of its folder below the data root.
-      title: as people call it.
-      frames: folders of frames, the preferred first, and whether each shows the aligned face alone.
-      id: what names a clip within the release, made from its row's `subject`, `clip` and `onset`;
-          `landmarks.csv` names clips so too.
-      subject: makes the subject's one name of its number ('6' -> '006').
-      book: how its workbook is written.
+      name: that of its folder below the data root. title: its usual name.
+      frames: folders of frames, the preferred first, and whether each shows only the aligned face.
+      id: pattern of a clip's id within the release, from its row's `subject`, `clip` and `onset`;
+          also used in `landmarks.csv`. subject: makes the subject's canonical name from its number
+          ('6' -> '006'). book: the format of its workbook.
       no_apex: ids of clips for which the published workbook gives no apex after the onset; they are
           left out, with a message.
-      places: where a clip's frames lie below the folder of frames, patterns of pathlib's glob; the
-          first that leads to its onset and apex. They, and `id`, name columns of the workbook's key
-          alone, whose cells are names that lead to no other folder.
+      places: where a clip's frames are below the folder of frames, as patterns of pathlib's glob;
+          the first one that finds onset and apex is used. These patterns, and `id`, may only use
+          columns of the workbook's key, whose cells are checked as file names.
     """
 
     name: str
@@ -45,26 +43,26 @@ class Database:
         return [self.id.format_map(row) for row in table.to_dict("records")]
 
     def map_names(self, table: pd.DataFrame) -> list[str]:
-        """What the published maps of these rows are called, without suffix and 'sub'."""
+        """The names of the published maps of these rows, without suffix and 'sub'."""
         name = self.id if "{onset}" in self.id else "{subject}_{clip}"
         return [name.format_map(row).removeprefix("sub") for row in table.to_dict("records")]
 
 
 @dataclasses.dataclass(frozen=True)
 class Release:
-    """What lies on the disk, checked without decoding an image.
+    """The files of a release on the disk, checked without decoding an image.
 
     Attributes:
       folder: the release.
       table: the rows that are used, sorted by `id`; also `subject`, `clip`, `emotion`, and `code`
           where there is a workbook.
-      files: id -> the onset frame, and the frame that each map ends with; or the maps.
-      align: 'landmarks', 'detect', 'none'; 'flow' where the maps are made already.
+      files: id -> the onset frame, and the second frame of each map; or the maps.
+      align: 'landmarks', 'detect', 'none'; 'flow' if the maps already exist.
       landmarks: id -> float32 [5, 2]; in the onset's pixels, or for flow maps in the 224x224
           face's.
       inputs: every file that the prepared rows depend on.
       maps: their names, as `files` has them.
-      scale: of maps that are made of frames, as of `flow.encode`.
+      scale: that of maps made from frames, as in `flow.encode`.
     """
 
     folder: Path
@@ -77,8 +75,8 @@ class Release:
     scale: str = "minmax"
 
     def file_names(self) -> list[str]:
-        """Of each clip the file that stands for it, below the folder: its first map, or the frame
-        that this map ends with.
+        """The file that represents each clip, relative to the folder: its first map, or the second
+        frame of that map.
         """
         which = 0 if self.align == "flow" else 1
         paths = [paths[which] for paths in self.files.values()]

@@ -109,7 +109,8 @@ def surveys(
         if name not in wanted or not clip:
             raise UserError(
                 f"config.data.skip_clips names {text!r}",
-                fix="write clips of a composite as casme2/sub01_EP02_01f",
+                fix="write clips of a composite with their release, for example "
+                "casme2/sub01_EP02_01f",
             )
         skipped[name].add(clip)
     found = {
@@ -160,7 +161,7 @@ def synthetic(config: ConfigDict, select: Select | None) -> dict[str, Release]:
 
 
 def read(releases: Mapping[str, Release], size: int, is_synthetic: bool) -> Rows:
-    """The rows; flow maps are made once for each release and kept in the cache. Errors as of
+    """The rows; flow maps are made once for each release and kept in the cache. Errors as in
     `clip_maps.flow_maps`.
     """
     parts = {name: flow_maps(name, release, size) for name, release in releases.items()}

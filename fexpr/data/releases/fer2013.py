@@ -108,7 +108,7 @@ def synthetic_release(count: int, seed: int) -> Path:
     folder = cache_dir() / "synthetic" / f"{NAME}-{count}-{seed}-{code[:8]}" / NAME
     with prepare.exclusive_lock(folder.parent):
         if not folder.exists():
-            prepare.remove(folder.parent.glob(f".{NAME}.*"))  # what a killed process left
+            prepare.remove(folder.parent.glob(f".{NAME}.*"))  # left by a killed process
             fer_faces.write_synthetic(folder, "csv", count, seed)
     return folder
 
@@ -132,7 +132,7 @@ def _prepare(folder: Path, skipped: set[str]) -> tuple[Faces, str]:
 
 
 def _blocks(faces: Faces) -> Iterator[dict[str, np.ndarray | str | int]]:
-    """Rows of BLOCK images each; the last one is filled up with zeros."""
+    """Yields rows of BLOCK images each; the last one is padded with zeros."""
     for start in range(0, len(faces.ids), BLOCK):
         ids = faces.ids[start : start + BLOCK]
         images, labels = np.zeros((BLOCK, SIDE, SIDE, 1), np.uint8), np.zeros(BLOCK, np.int32)

@@ -34,7 +34,7 @@ FERPLUS = "ferplus"  # folders and archives so called are not FER2013's own
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """What is read.
+    """The layout that is read.
 
     Attributes:
       path: the CSV, the archive, or the folder that holds the folders of images.
@@ -48,7 +48,8 @@ class Layout:
 
 
 def find_layout(folder: Path) -> Layout:
-    """The CSV where there is one, else folders of images, else an archive; nothing is opened.
+    """The layout in `folder`: the CSV if there is one, else folders of images, else an archive;
+    nothing is opened.
 
     Raises:
       UserError: none of them is found.
@@ -141,9 +142,9 @@ def read(layout: Layout, skipped: set[str]) -> Faces:
             rows.add_image(member, partial(_read_member, opened))
     if inner and not rows.found:
         raise UserError(
-            f"{layout.path} contains no images, but archives",
+            f"{layout.path} contains archives instead of images",
             inner,
-            f"unpack {layout.path.name} beside itself, and remove it",
+            f"unpack {layout.path.name} in its folder, then remove it",
         )
     return rows.faces()
 
@@ -199,7 +200,7 @@ def _extracted(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[tuple[io.BufferedReader, Callable[[], None]]]:
-    """The open file, and a function that moves the progress bar to the position read so far.
+    """Yields the open file, and a function that moves the progress bar to the position read so far.
 
     Raises:
       UserError: the file cannot be read, or turns out to be damaged.
@@ -219,4 +220,6 @@ def _opened(path: Path) -> Iterator[tuple[io.BufferedReader, Callable[[], None]]
 
             yield file, tick
     except packed.DAMAGE as e:
-        raise UserError(f"{path} is damaged, or cannot be read: {e}", fix="fetch it again") from e
+        raise UserError(
+            f"{path} is damaged, or cannot be read: {e}", fix="download or copy it again"
+        ) from e

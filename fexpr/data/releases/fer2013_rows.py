@@ -99,7 +99,7 @@ class Rows:
                 self.problems.append(f"{where}: {e}")
 
     def add_image(self, name: str, data: Callable[[], bytes]) -> None:
-        """The image at '<…>/<part>/<class>/<file>'; other files (a README) are skipped."""
+        """Adds the image at '<…>/<part>/<class>/<file>'; other files (a README) are skipped."""
         path = PurePosixPath(name)
         part, folder = ("", "", *path.parts)[-3:-1]
         if bounded.is_hidden(path) or (

@@ -94,8 +94,8 @@ def read(folder: Path, faces: Faces, rule: str = "ferplus") -> Votes:
 
 
 def majority(votes: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The rule of `read`: which rows of votes [N, 10] (in the order of COLUMNS) are kept, and the
-    winner of each, [N] and [N].
+    """The rule of `read`: whether each row of votes [N, 10] (in the order of COLUMNS) is kept, bool
+    [N], and its answer, int [N].
 
     `labels` [N] are FER2013's.
     """

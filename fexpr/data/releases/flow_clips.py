@@ -1,5 +1,5 @@
-"""What lies on the disk of a release of micro-expression clips: its workbook, and the frames or
-published flow maps of every clip, checked without decoding an image.
+"""Finds the files of a release of micro-expression clips: its workbook, and the frames or published
+flow maps of every clip, checked without decoding an image.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ def survey(
     skipped: set[str],
     select: Callable[[pd.DataFrame, Path], pd.DataFrame] | None = None,
 ) -> Release:
-    """Reads the workbook and finds every clip's files; nothing is decoded, so that mistakes come to
-    light within a second.
+    """Reads the workbook and finds every clip's files; nothing is decoded, so that mistakes are
+    reported within a second.
 
     Args:
       config: `config.data`; its `layout`, `align`, `maps` and `map_scale` are read.
       skipped: ids of clips that the user leaves out.
-      select: (the workbook's table with `id`, the workbook) -> its rows that are wanted, all if not
-          given.
+      select: a function (the workbook's table with `id`, the workbook) -> the rows to use; by
+          default all.
 
     Raises:
       UserError: anything wrong with config, workbook or files; all problems of a kind at once.
@@ -81,8 +81,8 @@ def survey(
 
 
 def _with_motion(database: Database, table: pd.DataFrame, book: Path) -> pd.DataFrame:
-    """The rows whose onset-to-apex movement can be cut out; those that the published workbook
-    cannot tell are left out aloud.
+    """The rows with usable onset and apex; those for which the published workbook has none are left
+    out, and this is printed.
     """
     hopeless = table["id"].isin(database.no_apex) & ~(table["apex"] > table["onset"]).fillna(
         False
@@ -93,7 +93,7 @@ def _with_motion(database: Database, table: pd.DataFrame, book: Path) -> pd.Data
     problems = workbook.frame_problems(table)
     if problems:
         raise UserError(
-            f"{book} has clips whose motion cannot be cut out",
+            f"{book} has clips without a usable onset and apex",
             problems,
             f"correct the workbook, or {SKIP}",
         )

@@ -53,5 +53,5 @@ FOUR_DME = Database(
 
 
 def load(config: ConfigDict) -> Dataset:
-    """`coded_clips.load`; ids are '<subject>_<folder>'."""
+    """Loads 4DME by `coded_clips.load`; ids are '<subject>_<folder>'."""
     return coded_clips.load(FOUR_DME, config, turn=5)

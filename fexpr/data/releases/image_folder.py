@@ -63,7 +63,7 @@ def load(config: ConfigDict) -> Dataset:
       groups: the persons.
 
     Raises:
-      UserError: nothing is there, or something is faulty: all problems at once.
+      UserError: nothing is found, or something is faulty: all problems at once.
     """
     colours, side = config.colours, config.image_size
     if colours not in COLOURS:

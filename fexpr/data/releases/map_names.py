@@ -57,7 +57,9 @@ def moments(names: Iterable[str]) -> tuple[int | None, ...]:
 
 
 def frame_at(frames: Mapping[int, Path], onset: int, offset: int, percent: int) -> Path:
-    """The frame nearest to that share of the way from onset to offset, except the onset itself."""
+    """The file of the frame nearest to that share of the way from onset to offset, except the onset
+    itself.
+    """
     wanted = onset + (offset - onset) * percent / 100
     later = [number for number in frames if number > onset]
     return frames[min(later, key=lambda number: (abs(number - wanted), number))]

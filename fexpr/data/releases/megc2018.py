@@ -59,8 +59,8 @@ def load(config: ConfigDict) -> Dataset:
       (ids of `CLASSES`); groups, ids and extras as in `composite.Rows.dataset`.
 
     Raises:
-      UserError: anything wrong with config, workbooks or files; all problems of a kind of a release
-          at once.
+      UserError: anything wrong with config, workbooks or files; all problems of one kind in one
+          release are listed together.
     """
     is_synthetic = resolve_source(config) == "synthetic"
     if is_synthetic:

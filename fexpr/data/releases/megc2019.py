@@ -90,8 +90,8 @@ def load(config: ConfigDict) -> Dataset:
       without.
 
     Raises:
-      UserError: anything wrong with config, lists, workbooks or files; all problems of a kind of a
-          release at once.
+      UserError: anything wrong with config, lists, workbooks or files; all problems of one kind in
+          one release are listed together.
     """
     known = allowed(DataConfig, "regions")
     if config.regions not in known:
@@ -158,13 +158,13 @@ def _survey(config: ConfigDict, database: Database, folder: Path, skipped: set[s
 def _select(
     database: Database, listed: pd.DataFrame | None, path: Path, table: pd.DataFrame, book: Path
 ) -> pd.DataFrame:
-    """The workbook's rows that take part, with their class as `emotion`."""
+    """The workbook's rows that belong to the composite, with their class as `emotion`."""
     if listed is None:
         classes = table["emotion"].str.lower().map(EMOTIONS.get(database.name, FURTHER))
         others = Counter(table["emotion"][classes.isna()])
         if others:
             text = ", ".join(f"{name or 'none'} ({n})" for name, n in others.most_common())
-            say(f"{database.title}: emotions that take no part: {text}")
+            say(f"{database.title}: emotions that are left out: {text}")
     else:
         strange = [
             f"line {row.row}: {row.id}"

@@ -43,5 +43,5 @@ MMEW = Database(
 
 
 def load(config: ConfigDict) -> Dataset:
-    """`coded_clips.load`; ids are 'happiness_S01-01-001'."""
+    """Loads MMEW by `coded_clips.load`; ids are for example 'happiness_S01-01-001'."""
     return coded_clips.load(MMEW, config, turn=4)

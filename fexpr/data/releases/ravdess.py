@@ -125,8 +125,8 @@ def _choose(how: str, folder: Path, clips: Clips) -> str:
     if how == "landmarks" and clips.videos:
         if not (folder / OPENFACE).is_dir():
             raise UserError(
-                "masks of landmarks are drawn from OpenFace's tables of the videos, and there "
-                "are none",
+                "masks of landmarks are drawn from OpenFace's tables of the videos, but there are "
+                "no such tables",
                 [f"looked for the folder {folder / OPENFACE}"],
                 "docs/data.md shows the layout",
             )
@@ -239,7 +239,7 @@ def _action_units(
 
 
 def _truth(folder: Path, ids: Sequence[str]) -> dict[str, np.ndarray]:
-    """What each frame of a synthetic release shows.
+    """The truth about each frame of a synthetic release.
 
     Raises:
       UserError: the file that records it is incomplete.

@@ -15,7 +15,10 @@ from fexpr.errors import UserError
 # 01 to 08 of a name, 0 to 7 of a table
 EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 NAME = re.compile("-".join(["([0-9][0-9])"] * 7))
-SHAPE = "modality-channel-emotion-intensity-statement-repetition-actor, as 01-01-06-01-02-01-12"
+SHAPE = (
+    "modality-channel-emotion-intensity-statement-repetition-actor, for example "
+    "01-01-06-01-02-01-12"
+)
 LIMITS = (3, 2, len(EMOTIONS), 2, 2, 2, 24)
 AUDIO_VIDEO, SPEECH = 1, 1  # the 1440 clips in use: 60 of each actor
 # NumPy's seed 2020 and scikit-learn's KFold(5, shuffle=True) over the 24 actors

@@ -66,6 +66,6 @@ def synthetic_release(subjects: int, count: int, seed: int) -> Path:
     folder = cache_dir() / "synthetic" / name / SAMM.name
     with prepare.exclusive_lock(folder.parent):
         if not folder.exists():
-            prepare.remove(folder.parent.glob(f".{SAMM.name}.*"))  # what a killed process left
+            prepare.remove(folder.parent.glob(f".{SAMM.name}.*"))  # left by a killed process
             samm_clips.write_samm(folder, subjects, count, seed)
     return folder

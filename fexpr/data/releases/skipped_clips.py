@@ -8,7 +8,7 @@ import pandas as pd
 
 from fexpr.errors import UserError
 
-SKIP = "list clips that are to be left out on purpose in config.data.skip_clips"
+SKIP = "list clips to leave out in config.data.skip_clips"
 
 
 def parse_skipped(text: str) -> set[str]:
@@ -20,7 +20,7 @@ def leave_out(table: pd.DataFrame, skipped: set[str], source: Path) -> pd.DataFr
     """The rows whose `id` is not skipped, sorted by `id`.
 
     Raises:
-      UserError: an id that is not there; `source` is where the table is from.
+      UserError: an id that does not exist; `source` is where the table comes from.
     """
     unknown = sorted(skipped - set(table["id"]))
     if unknown:

@@ -1,4 +1,4 @@
-"""Workbooks of micro-expression releases, found, read and checked: one row a clip, with its frame
+"""Finds, reads and checks workbooks of micro-expression releases: one row per clip, with its frame
 numbers and FACS code.
 """
 
@@ -24,8 +24,7 @@ from fexpr.data.releases.workbook_sheets import Sheets, is_blank, open_sheets
 from fexpr.errors import UserError
 from fexpr.storage import bounded
 
-# Slips of the published workbook: (clip, onset, apex, offset) as printed there -> the apex that was
-# meant.
+# Errors of the published workbook: (clip, onset, apex, offset) as printed -> the intended apex.
 ERRATA = {("032_3_1", 4896, 1930, 4970): 4930}
 
 _SEARCHED_ROWS = 40
@@ -38,13 +37,13 @@ def find_workbook(folder: Path | str, form: Format = SAMM) -> Path:
     Hidden files and Excel's lock files (`~$...`) do not count.
 
     Raises:
-      UserError: no folder, no workbook, or several between which nothing decides.
+      UserError: no folder, no workbook, or several candidates.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(
             f"{folder} is not a folder",
-            fix="set config.data.root, or $FEXPR_DATA_DIR, to where the release lies",
+            fix="set config.data.root, or $FEXPR_DATA_DIR, to where the release is",
         )
     found = sorted(
         p
@@ -69,20 +68,20 @@ def find_workbook(folder: Path | str, form: Format = SAMM) -> Path:
 
 
 def read_workbook(path: Path | str, form: Format = SAMM) -> pd.DataFrame:
-    """One row a clip, in the workbook's order.
+    """One row per clip, in the workbook's order.
 
     Returns:
       A table with `subject` (text, '006' or 'sub01'), `clip` (text), `onset`, `apex`, `offset`
       (Int64 frame numbers, NA where blank), `code` (the raw cell: text, a number or None; see
       `facs.parse_all`), `emotion` (text), SAMM's also
-      `objective_class` (Int64), and `row` (Excel's row number). `attrs["errata"]` lists in words
-      the slips that were mended (`ERRATA`), `attrs["notes"]` the oddities left as they are (apex
-      after offset).
+      `objective_class` (Int64), and `row` (Excel's row number). `attrs["errata"]` lists the
+      corrected errors (`ERRATA`) in words, `attrs["notes"]` the oddities that were left unchanged
+      (apex after offset).
 
     Raises:
-      UserError: missing, not a workbook, no header, columns renamed or twice; or, all at once, each
-        row without subject or clip, with a clip named before, a subject that is not the one in the
-        clip's name, a frame that is no number; no code at all.
+      UserError: missing, not a workbook, no header, columns renamed or repeated; or rows without
+          subject or clip, with a repeated clip, a subject that contradicts the clip's name, or a
+          frame that is not a number (all are listed); no code at all.
     """
     path = Path(path)
     with open_sheets(path) as sheets:
@@ -101,7 +100,7 @@ def read_workbook(path: Path | str, form: Format = SAMM) -> pd.DataFrame:
             others += 1
             continue
         row, found = _read_row(raw, form)
-        # the result of a formula is not what was typed: of =4+7 it is the action unit 11
+        # the result of a formula is not what was meant: =4+7 would become action unit 11
         found += [
             f"{form.columns[name]} is the formula {formulas[number, columns[name]]}, expected what "
             "it stands for"
@@ -110,7 +109,7 @@ def read_workbook(path: Path | str, form: Format = SAMM) -> pd.DataFrame:
         ]
         key = tuple(row[name] for name in form.key)
         if key in first_row:
-            found.append(f"this clip is in row {first_row[key]} already")
+            found.append(f"this clip is already in row {first_row[key]}")
         elif all(key):
             first_row[key] = number
         problems += [
@@ -132,14 +131,14 @@ def read_workbook(path: Path | str, form: Format = SAMM) -> pd.DataFrame:
         table.astype({"code": object, **{name: "Int64" for name in WHOLE_NUMBERS if name in table}})
     )
     if others:
-        text = f"{path.name}: {others} rows are of no micro-expression ({form.kind}); left out"
+        text = f"{path.name}: {others} rows are not micro-expressions ({form.kind}); left out"
         table.attrs["errata"].append(text)
     return table
 
 
 def places(table: pd.DataFrame, workbook: Path | str = "") -> list[str]:
-    """Where each row stands, for messages: "codes.xlsx row 37, clip 014_2_3" (without the file if
-    none is given).
+    """The location of each row, for messages: "codes.xlsx row 37, clip 014_2_3" (without the file
+    if none is given).
     """
     prefix = f"{Path(workbook).name} " if workbook else ""
     return [
@@ -152,7 +151,7 @@ def frame_problems(table: pd.DataFrame) -> list[str]:
     """Rows whose onset-to-apex movement cannot be cut out: a frame number missing, or an apex that
     is not after the onset.
 
-    To be asked only where frames are read: published flow maps need no frame numbers.
+    Only needed if frames are read, as published flow maps need no frame numbers.
     """
     problems = []
     for place, onset, apex in zip(places(table), table["onset"], table["apex"], strict=True):
@@ -218,7 +217,7 @@ def _plain(name: str) -> str:
 
 def _column_problem(wanted: str, names: list[str], form: Format) -> str:
     if any(_plain(name) == _plain(wanted) for name in names):
-        return f"column {wanted!r} is there more than once"
+        return f"column {wanted!r} occurs more than once"
     spare = {_plain(name): name for name in names if _plain(name) not in map(_plain, form.header)}
     near = difflib.get_close_matches(_plain(wanted), spare, n=1)
     return f"column {wanted!r} is missing" + (
@@ -227,10 +226,10 @@ def _column_problem(wanted: str, names: list[str], form: Format) -> str:
 
 
 def _read_row(raw: Mapping[str, object], form: Format) -> tuple[dict[str, object], list[str]]:
-    """One row's values and what is wrong with them."""
+    """One row's values and their problems."""
     subject = text_of(raw["subject"])
     names = {"subject": canonical_subject(subject, form.subject), "clip": text_of(raw["clip"])}
-    # parts of the names of folders and of prepared files
+    # become parts of the names of folders and prepared files
     texts = [name for name in dict.fromkeys(("subject", "clip", *form.key)) if name != "onset"]
     problems = [f"{form.columns[name]} is missing" for name in texts if is_blank(raw[name])]
     problems += [
@@ -254,7 +253,7 @@ def _read_row(raw: Mapping[str, object], form: Format) -> tuple[dict[str, object
 
 
 def text_of(cell: object) -> str:
-    """Text of a cell; Excel stores a subject typed as 6 as the number 6 or 6.0."""
+    """The text of a cell; Excel stores a subject typed as 6 as the number 6 or 6.0."""
     if isinstance(cell, float) and cell.is_integer():
         cell = int(cell)
     return "" if cell is None else str(cell).strip()
@@ -271,7 +270,7 @@ def _whole(cell: object, column: str, unknown: str, problems: list[str]) -> int 
 
 
 def _mend(table: pd.DataFrame) -> pd.DataFrame:
-    """Applies `ERRATA` and writes down what was mended and what is odd."""
+    """Applies `ERRATA`, and records corrections and oddities."""
     errata, notes = [], []
     columns = (table[name] for name in ("clip", "onset", "apex", "offset"))
     rows = zip(places(table), *columns, strict=True)
@@ -281,7 +280,7 @@ def _mend(table: pd.DataFrame) -> pd.DataFrame:
         if (clip, onset, apex, offset) in ERRATA:
             table.at[index, "apex"] = ERRATA[clip, onset, apex, offset]
             errata.append(
-                f"{place}: apex frame {apex} is a slip of the published workbook, read as "
+                f"{place}: apex frame {apex} is an error of the published workbook, read as "
                 f"{table.at[index, 'apex']}"
             )
         elif apex > offset:

@@ -1,4 +1,4 @@
-"""How releases write their workbooks: columns, names of subjects, signs."""
+"""The formats of releases' workbooks: columns, names of subjects, notation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HEADER = (
     "Objective Classes",
     "Notes",
 )
-COLUMNS = {  # ours -> the workbook's; all of them must be there
+COLUMNS = {  # our name -> the workbook's; all of them must exist
     "subject": "Subject",
     "clip": "Filename",
     "onset": "Onset Frame",
@@ -32,23 +32,21 @@ COLUMNS = {  # ours -> the workbook's; all of them must be there
     "objective_class": "Objective Classes",
 }
 WHOLE_NUMBERS = ("onset", "apex", "offset", "objective_class")
-KIND, MICRO = "kind", "micro"  # of a row, where a workbook has a column for it
+KIND, MICRO = "kind", "micro"  # kind of a row, if a workbook has a column for it
 
 
 @dataclasses.dataclass(frozen=True)
 class Format:
-    """How a release writes its workbook.
+    """The format of a release's workbook.
 
     Attributes:
-      files: how the file's name begins; compared without case.
-      columns: our name -> its column; all of them must be there.
-      header: all its columns, those that are not read too.
-      subject: makes the subject's name of the number that the workbook may give instead.
-      key: the columns, of ours, that together name a clip.
-      sheet: the one that is tried before the others.
-      unknown: what it writes for a frame number that is not known, besides an empty cell.
-      recode: writes a code in the grammar of `facs`, where the release has signs of its own.
-      kind: the column that tells micro-expressions from others, read where there is one.
+      files: the start of the file's name, in any case. columns: our name -> its column; all of them
+          must exist. header: all its columns, also those that are not read. subject: makes the
+          subject's name from its number. key: the columns (our names) that together identify a
+          clip. sheet: the one that is tried first. unknown: its text for an unknown frame number,
+          besides an empty cell. recode: rewrites a code in the grammar of `facs`, if the release
+          has its own notation.
+      kind: the column that distinguishes micro-expressions from others, read if it exists.
     """
 
     files: str
@@ -85,8 +83,8 @@ CASME2 = Format(
 
 
 def canonical_subject(text: str, name: Callable[[str], str]) -> str:
-    """One name for one person, however a table spells it: of '6', '006', 's6', 'Sub006', 'spNO.6'
-    and 'subject 6' always `name('6')`; of a text without a number the text itself.
+    """One name for one person, however a table spells it: `name('6')` for '6', '006', 's6',
+    'Sub006', 'spNO.6' and 'subject 6'; a text without a number is unchanged.
     """
     number = re.fullmatch(
         r"(?:subject|subj|sub|spno\.|s)?[ _-]?0*([0-9]+)", text.strip(), re.IGNORECASE

@@ -1,4 +1,4 @@
-"""The sheets of an Excel workbook that anybody may have made: bounded, and read cell by cell."""
+"""Reads the sheets of an untrusted Excel workbook, within limits and cell by cell."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ MOST_BYTES = 32 * bounded.MIB  # packed and unpacked; the releases' workbooks ha
 
 
 class Sheets:
-    """The sheets of an open workbook, read row by row: only the cells that the file holds, so that
-    one stray cell in Excel's last row or column costs nothing.
+    """The sheets of an open workbook, read row by row: only the cells that the file contains, so
+    that one stray cell in Excel's last row or column costs nothing.
     """
 
     def __init__(self, content: io.BytesIO):
@@ -31,7 +31,7 @@ class Sheets:
         self.titles = [sheet.title for sheet in self._values.worksheets]
 
     def rows(self, title: str) -> Iterator[tuple[int, Sequence[Any]]]:
-        """Numbers (from 1) and values of the rows that are not blank."""
+        """Yields numbers (from 1) and values of the rows that are not blank."""
         for number, cells in self._filled(self._values, title):
             values = [cell.value for cell in cells]
             if not all(map(is_blank, values)):
@@ -60,7 +60,7 @@ class Sheets:
 
 @contextlib.contextmanager
 def open_sheets(path: Path) -> Iterator[Sheets]:
-    """Raises UserError: the workbook is not there, is no .xlsx, or turns out to be damaged."""
+    """Raises UserError: the workbook is missing, is not an .xlsx, or is damaged."""
     if not bounded.is_there(path):
         raise UserError(
             f"the workbook {path} does not exist", fix="copy the release's workbook there"
@@ -73,7 +73,7 @@ def open_sheets(path: Path) -> Iterator[Sheets]:
         ) from e
     try:
         with warnings.catch_warnings():
-            # openpyxl's, about styles and extensions that play no part here
+            # openpyxl's warnings about styles and extensions, which do not matter here
             warnings.simplefilter("ignore")
             with zipfile.ZipFile(data) as archive:
                 packed.check_size(archive.infolist(), MOST_BYTES)
@@ -84,7 +84,7 @@ def open_sheets(path: Path) -> Iterator[Sheets]:
     except UserError:
         raise
     except Exception as e:
-        # a damaged file: zipfile, zlib, the XML parser and openpyxl each raise their own
+        # a damaged file: zipfile, zlib, the XML parser and openpyxl each raise their own errors
         raise UserError(
             f"{path} is not an Excel workbook (.xlsx), or is damaged: {e}",
             fix="copy it again from the release; a file of another kind (.xls, .csv, with a "

@@ -36,7 +36,7 @@ CHEAP = 50_000  # images; the search compares all pairs, so four times as many t
 
 @dataclasses.dataclass(frozen=True)
 class Copies:
-    """Which of N images are copies of one another.
+    """The copies among N images.
 
     Attributes:
       image: int64 [N], the number of each row's image among the U different ones.
@@ -71,7 +71,7 @@ class Copies:
         return found
 
     def count_within(self, rows: np.ndarray, labels: np.ndarray) -> dict[str, dict[str, int]]:
-        """How many of some rows have a copy among the others of them, by kind.
+        """Counts the rows that have a copy among the other given rows, by kind.
 
         Args:
           rows: int [R], row numbers. labels: int [N], class ids of all rows.
@@ -112,7 +112,7 @@ def are_sought(dataset: Dataset) -> bool:
 
 
 def leave_out(fold: Fold, copies: Copies, rule: str, groups: np.ndarray) -> Fold:
-    """Returns the fold without validation rows that have a copy among its test rows, and without
+    """Removes from a fold the validation rows that have a copy among its test rows, and the
     training rows that have one among its test or validation rows. Its test rows are unchanged.
 
     Args:
@@ -162,7 +162,7 @@ def describe(copies: Copies, fold: Fold, rule: str, labels: np.ndarray) -> dict:
 
 
 def count_kinds(kinds: np.ndarray) -> dict[str, int]:
-    """How often each of KINDS occurs in str [R]."""
+    """Counts each of KINDS in str [R]."""
     return {kind: int((kinds == kind).sum()) for kind in KINDS}
 
 

@@ -1,4 +1,6 @@
-"""`Fold`: who trains, who validates, who tests. One in which a group crosses sides is refused."""
+"""`Fold`: the training, validation and test rows of a split. A fold in which a group is on two
+sides is refused.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +11,15 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Fold:
-    """Row numbers of one split: `train` to fit, `val` (taken from the training groups) to select,
-    `test` to report.
+    """Row numbers of one split: `train` to fit, `val` (from the training groups) to select, `test`
+    to report.
 
-    `left_out` counts the rows that data.duplicates took out of `train` and `val`, by side and kind
+    `left_out` counts the rows that data.duplicates removed from `train` and `val`, by side and kind
     (duplicates.leave_out).
 
     Args:
-      groups: of every row of the data set. final: nothing is selected, `val` may be empty.
+      groups: the group of every row of the data set. final: nothing is selected, so `val` may be
+          empty.
 
     Raises:
       ValueError: a row or a group is on two sides, or a side is empty.

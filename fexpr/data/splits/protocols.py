@@ -1,4 +1,6 @@
-"""The protocols: which rows each fold tests. Of the others, validation_groups.py draws some."""
+"""The protocols: the test rows of each fold. validation_groups.py draws validation rows from the
+others.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from fexpr.data.splits.split_config import PROTOCOLS
 from fexpr.data.splits.validation_groups import Tests, draw_validation, with_validation
 from fexpr.errors import UserError
 
-MAX_LOSO = 1000  # folds; more groups than that are images of unknown people
+MAX_LOSO = 1000  # largest number of folds; more groups must be images of unknown people
 
 
 def make_folds(config: ConfigDict, dataset: Dataset) -> list[Fold]:
@@ -60,7 +62,7 @@ def group_holdout(groups: np.ndarray, test_fraction: float, val_fraction: float,
     except ValueError as e:
         raise UserError(
             f"split.test_fraction={test_fraction}, split.val_fraction={val_fraction}: {e}",
-            fix=f"choose fractions that leave a subject on every side of {found}",
+            fix=f"choose fractions that leave at least one of the {found} subjects on every side",
         ) from e
     return Fold("holdout", rest[train], rest[val], test, groups)
 
@@ -73,8 +75,8 @@ def _draw(groups: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, n
 
 
 def leave_one_group_out(groups: np.ndarray) -> Tests:
-    """Every group is tested once, by the others (leave one subject out). Folds bear the groups'
-    names, sorted.
+    """Tests every group once, training on the others (leave one subject out). Folds have the
+    groups' names, sorted.
 
     Raises:
       UserError: more than MAX_LOSO groups.
@@ -89,8 +91,8 @@ def leave_one_group_out(groups: np.ndarray) -> Tests:
 
 
 def group_k_fold(groups: np.ndarray, k: int, seed: int) -> Tests:
-    """The sorted groups dealt into k parts as even as can be in groups: scikit-learn's KFold(k,
-    shuffle=True, random_state=seed) over them.
+    """Divides the sorted groups into k parts with equal numbers of groups, up to one:
+    scikit-learn's KFold(k, shuffle=True, random_state=seed) over them.
 
     Raises:
       UserError: fewer than k groups.
@@ -107,12 +109,10 @@ def group_k_fold(groups: np.ndarray, k: int, seed: int) -> Tests:
 
 
 def stratified_group_k_fold(labels: np.ndarray, groups: np.ndarray, k: int, seed: int) -> Tests:
-    """k parts of whole groups whose class shares are as even as scikit-learn's StratifiedGroupKFold
-    finds them.
-
-    Several labels a row are stratified by the row's rarest one (`rarest_label`). Where every row is
-    a group of its own, its StratifiedKFold does the same at once: 32,000 groups take the other
-    minutes.
+    """k parts of whole groups, with class shares as even as scikit-learn's StratifiedGroupKFold
+    makes them. Rows with several labels are stratified by their rarest one (`rarest_label`). If
+    every row is a group of its own, StratifiedKFold is used, which does the same quickly: for
+    32,000 groups the other takes minutes.
 
     Raises:
       UserError: fewer than k groups, or groups too uneven to leave each part one.
@@ -123,7 +123,8 @@ def stratified_group_k_fold(labels: np.ndarray, groups: np.ndarray, k: int, seed
     classes = _classes(labels)
     splitter = StratifiedKFold if len(np.unique(groups)) == len(groups) else StratifiedGroupKFold
     with warnings.catch_warnings():
-        # 'the least populated class has only n members': it is spread as far as it goes
+        # 'the least populated class has only n members': it is spread over as many parts as
+        # possible
         warnings.simplefilter("ignore", UserWarning)
         try:
             folds = list(
@@ -158,7 +159,7 @@ def repeated_holdout(groups: np.ndarray, fraction: float, repeats: int, seed: in
     The first is the holdout's.
 
     Raises:
-      UserError: a fraction that leaves no group on one side.
+      UserError: a fraction that leaves one side without a group.
     """
     from sklearn.model_selection import GroupShuffleSplit
 
@@ -177,11 +178,11 @@ def repeated_holdout(groups: np.ndarray, fraction: float, repeats: int, seed: in
 
 
 def leave_one_dataset_out(datasets: np.ndarray) -> Tests:
-    """Every data set is tested once, by the others (Varanka et al., CD6ME). Folds bear the data
-    sets' names, in order of appearance.
+    """Tests every data set once, training on the others (Varanka et al., CD6ME). Folds have the
+    data sets' names, in order of appearance.
 
     Raises:
-      UserError: one data set only.
+      UserError: a single data set.
     """
     names = list(dict.fromkeys(datasets.tolist()))
     if len(names) < 2:
@@ -208,7 +209,7 @@ def _datasets(dataset: Dataset) -> np.ndarray:
     return dataset.extras["dataset"]
 
 
-# What split_config.PROTOCOLS names: (config.split, data set) -> folds.
+# The functions for the names in split_config.PROTOCOLS: (config.split, data set) -> folds.
 
 
 def draw_holdout(config: ConfigDict, dataset: Dataset) -> list[Fold]:

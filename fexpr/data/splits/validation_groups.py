@@ -23,21 +23,21 @@ def draw_validation(
     fraction: float,
     seed: list[int],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Splits a fold's training rows by group into those that fit and those that select.
+    """Splits a fold's training rows by group into training and validation rows.
 
     Of `DRAWS` random sets of round(fraction x groups) groups (at least one, never all), the one in
     which the fewest classes are missing from either side; among these the one whose shares of the
     rows and of every class come nearest to `fraction` (sum of absolute differences); among these
-    the first. So every class is on both sides wherever some draw achieves it.
+    the first. So every class is on both sides if some draw achieves it.
 
     Args:
-      name: of the fold, for messages.
-      rows: row numbers; only their labels and groups are looked at.
+      name: the fold's, for messages.
+      rows: row numbers; only their labels and groups are used.
       labels: [N] class ids or [N, K], positive where > 0.
       seed: of the draws; one for each fold.
 
     Returns:
-      Row numbers to fit and row numbers to select.
+      The numbers of the training rows and of the validation rows.
 
     Raises:
       UserError: fewer than two groups.
@@ -45,8 +45,7 @@ def draw_validation(
     names, group = np.unique(groups[rows], return_inverse=True)
     if len(names) < 2:
         raise UserError(
-            f"fold {name} trains on the subject {names[0]} alone: none is left to choose the "
-            "epoch by",
+            f"fold {name} trains only on the subject {names[0]}: none is left for validation",
             fix="at least two subjects must stay outside each fold's test rows",
         )
     counts = _class_counts(labels[rows], group)
@@ -67,14 +66,14 @@ def draw_validation(
 
 
 def validation_turn(fold: Fold, groups: np.ndarray, parts: int, turn: int, seed: list[int]) -> Fold:
-    """The fold with other validation groups: all its groups but the tested ones are dealt into
-    `parts`, of which `turn` validates.
+    """The fold with other validation groups: all its groups but the tested ones are divided into
+    `parts`, and part `turn` validates.
 
     Over the turns 0 to parts - 1 every training row validates once: an inner cross-validation that
-    never sees the test rows. parts=0 gives the fold as it is.
+    never sees the test rows. parts=0 returns the fold unchanged.
 
     Raises:
-      UserError: fewer groups than parts, or one part only.
+      UserError: fewer groups than parts, or a single part.
     """
     if parts == 0:
         return fold
@@ -101,8 +100,8 @@ def _class_counts(labels: np.ndarray, group: np.ndarray) -> np.ndarray:
 
 
 def with_validation(tests: Tests, config: ConfigDict, dataset: Dataset) -> list[Fold]:
-    """Folds of a protocol that says only which rows each tests; validation groups are drawn from
-    the others.
+    """The folds of a protocol that only gives test rows; validation groups are drawn from the
+    others.
 
     Args:
       tests: name and test rows, int [r], of every fold. config: `config.split`.
@@ -115,7 +114,7 @@ def with_validation(tests: Tests, config: ConfigDict, dataset: Dataset) -> list[
         rest = np.setdiff1d(np.arange(len(dataset)), test)
         if len(rest) == 0:
             raise UserError(
-                f"fold {name} tests every row: none is left to train on",
+                f"fold {name} tests every row: none is left for training",
                 fix="at least 3 subjects are needed",
             )
         train, val = draw_validation(

@@ -229,7 +229,7 @@ def bump(
 
 
 def motion(face: Face, units: Iterable[Unit]) -> np.ndarray:
-    """Where the skin at each pixel of the neutral frame goes: displacement in frame pixels, float32
+    """The displacement of the skin at each pixel of the neutral frame, in frame pixels, float32
     [H, W, 2] (x, y).
 
     The peak of one unit is about AMPLITUDE * intensity * face.strength face units. Each half's

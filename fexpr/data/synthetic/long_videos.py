@@ -54,7 +54,7 @@ class LongVideo:
         return round(FPS * self.seconds)
 
     def frames(self) -> Iterator[np.ndarray]:
-        """Grey frames uint8 [288, 320]."""
+        """Yields grey frames uint8 [288, 320]."""
         rng = np.random.default_rng([9, self.seed])
         face = random_face(rng)
         portrait = Portrait(face)

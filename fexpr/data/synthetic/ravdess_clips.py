@@ -90,7 +90,7 @@ def release(config: ConfigDict, frames: bool = False) -> Path:
     folder = run.cache_dir() / "synthetic" / name / "ravdess"
     with prepare.exclusive_lock(folder.parent):
         if not folder.exists():
-            prepare.remove(folder.parent.glob(".ravdess.*"))  # what a killed process left
+            prepare.remove(folder.parent.glob(".ravdess.*"))  # left by a killed process
             write(folder, *plan, draw=frames)
     return folder
 
@@ -190,8 +190,8 @@ def _smooth(x: np.ndarray) -> np.ndarray:
 
 
 def action_units(take: Take, seed: int) -> pd.DataFrame:
-    """What OpenFace might measure in each frame: frame (from 1), timestamp, confidence, success, 17
-    intensities, 18 presences.
+    """Simulates OpenFace's output for each frame: frame (from 1), timestamp, confidence, success,
+    17 intensities, 18 presences.
     """
     rng, frames = np.random.default_rng([seed, 1, *take.name]), len(take.shown)
     bias = np.random.default_rng([seed, 2, take.name.actor])

@@ -196,8 +196,8 @@ def plan_clips(subjects: int, clips: int, seed: int) -> list[Clip]:
 
 
 def apportion(total: int, weights: Iterable[float]) -> np.ndarray:
-    """Whole shares of `total` in proportion to `weights` (largest remainder, ties to the first),
-    int64 [len(weights)].
+    """Whole numbers that sum to `total`, in proportion to `weights` (largest remainder, ties to the
+    first), int64 [len(weights)].
     """
     weights = np.asarray(list(weights), np.float64)
     exact = total * weights / np.sum(weights)
@@ -287,7 +287,7 @@ def _jpeg(image: np.ndarray) -> bytes:
 
 
 def draw_clip(clip: Clip, portrait: Portrait, rng: np.random.Generator) -> Iterable[np.ndarray]:
-    """The frames of a clip from onset to offset, uint8 [H, W] each.
+    """Yields the frames of a clip from onset to offset, uint8 [H, W] each.
 
     On top of the coded units: head drift (about half a pixel at the apex), a faint motion that
     nobody coded, sometimes a blink or a glance, flicker of the light, sensor noise.

@@ -11,8 +11,8 @@ from fexpr.evaluate.report.drawing import BLUE, GREY, PALE, RED, SKY, WIDTH, can
 
 
 def per_class_f1(path: Path, per_class: Sequence[dict], baseline: str, synthetic: bool) -> None:
-    """F1 of each class with its interval, the constant predictor's F1 as a tick; pale where not
-    part of the macro F1.
+    """Draws the F1 of each class with its interval, and the constant predictor's F1 as a tick; pale
+    if not part of the macro F1.
     """
     rows = sorted(per_class, key=lambda r: r["train_positives"])
     with canvas(path, "F1 by class", (WIDTH, 1.2 + 0.24 * len(rows)), synthetic) as figure:
@@ -56,8 +56,8 @@ def confusion_grid(
     tn: Sequence[float],
     synthetic: bool,
 ) -> None:
-    """A 2x2 matrix per action unit, from counts [K]: counts written, colour the share of the true
-    row.
+    """Draws a 2x2 matrix per action unit, from counts [K]: cells show counts, colours the share
+    within the true row.
     """
     across = min(len(names), 7)
     down = -(-len(names) // across)
@@ -105,11 +105,12 @@ def confusion_grid(
 def confusion_matrix(
     path: Path, names: Sequence[str], counts: np.ndarray, unanswered: np.ndarray, synthetic: bool
 ) -> None:
-    """Counts [K, K] (true down, predicted across) on the left, shares of the true row on the right.
+    """Draws counts [K, K] (true classes down, predicted ones across) on the left, shares of the
+    true row on the right.
 
     Args:
-      unanswered: [K], rows of failed trials; a column of its own where there are any. They are part
-          of the shares.
+      unanswered: [K], rows of failed trials, which get a column of their own if there are any. They
+          count in the shares.
     """
     columns = [*names, *(["no answer"] if np.any(unanswered) else [])]  # across
     counts = np.column_stack([counts, unanswered])[:, : len(columns)]
@@ -146,8 +147,8 @@ def confusion_matrix(
 
 
 def prevalence(path: Path, names: Sequence[str], presence: np.ndarray, synthetic: bool) -> None:
-    """Rows with each class, from bool [N, K] of all data rows, and how often action units come
-    together.
+    """Draws the number of rows with each class, from bool [N, K] of all data rows, and how often
+    action units occur together.
     """
     n, k = presence.shape
     co_occurrence = presence.T.astype(int) @ presence.astype(int)

@@ -99,7 +99,7 @@ def draw(path: Path, rows: Sequence[dict], synthetic: bool) -> None:
 
 
 def print_comparison(rows: Sequence[dict]) -> None:
-    """The same table on the terminal."""
+    """Prints the same table on the terminal."""
     table = make_table(
         "",
         "published",

@@ -21,8 +21,8 @@ class Picture(NamedTuple):
 
 
 def reliability_diagram(path: Path, curves: Sequence[tuple[str, dict]], synthetic: bool) -> None:
-    """Above, the accuracy at each confidence, with a 95 % band for each curve; below, how many rows
-    have that confidence.
+    """Draws the accuracy at each confidence, with a 95 % band for each curve (above), and how many
+    rows have that confidence (below).
 
     Args:
       curves: (label, `diagram` of metrics.json), drawn over one another.
@@ -49,8 +49,8 @@ def reliability_diagram(path: Path, curves: Sequence[tuple[str, dict]], syntheti
 def risk_coverage(
     path: Path, selective: dict[str, dict], names: dict[str, str], synthetic: bool
 ) -> None:
-    """Share of wrong answers among the most confident rows, by how many are answered; dots with
-    intervals at fixed coverages.
+    """Draws the share of wrong answers among the most confident rows, by how many are answered;
+    dots with intervals at fixed coverages.
 
     Args:
       selective: the entry of metrics.json. names: its keys in words.
@@ -89,8 +89,8 @@ def picture_grid(
     across: int,
     synthetic: bool,
 ) -> None:
-    """Rows of pictures of one size, with their captions under them; a row's name, if it has one, is
-    on its left.
+    """Draws rows of pictures of one size, with their captions under them; a row's name, if it has
+    one, is on its left.
 
     All are pasted into one large picture, as axes for each of twenty would take a second.
     """

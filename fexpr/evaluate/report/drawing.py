@@ -1,5 +1,5 @@
-"""What every figure is drawn on. The only file that imports matplotlib, and without pyplot: no
-global state, no display.
+"""The canvas of every figure. The only file that imports matplotlib, without pyplot: no global
+state, no display.
 
 Every figure has a title; with `synthetic` the title says so in white on red, and the metadata of
 the file repeats it.
@@ -30,7 +30,8 @@ BLUE, ORANGE, GREEN, RED, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56
 PALE, GREY, ORACLE = "#CFE3F0", "#777777", "#A3307E"
 STYLE: dict[RcKeyType, Any] = {
     "font.size": 9,
-    "text.parse_math": False,  # names of classes and clips are anybody's; a $ in them is a $
+    # names of classes and clips may contain a $, which must not start a formula
+    "text.parse_math": False,
     "axes.titlesize": 9.5,
     "axes.labelsize": 9,
     "figure.titlesize": 11,
@@ -52,7 +53,9 @@ WIDTH = 8.6  # inches; the page shows an inch as 96 CSS pixels, the paper 7 inch
 
 @contextlib.contextmanager
 def canvas(path: Path, title: str, size: tuple[float, float], synthetic: bool) -> Iterator[Figure]:
-    """Yields a figure in the house style and saves it, whole or not at all, when the block ends."""
+    """Yields a figure in the common style and saves it, completely or not at all, when the block
+    ends.
+    """
     with mpl.rc_context(STYLE):
         layout = ConstrainedLayoutEngine()
         figure = Figure(figsize=size, layout=layout)
@@ -76,10 +79,10 @@ def canvas(path: Path, title: str, size: tuple[float, float], synthetic: bool) -
 
 
 def whole_numbers(axis: Axis, most: int = 10) -> None:
-    """Ticks of an axis at whole numbers alone, and this many intervals at most."""
+    """Puts ticks of an axis only at whole numbers, with at most this many intervals."""
     axis.set_major_locator(MaxNLocator(most, integer=True))
 
 
 def legend_line(colour: str, width: float) -> Line2D:
-    """A line that stands in a legend alone."""
+    """A line that only appears in a legend."""
     return Line2D([], [], color=colour, lw=width)

@@ -173,8 +173,8 @@ def draw_features(
 def _overlay(
     ax, grey: np.ndarray, values: np.ndarray | None, x: float, y: float, limit: float | None = None
 ) -> None:
-    """A picture [H, W] with its corner at (x, y), and values [h, w] stretched over it: colour from
-    -limit to limit, opacity by size.
+    """Draws a picture [H, W] with its corner at (x, y), and values [h, w] stretched over it: colour
+    from -limit to limit, opacity by size.
     """
     high, wide = grey.shape
     box = (x, x + wide, y + high, y)

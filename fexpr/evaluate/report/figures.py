@@ -124,7 +124,9 @@ def draw(
 
 
 def _attention(path, found: dict[str, np.ndarray], names: list[str], synthetic: bool) -> None:
-    """The arrays of attention.npz: a test clip of each class, and figures over all of them."""
+    """Draws attention.npz: a test clip of each class, with figures over all clips in the
+    caption.
+    """
     real = found["frame"] >= 0
     caption = (
         "The weight of each frame in the decision on its clip, a test clip of each class: the "

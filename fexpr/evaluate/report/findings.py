@@ -1,4 +1,4 @@
-"""What the figures of a run mean, in sentences: verdict, calibration, copies, seeds, failures."""
+"""Sentences that explain the figures of a run: verdict, calibration, copies, seeds, failures."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from fexpr.evaluate.report.headline import (
 )
 
 COPIES_IN_WORDS = {
-    "without_exact": "the {exact} of which training or validation rows hold an exact copy,",
+    "without_exact": "the {exact} that have an exact copy in training or validation rows,",
     "without_near": "the {rest} near or mirrored copies either",
 }
-FEW_GROUPS = 10  # fewer, and an interval is rough, though it is widened (bootstrap.py)
+FEW_GROUPS = 10  # with fewer groups an interval is rough, although it is widened (bootstrap.py)
 FAILED_SHOWN = 12
 
 
 def verdict(metrics: dict) -> str:
-    """In plain words: does the model beat the predictor that never looks at the image?"""
+    """A sentence on whether the model beats the predictor that never looks at the image."""
     key = next(k for k in metrics if k.startswith("difference_to_"))
     constant = {
-        "difference_to_always_positive": "a predictor that calls every action unit present",
-        "difference_to_majority": "a predictor that always names the most frequent "
+        "difference_to_always_positive": "a predictor that decides every action unit present",
+        "difference_to_majority": "a predictor that always predicts the most frequent "
         f"{metrics['counts_from']} class",
     }[key]
     model, difference = metrics["test"]["macro_f1"], metrics[key]
@@ -55,8 +55,8 @@ def verdict(metrics: dict) -> str:
     )
     if difference["low"] is None:
         return (
-            f"{numbers} One test group allows no interval, so whether the model beats it cannot "
-            "be told."
+            f"{numbers} A single test group gives no interval, so it is unknown whether the model "
+            "beats it."
         )
     if difference["low"] > 0:
         end = "the model beats it"
@@ -72,8 +72,8 @@ def verdict(metrics: dict) -> str:
 
 
 def calibration(metrics: dict) -> str:
-    """Which map is applied and what it does, and how often sets hold the truth; '' where there is
-    nothing to tell.
+    """Which map is applied, its effect, and how often sets contain the true class; '' if there is
+    nothing to report.
     """
     return " ".join(
         filter(None, (calibration_words.applied(metrics), calibration_words.sets(metrics)))
@@ -81,7 +81,7 @@ def calibration(metrics: dict) -> str:
 
 
 def few_groups(metrics: dict) -> str:
-    """Which rows of figures are over so few groups that their intervals are rough; '' if none."""
+    """Which rows of figures have so few groups that their intervals are rough; '' if none."""
     group = metrics["group_name"]
     counts = metrics.get("dataset_groups") or {"the test rows": metrics["groups"]["test"]}
     few = [
@@ -89,12 +89,13 @@ def few_groups(metrics: dict) -> str:
         for name, count in counts.items()
         if 1 < count < FEW_GROUPS
     ]
-    return f"Few {group}s, hence rough intervals: {', '.join(few)}." if few else ""
+    return f"Rough intervals, because of few {group}s: {', '.join(few)}." if few else ""
 
 
 def copies(metrics: dict) -> str:
-    """Accuracy with and without the test rows that also occur in training or validation rows; ''
-    where there are none, or nothing is known."""
+    """Accuracy with and without the test rows that also occur in training or validation rows; '' if
+    there are none, or nothing is known.
+    """
     found = metrics["copies"]
     parts = [
         f"{in_words(found[name]['accuracy'])} without {words}"
@@ -128,7 +129,7 @@ def copies_in_rows(metrics: dict) -> list[tuple[str, int, dict]]:
 
 
 def parameters(entry: dict) -> str:
-    """A map's parameters in few words; over several trials the median and the range."""
+    """A map's parameters in a few words; with several trials, their median and range."""
     if "temperature" not in entry["parameters"]:
         return ""
     values = sorted(t for t in entry["parameters"]["temperature"] if t is not None)
@@ -140,7 +141,7 @@ def parameters(entry: dict) -> str:
 
 
 def oracle_gap(metrics: dict) -> str:
-    """What choosing each epoch on the test rows would have bought; '' without an oracle."""
+    """The gain from choosing each epoch on the test rows; '' without an oracle."""
     gap = metrics["oracle_gap"]
     if not gap:
         return ""
@@ -155,13 +156,13 @@ def oracle_gap(metrics: dict) -> str:
     ]
     return (
         f"Choosing {'each trial’s' if metrics['trials']['count'] > 1 else 'the'} epoch on its "
-        "test rows would have moved "
+        "test rows would have changed "
         f"{', '.join(parts)}."
     )
 
 
 def failures(metrics: dict) -> str:
-    """Which trials turned NaN, and what that does to the figures; '' if none did."""
+    """Which trials turned NaN, and the effect on the figures; '' if none did."""
     failed, count = metrics["trials"]["failed"], metrics["trials"]["count"]
     if not failed:
         return ""
@@ -171,7 +172,7 @@ def failures(metrics: dict) -> str:
     return (
         f"{len(failed)} of {count} trials turned NaN: {', '.join(names)}{more}. The test rows "
         "of a failed trial count as wrong; "
-        "figures made of scores (ROC-AUC, average precision, likelihood, Brier, calibration "
+        "figures computed from scores (ROC-AUC, average precision, likelihood, Brier, calibration "
         "error) are undefined."
     )
 

@@ -15,8 +15,8 @@ UNITS = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45)
 
 
 def by_stage(path: Path, rows: Sequence[dict], synthetic: bool) -> None:
-    """Accuracy of clips with its interval (left axis), share of training frames kept (right axis),
-    by stage.
+    """Draws the accuracy of clips with its interval (left axis) and the share of training frames
+    kept (right axis), by stage.
     """
     with canvas(path, "Clips right, and frames trained on", (WIDTH, 3.4), synthetic) as figure:
         ax = figure.subplots()
@@ -60,7 +60,7 @@ def by_stage(path: Path, rows: Sequence[dict], synthetic: bool) -> None:
 
 
 def kept_by_class(path: Path, rows: Sequence[dict], names: Sequence[str], synthetic: bool) -> None:
-    """A cell for each emotion and stage: the share of its training frames that is kept."""
+    """Draws a cell for each emotion and stage: the share of its training frames that is kept."""
     share = np.array([row["kept_by_class"] for row in rows]).T
     with canvas(
         path, "Frames kept of each emotion", (WIDTH, 0.9 + 0.3 * len(names)), synthetic
@@ -92,11 +92,9 @@ def traces(
     panels: Sequence[tuple[str, np.ndarray, int, np.ndarray, np.ndarray | None]],
     synthetic: bool,
 ) -> None:
-    """Posteriors over clips.
-
-    Args:
-      panels: (title, posteriors [F, K], the clip's class, frames kept bool [F], what is really
-          shown [F] or None).
+    """Draws posteriors over clips. Args:
+    panels: (title, posteriors [F, K], the clip's class, frames kept bool [F], what is really
+        shown [F] or None).
     """
     down = -(-len(panels) // 2)
     with canvas(
@@ -123,11 +121,9 @@ def attention(
     panels: Sequence[tuple[str, np.ndarray, np.ndarray, np.ndarray | None]],
     synthetic: bool,
 ) -> None:
-    """Weights over the frames of clips.
-
-    Args:
-      panels: (title, numbers of the frames [F], their weights [F], what is really shown [F] or
-          None).
+    """Draws weights over the frames of clips. Args:
+    panels: (title, numbers of the frames [F], their weights [F], what is really shown [F] or
+        None).
     """
     down = -(-len(panels) // 2)
     with canvas(path, "Which frames decide", (WIDTH, 0.5 + 1.5 * down), synthetic) as figure:
@@ -156,7 +152,7 @@ def looks(
     ids: Sequence[str],
     synthetic: bool,
 ) -> None:
-    """Faces, maps and sampled images [n, H, W] each, in 0..255, above one another."""
+    """Draws faces, maps and sampled images, [n, H, W] each, in 0..255, above one another."""
     with canvas(path, "What the spatial transformer looks at", (WIDTH, 4.6), synthetic) as figure:
         axes = figure.subplots(3, len(faces), squeeze=False)
         for line, (name, images) in zip(
@@ -173,7 +169,7 @@ def looks(
 def units_by_class(
     path: Path, units: np.ndarray, labels: np.ndarray, names: Sequence[str], synthetic: bool
 ) -> None:
-    """Median and quartiles of each action unit [N, 17], a panel for each emotion."""
+    """Draws median and quartiles of each action unit [N, 17], a panel for each emotion."""
     across = 4
     down = -(-len(names) // across)
     with canvas(path, "Action units by emotion", (WIDTH, 0.6 + 2.5 * down), synthetic) as figure:

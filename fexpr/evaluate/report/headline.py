@@ -1,4 +1,4 @@
-"""The table that a person reads first, on the terminal and at the head of the report: its columns,
+"""The headline table, on the terminal and at the head of the report: its columns,
 and the names of metrics, selections and baselines in words.
 """
 
@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 from fexpr.evaluate import declared
 
-METRICS_IN_WORDS = {  # in the order of the report's table, by what a figure is taken over
+# in the order of the report's table, grouped by the rows or classes that a figure averages
+METRICS_IN_WORDS = {
     "macro": {
         "uf1": "UF1 (macro F1)",
         "macro_f1": "macro F1",
@@ -110,7 +111,7 @@ def selections(metrics: dict, of: dict[str, dict]) -> list[tuple[str, str, dict]
 
 
 def trained_elsewhere(metrics: dict) -> bool:
-    """Not by fexpr: epochs and training rows are not known."""
+    """Whether the model was trained outside fexpr, so that epochs and training rows are unknown."""
     return metrics["counts_from"] != "training"
 
 
@@ -124,7 +125,7 @@ def baselines_in_words(metrics: dict) -> dict[str, str]:
 
 
 def rows_in_words(metrics: dict, split: str) -> str:
-    """'test rows', or what they are of: 'PrivateTest'."""
+    """'test rows', or the part to which they belong: 'PrivateTest'."""
     parts = metrics["datasets"].get(split, [])
     return (
         " and ".join(parts)
@@ -134,27 +135,27 @@ def rows_in_words(metrics: dict, split: str) -> str:
 
 
 def part_in_words(name: str, metrics: dict) -> str:
-    """A key of `per_dataset`; 'full' is what the micro-expression challenges call a composite, not
-    what a release is made of.
+    """A key of `per_dataset` in words; 'full' is the micro-expression challenges' name for the
+    whole composite, and is not used for parts of one release.
     """
     return "all of them" if name == "full" and of_pictures(metrics) else name
 
 
 def of_pictures(metrics: dict) -> bool:
-    """Whether accuracy comes first, as it does where no row has a group."""
+    """Whether accuracy comes first, which it does if rows have no groups."""
     return metrics["headline"]["metrics"][0] == "accuracy"
 
 
 def name_of(key: str, words: str, metrics: dict) -> str:
-    """UF1 is the name of micro-expression challenges for the macro F1, and unknown to those who
-    sort pictures.
+    """The name of a metric. Macro F1 is called UF1 only for micro-expressions, whose challenges use
+    that name.
     """
     return "macro F1" if key == "uf1" and of_pictures(metrics) else words
 
 
 def metrics_in_order(metrics: dict) -> list[tuple[str, dict[str, str]]]:
-    """METRICS_IN_WORDS and the declared ones, with what is over all rows first where accuracy comes
-    first.
+    """METRICS_IN_WORDS and the declared metrics; metrics over all rows come first if accuracy
+    does.
     """
     parts = {
         **METRICS_IN_WORDS,
@@ -170,15 +171,15 @@ def metrics_in_order(metrics: dict) -> list[tuple[str, dict[str, str]]]:
 def with_declared(
     names: dict[str, str], before: str, heading: Callable[[declared.Metric], str]
 ) -> dict[str, str]:
-    """The names with those of declared.METRICS, where they have any, in front of `before`."""
+    """The names, with those of declared.METRICS (if any) inserted before `before`."""
     own = {key: words for key, metric in declared.METRICS.items() if (words := heading(metric))}
     place = list(names).index(before)
     return dict([*list(names.items())[:place], *own.items(), *list(names.items())[place:]])
 
 
 def is_shown(key: str, metrics: dict) -> bool:
-    """Of two names of one figure, one line is enough: one-of-K tasks have their macro F1 as UF1,
-    their macro recall as UAR.
+    """Whether a metric gets a line: of two names of one figure only one does (in one-of-K tasks UF1
+    is the macro F1, UAR the macro recall).
     """
     return key in metrics["test"] and not (
         "uf1" in metrics["test"] and key in ("macro_f1", "macro_recall")
@@ -186,8 +187,8 @@ def is_shown(key: str, metrics: dict) -> bool:
 
 
 def classes_in_words(metrics: dict) -> str:
-    """What the macro figures average, such as '9 action units with at least 5 training positives
-    and a positive test row'.
+    """The classes that macro figures average, for example '9 action units with at least 5 training
+    positives and a positive test row'.
     """
     k, headline = metrics["test"]["macro_f1"]["classes"], metrics["headline"]
     if metrics["task"] == "multiclass":

@@ -126,7 +126,7 @@ def _made_with(content: dict) -> str:
 
 
 def one_line(content: dict, metrics: dict) -> str:
-    """What goes in, what comes out, how many parameters."""
+    """One line on input, output and number of parameters."""
     data, model = content["data"], content["model"]
     count = model.get("parameters")
     size = f"{count:,} parameters" if isinstance(count, int) else "parameters not counted"

@@ -63,7 +63,7 @@ def number(estimate: dict, interval: bool = True, decimals: int = 3) -> Markup:
 
 
 def image(path: Path) -> Markup:
-    """An <img> that holds the file itself; its alternative text is left to the caption."""
+    """An <img> with the file embedded; the caption serves as its alternative text."""
     from fexpr.evaluate.report import drawing  # matplotlib
 
     data = path.read_bytes()

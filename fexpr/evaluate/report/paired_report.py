@@ -25,7 +25,7 @@ COLOURS = (
     drawing.ORACLE,
     drawing.GREY,
 )
-CURVES = 4  # reliability curves that can still be told from one another
+CURVES = 4  # reliability curves that can still be distinguished
 
 
 def write_paired(folder: Path | str, found: dict, command: str) -> Path:
@@ -97,7 +97,7 @@ def draw_differences(path: Path, found: dict, synthetic: bool) -> None:
 
 
 def draw_classes(path: Path, found: dict, synthetic: bool) -> None:
-    """F1 of each class, one colour per candidate, with intervals."""
+    """Draws the F1 of each class with intervals, one colour per candidate."""
     names, candidates = found["class_names"], found["candidates"]
     with drawing.canvas(
         path,

@@ -26,7 +26,7 @@ from fexpr.evaluate.report.headline import MONITORS_IN_WORDS
 def learning_curves(
     path: Path, history: Sequence[dict], chosen: dict[str, int], synthetic: bool
 ) -> None:
-    """Losses on the left, validation scores on the right, by epoch.
+    """Draws losses (left) and validation scores (right) by epoch.
 
     Args:
       history: the rows of metrics.jsonl; every key that ends in `loss`, and every other `val_…`
@@ -83,8 +83,8 @@ def learning_curves(
 
 
 def selected_epochs(path: Path, epochs: dict[str, np.ndarray], last: int, synthetic: bool) -> None:
-    """How often each epoch was selected, a histogram a selection above one another; a tick marks
-    the median.
+    """Draws how often each epoch was selected, one histogram per selection, stacked vertically; a
+    tick marks the median.
 
     Args:
       epochs: selection name -> int [T], the selected epoch of each trial. last: the highest epoch
@@ -109,13 +109,13 @@ def selected_epochs(path: Path, epochs: dict[str, np.ndarray], last: int, synthe
 def clips(
     path: Path, images: np.ndarray, captions: Sequence[str], right: int, kind: str, synthetic: bool
 ) -> None:
-    """Test clips with their labels and predictions; the first `right` of them in the upper row,
-    the others below.
+    """Draws test clips with their labels and predictions; the first `right` of them in the upper
+    row, the others below.
 
     Args:
       images: uint8 [n, H, W, C]. kind 'flow': channels u, v, strain; the strain is drawn in grey,
-        with arrows for (u, v) less their median over the map, since each channel was scaled by
-        itself. kind 'face': drawn as it is.
+        with arrows for (u, v) minus their median over the map, since each channel was scaled
+        separately. kind 'face': drawn as it is.
       captions: one each; lines may be long, they are wrapped.
     """
     across = max(right, len(images) - right)
@@ -156,8 +156,8 @@ def sweep_scatter(
     lower_is_better: bool,
     synthetic: bool,
 ) -> None:
-    """Test against validation, a dot a point, numbered by its rank (1 is the best by validation,
-    and filled).
+    """Draws test figures against validation figures, one dot per point, numbered by its rank (1,
+    the best by validation, is filled).
     """
     with canvas(path, f"{metric}: test against validation", (5.6, 4.4), synthetic) as figure:
         ax = figure.subplots()

@@ -111,7 +111,7 @@ def write_page(
 
 
 def flat(config: dict, prefix: str = "") -> Iterable[tuple[str, str]]:
-    """Every field of a nested config as ('train.epochs', '50')."""
+    """Yields every field of a nested config, for example ('train.epochs', '50')."""
     for name, value in config.items():
         if isinstance(value, dict):
             yield from flat(value, f"{prefix}{name}.")
@@ -218,7 +218,9 @@ def _facts(config: dict, metrics: dict, predictions: dict) -> list[tuple[str, st
 
 
 def _start(init: dict) -> list[tuple[str, str]]:
-    """What the run was initialized from, and on whose faces that had been trained, if known."""
+    """A sentence on what the run was initialized from, and on whose faces that had been trained, if
+    known.
+    """
     if "from_run" in init:
         text = f"{init['from_run']}, trial {init['trial']}, {init['selection']}"
     elif "from_file" in init:

@@ -14,8 +14,8 @@ MACRO = ("roc_auc", "uf1")  # monitors that are a mean over classes
 
 
 def chosen_by(metrics: dict, predictions: dict, monitor: str | None) -> str:
-    """How many classes the monitor averages on validation and on test rows, and how many the table
-    does; '' if the monitor is not a mean over classes, or all numbers are the same.
+    """A sentence on how many classes the monitor averages on validation and test rows, and how many
+    the table does; '' if the monitor is not a mean over classes, or all numbers are the same.
 
     The monitor is computed on the rows of one trial, over every class that is defined there; the
     table leaves out classes with few training positives, and has other rows.

@@ -155,8 +155,8 @@ def write_sweep_report(
 
 
 def print_sweep(points: Sequence[dict], monitor: str, console: Console | None = None) -> None:
-    """The same table, on the terminal: the best by validation in bold, failed points in red, test
-    figures dimmed.
+    """Prints the same table: the best by validation in bold, failed points in red, test figures
+    dimmed.
     """
     sweep = ranked(points, monitor)
     metric, names = sweep["metric"], fields(sweep["points"])

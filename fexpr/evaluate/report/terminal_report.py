@@ -39,8 +39,8 @@ INTERVALS_BY_MAP = ("smooth_ece", "ece")
 
 
 def print_headline(metrics: dict, console: Console | None = None) -> None:
-    """The headline tables: test figures with intervals and baselines, other selections, the oracle
-    in another colour.
+    """Prints the headline tables: test figures with intervals and baselines, other selections, the
+    oracle in another colour.
     """
     console = console or terminal.console
     if metrics["per_dataset"]:

@@ -16,7 +16,7 @@ def make_table(*headings: str, left: int = 1) -> Table:
 
 
 def print_table(table: Table, console: Console) -> None:
-    """At its full width: a terminal too narrow wraps the lines, where rich would cut the
+    """Prints the table at its full width: a narrow terminal wraps the lines, whereas rich would cut
     numbers.
     """
     table.width = Measurement.get(console, console.options.update(width=1000), table).maximum

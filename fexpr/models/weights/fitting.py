@@ -22,7 +22,7 @@ Path = tuple[str, ...]  # ('params', 'conv_0', 'kernel')
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """How a file names and lays out the arrays of a model.
+    """The names and the layout of a model's arrays in a file.
 
     Attributes:
       name: path in our model -> name in the file; None: the format cannot contain it.
@@ -57,7 +57,7 @@ class Report:
         return (*self.missing, *self.extra, *self.wrong)
 
     def summary(self) -> str:
-        """One line for the terminal."""
+        """The report in one line, for the terminal."""
         parts = [f"{len(self.loaded)} arrays loaded"]
         if self.reinitialized:
             names = dict.fromkeys(

@@ -93,7 +93,7 @@ def needs(text: str, has_gpus: bool, data_bytes: int) -> Needs:
         ):
             raise UserError(
                 f"--ray={text!r}: {word!r} is not a known resource",
-                fix="as in --ray='gpus=1 cpus=4 memory=8GiB retries=5'",
+                fix="for example --ray='gpus=1 cpus=4 memory=8GiB retries=5'",
             )
         found[name] = float(number[1]) * {"GiB": GIB, "MiB": 2**20, None: 1}[number[2]]
     return Needs(
@@ -135,7 +135,9 @@ def run_all(
 
 @contextlib.contextmanager
 def _cluster(address: str | None, sources: Sequence[str]) -> Iterator[None]:
-    """`sources`: files and package folders that travel with the job, as fexpr does."""
+    """Connects to a cluster or starts one. `sources`: files and package folders that are copied
+    with the job, like fexpr.
+    """
     _check_answers(address)
     environment = {name: value for name, value in os.environ.items() if PASSED_ON.match(name)}
     # by default, Ray would join any cluster that it finds

@@ -11,8 +11,8 @@ from typing import Any
 
 from fexpr.config import Entry, Problem
 
-# what scores rows: (Rows, Task, points of the grid) -> scores [point, row, class] (rows.py).
-# `reads`: its hyper-parameters, each one value or several to choose from.
+# the function that scores rows: (Rows, Task, points of the grid) -> scores [point, row, class]
+# (rows.py). `reads`: its hyper-parameters, each one value or several to choose from.
 MACHINES: dict[str, Entry] = {
     "svm_linear": Entry("fexpr.train.machines.support_vectors:linear", ("C",)),
     "svm_rbf": Entry("fexpr.train.machines.support_vectors:rbf", ("C", "gamma")),
@@ -32,7 +32,7 @@ def _whole(least: int) -> Callable[[Any], bool]:
     return lambda value: type(value) is int and value >= least
 
 
-# of each hyper-parameter what a value looks like, and whether one is such
+# for each hyper-parameter a description of its values, and a check
 FORMS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "C": ("a number above 0", _positive),
     "gamma": ("a number above 0", _positive),
@@ -48,12 +48,12 @@ FORMS: dict[str, tuple[str, Callable[[Any], bool]]] = {
 
 
 def values_of(argument: Any) -> tuple:
-    """One value, or several to choose from, as a tuple."""
+    """The value, or the values to choose from, as a tuple."""
     return tuple(argument) if isinstance(argument, (tuple, list)) else (argument,)
 
 
 def problems(model: Mapping[str, Any]) -> Iterator[Problem]:
-    """What is wrong with `config.model` of a machine: its name, and its hyper-parameters."""
+    """Problems of `config.model` for a machine: in its name and hyper-parameters."""
     name, given = model.get("name"), {k: v for k, v in model.items() if k != "name"}
     if name not in MACHINES:
         yield Problem("model.name", name, f"one of {', '.join(map(repr, MACHINES))}")

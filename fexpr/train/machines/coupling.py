@@ -1,18 +1,18 @@
-"""Probabilities of several classes from machines that set one class against one other."""
+"""Probabilities of several classes from one-against-one machines."""
 
 from __future__ import annotations
 
 import numpy as np
 from scipy.special import expit  # comes with scikit-learn
 
-LEAST = 1e-7  # probability that a pair leaves its loser, as in libsvm
+LEAST = 1e-7  # smallest probability of a pair's loser, as in libsvm
 
 
 def coupled(margins: np.ndarray, classes: int) -> np.ndarray:
-    """Probabilities float64 [R, K] that agree best with what each pair of classes says of itself
+    """Probabilities float64 [R, K] that agree best with the pairwise probabilities
     (Wu, Lin and Weng 2004, section 4).
 
-    A margin is taken for half the log odds of its pair's first class, r = sigmoid(2 x margin)
+    A margin counts as half the log odds of its pair's first class, r = sigmoid(2 x margin)
     (Friedman, Hastie and Tibshirani 2000). The p minimise the sum over pairs of (r_ji p_i - r_ij
     p_j)^2 and add up to 1; none is negative.
 
@@ -31,4 +31,4 @@ def coupled(margins: np.ndarray, classes: int) -> np.ndarray:
     system[:, range(classes), range(classes)] = (wins**2).sum(1) - 0.25
     system[:, -1, -1] = 0
     p = np.linalg.solve(system, np.eye(classes + 1)[:, -1:])[:, :-1, 0]
-    return np.maximum(p, LEAST)  # rounding may leave less
+    return np.maximum(p, LEAST)  # rounding may make it negative

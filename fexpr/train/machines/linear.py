@@ -16,7 +16,7 @@ ITERATIONS = 2000
 
 def logistic(rows: Rows, task: Task, points: Sequence[Mapping]) -> np.ndarray:
     """Scores float64 [point, row, class] of `task.where`: multinomial logistic regression, C as in
-    scikit-learn, on coordinates in units of the first component's deviation.
+    scikit-learn, on coordinates in units of the first component's standard deviation.
     """
 
     def make(point: Mapping) -> LogisticRegression:
@@ -27,8 +27,8 @@ def logistic(rows: Rows, task: Task, points: Sequence[Mapping]) -> np.ndarray:
 
 
 def discriminant(rows: Rows, task: Task, points: Sequence[Mapping]) -> np.ndarray:
-    """The same of linear discriminant analysis with a shrunk covariance; a class's prior is its
-    share of the training rows times its weight.
+    """Scores as in `logistic`, of linear discriminant analysis with a shrunk covariance; a class's
+    prior is its share of the training rows times its weight.
     """
     counts = np.bincount(task.labels[task.train], minlength=task.classes)
     priors = (counts * task.weights)[counts > 0]
@@ -47,8 +47,8 @@ def discriminant(rows: Rows, task: Task, points: Sequence[Mapping]) -> np.ndarra
 def _scores(
     rows: Rows, task: Task, points: Sequence[Mapping], make: Callable[[Mapping], Any]
 ) -> np.ndarray:
-    """Mean log probabilities of a row's views. The coordinates of fewer components are the first of
-    those of more; without any (0) they are the features.
+    """Mean log probabilities of a row's views. Fewer components are a prefix of more; with 0
+    components the features themselves are used.
     """
     fitted, shown = rows.train_views(task.train), rows.test_views(task.where)
     counts = {point["components"] for point in points}
@@ -66,7 +66,9 @@ def _scores(
 
 
 def spread(scores: np.ndarray, known: np.ndarray, classes: int) -> np.ndarray:
-    """Scores [R, known] as [R, classes]; a class without training rows is 1 below the least."""
+    """Scores [R, known] as [R, classes]; a class without training rows gets 1 less than the
+    smallest score.
+    """
     every = np.repeat(scores.min(1, keepdims=True) - 1, classes, 1)
     every[:, known] = scores
     return every

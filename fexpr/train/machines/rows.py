@@ -1,8 +1,7 @@
-"""The rows of a data set as machines see them: centred and scaled as a network's input is, with
-their mirror images, and all inner products computed once.
-
-A trial's own unit for each channel (from its training rows alone) is a weight of that channel's
-inner products, so no kernel matrix is computed from pixels a second time.
+"""The rows of a data set as inputs of machines: centred and scaled like a network's input, with
+their mirror images, and with all inner products computed once. A trial's own unit for each channel
+(from its training rows only) only weights that channel's inner products, so kernel matrices are not
+computed from pixels again.
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ NORMALIZATIONS = ("standardize", "median", "unit", "symmetric", "none")
 
 
 class Task(NamedTuple):
-    """What a machine is fitted on, and which rows it scores: row numbers, labels int [N] of all
-    rows, the number of classes, and a weight for each class [K].
+    """The rows on which a machine is fitted, and those that it scores: row numbers, labels int [N]
+    of all rows, the number of classes, and a weight for each class [K].
     """
 
     train: np.ndarray
@@ -57,7 +56,7 @@ class Rows:
         allowed = ("standardize", "none") if self.vectors else NORMALIZATIONS
         if normalize not in allowed:
             raise UserError(
-                f"train.normalize={normalize!r}: kernel matrices know units of channels only",
+                f"train.normalize={normalize!r}: machines only support one unit per channel",
                 fix=f"choose one of {', '.join(allowed)}",
             )
         if self.vectors and (train_mirrored or test_mirrored):
@@ -78,7 +77,7 @@ class Rows:
         self._products = None if self.vectors else _products_of_channels(self._views)
 
     def scaling(self, train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and unit of each channel [C], of these rows alone; as `trials.statistics`."""
+        """Mean and unit of each channel [C], from these rows only; as `trials.statistics`."""
         channels = self._views.shape[-1]
         zero, one = np.zeros(channels), np.ones(channels)
         if self.normalize == "none":
@@ -94,18 +93,18 @@ class Rows:
         return mean, np.where(std > 0, std, 1) if self.vectors else np.maximum(std, 1)
 
     def train_views(self, train: np.ndarray) -> np.ndarray:
-        """Numbers of the views that are fitted on: the rows, then their mirror images."""
+        """The views for fitting: row numbers, then those of their mirror images."""
         return np.concatenate([train, train + self.count]) if self.train_mirrored else train
 
     def repeated(self, values: np.ndarray) -> np.ndarray:
-        """Values of training rows for each of `train_views`."""
+        """Repeats values of training rows for each of `train_views`."""
         return np.tile(values, 2) if self.train_mirrored else values
 
     def test_views(self, where: np.ndarray) -> np.ndarray:
         return np.concatenate([where, where + self.count]) if self.test_mirrored else where
 
     def mean_of_views(self, scores: np.ndarray) -> np.ndarray:
-        """Scores [views, ...] of `test_views` -> of their rows."""
+        """Averages scores [views, ...] of `test_views` over the views of each row."""
         return scores.reshape(2, -1, *scores.shape[1:]).mean(0) if self.test_mirrored else scores
 
     def products(self, train: np.ndarray) -> np.ndarray:
@@ -128,7 +127,7 @@ class Rows:
         units of the first one's deviation; of vectors with components=0 the scaled features.
 
         Raises:
-          UserError: more components than the training views span; 0 of images.
+          UserError: more components than the training views span; 0 components with images.
         """
         if self.vectors and not components:
             return self._scaled(*self.scaling(train))
@@ -151,8 +150,8 @@ class Rows:
 
 
 def _products_of_channels(views: np.ndarray) -> np.ndarray:
-    """Inner products of each channel alone, float64 [C, V, V], about MIDDLE so that little is
-    lost to rounding.
+    """Inner products of each channel alone, float64 [C, V, V], centred on MIDDLE to reduce rounding
+    errors.
     """
     centred = views.astype(np.float64) - MIDDLE
     return np.stack([channel @ channel.T for channel in centred.transpose(2, 0, 1)])

@@ -23,8 +23,8 @@ def linear(rows: Rows, task: Task, points: Sequence[Mapping]) -> np.ndarray:
 
 
 def rbf(rows: Rows, task: Task, points: Sequence[Mapping]) -> np.ndarray:
-    """The same with exp(-gamma |x - y|^2); gamma in units of scikit-learn's 'scale': 1 / (features
-    x variance), over the training views.
+    """Scores as in `linear`, with the kernel exp(-gamma |x - y|^2); gamma in units of
+    scikit-learn's 'scale': 1 / (features x variance), over the training views.
     """
     products = rows.products(task.train)
     lengths = np.diagonal(products)
@@ -38,7 +38,7 @@ def rbf(rows: Rows, task: Task, points: Sequence[Mapping]) -> np.ndarray:
 
 
 def _by(points: Sequence[Mapping], name: str) -> Iterator[tuple]:
-    """Each value of a hyper-parameter, with the numbered points that have it."""
+    """Groups the numbered points by their value of a hyper-parameter."""
     for value in dict.fromkeys(point[name] for point in points):
         yield value, [(i, point) for i, point in enumerate(points) if point[name] == value]
 
@@ -60,7 +60,7 @@ def _scores(rows: Rows, task: Task, kernel: np.ndarray, cost: float) -> np.ndarr
 
 def of_margins(margins: np.ndarray, known: np.ndarray, classes: int) -> np.ndarray:
     """Log probabilities [R, classes] of the margins of pairs of the `known` classes [R, pairs], or
-    [R] of a single pair; a class without training rows is 1 below the row's least.
+    [R] of a single pair; a class without training rows gets 1 less than the row's smallest score.
     """
     margins = margins[:, None] * [-1] if margins.ndim == 1 else margins
     values = np.log(coupled(margins, len(known)))

@@ -17,7 +17,7 @@ def boosted(rows: Rows, task: Task, points: Sequence[Mapping]) -> np.ndarray:
     of trees with `leaves` leaves each.
 
     Raises:
-      UserError: images, whose pixels trees are not grown on here.
+      UserError: images, which this machine does not read.
     """
     if not rows.vectors:
         raise UserError(
