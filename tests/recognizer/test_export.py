@@ -209,7 +209,7 @@ def test_the_card_tells_what_the_run_found(handed_on, folder):
 
 def test_cards_of_synthetic_data_and_of_action_units(faces, units, tmp_path):
     for (folder, _, _), words in (
-        (faces, ("SYNTHETIC DATA", "None: the data were drawn", "a person may stand")),
+        (faces, ("SYNTHETIC DATA", "None: the data were drawn", "a person may be")),
         (units, ("action units", "Thresholds: highest F1", "licence agreement")),
     ):
         restored = Recognizer.restore(folder)
