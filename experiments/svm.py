@@ -294,7 +294,7 @@ def decisions(machine: LinearSVC | SVC, rows: np.ndarray, classes: int) -> np.nd
 
 
 def pixels_of(dataset: Dataset, rows: np.ndarray) -> np.ndarray:
-    """float64 [R, H*W*C] in 0..255."""
+    """The pixels of images as vectors, float64 [R, H*W*C] in 0..255."""
     return dataset.images[rows].reshape(len(rows), -1).astype(np.float64)
 
 
