@@ -116,7 +116,7 @@ FILTERS = {
 
 
 def parse(text: str) -> tuple[Filter, float]:
-    """'percentile=35' -> the filter and its value.
+    """Parses 'percentile=35' into the filter and its value.
 
     Raises:
       UserError: unknown name, or a value out of range.

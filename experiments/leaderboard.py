@@ -47,7 +47,7 @@ CONSTANT_HOW = "nothing is chosen: the most frequent class of the training rows"
 
 
 class Member(NamedTuple):
-    """`config` is None of a run directory that is only read."""
+    """A member; `config` is None for a run directory that is only read."""
 
     name: str
     config: ConfigDict | None

@@ -40,7 +40,10 @@ def write_study(
 
     Args:
       judged: posteriors [T, N, K] of the stage `all`. kept: what each filter keeps. left_out:
-          filters that could not be used, and why. Returns: The page.
+          filters that could not be used, and why.
+
+    Returns:
+      The path of the page.
     """
     title = (
         f"{config.model.name}, {config.model.get('variant', '')} on {config.data.name}: training "

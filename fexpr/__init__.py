@@ -11,7 +11,7 @@ __all__ = ["Recognizer"]
 
 
 def __getattr__(name: str) -> Any:
-    """`from fexpr import Recognizer`, without importing JAX when something else is imported."""
+    """Imports `Recognizer` on first use, so that JAX is not imported for anything else."""
     if name == "Recognizer":
         return importlib.import_module("fexpr.recognizer").Recognizer
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

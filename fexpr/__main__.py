@@ -1,4 +1,4 @@
-"""`python -m fexpr`: the command `fexpr`, where it is not installed."""
+"""`python -m fexpr`: the command `fexpr` without installation."""
 
 from fexpr.cli import main
 

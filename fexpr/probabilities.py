@@ -166,7 +166,7 @@ def lac(p: np.ndarray, u: np.ndarray | None = None) -> np.ndarray:
 
 
 def sets(scores: np.ndarray, limit: np.ndarray | float) -> np.ndarray:
-    """bool [R, K]: the classes whose score is at or below `limit` (a number, or [R, 1])."""
+    """The classes whose score is at or below `limit` (a number, or [R, 1]), bool [R, K]."""
     return scores <= np.asarray(limit) + EPSILON
 
 

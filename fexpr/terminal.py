@@ -159,7 +159,10 @@ class _Json(logging.Formatter):
 
 def log_to(path: Path, process: int | None = None) -> None:
     """Sends log messages and warnings of libraries, and `event`s, to the file `path` instead of an
-    earlier one; appends one JSON object per line. Args: process: its number, if there are several.
+    earlier one; appends one JSON object per line.
+
+    Args:
+      process: its number, if there are several.
     """
     root = logging.getLogger()
     for before in [h for h in root.handlers if isinstance(h.formatter, _Json)]:

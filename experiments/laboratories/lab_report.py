@@ -24,7 +24,7 @@ def spread(folds: Sequence[float]) -> dict:
 
 
 def in_words(accuracy: dict) -> str:
-    """'0.823 ± 0.021'; of a single fold without the spread."""
+    """The text '0.823 ± 0.021'; for a single fold without the spread."""
     return f"{accuracy['mean']:.3f}" + (
         f" ± {accuracy['std']:.3f}" if accuracy["std"] is not None else ""
     )

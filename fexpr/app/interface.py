@@ -190,7 +190,7 @@ class _Tabs:
 
 
 def _show_errors(answer: Callable) -> Callable:
-    """`answer`, with its UserErrors shown on the page."""
+    """Wraps `answer` so that its UserErrors are shown on the page."""
 
     @functools.wraps(answer)
     def call(*given: Any) -> Any:

@@ -60,7 +60,7 @@ def _refuse_two_spellings(name: str, groups: np.ndarray) -> None:
 
 
 def resolve_source(config: ConfigDict) -> str:
-    """'release' or 'synthetic': what `config.source` is for this data set on this machine.
+    """Resolves `config.source` for this data set on this machine: 'release' or 'synthetic'.
 
     Only data sets in `SYNTHETIC` can be synthetic; for any other, the loader alone decides what it
     reads.

@@ -42,7 +42,8 @@ class Records:
         return len(self._rows)
 
     def __getitem__(self, rows: int | slice | np.ndarray | Sequence[int]) -> np.ndarray:
-        """uint8 [H, W, C] of one row; [n, H, W, C] of several, given by a slice, numbers or a mask.
+        """Reads images: uint8 [H, W, C] of one row; [n, H, W, C] of several, given by a slice,
+        numbers or a mask.
 
         Raises:
           UserError: the file has been damaged.

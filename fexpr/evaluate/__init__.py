@@ -13,7 +13,9 @@ __all__ = ["evaluate"]
 
 
 def __getattr__(name: str) -> Any:
-    """`from fexpr.evaluate import evaluate`; the fields of config.evaluate are read without it."""
+    """Imports `evaluate` on first use, so that the fields of config.evaluate can be read without
+    it.
+    """
     if name == "evaluate":
         return importlib.import_module("fexpr.evaluate.evaluation").evaluate
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -143,5 +143,5 @@ def equal_mass(confidence: np.ndarray, bins: int = BINS) -> np.ndarray:
 
 
 def _by_bin(values: np.ndarray, which: np.ndarray, bins: int) -> np.ndarray:
-    """[R, bins]: the sum of each row's `values` [R, M] in each bin."""
+    """The sum of each row's `values` [R, M] in each bin, [R, bins]."""
     return np.stack([np.where(which == b, values, 0.0).sum(axis=1) for b in range(bins)], axis=1)

@@ -20,8 +20,8 @@ class Map(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Vector:
-    """scale [K] * logits + bias [K] (Guo et al. 2017, section 4.2); may change the class of a
-    row.
+    """The map scale [K] * logits + bias [K] (Guo et al. 2017, section 4.2); may change the class of
+    a row.
     """
 
     scale: np.ndarray

@@ -104,7 +104,7 @@ def notes(predictions: dict[str, np.ndarray]) -> list[str]:
 
 
 def _table(raw: Raw, class_names: list[str] | None) -> dict[str, np.ndarray]:
-    """logits, labels (ids), split, ids, groups, dataset of each row; problems are added to
+    """The arrays logits, labels (ids), split, ids, groups and dataset; problems are added to
     `raw.problems`, and then {} is returned.
     """
     problems, n = raw.problems, len(raw.values)

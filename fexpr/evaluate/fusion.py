@@ -134,8 +134,8 @@ def _weights(tables: list[Predictions], fold: str) -> np.ndarray:
     if not len(ids):
         raise UserError(
             f"fold {fold} has no validation row that all runs share, so weights cannot be chosen",
-            fix="train with split.inner above 0, as many seeds as parts: then every training row "
-            "validates",
+            fix="train with split.inner above 0 and as many seeds as parts, so that every training "
+            "row validates once",
         )
     posteriors = np.exp([calibration.log_probabilities(t["logits"], False) for t in kept])
     return mixture_weights(posteriors, kept[0]["labels"])

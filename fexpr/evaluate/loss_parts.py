@@ -49,11 +49,11 @@ def measures(
 ) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
     """The function weights [B, R] -> NAMES, each [B]; NaN with a single group.
 
-    `nll_refinement` + `nll_calibration` is the NLL, and so with Brier; the map is a temperature.
-    `over_confidence` is the mean of (confidence - right) over the rows where the others say that
-    the confidence is too high, counted as 0 elsewhere, `under_confidence` the reverse: an unbiased
-    estimate of the mean gap, 0 on average if there is none. Their sum is the proper L1 calibration
-    error of probmetrics' `topclass-proper-L1`.
+    `nll_refinement` + `nll_calibration` is the NLL, and likewise for Brier; the map is a
+    temperature. `over_confidence` is the mean of (confidence - right) over the rows whose
+    confidence is too high according to the fit to the other blocks, counted as 0 elsewhere,
+    `under_confidence` the reverse: an unbiased estimate of the mean gap, 0 on average if there is
+    none. Their sum is the proper L1 calibration error of probmetrics' `topclass-proper-L1`.
 
     Args:
       presence: bool [R, K], one-hot. logits: [R, K].

@@ -35,8 +35,8 @@ def confusion_counts(presence: np.ndarray, decisions: np.ndarray, weights: np.nd
 
 
 def confusion_cells(presence: np.ndarray, decisions: np.ndarray) -> np.ndarray:
-    """float64 [R, 4K]: which of the four cells each decision falls into; computed once for all
-    blocks of resamples.
+    """The cell (of four) of each decision, as one-hot columns float64 [R, 4K]; computed once for
+    all blocks of resamples.
     """
     cells = (
         presence & decisions,
@@ -151,9 +151,9 @@ def exact_match(presence: np.ndarray, decisions: np.ndarray, weights: np.ndarray
 
 
 def in_top(presence: np.ndarray, scores: np.ndarray, k: int) -> np.ndarray:
-    """bool [R]: the true class is among the k highest `scores` [R, K]; among equal scores, the
-    later class ranks first, as in scikit-learn's top_k_accuracy_score. A row with a NaN counts as
-    wrong.
+    """Whether the true class is among the k highest `scores` [R, K], bool [R]; among equal scores,
+    the later class ranks first, as in scikit-learn's top_k_accuracy_score. A row with a NaN counts
+    as wrong.
     """
     top = np.argsort(scores, axis=1, kind="stable")[:, ::-1][:, :k]
     hit = np.any(np.take_along_axis(presence, top, axis=1), axis=1)

@@ -73,12 +73,12 @@ class ScoredRows:
         return [slice(a, b) for a, b in zip(starts, [*starts[1:], len(self.seeds)], strict=True)]
 
     def failed(self) -> np.ndarray:
-        """bool [R]: rows without an answer."""
+        """The rows without predictions, bool [R]."""
         return np.any(np.isnan(self.scores), axis=1)
 
     def decided_at(self, threshold: float) -> np.ndarray:
-        """bool [R, K] of a multi-label task; without probabilities the decisions are the same at
-        any threshold.
+        """Decisions bool [R, K] of a multi-label task at a threshold; without probabilities the
+        decisions are the same at any threshold.
         """
         if self.logits is None:
             return self.decisions
@@ -90,13 +90,13 @@ class ScoredRows:
 
 
 def presence_of(labels: np.ndarray, classes: int) -> np.ndarray:
-    """bool [R, K] from intensities [R, K] (above 0) or class ids [R] (one-hot)."""
+    """Presence bool [R, K] from intensities [R, K] (above 0) or class ids [R] (one-hot)."""
     return labels > 0 if labels.ndim == 2 else labels[:, None] == np.arange(classes)
 
 
 def decide(logits: np.ndarray, thresholds: np.ndarray | None) -> np.ndarray:
-    """bool [R, K]: at or above the thresholds (same shape, or broadcast), or the one-hot argmax
-    where `thresholds` is None.
+    """Decisions bool [R, K]: at or above the thresholds (same shape, or broadcast), or the one-hot
+    argmax where `thresholds` is None.
     """
     if thresholds is None:
         return logits.argmax(axis=1)[:, None] == np.arange(logits.shape[1])

@@ -122,8 +122,8 @@ class _Calibrated:
         return conformal.threshold(self.scores[method], self.ids, level)
 
     def limits_of_classes(self, level: float) -> np.ndarray:
-        """[K], of METHOD from the rows of each class; infinity for a class of too few rows, which
-        is in every set.
+        """The threshold of METHOD from the rows of each class, [K]; infinity for a class of too few
+        rows, which is in every set.
         """
         return np.array(
             [
@@ -144,7 +144,7 @@ def _statistic(pool: ScoredRows) -> Statistic:
 
 
 def _held(answer: ScoredRows) -> np.ndarray:
-    """bool [R]: whether the set contains everything that is present."""
+    """Whether each row's set contains everything that is present, bool [R]."""
     return np.all(answer.decisions | ~answer.presence, axis=1)
 
 
@@ -170,7 +170,9 @@ def _by(answer: ScoredRows, names: np.ndarray) -> list[dict]:
 
 
 def _line(name: str, held: np.ndarray, size: np.ndarray, answer: ScoredRows) -> dict:
-    """`rows` are those of one seed, `coverage` and `size` means over seeds; None without rows."""
+    """One entry of a table: `rows` of one seed, `coverage` and `size` as means over seeds; None
+    without rows.
+    """
     rows = round(len(held) / len(answer.pools()))
     low, high = _wilson(float(held.mean()), rows) if rows else (None, None)
     return {

@@ -120,8 +120,8 @@ def diagram(
 
 
 def _on_grid(confidence: np.ndarray, values: np.ndarray) -> csr_array:
-    """[R, CELLS + 1]: the `values` [R, M] of each row, each divided between the two grid points
-    beside its confidence.
+    """Puts the `values` [R, M] of each row on the grid, [R, CELLS + 1]: each is divided between the
+    two grid points beside its confidence.
     """
     from scipy.sparse import csr_array  # comes with scikit-learn
 

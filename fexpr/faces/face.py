@@ -73,7 +73,7 @@ class Face:
 
     @property
     def quality(self) -> str:
-        """'good', or the faults, joined by '+': 'small', 'blurred', 'turned'."""
+        """The quality: 'good', or the faults, joined by '+': 'small', 'blurred', 'turned'."""
         eyes = np.linalg.norm(self.points[1] - self.points[0])
         wrong = [
             name

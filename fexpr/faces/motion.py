@@ -93,7 +93,7 @@ class MotionMeter:
 
 
 def _without_light(face: np.ndarray) -> np.ndarray:
-    """uint8 [H, W] with local mean and contrast the same everywhere."""
+    """Normalises local mean and contrast: uint8 [H, W]."""
     values = face.astype(np.float32)
     values -= cv2.GaussianBlur(values, (0, 0), 8)
     contrast = np.sqrt(cv2.GaussianBlur(values**2, (0, 0), 16))

@@ -155,7 +155,7 @@ def _is_note(part: str) -> bool:
 def _group(
     text: str, token: str, alternative: int, reference: re.Match[str] | None
 ) -> list[ActionUnit]:
-    """The options of one group, in parentheses or not; several options get the same
+    """Parses the options of one group, in parentheses or not; several options get the same
     `alternative`.
     """
     brackets = _BRACKETS.fullmatch(text)

@@ -78,7 +78,7 @@ def intensities(code: Code, policy: Policy = Policy()) -> dict[int, float]:
 
 
 def vocabulary(rows: Sequence[Mapping[int, float]], minimum_positives: int) -> tuple[int, ...]:
-    """The numbers present in at least `minimum_positives` rows, ascending."""
+    """The numbers of the units that are present in at least `minimum_positives` rows, ascending."""
     counts = Counter(number for row in rows for number in row)
     return tuple(sorted(number for number, count in counts.items() if count >= minimum_positives))
 

@@ -165,8 +165,8 @@ def _by_itself(
     large: bool,
     *arrays: jax.Array,
 ) -> jax.Array:
-    """one(*arrays); under vmap `stacked`, or, if the arrays are large or only one is mapped, `one`
-    in a loop.
+    """Computes one(*arrays); under vmap `stacked`, or, if the arrays are large or only one is
+    mapped, `one` in a loop.
     """
     call = jax.custom_batching.custom_vmap(one)
 

@@ -125,8 +125,8 @@ class Ensemble:
         return np.float32 if self.kind == "features" else np.uint8
 
     def logits(self, images: np.ndarray) -> np.ndarray:
-        """Images uint8 [N, H, W, C] (features: float32), any N -> float32 [N, K]: those of
-        predictions.npz, to float32 rounding.
+        """Logits float32 [N, K] of images uint8 [N, H, W, C] (features: float32), for any N; those
+        of predictions.npz, up to float32 rounding.
 
         Compiled once.
 
@@ -137,8 +137,8 @@ class Ensemble:
         return self._logits(self.network, images)
 
     def probabilities(self, images: np.ndarray, calibrated: bool = False) -> np.ndarray:
-        """Images uint8 [N, H, W, C], any N -> [N, K]: `scores` of their logits; for an ensemble
-        their mean. Errors as in `scores`.
+        """Probabilities [N, K] of images uint8 [N, H, W, C], for any N: `scores` of their logits;
+        for an ensemble, the mean. Errors as in `scores`.
         """
         return self.members_probabilities(images, calibrated).mean(axis=0)
 
@@ -152,7 +152,7 @@ class Ensemble:
         )
 
     def members_logits(self, pixels: np.ndarray) -> np.ndarray:
-        """[T, N, K] of the T members, from pixels [N, *picture]."""
+        """Logits [T, N, K] of the T members, from pixels [N, *picture]."""
         if self.kind != "clip" and self.picture != self.shape:
             from fexpr.recognizer import face_finder
 

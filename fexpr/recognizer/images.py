@@ -229,7 +229,9 @@ def _array(image: Any, layout: str) -> np.ndarray:
 
 
 def _bytes(image: np.ndarray, values: str | None) -> np.ndarray:
-    """uint8 of the same shape; fractions are rounded, as the training data were bytes too."""
+    """Converts values to uint8 of the same shape; fractions are rounded, as the training data were
+    bytes too.
+    """
     if image.dtype == np.uint8 and values in (None, "0..255"):
         return image
     if image.dtype.kind not in "iuf" or image.size == 0:

@@ -133,7 +133,7 @@ def _half(name: str, array: np.ndarray) -> np.ndarray:
 
 
 def _without_places(content: dict) -> dict:
-    """config.json without paths of the machine on which the run was made."""
+    """The content of config.json without paths of the machine on which the run was made."""
     config = content["config"]
     command = [word for word in content["command"].split() if not word.startswith("--workdir")]
     return {

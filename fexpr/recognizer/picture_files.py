@@ -106,8 +106,8 @@ def decode(path: Path, mode: int) -> np.ndarray:
 
 
 def eight_bits(image: np.ndarray) -> np.ndarray:
-    """uint8 of the same shape: of 16 bits, the 8 highest that the values use, as cameras write 8,
-    10 or 12 bits into files of 16.
+    """Converts values to uint8 of the same shape: of 16 bits, the 8 highest that the values use, as
+    cameras write 8, 10 or 12 bits into files of 16.
 
     Raises:
       Unusable: values that are not whole numbers.

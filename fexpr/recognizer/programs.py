@@ -64,7 +64,7 @@ def _calibrated(logits: jax.Array, numbers: tuple[jax.Array, ...], multilabel: b
 
 
 def stablehlo(recognizer: Ensemble) -> bytes:
-    """`program`, serialised by jax.export with the weights in it, for all PLATFORMS and any number
+    """Serialises `program` by jax.export with the weights in it, for all PLATFORMS and any number
     of images uint8.
     """
     (batch,) = jax.export.symbolic_shape("batch")

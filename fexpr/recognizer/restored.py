@@ -157,7 +157,7 @@ def _of_metrics(found: Restored, read: Callable[[dict, str, Sequence[int]], T]) 
 
 
 def contents(run_dir: Path) -> tuple[dict, dict]:
-    """config.json and metrics.json of a finished run, or a packed one.
+    """Reads config.json and metrics.json of a finished run, or a packed one.
 
     Raises:
       UserError: it is not one, or has a format that this fexpr does not read.
@@ -191,7 +191,9 @@ def contents(run_dir: Path) -> tuple[dict, dict]:
 
 def load_variables(run_dir: Path, selection: str) -> dict:
     """The variables of a selection, for all trials, and their images' normalisation ('input').
-    Raises: UserError: the run has no weights, none of that selection, or those of an old format.
+
+    Raises:
+      UserError: the run has no weights, none of that selection, or those of an old format.
     """
     if packed_run.is_packed(run_dir):
         saved = packed_run.load_variables(run_dir, selection)

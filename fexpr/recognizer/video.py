@@ -115,8 +115,8 @@ class Video:
 
 
 def lacks_index(path: Path) -> bool:
-    """Whether a file is an MP4 or MOV that lacks the box `moov`, which locates all frames:
-    a recording that was cut off (ISO/IEC 14496-12, section 4.2: size and name of each box).
+    """Whether a file is an MP4 or MOV that lacks the box `moov`, which locates all frames, because
+    the recording was cut off (ISO/IEC 14496-12, section 4.2: size and name of each box).
     """
     with path.open("rb") as file:
         names: list[bytes] = []

@@ -83,8 +83,8 @@ def refuse_words(words: Sequence[str]) -> None:
 
 
 def default_workdir(config: ConfigDict, sweeps: Sequence[str]) -> Path:
-    """runs/<config file's name>, then '-synthetic' if no release is read, then every change on the
-    command line.
+    """The default run directory: runs/<config file's name>, then '-synthetic' if no release is
+    read, then every change on the command line.
     """
     flag = flags.FLAGS["config"]
     name, _, variant = Path(config_flags.get_config_filename(flag)).name.partition(":")

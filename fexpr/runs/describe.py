@@ -82,7 +82,7 @@ def say_program(
 
 
 def product(specs: Sequence[RunSpec], folds: Sequence[Fold]) -> str:
-    """'2 points x 5 folds x 1 seed'; for a single run without the points."""
+    """The trials in words: '2 points x 5 folds x 1 seed'; for a single run without the points."""
     counts = ((len(specs), "point"), (len(folds), "fold"), (specs[0].config.split.seeds, "seed"))
     return " x ".join(number_of(n, what) for n, what in counts[len(specs) == 1 :])
 
@@ -199,7 +199,7 @@ def _unit(dataset: Dataset) -> str:
 
 
 def number_of(number: int, what: str) -> str:
-    """'1 fold', '3 folds'."""
+    """A number with its noun: '1 fold', '3 folds'."""
     return f"{number:,} {what}{'s' * (number != 1)}"
 
 

@@ -70,7 +70,7 @@ def find(folder: Path) -> list[Path]:
 
 
 def status(folder: Path, now: float) -> Status:
-    """`now`: seconds since the epoch of time, as file dates.
+    """The status of a run directory. `now`: seconds since the epoch, like file times.
 
     Raises:
       UserError: a file of the run cannot be read, is damaged, or does not belong to a run.
@@ -123,7 +123,9 @@ def _resources(s: Status, streams: bool) -> list[str]:
 
 
 def _short(seconds: float) -> str:
-    """'57 s', '12 min', '3 h', '4 d': in the largest unit of which at least one has passed."""
+    """A duration in words, '57 s', '12 min', '3 h', '4 d', in the largest unit of which at least
+    one has passed.
+    """
     size, unit = next(
         ((n, u) for n, u in ((86400, "d"), (3600, "h"), (60, "min")) if seconds >= n), (1, "s")
     )

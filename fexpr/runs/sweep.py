@@ -134,8 +134,8 @@ def make_table(points: Sequence[tuple[RunSpec, dict]], monitor: str, workdir: Pa
 
 
 def parse(config: ConfigDict, text: str) -> tuple[str, list]:
-    """'optimizer.learning_rate=1e-4,3e-4' -> ('optimizer.learning_rate', [0.0001, 0.0003]), by the
-    type of the config's own value.
+    """Parses 'optimizer.learning_rate=1e-4,3e-4' into ('optimizer.learning_rate', [0.0001,
+    0.0003]), by the type of the config's own value.
     """
     field, equals, values = text.partition("=")
     try:

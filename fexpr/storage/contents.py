@@ -1,4 +1,4 @@
-"""config.json, metrics.json and predictions.npz of a run, Reads config.json, metrics.json and
+"""Reads config.json, metrics.json and
 predictions.npz, and checks everything that commands rely on; all mismatches of a file are one
 message.
 """

@@ -48,7 +48,7 @@ def held(
 
 
 def refuse(what: str, fix: str) -> Callable[[str], None]:
-    """A `busy` that raises a UserError."""
+    """A callback for `busy` of `held` that raises a UserError with this text and advice."""
 
     def busy(holder: str) -> None:
         raise UserError(f"{what} is in use by {holder}", fix=fix)

@@ -174,8 +174,8 @@ class StreamedEngine(Engine):
         return self.images[mine.reshape(-1)].reshape(*mine.shape, *self.images.shape[1:])
 
     def _program(self, one: Callable, spec: Any, donate: bool) -> Any:
-        """`one(recipe, data, trial, state, x)` of the one trial of a chunk; x is laid out by
-        `spec`.
+        """Jits `one(recipe, data, trial, state, x)` for the single trial of a chunk; x is laid out
+        by `spec`.
         """
 
         def many(data, trial, state, x):

@@ -37,7 +37,7 @@ class Rate(NamedTuple):
 
 
 def parse_rates(text: str) -> tuple[Rate, ...]:
-    """'conv5_=0.1,conv4_=0.05@0.5' -> learning rates of named layers (`Rate`).
+    """Parses 'conv5_=0.1,conv4_=0.05@0.5' into learning rates of named layers (`Rate`).
 
     Raises:
       ValueError: not of this form.

@@ -90,7 +90,7 @@ def exists(folder: Path) -> bool:
 
 
 def write(folder: Path, name: str, rows: Iterable[Row]) -> None:
-    """Writes a prepared set; `folder` appears in one piece or not at all.
+    """Writes a prepared set; `folder` appears as a whole or not at all.
 
     Args:
       folder: where the set will be; must not exist.

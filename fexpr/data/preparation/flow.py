@@ -84,5 +84,7 @@ def encode(flow: np.ndarray, size: int = 28, scale: str = "minmax") -> np.ndarra
 def flow_map(
     onset: np.ndarray, apex: np.ndarray, size: int = 28, scale: str = "minmax"
 ) -> np.ndarray:
-    """`encode(tvl1(onset, apex), size, scale)`: uint8 [H, W] frames -> uint8 [size, size, 3]."""
+    """The flow map uint8 [size, size, 3] of two frames uint8 [H, W]: `encode(tvl1(onset, apex),
+    size, scale)`.
+    """
     return encode(tvl1(onset, apex), size, scale)

@@ -66,7 +66,7 @@ def data_root(config: ConfigDict) -> tuple[Path, str]:
 
 
 def resolve_source(config: ConfigDict) -> str:
-    """'release' or 'synthetic': what `config.source` resolves to on this machine. Looks for the
+    """Resolves `config.source` on this machine: 'release' or 'synthetic'. Looks for the
     folder, reads nothing.
 
     Raises:
@@ -103,7 +103,9 @@ def resolve_source(config: ConfigDict) -> str:
 
 
 def contents(folder: Path) -> str:
-    """'holds a, b', 'holds nothing', 'does not exist': for messages about what was not found."""
+    """'holds a, b', 'holds nothing' or 'does not exist': the state of a folder, for messages about
+    missing files.
+    """
     if not bounded.is_folder(folder):
         return "does not exist"
     try:

@@ -26,8 +26,8 @@ COPY = re.compile(r"\([0-9]+\)$|(^| - |[ _])copy( ?\([0-9]+\))?$", re.IGNORECASE
 
 
 def find_layout(database: Database, folder: Path, wanted: str) -> tuple[str, Path, bool]:
-    """'frames' or 'flow', the folder of the subjects or of the maps, and whether frames show only
-    the aligned face. Frames are preferred, as they contain more.
+    """The layout ('frames' or 'flow'), the folder of the subjects or of the maps, and whether
+    frames show only the aligned face. Frames are preferred, as they contain more.
 
     Raises:
       UserError: unknown layout, or none of the folders exists.
@@ -68,8 +68,8 @@ def read_landmarks(folder: Path, layout: str) -> tuple[str, dict[str, np.ndarray
 
 
 def find_maps(folder: Path, table: pd.DataFrame, known: set[str]) -> dict[str, str]:
-    """id -> the name of its published map, in the table's order. A clip may lack a map, but a map
-    of an unknown clip is an error.
+    """A dict from id to the name of the published map, in the table's order. A clip may lack a map,
+    but a map of an unknown clip is an error.
     """
     if not folder.is_dir():
         raise UserError(
@@ -105,8 +105,8 @@ def find_maps(folder: Path, table: pd.DataFrame, known: set[str]) -> dict[str, s
 def find_frames(
     database: Database, root: Path, table: pd.DataFrame, moments: tuple[int | None, ...]
 ) -> dict[str, tuple[Path, ...]]:
-    """id -> the onset frame, and those of `moments` (map_names); every clip must have all of
-    them.
+    """A dict from id to the onset frame and those of `moments` (map_names); every clip must have
+    all of them.
     """
     subjects, files, problems = {}, {}, []
     for path in sorted(p for p in root.iterdir() if bounded.is_folder(p)):

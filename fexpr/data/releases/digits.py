@@ -45,8 +45,9 @@ class Digits:
 
 
 def load(config: ConfigDict) -> Digits:
-    """config.data.source: 'auto' takes MNIST once it has been downloaded, else scikit-learn's
-    digits; 'release' downloads MNIST if necessary (11 MB, and MNIST-C's 240 MB).
+    """Loads the digits that config.data.source selects: 'auto' takes MNIST once it has been
+    downloaded, else scikit-learn's digits; 'release' downloads MNIST if necessary (11 MB, and
+    MNIST-C's 240 MB).
 
     Raises:
       UserError: 'release', and MNIST is missing and cannot be downloaded.
@@ -66,8 +67,8 @@ def load(config: ConfigDict) -> Digits:
 
 
 def scikit_digits(config: ConfigDict) -> Digits:
-    """scikit-learn's 1,797 handwritten digits, 8x8 and 17 grey levels, scaled bilinearly; folds by
-    config.split.
+    """Loads scikit-learn's 1,797 handwritten digits, 8x8 and 17 grey levels, scaled bilinearly;
+    folds by config.split.
     """
     pixels, classes = map(np.asarray, load_digits(return_X_y=True))
     grey = [
@@ -120,8 +121,8 @@ def mnist_digits(sets: dict[str, np.ndarray]) -> Digits:
 
 
 def download_mnist(folder: Path) -> dict[str, np.ndarray]:
-    """`train`, `test` and `moved` (MNIST-C's translated test images), each `_images` uint8
-    [n,28,28,1] and `_labels` int32 [n].
+    """Downloads MNIST and MNIST-C: `train`, `test` and `moved` (MNIST-C's translated test images),
+    each `_images` uint8 [n,28,28,1] and `_labels` int32 [n].
 
     TFDS knows the addresses and checksums, and downloads; to unpack the files and to encode the
     images it would need TensorFlow.

@@ -41,8 +41,8 @@ RULES = ("ferplus", "ferplus_majority")  # of config.data.labels
 
 @dataclasses.dataclass(frozen=True)
 class Votes:
-    """`kept` bool [N]; of the M kept rows `labels` int32 [M] and `soft` float32 [M, 8], each row's
-    shares; `path` of the file.
+    """`kept` bool [N]: the rows that are kept; their `labels` int32 [M] and `soft` float32 [M, 8],
+    each row's shares of the votes; `path` of the file.
     """
 
     kept: np.ndarray
@@ -119,7 +119,8 @@ def majority_over_half(votes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def first_foreign_row(agree: np.ndarray) -> int | None:
-    """The first row from which on the labels agree no better than by chance; None if all agree.
+    """The number of the first row after which labels agree no better than by chance; None if all
+    rows agree.
 
     Page's CUSUM (Biometrika 41, 1954) of the log likelihood ratio of FOREIGN to SAME.
 

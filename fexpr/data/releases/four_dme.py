@@ -29,7 +29,7 @@ _KEPT = re.compile(r"([^+]*?)\(k\)", re.IGNORECASE)
 
 
 def mark_kept(code: str) -> str:
-    """'AU4+AU7(k)' as 'AU4+ref(AU7)'."""
+    """Rewrites 'AU4+AU7(k)' as 'AU4+ref(AU7)'."""
     return _KEPT.sub(lambda found: f"ref({found[1].strip()})", code)
 
 

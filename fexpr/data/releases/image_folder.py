@@ -281,7 +281,7 @@ def _read(path: Path, mode: int) -> np.ndarray:
 
 
 def _resized(image: np.ndarray, side: int) -> tuple[str, np.ndarray]:
-    """'WIDTHxHEIGHT' of an image, and the image resized to the given side."""
+    """The size 'WIDTHxHEIGHT' of an image, and the image resized to the given side."""
     height, width = image.shape[:2]
     if (height, width) != (side, side):
         shrinks = height > side or width > side

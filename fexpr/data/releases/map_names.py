@@ -19,7 +19,7 @@ MOMENT = re.compile(rf"{MAPS}_(100|[1-9]\d?)")
 
 
 def parse_maps(text: str) -> tuple[str, ...]:
-    """'flow,flow_causal_0' as names.
+    """Parses 'flow,flow_causal_0' into names.
 
     Raises:
       ValueError: a name that is not 'flow' or 'flow_…', a repeated name, or no name.
@@ -32,7 +32,7 @@ def parse_maps(text: str) -> tuple[str, ...]:
 
 
 def asked_for(config: ConfigDict) -> tuple[tuple[str, ...], str]:
-    """`maps`, as names, and `map_scale` of `config.data`; configs of older runs lack both."""
+    """The parsed `maps` and the `map_scale` of `config.data`; configs of older runs lack both."""
     return parse_maps(config.get("maps", MAPS)), config.get("map_scale", "minmax")
 
 
@@ -72,7 +72,7 @@ def stack_files(
     places: Mapping[str, str],
     source: Path,
 ) -> dict[str, tuple[Path, ...]]:
-    """id -> one file for each of `maps`, folders below `folder`.
+    """A dict from id to one file for each of `maps`, which are folders below `folder`.
 
     Args:
       files: id -> file name. places: id -> what names the clip in a message. source: the file that

@@ -84,7 +84,7 @@ def survey(folder: Path, layout: str, skipped: set[str]) -> Clips:
         )
         raise UserError(
             f"{folder} contains no {what}",
-            [f"it {prepare.contents(folder)}", f"a clip is {SHAPE}"],
+            [f"it {prepare.contents(folder)}", f"clips are named {SHAPE}"],
             FIX,
         )
     problems = [

@@ -44,7 +44,7 @@ class ClipName(NamedTuple):
 
     @property
     def label(self) -> int:
-        """Class id, 0 to 7."""
+        """The class id, 0 to 7."""
         return self.emotion - 1
 
     @property
@@ -67,7 +67,7 @@ class ClipName(NamedTuple):
 
 
 def parse(name: str) -> ClipName:
-    """'01-01-06-01-02-01-12' (an extension is ignored) in numbers.
+    """Parses a name such as '01-01-06-01-02-01-12' into numbers; an extension is ignored.
 
     Raises:
       BadInput: it is not such a name; the text says what is wrong with it.

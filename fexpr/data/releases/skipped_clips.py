@@ -12,7 +12,7 @@ SKIP = "list clips to leave out in config.data.skip_clips"
 
 
 def parse_skipped(text: str) -> set[str]:
-    """'032_3_1, 028_4_1' as a set."""
+    """Parses '032_3_1, 028_4_1' into a set."""
     return {clip.strip() for clip in text.split(",") if clip.strip()}
 
 

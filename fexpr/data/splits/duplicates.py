@@ -259,7 +259,9 @@ def _map_blocks(function: Callable[[int], list], size: int, what: str) -> Iterat
 
 
 def _grey(images: np.ndarray) -> np.ndarray:
-    """uint8 [N, H, W] of [N, H, W, C]: only the face, if a map is beside it."""
+    """Grey images uint8 [N, H, W] of images [N, H, W, C]; the face only, if there is a map beside
+    it.
+    """
     if images.shape[-1] < 3:
         return images[..., 0]
     return images.mean(axis=-1).astype(np.uint8)

@@ -15,7 +15,7 @@ PARTS = ("train", "val", "test")
 
 
 def read_folds(path: Path | str, ids: np.ndarray, groups: np.ndarray) -> dict[str, np.ndarray]:
-    """Reads a CSV with the columns `id`, `fold` and, where wanted, `part`.
+    """Reads a CSV with the columns `id`, `fold` and, optionally, `part`.
 
     Without `part`, `fold` is the fold that tests the row; every other fold trains on it; every id
     has one line. With `part` ('train', 'val' or 'test'), a line assigns an id to a part of one

@@ -109,10 +109,10 @@ def group_k_fold(groups: np.ndarray, k: int, seed: int) -> Tests:
 
 
 def stratified_group_k_fold(labels: np.ndarray, groups: np.ndarray, k: int, seed: int) -> Tests:
-    """k parts of whole groups, with class shares as even as scikit-learn's StratifiedGroupKFold
-    makes them. Rows with several labels are stratified by their rarest one (`rarest_label`). If
-    every row is a group of its own, StratifiedKFold is used, which does the same quickly: for
-    32,000 groups the other takes minutes.
+    """Divides whole groups into k parts, with class shares as even as scikit-learn's
+    StratifiedGroupKFold makes them. Rows with several labels are stratified by their rarest one
+    (`rarest_label`). If every row is a group of its own, StratifiedKFold is used, which does the
+    same quickly: for 32,000 groups the other takes minutes.
 
     Raises:
       UserError: fewer than k groups, or groups too uneven to leave each part one.
@@ -155,8 +155,8 @@ def _classes(labels: np.ndarray) -> np.ndarray:
 
 
 def repeated_holdout(groups: np.ndarray, fraction: float, repeats: int, seed: int) -> Tests:
-    """`repeats` independent draws of `fraction` of the groups: scikit-learn's GroupShuffleSplit.
-    The first is the holdout's.
+    """Draws `fraction` of the groups for testing, `repeats` times independently: scikit-learn's
+    GroupShuffleSplit. The first is the holdout's.
 
     Raises:
       UserError: a fraction that leaves one side without a group.

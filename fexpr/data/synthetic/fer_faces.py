@@ -74,7 +74,7 @@ def write_synthetic(folder: Path, layout: str, count: int, seed: int = 0) -> Non
     'kaggle' is fer2013.tar.gz with fer2013/fer2013.csv in it; 'zip' and 'tar…' hold the image
     folders. The shares of parts, and of classes within each part, are the official ones. Image
     files are named by their row in the table, so that every layout has the same ids. The folder
-    appears in one piece or not at all; the same arguments give the same images.
+    appears as a whole or not at all; the same arguments give the same images.
 
     Raises:
       ValueError: unknown layout.

@@ -99,7 +99,7 @@ def write(
     folder: Path, actors: int, clips: int, frames: int, seed: int = 0, draw: bool = True
 ) -> None:
     """Writes the tables and, with `draw`, frames/<clip>/<number>.png (48x48 grey) and frames.csv.
-    In one piece or not at all.
+    Everything is written, or nothing.
 
     Raises:
       ValueError: fewer than 1 or more than 24 actors, or more clips of an actor than the release

@@ -115,7 +115,7 @@ def write_samm(folder: Path, subjects: int = 24, clips: int = 160, seed: int = 0
     landmarks.csv, README.txt.
 
     Frames are grey JPEGs of 320x288, every one from onset to offset. The same arguments give the
-    same bytes (the workbook: the same values). The release appears in one piece or not at all.
+    same bytes (the workbook: the same values). The release appears as a whole or not at all.
 
     Raises:
       ValueError: fewer than one subject, or fewer clips than subjects.

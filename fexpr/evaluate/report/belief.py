@@ -59,7 +59,7 @@ def is_applied(entry: dict | None) -> bool:
 
 
 def line(metrics: dict) -> str:
-    """The line; '' if nothing was measured."""
+    """One line on how far the probabilities can be trusted; '' if nothing was measured."""
     found = {name: e for name, e in entries(metrics).items() if is_measured(e)}
     if "none" not in found:
         return ""

@@ -46,8 +46,8 @@ class Explained:
 
     @property
     def grey(self) -> np.ndarray:
-        """[H, W] in 0..255: a face as the mean of its channels (without its map); a flow map as its
-        strain, dark where strain is large.
+        """The image as grey values [H, W] in 0..255: a face as the mean of its channels (without
+        its map); a flow map as its strain, dark where strain is large.
         """
         if self.kind == "flow":
             return 255.0 - self.image[..., 2]

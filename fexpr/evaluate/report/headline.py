@@ -125,7 +125,7 @@ def baselines_in_words(metrics: dict) -> dict[str, str]:
 
 
 def rows_in_words(metrics: dict, split: str) -> str:
-    """'test rows', or the part to which they belong: 'PrivateTest'."""
+    """The name of the test rows: 'test rows', or their part, such as 'PrivateTest'."""
     parts = metrics["datasets"].get(split, [])
     return (
         " and ".join(parts)

@@ -241,7 +241,7 @@ def _start(init: dict) -> list[tuple[str, str]]:
 
 
 def _used(r: dict) -> str:
-    """`resources` of config.json in words."""
+    """The entry `resources` of config.json in words."""
     size = min(r["trials"], r["size"])  # without padding
     trials = f"{size} trial{'s' * (size > 1)} at a time" + (
         f" in {r['chunks']} chunks" if r["chunks"] > 1 else ""

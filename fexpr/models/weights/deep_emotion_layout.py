@@ -33,7 +33,9 @@ _LEAVES = {
 
 
 def _theirs(path: tuple[str, ...]) -> str:
-    """('params', 'localization', 'conv_0', 'kernel') -> 'localization.0.weight'."""
+    """The release's name of a path: ('params', 'localization', 'conv_0', 'kernel') ->
+    'localization.0.weight'.
+    """
     _, *modules, leaf = path
     return f"{_MODULES['/'.join(modules)]}.{_LEAVES[leaf]}"
 

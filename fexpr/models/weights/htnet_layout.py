@@ -29,7 +29,7 @@ _MODULES = (
 
 
 def name(path: tuple[str, ...]) -> str:
-    """('level_0', 'position') -> 'layers.0.0.pos_emb'."""
+    """The release's name of a path: ('level_0', 'position') -> 'layers.0.0.pos_emb'."""
     leaf_names = (
         {"scale": "g", "bias": "b"} if _is_norm(path) else {"kernel": "weight", "bias": "bias"}
     )

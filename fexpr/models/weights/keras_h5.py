@@ -200,7 +200,7 @@ def _keras3(path: Path, layers: h5py.Group) -> dict[str, np.ndarray]:
 
 
 def _by_number(name: str) -> list[int | str]:
-    """conv2d_10 after conv2d_9."""
+    """A key that sorts conv2d_10 after conv2d_9."""
     return [int(part) if part.isdigit() else part for part in re.split(r"([0-9]+)", name)]
 
 

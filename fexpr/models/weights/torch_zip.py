@@ -69,7 +69,10 @@ class _Refused(Exception):
 
 def read(path: Path, archive: zipfile.ZipFile, most_bytes: int) -> dict[str, np.ndarray]:
     """All tensors of a state dict, or of a checkpoint that holds one, by name. Copies of the file's
-    numbers, in their own types. Args: most_bytes: limit for all tensors together.
+    numbers, in their own types.
+
+    Args:
+      most_bytes: limit for all tensors together.
 
     Raises:
       UserError: the pickle calls anything that tensors do not need (the message names it; it was

@@ -76,8 +76,8 @@ class Needs:
 
 
 def needs(text: str, has_gpus: bool, data_bytes: int) -> Needs:
-    """'gpus=1 cpus=4 memory=8GiB retries=5'; by default one GPU if the cluster has any, and memory
-    for a process and its data.
+    """Parses 'gpus=1 cpus=4 memory=8GiB retries=5'; by default one GPU if the cluster has any, and
+    memory for a process and its data.
 
     Raises:
       UserError: text of another form.

@@ -123,8 +123,9 @@ class Rows:
         return products / products[fitted, fitted].mean()
 
     def coordinates(self, train: np.ndarray, components: int) -> np.ndarray:
-        """float64 [V, components] of all views: principal components of the training views, in
-        units of the first one's deviation; of vectors with components=0 the scaled features.
+        """Coordinates float64 [V, components] of all views: principal components of the training
+        views, in units of the first one's deviation; of vectors with components=0 the scaled
+        features.
 
         Raises:
           UserError: more components than the training views span; 0 components with images.
