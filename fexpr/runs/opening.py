@@ -181,7 +181,9 @@ def _refuse_others(workdir: Path) -> None:
 
 
 def _is_run(folder: Path) -> bool:
-    """Whether the folder's config.json was written by fexpr. Raises a UserError if it is damaged."""
+    """Whether the folder's config.json was written by fexpr. Raises a UserError if it is
+    damaged.
+    """
     path = folder / run.CONFIG
     content = run.read_json(path) if path.is_file() else None
     return isinstance(content, dict) and {"format", "config"} <= {*content}
