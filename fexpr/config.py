@@ -55,7 +55,7 @@ class Entry:
     reads: tuple[str, ...] | None = None
 
     def load(self) -> Any:
-        """Imports it. Raises a UserError if the path names nothing."""
+        """Imports and returns the object. Raises a UserError if it does not exist."""
         module, _, name = self.path.partition(":")
         try:
             return getattr(importlib.import_module(module), name)
@@ -114,7 +114,7 @@ def field(
 
 
 def build(section: type, debug: bool = False) -> ConfigDict:
-    """The defaults (of the variant 'debug') as a typed ConfigDict; not locked."""
+    """The defaults (those of the variant 'debug', if `debug`) as a typed ConfigDict, not locked."""
     made = ConfigDict(type_safe=True)
     for name, (kind, declared) in declarations(section).items():
         if is_section(kind):

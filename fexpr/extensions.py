@@ -125,7 +125,7 @@ def sources(names: Iterable[str]) -> list[str]:
 
 
 def split(names: Iterable[str]) -> list[str]:
-    """The names, also from a text with several:
+    """Splits names, as a text may contain several:
     --config.extensions=my_lab.faces,my_lab.nets.
     """
     return [name.strip() for text in names for name in text.split(",") if name.strip()]

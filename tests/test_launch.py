@@ -225,7 +225,7 @@ def test_killed_at_several_moments_it_ends_bit_identical(finished, shared_cache,
             "train.batch_size=-1: expected at least 0",
         ),
         ((AUCNN, "--wrkdir=x"), "Did you mean: workdir"),
-        ((AUCNN, "--chunk=0/2"), "--chunk=0/2: of which program?"),
+        ((AUCNN, "--chunk=0/2"), "--chunk=0/2 needs --program"),
         ((AUCNN, "--program=1"), "--program=1: there are programs 0 to 0"),
         (
             (AUCNN.replace(":debug", ""), "--config.data.source=release"),

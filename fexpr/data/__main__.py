@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
         "names",
         nargs="*",
         metavar="NAME",
-        help=f"of {', '.join(LOADERS)} (default: every one whose folder is there)",
+        help=f"of {', '.join(LOADERS)} (default: every one whose folder exists)",
     )
     check.add_argument(
         "--root",

@@ -44,10 +44,10 @@ class DataConfig:
     )
     root: str = field("", "folder that holds the releases; '' = $FEXPR_DATA_DIR, else ~/fexpr_data")
     source: Literal["auto", "release", "synthetic"] = field(
-        "auto", "'auto': the release where it is found, else synthetic", debug="synthetic"
+        "auto", "'auto': the release if it is found, else synthetic", debug="synthetic"
     )
     layout: Literal["auto", "frames", "flow", "videos"] = field(
-        "auto", "'auto': frames where there are any, else flow maps or videos"
+        "auto", "'auto': frames if there are any, else flow maps or videos"
     )
     align: Literal["auto", "landmarks", "detect", "none"] = field(
         "auto", "faces in raw frames: by landmarks.csv, by a detector, or as they are"

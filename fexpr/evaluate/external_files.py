@@ -127,7 +127,7 @@ def _read_csv(path: Path) -> Raw:
             [f"found {', '.join(header) or 'nothing'}"],
         )
     repeated = sorted({name for name in header if header.count(name) > 1})
-    problems = [f"column {name} is there {header.count(name)} times" for name in repeated]
+    problems = [f"column {name} occurs {header.count(name)} times" for name in repeated]
     problems += [
         f"line {n}: {len(fields)} fields, the header has {len(header)}"
         for n, fields in lines

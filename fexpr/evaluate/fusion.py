@@ -108,7 +108,7 @@ def fuse(
 
 
 def fused_selection(by_name: Mapping[str, str]) -> str:
-    """The selection of rows that are fused from these."""
+    """The selection under which the fused rows are saved."""
     return "best_val" if "best_val" in by_name.values() else "last"
 
 

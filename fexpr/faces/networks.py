@@ -40,7 +40,7 @@ def detect(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def mesh(pixels: np.ndarray) -> tuple[np.ndarray, float]:
-    """Runs the mesh on an RGB picture of an upright face.
+    """Runs the mesh network on an RGB picture of an upright face.
 
     Returns:
       Points (x, y, depth) in pixels of the picture, depth growing away from the camera, and the

@@ -85,7 +85,7 @@ def model_class(name: str) -> type[nn.Module]:
     declares.
 
     Raises:
-      UserError: no such model, or one that cannot be called so.
+      UserError: no such model, or one that cannot be called in this way.
     """
     if name not in MODELS:
         near = difflib.get_close_matches(str(name), MODELS, n=1, cutoff=0.4)

@@ -21,7 +21,9 @@ def count_convolutions(
     model: nn.Module | AuxiliaryOutputs | FrozenBatchNorm, shape: Sequence[int]
 ) -> int:
     """Multiply-adds of all convolutions in a forward pass of one image of this shape [H, W, C],
-    padding included; nothing is computed. Args:
+    padding included; nothing is computed.
+
+    Args:
       model: without `axis_name`.
     """
     image = jax.ShapeDtypeStruct((1, *shape), jnp.float32)

@@ -60,7 +60,9 @@ class Pictures:
         missing = [f"{path} does not exist" for path in self._given if not path.exists()]
         if missing:
             raise UserError(
-                "pictures do not exist", missing, fix="name picture files, or folders of them"
+                "some of these pictures do not exist",
+                missing,
+                fix="name picture files, or folders of them",
             )
 
     def __iter__(self) -> Iterator[Path]:

@@ -133,12 +133,12 @@ def of_run(run_dir: Path, content: dict, root: str | None = None) -> Dataset:
         raise UserError(
             f"the data of {run_dir} cannot be read: {e.title}",
             e.problems,
-            fix=f"--root=DIR says where the releases lie now; {e.fix}" if e.fix else "",
+            fix=f"give the releases' present folder by --root=DIR; {e.fix}" if e.fix else "",
         ) from e
     if dataset.source != source:
         raise UserError(
             f"the data are not those of {run_dir}",
             [f"the run was made from {source}, found {dataset.source}"],
-            fix="--root=DIR says where the releases lie now",
+            fix="give the releases' present folder by --root=DIR",
         )
     return dataset

@@ -40,7 +40,7 @@ PACKAGES = (
 CHANGEABLE = ("log", "evaluate", "extensions")
 LOGS = (run.LOG, "log.txt")
 LOCK = ".lock"  # in the run directory, of the process that writes to it
-# what is compared with the config.json that is there
+# what is compared with the existing config.json
 OPENED = {"format": int, "config": dict, "data": {"source": object}, "init?": Maybe(dict)}
 # one of them is in every folder that fexpr has worked in
 OURS = {run.CONFIG, run.METRICS, run.LOG, "comparison.json", "sweep.json", "study.json"}
@@ -181,7 +181,7 @@ def _refuse_others(workdir: Path) -> None:
 
 
 def _is_run(folder: Path) -> bool:
-    """Whether the folder's config.json was written by fexpr. Raises a UserError where it is
+    """Whether the folder's config.json was written by fexpr. Raises a UserError if it is
     damaged.
     """
     path = folder / run.CONFIG

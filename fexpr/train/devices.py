@@ -110,7 +110,9 @@ class Facts(TypedDict):
 
 def facts(count: int = 0) -> Facts:
     """Kind and number of the devices, and of the processes that they belong to, for config.json.
-    Args: count: how many of them are used; 0 = all.
+
+    Args:
+      count: how many of them are used; 0 = all.
     """
     return {
         "kind": jax.devices()[0].device_kind,

@@ -145,7 +145,7 @@ def test_from_a_photo_to_its_table(page, files, name):
 
 def test_a_file_that_is_no_picture_is_a_message(page, files):
     give(page, "photo", files / "text.jpg")
-    page.wait_for_selector("text=text.jpg is no picture that can be read")
+    page.wait_for_selector("text=text.jpg is not a picture that can be read")
 
 
 def test_the_webcam(page):

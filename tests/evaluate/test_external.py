@@ -184,7 +184,7 @@ def test_faults_of_an_npz(case, tmp_path):
             assert words in text
 
     refused(
-        "rows 0, 1: logits hold NaN",
+        "rows 0, 1: logits contain NaN",
         logits=np.where(np.arange(200)[:, None] < 2, np.inf, z),
         labels=labels,
     )
@@ -238,7 +238,7 @@ def test_nothing_is_unpickled(case, tmp_path):
     assert "never opened" in problems_of(tmp_path / "x.npz")
     assert "class_names" in problems_of(tmp_path / "x.npz")
     (tmp_path / "y.npz").write_bytes(b"\x80\x04]\x94.")
-    assert "is no .npz archive" in problems_of(tmp_path / "y.npz")
+    assert "is not an .npz archive" in problems_of(tmp_path / "y.npz")
     (tmp_path / "z.pkl").write_bytes(b"\x80\x04]\x94.")
     assert "cannot be read" in problems_of(tmp_path / "z.pkl")
     assert "there is no file" in problems_of(tmp_path / "none.csv")

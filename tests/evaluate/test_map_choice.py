@@ -139,7 +139,7 @@ def test_only_copies_to_validate_on():
     p = pictures()
     p["copy"] = np.where(p["split"] == "val", "exact", "")
     found = evaluate(p, "last", "fer2013@0", resamples=10)
-    assert "no copies of training rows" in found["calibration"]["unavailable"]
+    assert "not copies of training rows" in found["calibration"]["unavailable"]
     assert found["sets"] == {}
 
 

@@ -385,7 +385,7 @@ def test_everything_unknown_is_named_at_once(make, capsys):
 
 def test_action_units_must_be_named(make, capsys):
     assert explain.main([str(make(multilabel=True))]) == 2
-    assert "of action units one must be named: angry, happy, sad" in capsys.readouterr().err
+    assert "one must be named: angry, happy, sad" in capsys.readouterr().err
 
 
 def test_data_that_are_gone_or_others(make, monkeypatch):

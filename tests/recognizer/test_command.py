@@ -218,8 +218,11 @@ def test_a_camera_runs_until_it_is_interrupted(faces, tmp_path, monkeypatch):
         (["a.png", "--video", "b.mp4"], "found pictures and --video"),
         (["a.png", "--out=rows.txt"], "--out=rows.txt: name it .csv or .jsonl"),
         (["--video", "b.mp4", "--annotate=drawn"], "an annotated video is a .mp4 file"),
-        (["a.png", "--align=landmarks"], "--align=landmarks and --landmarks go together"),
-        (["--video", "b.mp4", "--onset=3"], "--onset and --apex go together"),
+        (
+            ["a.png", "--align=landmarks"],
+            "--align=landmarks and --landmarks must be given together",
+        ),
+        (["--video", "b.mp4", "--onset=3"], "--onset and --apex must be given together"),
         (["nowhere.png"], "nowhere.png does not exist"),
         (["--video", "nowhere.mp4"], "nowhere.mp4 does not exist"),
         (["--pair", "a.png", "b.png", "--align=none"], "the onset frame a.png cannot be used"),
@@ -251,7 +254,7 @@ def test_one_broken_picture_is_a_row(maps, tmp_path):
     assert table["decision"].tolist()[2] == "unreadable"
     said = terminal.errors.file.getvalue()
     assert "3 pictures, 1 that cannot be read" in said
-    assert "2 files that are no pictures: 1 .png, 1 .txt" in said
+    assert "2 files that are not pictures: 1 .png, 1 .txt" in said
 
 
 def test_nothing_half_written_is_left(tmp_path, capsys):

@@ -242,7 +242,7 @@ def test_names_are_shown_in_a_card_as_they_are(faces):
 
 def test_the_other_epoch_is_said_to_be_another(folder):
     lines = ensemble.described(Recognizer.restore(folder, "last"))
-    assert "The results below are of the weights of another epoch" in lines
+    assert "The results below belong to the weights of another epoch" in lines
     assert "Probabilities are not calibrated: the run has no map for this epoch" in lines
 
 

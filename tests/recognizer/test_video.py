@@ -78,7 +78,7 @@ def test_a_pair_is_aligned_by_the_face_on_its_onset(moving):
     [
         ({"align": "guess"}, "align: expected one of 'landmarks', 'detect', 'none'; found 'guess'"),
         ({"align": "landmarks"}, "align='landmarks' needs"),
-        ({"align": "none", "landmarks": np.zeros((5, 2))}, "and nothing else does"),
+        ({"align": "none", "landmarks": np.zeros((5, 2))}, "align='landmarks' needs"),
         (
             {"align": "landmarks", "landmarks": np.zeros((4, 2))},
             r"expected \(x, y\) of left_eye, .* found shape \[4, 2\]",

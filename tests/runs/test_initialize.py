@@ -97,7 +97,7 @@ def test_an_export_begins_what_the_run_begins(source, tmp_path, capsys):
     assert main(["export", str(source), str(tmp_path / "w.safetensors"), "--layout=pytorch"]) == 2
     said = capsys.readouterr().err
     assert "exports are safetensors" in said
-    assert "SimpleFERCNN has no layout for PyTorch" in said
+    assert "PyTorch layout for SimpleFERCNN" in said
 
 
 def test_a_last_layer_of_another_width_starts_anew_and_frozen_layers_stay(source, tmp_path, capsys):
@@ -146,7 +146,7 @@ def test_features_are_computed_once_and_the_run_is_that_of_the_whole_network(
         restored.logits(dataset.images[fold.test]), logits(tmp_path / "one", "best_val"), atol=2e-5
     )
     again = initialize.load_initialization(settings(**changes, seed=1), dataset, [fold])
-    assert "features   160 x 9216, out of the cache" in capsys.readouterr().out
+    assert "features   160 x 9216, from the cache" in capsys.readouterr().out
     # random weights: another trunk, other features
     other = initialize.load_initialization(settings(init__features=True), dataset, [fold])
     assert not np.allclose(again.features, other.features)

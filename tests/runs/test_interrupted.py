@@ -42,7 +42,7 @@ def test_signals_save_and_a_second_process_is_refused(tmp_path, shared_cache):
     assert process.returncode == INTERRUPTED == 130, err
     assert "stopping: the state is saved first" in err
     assert "stopped by Ctrl-C after" in err
-    assert "the same command goes on from there" in err
+    assert "the same command resumes from there" in err
     first = epochs(workdir)
 
     # the terminal is closed
@@ -79,7 +79,7 @@ def test_what_killed_processes_left_is_swept(tmp_path, shared_cache):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("train.epohcs=4", "more"), "words that are no flags: train.epohcs=4 more"),
+        (("train.epohcs=4", "more"), "words that are not flags: train.epohcs=4 more"),
         (("train.epohcs=4",), "did you mean --config.train.epochs=4?"),
         (("--config.seed=2147483648",), "seed=2147483648: expected a finite number, at most"),
         (("--config.optimizer.learning_rate=inf",), "learning_rate=inf: expected a finite number"),

@@ -76,7 +76,7 @@ def test_copies_are_kept_counted_and_reported_with_and_without(release, tmp_path
     )
     assert "12 of 24 test images also occur in training or validation rows" in out
     assert "(5 exact, 4 near, 3 mirrored); all are kept" in out
-    assert "without the 5 of which training or validation rows hold an exact copy" in out
+    assert "without the 5 that have an exact copy in training or validation rows" in out
     page = (tmp_path / run.REPORT).read_text()
     assert "Copies among the test rows" in page
     assert "without near and mirrored copies either" in page

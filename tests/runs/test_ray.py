@@ -103,7 +103,7 @@ def test_folds_over_nodes_one_of_which_dies(tmp_path, cache, cluster, request):
     _, err = process.communicate(timeout=300)
     assert (
         process.returncode,
-        "stopped by Ctrl-C, and the tasks with it: the same command goes on" in err,
+        "stopped by Ctrl-C, and the tasks with it: the same command resumes" in err,
     ) == (130, True), err
     before = rows(workdir)
     assert max(before) < EPOCHS
@@ -185,11 +185,11 @@ def test_needs_that_cannot_be_read(text):
     [
         (
             (f"--config={ROOT}/configs/lab_circles.py:debug", "--engine=ray"),
-            "--engine=ray: experiment='lab_circles' is of one process",
+            "--engine=ray: experiment='lab_circles' runs in one process",
         ),
         (
             (*TINY, "--engine=ray", "--address=localhost:1"),
-            "--address=localhost:1: no Ray cluster answers there",
+            "--address=localhost:1: no Ray cluster answers",
         ),
     ],
 )

@@ -74,7 +74,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(tmp_path,
     assert (found.trials, found.position, found.done) == (TRIALS, 3, False)
     printed = capsys.readouterr().out
     assert f"{folder / '5'} is damaged" in printed
-    assert "the checkpoint before it is whole" in printed
+    assert "the previous checkpoint is intact" in printed
     assert not (folder / "5").exists()  # or the same step could not be saved again
     kept = checkpoint.Checkpoints(tmp_path, TRIALS)
     assert_equal(kept.restore(3, state()), state(3))

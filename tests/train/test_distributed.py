@@ -142,4 +142,4 @@ def test_laboratories_are_of_one_process(tmp_path, cache):
     done = launch_from_scratch(
         tmp_path, cache, f"--config={ROOT}/configs/lab_circles.py:debug", "--hosts=auto"
     )
-    assert (done.returncode, "is of one process" in done.stderr) == (2, True), done.stderr
+    assert (done.returncode, "runs in one process" in done.stderr) == (2, True), done.stderr

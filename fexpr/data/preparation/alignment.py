@@ -75,7 +75,7 @@ def read_landmarks(path: Path) -> tuple[str, dict[str, np.ndarray]]:
         name = row[key]
         bad = [f"{c} is {row[c]!r}" for c in COLUMNS if not is_coordinate(row[c])]
         if not name or name in landmarks:
-            bad.append(f"{key} {name!r} is there twice" if name else f"no {key}")
+            bad.append(f"{key} {name!r} occurs twice" if name else f"no {key}")
         elif problem := bounded.name_problem(name):
             bad.append(f"the name {problem}")
         if not bad:

@@ -2,7 +2,7 @@
 and kept in the cache.
 
 A set that is being prepared is kept in `<cache>/prepared/<name>-<fingerprint>/`: finished items in
-a folder of the loader's choice, then all rows in `records/`, and where they are streamed the images
+a folder of the loader's choice, then all rows in `records/`, and, if they are streamed, the images
 in `images/`. All appear under their names only when complete, so a killed preparation resumes, and
 a finished one is only read.
 """

@@ -55,10 +55,10 @@ def join_regions(images: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
 
 def fill_landmarks(landmarks: np.ndarray) -> np.ndarray:
     """Landmarks [N, 5, 2] whose missing rows (any NaN) are the mean of the others; N >= 1, at least
-    one row is there.
+    one row has landmarks.
 
     Raises:
-      ValueError: no row is there.
+      ValueError: no row has landmarks.
     """
     known = np.all(np.isfinite(landmarks), axis=(1, 2))
     if not known.any():

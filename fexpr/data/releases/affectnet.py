@@ -115,7 +115,7 @@ def _labels(rows: list[Row], kind: str) -> tuple[np.ndarray, tuple[str, ...]]:
 
 
 def _make(rows: list[Row], how: str, kept: Path) -> Iterator[Stack]:
-    """Blocks of faces uint8 [n, 48, 48, C], each kept as soon as it is made."""
+    """Yields blocks of faces uint8 [n, 48, 48, C]; each is saved as soon as it is made."""
 
     def block(start: int) -> np.ndarray:
         return stored_strip(

@@ -100,8 +100,7 @@ def surveys(
         raise UserError(
             f"config.data.subsets is {config.subsets!r}",
             problems,
-            f"set it to auto, or to those of {','.join(databases)} whose folders are there, each "
-            "once",
+            f"set it to auto, or to those of {','.join(databases)} whose folders exist, each once",
         )
     skipped = {name: set() for name in databases}
     for text in parse_skipped(config.skip_clips):

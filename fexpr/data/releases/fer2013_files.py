@@ -39,7 +39,7 @@ class Layout:
     Attributes:
       path: the CSV, the archive, or the folder that holds the folders of images.
       files: everything that the rows depend on.
-      unused: other layouts that are there too.
+      unused: other layouts that also exist.
     """
 
     path: Path

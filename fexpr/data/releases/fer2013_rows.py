@@ -89,7 +89,7 @@ class Rows:
         self, where: str, id_: str, split: str, label: int, image: Callable[[], np.ndarray]
     ) -> None:
         if id_ in self._first:
-            self.problems.append(f"{where}: {id_} is there already, in {self._first[id_]}")
+            self.problems.append(f"{where}: {id_} was already found in {self._first[id_]}")
             return
         self._first[id_] = where
         if self.skipped.isdisjoint((id_, self._short.get(id_, id_))):

@@ -60,10 +60,10 @@ class Clips:
 
 
 def survey(folder: Path, layout: str, skipped: set[str]) -> Clips:
-    """Finds clips and frames, and checks file names against frames.csv where it is there.
+    """Finds clips and frames, and checks file names against frames.csv if it exists.
 
     Args:
-      layout: 'auto' (frames where there are any, else videos), 'frames', 'videos'.
+      layout: 'auto' (frames if there are any, else videos), 'frames', 'videos'.
       skipped: clips that the user leaves out.
 
     Raises:

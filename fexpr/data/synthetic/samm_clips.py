@@ -94,8 +94,8 @@ MISTAKEN = {12: 14, 14: 12}  # alternative units that an unsure coder adds
 
 @dataclasses.dataclass(frozen=True)
 class Clip:
-    """One clip of the plan: what is drawn (`units`; `resting` ones are there before the onset
-    already) and what was coded.
+    """One clip of the plan: what is drawn (`units`; `resting` ones are already present before the
+    onset) and what was coded.
     """
 
     subject: str

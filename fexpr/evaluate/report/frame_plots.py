@@ -92,9 +92,11 @@ def traces(
     panels: Sequence[tuple[str, np.ndarray, int, np.ndarray, np.ndarray | None]],
     synthetic: bool,
 ) -> None:
-    """Draws posteriors over clips. Args:
-    panels: (title, posteriors [F, K], the clip's class, frames kept bool [F], what is really
-        shown [F] or None).
+    """Draws posteriors over clips.
+
+    Args:
+      panels: (title, posteriors [F, K], the clip's class, frames kept bool [F], what is really
+          shown [F] or None).
     """
     down = -(-len(panels) // 2)
     with canvas(
@@ -121,9 +123,11 @@ def attention(
     panels: Sequence[tuple[str, np.ndarray, np.ndarray, np.ndarray | None]],
     synthetic: bool,
 ) -> None:
-    """Draws weights over the frames of clips. Args:
-    panels: (title, numbers of the frames [F], their weights [F], what is really shown [F] or
-        None).
+    """Draws weights over the frames of clips.
+
+    Args:
+      panels: (title, numbers of the frames [F], their weights [F], what is really shown [F] or
+          None).
     """
     down = -(-len(panels) // 2)
     with canvas(path, "Which frames decide", (WIDTH, 0.5 + 1.5 * down), synthetic) as figure:

@@ -94,7 +94,7 @@ def test_a_clip_twice_and_a_bad_number_are_both_listed(tmp_path):
     (tmp_path / "casme2" / "Cropped").mkdir(parents=True)
     casme2_release.write_workbook(tmp_path / "casme2", clips)
     text = message(tmp_path)
-    assert "row 8, clip EP19_05f: this clip is in row 3 already" in text
+    assert "row 8, clip EP19_05f: this clip is already in row 3" in text
     assert "row 9, clip EP02_01f: OnsetFrame is 'x', expected a whole number" in text
     assert text.count("\n  - ") == 2
 

@@ -115,12 +115,12 @@ def test_an_emotion_is_no_pattern(tmp_path):
         ("casme", "B2", "../EP01_5", "would lead to another folder"),
         ("casme", "I2", "4+x", "'x'"),
         ("casme3a", "D3", 39, "row 3, clip a: apex frame 39 is not after onset frame 40"),
-        ("casme3a", "C3", 20, "row 3, clip a: this clip is in row 2 already"),
+        ("casme3a", "C3", 20, "row 3, clip a: this clip is already in row 2"),
         ("mmew", "D2", 9, "row 2, clip S1-001: no apex frame 9"),
         ("mmew", "B3", "S1-009", "Micro_Expression/anger/S1-009 does not exist"),
-        ("mmew", "G2", "../mmew", "Estimated Emotion '../mmew' holds a slash"),
-        ("mmew", "G2", "/etc", "Estimated Emotion '/etc' holds a slash"),
-        ("mmew", "G2", "a\nb", "holds a character that is not printable"),
+        ("mmew", "G2", "../mmew", "Estimated Emotion '../mmew' contains a slash"),
+        ("mmew", "G2", "/etc", "Estimated Emotion '/etc' contains a slash"),
+        ("mmew", "G2", "a\nb", "contains a character that is not printable"),
         ("mmew", "G2", " ", "row 2, clip S1-001: Estimated Emotion is missing"),
         ("4dme", "F1", "Units", "column 'AUs' is missing"),
         ("4dme", "C2", "x", "Onset is 'x', expected a whole number"),
@@ -145,7 +145,7 @@ def test_macro_expressions_are_left_out_aloud(tmp_path, capsys):
     for row, text in enumerate(("Micro-expression", "Macro-expression", "micro", "Micro"), 2):
         edit(folder, f"I{row}", text)
     assert load(tmp_path, "casme3a").ids.tolist() == ["spNO.12_a_7", "spNO.1_a_20", "spNO.1_b_7"]
-    assert "1 rows are of no micro-expression" in " ".join(capsys.readouterr().out.split())
+    assert "1 rows are not micro-expressions" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def test_classes_by_the_workbook_and_by_units(tmp_path, capsys):
         "casme2/sub02_EP03_02": 2,  # 4
     }
     out = " ".join(capsys.readouterr().out.split())
-    assert "SAMM: 2 of 4 clips are of none of the 5 classes" in out
+    assert "SAMM: 2 of 4 clips" in out
     assert "24)" in out
     holdout = folds_of(data, "leave_one_dataset_out")
     assert [fold.name for fold in holdout] == ["samm", "casme2"]
@@ -132,7 +132,7 @@ def test_a_release_without_a_workbook_is_left_out_aloud(tmp_path, capsys):
 
 def test_no_release_at_all(tmp_path):
     (tmp_path / "casme2").mkdir()
-    assert "contains none of the releases that cd6me is made of" in message(tmp_path, "cd6me")
+    assert "contains none of the releases of cd6me" in message(tmp_path, "cd6me")
     assert "looked for the folder samm or casme2" in message(
         tmp_path / "casme2", "megc2018"
     ).replace(f"{tmp_path / 'casme2'}/", "")
@@ -163,5 +163,5 @@ def test_further_releases_take_part_if_they_are_named(tmp_path, capsys):
         "4dme/sub03_3_4": "positive",
         "4dme/sub14_14_1": "surprise",
     }
-    assert "CASME: emotions that take no part: tense (1)" in capsys.readouterr().out
+    assert "CASME: emotions that are left out: tense (1)" in capsys.readouterr().out
     assert "mmew/" in load(tmp_path, "megc2019", subsets="mmew").ids[0]

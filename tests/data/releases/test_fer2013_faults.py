@@ -104,8 +104,8 @@ def test_every_bad_row_of_a_csv_is_listed(tmp_path, cache):
         "line 8: 2305 pixels, expected 2304 (48x48)",
         "line 9: pixels from 7 to 256, expected 0 to 255",
         "line 10: pixels from -2 to 7, expected 0 to 255",
-        "line 11: pixels that are no whole numbers: '7.5'",
-        "line 12: pixels that are no whole numbers: 'nan', 'nan'",
+        "line 11: pixels that are not whole numbers: '7.5'",
+        "line 12: pixels that are not whole numbers: 'nan', 'nan'",
         "line 13: 0 pixels, expected 2304 (48x48)",
         "line 14: 1 fields, expected emotion, pixels and Usage",
         "line 15: emotion is 'x', expected 0 to 6",
@@ -144,9 +144,9 @@ def test_every_bad_image_is_listed(layout, tmp_path, capfd):
         "train/happy/Training_900.jpg": (jpg[: len(jpg) // 2], "is cut off"),
         "train/happy/Training_901.jpg": (jpg[:-2], "is cut off"),
         "train/happy/Training_902.png": (png[:-30], "is cut off"),
-        "train/happy/Training_903.jpg": (b"", "is no JPEG or PNG"),
-        "train/happy/Training_904.jpg": (b"GIF89a nonsense", "is no JPEG or PNG"),
-        "train/happy/notes.txt": (b"x", "is no JPEG or PNG"),
+        "train/happy/Training_903.jpg": (b"", "is not a JPEG or PNG"),
+        "train/happy/Training_904.jpg": (b"GIF89a nonsense", "is not a JPEG or PNG"),
+        "train/happy/notes.txt": (b"x", "is not a JPEG or PNG"),
         "train/happy/Training_905.jpg": (encoded((48, 47)), "is 47x48, expected 48x48"),
         "train/happy/Training_906.jpg": (encoded((96, 96)), "is 96x96, expected 48x48"),
         "train/contempt/Training_907.jpg": (jpg, "class one of angry, disgust"),
@@ -158,9 +158,9 @@ def test_every_bad_image_is_listed(layout, tmp_path, capfd):
     }
     files(tmp_path, {name: data for name, (data, _) in faults.items()}, layout)
     problems = sorted(error(tmp_path).problems)
-    copies = [problem for problem in problems if "is there already, in" in problem]
+    copies = [problem for problem in problems if "was already found in" in problem]
     assert len(copies) == 1
-    assert "Training_happy_910 is there already" in copies[0]
+    assert "Training_happy_910 was already found" in copies[0]
     for name, (_, found) in faults.items():
         if found:
             (problem,) = (problem for problem in problems if problem.startswith(f"{name}: "))
@@ -175,7 +175,7 @@ def test_images_of_no_part_are_asked_for_their_part(tmp_path):
         {"test/happy/im0.jpg": encoded(), "test/happy/im1.jpg": encoded(), "test/sad/x.png": b""},
     )
     e = error(tmp_path)
-    assert "nothing says whether these images are of PublicTest or PrivateTest" in e.title
+    assert "whether these images belong to PublicTest or PrivateTest" in e.title
     assert e.problems == ("test/happy: 2 images", "test/sad: 1 images")
     assert "PublicTest_*.jpg" in e.fix
     assert "column Usage" in e.fix

@@ -154,7 +154,7 @@ def test_rows_behind_the_last_image_are_counted(folder, capsys):
     expected = load(folder.parent)
     write(folder, [header, *rows, rows[0]])
     np.testing.assert_array_equal(load(folder.parent).labels, expected.labels)
-    assert "1 rows behind those of the images are left out" in capsys.readouterr().out
+    assert "1 rows after those of the images" in capsys.readouterr().out
 
 
 def test_what_is_wrong_with_the_votes_is_listed(folder):

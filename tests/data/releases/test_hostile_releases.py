@@ -198,7 +198,7 @@ def test_landmarks_of_no_face(tmp_path, points, why):
 def test_a_lossy_map_under_a_lossless_name(tmp_path):
     path = mini.write_release(tmp_path, "flow") / "flow" / "006_006_1_2.png"
     path.write_bytes(cv2.imencode(".jpg", cv2.imread(str(path)))[1].tobytes())
-    assert "a JPEG under the name of a PNG" in mini.message(tmp_path)
+    assert "is a JPEG" in mini.message(tmp_path)
 
 
 def test_an_apex_between_blanks_is_the_documented_sign(tmp_path):
@@ -232,7 +232,7 @@ def test_the_challenges_list_is_applied_to_smics_frames(tmp_path, capsys):
     assert found.labels.tolist() == [0, 1]
     out = " ".join(capsys.readouterr().out.split())
     assert "line 3: s3_s3_sur_02 is positive, its folder says surprise" in out
-    assert "line 4: s9_s9_ne_01 is not among the frames" in out
+    assert "line 4: there are no frames of s9_s9_ne_01" in out
     assert "1 clips are not in megc2019.csv" in out
     assert "smic has 2 subjects, the challenge 16" in out
 
@@ -423,7 +423,7 @@ def test_archives_that_hold_archives_bombs_and_lines_without_end(tmp_path):
         archive.writestr("archive.zip", b"PK\3\4")
         archive.writestr("__MACOSX/._archive.zip", b"x")
     text = message("fer2013", folder)
-    assert "contains no images, but archives" in text
+    assert "contains archives instead of images" in text
     assert "archive.zip" in text
     with zipfile.ZipFile(folder / "download.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("train/happy/Training_1.jpg", b"\xff\xd8" + bytes(10**8))
@@ -454,7 +454,7 @@ def test_an_archive_that_holds_a_file_twice(tmp_path):
         warnings.simplefilter("ignore")
         for _ in range(2):
             archive.writestr("train/happy/Training_1.jpg", image)
-    assert "is there already" in message("fer2013", tmp_path / "fer2013")
+    assert "was already found" in message("fer2013", tmp_path / "fer2013")
 
 
 def test_annotations_of_affectnet(tmp_path, capsys):
@@ -482,7 +482,7 @@ def test_annotations_of_affectnet(tmp_path, capsys):
         "../../etc/passwd,1,1,9,9,x,1,0.5,0\n1/a.jpg,1,1,inf,9,x,1,0.5,0\n"
     )
     text = message("affectnet", folder, classes="8")
-    assert "line 1, ../../etc/passwd: the path holds a slash, or dots alone" in text
+    assert "line 1, ../../etc/passwd: the path contains a slash" in text
     assert "face_width is 'inf'" in text
     assert "read training.csv; also there, and not read: train_set" in capsys.readouterr().out
     (folder / "training.csv").write_bytes(b"caf\xe9.jpg,1,1,9,9,x,1,0.5,0\n")

@@ -102,8 +102,8 @@ def test_every_problem_of_a_folder_at_once(tmp_path):
         load(place, skip_clips="nobody.png")
     text = error.value.text()
     for part in (
-        "one person only, p0",
-        "one class only, calm",
+        "only one person, p0",
+        "only one class, calm",
         "1 image in this folder, expected in",
         "names nobody.png",
         "p0/calm/cut.jpg: is cut off",

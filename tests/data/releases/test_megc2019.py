@@ -139,7 +139,7 @@ def test_frames_are_classed_by_the_workbooks_emotion(tmp_path, capsys):
         == "SMIC_all_cropped/HS/s1/micro/negative/s1_ne_01/reg_image032759.bmp"
     )
     assert data.images.std((1, 2)).min() > 0
-    assert "CASME II: emotions that take no part: others (1)" in capsys.readouterr().out
+    assert "CASME II: emotions that are left out: others (1)" in capsys.readouterr().out
 
 
 def test_a_list_decides_over_the_workbook(tmp_path):
@@ -185,7 +185,7 @@ def test_regions_and_clips_without_landmarks(root, capsys):
     }
     mini.write_landmarks(root / "casme2" / "landmarks.csv", "flow", known)
     text = message(root, regions="landmarks")
-    assert "smic: none of 2 clips has any" in text
+    assert "smic: none of its 2 clips has landmarks" in text
     assert "casme2" not in text
     whole = load(root, subsets="samm,casme2")
     cut = load(root, subsets="samm,casme2", regions="landmarks")
@@ -234,7 +234,7 @@ def test_all_bad_rows_of_a_list_are_named(root):
     for found in (
         "line 5, sub03 EP1: dataset is 'samm'",
         "line 6, sub03 EP2: emotion is 'angry'",
-        "line 7, sub01 EP19_05f: this clip is in line 3",
+        "line 7, sub01 EP19_05f: this clip is already in line 3",
         "line 8,  EP4: no subject",
         "line 8,  EP4: no flow",
     ):

@@ -117,7 +117,7 @@ def test_what_contradicts_the_table_is_all_named(release):
     for part in (
         f"emotion is '6', the file name says {emotion}",
         f"actor is '9', the file name says {actor}",
-        "this frame is there twice",
+        "this frame is listed twice",
         "does not list it",
         "actor is 33, expected 01 to 24",
     ):

@@ -124,7 +124,7 @@ def test_landmarks_of_flow_maps_do_not_align_frames(tmp_path, capsys):
     mini.write_landmarks(folder / "landmarks.csv", "flow", {"006_006_1_2.png": alignment.TEMPLATE})
     assert "landmarks" not in mini.load(tmp_path).extras
     assert "are not used" in capsys.readouterr().out
-    assert "there are none for the frames" in mini.message(tmp_path, align="landmarks")
+    assert "there are no landmarks for the frames" in mini.message(tmp_path, align="landmarks")
 
 
 def test_frames_without_a_face_are_all_listed(tmp_path):

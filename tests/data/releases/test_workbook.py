@@ -157,7 +157,7 @@ def test_every_bad_row_is_listed_at_once(path):
         "row 15, clip 006_1_2: Subject is missing",
         "row 16, clip (none): Filename is missing",
         "row 17, clip 006_1_2: Subject is 007, but the clip's name says 006",
-        "row 17, clip 006_1_2: this clip is in row 15 already",
+        "row 17, clip 006_1_2: this clip is already in row 15",
         "row 18, clip 028_4_1: Onset Frame is 'abc', expected a whole number",
         "row 18, clip 028_4_1: Apex Frame is '12.5', expected a whole number",
         "row 18, clip 028_4_1: Offset Frame is '-3', expected a whole number",
@@ -172,7 +172,7 @@ def test_renamed_missing_and_doubled_columns(path):
     assert error.problems == (
         "column 'Filename' is missing; the nearest is 'File Name'",
         "column 'Onset Frame' is missing; the nearest is 'Onset'",
-        "column 'Action Units' is there more than once",
+        "column 'Action Units' occurs more than once",
         "column 'Estimated Emotion' is missing",
         "found the columns Subject, File Name, Inducement Code, Onset, Apex Frame, Offset "
         "Frame, Duration, Micro, Action Units, "
@@ -247,7 +247,7 @@ def test_only_the_published_slip_is_mended(path):
     read = read_workbook(path)
     assert read["apex"][0] == 4930
     assert read.attrs["errata"] == [
-        "row 15, clip 032_3_1: apex frame 1930 is a slip of the published workbook, read as 4930"
+        "row 15, clip 032_3_1: apex frame 1930 is an error of the published workbook, read as 4930"
     ]
     assert frame_problems(read) == []
     edit(path, F15=4971)

@@ -79,12 +79,12 @@ def test_every_bad_line_is_listed(tmp_path, eight):
         make_folds(split("file", file=file), eight)
     text = e.value.text()
     for found in (
-        "line 3, c9: the data set has no such id",
+        "line 3, c9: there is no such id",
         "line 4, c1: part is 'tset'",
         "line 6, c2: this id is already in line 5",
         "line 7, unnamed: no id",
         "line 8, c3: no fold",
-        "c7: the data set has it, the file does not",
+        "c7: this id of the data set is not in the file",
     ):
         assert found in text
     assert len(e.value.problems) == 6

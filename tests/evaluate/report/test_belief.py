@@ -26,14 +26,14 @@ def sharp():
 
 def test_too_confident_before_and_calibrated_after_the_map(sharp):
     before, after = belief.line(sharp).split("; after ")
-    assert "on average, too high, where luck leaves up to 0.0" in before
-    assert "no more than luck leaves" in after
+    assert "on average, too high, where chance alone gives up to 0.0" in before
+    assert "no more than by chance" in after
     assert "A confidence of 0.80 means: right in " in after
     right = int(after.split("right in ")[1].split()[0])
     assert 70 <= right <= 90
     assert "harm" not in after
     assert list(belief.drawn(sharp)) == [
-        f"as the model says: smooth error {sharp['calibration']['none']['smooth_ece']['value']:.3f}",
+        f"the model's own: smooth error {sharp['calibration']['none']['smooth_ece']['value']:.3f}",
         f"as applied: smooth error {sharp['calibration']['applied']['smooth_ece']['value']:.3f}",
     ]
 
@@ -41,7 +41,7 @@ def test_too_confident_before_and_calibrated_after_the_map(sharp):
 def test_a_perfect_model_needs_no_map():
     metrics = measured(1)
     line = belief.line(metrics)
-    assert "no more than luck leaves" in line.split(";")[0]
+    assert "no more than by chance" in line.split(";")[0]
     assert metrics["calibration"]["none"]["ece"]["low"] == 0
 
 

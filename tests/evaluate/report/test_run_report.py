@@ -287,7 +287,7 @@ def test_report_on_clips_of_frames(tmp_path):
         "test 96 clips, 8 actors",
         "best validation of each trial",
         "vote: mode of the frames' decisions",
-        "Test clips that were named wrongly",
+        "Test clips that were misclassified",
         "Shown: a clip’s middle frame.",
         "Accuracy on an actor’s test rows",
         "Best val sees validation actors only",
@@ -347,9 +347,9 @@ def test_report_on_pictures(tmp_path):
         "Results by part of the release",
         "all of them",
         "Results on all test rows",
-        "always names the most frequent training class reaches "
+        "always predicts the most frequent training class reaches "
         f"{metrics['baselines']['majority']['accuracy']['value']:.3f}. Macro F1 is",
-        "as the model says",
+        "the model's own",
         "vector scaling",
         "isotonic regression",
         "AURC",

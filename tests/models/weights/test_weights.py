@@ -307,7 +307,7 @@ def test_wrong_architectures_are_named_and_nothing_is_loaded(tmp_path):
     model = HTNet(5, **TINY)
     with pytest.raises(UserError) as error:
         layouts.load(files.read(mixed), model, shapes(model, 28, 28, 3))
-    assert "layers.0.0.pos_emb: holds NaN" in error.value.text()
+    assert "layers.0.0.pos_emb: contains NaN" in error.value.text()
     assert "to_patch_embedding.1.bias: expected (8,), found (7,)" in error.value.text()
 
 
@@ -326,7 +326,7 @@ def test_files_of_other_kinds_say_what_is_read(tmp_path):
     for name, message in (
         ("page.h5", "a page that says 'not found'"),
         ("a.npz", "archive without weights"),
-        ("other.h5", "no file of Keras"),
+        ("other.h5", "not a file of Keras"),
         ("early.weights.h5", "which layer is which"),
         ("script.pt", "TorchScript"),
         ("none.h5", "No such file"),
