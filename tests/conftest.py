@@ -2,7 +2,9 @@
 network, no cache of the user's.
 """
 
+import contextlib
 import os
+import shutil
 import warnings
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -48,15 +50,45 @@ def shared_cache(all_workers):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _compiled(pytestconfig):
-    """Programs are compiled once, over all workers and until `pytest --cache-clear`: they are most
-    of the time of the tests.
+def _compiled(pytestconfig, all_workers):
+    """Programs are compiled once, over all workers and until `pytest --cache-clear`: compiling is
+    most of the time of the tests. JAX writes into a folder of this session, as an entry that a
+    killed session has left half-written would never be replaced.
     """
-    folder = str(pytestconfig.cache.mkdir("compiled"))
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
-    jax.config.update("jax_compilation_cache_dir", folder)
+    folder = all_workers / "compiled"
+    folder.mkdir(exist_ok=True)
+    _link_all(_kept_programs(pytestconfig), folder)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
+    jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-    jax.config.update("jax_compilation_cache_max_size", 2**30)
+
+
+def pytest_sessionfinish(session, exitstatus):
+    """Keeps the programs that this session compiled, unless it was interrupted."""
+    base = getattr(session.config, "_tmp_path_factory", None)
+    is_worker = hasattr(session.config, "workerinput")
+    if base and not is_worker and exitstatus in (0, pytest.ExitCode.TESTS_FAILED):
+        _link_all(base.getbasetemp() / "compiled", _kept_programs(session.config))
+
+
+def _kept_programs(config):
+    """The folder in pytest's cache; None with `-p no:cacheprovider`."""
+    cache = getattr(config, "cache", None)
+    return cache and cache.mkdir("compiled")
+
+
+def _link_all(source, target):
+    """Links the programs of a folder into another that lacks them; copies to another disk."""
+    if not (source and target and source.is_dir()):
+        return
+    for path in source.glob("*-cache"):
+        with contextlib.suppress(FileExistsError):
+            try:
+                os.link(path, target / path.name)
+            except FileExistsError:
+                raise
+            except OSError:  # another disk, or one without links
+                shutil.copyfile(path, target / path.name)
 
 
 @pytest.fixture(autouse=True)
