@@ -17,7 +17,7 @@ from fexpr.train.mesh import make_mesh
 from fexpr.train.streamed_engine import StreamedEngine
 from fexpr.train.trials import Engine, Plan
 from tests.train import toy
-from tests.train.test_streaming import Norm
+from tests.train.test_streamed_engine import Norm
 
 
 class Clocked:
