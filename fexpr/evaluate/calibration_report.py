@@ -42,7 +42,7 @@ def calibration_report(
 ) -> dict[str, dict]:
     """The entries `calibration`, `selective` and `sets` of metrics.json.
 
-    `calibration`: 'none' or the name of a map -> its metrics as in M (docs/design.md);
+    `calibration`: 'none' or the name of a map -> its metrics, each with value and interval;
     `reliability` by bin (`count`: mean over seeds); `diagram` (smooth_error.py); `perfect`, the
     errors that a perfectly calibrated model with these confidences would show on the same number of
     rows (perfect.py), and `ece_if_perfect`, their mean ECE; `parameters` by trial, None for a

@@ -62,7 +62,7 @@ def find_workbook(folder: Path | str, form: Format = SAMM) -> Path:
         raise UserError(
             f"several workbooks in {folder}",
             [p.name for p in candidates],
-            "leave only the one to be used there",
+            "keep only the one to use in that folder",
         )
     return candidates[0]
 

@@ -136,7 +136,7 @@ class Rows:
         rank = len(fitted) - 1
         if not 0 < components <= rank:
             raise UserError(
-                f"model.components={components}, and {len(train)} training rows span at most "
+                f"model.components={components}, but {len(train)} training rows span at most "
                 f"{rank} components",
                 fix=f"choose from 1 to {rank}",
             )
