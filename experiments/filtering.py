@@ -170,7 +170,7 @@ def masks(
     are fitted to the training rows.
 
     Args:
-      posteriors: float32 [N, K] the model's for every frame.
+      posteriors: float32 [N, K], the model's for every frame.
     """
     chosen, value = parse(text)
     outside = np.setdiff1d(np.arange(len(dataset)), fold.train)

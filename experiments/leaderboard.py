@@ -196,7 +196,7 @@ def reads_in_words(content: dict) -> str:
 
 
 def read_members(config: ConfigDict, workdir: Path) -> list[Member]:
-    """Errors as in `leaderboard`."""
+    """Reads the config's members: their configs or finished runs. Errors as in `leaderboard`."""
     members, problems = [], []
     for text in config.members:
         name, equals, source = (part.strip() for part in text.partition("="))
@@ -223,7 +223,7 @@ def read_members(config: ConfigDict, workdir: Path) -> list[Member]:
 
 
 def read_fusions(config: ConfigDict, workdir: Path, members: list[Member]) -> list[Fusion]:
-    """Errors as in `leaderboard`."""
+    """Reads which members the config's fusions combine. Errors as in `leaderboard`."""
     fusions, problems, by_name = [], [], {member.name: member for member in members}
     for i, text in enumerate(config.fused):
         name, _, rest = (part.strip() for part in text.partition("="))

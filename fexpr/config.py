@@ -146,7 +146,9 @@ def read(section: type, values: Mapping[str, Any]) -> Any:
 
 
 def upgrade(section: type, stored: Mapping[str, Any]) -> ConfigDict:
-    """The config of an older run with all fields that this fexpr has; rules of `read`."""
+    """The config of an older run, completed to all fields of this version by the rules of
+    `read`.
+    """
     whole = dataclasses.asdict(read(section, stored))
     return ConfigDict(whole)
 

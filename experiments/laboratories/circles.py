@@ -44,7 +44,7 @@ def lab_circles(config: ConfigDict, workdir: Path) -> None:
     set is a batch (train.epochs steps of Adam), so only the initial weights are random.
 
     Raises:
-      UserError: the run directory holds another run, or cannot be written.
+      UserError: the run directory contains another run, or cannot be written.
     """
     points, labels = map(np.asarray, make_circles(1000, noise=0.1, random_state=1))
     points, labels = points.astype(np.float32), labels.astype(np.int32)

@@ -180,7 +180,7 @@ def _checked(args: argparse.Namespace, out: Path) -> Path:
         raise UserError(f"--resamples={args.resamples}: expected at least 10")
     if (out / run.CONFIG).exists():
         raise UserError(
-            f"{out} holds a run of fexpr, whose report would be overwritten",
+            f"{out} contains a run of fexpr, whose report would be overwritten",
             fix="choose another --out",
         )
     return out

@@ -42,7 +42,7 @@ def calibration_report(
 ) -> dict[str, dict]:
     """The entries `calibration`, `selective` and `sets` of metrics.json.
 
-    `calibration`: 'none' or the name of a map -> its metrics as in M (docs/design.md);
+    `calibration`: 'none' or the name of a map -> its metrics, each with value and interval;
     `reliability` by bin (`count`: mean over seeds); `diagram` (smooth_error.py); `perfect`, the
     errors that a perfectly calibrated model with these confidences would show on the same number of
     rows (perfect.py), and `ece_if_perfect`, their mean ECE; `parameters` by trial, None for a
@@ -53,9 +53,9 @@ def calibration_report(
     were not used, as they are copies of training rows. Without validation rows there are no maps,
     and `unavailable` says why. Multi-label tasks have the maps of OF_UNITS, with MEASURES_OF_UNITS
     alone. `selective` (one-of-K): for the model's own probabilities and after temperature scaling,
-    AURC, accuracies at fixed coverages and what they gain as in M, and the `curve` of risk by
-    `coverage` (mean over seeds). `sets`: prediction sets (set_report.py), {} without validation
-    rows.
+    AURC, accuracies at fixed coverages and what they gain, each with its interval, and the `curve`
+    of risk by `coverage` (mean over seeds). `sets`: prediction sets (set_report.py), {} without
+    validation rows.
     """
     names = OF_UNITS if test.multilabel else tuple(FITS)
     answers, parameters, sets = {NONE: test}, {NONE: {}}, {}

@@ -184,8 +184,8 @@ def leaderboard(
     """All contenders measured, in the given order.
 
     Args:
-      metrics: keys of M of metrics.json; the first decides which row is best, and is used for data
-          sets, selections and differences.
+      metrics: names of metrics in metrics.json; the first decides which row is best, and is used
+          for data sets, selections and differences.
 
     Returns:
       `rows`: dicts of `name`, `how`, `extraction`, `minutes`, `seeds` (their number), `selection`,

@@ -199,8 +199,8 @@ def measure_ensemble(
     selection: str,
     measure_rows: Callable[[ScoredRows], Measured],
 ) -> dict:
-    """An M of the test rows by the mean probabilities of a fold's seeds; {} with one seed, a failed
-    trial, or action units.
+    """The metrics of the test rows by the mean probabilities of a fold's seeds; {} with one seed, a
+    failed trial, or action units.
     """
     if (
         predictions["labels"].ndim == 2

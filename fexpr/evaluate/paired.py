@@ -55,8 +55,8 @@ def compare(
       `candidates`: name, source, selection, seeds, `left_out` (its test rows that others lack),
           `test` (M of metrics.json), `f1` by class, `reliability` by bin and its kernel `diagram`
           (both None for action units).
-      `differences`: for each candidate but the first: `name`, `less` (the first's name), M of
-          differences, `mcnemar` {only_this, only_first, p, seeds},
+      `differences`: for each candidate but the first: `name`, `less` (the first's name), the
+          differences of all metrics, `mcnemar` {only_this, only_first, p, seeds},
       `agree` (share of rows decided alike).
       `rows`, `groups`, `class_names`, `task`, `resamples`; `metrics`: those to show first;
       `averaged`: classes of macro figures.

@@ -38,19 +38,19 @@ def set_report(
     resamples: int,
     seed: int,
 ) -> dict:
-    """The entry; {} if a trial with test rows failed. `coverage`: the requested coverage.
-    `methods`: of each score of conformal.py (multi-label: lac) `coverage`, the share of test rows
-    whose set holds the true class (every present unit), `size`, and `single`, the share of sets of
-    one class, as in M; one-of-K also of CLASS_WISE, whose threshold of a class is a quantile over
-    the calibration rows of that class alone (Mondrian conformal prediction; Vovk et al. 2005,
-    section 4.5): it guarantees the coverage for each class, with larger sets. For lac also
-    `levels`: level -> coverage and size; `by_class`, `by_group`, `by_dataset`: `rows`, `coverage`,
-    `size` (of units: of the rows that show the unit, the share whose set holds it), `low` and
-    `high` of the coverage (Wilson's 95 % interval for so many rows, as if independent); `by_class`
-    also `class_wise`, the coverage with CLASS_WISE. `rows`, `groups`: distinct calibration
-    rows and subjects, of the part with the fewest.
-    For the recogniser `limits`: of each part the threshold of lac at each of `levels`, None if
-    there are too few rows for the level, and `of_trial`, the part of each trial.
+    """The entry `sets`; {} if a trial with test rows failed. `coverage`: the requested coverage.
+    `methods`: for each score of conformal.py (multi-label: only lac) the `coverage`, which is the
+    share of test rows whose set contains the true class (every present unit), the `size`, and
+    `single`, the share of sets with one class, each with its interval; one-of-K tasks also have
+    CLASS_WISE, whose threshold of a class is a quantile over the calibration rows of that class
+    only (Mondrian conformal prediction; Vovk et al. 2005, section 4.5): it guarantees the coverage
+    for each class, with larger sets. For lac also `levels`: level -> coverage and size; `by_class`,
+    `by_group`, `by_dataset`: `rows`, `coverage`, `size` (for a unit, coverage is over the rows that
+    show it), `low` and `high` of the coverage (Wilson's 95 % interval, as if rows were
+    independent); `by_class` also has `class_wise`, the coverage with CLASS_WISE. `rows`, `groups`:
+    distinct calibration rows and subjects, of the part with the fewest. For the recogniser,
+    `limits`: for each part the threshold of lac at each of `levels`, None if there are too few rows
+    for the level, and `of_trial`, the part of each trial.
     """
     if applied.failed().any():
         return {}

@@ -161,8 +161,8 @@ def undefined(class_names: np.ndarray, test: ScoredRows) -> list[dict]:
 
 
 def sizes(predictions: dict, selection: str) -> dict[str, dict[str, int]]:
-    """`rows` in the pool of one seed (validation: on average over seeds), distinct `ids` among
-    them, `groups`; of test and val.
+    """For test and val, the numbers of `rows` in one seed's pool (validation: mean over seeds), of
+    distinct `ids` among them, and of `groups`.
     """
     parts = {split: rows_of(predictions, selection, split) for split in ("test", "val")}
     seeds = len(np.unique(predictions["trial_seed"]))

@@ -87,7 +87,8 @@ class ClipSums:
         return pooling.pooled(sums, self.rule, mean, deviation)
 
     def table(self, name: str, break_off: str = "") -> pd.DataFrame:
-        """One row per person, the one with the most rows first; without any, a row that says so.
+        """One row per person, the one with the most rows first; if there is none, one row that says
+        so.
 
         Columns: `decision`, `status`; `face`, the person's number; `rows`, how many frames (of
         flow: pairs of frames) decided; `first` and `last`, their stamps in seconds; `rule`; then

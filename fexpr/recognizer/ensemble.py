@@ -240,7 +240,7 @@ class Ensemble:
 
 
 def _check(images: np.ndarray, shape: tuple[int, int, int], dtype: type[np.generic]) -> None:
-    """Raises UserError where `images` are not an array [N, *shape] of this type."""
+    """Raises a UserError if `images` are not an array [N, *shape] of this type."""
     problems = []
     if not isinstance(images, np.ndarray) or images.ndim != 4 or images.shape[1:] != shape:
         found = list(images.shape) if isinstance(images, np.ndarray) else type(images).__name__

@@ -126,16 +126,15 @@ def collect_images(
                 problems.append(f"{'image ' if not is_file else ''}{name}: {e}")
     if problems:
         kind, others = (
-            ("flow maps (u, v, optical strain)", "predict_pair takes frames")
+            ("flow maps (u, v, optical strain)", "for frames use predict_pair")
             if flow
-            else ("images", "predict has arguments")
+            else ("images", "for other images see the arguments of predict")
         )
         raise UserError(
             "the recogniser cannot read these images",
             problems,
             fix=f"correct them or leave them out; it was trained on {kind} of "
-            f"{shape[0]}x{shape[1]}x{shape[2]}, and for "
-            f"others {others}",
+            f"{shape[0]}x{shape[1]}x{shape[2]}; {others}",
         )
     pixels = np.zeros((len(rows), *shape), np.uint8)
     for i, (_, image, _, _) in enumerate(rows):

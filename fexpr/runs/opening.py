@@ -56,8 +56,8 @@ def open_run(
     """Writes config.json, or compares it with the existing one. Returns its content.
 
     Raises:
-      UserError: the folder holds a run of another config or other data (the difference is listed),
-          or cannot be written.
+      UserError: the folder contains a run of another config or other data (the difference is
+          listed), or cannot be written.
     """
     config, workdir = spec.config, spec.workdir
     path = workdir / run.CONFIG
@@ -227,7 +227,7 @@ def _same_run(new: dict, old: dict, workdir: Path) -> dict:
         changed.append("init.from_file: the file's content has changed")
     if changed:
         raise UserError(
-            f"{workdir} holds a run of another config",
+            f"{workdir} contains a run of another config",
             changed,
             fix="choose another --workdir for this config, or give the old settings to resume that "
             "run",

@@ -53,7 +53,7 @@ def parse_rates(text: str) -> tuple[Rate, ...]:
 
 
 def compile_regex(text: str) -> re.Pattern:
-    """Raises ValueError where the text is no regular expression."""
+    """Raises a ValueError if the text is not a regular expression."""
     try:
         return re.compile(text)
     except re.error as e:

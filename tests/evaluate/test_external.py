@@ -105,7 +105,7 @@ def test_command_line(case, tmp_path, capsys):
     )
     run.write_json(tmp_path / "run" / run.CONFIG, {})
     assert main([str(tmp_path / "mine.csv"), "--out", str(tmp_path / "run")]) == 2
-    assert "holds a run of fexpr" in capsys.readouterr().err
+    assert "contains a run of fexpr" in capsys.readouterr().err
 
 
 def test_saved_predictions_of_a_run(tmp_path, capsys):

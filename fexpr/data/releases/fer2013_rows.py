@@ -164,7 +164,7 @@ class Rows:
             raise UserError(
                 "config.data.skip_clips names images that are missing",
                 unknown,
-                "ids are as Training_7 (docs/data.md)",
+                "an id looks like Training_7 (docs/data.md)",
             )
         if not self._rows:
             raise UserError(

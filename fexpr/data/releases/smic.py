@@ -75,7 +75,7 @@ def survey(
     ids = pd.Series(SMIC.ids(table))
     if twice := sorted(set(ids[ids.duplicated()])):
         raise UserError(
-            f"{root} contains repeated clips", twice, "give each subject one folder, and each clip"
+            f"{root} contains repeated clips", twice, "give each subject and each clip one folder"
         )
     table = table.assign(id=ids)
     table = leave_out(select(table) if select else table, skipped, root)

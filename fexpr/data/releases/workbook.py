@@ -62,7 +62,7 @@ def find_workbook(folder: Path | str, form: Format = SAMM) -> Path:
         raise UserError(
             f"several workbooks in {folder}",
             [p.name for p in candidates],
-            "leave only the one to be used there",
+            "keep only the one to use in that folder",
         )
     return candidates[0]
 
@@ -148,8 +148,8 @@ def places(table: pd.DataFrame, workbook: Path | str = "") -> list[str]:
 
 
 def frame_problems(table: pd.DataFrame) -> list[str]:
-    """Rows whose onset-to-apex movement cannot be cut out: a frame number missing, or an apex that
-    is not after the onset.
+    """Problems of rows without a usable onset and apex: a missing frame number, or an apex that is
+    not after the onset.
 
     Only needed if frames are read, as published flow maps need no frame numbers.
     """

@@ -81,7 +81,7 @@ def validation_turn(fold: Fold, groups: np.ndarray, parts: int, turn: int, seed:
     names = np.unique(groups[rows])
     if not 2 <= parts <= len(names):
         raise UserError(
-            f"split.inner={parts}, and fold {fold.name} trains on {len(names)} subjects",
+            f"split.inner={parts}, but fold {fold.name} trains on {len(names)} subjects",
             fix=f"choose from 2 to {len(names)}, or 0",
         )
     chosen = np.isin(

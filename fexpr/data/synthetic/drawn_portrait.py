@@ -31,8 +31,8 @@ class Portrait:
         """The face after its skin has moved by `field` [H, W, 2] pixels: grey levels float32 [H,
         W], no sensor noise.
 
-        `loss` is of `folds`; `closure` [2] is 0 at rest and 1 for a shut eye; `gaze` shifts the
-        irises (face units).
+        `loss` comes from `folds`; `closure` [2] is 0 at rest and 1 for a shut eye; `gaze` shifts
+        the irises (face units).
         """
         image = self.skin * (1 - loss)
         for side in (0, 1):

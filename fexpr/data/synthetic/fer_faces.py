@@ -101,8 +101,8 @@ def write_synthetic(folder: Path, layout: str, count: int, seed: int = 0) -> Non
 
 
 def plan(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Class ids int32 [count] and parts str [count]: parts one after another as in the release,
-    classes in random order.
+    """Plans class ids int32 [count] and parts str [count]: parts one after another as in the
+    release, classes in random order.
     """
     rng = np.random.default_rng(seed)
     sizes = apportion(count, SHARES)

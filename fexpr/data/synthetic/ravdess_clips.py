@@ -132,8 +132,8 @@ def write(
 
 
 def plan(actors: int, clips: int, frames: int, seed: int) -> list[Take]:
-    """Who shows what, sorted by name: every actor's clips cycle through the emotions, in a random
-    order of the release's own 60 names.
+    """Plans who shows which emotion, sorted by name: every actor's clips cycle through the
+    emotions, in a random order of the release's own 60 names.
     """
     if not 1 <= actors <= 24 or clips > 60 * actors:
         raise ValueError(

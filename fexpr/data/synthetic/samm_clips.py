@@ -164,8 +164,8 @@ def workbook_table(plan: Iterable[Clip]) -> pd.DataFrame:
 
 
 def plan_clips(subjects: int, clips: int, seed: int) -> list[Clip]:
-    """Who shows what: combinations and subjects in their long-tailed shares, dealt at random;
-    sorted by subject and clip.
+    """Plans which subject shows which combination of units, with long-tailed shares of both,
+    assigned at random; sorted by subject and clip.
 
     Raises:
       ValueError: fewer than one subject, or fewer clips than subjects.

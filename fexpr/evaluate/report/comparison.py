@@ -21,7 +21,7 @@ UNDEFINED = {"value": None, "low": None, "high": None}
 
 
 def write_comparison(folder: Path | str, rows: Sequence[dict]) -> Path:
-    """Writes the three files into `folder`.
+    """Writes comparison.json, comparison.html and its figure into `folder`.
 
     Args:
       rows: dicts with `name`, `run_dir`, `published` ({`accuracy`, `on`} or None), `test`

@@ -113,8 +113,8 @@ def copies(metrics: dict) -> str:
 
 
 def copies_in_rows(metrics: dict) -> list[tuple[str, int, dict]]:
-    """(words, number of rows, M) of the report's table of copies: all test rows and parts of
-    them.
+    """The rows of the report's table of copies as (words, number of rows, metrics): all test rows
+    and parts of them.
     """
     found = metrics["copies"]
     n = found["rows"]

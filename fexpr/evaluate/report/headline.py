@@ -72,8 +72,8 @@ ORACLE_WARNING = "chosen on test rows — not a result"
 
 
 def columns(metrics: dict) -> list[tuple[str, str, dict]]:
-    """(kind, heading, M) of the headline table; kind is 'result', 'baseline', 'val', 'other' or
-    'oracle'.
+    """The columns of the headline table as (kind, heading, metrics); kind is 'result', 'baseline',
+    'val', 'other' or 'oracle'.
     """
     chosen = metrics["selection"]
     name_of_it = "the model" if trained_elsewhere(metrics) else SELECTIONS_IN_WORDS[chosen]
@@ -93,7 +93,9 @@ def columns(metrics: dict) -> list[tuple[str, str, dict]]:
 
 
 def selections(metrics: dict, of: dict[str, dict]) -> list[tuple[str, str, dict]]:
-    """(kind, words, M) of the selections in `of`, the configured one first and the oracle last."""
+    """The selections in `of` as (kind, words, metrics), the configured one first and the oracle
+    last.
+    """
     chosen = metrics["selection"]
     kinds = {
         name: "result" if name == chosen else "oracle" if name == "oracle" else "other"

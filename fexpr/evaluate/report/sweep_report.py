@@ -33,10 +33,11 @@ def ranked(points: Sequence[dict], monitor: str) -> dict:
     """The content of sweep.json, without the source.
 
     Args:
-      points: dicts with `name`, `settings` {field: value}, `run_dir`, `val` and `test` (the M of
-        metrics.json; {} where there is none), `seconds`, `failed` (how many trials turned NaN).
-      monitor: what the points are ordered by on their validation rows: `config.train.monitor`, or a
-          key of M.
+      points: dicts with `name`, `settings` {field: value}, `run_dir`, `val` and `test` (`val` and
+          `test` of metrics.json; {} if there is none), `seconds`, `failed` (how many trials turned
+          NaN).
+      monitor: the metric by which points are ranked on their validation rows:
+          `config.train.monitor`, or a metric of metrics.json.
 
     Returns:
       `metric`, `lower_is_better`, and `points`: the given dicts, merged by setting (`over_seeds`),

@@ -77,7 +77,9 @@ class Rows:
         self._products = None if self.vectors else _products_of_channels(self._views)
 
     def scaling(self, train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and unit of each channel [C], from these rows only; as `trials.statistics`."""
+        """Mean and unit of each channel [C], from these rows only; as in
+        `image_statistics.statistics`.
+        """
         channels = self._views.shape[-1]
         zero, one = np.zeros(channels), np.ones(channels)
         if self.normalize == "none":
@@ -136,7 +138,7 @@ class Rows:
         rank = len(fitted) - 1
         if not 0 < components <= rank:
             raise UserError(
-                f"model.components={components}, and {len(train)} training rows span at most "
+                f"model.components={components}, but {len(train)} training rows span at most "
                 f"{rank} components",
                 fix=f"choose from 1 to {rank}",
             )
