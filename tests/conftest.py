@@ -13,15 +13,36 @@ os.environ["XLA_FLAGS"] = (
     + " --xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
 )
 
+import builtins
+
 import jax
+import jaxtyping
 import pytest
-from jaxtyping import install_import_hook
 
 import tests.type_checker  # noqa: F401, the hook looks it up
 
 # every call of a function of these modules is checked against its annotations, shapes included
-CHECKED = ("conclude_epoch", "losses", "monitors", "row_losses", "step", "views")
-install_import_hook([f"fexpr.train.{name}" for name in CHECKED], "tests.type_checker.check")
+CHECKED = {
+    "fexpr.train": ("conclude_epoch", "losses", "monitors", "row_losses", "step", "views"),
+    "fexpr.data": ("preparation.flow", "preparation.regions"),
+    "fexpr.evaluate": (
+        "bootstrap",
+        "calibration",
+        "conformal",
+        "debiased_error",
+        "metrics",
+        "selective",
+        "smooth_error",
+        "thresholds",
+    ),
+}
+jaxtyping.install_import_hook(
+    [f"{room}.{name}" for room, names in CHECKED.items() for name in names],
+    "tests.type_checker.check",
+)
+# data and evaluate import these names for the type checker alone: jaxtyping takes long to import
+for name in ("Bool", "Float", "Float32", "Int", "Num", "Shaped", "UInt8"):
+    setattr(builtins, name, getattr(jaxtyping, name))
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -6,10 +6,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fexpr.data.records import Images, Records
+
+if TYPE_CHECKING:
+    from jaxtyping import Float32, Int32, Shaped
 
 SYNTHETIC = "synthetic"
 
@@ -36,13 +40,13 @@ class Dataset:
     """
 
     images: Images
-    labels: np.ndarray
-    groups: np.ndarray
-    ids: np.ndarray
+    labels: Int32[np.ndarray, " N"] | Float32[np.ndarray, "N K"]
+    groups: Shaped[np.ndarray, " N"]
+    ids: Shaped[np.ndarray, " N"]
     class_names: tuple[str, ...]
     source: str
-    split: np.ndarray | None = None
-    extras: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    split: Shaped[np.ndarray, " N"] | None = None
+    extras: dict[str, Shaped[np.ndarray, "N ..."]] = dataclasses.field(default_factory=dict)
     kind: str = "face"
 
     def __post_init__(self):

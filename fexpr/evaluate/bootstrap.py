@@ -14,8 +14,12 @@ macro F1 with 5 groups it covers in about 85 % of cases instead of 95; widened, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Float, Shaped
 
 RESAMPLES = 1000
 LEVEL = 0.95
@@ -23,8 +27,8 @@ _CHUNK = 2**18  # weights per block, 2 MiB: twice as fast if they fit into the C
 
 
 def resample_weights(
-    groups: np.ndarray, resamples: int = RESAMPLES, seed: int = 0
-) -> Iterator[np.ndarray]:
+    groups: Shaped[np.ndarray, " R"], resamples: int = RESAMPLES, seed: int = 0
+) -> Iterator[Float[np.ndarray, "b R"]]:
     """Yields blocks float64 [b, R] of `resamples` rows in all. The draws do not depend on the size
     of the chunks.
     """
@@ -38,11 +42,11 @@ def resample_weights(
 
 
 def bootstrap(
-    statistic: Callable[[np.ndarray], dict[str, np.ndarray]],
-    groups: np.ndarray,
+    statistic: Callable[[Float[np.ndarray, "b R"]], dict[str, Shaped[np.ndarray, "b ..."]]],
+    groups: Shaped[np.ndarray, " R"],
     resamples: int = RESAMPLES,
     seed: int = 0,
-) -> dict[str, np.ndarray]:
+) -> dict[str, Shaped[np.ndarray, "resamples ..."]]:
     """Calls `statistic(weights [B, R])`, which returns named arrays [B, ...], block by block;
     returns the same names with all resamples, [resamples, ...].
     """
@@ -61,7 +65,7 @@ def widening(groups: int, level: float = LEVEL) -> float:
 
 
 def interval(
-    samples: np.ndarray,
+    samples: Float[np.ndarray, " B"],
     value: float,
     groups: int,
     limits: tuple[float, float] = (-np.inf, np.inf),
@@ -86,7 +90,11 @@ def interval(
 
 
 def norm_interval(
-    samples: np.ndarray, noise: np.ndarray, value: float, groups: int, level: float = LEVEL
+    samples: Float[np.ndarray, " B"],
+    noise: Float[np.ndarray, " B"],
+    value: float,
+    groups: int,
+    level: float = LEVEL,
 ) -> tuple[float, float, int]:
     """The interval of an error that is a norm of gaps, such as the calibration error: `value` =
     |d|, where the gaps d are the true ones plus noise e.

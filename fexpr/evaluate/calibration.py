@@ -8,16 +8,22 @@ else the columns are one-hot.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fexpr.probabilities import log_probabilities, probabilities
 
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Bool, Float, Int, Num, Shaped
+
 BINS = 10
 NORMS = ("ece", "adaptive_ece", "classwise_ece")  # sums of absolute gaps
 
 
-def nll_per_row(presence: np.ndarray, logits: np.ndarray, multilabel: bool) -> np.ndarray:
+def nll_per_row(
+    presence: Bool[np.ndarray, "R K"], logits: Float[np.ndarray, "R K"], multilabel: bool
+) -> Float[np.ndarray, " R"]:
     """Negative log likelihood of each row, [R], in nats; the mean over the K decisions if
     multi-label.
     """
@@ -26,7 +32,9 @@ def nll_per_row(presence: np.ndarray, logits: np.ndarray, multilabel: bool) -> n
     return np.logaddexp(0.0, np.where(presence, -1.0, 1.0) * logits.astype(np.float64)).mean(axis=1)
 
 
-def brier_per_row(presence: np.ndarray, logits: np.ndarray, multilabel: bool) -> np.ndarray:
+def brier_per_row(
+    presence: Bool[np.ndarray, "R K"], logits: Float[np.ndarray, "R K"], multilabel: bool
+) -> Float[np.ndarray, " R"]:
     """Squared error of the probabilities, [R]: the mean over K if multi-label, else the sum over
     classes (Brier 1950).
     """
@@ -35,8 +43,8 @@ def brier_per_row(presence: np.ndarray, logits: np.ndarray, multilabel: bool) ->
 
 
 def confidence_and_outcome(
-    presence: np.ndarray, logits: np.ndarray, multilabel: bool
-) -> tuple[np.ndarray, np.ndarray]:
+    presence: Bool[np.ndarray, "R K"], logits: Float[np.ndarray, "R K"], multilabel: bool
+) -> tuple[Float[np.ndarray, "R M"], Bool[np.ndarray, "R M"]]:
     """Confidence and outcome, which calibration compares, both [R, M]: P(present) and presence of
     each of M = K action units; for one-of-K tasks the highest probability and whether that class is
     right, M = 1 (Guo et al. 2017, section 2).
@@ -49,8 +57,11 @@ def confidence_and_outcome(
 
 
 def measures(
-    presence: np.ndarray, logits: np.ndarray, multilabel: bool, bins: int = BINS
-) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    presence: Bool[np.ndarray, "R K"],
+    logits: Float[np.ndarray, "R K"],
+    multilabel: bool,
+    bins: int = BINS,
+) -> Callable[[Num[np.ndarray, "B R"]], dict[str, Float[np.ndarray, " B"]]]:
     """The function weights [B, R] -> `nll`, `brier`, `ece`, and for one-of-K tasks `mce`,
     `adaptive_ece`, `classwise_ece`, each [B]; and for each ECE `_noise_<name>` [B], the same norm
     of the difference between the weighted and the plain gaps (bootstrap.norm_interval).
@@ -90,7 +101,7 @@ def measures(
         sums_of |= {"adaptive_ece": ("adaptive", 1), "classwise_ece": ("class", presence.shape[1])}
     plain = measures_of_rows.mean(axis=0)
 
-    def of(weights: np.ndarray) -> dict[str, np.ndarray]:
+    def of(weights: Num[np.ndarray, "B R"]) -> dict[str, Float[np.ndarray, " B"]]:
         means = (weights @ measures_of_rows) / weights.sum(axis=1, keepdims=True)
         mean, noise = (
             dict(zip(columns, np.split(m, ends, axis=1), strict=True))
@@ -110,8 +121,8 @@ def measures(
 
 
 def reliability(
-    confidence: np.ndarray, outcome: np.ndarray, bins: int = BINS
-) -> dict[str, np.ndarray]:
+    confidence: Float[np.ndarray, "R M"], outcome: Shaped[np.ndarray, "R M"], bins: int = BINS
+) -> dict[str, Num[np.ndarray, " bins"]]:
     """The data of a reliability diagram, by equal-width bin (a, b]: the `count` [bins] of decisions
     in it, their mean `confidence` and `accuracy` (share of right ones), both NaN in an empty bin.
     `confidence`, `outcome`: [R, M].
@@ -126,14 +137,18 @@ def reliability(
     return {"count": count, "confidence": means[0], "accuracy": means[1]}
 
 
-def equal_width(confidence: np.ndarray, bins: int = BINS) -> np.ndarray:
+def equal_width(
+    confidence: Float[np.ndarray, "*shape"], bins: int = BINS
+) -> Int[np.ndarray, "*shape"]:
     """The number of the bin (a, b] of equal width that each of `confidence` (any shape) falls into;
     0 belongs to the first.
     """
     return np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], confidence)
 
 
-def equal_mass(confidence: np.ndarray, bins: int = BINS) -> np.ndarray:
+def equal_mass(
+    confidence: Float[np.ndarray, "*shape"], bins: int = BINS
+) -> Int[np.ndarray, "*shape"]:
     """The bin numbers as in `equal_width`, for bins that end at the quantiles of `confidence`
     itself, so that they hold equally many, except for ties.
     """

@@ -11,15 +11,21 @@ probability.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fexpr.probabilities import lac
 
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Bool, Float, Shaped
+
 RAPS_PENALTY, RAPS_FREE = 0.1, 2  # added for each class beyond the first FREE, in `raps`
 
 
-def aps(p: np.ndarray, u: np.ndarray | None = None) -> np.ndarray:
+def aps(
+    p: Float[np.ndarray, "R K"], u: Float[np.ndarray, " R"] | None = None
+) -> Float[np.ndarray, "R K"]:
     """The probability of all classes at least as likely, minus a share `u` [R] of the class's own
     probability (Romano et al. 2020, equation 9); without `u` nothing is subtracted. Sets are larger
     for harder rows. [R, K] -> [R, K].
@@ -32,11 +38,11 @@ def aps(p: np.ndarray, u: np.ndarray | None = None) -> np.ndarray:
 
 
 def raps(
-    p: np.ndarray,
-    u: np.ndarray | None = None,
+    p: Float[np.ndarray, "R K"],
+    u: Float[np.ndarray, " R"] | None = None,
     penalty: float = RAPS_PENALTY,
-    free: int = RAPS_FREE,
-) -> np.ndarray:
+    free: float = RAPS_FREE,
+) -> Float[np.ndarray, "R K"]:
     """`aps` plus `penalty` for each rank of the class beyond the first `free` (Angelopoulos et al.
     2021), which avoids large sets. [R, K] -> [R, K].
     """
@@ -47,13 +53,17 @@ def raps(
 SCORES: dict[str, Callable[..., np.ndarray]] = {"lac": lac, "aps": aps, "raps": raps}
 
 
-def true_scores(scores: np.ndarray, presence: np.ndarray) -> np.ndarray:
+def true_scores(
+    scores: Float[np.ndarray, "R K"], presence: Bool[np.ndarray, "R K"]
+) -> Float[np.ndarray, " R"]:
     """The score of each row's true class, or of the worst of its present units; 0 where nothing is
     present. `scores`, `presence`: [R, K] -> [R]."""
     return np.where(presence, scores, 0.0).max(axis=1)
 
 
-def threshold(scores: np.ndarray, ids: np.ndarray, coverage: float) -> float:
+def threshold(
+    scores: Float[np.ndarray, " R"], ids: Shaped[np.ndarray, " R"], coverage: float
+) -> float:
     """The highest score in a set: the ceil((n + 1) coverage)-th smallest of n calibration
     rows' scores; infinity if n is too small for this coverage.
 

@@ -6,15 +6,19 @@ adds to it. Without this correction, ECE and its relatives are above 0 even for 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Float, Int, Num, Shaped
 
 BINS = 15  # bins of equally many rows, as in the package `uncertainty-calibration`
 
 
 def measures(
-    confidence: np.ndarray, outcome: np.ndarray, bins: int = BINS
-) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    confidence: Float[np.ndarray, "R M"], outcome: Shaped[np.ndarray, "R M"], bins: int = BINS
+) -> Callable[[Num[np.ndarray, "B R"]], dict[str, Float[np.ndarray, " B"]]]:
     """The function weights [B, R] -> `debiased_rms` [B], the mean SQUARED gap, and
     `_bias_debiased_rms` [B], the bias to subtract from it. The root is taken last (measure.py),
     since the mean over seeds may be below 0.
@@ -33,7 +37,7 @@ def measures(
         [np.einsum("rmb,rm->rb", inside, values) for values in of_decisions], axis=1
     )
 
-    def of(weights: np.ndarray) -> dict[str, np.ndarray]:
+    def of(weights: Num[np.ndarray, "B R"]) -> dict[str, Float[np.ndarray, " B"]]:
         rows, gap, right = np.split(weights @ sums, 3, axis=1)
         enough, share = rows >= 2, rows / rows.sum(axis=1, keepdims=True)
         count = np.where(enough, rows, 2)
@@ -54,7 +58,7 @@ def debiased_rms(confidence: np.ndarray, outcome: np.ndarray, bins: int = BINS) 
     return float(np.sqrt(max(0.0, (found["debiased_rms"] - found["_bias_debiased_rms"])[0])))
 
 
-def equal_bins(confidence: np.ndarray, bins: int) -> np.ndarray:
+def equal_bins(confidence: Float[np.ndarray, " R"], bins: int) -> Int[np.ndarray, " R"]:
     """The number of each row's bin [R]: bins of equally many rows, that end halfway between the
     last confidence of one and the first of the next; equal ends are one.
     """

@@ -11,9 +11,12 @@ it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Bool, Float, Num, Shaped
 
 
 class Counts(NamedTuple):
@@ -29,12 +32,18 @@ class Counts(NamedTuple):
         return Counts(*(c.sum(axis=1, keepdims=True) for c in self))
 
 
-def confusion_counts(presence: np.ndarray, decisions: np.ndarray, weights: np.ndarray) -> Counts:
+def confusion_counts(
+    presence: Bool[np.ndarray, "R K"],
+    decisions: Bool[np.ndarray, "R K"],
+    weights: Num[np.ndarray, "B R"],
+) -> Counts:
     """Counts of `decisions` against `presence`, both bool [R, K], under `weights` [B, R]."""
     return counted(confusion_cells(presence, decisions), weights)
 
 
-def confusion_cells(presence: np.ndarray, decisions: np.ndarray) -> np.ndarray:
+def confusion_cells(
+    presence: Bool[np.ndarray, "R K"], decisions: Bool[np.ndarray, "R K"]
+) -> Float[np.ndarray, "R 4*K"]:
     """The cell (of four) of each decision, as one-hot columns float64 [R, 4K]; computed once for
     all blocks of resamples.
     """
@@ -47,11 +56,11 @@ def confusion_cells(presence: np.ndarray, decisions: np.ndarray) -> np.ndarray:
     return np.concatenate(cells, axis=1).astype(np.float64)
 
 
-def counted(cells: np.ndarray, weights: np.ndarray) -> Counts:
+def counted(cells: Float[np.ndarray, "R cells"], weights: Num[np.ndarray, "B R"]) -> Counts:
     return Counts(*np.split(weights @ cells, 4, axis=1))  # one matrix product, not four small ones
 
 
-def precision(counts: Counts) -> np.ndarray:
+def precision(counts: Counts) -> Float[np.ndarray, "B K"]:
     """TP / (TP + FP), [B, K]; 0 where the class occurs but is never predicted (as F1 then is), NaN
     where it does not occur.
     """
@@ -59,12 +68,12 @@ def precision(counts: Counts) -> np.ndarray:
     return np.where(counts.tp + counts.fn > 0, np.nan_to_num(value), np.nan)
 
 
-def recall(counts: Counts) -> np.ndarray:
+def recall(counts: Counts) -> Float[np.ndarray, "B K"]:
     """TP / (TP + FN), [B, K]."""
     return _ratio(counts.tp, counts.tp + counts.fn)
 
 
-def f1(counts: Counts) -> np.ndarray:
+def f1(counts: Counts) -> Float[np.ndarray, "B K"]:
     """2 TP / (2 TP + FP + FN), [B, K]; NaN where the class has no positive row, whatever was
     predicted.
     """
@@ -72,14 +81,14 @@ def f1(counts: Counts) -> np.ndarray:
     return np.where(counts.tp + counts.fn > 0, value, np.nan)
 
 
-def uar(counts: Counts) -> np.ndarray:
+def uar(counts: Counts) -> Float[np.ndarray, "B K"]:
     """Unweighted average recall of one binary decision, [B, K]: the mean of the true positive and
     the true negative rate.
     """
     return (recall(counts) + _ratio(counts.tn, counts.tn + counts.fp)) / 2
 
 
-def by_support(values: np.ndarray, counts: Counts) -> np.ndarray:
+def by_support(values: Float[np.ndarray, "B K"], counts: Counts) -> Float[np.ndarray, " B"]:
     """`values` [B, K] of the classes (F1, precision, ...) averaged by support, [B]: scikit-learn's
     average='weighted'.
     """
@@ -88,8 +97,10 @@ def by_support(values: np.ndarray, counts: Counts) -> np.ndarray:
 
 
 def roc_auc_and_average_precision(
-    presence: np.ndarray, scores: np.ndarray, weights: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+    presence: Bool[np.ndarray, "R K"],
+    scores: Float[np.ndarray, "R K"],
+    weights: Num[np.ndarray, "B R"],
+) -> tuple[Float[np.ndarray, "B K"], Float[np.ndarray, "B K"]]:
     """Both [B, K], for `scores` [R, K].
 
     ROC-AUC is the chance that a positive row scores above a negative one, ties counting half.
@@ -100,14 +111,16 @@ def roc_auc_and_average_precision(
 
 
 def ranking(
-    presence: np.ndarray, scores: np.ndarray
-) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    presence: Bool[np.ndarray, "R K"], scores: Float[np.ndarray, "R K"]
+) -> Callable[[Num[np.ndarray, "B R"]], tuple[Float[np.ndarray, "B K"], Float[np.ndarray, "B K"]]]:
     """`roc_auc_and_average_precision` as a function of the weights alone: the rows are sorted once
     for all blocks of resamples.
     """
     columns = [_segments(y, s) for y, s in zip(presence.T, scores.T, strict=True)]
 
-    def auc_and_ap(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def auc_and_ap(
+        weights: Num[np.ndarray, "B R"],
+    ) -> tuple[Float[np.ndarray, "B K"], Float[np.ndarray, "B K"]]:
         by_row = np.ascontiguousarray(weights.T)  # a class then gathers whole rows of memory
         auc, ap = np.empty((2, len(weights), len(columns)))
         for k, (order, starts, segments, thresholds) in enumerate(columns):
@@ -143,14 +156,20 @@ def _segments(y: np.ndarray, s: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.
     return order, starts, run[order][starts], len(distinct)
 
 
-def exact_match(presence: np.ndarray, decisions: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def exact_match(
+    presence: Bool[np.ndarray, "R K"],
+    decisions: Bool[np.ndarray, "R K"],
+    weights: Num[np.ndarray, "B R"],
+) -> Float[np.ndarray, " B"]:
     """Share of rows whose K decisions are all right, [B]. On one-hot columns this is the
     accuracy.
     """
     return weighted_mean((presence == decisions).all(axis=1), weights)
 
 
-def in_top(presence: np.ndarray, scores: np.ndarray, k: int) -> np.ndarray:
+def in_top(
+    presence: Bool[np.ndarray, "R K"], scores: Float[np.ndarray, "R K"], k: int
+) -> Bool[np.ndarray, " R"]:
     """Whether the true class is among the k highest `scores` [R, K], bool [R]; among equal scores,
     the later class ranks first, as in scikit-learn's top_k_accuracy_score. A row with a NaN counts
     as wrong.
@@ -160,17 +179,25 @@ def in_top(presence: np.ndarray, scores: np.ndarray, k: int) -> np.ndarray:
     return hit & ~np.any(np.isnan(scores), axis=1)
 
 
-def hamming_loss(presence: np.ndarray, decisions: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def hamming_loss(
+    presence: Bool[np.ndarray, "R K"],
+    decisions: Bool[np.ndarray, "R K"],
+    weights: Num[np.ndarray, "B R"],
+) -> Float[np.ndarray, " B"]:
     """Share of the R x K decisions that are wrong, [B]."""
     return weighted_mean((presence != decisions).mean(axis=1), weights)
 
 
-def weighted_mean(row_values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def weighted_mean(
+    row_values: Shaped[np.ndarray, " R"], weights: Num[np.ndarray, "B R"]
+) -> Float[np.ndarray, " B"]:
     """Mean of `row_values` [R] under each weighting, [B]."""
     return _ratio(weights @ row_values.astype(np.float64), weights.sum(axis=1))
 
 
-def macro(values: np.ndarray, classes: np.ndarray) -> np.ndarray:
+def macro(
+    values: Float[np.ndarray, "B K"], classes: Bool[np.ndarray, " K"]
+) -> Float[np.ndarray, " B"]:
     """Unweighted mean of `values` [B, K] over `classes` (bool [K]), skipping values that are
     undefined under that weighting; [B].
     """

@@ -5,8 +5,12 @@ share of wrong answers among them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Bool, Float, Num
 
 COVERAGES = (0.9, 0.8, 0.7)
 ACCURACIES = (0.9, 0.8)  # accuracies at which the share of rows that can be answered is measured
@@ -19,8 +23,8 @@ CURVE = np.linspace(0.01, 1.0, 100)  # coverages at which a curve is drawn
 
 
 def measures(
-    confidence: np.ndarray, right: np.ndarray
-) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    confidence: Float[np.ndarray, " R"], right: Bool[np.ndarray, " R"]
+) -> Callable[[Num[np.ndarray, "B R"]], dict[str, Float[np.ndarray, " B"]]]:
     """The function weights [B, R] -> `aurc`; `accuracy_at_<coverage>` of COVERAGES and
     `gain_at_<coverage>`, how much that is above the accuracy on all rows; `coverage_at_<accuracy>`
     of ACCURACIES: the largest share of rows that can be answered with that accuracy, 0 if none.
@@ -39,7 +43,7 @@ def measures(
         return lambda weights: {name: np.full(len(weights), np.nan) for name in NAMES}
     order, starts = _steps(confidence)
 
-    def of(weights: np.ndarray) -> dict[str, np.ndarray]:
+    def of(weights: Num[np.ndarray, "B R"]) -> dict[str, Float[np.ndarray, " B"]]:
         by_row = np.ascontiguousarray(weights.T)[order]
         rows = np.add.reduceat(by_row, starts, axis=0)
         answered = np.cumsum(rows, axis=0)
@@ -64,7 +68,11 @@ def is_one(name: str) -> bool:
     return name in NAMES
 
 
-def curve(confidence: np.ndarray, right: np.ndarray, coverage: np.ndarray = CURVE) -> np.ndarray:
+def curve(
+    confidence: Float[np.ndarray, " R"],
+    right: Bool[np.ndarray, " R"],
+    coverage: Float[np.ndarray, " C"] = CURVE,
+) -> Float[np.ndarray, " C"]:
     """The risk at each `coverage`, as in `measures`; [R], bool [R], [C] -> [C]."""
     order, starts = _steps(confidence)
     answered = np.append(starts[1:], len(order))

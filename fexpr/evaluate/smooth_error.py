@@ -19,6 +19,9 @@ import numpy as np
 
 from fexpr.evaluate.bootstrap import LEVEL, RESAMPLES, resample_weights, widening
 
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Float, Num, Shaped
+
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
@@ -31,8 +34,8 @@ FEWEST_ROWS = 10.0
 
 
 def measures(
-    confidence: np.ndarray, outcome: np.ndarray
-) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    confidence: Float[np.ndarray, "R M"], outcome: Shaped[np.ndarray, "R M"]
+) -> Callable[[Num[np.ndarray, "B R"]], dict[str, Float[np.ndarray, " B"]]]:
     """The function weights [B, R] -> `smooth_ece` [B], and `_noise_smooth_ece` [B]: the smooth
     error of the difference between the weighted and the plain residuals (bootstrap.norm_interval).
 
@@ -42,7 +45,7 @@ def measures(
     residuals = _on_grid(confidence, confidence - outcome)
     plain = residuals.sum(axis=0)[None] / confidence.size
 
-    def of(weights: np.ndarray) -> dict[str, np.ndarray]:
+    def of(weights: Num[np.ndarray, "B R"]) -> dict[str, Float[np.ndarray, " B"]]:
         total = weights.sum(axis=1, keepdims=True) * confidence.shape[1]
         drawn = (weights @ residuals) / total
         errors, _ = _fixed_point(np.concatenate([drawn, drawn - plain]))
@@ -59,7 +62,9 @@ def smooth_error(confidence: np.ndarray, outcome: np.ndarray) -> tuple[float, fl
     return float(value[0]), float(sigma[0])
 
 
-def smooth_errors(confidence: np.ndarray, outcomes: np.ndarray) -> np.ndarray:
+def smooth_errors(
+    confidence: Float[np.ndarray, " R"], outcomes: Shaped[np.ndarray, "D R"]
+) -> Float[np.ndarray, " D"]:
     """The errors [D] of the same confidences [R] with other outcomes [D, R]."""
     points = _on_grid(confidence[:, None], np.ones((len(confidence), 1)))
     masses = (confidence - np.asarray(outcomes, np.float64)) @ points

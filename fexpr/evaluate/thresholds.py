@@ -14,7 +14,12 @@ epoch 0.448, 0.458, 0.471); weights from 3 to 8 differ by 0.001.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
+
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Bool, Float, Shaped
 
 OWN, POOLED, FIXED, FAILED = "own", "pooled", "fixed", "failed"
 PRIOR = 5.0  # weight of the pooled threshold, in positives
@@ -27,8 +32,10 @@ RULE = (
 
 
 def fit_thresholds(
-    probabilities: np.ndarray, presence: np.ndarray, split: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+    probabilities: Float[np.ndarray, "R K"],
+    presence: Bool[np.ndarray, "R K"],
+    split: Shaped[np.ndarray, " R"],
+) -> tuple[Float[np.ndarray, " K"], Shaped[np.ndarray, " K"]]:
     """Thresholds of one trial; an action unit is decided present where its probability is at or
     above its threshold.
 
@@ -67,7 +74,9 @@ def _logit(p: np.ndarray | float) -> np.ndarray | float:
     return np.log(p / (1 - p))
 
 
-def best_f1_threshold(probabilities: np.ndarray, presence: np.ndarray) -> float:
+def best_f1_threshold(
+    probabilities: Float[np.ndarray, " R"], presence: Bool[np.ndarray, " R"]
+) -> float:
     """The threshold that maximises F1 over [R]; candidates are 0 (all present) and the midpoints
     between distinct scores.
     """

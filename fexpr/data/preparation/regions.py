@@ -4,15 +4,20 @@ one map.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from fexpr.data.preparation import alignment
+
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Float, Shaped
 
 # in the joined map; left and right as the image shows them
 PLACES = (("left_eye", "right_eye"), ("mouth_left", "mouth_right"))
 
 
-def join_regions(images: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+def join_regions(images: np.ndarray, landmarks: np.ndarray) -> Shaped[np.ndarray, "N S S C"]:
     """Cuts a square of half the side around each of four landmarks and joins them: eyes above,
     mouth corners below.
 
@@ -53,7 +58,7 @@ def join_regions(images: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     return grid
 
 
-def fill_landmarks(landmarks: np.ndarray) -> np.ndarray:
+def fill_landmarks(landmarks: Float[np.ndarray, "N 5 2"]) -> Float[np.ndarray, "N 5 2"]:
     """Landmarks [N, 5, 2] whose missing rows (any NaN) are the mean of the others; N >= 1, at least
     one row has landmarks.
 
