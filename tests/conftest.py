@@ -2,7 +2,6 @@
 network, no cache of the user's.
 """
 
-import contextlib
 import os
 import shutil
 import warnings
@@ -103,13 +102,14 @@ def _link_all(source, target):
     if not (source and target and source.is_dir()):
         return
     for path in source.glob("*-cache"):
-        with contextlib.suppress(FileExistsError):
-            try:
-                os.link(path, target / path.name)
-            except FileExistsError:
-                raise
-            except OSError:  # another disk, or one without links
-                shutil.copyfile(path, target / path.name)
+        try:
+            os.link(path, target / path.name)
+        except FileExistsError:
+            pass
+        except OSError:  # another disk, or one without links
+            partial = target / f"{path.name}.{os.getpid()}"
+            shutil.copyfile(path, partial)
+            partial.replace(target / path.name)
 
 
 @pytest.fixture(autouse=True)
