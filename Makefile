@@ -1,10 +1,10 @@
 # `make run`: from a fresh clone to the report of the main job.
 # `make test`: the tests.  `make test-all`: those that take minutes each, too.
-# `make lint`: format, lint, imports, types (before each commit too: .pre-commit-config.yaml).
+# `make lint`: format, lint and imports (`make style`, seconds), types (`make types`, a minute); before each commit too.
 # `make docs`: every launch command of the documents, for real, in its config's debug size (ten minutes).
 # `make constraints`: constraints.txt again, with the newest versions that requirements-dev.txt allows; test, then commit it.
 # All make .venv first, with the versions in constraints.txt, so that they are the same a year from now.
-.PHONY: run test test-all test-ci docs lint types constraints clean
+.PHONY: run test test-all test-ci docs lint style types constraints clean
 .DEFAULT_GOAL := run
 
 # the first of these that really starts and is 3.11 to 3.13 (a version manager's shim may exist and fail)
@@ -16,24 +16,25 @@ PY := $(VENV)/bin/python
 run: $(VENV)/.run
 	$(PY) launch.py --config=configs/htnet_samm.py
 
-test: $(VENV)/.test lint
+test: $(VENV)/.test style
 	$(PY) -m pytest -n 2 --dist worksteal --durations=15 -m "not long"
 
-test-all: $(VENV)/.test lint
+test-all: lint
 	$(PY) -m pytest -n 2 --dist worksteal --durations=15
 
 # what .ci/run has time for
-test-ci: $(VENV)/.test lint
+test-ci: lint
 	$(PY) -m pytest -n 2 --dist worksteal --durations=15 -m "not nightly"
 
 docs: $(VENV)/.test
 	FEXPR_RUN_DOCS=1 $(PY) -m pytest -n 2 --dist worksteal tests/test_docs.py tests/test_commands.py
 
-lint: $(VENV)/.test
+lint: style types
+
+style: $(VENV)/.test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/lint-imports
-	$(VENV)/bin/basedpyright --pythonpath $(PY)
 
 # takes a minute; of one folder: .venv/bin/basedpyright --pythonpath .venv/bin/python fexpr/data
 types: $(VENV)/.test

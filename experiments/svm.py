@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -183,7 +184,7 @@ def _in_words(fits: list[dict]) -> str:
     )
 
 
-def _positive(value: object) -> bool:
+def _positive(value: Any) -> bool:
     try:
         return 0 < float(value) < float("inf")
     except (TypeError, ValueError):

@@ -142,13 +142,17 @@ def make_machine(model: ConfigDict, C: float, weights: dict[int, float]) -> Line
     one class against one other."""
     if model.kernel == "linear":
         return LinearSVC(
-            C=C, class_weight=weights, dual=True, max_iter=model.max_iter, random_state=0
+            C=C,
+            class_weight=weights,
+            dual=True,  # pyright: ignore[reportArgumentType]  # its annotation is read off a default
+            max_iter=model.max_iter,
+            random_state=0,
         )
     gamma = model.gamma if model.gamma in GAMMA_WORDS else float(model.gamma)
     return SVC(
         C=C,
         kernel="rbf",
-        gamma=gamma,
+        gamma=gamma,  # pyright: ignore[reportArgumentType]  # likewise
         class_weight=weights,
         cache_size=CACHE,
         decision_function_shape="ovo",
