@@ -126,6 +126,7 @@ def desk(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("desk")
 def test_every_command_runs(monkeypatch):
     typed = [

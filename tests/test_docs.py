@@ -282,6 +282,7 @@ def faces(tmp_path, monkeypatch):
         registry.update(entries)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("faces")
 def test_the_recipes_run():
     names, recipes = {}, (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")

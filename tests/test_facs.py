@@ -212,7 +212,7 @@ def test_remarks_are_reported_back():
         ("12AB", "12AB", "'B'"),
         ("10A/B/C", "10A/B/C", "'C'"),
         ("ref(", "ref(", "not closed"),
-        ("4)", "4)", "never opened"),
+        ("4)", "4)", "not opened"),
         ("(4)(7)", "(4)(7)", "')(7'"),
         ("ref()", "ref()", "missing"),
         ("ref(ref(4))", "ref(ref(4))", "'ref(4)'"),

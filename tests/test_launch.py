@@ -153,6 +153,7 @@ def killed(process, when, deadline=120):
     return alive
 
 
+@pytest.mark.long
 def test_killed_at_several_moments_it_ends_bit_identical(finished, shared_cache, tmp_path):
     """In an epoch, in the middle of a save, just after one: really killed, resumed by the same
     command.
@@ -284,6 +285,7 @@ def test_help_is_one_screen_and_the_fields_of_a_section_on_request(tmp_path, sha
     )
 
 
+@pytest.mark.long
 def test_one_split_over_two_devices_is_data_parallel(finished, shared_cache, tmp_path):
     _, reference, _ = finished
     done = launch(

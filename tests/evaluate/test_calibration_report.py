@@ -226,6 +226,7 @@ def test_pictures_without_subjects(result):
     assert len(people["per_group"]) == 8
 
 
+@pytest.mark.long
 def test_both_tests_of_fer2013_take_seconds():
     p = pictures(val=2871, test=7178)
     began = time.process_time()

@@ -70,6 +70,7 @@ def covered(temperature, rows, reps, resamples):
     return {name: count / reps for name, count in hits.items()}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_intervals_hold_the_true_error(temperature):
     for name, share in covered(temperature, 300, 40, 100).items():

@@ -239,6 +239,7 @@ def test_what_does_not_fit_is_refused(predictions):
         evaluate({k: v for k, v in predictions.items() if k != "trial_seed"}, "last", "x@0")
 
 
+@pytest.mark.long
 def test_five_seeds_of_a_leave_one_subject_out_take_seconds():
     p = multiclass(subjects=52, per_subject=5, seeds=range(5), selections=ALL)
     began = time.process_time()

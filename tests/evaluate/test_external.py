@@ -184,7 +184,7 @@ def test_faults_of_an_npz(case, tmp_path):
             assert words in text
 
     refused(
-        "rows 0, 1: logits contain NaN",
+        "rows 0, 1: logits hold NaN",
         logits=np.where(np.arange(200)[:, None] < 2, np.inf, z),
         labels=labels,
     )

@@ -110,6 +110,7 @@ def test_no_label_of_a_tested_subject_reaches_its_map_or_set():
     assert elsewhere[0] != elsewhere[1]
 
 
+@pytest.mark.long
 def test_copies_of_training_rows_fit_no_map_and_no_set():
     """The network has learned the label of a third of the validation rows; new rows are like the
     others."""

@@ -136,9 +136,9 @@ def test_command_line(tmp_path, capsys):
         "reliability.png",
     }
     said, page = capsys.readouterr().out, (out / "comparison.html").read_text(encoding="utf-8")
-    assert "Higher: the UF1 of strong less that of weak" in said
+    assert "Higher: the UF1 of strong minus that of weak" in said
     assert "UF1 less weak" in said
-    assert "Higher: the UF1 of strong less that of weak" in page
+    assert "Higher: the UF1 of strong minus that of weak" in page
     assert "SYNTHETIC DATA" in page
     assert main([*runs, "--val", "x.csv"]) == 2
     assert main([runs[0], str(tmp_path)]) == 2

@@ -39,6 +39,7 @@ def test_tables_add_up(sets):
     assert len(sets["limits"][0]) == len(sets["levels"]) == 50
 
 
+@pytest.mark.long
 def test_a_threshold_for_each_class_holds_every_class():
     """Classes of other difficulty: one threshold holds the rare ones too seldom."""
     p = pictures(val=4000, test=6000, sharp=1.0, selections=("last",))

@@ -398,8 +398,7 @@ def test_data_that_are_gone_or_others(make, monkeypatch):
     monkeypatch.setitem(LOADERS, "samm", gone)
     with pytest.raises(
         UserError,
-        match=r"/mnt\n  - looked for samm\n.*--root=DIR .* "
-        r"put it",
+        match=r"/mnt\n  - looked for samm\n.*--root=DIR.* put it",
     ):
         load_data.of_run(folder, content, "/mnt")
     monkeypatch.setitem(LOADERS, "samm", lambda _: toy(False, "toy@2"))

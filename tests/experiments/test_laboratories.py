@@ -1,7 +1,5 @@
 """The laboratories: what they leave, and their published counterparts where that takes seconds."""
 
-from types import SimpleNamespace
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -37,6 +35,7 @@ def complete(workdir, figure):
     return page
 
 
+@pytest.mark.long
 def test_circles_a_line_guesses_and_a_hidden_layer_does_not(tmp_path, capsys):
     config = lab_circles.get_config("debug")
     config.train.epochs = 300
@@ -96,7 +95,7 @@ def few(monkeypatch):
     monkeypatch.setattr(
         digits,
         "load_digits",
-        lambda: SimpleNamespace(images=small.images[:90], target=small.target[:90]),
+        lambda return_X_y: (small.data[:90], small.target[:90]),
     )
     monkeypatch.setattr(moved_digits, "SHIFTS", range(0, 5, 4))
 

@@ -32,6 +32,7 @@ def config(monkeypatch):
     return config
 
 
+@pytest.mark.long
 def test_a_table_of_members_fusion_and_entries(config, tmp_path, monkeypatch):
     folder = tmp_path / "board"
     experiment.leaderboard(config, folder)

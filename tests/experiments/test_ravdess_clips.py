@@ -101,6 +101,7 @@ def of_frames(monkeypatch):
     return finished
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("cache")
 def test_clips_begin_with_a_network_of_frames(of_frames, tmp_path):
     folder = tmp_path / "frames"

@@ -306,6 +306,7 @@ def test_a_filter_that_leaves_an_emotion_nothing_is_left_out_and_the_others_go_o
     np.testing.assert_array_equal(trained["percentile=40"][0].train, wanted)
 
 
+@pytest.mark.long
 def test_embeddings_of_every_frame(monkeypatch, tmp_path):
     dataset, _, _ = frames()
     images = np.random.default_rng(0).integers(0, 256, (120, 48, 48, 1), dtype=np.uint8)

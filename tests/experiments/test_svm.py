@@ -188,6 +188,7 @@ def test_the_run_directory_is_complete_and_a_finished_run_is_not_refitted(
         experiment.svm(linear, workdir)
 
 
+@pytest.mark.long
 def test_interrupted_it_starts_again_and_ends_alike(linear, tmp_path, monkeypatch):
     experiment.svm(linear, tmp_path / "whole")
     with monkeypatch.context() as patch:

@@ -136,6 +136,7 @@ def test_a_still_photograph_shows_no_movement():
     assert said(photograph(shift=0.0)) == ([], "no movement")
 
 
+@pytest.mark.long
 def test_brows_that_are_raised_are_found_while_the_head_moves():
     (one,), words = said(photograph(shift=8.0, degrees=3.0, brows=4.0))
     assert overlap((one.onset, one.offset), (45, 57)) >= 0.5

@@ -48,6 +48,7 @@ def trained(variables, images):
     )[1]
 
 
+@pytest.mark.long
 def test_the_pooled_features_of_the_frames_decide(variables):
     images = clips(4)
     logits, weights = answer(variables, flat(images))
@@ -102,6 +103,7 @@ def test_the_order_of_frames_does_not_matter(variables):
     np.testing.assert_allclose(as_moved, weights[:, np.array(order)], atol=1e-5)
 
 
+@pytest.mark.long
 def test_it_begins_as_the_mean_over_frames_and_learns_where_to_look():
     images = clips(3)
     first = jax.device_get(jax.jit(MODEL.init)(jax.random.key(1), flat(images)))

@@ -114,6 +114,7 @@ def test_a_constant_map_has_no_attention():
     np.testing.assert_array_equal(class_attention(maps, kernel), np.zeros((1, 2, 2)))
 
 
+@pytest.mark.long
 @settings(max_examples=20, deadline=None)
 @given(st.integers(1, 17), st.integers(1, 17))
 def test_means_over_a_grid(height, width):

@@ -89,6 +89,7 @@ def test_vgg16_equals_keras_from_the_same_file(vgg, layout, tmp_path):
     assert len(report.loaded) == 2 * (7 + 2)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("layout", ["legacy", "keras3"])
 def test_resnet50_equals_keras_from_the_same_file(resnet, layout, tmp_path):
     file = tmp_path / {"legacy": "a.h5", "keras3": "c.weights.h5"}[layout]

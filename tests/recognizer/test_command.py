@@ -76,6 +76,7 @@ def test_rows_as_json_lines_of_one_trial_with_drawings(maps, tmp_path):
     assert (tmp_path / "drawn" / "a_2.png").exists()  # nothing is overwritten
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("devices", [1, 2])
 def test_as_a_person_types_it_on_another_number_of_devices(tmp_path, devices):
     """In a process of its own; the run was trained on four, as many as the other tests have.

@@ -54,6 +54,7 @@ def handed_on(tmp_path_factory):
     return target
 
 
+@pytest.mark.long
 def test_the_program_in_a_process_without_fexpr_and_flax(handed_on, folder, tmp_path):
     typed = [sys.executable, "-c", ALONE, str(folder / "images.npy"), str(tmp_path / "said.npz")]
     done = subprocess.run(
@@ -152,6 +153,7 @@ def test_centring_and_mirrored_flow_are_in_the_program(folds):
     np.testing.assert_allclose(found, program.call(mirrored), atol=1e-5)
 
 
+@pytest.mark.long
 def test_a_program_for_the_converter_has_no_custom_rules(folder):
     restored, images = (
         Recognizer.restore(folder, trial=1),

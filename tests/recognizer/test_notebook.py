@@ -68,7 +68,7 @@ def test_in_an_empty_folder_with_the_wheel_alone(tmp_path):
     install(build_wheel(tmp_path / "wheel"), tmp_path / "site")
     (tmp_path / "empty").mkdir()
     text, pictures = executed(tmp_path / "empty", "EPOCHS = 1", tmp_path / "site")
-    assert "Recognizer of resnet trained on fer2013@" in text
+    assert "Recognizer of resnet_pooled trained on fer2013@" in text
     assert "no figure that is computed here says anything about people" in text
     assert pictures == 2
     check_comparison(text)

@@ -35,6 +35,7 @@ def test_a_movement_is_a_row(moving, tmp_path):
     assert "brow" in row["regions"]
 
 
+@pytest.mark.long
 def test_a_photograph_that_is_moved_about(tmp_path, capsys):
     path = film(tmp_path / "still.avi", list(photograph(shift=8.0, degrees=3.0))[:60], fps=30)
     assert command.main([str(RUN), "--video", str(path), "--spot"]) == 0

@@ -196,7 +196,7 @@ def test_faces_in_a_video(faces, tmp_path):
     [
         (
             {"interval": 0.01},
-            r"interval: 0.01 s .*motion.avi.* 20 frames",
+            r"interval: 0.01 s .*motion.avi .20 frames",
         ),
         (
             {"every": 0, "align": "landmarks"},

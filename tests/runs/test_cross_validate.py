@@ -57,6 +57,7 @@ def metrics_rows(workdir):
     return run.read_json(workdir / run.CONFIG)["data"]["rows"]
 
 
+@pytest.mark.long
 def test_killed_in_the_second_chunk_it_ends_bit_identical(finished, shared_cache, tmp_path):
     reference, _ = finished
     arguments = (STSTNET, *SMALL, f"--workdir={tmp_path / 'run'}")
@@ -84,6 +85,7 @@ def test_killed_in_the_second_chunk_it_ends_bit_identical(finished, shared_cache
     assert len(run.read_history(tmp_path / "run")) == 12
 
 
+@pytest.mark.long
 def test_on_other_devices_the_same_to_float_rounding_at_the_start(shared_cache, tmp_path):
     short = [a for a in SMALL if "epochs" not in a and "chunk" not in a] + [
         "--config.train.epochs=1"
@@ -104,6 +106,7 @@ def test_on_other_devices_the_same_to_float_rounding_at_the_start(shared_cache, 
     np.testing.assert_allclose(*logits, atol=1e-4)
 
 
+@pytest.mark.long
 def test_a_sweep_groups_points_into_programs_and_continues(shared_cache, tmp_path):
     aucnn = (
         f"--config={ROOT}/configs/aucnn_samm.py:debug",
@@ -143,7 +146,7 @@ def test_a_sweep_groups_points_into_programs_and_continues(shared_cache, tmp_pat
     ("sweep", "message"),
     [
         ("optimizer.lr=1,2", "no field 'optimizer.lr'"),
-        ("optimizer.learning_rate=1e-4,x", "holds a float"),
+        ("optimizer.learning_rate=1e-4,x", "is a float"),
         ("seed", "expected FIELD=V1,V2"),
         ("train.batch_size=-1,8", "train.batch_size=-1: expected at least 0"),
     ],

@@ -91,6 +91,7 @@ def test_in_words(clocked):
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("streamed", [False, True])
 def test_a_forecast_leaves_the_engine_as_it_was(tmp_path, streamed):
     images, labels = toy.task()
@@ -116,6 +117,7 @@ def test_a_forecast_leaves_the_engine_as_it_was(tmp_path, streamed):
     jax.tree.map(np.testing.assert_array_equal, *states)
 
 
+@pytest.mark.long
 def test_a_step_sums_the_gradients_and_twice_the_batch_statistics():
     """As docs/scale.md counts the bytes of a shared batch; those of the compiled program, inside
     its loop.

@@ -68,6 +68,7 @@ def weights(folder, selection="last"):
     return jax.tree.map(lambda x: x[0], checkpoint.load_variables(folder, selection))
 
 
+@pytest.mark.long
 def test_a_run_goes_on_where_another_ended(source, tmp_path, capsys):
     """With next to no learning, the next run's predictions are those of the first."""
     fit(
@@ -100,6 +101,7 @@ def test_an_export_begins_what_the_run_begins(source, tmp_path, capsys):
     assert "PyTorch layout for SimpleFERCNN" in said
 
 
+@pytest.mark.long
 def test_a_last_layer_of_another_width_starts_anew_and_frozen_layers_stay(source, tmp_path, capsys):
     config = settings(
         init__from_run=str(source),
@@ -120,6 +122,7 @@ def test_a_last_layer_of_another_width_starts_anew_and_frozen_layers_stay(source
     assert content["model"] == {"name": "fer_cnn_simple", "parameters": 92_552, "trained": 73_736}
 
 
+@pytest.mark.long
 def test_features_are_computed_once_and_the_run_is_that_of_the_whole_network(
     source, tmp_path, capsys
 ):

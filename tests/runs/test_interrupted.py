@@ -26,6 +26,7 @@ def wait_for(condition, process):
         time.sleep(0.005)
 
 
+@pytest.mark.long
 def test_signals_save_and_a_second_process_is_refused(tmp_path, shared_cache):
     workdir = tmp_path / "run"
     arguments = (*ENDLESS, f"--workdir={workdir}")
@@ -58,6 +59,7 @@ def test_signals_save_and_a_second_process_is_refused(tmp_path, shared_cache):
     assert not [p for p in workdir.rglob("*") if p.name.startswith(".")]
 
 
+@pytest.mark.long
 def test_what_killed_processes_left_is_swept(tmp_path, shared_cache):
     arguments = (*TINY, "--config.train.epochs=2", f"--workdir={tmp_path / 'run'}")
     assert launch(tmp_path, shared_cache, *arguments).returncode == 0

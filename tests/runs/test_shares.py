@@ -44,6 +44,7 @@ def config(monkeypatch):
     return made
 
 
+@pytest.mark.long
 def test_shares_are_put_together(config, tmp_path, monkeypatch):
     cross_validate(config, tmp_path / "whole")
     shared = tmp_path / "shared"
@@ -65,6 +66,7 @@ def test_shares_are_put_together(config, tmp_path, monkeypatch):
     assert not (shared / run.CHECKPOINTS / checkpoint.RESUME).exists()
 
 
+@pytest.mark.long
 def test_a_missing_share_is_trained_by_the_whole_command(config, tmp_path):
     cross_validate(config, tmp_path / "whole")
     sweep.train_program(config, tmp_path / "shared", [], 0, "0/2")
@@ -76,6 +78,7 @@ def test_a_missing_share_is_trained_by_the_whole_command(config, tmp_path):
         np.testing.assert_array_equal(here[name], expected, err_msg=name)
 
 
+@pytest.mark.long
 def test_a_program_of_a_sweep_in_shares(config, tmp_path):
     for chunk in ("0/2", "1/2"):
         sweep.train_program(config, tmp_path, ["seed=0,1"], 0, chunk)
@@ -100,6 +103,7 @@ def test_shares_that_there_are_not(config, tmp_path, program, chunk, message):
         sweep.train_program(config, tmp_path, [], program, chunk)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("devices", [3, 4])
 def test_a_chunked_run_goes_on_on_other_devices(config, tmp_path, monkeypatch, capsys, devices):
     """Chunks of four trials on two devices are six on three: the first is done, the second half."""

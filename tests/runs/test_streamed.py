@@ -29,6 +29,7 @@ def fitted(folder, streamed):
     return run.read_arrays(folder / run.PREDICTIONS)
 
 
+@pytest.mark.long
 def test_as_with_all_images_in_memory(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(streamed_engine, "PART_BYTES", 48 * 48 * 64)  # one step, or two
     # it takes longer than training

@@ -4,10 +4,13 @@ as if it were not there.
 
 import math
 
+import pytest
+
 from fexpr.storage import run
 from tests.launching import ROOT, launch
 
 
+@pytest.mark.long
 def test_a_diverging_point_fails_alone(tmp_path, shared_cache):
     arguments = (
         f"--config={ROOT}/configs/aucnn_samm.py:debug",

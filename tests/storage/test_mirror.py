@@ -321,6 +321,7 @@ def config(monkeypatch):
     return made
 
 
+@pytest.mark.long
 def test_a_run_whose_upload_fails_and_that_is_told_to_stop_goes_on(
     config, memory, tmp_path, monkeypatch, capsys
 ):
@@ -385,6 +386,7 @@ def test_a_run_whose_upload_fails_and_that_is_told_to_stop_goes_on(
     )
 
 
+@pytest.mark.long
 def test_a_sweep(config):
     for _ in range(2):  # once more: it is found finished
         with distributed.run_directory(ADDRESS) as folder:

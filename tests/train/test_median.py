@@ -22,6 +22,7 @@ from tests.train import toy
 MAPS = np.random.default_rng(0).integers(0, 256, (5, 8, 6, 6)).astype(np.float32)
 
 
+@pytest.mark.long
 @settings(deadline=None, max_examples=60)
 @given(
     arrays.arrays(np.uint8, st.tuples(*(st.integers(1, n) for n in (2, 4, 4, 2)))),

@@ -71,6 +71,7 @@ def test_rates_against_optaxs_own_partition():
     )
 
 
+@pytest.mark.long
 def test_over_devices_and_resumed_it_is_the_same_trial(frozen, tmp_path):
     spread, _ = toy.run(SPECS, 2, devices=2, freeze=FIRST, clip_norm=0.0)
     jax.tree.map(

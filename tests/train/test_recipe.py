@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
@@ -54,6 +55,7 @@ def solve(devices=1, epochs=200, data=None, penalty=1 / 40, **changes):
     )
 
 
+@pytest.mark.long
 def test_lbfgs_finds_the_minimum_that_scikit_learn_finds():
     spec, (state, _) = solve()
     images, labels = classes()
@@ -68,6 +70,7 @@ def test_lbfgs_finds_the_minimum_that_scikit_learn_finds():
     assert 3 < state.epoch[0] < 200
 
 
+@pytest.mark.long
 def test_lbfgs_is_the_same_on_several_devices():
     alone, shared = (solve(devices, epochs=4)[1][0] for devices in (1, 4))
     jax.tree.map(
@@ -91,6 +94,7 @@ def test_without_a_running_mean_nothing_is_kept_for_it():
     assert toy.run([toy.spec()], 1)[0].average == ()
 
 
+@pytest.mark.long
 def test_a_plateau_lowers_the_rate():
     # a learning rate of zero never gets better than its first epoch
     state, _ = toy.run(
@@ -101,6 +105,7 @@ def test_a_plateau_lowers_the_rate():
     assert steady.lr_scale[0] == 1.0
 
 
+@pytest.mark.long
 def test_the_rate_of_a_plateau_reaches_the_optimiser():
     options = {
         "schedule": "plateau",
@@ -139,6 +144,7 @@ def test_soft_targets_are_learned_as_shares():
     np.testing.assert_allclose(jax.nn.softmax(state.last.logits[0]).mean(0), shares[0], atol=1e-3)
 
 
+@pytest.mark.long
 def test_mixing_is_the_same_on_several_devices():
     options = {"data": classes(), "mixup": 0.4, "optimizer": "sgd"} | ONE_OF_K
     alone, rows = toy.run([toy.spec(train=20)], 1, **options)
@@ -151,6 +157,7 @@ def test_mixing_is_the_same_on_several_devices():
     assert abs(plain_rows["train_loss"] - rows["train_loss"]).max() > 1e-3
 
 
+@pytest.mark.long
 def test_bfloat16_trains_with_float32_parameters():
     state, rows = toy.run(
         [toy.spec(learning_rate=0.05)],

@@ -143,6 +143,7 @@ def test_mixing_some_samples_and_none_at_the_end():
     assert abs(without.last.logits - mixed.last.logits).max() > 1e-3
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("trial_axis", ["vmap", "map"])
 def test_the_first_epochs_see_smaller_images(trial_axis):
     from fexpr.models.resnet import ResNet

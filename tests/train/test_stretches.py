@@ -24,6 +24,7 @@ def assert_identical(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "changes",
     [
@@ -46,6 +47,7 @@ def test_where_an_epoch_is_cut_does_not_matter(changes):
         assert_identical(engine.to_host((state, scalars)), (whole, rows))
 
 
+@pytest.mark.long
 def test_one_trial_over_devices_goes_on_with_evaluation_on_others():
     """What was said so far is no part of the state: a state saved after the last step is evaluated
     anew.
@@ -77,6 +79,7 @@ def fitted(folder):
     return run.read_arrays(folder / run.PREDICTIONS)
 
 
+@pytest.mark.long
 def test_a_signal_inside_an_epoch(tmp_path, monkeypatch, capsys):
     # it takes longer than training
     monkeypatch.setattr(results, "write_page", lambda *_: "no page")

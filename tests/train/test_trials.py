@@ -141,6 +141,7 @@ def test_it_learns_and_selects_the_best_validation_epoch():
     assert state.last.epoch[0] == 6
 
 
+@pytest.mark.long
 def test_state_goes_to_the_host_and_back_to_other_devices():
     two, four = toy.engine(SPECS, devices=2), toy.engine(SPECS, devices=4)
     state, _ = two.epoch(two.init())

@@ -44,7 +44,7 @@ def test_digits_folds_and_scaling(config, monkeypatch):
     monkeypatch.setattr(
         digits,
         "load_digits",
-        lambda: SimpleNamespace(images=small.images[:90], target=small.target[:90]),
+        lambda return_X_y: (small.data[:90], small.target[:90]),
     )
     data = digits.scikit_digits(config)
     assert data.dataset.images.shape == (90, 28, 28, 1)

@@ -123,7 +123,7 @@ def test_landmarks_of_flow_maps_do_not_align_frames(tmp_path, capsys):
     folder = mini.write_release(tmp_path)
     mini.write_landmarks(folder / "landmarks.csv", "flow", {"006_006_1_2.png": alignment.TEMPLATE})
     assert "landmarks" not in mini.load(tmp_path).extras
-    assert "are not used" in capsys.readouterr().out
+    assert "are ignored" in capsys.readouterr().out
     assert "there are no landmarks for the frames" in mini.message(tmp_path, align="landmarks")
 
 

@@ -208,7 +208,7 @@ def test_what_cannot_be_split(protocol, changes, message):
 
 
 def test_too_few_people_for_a_protocol():
-    with pytest.raises(UserError, match="subject b "):
+    with pytest.raises(UserError, match="subject b:"):
         make_folds(split("loso"), dataset(np.array([0, 1, 0], np.int32), list("aab")))
     with pytest.raises(UserError, match="tests every row"):
         make_folds(split("loso"), dataset(np.array([0, 1, 0], np.int32), list("aaa")))

@@ -259,6 +259,7 @@ def test_motion_peaks_at_the_apex(plan):
     assert change[clip.apex - clip.onset] > 1.2 * change[-1]
 
 
+@pytest.mark.long
 def test_learnable_across_subjects(plan):
     """Ridge regression on the maps of unseen subjects ranks the frequent units far better than
     chance, and not perfectly.

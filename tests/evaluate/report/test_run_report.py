@@ -349,7 +349,7 @@ def test_report_on_pictures(tmp_path):
         "Results on all test rows",
         "always predicts the most frequent training class reaches "
         f"{metrics['baselines']['majority']['accuracy']['value']:.3f}. Macro F1 is",
-        "the model's own",
+        "the model&#39;s own",
         "vector scaling",
         "isotonic regression",
         "AURC",
@@ -431,7 +431,7 @@ def test_terminal_table_has_baselines_selections_and_words(report):
         (0.01, 0.2, "the model beats it"),
         (-0.2, -0.01, "worse than it"),
         (-0.1, 0.2, "do not show"),
-        (None, None, "cannot be told"),
+        (None, None, "unknown whether"),
     ],
 )
 def test_verdict_follows_the_interval_of_the_difference(report, low, high, words):

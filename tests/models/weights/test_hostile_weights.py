@@ -188,7 +188,7 @@ def _link(link):
         ),
         (replaced(lambda f, p: f.create_dataset(p, (10**18,), "i1", chunks=(1024,))), "claim"),
         (replaced(lambda f, p: f.create_group(p)), "vars/0 .*array"),
-        (_many_groups, "second time|more than .* groups"),
+        (_many_groups, "occurs twice|more than .* groups"),
         (lambda f: f.create_group("layers/" + "a/" * 40), "groups"),
         (lambda f: f.__setitem__("layers/zz", 3), "layers/zz .*group"),
         (lambda f: f.__setitem__("layers/conv/layers", 3), "conv/layers .*group"),
