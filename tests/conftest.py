@@ -81,6 +81,8 @@ def _compiled(pytestconfig, all_workers):
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    # else the folder's name is a part of every key
+    jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
 
 
 def pytest_sessionfinish(session, exitstatus):
