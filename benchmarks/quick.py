@@ -14,14 +14,17 @@ class _Sizes(argparse.Action):
         self.sizes = sizes
 
     def __call__(self, parser, namespace, values, option_string=None):
+        if unknown := self.sizes.keys() - vars(namespace).keys():
+            raise ValueError(f"no such argument: {', '.join(sorted(unknown))}")
         vars(namespace).update(self.sizes)
 
 
 def add_quick(parser: argparse.ArgumentParser, **sizes: Any) -> None:
-    """Gives a parser `--quick`, which sets the arguments named by `sizes`."""
-    unknown = sizes.keys() - {action.dest for action in parser._actions}
-    if unknown:
-        raise ValueError(f"no such argument: {', '.join(sorted(unknown))}")
+    """Gives a parser `--quick`, which sets the arguments named by `sizes`.
+
+    Raises:
+      ValueError: with `--quick`, if one of them is not an argument.
+    """
     listed = ", ".join(f"{name}={value}" for name, value in sizes.items())
     parser.add_argument(
         "--quick", action=_Sizes, sizes=sizes, help=f"tiny, to see that it runs: {listed}"

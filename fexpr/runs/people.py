@@ -77,7 +77,7 @@ def write(
         "trial_fold": np.array(trial_fold, np.int32),
         "unknown": np.array(before.unknown, str),
     }
-    run.write_arrays(workdir / run.PEOPLE, arrays)
+    run.write_arrays(workdir / run.PEOPLE, arrays, compressed=True)
 
 
 def refuse_tested(

@@ -145,8 +145,12 @@ def _unreadable(path: Path | str, error: OSError) -> UserError:
     )
 
 
-def write_arrays(path: Path | str, arrays: dict[str, np.ndarray]) -> None:
-    """Writes an .npz without pickles; the same arrays give the same bytes."""
+def write_arrays(path: Path | str, arrays: dict[str, np.ndarray], compressed: bool = False) -> None:
+    """Writes an .npz without pickles; the same arrays give the same bytes.
+
+    Raises:
+      TypeError: an array of objects.
+    """
     for name, array in arrays.items():
         if np.asarray(array).dtype == object:
             raise TypeError(
@@ -154,7 +158,8 @@ def write_arrays(path: Path | str, arrays: dict[str, np.ndarray]) -> None:
             )
     with atomic_path(path) as partial:
         # the stub takes every array for the option `allow_pickle`
-        np.savez(partial, **arrays)  # pyright: ignore[reportArgumentType]
+        save = np.savez_compressed if compressed else np.savez
+        save(partial, **arrays)  # pyright: ignore[reportArgumentType]
 
 
 def read_arrays(path: Path | str) -> dict[str, np.ndarray]:

@@ -62,7 +62,8 @@ def pass_on(folder: Path, target: Path) -> None:
     if (folder / run.PEOPLE).is_file():
         found = run.read_arrays(folder / run.PEOPLE)
         names = [p if "/#" in p else hashed(p) for p in found["people"].tolist()]
-        run.write_arrays(target / run.PEOPLE, found | {"people": np.array(names, str)})
+        arrays = found | {"people": np.array(names, str)}
+        run.write_arrays(target / run.PEOPLE, arrays, compressed=True)
 
 
 def hashed(person: str) -> str:

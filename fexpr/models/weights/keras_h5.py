@@ -43,8 +43,8 @@ def read(
           arrays together.
 
     Raises:
-      UserError: the file is cut off or damaged, contains no layers, layers that cannot be told
-          apart, links to other files or places, or claims more than `most_bytes`.
+      UserError: the file is cut off or damaged, contains no layers, several layers of one
+          name, links to other files or places, or claims more than `most_bytes`.
     """
     try:
         with h5py.File(file, "r") as h5:
