@@ -85,8 +85,8 @@ def per_actor(features: np.ndarray, actors: np.ndarray, how: str) -> np.ndarray:
     """Features [N, F] minus the mean of their actor's clips ('center'), and divided by their
     deviation plus 0.05 ('standardize').
 
-    This uses all clips of an actor, also the tested one, but no label: for use where several
-    clips of a person are available. 'standardize_others' takes mean and deviation of the actor's other
+    This uses all clips of an actor, also the tested one, but no label: for use where several clips
+    of a person are available. 'standardize_others' takes mean and deviation of the actor's other
     clips only: what is known about a person before the clip.
 
     Raises:
