@@ -1,4 +1,4 @@
-"""What a study of frame filtering found, a row a stage and a row a filter."""
+"""The results of a study of frame filtering: one row per stage and one row per filter."""
 
 from __future__ import annotations
 

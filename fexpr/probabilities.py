@@ -27,6 +27,7 @@ def probabilities(logits: np.ndarray, multilabel: bool) -> np.ndarray:
 
 
 def log_probabilities(logits: np.ndarray, multilabel: bool) -> np.ndarray:
+    """log of the softmax of logits [R, K], or of the sigmoid of each: float64 [R, K]."""
     logits = logits.astype(np.float64)
     return (
         -np.logaddexp(0.0, -logits)

@@ -57,6 +57,7 @@ def confusion_cells(
 
 
 def counted(cells: Float[np.ndarray, "R cells"], weights: Num[np.ndarray, "B R"]) -> Counts:
+    """Sums the cells (TP, FP, FN, TN of each class, side by side) of R rows under B weightings."""
     return Counts(*np.split(weights @ cells, 4, axis=1))  # one matrix product, not four small ones
 
 

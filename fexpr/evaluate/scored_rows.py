@@ -127,6 +127,12 @@ def trial_thresholds(predictions: dict, selection: str) -> tuple[np.ndarray, np.
 def model_rows(
     predictions: dict, selection: str, split: str, thresholds: np.ndarray | None
 ) -> ScoredRows:
+    """The rows of `split` under `selection` as the model decides them.
+
+    Args:
+      predictions: checked, as in predictions.npz. thresholds: [T, K], of each trial's action units;
+          None: decisions are made at 0.5, or by the largest logit.
+    """
     rows = rows_of(predictions, selection, split)
     logits, labels = predictions["logits"][rows].astype(np.float64), predictions["labels"][rows]
     multilabel, failed = labels.ndim == 2, np.isnan(logits).any(axis=1, keepdims=True)

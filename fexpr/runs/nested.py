@@ -126,6 +126,7 @@ def uf1(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The share of rows whose largest logit [R, K] is that of their label int [R]."""
     return float((logits.argmax(1) == labels).mean())
 
 

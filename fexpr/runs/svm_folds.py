@@ -51,6 +51,7 @@ class Fitted:
         return sum(getattr(self.machine, name).size for name in (*names, "intercept_"))
 
     def summary(self) -> dict:
+        """What metrics.json records of the machine."""
         vectors = (
             {"support_vectors": len(self.machine.support_)} if isinstance(self.machine, SVC) else {}
         )
@@ -184,4 +185,5 @@ def pixels_of(dataset: Dataset, rows: np.ndarray) -> np.ndarray:
 
 
 def values_of(value: object) -> Sequence:
+    """The values of a config field that takes one or several."""
     return value if isinstance(value, (tuple, list)) and value else [value]

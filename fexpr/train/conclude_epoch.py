@@ -68,4 +68,5 @@ def conclude(
 
 
 def choose(condition: Bool[Array, ""], new: Tree, old: Tree) -> Tree:
+    """`new` if the condition holds, else `old`: trees of arrays with the same shapes."""
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)

@@ -220,6 +220,11 @@ def numbered_frames(folder: Path) -> tuple[dict[int, Path], set[int]]:
 def landmarks_of(
     table: pd.DataFrame, landmarks: dict[str, np.ndarray], csv: Path
 ) -> dict[str, np.ndarray]:
+    """The landmarks [5, 2] of the clips of `table`, by id.
+
+    Raises:
+      UserError: `csv` lacks some of them.
+    """
     places = zip(workbook.places(table), table["id"], strict=True)
     missing = [f"{place}: no row" for place, clip in places if clip not in landmarks]
     if missing:

@@ -40,6 +40,7 @@ class Database:
     places: tuple[str, ...] = ("{subject}/{clip}",)
 
     def ids(self, table: pd.DataFrame) -> list[str]:
+        """The ids of the clips of these rows."""
         return [self.id.format_map(row) for row in table.to_dict("records")]
 
     def map_names(self, table: pd.DataFrame) -> list[str]:

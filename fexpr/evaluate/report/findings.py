@@ -206,8 +206,10 @@ def seeds_in_words(metrics: dict) -> str:
 
 
 def signed(e: dict) -> str:
+    """The interval of a difference, in words."""
     return f"95 % interval {with_sign(e['low'])} to {with_sign(e['high'])}"
 
 
 def with_sign(value: float) -> str:
+    """'+0.012' or '−0.012'."""
     return f"{value:+.3f}".replace("-", "−")

@@ -204,6 +204,9 @@ def classes_in_words(metrics: dict) -> str:
 
 
 def in_words(estimate: dict, decimals: int = 3) -> str:
+    """'0.680 (0.664–0.695)' for `value`, `low`, `high`; without an interval the deviation of the
+    seeds, if there is one; '–' if undefined.
+    """
     if estimate["value"] is None:
         return "–"
     value = f"{estimate['value']:.{decimals}f}"

@@ -11,6 +11,7 @@ from pathlib import Path
 from fexpr import terminal
 from fexpr.evaluate.report import confidence_plots, drawing, headline
 from fexpr.evaluate.report.comparison import COMPARISON_HTML, COMPARISON_JSON
+from fexpr.evaluate.report.findings import with_sign
 from fexpr.evaluate.report.page import image, write_html
 from fexpr.evaluate.report.sweep_report import words
 from fexpr.evaluate.report.text_tables import make_table, print_table
@@ -175,12 +176,10 @@ def signed(estimate: dict) -> str:
     """A difference with its interval."""
     if estimate["value"] is None:
         return "–"
-    value = f"{estimate['value']:+.3f}".replace("-", "−")
-    return (
-        value
-        if estimate["low"] is None
-        else f"{value} ({estimate['low']:+.3f} to {estimate['high']:+.3f})".replace("-", "−")
-    )
+    value = with_sign(estimate["value"])
+    if estimate["low"] is None:
+        return value
+    return f"{value} ({with_sign(estimate['low'])} to {with_sign(estimate['high'])})"
 
 
 def verdict(found: dict, difference: dict) -> str:
