@@ -81,6 +81,12 @@ def parser() -> argparse.ArgumentParser:
         help="of a run: the epoch (default: its own; of an .npz best_val)",
     )
     p.add_argument(
+        "--rows",
+        choices=("test", "val"),
+        default="test",
+        help="which to compare: val, to choose between settings before a test row is looked at",
+    )
+    p.add_argument(
         "--resamples",
         type=int,
         default=RESAMPLES,
@@ -116,6 +122,11 @@ def answer(args: argparse.Namespace, command: str) -> str:
 
 def report(args: argparse.Namespace, out: Path, command: str) -> Path:
     """Reports one file or run. Errors as in `answer`."""
+    if args.rows != "test":
+        raise UserError(
+            f"--rows={args.rows} can only be used to compare several files",
+            fix="leave it out, or name a second file or run",
+        )
     path = args.predictions[0]
     names = [name.strip() for name in args.labels.split(",")] if args.labels else None
     predictions = _clips(path, _predictions(path, args.val, names))
@@ -167,7 +178,7 @@ def comparison(args: argparse.Namespace, out: Path, command: str) -> Path:
             Candidate(name, predictions, _selection(args, path, predictions), _source(path))
         )
     try:
-        found = compare(candidates, resamples=args.resamples)
+        found = compare(candidates, resamples=args.resamples, split=args.rows)
     except (ValueError, IndexError, KeyError) as e:
         raise UserError(f"these predictions cannot be compared: {e}") from e
     page = write_paired(out, found, command)

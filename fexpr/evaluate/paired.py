@@ -42,8 +42,12 @@ def compare(
     min_train_positives: int = 5,
     resamples: int = RESAMPLES,
     seed: int = 0,
+    split: str = "test",
 ) -> dict:
     """Measures all candidates on their common test rows, and the difference of each to the first.
+
+    With split="val" these are validation rows: for choosing between settings before a test row is
+    looked at. They have chosen the epoch of `best_val`, and the thresholds of action units.
 
     Action units are averaged by macro figures where every candidate had `min_train_positives`
     training positives of them. A candidate with several seeds is measured as the mean over its
@@ -53,12 +57,12 @@ def compare(
 
     Returns:
       `candidates`: name, source, selection, seeds, `left_out` (its test rows that others lack),
-          `test` (M of metrics.json), `f1` by class, `reliability` by bin and its kernel `diagram`
+          `test` (M of metrics.json, of the rows compared), `f1` by class, `reliability` by bin and its kernel `diagram`
           (both None for action units).
       `differences`: for each candidate but the first: `name`, `less` (the first's name), the
           differences of all metrics, `mcnemar` {only_this, only_first, p, seeds},
       `agree` (share of rows decided alike).
-      `rows`, `groups`, `class_names`, `task`, `resamples`; `metrics`: those to show first;
+      `split`, `rows`, `groups`, `class_names`, `task`, `resamples`; `metrics`: those to show first;
       `averaged`: classes of macro figures.
 
     Raises:
@@ -68,10 +72,11 @@ def compare(
     if len(candidates) < 2:
         raise UserError("a comparison needs two or more predictors", [f"found {len(candidates)}"])
     arrays = [checked(c.predictions, c.selection) for c in candidates]
-    tests = [rows_of(p, c.selection, "test") for p, c in zip(arrays, candidates, strict=True)]
-    common = _common_ids(candidates, arrays, tests)
+    tests = [rows_of(p, c.selection, split) for p, c in zip(arrays, candidates, strict=True)]
+    common = _common_ids(candidates, arrays, tests, split)
     tested = [
-        _tested(c, p, rows, common) for c, p, rows in zip(candidates, arrays, tests, strict=True)
+        _tested(c, p, rows, common, split)
+        for c, p, rows in zip(candidates, arrays, tests, strict=True)
     ]
     _as_often(tested)
     first = tested[0].answer
@@ -93,6 +98,7 @@ def compare(
             _pair(t, tested[0]) | {metric: m.less(measured[0], metric) for metric in m.summary()}
             for t, m in zip(tested[1:], measured[1:], strict=True)
         ],
+        "split": split,
         "rows": len(common),
         "groups": len(np.unique(first.groups)),
         "class_names": arrays[0]["class_names"].tolist(),
@@ -141,12 +147,12 @@ class Tested:
 
 
 def _tested(
-    candidate: Candidate, predictions: dict, rows: np.ndarray, common: np.ndarray
+    candidate: Candidate, predictions: dict, rows: np.ndarray, common: np.ndarray, split: str
 ) -> Tested:
     ids = predictions["ids"][rows]
     at = np.flatnonzero(np.isin(ids, common))
     fitted = trial_thresholds(predictions, candidate.selection)
-    answer = model_rows(predictions, candidate.selection, "test", fitted and fitted[0]).at(at)
+    answer = model_rows(predictions, candidate.selection, split, fitted and fitted[0]).at(at)
     return Tested(candidate, answer, ids[at], len(np.unique(ids)) - len(common))
 
 
@@ -198,7 +204,7 @@ def _pair(this: Tested, first: Tested) -> dict:
 
 
 def _common_ids(
-    candidates: Sequence[Candidate], arrays: list[dict], tests: list[np.ndarray]
+    candidates: Sequence[Candidate], arrays: list[dict], tests: list[np.ndarray], split: str
 ) -> np.ndarray:
     """The sorted ids that all candidates test; checks that their labels and groups agree."""
     first, names = arrays[0], arrays[0]["class_names"].tolist()
@@ -224,9 +230,9 @@ def _common_ids(
     common = sorted(set.intersection(*map(set, by_id)))
     if not common:
         raise UserError(
-            "these predictions cannot be compared: no row was tested by all",
+            "these predictions cannot be compared: no row is common to all",
             [
-                f"{c.name}: {len(rows)} test rows, as {', '.join(list(rows)[:SHOWN])}"
+                f"{c.name}: {len(rows)} {split} rows, as {', '.join(list(rows)[:SHOWN])}"
                 for c, rows in zip(candidates, by_id, strict=True)
             ],
             fix="compare runs on the same data; predictions from elsewhere need a column of ids",

@@ -55,6 +55,24 @@ def test_figures_are_those_of_evaluate_and_the_difference_is_paired():
     assert paired["high"] - paired["low"] < 0.5 * (alone["high"] - alone["low"])
 
 
+def test_validation_rows_can_be_compared_without_a_test_row():
+    weak, strong = multiclass(skill=0.5), multiclass(skill=2.0)
+    tested = np.flatnonzero(strong["split"] == "test")
+    broken = strong["logits"].copy()
+    broken[tested] = broken[tested][:, ::-1]  # test rows would say the opposite
+    found = compare(
+        [candidate(weak), candidate(strong | {"logits": broken}, "b")], resamples=50, split="val"
+    )
+    (d,) = found["differences"]
+    assert (found["split"], found["rows"]) == ("val", (weak["split"] == "val").sum())
+    assert d["accuracy"]["value"] > 0
+    untouched = strong["split"] == "val"
+    right = strong["logits"].argmax(-1) == strong["labels"]
+    assert found["candidates"][1]["test"]["accuracy"]["value"] == pytest.approx(
+        right[untouched].mean()
+    )
+
+
 def test_rows_that_one_of_them_tests_twice():
     p = multiclass(subjects=6)
     twice = np.r_[np.arange(len(p["ids"])), np.flatnonzero(p["split"] == "test")[:2]]
@@ -110,7 +128,7 @@ def test_only_common_rows_count():
             "b: labels of 1 of 96 common rows are not those of a, for example 7",
         ),
         (lambda p: p | {"groups": p["ids"]}, "b: groups of 96 of 96"),
-        (lambda p: p | {"ids": np.char.add("x", p["ids"])}, "no row was tested by all"),
+        (lambda p: p | {"ids": np.char.add("x", p["ids"])}, "no row is common to all"),
     ],
 )
 def test_what_cannot_be_compared(change, expected):
@@ -140,6 +158,11 @@ def test_command_line(tmp_path, capsys):
     assert "UF1 less weak" in said
     assert "Higher: the UF1 of strong minus that of weak" in page
     assert "SYNTHETIC DATA" in page
+    assert main([*runs, "--rows", "val", "--resamples", "50"]) == 0
+    assert "validation rows that all of them have" in capsys.readouterr().out
+    page = (out / "comparison.html").read_text(encoding="utf-8")
+    assert "common validation rows" in page and "test rows" not in page
+    assert main([runs[0], "--rows", "val"]) == 2
     assert main([*runs, "--val", "x.csv"]) == 2
     assert main([runs[0], str(tmp_path)]) == 2
     assert "contains no finished run" in capsys.readouterr().err

@@ -26,6 +26,7 @@ COLOURS = (
     drawing.ORACLE,
     drawing.GREY,
 )
+SPLITS = {"test": "test", "val": "validation"}  # as words
 CURVES = 4  # reliability curves that can still be distinguished
 
 
@@ -55,6 +56,7 @@ def write_paired(folder: Path | str, found: dict, command: str) -> Path:
         folder / COMPARISON_HTML,
         "paired.html.j2",
         found=found,
+        rows=SPLITS[found["split"]],
         synthetic=synthetic,
         title=" against ".join(names) if len(names) < 4 else f"{len(names)} runs",
         subtitle=f"on {rows_in_words(found)}",
@@ -77,7 +79,7 @@ def draw_differences(path: Path, found: dict, synthetic: bool) -> None:
     metric, candidates = found["metrics"][0], found["candidates"]
     with drawing.canvas(
         path,
-        f"{words(metric)} on the common test rows",
+        f"{words(metric)} on the common {SPLITS[found['split']]} rows",
         (drawing.WIDTH, 1.4 + 0.38 * len(candidates)),
         synthetic,
     ) as figure:
@@ -116,7 +118,7 @@ def draw_classes(path: Path, found: dict, synthetic: bool) -> None:
             yticks=range(len(names)),
             yticklabels=names,
             xlim=(0, 1),
-            xlabel="F1 on the common test rows",
+            xlabel=f"F1 on the common {SPLITS[found['split']]} rows",
             ylim=(len(names) - 0.45, -0.55),
         )
         handles = [
@@ -159,8 +161,8 @@ def print_paired(found: dict) -> None:
 
 
 def rows_in_words(found: dict) -> str:
-    rows, groups = f"{found['rows']:,} test rows", found["groups"]
-    return f"{rows} that all of them tested" + (
+    rows, groups = f"{found['rows']:,} {SPLITS[found['split']]} rows", found["groups"]
+    return f"{rows} that all of them have" + (
         f", of {groups:,} groups" if groups != found["rows"] else ""
     )
 
