@@ -57,8 +57,8 @@ def compare(
 
     Returns:
       `candidates`: name, source, selection, seeds, `left_out` (its test rows that others lack),
-          `test` (M of metrics.json, of the rows compared), `f1` by class, `reliability` by bin and its kernel `diagram`
-          (both None for action units).
+          `test` (M of metrics.json, of the rows compared), `f1` by class, `reliability` by bin and
+          its kernel `diagram` (both None for action units).
       `differences`: for each candidate but the first: `name`, `less` (the first's name), the
           differences of all metrics, `mcnemar` {only_this, only_first, p, seeds},
       `agree` (share of rows decided alike).
