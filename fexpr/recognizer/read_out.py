@@ -17,11 +17,11 @@ import pandas as pd
 from fexpr import terminal
 from fexpr.errors import UserError
 from fexpr.recognizer import clip, draw, images, picture_files, prediction_table, smoothing, video
+from fexpr.recognizer.command_options import FORMATS
 from fexpr.recognizer.picture_files import Pictures
 from fexpr.recognizer.row_status import NO_FACE, OK, UNREADABLE
 from fexpr.storage import delimited, run
 
-FORMATS = {".csv": "csv", ".jsonl": "jsonl"}
 MOST_REASONS = 20  # reasons that are listed if no picture can be read
 AT_ONCE = 16  # pictures per batch; every face is a row
 
@@ -114,19 +114,22 @@ def moving(recognizer: Any, args: argparse.Namespace) -> Generator[pd.DataFrame,
             args.video, onset=args.onset, apex=args.apex, align=args.align or "detect"
         )
         return
+    flow = recognizer.kind == "flow"
+    if args.interval and not flow:
+        raise UserError("--interval is read by runs trained on flow; this run reads single frames")
+    sums, interval = clip.ClipSums(recognizer), args.interval or video.INTERVAL
+    if args.clip:
+        sums.check_coverage()
     source = video.Video(args.camera if args.camera is not None else args.video)
-    step = args.every or (
-        max(1, round(args.interval * source.fps)) if recognizer.kind == "flow" else 1
-    )
+    step = args.every or (max(1, round(interval * source.fps)) if flow else 1)
     fps = (source.fps or 10) / step  # a camera may not know its frame rate
-    sums = clip.ClipSums(recognizer)
     with (
         _ended_by_interrupt(source, args.camera is not None),
         draw.film(args.annotate, fps) if args.annotate else contextlib.nullcontext() as film,
         terminal.progress("frames", source.count or None, on=terminal.errors) as advance,
     ):
         tables = video.batches(
-            recognizer, source, args.every, args.interval, args.align or "detect", args.mesh, sums
+            recognizer, source, args.every, interval, args.align or "detect", args.mesh, sums
         )
         tables = _drawn(recognizer, tables, film, advance)
         if args.clip:
