@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import signal
 import sys
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -21,6 +22,7 @@ from fexpr.recognizer.command_options import FORMATS
 from fexpr.recognizer.picture_files import Pictures
 from fexpr.recognizer.row_status import NO_FACE, OK, UNREADABLE
 from fexpr.storage import delimited, run
+from fexpr.storage.bounded import LONGEST_NAME
 
 MOST_REASONS = 20  # reasons that are listed if no picture can be read
 AT_ONCE = 16  # pictures per batch; every face is a row
@@ -43,7 +45,7 @@ def pictures(recognizer: Any, args: argparse.Namespace) -> Generator[pd.DataFram
             if fit == "face":
                 table = prediction_table.with_faces(table, rows.faces, args.mesh)
             if args.annotate:
-                _draw(recognizer, table, args.annotate)
+                _draw(recognizer, rows.names, table, args.annotate)
             read += len(some)
             advance(len(some))
             for name, text in zip(rows.names, rows.status, strict=True):
@@ -64,10 +66,14 @@ def pictures(recognizer: Any, args: argparse.Namespace) -> Generator[pd.DataFram
         )
 
 
-def _draw(recognizer: Any, table: pd.DataFrame, folder: Path) -> None:
-    for name, rows in table.groupby(level=0, sort=False):
+def _draw(recognizer: Any, names: list[str], table: pd.DataFrame, folder: Path) -> None:
+    """Draws each picture of a table; `names` are the paths of its rows, those of one picture
+    together.
+    """
+    for name, some in groupby(range(len(names)), names.__getitem__):
+        rows = table.iloc[list(some)]
         if not rows["status"].iloc[0].startswith(UNREADABLE):
-            path = Path(str(name))
+            path = Path(name)
             picture = draw.annotated(picture_files.read(path), rows, recognizer.class_names)
             draw.save(_free(folder, path), picture)
 
@@ -82,7 +88,7 @@ def _summarize(read: int, counts: Counter, passed_over: Counter, looked: bool) -
     if passed_over:
         kinds = ", ".join(f"{n:,} {kind}" for kind, n in sorted(passed_over.items()))
         terminal.errors.print(
-            f"skipped    {sum(passed_over.values()):,} files that are not pictures: {kinds}",
+            f"skipped    {sum(passed_over.values()):,} that are not pictures: {kinds}",
             markup=False,
         )
 
@@ -214,8 +220,9 @@ def _free(folder: Path, path: Path) -> Path:
     """A free path for the drawing of a picture: pictures of the same name from several folders do
     not overwrite each other.
     """
-    tried, n = folder / f"{path.stem}.png", 1
+    stem = os.fsdecode(os.fsencode(path.stem)[:LONGEST_NAME])
+    tried, n = folder / f"{stem}.png", 1
     while tried.exists():
         n += 1
-        tried = folder / f"{path.stem}_{n}.png"
+        tried = folder / f"{stem}_{n}.png"
     return tried

@@ -5,6 +5,8 @@ one message.
 import importlib.util
 import io
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -253,6 +255,7 @@ def test_one_broken_picture_is_a_row(maps, tmp_path):
     (folder / "folder" / "below" / "bad.png").write_text("hello")
     (folder / "folder" / "._a.png").write_text("attributes of macOS")
     (folder / "folder" / "notes.txt").touch()
+    (folder / "folder" / "above").symlink_to("..")
     out = tmp_path / "rows.csv"
     assert command.main([RUN, str(folder / "folder"), f"--out={out}"]) == 0
     table = pd.read_csv(out)
@@ -265,7 +268,23 @@ def test_one_broken_picture_is_a_row(maps, tmp_path):
     assert table["decision"].tolist()[2] == "unreadable"
     said = terminal.errors.file.getvalue()
     assert "3 pictures, 1 that cannot be read" in said
-    assert "2 files that are not pictures: 1 .png, 1 .txt" in said
+    assert "skipped    3 that are not pictures: 1 .png, 1 .txt, 1 links to folders" in said
+
+
+def test_names_of_any_length_and_bytes(maps, tmp_path):
+    """A name that is not UTF-8 is shown with escapes; drawings have names that can be written."""
+    folder, paths, _ = maps
+    named = [b"latin\xe9.png", b"n" * 251 + b".png", "顔 😀.png".encode(), b"=1+1\n.png"]
+    below = folder / "named"
+    below.mkdir()
+    for name in named:
+        shutil.copy(paths[0], os.fsencode(below) + b"/" + name)
+    out = tmp_path / "rows.csv"
+    assert command.main([RUN, str(below), f"--out={out}", f"--annotate={tmp_path / 'drawn'}"]) == 0
+    table = pd.read_csv(out)
+    assert table["status"].tolist() == ["ok"] * 4
+    assert f"{below}/latin\\udce9.png" in table["image"].tolist()
+    assert len(list((tmp_path / "drawn").iterdir())) == 4
 
 
 def test_nothing_half_written_is_left(tmp_path, capsys):
