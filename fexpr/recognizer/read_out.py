@@ -184,10 +184,17 @@ def _ended_by_interrupt(source: Any, so: bool) -> Iterator[None]:
 def write_rows(table: pd.DataFrame, stream: TextIO, kind: str, first: bool) -> None:
     """Writes rows as 'csv' (with a header if `first`), or as 'jsonl'."""
     if kind == "csv":
-        table = table.map(delimited.safe_cell).rename(index=delimited.safe_cell)
+        cell = _terminal_cell if stream.isatty() else delimited.safe_cell
+        table = table.map(cell).rename(index=cell)
         table.to_csv(stream, header=first, lineterminator="\n")
     else:
         table.reset_index().to_json(stream, orient="records", lines=True, force_ascii=False)
+
+
+def _terminal_cell(value: Any) -> Any:
+    """A cell for a terminal, which the control characters in a file's name would command."""
+    value = delimited.safe_cell(value)
+    return terminal.printable(value) if isinstance(value, str) else value
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ import pytest
 
 from fexpr import terminal
 from fexpr.data.preparation import flow
-from fexpr.recognizer import Recognizer, draw, video
+from fexpr.recognizer import Recognizer, draw, read_out, video
 from fexpr.recognizer import __main__ as command
 from tests.data.samm_release import texture
 from tests.launching import ROOT, environment
@@ -271,6 +271,14 @@ def test_one_broken_picture_is_a_row(maps, tmp_path):
     assert "skipped    3 that are not pictures: 1 .png, 1 .txt, 1 links to folders" in said
 
 
+def test_a_strip_is_drawn_no_larger_than_other_pictures():
+    rows = pd.DataFrame({"decision": ["no face"], "face": [np.nan], "a": [np.nan]})
+    for shape in ((1, 3000, 3), (30_000, 2, 3), (1, 1, 3)):
+        drawn = draw.annotated(np.zeros(shape, np.uint8), rows, ["a"])
+        assert max(drawn.shape) < 3 * draw.MOST
+    assert min(drawn.shape[:2]) >= draw.LEAST
+
+
 def test_names_of_any_length_and_bytes(maps, tmp_path):
     """A name that is not UTF-8 is shown with escapes; drawings have names that can be written."""
     folder, paths, _ = maps
@@ -285,6 +293,19 @@ def test_names_of_any_length_and_bytes(maps, tmp_path):
     assert table["status"].tolist() == ["ok"] * 4
     assert f"{below}/latin\\udce9.png" in table["image"].tolist()
     assert len(list((tmp_path / "drawn").iterdir())) == 4
+
+
+def test_a_terminal_is_not_commanded_by_the_name_of_a_file():
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    table = pd.DataFrame({"decision": ["=1+1"]}, index=pd.Index(["\x1b[31m.png"], name="image"))
+    shown, piped = Terminal(), io.StringIO()
+    for stream in (shown, piped):
+        read_out.write_rows(table, stream, "csv", first=False)
+    assert shown.getvalue() == "\\x1b[31m.png,'=1+1\n"
+    assert piped.getvalue() == "\x1b[31m.png,'=1+1\n"
 
 
 def test_nothing_half_written_is_left(tmp_path, capsys):
