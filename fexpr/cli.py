@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from fexpr import __version__, studies
-from fexpr.storage.cache import cache_dir
+from fexpr.storage import compiled
 
 
 class Command(NamedTuple):
@@ -98,8 +98,7 @@ def _set_environment() -> None:
     messages hidden.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_dir() / "compiled"))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    compiled.set_environment()
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+LONGEST = 1000  # characters of a problem that are shown
 # exit code (EX_TEMPFAIL of sysexits.h): the same command resumes where this one stopped
 RESUMABLE = 75
 INTERRUPTED = 130  # exit code of Ctrl-C, as in shells
@@ -44,10 +45,23 @@ class UserError(Exception):
         return UserError, (self.title, self.problems, self.fix)
 
     def text(self, limit: int = 50) -> str:
-        """The whole message; of more than `limit` problems, the rest are only counted."""
-        lines = [self.title, *(f"  - {p}" for p in self.problems[:limit])]
+        """The whole message; of more than `limit` problems, the rest are only counted, and of a
+        problem that quotes a long value the middle is left out.
+        """
+        lines = [shortened(self.title), *(f"  - {shortened(p)}" for p in self.problems[:limit])]
         if len(self.problems) > limit:
             lines.append(f"  … and {len(self.problems) - limit} more")
         if self.fix:
             lines.append(f"What to do: {self.fix}")
         return "\n".join(lines)
+
+
+def shortened(text: str) -> str:
+    """The text, without its middle if it is longer than LONGEST: its ends say where the problem
+    is, and what was expected.
+    """
+    left_out = len(text) - LONGEST
+    if left_out <= 0:
+        return text
+    half = LONGEST // 2
+    return f"{text[:half]} … ({left_out:,} characters) … {text[-half:]}"

@@ -153,3 +153,12 @@ def test_a_signal_that_is_ignored_stays_so():
             assert stopped_by() == ""
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_the_middle_of_a_long_value_is_left_out():
+    """A cell of 30,000 characters is not printed as a whole."""
+    text = UserError("workbook.xlsx", [f"row 3: {'4' * 30_000}: expected a unit"]).text()
+    assert len(text) < 1200
+    assert "row 3: 444" in text
+    assert "(29,024 characters)" in text
+    assert text.endswith(": expected a unit")

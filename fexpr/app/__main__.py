@@ -17,7 +17,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from fexpr import terminal
 from fexpr.errors import UserError
-from fexpr.storage import run, zoo
+from fexpr.storage import compiled, zoo
 
 INSTALL = 'pip install "gradio>=6.31,<7"'
 LOCAL = "127.0.0.1"
@@ -137,6 +137,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 if __name__ == "__main__":
     terminal.quiet()
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(run.cache_dir() / "compiled"))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    compiled.set_environment()
     sys.exit(main())

@@ -7,22 +7,24 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from fexpr import extensions, terminal
-from fexpr.config import build
+from fexpr.config import Entry, build, find_problems, read
 from fexpr.data import data_sets
-from fexpr.data.data_config import DataConfig
+from fexpr.data.data_config import ALL_READ, DataConfig
 from fexpr.data.dataset import Dataset
-from fexpr.data.loaders import LOADERS
+from fexpr.data.loaders import LOADERS, Loader
 from fexpr.data.preparation import prepare
 from fexpr.errors import UserError
 from fexpr.terminal import say
 
 BUILT_IN = tuple(LOADERS)
+TRUTH = {"true": True, "false": False, "1": True, "0": False}
 LOOK = "docs/data.md shows the layouts"
 
 
@@ -155,21 +157,46 @@ def describe(dataset: Dataset) -> None:
 
 
 def _config(args: argparse.Namespace) -> ConfigDict:
-    config = build(DataConfig)
+    """The config of --root and --set, checked as that of a run.
+
+    Raises:
+      UserError: fields that do not exist, that none of the named data sets reads, or that have
+        values that cannot be used.
+    """
+    config, problems = build(DataConfig), []
     config.root, config.source = args.root, "release"
+    loaders = [LOADERS[name] for name in args.names or LOADERS if name in LOADERS]
     for text in args.set:
         field, _, value = text.partition("=")
         if field not in config:
-            raise UserError(
-                f"--set {text}: config.data has no field {field!r}",
-                fix=f"its fields are {', '.join(config)}",
-            )
+            problems.append(f"--set {text}: config.data has no field {field!r}")
+            continue
+        if loaders and not any(_reads(loader, field) for loader in loaders):
+            problems.append(f"--set {text}: {', '.join(args.names) or 'no data set'} does not read")
         kind = type(config[field])
         try:
-            config[field] = value.lower() in ("true", "1") if kind is bool else kind(value)
-        except ValueError as e:
-            raise UserError(f"--set {text}: {e}") from e
+            config[field] = TRUTH[value.lower()] if kind is bool else kind(value)
+        except KeyError:
+            problems.append(f"--set {text}: expected {' or '.join(TRUTH)}")
+        except ValueError:
+            problems.append(f"--set {text}: expected a whole number")
+    problems = problems or [f"--set {p}" for p in find_problems(read(DataConfig, config))]
+    if problems:
+        fields = ", ".join(dict.fromkeys(config))
+        raise UserError(
+            "--set cannot be used",
+            problems,
+            f"the fields of config.data are {fields}; python launch.py --help=data describes them",
+        )
     return config
+
+
+def _reads(loader: object, field: str) -> bool:
+    """Whether a loader reads a field of config.data; a user's own may read any."""
+    if not isinstance(loader, Entry) or loader.reads is None:
+        return True
+    fixed = ("image_size",) if isinstance(loader, Loader) and loader.side else ()
+    return any(fnmatchcase(field, one) for one in (*ALL_READ, *loader.reads, *fixed))
 
 
 def _has_folder(root: Path, name: str) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
+import os
 import platform
 import shlex
 import sys
@@ -114,7 +115,7 @@ def answer(args: argparse.Namespace, command: str) -> str:
         out = args.out or (
             Path(name)
             if is_address(args.predictions[0])
-            else local.predictions[0].resolve().with_name(name)
+            else Path(os.path.abspath(local.predictions[0])).with_name(name)
         )
         out = _checked(args, stack.enter_context(mirror.opened(out)))
         return mirror.display_path((report if one else comparison)(local, out, command))

@@ -24,6 +24,7 @@ PARTS_FROM = 512
 SMALLEST = 0.08
 # width of a black border, in sides of the picture, without which faces that fill it are not found
 MARGIN = 0.25
+LARGEST = 4096  # pixels of the longer side; larger pictures are reduced before they get the border
 CLEARLY = 1.05  # times as certain, the least for which a turned picture is believed
 ROI = 1.5  # side of what the mesh network sees, in sides of the detector's box or the mesh's
 
@@ -100,10 +101,7 @@ def candidates(pixels: np.ndarray, parts: bool, margin: float = 0.0) -> list[Can
     `margin`: width of a black border in sides of the picture, for faces that fill it.
     """
     side = max(pixels.shape[:2])
-    border = round(margin * side)
-    if border:
-        pixels = cv2.copyMakeBorder(pixels, border, border, border, border, cv2.BORDER_CONSTANT)
-    found = _detect(pixels, -border, -border)
+    found = _detect_in_border(pixels, margin) if margin else _detect(pixels, 0, 0)
     if parts:
         for size in (side // 2, side // 4):
             smallest = min((max(c.box[2:] - c.box[:2]) for c in found), default=0)
@@ -113,6 +111,23 @@ def candidates(pixels: np.ndarray, parts: bool, margin: float = 0.0) -> list[Can
             for x, y in _corners(pixels.shape, size):
                 found += _detect(pixels[y : y + size, x : x + size], x, y)
     return suppress(found)
+
+
+def _detect_in_border(pixels: np.ndarray, margin: float) -> list[Candidate]:
+    """Candidates in a picture with a black border, `margin` sides of the picture wide. Large
+    pictures are reduced first: with their borders they would need many times their memory.
+    """
+    height, width = pixels.shape[:2]
+    scale = min(1.0, LARGEST / max(height, width))
+    if scale < 1:
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    border = round(margin * max(pixels.shape[:2]))
+    framed = cv2.copyMakeBorder(pixels, border, border, border, border, cv2.BORDER_CONSTANT)
+    return [
+        Candidate(one.score, one.box / scale, one.keypoints / scale)
+        for one in _detect(framed, -border, -border)
+    ]
 
 
 def _detect(pixels: np.ndarray, left: int, top: int) -> list[Candidate]:

@@ -16,11 +16,9 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from fexpr import terminal
-from fexpr.errors import UserError
-from fexpr.storage import run, zoo
+from fexpr.recognizer.command_options import check
+from fexpr.storage import compiled, zoo
 
-FORMATS = {".csv": "csv", ".jsonl": "jsonl"}
-VIDEOS = frozenset([".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"])
 FRAMES = 8  # rows of a video at a time
 
 
@@ -99,7 +97,6 @@ def parser() -> argparse.ArgumentParser:
     how.add_argument(
         "--interval",
         type=float,
-        default=0.2,
         metavar="S",
         help="seconds from onset to apex in a video (default 0.2)",
     )
@@ -112,7 +109,8 @@ def parser() -> argparse.ArgumentParser:
         "--smooth",
         type=float,
         metavar="S",
-        help="of a video: each person's probabilities are the mean of log odds over S seconds",
+        help="of a video: each person's probabilities are the mean of log odds over S seconds; "
+        "not calibrated, and without sets",
     )
     how.add_argument(
         "--clip",
@@ -164,58 +162,6 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def check(args: argparse.Namespace) -> None:
-    """Raises one UserError that lists all options that contradict each other. A video given like a
-    picture, without --video, is treated as that of --video.
-    """
-    videos = [name for name in args.images if Path(name).suffix.lower() in VIDEOS]
-    if len(videos) == len(args.images) == 1 and not args.video:
-        args.video, args.images = args.images[0], []
-    sources = {
-        "pictures": bool(args.images),
-        "--pair": bool(args.pair),
-        "--video": args.video is not None,
-        "--camera": args.camera is not None,
-    }
-    given = [name for name, is_given in sources.items() if is_given]
-    moving = bool({"--video", "--camera"} & set(given))
-    problems = (
-        []
-        if len(given) == 1
-        else [
-            f"what to read: expected one of {', '.join(sources)}; found "
-            f"{' and '.join(given) or 'none'}"
-        ]
-    )
-    if args.images and videos:
-        problems.append(f"{', '.join(videos)}: give one video alone")
-    if args.out and args.format is None and args.out.suffix not in FORMATS:
-        problems.append(f"--out={args.out}: name it .csv or .jsonl, or say --format")
-    if (args.align == "landmarks") != (args.landmarks is not None) or (
-        args.landmarks and not args.pair
-    ):
-        problems.append("--align=landmarks and --landmarks must be given together, with --pair")
-    two = (args.onset is not None, args.apex is not None)
-    if any(two) and not (all(two) and args.video and not args.annotate):
-        problems.append(
-            "--onset and --apex must be given together, with --video and without --annotate"
-        )
-    if args.spot and (not args.video or args.annotate or any(two)):
-        problems.append("--spot needs --video, and cannot be combined with --annotate or --onset")
-    if args.clip and (not moving or args.spot or any(two) or args.smooth or args.mesh):
-        problems.append(
-            "--clip needs a video, and cannot be combined with --spot, --onset, --smooth or --mesh"
-        )
-    if moving and args.annotate and args.annotate.suffix != ".mp4":
-        problems.append(f"--annotate={args.annotate}: an annotated video is a .mp4 file")
-    if problems:
-        raise UserError(
-            "the command line cannot be used",
-            problems,
-            fix=f"{terminal.program('fexpr.recognizer')} --help",
-        )
-
-
 def recognise(args: argparse.Namespace) -> None:
     """Runs the command line.
 
@@ -230,7 +176,7 @@ def recognise(args: argparse.Namespace) -> None:
     recognizer = Recognizer.restore(
         zoo.run_or_model(args.run_dir), args.selection, args.trial, batch, args.coverage
     )
-    describe(recognizer)
+    describe(recognizer, args)
     work = (
         read_out.moving
         if args.video or args.camera is not None
@@ -243,9 +189,9 @@ def recognise(args: argparse.Namespace) -> None:
             write(table)
 
 
-def describe(recognizer: Any) -> None:
+def describe(recognizer: Any, args: argparse.Namespace) -> None:
     """Prints on stderr which model, maps and thresholds decide."""
-    from fexpr.recognizer import calibrated
+    from fexpr.recognizer import calibrated, clip
 
     content, errors = recognizer.content, terminal.errors
     members = (
@@ -269,12 +215,22 @@ def describe(recognizer: Any) -> None:
         f"{recognizer.selection}{how}",
         markup=False,
     )
-    errors.print(f"calibration {calibrated.in_words(recognizer.maps)}", markup=False)
-    if recognizer.limits is not None:
+    maps, limits, rows = recognizer.maps, recognizer.limits, "rows"
+    if args.clip and (sums := clip.ClipSums(recognizer)).rule != clip.LOG_ODDS:
+        (maps, limits), rows = sums.calibration, "clips"
+    errors.print(f"calibration {calibrated.in_words(maps)}", markup=False)
+    if args.smooth or (args.clip and rows == "rows"):
+        over = f"{args.smooth:g} s" if args.smooth else "the whole clip"
+        errors.print(
+            f"sets       none: decided by a mean over {over}; single frames were calibrated, such "
+            "means were not",
+            markup=False,
+        )
+    elif limits is not None:
         wanted = recognizer.coverage or calibrated.COVERAGE
         what = "every unit present" if recognizer.multilabel else "the true class"
         errors.print(
-            f"sets       hold {what} for about {wanted:.0%} of new rows like the validation rows",
+            f"sets       hold {what} for about {wanted:.0%} of new {rows} like the validation rows",
             markup=False,
         )
     if content["data"]["source"] == "synthetic":
@@ -292,6 +248,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 if __name__ == "__main__":
     terminal.quiet()
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(run.cache_dir() / "compiled"))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    compiled.set_environment()
     sys.exit(main())

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from fexpr import pooling
-from fexpr.probabilities import from_json, log_probabilities
+from fexpr.errors import UserError
+from fexpr.probabilities import Applied, from_json, log_probabilities
 from fexpr.recognizer import calibrated
 from fexpr.recognizer.row_status import NO_FACE, OK, UNREADABLE
 
@@ -118,16 +119,33 @@ class ClipSums:
             made.insert(2 + i, column, [values[i] for values in known])
         return made.astype({"face": "Int64"})
 
+    @property
+    def calibration(self) -> tuple[tuple[Applied, ...] | None, calibrated.SetLimits | None]:
+        """The maps and the limits of prediction sets of clips, where the run has them."""
+        recognizer = self._recognizer
+        # a network that was trained further has no maps: the run's belong to the original network
+        if self.rule == LOG_ODDS or recognizer.maps is None:
+            return None, None
+        of = recognizer.metrics, recognizer.selection, recognizer.members
+        return calibrated.maps(*of, of_clips=True), calibrated.set_limits(*of, of_clips=True)
+
+    def check_coverage(self) -> None:
+        """Raises a UserError if a coverage is requested, but clips have no prediction sets."""
+        if self._recognizer.coverage is not None and self.calibration[1] is None:
+            raise UserError(
+                f"coverage={self._recognizer.coverage}: clips of this run have no prediction sets",
+                [
+                    "its sets hold for single frames; only a run whose clips were evaluated "
+                    "(RAVDESS) has sets of clips"
+                ],
+                fix="leave the coverage out, or ask for the rows of single frames",
+            )
+
     def _decided(self, names: list[str], logits: np.ndarray, status: list[str]) -> pd.DataFrame:
         """Applies the maps and prediction sets of clips."""
-        recognizer = self._recognizer
-        maps = limits = None
-        # a network that was trained further has no maps: the run's belong to the original network
-        if self.rule != LOG_ODDS and recognizer.maps is not None:
-            of = recognizer.metrics, recognizer.selection, recognizer.members
-            maps = calibrated.maps(*of, of_clips=True)
-            limits = calibrated.set_limits(*of, of_clips=True)
-        clips = dataclasses.replace(recognizer, maps=maps, limits=limits)
+        maps, limits = self.calibration
+        coverage = self._recognizer.coverage if limits else None
+        clips = dataclasses.replace(self._recognizer, maps=maps, limits=limits, coverage=coverage)
         return clips.tabulate_logits(names, logits, status)
 
     def in_words(self) -> list[str]:

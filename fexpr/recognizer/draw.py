@@ -15,19 +15,21 @@ from fexpr.storage import run
 
 SHOWN = 3  # classes with a bar
 LEAST = 320  # pixels: smaller pictures are enlarged, or there is no room for words
+MOST = 8192  # pixels of a side: larger pictures are drawn smaller
 GREEN, WHITE, GREY, DARK = (80, 200, 120), (255, 255, 255), (110, 110, 110), 40
 
 
 def annotated(pixels: np.ndarray, rows: pd.DataFrame, class_names: Sequence[str]) -> np.ndarray:
-    """A copy of RGB uint8 [H, W, 3] with a numbered box around each face, enlarged where small, and
-    the decisions and bars of the most probable classes beside the picture, so that no face is
-    covered. `rows`: the rows of the recogniser's table for this picture. Faces for which there is
-    no room beside it only get a box.
+    """A copy of RGB uint8 [H, W, 3] with a numbered box around each face, and beside it, so that no
+    face is covered, the decisions and bars of the most probable classes. Small pictures are
+    enlarged, those above MOST pixels reduced. `rows`: the rows of the recogniser's table for this
+    picture. Faces for which there is no room beside it only get a box.
     """
     factor = max(1, -(-LEAST // min(pixels.shape[:2])))
-    picture = np.ascontiguousarray(
-        cv2.resize(pixels, None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST)
-    )
+    factor = min(factor, MOST / max(pixels.shape[:2]))
+    size = [max(1, round(factor * side)) for side in pixels.shape[1::-1]]
+    kind = cv2.INTER_NEAREST if factor > 1 else cv2.INTER_AREA
+    picture = np.ascontiguousarray(cv2.resize(pixels, size, interpolation=kind))
     line = max(14, picture.shape[0] // 22)
     # even sides: codecs want them
     height, width = picture.shape[:2]
@@ -47,7 +49,7 @@ def annotated(pixels: np.ndarray, rows: pd.DataFrame, class_names: Sequence[str]
     return canvas
 
 
-def _draw_box(picture: np.ndarray, row: pd.Series, factor: int, line: int) -> None:
+def _draw_box(picture: np.ndarray, row: pd.Series, factor: float, line: int) -> None:
     x, y, width, height = (
         round(factor * row[f"face_{name}"]) for name in ("x", "y", "width", "height")
     )

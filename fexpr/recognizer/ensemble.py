@@ -206,8 +206,20 @@ class Ensemble:
     def decide(
         self, names: Sequence[str], probabilities: np.ndarray, status: Sequence[str]
     ) -> pd.DataFrame:
-        """The table of probabilities [T, N, K] of the T members."""
+        """The table of probabilities [T, N, K] of the T members.
+
+        Raises:
+          UserError: a coverage is requested, but the run's sets are those of clips.
+        """
         from fexpr.recognizer import prediction_table
+
+        if self.coverage is not None and self.limits is None:
+            raise UserError(
+                f"coverage={self.coverage}: the prediction sets of this run hold for whole clips, "
+                "not for single frames",
+                fix="ask for a decision of the clip (--clip, Recognizer.predict_clip), or leave "
+                "the coverage out",
+            )
 
         return prediction_table.table(
             names,

@@ -48,7 +48,8 @@ class Pictures:
     """The pictures among files and below folders, by name; a folder is read while it is iterated.
 
     Attributes:
-      passed_over: suffixes of files that are not pictures, with their number.
+      passed_over: suffixes of files that are not pictures, and of folders that are not searched,
+          with their number.
 
     Raises:
       UserError: files or folders that do not exist: all of them.
@@ -70,13 +71,20 @@ class Pictures:
             if not path.is_dir():
                 yield path  # a file that the user names is read, whatever its suffix
                 continue
-            for folder, below, names in os.walk(path):
+            for folder, below, names in os.walk(path, onerror=self._cannot_list):
                 below.sort()
+                links = sum(os.path.islink(os.path.join(folder, name)) for name in below)
+                if links:  # a link may lead back to where it is
+                    self.passed_over["links to folders"] += links
                 for name in sorted(names):
                     if not self._is_picture(name):
                         self.passed_over[Path(name).suffix.lower() or name] += 1
                     else:
                         yield Path(folder, name)
+
+    def _cannot_list(self, error: OSError) -> None:
+        del error
+        self.passed_over["folders that cannot be read"] += 1
 
     @staticmethod
     def _is_picture(name: str) -> bool:

@@ -72,11 +72,19 @@ def table(
     if len(members) > 1:
         columns["spread"] = spread
     made = pd.DataFrame(
-        columns | dict(zip(class_names, mean.T, strict=True)), index=pd.Index(names, name="image")
+        columns | dict(zip(class_names, mean.T, strict=True)),
+        index=pd.Index([_encodable(name) for name in names], name="image"),
     )
     texts = ("decision", "status", "set")
     made.loc[~ok, [name for name in made.columns if name not in texts]] = np.nan
     return made
+
+
+def _encodable(name: str) -> str:
+    """The name, with escapes for bytes of a file's name that are not UTF-8: neither a table's
+    strings nor a CSV can hold them.
+    """
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _sets_in_words(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import signal
 import sys
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -17,11 +18,12 @@ import pandas as pd
 from fexpr import terminal
 from fexpr.errors import UserError
 from fexpr.recognizer import clip, draw, images, picture_files, prediction_table, smoothing, video
+from fexpr.recognizer.command_options import FORMATS
 from fexpr.recognizer.picture_files import Pictures
 from fexpr.recognizer.row_status import NO_FACE, OK, UNREADABLE
 from fexpr.storage import delimited, run
+from fexpr.storage.bounded import LONGEST_NAME
 
-FORMATS = {".csv": "csv", ".jsonl": "jsonl"}
 MOST_REASONS = 20  # reasons that are listed if no picture can be read
 AT_ONCE = 16  # pictures per batch; every face is a row
 
@@ -43,7 +45,7 @@ def pictures(recognizer: Any, args: argparse.Namespace) -> Generator[pd.DataFram
             if fit == "face":
                 table = prediction_table.with_faces(table, rows.faces, args.mesh)
             if args.annotate:
-                _draw(recognizer, table, args.annotate)
+                _draw(recognizer, rows.names, table, args.annotate)
             read += len(some)
             advance(len(some))
             for name, text in zip(rows.names, rows.status, strict=True):
@@ -64,10 +66,14 @@ def pictures(recognizer: Any, args: argparse.Namespace) -> Generator[pd.DataFram
         )
 
 
-def _draw(recognizer: Any, table: pd.DataFrame, folder: Path) -> None:
-    for name, rows in table.groupby(level=0, sort=False):
+def _draw(recognizer: Any, names: list[str], table: pd.DataFrame, folder: Path) -> None:
+    """Draws each picture of a table; `names` are the paths of its rows, those of one picture
+    together.
+    """
+    for name, some in groupby(range(len(names)), names.__getitem__):
+        rows = table.iloc[list(some)]
         if not rows["status"].iloc[0].startswith(UNREADABLE):
-            path = Path(str(name))
+            path = Path(name)
             picture = draw.annotated(picture_files.read(path), rows, recognizer.class_names)
             draw.save(_free(folder, path), picture)
 
@@ -82,7 +88,7 @@ def _summarize(read: int, counts: Counter, passed_over: Counter, looked: bool) -
     if passed_over:
         kinds = ", ".join(f"{n:,} {kind}" for kind, n in sorted(passed_over.items()))
         terminal.errors.print(
-            f"skipped    {sum(passed_over.values()):,} files that are not pictures: {kinds}",
+            f"skipped    {sum(passed_over.values()):,} that are not pictures: {kinds}",
             markup=False,
         )
 
@@ -114,19 +120,22 @@ def moving(recognizer: Any, args: argparse.Namespace) -> Generator[pd.DataFrame,
             args.video, onset=args.onset, apex=args.apex, align=args.align or "detect"
         )
         return
+    flow = recognizer.kind == "flow"
+    if args.interval and not flow:
+        raise UserError("--interval is read by runs trained on flow; this run reads single frames")
+    sums, interval = clip.ClipSums(recognizer), args.interval or video.INTERVAL
+    if args.clip:
+        sums.check_coverage()
     source = video.Video(args.camera if args.camera is not None else args.video)
-    step = args.every or (
-        max(1, round(args.interval * source.fps)) if recognizer.kind == "flow" else 1
-    )
+    step = args.every or (max(1, round(interval * source.fps)) if flow else 1)
     fps = (source.fps or 10) / step  # a camera may not know its frame rate
-    sums = clip.ClipSums(recognizer)
     with (
         _ended_by_interrupt(source, args.camera is not None),
         draw.film(args.annotate, fps) if args.annotate else contextlib.nullcontext() as film,
         terminal.progress("frames", source.count or None, on=terminal.errors) as advance,
     ):
         tables = video.batches(
-            recognizer, source, args.every, args.interval, args.align or "detect", args.mesh, sums
+            recognizer, source, args.every, interval, args.align or "detect", args.mesh, sums
         )
         tables = _drawn(recognizer, tables, film, advance)
         if args.clip:
@@ -175,10 +184,17 @@ def _ended_by_interrupt(source: Any, so: bool) -> Iterator[None]:
 def write_rows(table: pd.DataFrame, stream: TextIO, kind: str, first: bool) -> None:
     """Writes rows as 'csv' (with a header if `first`), or as 'jsonl'."""
     if kind == "csv":
-        table = table.map(delimited.safe_cell).rename(index=delimited.safe_cell)
+        cell = _terminal_cell if stream.isatty() else delimited.safe_cell
+        table = table.map(cell).rename(index=cell)
         table.to_csv(stream, header=first, lineterminator="\n")
     else:
         table.reset_index().to_json(stream, orient="records", lines=True, force_ascii=False)
+
+
+def _terminal_cell(value: Any) -> Any:
+    """A cell for a terminal, which the control characters in a file's name would command."""
+    value = delimited.safe_cell(value)
+    return terminal.printable(value) if isinstance(value, str) else value
 
 
 @contextlib.contextmanager
@@ -211,8 +227,9 @@ def _free(folder: Path, path: Path) -> Path:
     """A free path for the drawing of a picture: pictures of the same name from several folders do
     not overwrite each other.
     """
-    tried, n = folder / f"{path.stem}.png", 1
+    stem = os.fsdecode(os.fsencode(path.stem)[:LONGEST_NAME])
+    tried, n = folder / f"{stem}.png", 1
     while tried.exists():
         n += 1
-        tried = folder / f"{path.stem}_{n}.png"
+        tried = folder / f"{stem}_{n}.png"
     return tried

@@ -205,11 +205,13 @@ class Recognizer(Ensemble):
 
     def predict_clip(self, path: Path | str, **options: Any) -> pd.DataFrame:
         """A video -> a table with one row for each person in it: a decision on the whole clip.
-        Columns: `clip.ClipSums.table`. Options, errors: `video.batches`.
+        Columns: `clip.ClipSums.table`. Options, errors: `video.batches`; also a UserError if a
+        coverage is requested, but clips of the run have no prediction sets.
         """
         from fexpr.recognizer import clip, video
 
         sums = clip.ClipSums(self)
+        sums.check_coverage()
         source = video.Video(path)
         for _ in video.batches(self, source, sums=sums, **options):
             pass

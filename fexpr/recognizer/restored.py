@@ -114,18 +114,20 @@ def set_limits(found: Restored, coverage: float | None) -> calibrated.SetLimits 
     """The limits of the members' prediction sets; see calibrated.set_limits.
 
     Raises:
-      UserError: a coverage is requested, but the run has no sets, or none for it.
+      UserError: a coverage is requested, but the run has no sets, neither of rows nor of clips, or
+        none for it.
     """
     limits = _of_metrics(found, calibrated.set_limits)
     if coverage is None:
         return limits
-    if limits is None:
+    known = limits or _of_metrics(found, partial(calibrated.set_limits, of_clips=True))
+    if known is None:
         raise UserError(
             f"coverage={coverage}: the run has no prediction sets for {found.selection!r}",
-            ["they need validation rows, and a metrics.json for this epoch; clips have no sets"],
+            ["they need validation rows, and a metrics.json for this epoch"],
             fix="leave the coverage out, or write the report again with the run's own command",
         )
-    limits.at(coverage)
+    known.at(coverage)
     return limits
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -22,12 +23,14 @@ def smoothed(
 
     Log odds are averaged over the rows of one `face` less than half a window before or after; of
     one class per row the result is scaled to a sum of 1 (the normalised geometric mean). Decisions
-    and entropies are computed again; `spread`, which describes single frames, is left out. Tables
-    are delayed by half a window.
+    and entropies are computed again. The calibration map was applied to each frame; the mean is not
+    calibrated, and prediction sets, whose limits hold for single frames, are left out like
+    `spread`. A column `window` has the seconds. Tables are delayed by half a window.
 
     Args:
       window: seconds.
     """
+    recognizer = dataclasses.replace(recognizer, limits=None, coverage=None)
     held = pd.DataFrame()
     pending = 0.0  # seconds: rows from here on have not been yielded
     for table in tables:
@@ -49,7 +52,7 @@ def _smooth(recognizer: Any, held: pd.DataFrame, due: np.ndarray, window: float)
     odds = np.log(p) - np.log1p(-p) if recognizer.multilabel else np.log(p)
     seconds, face = held["seconds"].to_numpy(), held["face"].to_numpy(float, na_value=np.nan)
     ok = (held["status"] == OK).to_numpy()
-    made = held[due].drop(columns="spread", errors="ignore").copy()
+    made = held[due].drop(columns=["spread", "set"], errors="ignore").copy()
     rows = np.flatnonzero(due)
     mean = np.full((len(rows), len(classes)), np.nan)
     for i, row in enumerate(rows):
@@ -65,4 +68,6 @@ def _smooth(recognizer: Any, held: pd.DataFrame, due: np.ndarray, window: float)
     decided = recognizer.decide(list(made.index), values[None], list(made["status"]))
     for name in ("decision", "entropy", *classes):
         made[name] = decided[name].to_numpy()
+    made.insert(list(made.columns).index("entropy"), "window", window)
+    made.attrs = {"calibrated": False}
     return made

@@ -62,10 +62,12 @@ def decode(data: bytes) -> np.ndarray:
             (2, 0): np.lib.format.read_array_header_2_0,
         }[version]
         shape, fortran, dtype = header(stream)
-    except (ValueError, KeyError, TypeError, SyntaxError, RecursionError, MemoryError) as e:
+    except Exception as e:  # NumPy's parser raises those of the modules tokenize and ast, too
         raise Unreadable(f"is not an array of NumPy, or is damaged: {e}") from e
     if dtype.hasobject:
         raise Pickled([])
+    if dtype.kind == "V":
+        raise Unreadable(f"has the type {dtype}, expected numbers or texts")
     found, wanted = len(data) - stream.tell(), math.prod(shape) * dtype.itemsize
     if found != wanted or any(n < 0 for n in shape):
         raise Unreadable(f"is cut off, or damaged: {found:,} bytes, expected {wanted:,}")

@@ -11,23 +11,25 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from fexpr.storage import bounded
 from fexpr.storage.bounded import Unreadable
 
 MOST_PIXELS = 10**8  # 300 MB as RGB; cameras of 108 million pixels save 12 million by default
 LARGE = 2**24  # pixels; larger images are decoded one at a time, whatever the number of threads
-# formats that Pillow may recognise; OpenCV decodes all of these, but not AVIF in some builds
+# formats that Pillow may recognise; OpenCV decodes all of these but AVIF
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")
 TIFF = (b"II*\0", b"MM\0*")  # the first bytes of such a file
-UNKNOWN_TIFF = "is a TIFF of an unsupported kind: save it with 8 bits"
+UNKNOWN_TIFF = "is a TIFF of an unsupported kind, or is cut off: save it with 8 bits"
 HEIF = (b"ftyphei", b"ftyphev", b"ftypmif", b"ftypmsf")  # from the fifth byte
 AVIF = (b"ftypavif", b"ftypavis")  # from the fifth byte
 _LARGE_IMAGE = threading.Lock()
 
 # the limit here is stricter, and an error
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+# of metadata that are not read, such as a damaged EXIF block
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 def read(path: Path | str, mode: int) -> np.ndarray:
@@ -116,19 +118,20 @@ def is_lossless(path: Path) -> bool:
 def _decoded(data: bytes, mode: int) -> np.ndarray | None:
     # ANYDEPTH keeps 16 bits, which would otherwise be divided by 256 silently
     mode = mode if mode == cv2.IMREAD_UNCHANGED else mode | cv2.IMREAD_ANYDEPTH
+    if data[4:12] in AVIF:  # some of OpenCV's wheels lack this decoder, others turn no picture
+        return _decoded_avif(data, mode)
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), mode)
-        # OpenCV's wheels lack this decoder, Pillow's have it
-        return _decoded_avif(data, mode) if image is None and data[4:12] in AVIF else image
+        return cv2.imdecode(np.frombuffer(data, np.uint8), mode)
     except (cv2.error, MemoryError):
         return None
 
 
 def _decoded_avif(data: bytes, mode: int) -> np.ndarray | None:
-    """Like cv2.imdecode, by Pillow: 8 bits per channel, without transparency."""
+    """Like cv2.imdecode, by Pillow: upright, 8 bits per channel, without transparency."""
+    turned = mode == cv2.IMREAD_UNCHANGED or mode & cv2.IMREAD_IGNORE_ORIENTATION
     try:
         with Image.open(io.BytesIO(data), formats=("AVIF",)) as file:
-            pixels = np.asarray(file.convert("RGB"))
+            pixels = np.asarray((file if turned else ImageOps.exif_transpose(file)).convert("RGB"))
     except (OSError, SyntaxError, ValueError):
         return None
     if mode != cv2.IMREAD_UNCHANGED and mode & cv2.IMREAD_COLOR_RGB:

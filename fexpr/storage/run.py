@@ -52,6 +52,7 @@ CARD = "MODEL_CARD.md"
 
 
 # temporary folders: mkdtemp's of atomic_path ('.metrics.json.x3k_9a0b'), and Orbax's
+LONGEST_PREFIX = 40  # characters of a name that its temporary folder repeats; up to 160 bytes
 PARTIAL = re.compile(r"\..+\.[a-z0-9_]{8}|.+\.orbax-checkpoint-tmp.*")
 
 
@@ -70,7 +71,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.name[:LONGEST_PREFIX]}.", dir=path.parent))
     except OSError as e:
         raise unwritable(path, e) from e
     partial = folder / path.name

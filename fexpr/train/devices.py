@@ -10,7 +10,7 @@ from typing import TypedDict
 import jax
 
 from fexpr.errors import UserError
-from fexpr.storage import run
+from fexpr.storage import compiled
 
 # Multiply-adds of a step's convolutions (forward) from which on CPU cores share its batch: about 15
 # ms of one core with the gradients. Smaller steps would spend too much time waiting for each other.
@@ -85,7 +85,8 @@ def keep_compiled() -> None:
     """Keeps compiled programs in the cache folder: a second run with the same shapes compiles
     nothing.
     """
-    jax.config.update("jax_compilation_cache_dir", str(run.cache_dir() / "compiled"))
+    compiled.remove_cut_off()
+    jax.config.update("jax_compilation_cache_dir", str(compiled.folder()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 

@@ -43,7 +43,11 @@ def test_every_release_is_looked_at_before_a_fault_ends_it(root, capsys):
         ([], "contains no release"),
         (["sam"], "'sam': expected one of samm"),
         (["--set", "layuot=flow"], "has no field 'layuot'"),
-        (["--set", "min_positives=few"], "min_positives=few: invalid literal"),
+        (["--set", "min_positives=few"], "min_positives=few: expected a whole number"),
+        (["--set", "streamed=maybe"], "--set streamed=maybe: expected true or false"),
+        (["folder", "--set", "image_size=0"], "--set image_size=0: expected"),
+        (["samm", "--set", "labels=ferplus"], "--set labels=ferplus: samm does not read"),
+        (["fer2013", "--set", "labels=nobodys"], "--set labels='nobodys': expected"),
     ],
 )
 def test_mistakes(tmp_path, capsys, arguments, expected):

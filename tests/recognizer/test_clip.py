@@ -6,11 +6,14 @@ import cv2
 import numpy as np
 import pytest
 
+from fexpr.errors import UserError
 from fexpr.evaluate.clip_rules import RULES, pooled, posterior_moments
 from fexpr.evaluate.recalibration import fit_temperature
 from fexpr.probabilities import Identity, Temperature, to_json
 from fexpr.recognizer import Recognizer, video
+from fexpr.recognizer.calibrated import SetLimits
 from fexpr.recognizer.clip import LOG_ODDS, ClipSums
+from fexpr.recognizer.restored import Restored, set_limits
 from tests.recognizer.runs import FIXTURES
 from tests.recognizer.test_video import Film, film, needs_portrait
 
@@ -81,6 +84,40 @@ def test_an_older_run_without_the_figures_of_its_rule(frames):
     clips = {"rule": "centred", "frames": {"temperature": [1.0]}}
     recognizer = dataclasses.replace(restored, metrics=restored.metrics | {"clips": clips})
     assert ClipSums(recognizer).rule == LOG_ODDS
+
+
+def test_a_coverage_is_of_clips_or_refused(frames):
+    """Sets of single frames say nothing of a clip, nor those of clips of a frame."""
+    restored, logits, *_ = frames
+    of_frames = SetLimits(np.array([0.5, 0.99]), np.full((1, 2), 1.0))
+    recognizer = dataclasses.replace(restored, limits=of_frames, coverage=0.9)
+    with pytest.raises(UserError, match="clips of this run have no prediction sets"):
+        answered(recognizer, logits).check_coverage()
+    with pytest.raises(UserError, match="clips of this run have no prediction sets"):
+        recognizer.predict_clip("never_opened.mp4")
+    assert "set" not in answered(recognizer, logits).table("talk.mp4")
+
+    maps = {"of_trial": [0], "maps": [to_json(Temperature(2.0))]}
+    metrics = {
+        "selection": restored.selection,
+        "clips": {"rule": "sum", "frames": {"applied": maps}},
+        "calibration": {"applied": maps},
+        "sets": {"of_trial": [0], "levels": [0.5, 0.99], "limits": [[1.0, 1.0]]},
+    }
+    found = Restored({}, metrics, restored.selection, restored.networks, (0,), 1, None)
+    assert set_limits(found, 0.9) is None  # those of frames: the run has sets of clips
+    with pytest.raises(UserError, match=r"expected a number from 0\.5 to 0\.99"):
+        set_limits(found, 0.3)
+    recognizer = dataclasses.replace(
+        restored, metrics=metrics, maps=(Identity(),), limits=None, coverage=0.9
+    )
+    sums = answered(recognizer, logits)
+    sums.check_coverage()
+    table = sums.table("talk.mp4")  # every class is in the set
+    assert table["decision"].tolist() == ["uncertain"]
+    assert len(table["set"].iloc[0].split(" or ")) == len(restored.class_names)
+    with pytest.raises(UserError, match="hold for whole clips, not for single frames"):
+        recognizer.tabulate_logits(["0"], logits[:, :1])
 
 
 def test_action_units_have_log_odds_each(units):

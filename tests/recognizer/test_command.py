@@ -5,6 +5,8 @@ one message.
 import importlib.util
 import io
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +18,7 @@ import pytest
 
 from fexpr import terminal
 from fexpr.data.preparation import flow
-from fexpr.recognizer import Recognizer, draw, video
+from fexpr.recognizer import Recognizer, draw, read_out, video
 from fexpr.recognizer import __main__ as command
 from tests.data.samm_release import texture
 from tests.launching import ROOT, environment
@@ -219,11 +221,21 @@ def test_a_camera_runs_until_it_is_interrupted(faces, tmp_path, monkeypatch):
         (["a.png", "--video", "b.mp4"], "found pictures and --video"),
         (["a.png", "--out=rows.txt"], "--out=rows.txt: name it .csv or .jsonl"),
         (["--video", "b.mp4", "--annotate=drawn"], "an annotated video is a .mp4 file"),
-        (
-            ["a.png", "--align=landmarks"],
-            "--align=landmarks and --landmarks must be given together",
-        ),
+        (["a.png", "--align=landmarks"], "--align=landmarks needs --pair"),
+        (["--pair", "a.png", "b.png", "--align=landmarks"], "needs --landmarks, which is not"),
         (["--video", "b.mp4", "--onset=3"], "--onset and --apex must be given together"),
+        (["a.png", "--smooth=1"], "--smooth is not read with pictures, only with the frames of"),
+        (["a.png", "--every=2"], "--every is not read with pictures"),
+        (["b.mp4", "--spot", "--interval=0.1"], "--interval is not read with --spot"),
+        (["b.mp4", "--spot", "--align=none"], "--align is not read with --spot"),
+        (["b.mp4", "--clip", "--spot"], "--clip and --spot cannot be combined"),
+        (["b.mp4", "--clip", "--smooth=1"], "--smooth is not read with --clip"),
+        (["--camera", "--spot"], "--spot needs --video"),
+        (["b.mp4", "--smooth=nan"], "--smooth=nan: expected a number above 0"),
+        (["b.mp4", "--interval=inf"], "--interval=inf: expected a number above 0"),
+        (["b.mp4", "--every=0"], "--every=0: expected a number above 0"),
+        (["--camera=-1"], "--camera=-1: expected the number of a camera"),
+        (["b.mp4", "--smooth=1", "--coverage=0.8"], "--coverage cannot be combined with --smooth"),
         (["nowhere.png"], "nowhere.png does not exist"),
         (["--video", "nowhere.mp4"], "nowhere.mp4 does not exist"),
         (["--pair", "a.png", "b.png", "--align=none"], "the onset frame a.png cannot be used"),
@@ -243,6 +255,7 @@ def test_one_broken_picture_is_a_row(maps, tmp_path):
     (folder / "folder" / "below" / "bad.png").write_text("hello")
     (folder / "folder" / "._a.png").write_text("attributes of macOS")
     (folder / "folder" / "notes.txt").touch()
+    (folder / "folder" / "above").symlink_to("..")
     out = tmp_path / "rows.csv"
     assert command.main([RUN, str(folder / "folder"), f"--out={out}"]) == 0
     table = pd.read_csv(out)
@@ -255,7 +268,44 @@ def test_one_broken_picture_is_a_row(maps, tmp_path):
     assert table["decision"].tolist()[2] == "unreadable"
     said = terminal.errors.file.getvalue()
     assert "3 pictures, 1 that cannot be read" in said
-    assert "2 files that are not pictures: 1 .png, 1 .txt" in said
+    assert "skipped    3 that are not pictures: 1 .png, 1 .txt, 1 links to folders" in said
+
+
+def test_a_strip_is_drawn_no_larger_than_other_pictures():
+    rows = pd.DataFrame({"decision": ["no face"], "face": [np.nan], "a": [np.nan]})
+    for shape in ((1, 3000, 3), (30_000, 2, 3), (1, 1, 3)):
+        drawn = draw.annotated(np.zeros(shape, np.uint8), rows, ["a"])
+        assert max(drawn.shape) < 3 * draw.MOST
+    assert min(drawn.shape[:2]) >= draw.LEAST
+
+
+def test_names_of_any_length_and_bytes(maps, tmp_path):
+    """A name that is not UTF-8 is shown with escapes; drawings have names that can be written."""
+    folder, paths, _ = maps
+    named = [b"latin\xe9.png", b"n" * 251 + b".png", "顔 😀.png".encode(), b"=1+1\n.png"]
+    below = folder / "named"
+    below.mkdir()
+    for name in named:
+        shutil.copy(paths[0], os.fsencode(below) + b"/" + name)
+    out = tmp_path / "rows.csv"
+    assert command.main([RUN, str(below), f"--out={out}", f"--annotate={tmp_path / 'drawn'}"]) == 0
+    table = pd.read_csv(out)
+    assert table["status"].tolist() == ["ok"] * 4
+    assert f"{below}/latin\\udce9.png" in table["image"].tolist()
+    assert len(list((tmp_path / "drawn").iterdir())) == 4
+
+
+def test_a_terminal_is_not_commanded_by_the_name_of_a_file():
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    table = pd.DataFrame({"decision": ["=1+1"]}, index=pd.Index(["\x1b[31m.png"], name="image"))
+    shown, piped = Terminal(), io.StringIO()
+    for stream in (shown, piped):
+        read_out.write_rows(table, stream, "csv", first=False)
+    assert shown.getvalue() == "\\x1b[31m.png,'=1+1\n"
+    assert piped.getvalue() == "\x1b[31m.png,'=1+1\n"
 
 
 def test_nothing_half_written_is_left(tmp_path, capsys):

@@ -1,5 +1,6 @@
 """Pairs of frames and videos are prepared as the run's data were, in constant memory."""
 
+import dataclasses
 import importlib.util
 
 import cv2
@@ -12,6 +13,7 @@ from fexpr.data.preparation import flow, regions
 from fexpr.errors import UserError
 from fexpr.recognizer import Recognizer, smoothing, video
 from fexpr.recognizer import face_finder as frames
+from fexpr.recognizer.calibrated import SetLimits
 from tests.data.samm_release import texture
 from tests.recognizer import matroska
 from tests.recognizer.runs import FIXTURES
@@ -330,3 +332,20 @@ def test_smoothing_is_the_mean_of_log_odds(faces, tmp_path):
         expected = np.exp(mean) / np.exp(mean).sum()
         np.testing.assert_allclose(smooth[classes].iloc[i].to_numpy(float), expected, rtol=1e-6)
     assert smooth["decision"].tolist() == smooth[classes].astype(float).idxmax(axis=1).tolist()
+    assert (smooth["window"] == 0.2).all()
+
+
+@needs_portrait
+def test_a_smoothed_table_has_no_sets(faces, tmp_path):
+    """Their limits are those of single frames; so is what is decided 'uncertain'."""
+    import skimage.data
+
+    restored = Recognizer.restore(faces[0], batch=2)
+    limits = SetLimits(np.array([0.5, 0.99]), np.full((1, 2), 1.0))  # every class is in every set
+    restored = dataclasses.replace(restored, limits=limits, coverage=0.9)
+    path = film(tmp_path / "still.avi", [skimage.data.astronaut()[:256, 100:356]] * 4)
+    rough = restored.predict_video(path)
+    assert (rough["decision"] == "uncertain").all()
+    smooth = pd.concat(smoothing.smoothed(restored, video.tables(restored, path), 0.2))
+    assert "set" not in smooth
+    assert set(smooth["decision"]) <= set(restored.class_names)

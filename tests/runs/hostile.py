@@ -12,6 +12,7 @@ import numpy as np
 
 from fexpr.storage import run
 
+ARRAY_FILES = (run.PREDICTIONS, run.PEOPLE)
 VALUES = (None, True, -1, 10**9, 1e308, "", "x" * 300, "\x1b[31m", [], [1], {}, {"a": {}}, "café")
 TEXTS = (
     "",
@@ -66,7 +67,8 @@ def damaged(source, target, damage):
 
 
 def _file(folder, rng):
-    return folder / rng.choice([run.CONFIG, run.METRICS, run.HISTORY, run.PREDICTIONS])
+    names = (run.CONFIG, run.METRICS, run.HISTORY, *ARRAY_FILES, run.PACKED_WEIGHTS)
+    return folder / rng.choice([name for name in names if (folder / name).exists()])
 
 
 def _change_bytes(path, rng):
@@ -114,7 +116,8 @@ def _field(folder, rng):
 
 
 def _array(folder, rng):
-    arrays = run.read_arrays(folder / run.PREDICTIONS)
+    path = folder / rng.choice([name for name in ARRAY_FILES if (folder / name).exists()])
+    arrays = run.read_arrays(path)
     name = rng.choice(sorted(arrays))
     change = rng.randrange(4)
     if change == 0:
@@ -125,12 +128,13 @@ def _array(folder, rng):
         arrays[name] = arrays[name][: len(arrays[name]) // 2]
     else:
         arrays[name] = arrays[name].astype("U32")
-    np.savez(folder / run.PREDICTIONS, **arrays)
+    np.savez(path, **arrays)
 
 
 def _checkpoint(folder, rng):
+    packed = folder / run.PACKED_WEIGHTS
     files = sorted(p for p in (folder / run.CHECKPOINTS).rglob("*") if p.is_file())
-    path = rng.choice(files)
+    path = packed if packed.exists() else rng.choice(files)
     if rng.random() < 0.2:
         path.unlink()
     else:

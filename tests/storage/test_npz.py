@@ -47,6 +47,21 @@ def test_a_header_that_claims_more_than_the_file_has_makes_no_array():
             npz.decode(lying)
 
 
+@pytest.mark.parametrize(
+    "header", [b"{'descr': '<f8', 'shape': (3,", b"(" * 3000, b"'" * 9, b"\0" * 20, b"{1: 2}"]
+)
+def test_a_damaged_header_is_a_reason(header):
+    """NumPy's parser raises errors of the modules tokenize and ast for some of them."""
+    length = len(header).to_bytes(2, "little")
+    with pytest.raises(Unreadable, match="not an array of NumPy"):
+        npz.decode(b"\x93NUMPY\x01\x00" + length + header)
+
+
+def test_tables_of_several_types_are_refused():
+    with pytest.raises(Unreadable, match="expected numbers or texts"):
+        npz.decode(saved(np.zeros(3, "i4,f8")))
+
+
 def test_pickles_are_never_opened(tmp_path):
     with pytest.raises(npz.Pickled):
         npz.decode(saved(np.array([{}])))

@@ -113,3 +113,26 @@ def test_a_photo_is_upright():
     stream = io.BytesIO()
     photo.save(stream, "JPEG", exif=exif)
     assert pictures.decode(stream.getvalue(), cv2.IMREAD_COLOR).shape == (48, 24, 3)
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="Pillow was built without it")
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_avif_is_upright_as_its_exif_data_say(orientation):
+    """Like the other formats, which OpenCV turns."""
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[:16, :32] = 255  # upper left
+    about, as_png, as_avif = Image.Exif(), io.BytesIO(), io.BytesIO()
+    about[0x0112] = orientation
+    Image.fromarray(image).save(as_png, "PNG", exif=about)
+    Image.fromarray(image).save(as_avif, "AVIF", exif=about, quality=100)
+    for mode in (cv2.IMREAD_COLOR, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION):
+        other, found = (pictures.decode(f.getvalue(), mode) for f in (as_png, as_avif))
+        np.testing.assert_allclose(found.astype(int), other, atol=40)
+
+
+def test_damaged_exif_data_are_not_warned_of(recwarn):
+    damaged = b"Exif\0\0II*\0\x08\0\0\0\x09\0\x12\x01"
+    file = io.BytesIO()
+    Image.fromarray(FACE).save(file, "PNG", exif=damaged)
+    assert pictures.decode(file.getvalue(), cv2.IMREAD_GRAYSCALE).shape == FACE.shape
+    assert not recwarn.list

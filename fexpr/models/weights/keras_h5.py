@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 
 from fexpr.errors import UserError
+from fexpr.models.weights import hdf5_heaps
 
 # number of arrays of a layer -> their names
 LEAVES = {
@@ -47,6 +48,7 @@ def read(
           name, links to other files or places, or claims more than `most_bytes`.
     """
     try:
+        hdf5_heaps.check(file)
         with h5py.File(file, "r") as h5:
             _check(h5, most_bytes)
             root = h5.get("model_weights", h5)

@@ -204,6 +204,18 @@ def test_hdf5_that_leads_elsewhere_or_claims_much(tmp_path, change, why):
     refused(tmp_path / "w.keras", why)
 
 
+def test_sizes_of_zero_in_a_heap_of_texts(tmp_path):
+    """On which libhdf5 itself loops for ever."""
+    path = keras(tmp_path / "w.weights.h5", lambda f: f.attrs.__setitem__("backend", "jax"))
+    assert files.read(path).about == {"backend": "jax"}
+    content = bytearray(path.read_bytes())
+    at = content.index(b"GCOL")
+    size = int.from_bytes(content[at + 8 : at + 16], "little")
+    content[at + 16 : at + size] = bytes(size - 16)
+    path.write_bytes(content)
+    refused(path, "damaged.* heap of texts")
+
+
 def test_a_layer_of_another_kind_is_listed_and_named(tmp_path, capsys):
     def normalization(f):
         variables = f.create_group("layers/normalization/vars")

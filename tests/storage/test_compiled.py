@@ -1,0 +1,94 @@
+"""Entries of the cache of compiled programs that were cut off."""
+
+import os
+import subprocess
+import sys
+import time
+import zlib
+
+import numpy as np
+import pytest
+
+from fexpr.storage import compiled
+from tests.launching import ROOT, environment
+
+PROGRAM = """
+import warnings
+warnings.simplefilter("error")
+from fexpr.storage import compiled
+compiled.set_environment()
+import jax, jax.numpy as jnp
+print(jax.jit(lambda x: jnp.sin(x) @ x.T)(jnp.ones((7, 5)))[0, 0])
+"""
+
+UNSWEPT = "compiled.remove_cut_off = lambda: None; compiled.set_environment()"
+
+
+def entry(name, content, age=100.0):
+    path = compiled.folder() / f"{name}-cache"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    os.utime(path, (time.time() - age,) * 2)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("FEXPR_CACHE_DIR", str(tmp_path))
+
+
+def test_what_was_cut_off_is_removed_and_all_else_kept():
+    whole = zlib.compress(np.random.default_rng(0).bytes(3 * compiled.CHUNK))
+    kept = [entry("whole", whole), entry("zstd", compiled.ZSTANDARD + b"1234")]
+    kept.append(entry("being_written", whole[:100], age=0))
+    kept.append(compiled.folder() / "notes.txt")
+    kept[-1].write_bytes(b"")
+    for name, content in (("empty", b""), ("cut", whole[:-1]), ("zeros", bytes(100))):
+        entry(name, content)
+    compiled.remove_cut_off()
+    assert {*compiled.folder().iterdir()} == {*kept, compiled.folder() / compiled.CHECKED}
+
+
+def test_entries_are_read_once(monkeypatch):
+    read = []
+    monkeypatch.setattr(compiled, "is_whole", lambda path: not read.append(path.name))
+    entry("first", b"x")
+    compiled.remove_cut_off()
+    entry("second", b"x", age=30)
+    compiled.remove_cut_off()
+    assert read == ["first-cache", "second-cache"]
+
+
+def test_without_a_folder_and_in_one_that_cannot_be_read(tmp_path, monkeypatch):
+    compiled.remove_cut_off()
+    assert not compiled.folder().exists()
+    compiled.folder().write_text("a file")
+    compiled.remove_cut_off()
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "of_the_user"))
+    monkeypatch.setattr(compiled, "remove_cut_off", lambda: pytest.fail("it is not fexpr's"))
+    compiled.set_environment()
+
+
+@pytest.mark.long
+def test_jax_replaces_what_was_removed(tmp_path):
+    """JAX itself would warn of a cut entry at every start (this fails once it no longer does)."""
+
+    def start(program):
+        env = environment(tmp_path, FEXPR_CACHE_DIR=str(tmp_path), PYTHONPATH=str(ROOT))
+        env.pop("JAX_COMPILATION_CACHE_DIR", None)
+        typed = [sys.executable, "-c", program]
+        return subprocess.run(typed, env=env, capture_output=True, text=True, check=False)
+
+    first = start(PROGRAM)
+    assert first.returncode == 0, first.stderr
+    path = max(compiled.folder().glob("*-cache"), key=lambda p: p.stat().st_size)
+    whole = path.read_bytes()
+    entry(path.name.removesuffix("-cache"), whole[:-40])
+    unswept = start(PROGRAM.replace("compiled.set_environment()", UNSWEPT))
+    assert "Error reading persistent compilation cache entry" in unswept.stderr
+    assert len(path.read_bytes()) == len(whole) - 40
+    os.utime(path, (time.time() - 100,) * 2)
+    again = start(PROGRAM)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout == first.stdout
+    assert compiled.is_whole(path)
