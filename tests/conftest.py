@@ -6,10 +6,11 @@ import os
 import shutil
 import warnings
 
+from tests.launching import QUICK
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "")
-    + " --xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
+os.environ["XLA_FLAGS"] = " ".join(
+    (os.environ.get("XLA_FLAGS", ""), "--xla_force_host_platform_device_count=4", QUICK)
 )
 
 import builtins
@@ -27,9 +28,18 @@ CHECKED = {
     "fexpr.evaluate": (
         "bootstrap",
         "calibration",
+        "calibration_maps",
+        "clip_rules",
         "conformal",
         "debiased_error",
+        "fusion",
+        "loss_parts",
+        "map_choice",
         "metrics",
+        "perfect",
+        "predictions",
+        "recalibration",
+        "scored_rows",
         "selective",
         "smooth_error",
         "thresholds",

@@ -57,6 +57,7 @@ def test_the_gradient_of_a_linear_model_is_its_weight_over_the_deviation():
         np.testing.assert_allclose(smooth, slope, rtol=1e-5)  # it is the same everywhere
 
 
+@pytest.mark.long
 def test_smoothgrad_is_the_mean_over_noisy_images():
     r, image = (
         recogniser("mlp", (8, 8, 1), hidden=(6,), batch_norm=False),
@@ -261,6 +262,7 @@ def make(tmp_path, monkeypatch):
     return run_of
 
 
+@pytest.mark.long
 def test_the_page_of_a_run(make, capsys):
     folder = make(source="synthetic")
     assert explain.main([str(folder), "--image", "clip/03", "--image", "clip/12"]) == 0
@@ -287,6 +289,7 @@ def test_the_page_of_a_run(make, capsys):
     assert str(folder / "inside" / "inside.html") in capsys.readouterr().out.replace("\n", "")
 
 
+@pytest.mark.long
 def test_one_layer_one_class_another_trial_and_folder(make, tmp_path):
     folder = make(multilabel=True)
     out = tmp_path / "elsewhere"

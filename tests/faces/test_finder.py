@@ -101,6 +101,7 @@ def test_pictures_of_few_pixels(shape):
     assert faces.find(np.full(shape, 7, np.uint8)) == []
 
 
+@pytest.mark.long
 def test_faces_of_25_pixels_against_other_patches():
     """lfw_subset.npy of scikit-image: 100 faces, then 100 patches of photographs without one."""
     patches = np.uint8(255 * pytest.importorskip("skimage.data").lfw_subset()[::8])

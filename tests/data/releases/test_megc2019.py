@@ -202,6 +202,7 @@ def test_regions_and_clips_without_landmarks(root, capsys):
 # --- synthetic ---------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_without_any_release_two_synthetic_ones_stand_in():
     data = load(synthetic_subjects=4, synthetic_clips=9, regions="landmarks")
     assert data.synthetic

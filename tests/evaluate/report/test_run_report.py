@@ -180,6 +180,7 @@ def test_synthetic_data_says_so_everywhere(tmp_path):
     assert "SYNTHETIC DATA" in printed(metrics)
 
 
+@pytest.mark.long
 def test_one_of_k_report_with_a_bare_config(tmp_path):
     predictions = multiclass()
     make_run(tmp_path, predictions, "last", source="megc2019@0", config={"format": 1})
@@ -262,6 +263,7 @@ def test_cross_validation_report(tmp_path):
     assert any(line.startswith("1 of 24 trials turned NaN: s1 (seed 1).") for line in lines)
 
 
+@pytest.mark.long
 def test_report_on_clips_of_frames(tmp_path):
     frames = multiclass(selections=("last", "best_val"))
     frames |= {"video": frames["ids"], "ids": np.char.add(frames["ids"], "/0")}
@@ -305,6 +307,7 @@ def test_temperatures_in_words():
     assert words(0.5, None, 1.0, 10_000.0) == "T = 1.00, 0.50 to 10,000 over trials"
 
 
+@pytest.mark.long
 def test_report_on_pictures(tmp_path):
     predictions = pictures()
     config = CONFIG | {
