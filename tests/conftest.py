@@ -24,7 +24,21 @@ import tests.type_checker  # noqa: F401, the hook looks it up
 # every call of a function of these modules is checked against its annotations, shapes included
 CHECKED = {
     "fexpr.train": ("conclude_epoch", "losses", "monitors", "row_losses", "step", "views"),
-    "fexpr.data": ("preparation.flow", "preparation.regions"),
+    "fexpr.data": (
+        "preparation.alignment",
+        "preparation.face_images",
+        "preparation.flow",
+        "preparation.openface",
+        "preparation.pairs",
+        "preparation.regions",
+        "releases.digits",
+        "releases.fer2013_rows",
+        "releases.ferplus",
+        "splits.duplicates",
+        "splits.official_parts",
+        "splits.protocols",
+        "splits.validation_groups",
+    ),
     "fexpr.evaluate": (
         "bootstrap",
         "calibration",

@@ -17,9 +17,13 @@ if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
 
 @runtime_checkable
 class Map(Protocol):
+    """A fitted map: logits [R, K] -> calibrated logits [R, K]."""
+
     def __call__(self, logits: Float[np.ndarray, "R K"]) -> Float[np.ndarray, "R K"]: ...
 
-    def parameters(self) -> dict[str, float | list]: ...
+    def parameters(self) -> dict[str, float | list]:
+        """The fitted numbers, for metrics.json."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
