@@ -14,7 +14,7 @@ from rich.console import Console
 from fexpr.evaluate import clip_rules, evaluate
 from fexpr.evaluate.report import examples, findings
 from fexpr.evaluate.report.findings import verdict
-from fexpr.evaluate.report.run_report import write_page
+from fexpr.evaluate.report.run_report import memory, write_page
 from fexpr.evaluate.report.terminal_report import print_headline
 from fexpr.evaluate.scored_rows import model_rows
 from fexpr.storage import run
@@ -441,3 +441,7 @@ def test_verdict_follows_the_interval_of_the_difference(report, low, high, words
     _, metrics, _ = report
     difference = {"metric": "macro_f1", "value": 0.05, "low": low, "high": high}
     assert words in verdict(metrics | {"difference_to_always_positive": difference})
+
+
+def test_memory_in_readable_form():
+    assert [memory(n * 2**20) for n in (312, 1024, 4.2 * 1024)] == ["312 MiB", "1.0 GiB", "4.2 GiB"]
