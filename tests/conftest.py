@@ -6,10 +6,11 @@ import os
 import shutil
 import warnings
 
+from tests.launching import QUICK
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "")
-    + " --xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
+os.environ["XLA_FLAGS"] = " ".join(
+    (os.environ.get("XLA_FLAGS", ""), "--xla_force_host_platform_device_count=4", QUICK)
 )
 
 import builtins
@@ -23,13 +24,38 @@ import tests.type_checker  # noqa: F401, the hook looks it up
 # every call of a function of these modules is checked against its annotations, shapes included
 CHECKED = {
     "fexpr.train": ("conclude_epoch", "losses", "monitors", "row_losses", "step", "views"),
-    "fexpr.data": ("preparation.flow", "preparation.regions"),
+    "fexpr.models": ("convolution",),
+    "fexpr.recognizer": ("calibrated",),
+    "fexpr.data": (
+        "preparation.alignment",
+        "preparation.face_images",
+        "preparation.flow",
+        "preparation.openface",
+        "preparation.pairs",
+        "preparation.regions",
+        "releases.digits",
+        "releases.fer2013_rows",
+        "releases.ferplus",
+        "splits.duplicates",
+        "splits.official_parts",
+        "splits.protocols",
+        "splits.validation_groups",
+    ),
     "fexpr.evaluate": (
         "bootstrap",
         "calibration",
+        "calibration_maps",
+        "clip_rules",
         "conformal",
         "debiased_error",
+        "fusion",
+        "loss_parts",
+        "map_choice",
         "metrics",
+        "perfect",
+        "predictions",
+        "recalibration",
+        "scored_rows",
         "selective",
         "smooth_error",
         "thresholds",

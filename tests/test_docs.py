@@ -4,6 +4,7 @@ program takes, every file named exists.
 
 import ast
 import contextlib
+import functools
 import os
 import re
 import shlex
@@ -188,8 +189,13 @@ ELSEWHERE = re.compile(r"DESIGN\.md|REFERENCE\.md|\b[Ss]eeds? 00\d")
 ANY_CONFIG = "configs/x.py"  # a placeholder
 
 
+@functools.cache
 def prose():
     """(file, text) of every document, and of every docstring and comment of the code."""
+    return list(_prose())
+
+
+def _prose():
     for path in (ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))):
         yield path, path.read_text(encoding="utf-8")
     for path in (

@@ -330,6 +330,7 @@ def test_somebody_elses_folder_is_left_alone(tmp_path, shared_cache):
     ]
 
 
+@pytest.mark.long
 def test_divergence_says_where(tmp_path, shared_cache):
     done = launch(tmp_path, shared_cache, AUCNN, *FAST, "--config.optimizer.learning_rate=1e30")
     assert done.returncode == 2

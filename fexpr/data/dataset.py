@@ -101,10 +101,12 @@ class Dataset:
 
     @property
     def synthetic(self) -> bool:
+        """Whether a program drew the data, as no release was found."""
         return self.source == SYNTHETIC
 
     @property
     def multilabel(self) -> bool:
+        """Whether a row may be of several classes (action units)."""
         return self.labels.ndim == 2
 
     def picture(self, row: int) -> np.ndarray:

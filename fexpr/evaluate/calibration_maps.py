@@ -5,17 +5,25 @@ run may apply, and two that are shown beside them.
 from __future__ import annotations
 
 import dataclasses
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
 from fexpr.probabilities import Temperature, probabilities
 
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Float
 
+
+@runtime_checkable
 class Map(Protocol):
-    def __call__(self, logits: np.ndarray) -> np.ndarray: ...
+    """A fitted map: logits [R, K] -> calibrated logits [R, K]."""
 
-    def parameters(self) -> dict[str, float | list]: ...
+    def __call__(self, logits: Float[np.ndarray, "R K"]) -> Float[np.ndarray, "R K"]: ...
+
+    def parameters(self) -> dict[str, float | list]:
+        """The fitted numbers, for metrics.json."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,10 +32,10 @@ class Vector:
     a row.
     """
 
-    scale: np.ndarray
-    bias: np.ndarray
+    scale: Float[np.ndarray, " K"]
+    bias: Float[np.ndarray, " K"]
 
-    def __call__(self, logits: np.ndarray) -> np.ndarray:
+    def __call__(self, logits: Float[np.ndarray, "R K"]) -> Float[np.ndarray, "R K"]:
         return np.asarray(logits, np.float64) * self.scale + self.bias
 
     def parameters(self) -> dict[str, float | list]:
@@ -43,7 +51,7 @@ class Isotonic:
     base: Temperature
     curves: tuple[tuple[np.ndarray, np.ndarray], ...]
 
-    def __call__(self, logits: np.ndarray) -> np.ndarray:
+    def __call__(self, logits: Float[np.ndarray, "R K"]) -> Float[np.ndarray, "R K"]:
         columns = probabilities(self.base(logits), False).T
         p = np.stack(
             [np.interp(column, x, y) for column, (x, y) in zip(columns, self.curves, strict=True)],

@@ -1,4 +1,5 @@
 """From frames to clips: rules that make one decision from a clip's frames, with probabilities, so
+
 that every metric applies to clips too.
 
 A rule returns log probabilities of each clip [V, K]. What it needs besides the clip's own
@@ -7,6 +8,8 @@ the same trial, never from rows that are tested.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,6 +27,9 @@ from fexpr.evaluate.report.text_tables import make_table, print_table
 from fexpr.evaluate.scored_rows import model_rows
 from fexpr.probabilities import to_json
 from fexpr.terminal import console, say
+
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Float, Int
 
 RULES = CLIP_RULES
 # arrays whose values all frames of a clip share
@@ -99,13 +105,13 @@ def decide(
 
 
 def pooled(
-    logits: np.ndarray,
-    index: np.ndarray,
+    logits: Float[np.ndarray, "R K"],
+    index: Int[np.ndarray, " R"],
     count: int,
     rule: str,
-    val_logits: np.ndarray,
-    val_labels: np.ndarray,
-) -> np.ndarray:
+    val_logits: Float[np.ndarray, "V K"],
+    val_labels: Int[np.ndarray, " V"],
+) -> Float[np.ndarray, "{count} K"]:
     """Log probabilities [count, K] of clips, from the logits [R, K] of frames; `index` [R] gives
     the clip of each frame. Rules: `pooling.pooled`.
     """
@@ -115,7 +121,9 @@ def pooled(
     return pooling.pooled(pooling.frame_sums(logits, index, count), rule, *of_validation)
 
 
-def posterior_moments(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def posterior_moments(
+    logits: Float[np.ndarray, "R K"],
+) -> tuple[Float[np.ndarray, " K"], Float[np.ndarray, " K"]]:
     """Mean and deviation [K] of the posteriors of frames with `logits` [R, K]."""
     seen = calibration.probabilities(logits, False)
     return seen.mean(axis=0), seen.std(axis=0)

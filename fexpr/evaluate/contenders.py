@@ -64,6 +64,7 @@ class Contender:
 
     @property
     def answer(self) -> Answer:
+        """The predictions of its own selection."""
         return self.answers[self.selection]
 
 

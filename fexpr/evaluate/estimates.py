@@ -41,10 +41,14 @@ class Measured:
     groups: int
 
     def summary(self) -> dict:
+        """Every metric's `of`; not those of single classes."""
         names = (n for n, value in self.point.items() if value.ndim == 1 and n[0] != "_")
         return {name: self.of(name) for name in names}
 
     def of(self, name: str) -> dict:
+        """A metric for metrics.json: `value`, the mean over seeds, and its interval `low`, `high`;
+        of a macro metric also `classes`, the number of classes in the mean.
+        """
         classes = {"classes": self.classes[name]} if name in self.classes else {}
         if name == "debiased_rms":
             return self._root()
@@ -73,6 +77,7 @@ class Measured:
         return estimate | {"value": _plain(root(squares.mean()))}
 
     def of_class(self, name: str, k: int) -> dict:
+        """The same of a metric of class k (`measure.CLASS_METRICS`)."""
         point, samples = (of[f"class_{name}"][:, k] for of in (self.point, self.samples))
         return _estimate(point, interval(samples, point.mean(), self.groups, (0, 1)))
 

@@ -163,6 +163,7 @@ def _read_csv(path: Path) -> Raw:
 
 
 def number_of(text: str) -> float | None:
+    """The number that a cell holds; None if it holds none."""
     try:
         return float(text)
     except ValueError:

@@ -5,12 +5,16 @@ one predictor. NumPy, from predictions.npz alone.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fexpr.errors import UserError
 from fexpr.evaluate import calibration
 from fexpr.evaluate.predictions import checked
+
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Float, Int
 
 RULES = ("mean", "product")  # means of posteriors: arithmetic or geometric
 # criteria to choose a fold's run; 'weights' takes all runs, with weights
@@ -112,7 +116,9 @@ def fused_selection(by_name: Mapping[str, str]) -> str:
     return "best_val" if "best_val" in by_name.values() else "last"
 
 
-def mixture_weights(posteriors: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def mixture_weights(
+    posteriors: Float[np.ndarray, "M R K"], labels: Int[np.ndarray, " R"]
+) -> Float[np.ndarray, " M"]:
     """The non-negative weights [M], of sum 1, under which the mixture of M members' posteriors [M,
     R, K] makes `labels` [R] likeliest, with every class weighted equally. The likelihood is concave
     in the weights; expectation maximisation (Dempster et al. 1977) starts from equal ones.
@@ -198,8 +204,12 @@ def _seeds_fused(p: Predictions, selection: str, split: str, fold: int, rule: st
 
 
 def pooled(
-    logits: np.ndarray, index: np.ndarray, count: int, rule: str, weights: np.ndarray | None = None
-) -> np.ndarray:
+    logits: Float[np.ndarray, "R K"],
+    index: Int[np.ndarray, " R"],
+    count: int,
+    rule: str,
+    weights: Float[np.ndarray, " R"] | None = None,
+) -> Float[np.ndarray, "{count} K"]:
     """Log posteriors [count, K], pooled over the rows of `logits` [R, K] with the same `index` [R]:
     the arithmetic or geometric mean, weighted by `weights` [R] (None: equally).
     """

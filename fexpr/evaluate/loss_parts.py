@@ -11,11 +11,15 @@ is valid.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fexpr.evaluate import calibration
 from fexpr.evaluate.recalibration import fit_temperature
+
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Bool, Float, Int, Num, Shaped
 
 BLOCKS = 5
 NAMES = (
@@ -28,7 +32,9 @@ NAMES = (
 )
 
 
-def blocks_of(groups: np.ndarray, blocks: int = BLOCKS, seed: int = 0) -> np.ndarray | None:
+def blocks_of(
+    groups: Shaped[np.ndarray, " R"], blocks: int = BLOCKS, seed: int = 0
+) -> Int[np.ndarray, " R"] | None:
     """The number of each row's block [R]; there are at most `blocks`, which share no groups; None
     with a single group.
     """
@@ -45,8 +51,10 @@ def blocks_of(groups: np.ndarray, blocks: int = BLOCKS, seed: int = 0) -> np.nda
 
 
 def measures(
-    presence: np.ndarray, logits: np.ndarray, groups: np.ndarray
-) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    presence: Bool[np.ndarray, "R K"],
+    logits: Float[np.ndarray, "R K"],
+    groups: Shaped[np.ndarray, " R"],
+) -> Callable[[Num[np.ndarray, "B R"]], dict[str, Float[np.ndarray, " B"]]]:
     """The function weights [B, R] -> NAMES, each [B]; NaN with a single group.
 
     `nll_refinement` + `nll_calibration` is the NLL, and likewise for Brier; the map is a
@@ -70,14 +78,18 @@ def measures(
     columns += over_and_under(c, right, cross_fitted_rate(c, right, blocks))
     table = np.stack(columns, axis=1)
 
-    def of(weights: np.ndarray) -> dict[str, np.ndarray]:
+    def of(weights: Num[np.ndarray, "B R"]) -> dict[str, Float[np.ndarray, " B"]]:
         means = weights @ table / weights.sum(axis=1, keepdims=True)
         return dict(zip(NAMES, means.T, strict=True))
 
     return of
 
 
-def cross_fitted(presence: np.ndarray, logits: np.ndarray, blocks: np.ndarray) -> np.ndarray:
+def cross_fitted(
+    presence: Bool[np.ndarray, "R K"],
+    logits: Float[np.ndarray, "R K"],
+    blocks: Int[np.ndarray, " R"],
+) -> Float[np.ndarray, "R K"]:
     """Logits [R, K] after a temperature fitted without the row's block."""
     labels, mapped = presence.argmax(axis=1), np.empty(logits.shape)
     for b in np.unique(blocks):
@@ -88,7 +100,11 @@ def cross_fitted(presence: np.ndarray, logits: np.ndarray, blocks: np.ndarray) -
     return mapped
 
 
-def cross_fitted_rate(confidence: np.ndarray, right: np.ndarray, blocks: np.ndarray) -> np.ndarray:
+def cross_fitted_rate(
+    confidence: Float[np.ndarray, " R"],
+    right: Shaped[np.ndarray, " R"],
+    blocks: Int[np.ndarray, " R"],
+) -> Float[np.ndarray, " R"]:
     """The accuracy expected at each row's confidence [R], by isotonic regression without the row's
     block.
     """
@@ -104,7 +120,11 @@ def cross_fitted_rate(confidence: np.ndarray, right: np.ndarray, blocks: np.ndar
     return rate
 
 
-def over_and_under(confidence: np.ndarray, right: np.ndarray, rate: np.ndarray) -> list[np.ndarray]:
+def over_and_under(
+    confidence: Float[np.ndarray, " R"],
+    right: Shaped[np.ndarray, " R"],
+    rate: Float[np.ndarray, " R"],
+) -> list[Float[np.ndarray, " R"]]:
     """(confidence - right) of rows whose `rate` is below the confidence, and (right - confidence)
     of rows whose `rate` is above it, 0 elsewhere; both [R].
     """

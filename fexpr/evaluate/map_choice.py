@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,6 +25,9 @@ from fexpr.evaluate.predictions import rows_of
 from fexpr.evaluate.recalibration import OF_UNITS, fit_sms, fit_svs, fit_temperature
 from fexpr.evaluate.scored_rows import presence_of
 from fexpr.probabilities import Applied, Identity
+
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Float, Int, Num, Shaped
 
 NONE = "none"  # the model's own probabilities
 # from the simplest; the other maps are shown only
@@ -61,7 +65,7 @@ class SelectedMap:
     cross_fitted: np.ndarray
 
 
-def calibration_rows(predictions: dict, selection: str) -> np.ndarray:
+def calibration_rows(predictions: dict, selection: str) -> Int[np.ndarray, " rows"]:
     """Row numbers of the validation rows that maps and sets may use: those of trials that did not
     fail, without copies of training rows.
     """
@@ -109,9 +113,9 @@ def _allowed(predictions: dict, val: np.ndarray, test: np.ndarray, folds: np.nda
 
 
 def choose(
-    logits: np.ndarray,
-    labels: np.ndarray,
-    groups: np.ndarray,
+    logits: Float[np.ndarray, "R K"],
+    labels: Num[np.ndarray, "R ..."],
+    groups: Shaped[np.ndarray, " R"],
     candidates: Sequence[str] | None = None,
 ) -> SelectedMap:
     """Chooses the calibration map by cross-fitting on these validation rows.
@@ -148,7 +152,7 @@ def choose(
     return SelectedMap(chosen, fitted, held_out, moved[chosen])
 
 
-def _is_better(gain: np.ndarray, groups: np.ndarray) -> bool:
+def _is_better(gain: Float[np.ndarray, " R"], groups: Shaped[np.ndarray, " R"]) -> bool:
     """Whether the mean of `gain` [R] is significantly above 0, by its standard error over
     groups.
     """
@@ -161,7 +165,7 @@ def _is_better(gain: np.ndarray, groups: np.ndarray) -> bool:
     return bool(mean > stdtrit(count - 1, LEVEL) * error)
 
 
-def _blocks(groups: np.ndarray) -> np.ndarray:
+def _blocks(groups: Shaped[np.ndarray, " R"]) -> Int[np.ndarray, " R"]:
     """A number from 0 for each row: groups are assigned as a whole, the largest first, each to the
     block with the fewest rows.
     """

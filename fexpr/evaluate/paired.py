@@ -121,6 +121,7 @@ class Tested:
     left_out: int
 
     def summary(self, resamples: int, seed: int) -> dict:
+        """Its entry in the result of the comparison."""
         c, a = self.candidate, self.answer
         diagram = None
         if not (a.multilabel or a.failed().any()):

@@ -4,16 +4,21 @@ probabilities, that is, the errors due to chance alone on this number of rows.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from fexpr.evaluate import calibration, smooth_error
+
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Float
 
 DRAWS = 200
 LEVEL = 0.95  # share of the draws below `high`
 
 
 def perfect_errors(
-    p: np.ndarray, bins: int = calibration.BINS, draws: int = DRAWS, seed: int = 0
+    p: Float[np.ndarray, "R K"], bins: int = calibration.BINS, draws: int = DRAWS, seed: int = 0
 ) -> dict[str, dict[str, float]]:
     """`ece`, `adaptive_ece`, `classwise_ece`, `mce`, `smooth_ece` -> their mean, `value`, and
     `high`, below which LEVEL of the draws lie.

@@ -7,9 +7,14 @@ averaged over folds.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from fexpr.errors import UserError
+
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Int
 
 SELECTIONS = ("last", "best_val", "oracle")
 PER_ROW = ("ids", "groups", "labels", "trial", "split", "selection")
@@ -57,13 +62,14 @@ def checked(predictions: dict[str, np.ndarray], selection: str) -> dict[str, np.
     return predictions | {"logits": np.where(lost[:, None], np.nan, predictions["logits"])}
 
 
-def rows_of(predictions: dict, selection: str, split: str) -> np.ndarray:
+def rows_of(predictions: dict, selection: str, split: str) -> Int[np.ndarray, " rows"]:
     """Row numbers sorted by seed; within a seed, in their original order."""
     rows = np.flatnonzero((predictions["selection"] == selection) & (predictions["split"] == split))
     return rows[np.argsort(seed_of(predictions, rows), kind="stable")]
 
 
-def seed_of(predictions: dict, rows: np.ndarray) -> np.ndarray:
+def seed_of(predictions: dict, rows: Int[np.ndarray, " rows"]) -> Int[np.ndarray, " rows"]:
+    """The seed of each row's trial."""
     return predictions["trial_seed"][predictions["trial"][rows]]
 
 

@@ -1,4 +1,5 @@
 """The predictions of a model or a baseline for the rows of predictions.npz: labels, decisions,
+
 scores, ready to be measured.
 
 Labels become `presence`, bool [R, K] (an action unit's intensity above 0, or a class id as one-hot
@@ -14,12 +15,16 @@ NLL, Brier, ECE) is undefined for a pool that holds such rows.
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fexpr.evaluate import calibration
 from fexpr.evaluate.predictions import rows_of, seed_of
 from fexpr.evaluate.thresholds import FAILED, FIXED, fit_thresholds
+
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Bool, Float, Int, Num, Shaped
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,15 +42,15 @@ class ScoredRows:
       multilabel: whether the columns are independent decisions (else they exclude one another).
     """
 
-    presence: np.ndarray
-    decisions: np.ndarray
-    scores: np.ndarray
-    logits: np.ndarray | None
-    groups: np.ndarray
-    seeds: np.ndarray
+    presence: Bool[np.ndarray, "R K"]
+    decisions: Bool[np.ndarray, "R K"]
+    scores: Float[np.ndarray, "R K"]
+    logits: Float[np.ndarray, "R K"] | None
+    groups: Shaped[np.ndarray, " R"]
+    seeds: Int[np.ndarray, " R"]
     multilabel: bool
 
-    def at(self, rows: np.ndarray | slice) -> ScoredRows:
+    def at(self, rows: Shaped[np.ndarray, " rows"] | slice) -> ScoredRows:
         """The predictions of some of the rows."""
         return ScoredRows(
             self.presence[rows],
@@ -57,7 +62,7 @@ class ScoredRows:
             self.multilabel,
         )
 
-    def known_logits(self) -> np.ndarray:
+    def known_logits(self) -> Float[np.ndarray, "R K"]:
         """The logits float64 [R, K] of an answer that gives probabilities.
 
         Raises:
@@ -72,11 +77,11 @@ class ScoredRows:
         starts = np.flatnonzero(np.diff(self.seeds, prepend=self.seeds[0] - 1))
         return [slice(a, b) for a, b in zip(starts, [*starts[1:], len(self.seeds)], strict=True)]
 
-    def failed(self) -> np.ndarray:
+    def failed(self) -> Bool[np.ndarray, " R"]:
         """The rows without predictions, bool [R]."""
         return np.any(np.isnan(self.scores), axis=1)
 
-    def decided_at(self, threshold: float) -> np.ndarray:
+    def decided_at(self, threshold: float) -> Bool[np.ndarray, "R K"]:
         """Decisions bool [R, K] of a multi-label task at a threshold; without probabilities the
         decisions are the same at any threshold.
         """
@@ -89,12 +94,14 @@ class ScoredRows:
         )
 
 
-def presence_of(labels: np.ndarray, classes: int) -> np.ndarray:
+def presence_of(labels: Num[np.ndarray, "R ..."], classes: int) -> Bool[np.ndarray, "R {classes}"]:
     """Presence bool [R, K] from intensities [R, K] (above 0) or class ids [R] (one-hot)."""
     return labels > 0 if labels.ndim == 2 else labels[:, None] == np.arange(classes)
 
 
-def decide(logits: np.ndarray, thresholds: np.ndarray | None) -> np.ndarray:
+def decide(
+    logits: Float[np.ndarray, "R K"], thresholds: Float[np.ndarray, "*shape"] | None
+) -> Bool[np.ndarray, "R K"]:
     """Decisions bool [R, K]: at or above the thresholds (same shape, or broadcast), or the one-hot
     argmax where `thresholds` is None.
     """
@@ -103,7 +110,9 @@ def decide(logits: np.ndarray, thresholds: np.ndarray | None) -> np.ndarray:
     return calibration.probabilities(logits, True) >= thresholds
 
 
-def trial_thresholds(predictions: dict, selection: str) -> tuple[np.ndarray, np.ndarray] | None:
+def trial_thresholds(
+    predictions: dict, selection: str
+) -> tuple[Float[np.ndarray, "T K"], Shaped[np.ndarray, "T K"]] | None:
     """Thresholds [T, K] and where they came from, each trial's from its own validation rows; None
     for one-of-K tasks.
     """
@@ -125,7 +134,7 @@ def trial_thresholds(predictions: dict, selection: str) -> tuple[np.ndarray, np.
 
 
 def model_rows(
-    predictions: dict, selection: str, split: str, thresholds: np.ndarray | None
+    predictions: dict, selection: str, split: str, thresholds: Float[np.ndarray, "T K"] | None
 ) -> ScoredRows:
     """The rows of `split` under `selection` as the model decides them.
 

@@ -145,6 +145,9 @@ def confusion(test: ScoredRows, names: np.ndarray) -> dict:
 
 
 def undefined(class_names: np.ndarray, test: ScoredRows) -> list[dict]:
+    """The classes without a positive or without a negative row in one seed's pool: `name`, and
+    `why` some figures are undefined.
+    """
     pool = test.at(test.pools()[0])
     rows = len(pool.presence)
     why = {

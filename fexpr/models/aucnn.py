@@ -20,6 +20,7 @@ class SimpleAUCNN(Classifier):
     """
 
     def logits(self, images: jax.Array) -> jax.Array:
+        """float [B, H, W, C] -> float32 [B, K]."""
         x = max_pool(nn.relu(Conv(16, name="conv_0")(images)), window=2, stride=2)
         x = max_pool(nn.relu(Conv(32, name="conv_1")(x)), window=2, stride=2)
         x = nn.relu(Dense(128, name="hidden")(x.reshape(x.shape[0], -1)))

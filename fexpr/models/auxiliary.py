@@ -22,9 +22,11 @@ class AuxiliaryOutputs:
     classes: int
 
     def init(self, *arguments: Any, **named: Any) -> Any:
+        """The model's own."""
         return self.model.init(*arguments, **named)
 
     def apply(self, variables: Any, *arguments: Any, train: bool = False, **named: Any) -> Any:
+        """The model's own, [B, K + A], in training; those of the classes, [B, K], in evaluation."""
         found = self.model.apply(variables, *arguments, train=train, **named)
         if train:
             return found

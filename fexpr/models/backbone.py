@@ -32,9 +32,11 @@ class FrozenBatchNorm:
     frozen: str
 
     def init(self, *arguments: Any, **named: Any) -> Any:
+        """The model's own."""
         return self.model.init(*arguments, **named)
 
     def apply(self, *arguments: Any, **named: Any) -> Any:
+        """The model's own, with the frozen layers as in evaluation."""
         with nn.intercept_methods(self._as_at_test):
             return self.model.apply(*arguments, **named)
 
@@ -60,6 +62,7 @@ class Head:
     name: str
 
     def init(self, key: jax.Array, x: jax.Array, **named: Any) -> dict[str, Any]:
+        """(key, features [B, ...]) -> the head's variables, under its name in the whole network."""
         return {
             "params": {
                 self.name: self.part.init(key, x.reshape(len(x), -1), **self._taken(named))[
@@ -69,6 +72,7 @@ class Head:
         }
 
     def apply(self, variables: Mapping[str, Any], x: jax.Array, **named: Any) -> Any:
+        """(variables, features [B, ...]) -> logits [B, K]."""
         return self.part.apply(
             {"params": variables["params"][self.name]}, x.reshape(len(x), -1), **self._taken(named)
         )

@@ -33,6 +33,7 @@ class Logistic(Classifier):
     """
 
     def logits(self, images: jax.Array) -> jax.Array:
+        """float [B, H, W, C] -> float32 [B, K]."""
         x = images.reshape(images.shape[0], -1).astype(jnp.float32)
         return nn.Dense(self.num_classes, kernel_init=nn.initializers.zeros, name="head")(x)
 

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
 from jax import export, lax
+from jaxtyping import Array, Float
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
 LARGE = 2**26  # multiply-adds from which a single convolution keeps any device busy
@@ -23,7 +24,11 @@ LARGE = 2**26  # multiply-adds from which a single convolution keeps any device 
 FEW = 27
 
 
-def conv2d(x: jax.Array | np.ndarray, kernel: jax.Array, padding: str | int = "SAME") -> jax.Array:
+def conv2d(
+    x: Float[Array | np.ndarray, "B H W I"],
+    kernel: Float[Array | np.ndarray, "kh kw I O"],
+    padding: str | int = "SAME",
+) -> Float[Array, "B h w O"]:
     """Stride-1 convolution. `vmap` over kernels does not turn it into a grouped convolution, which
     is slow everywhere. A single convolution is XLA's (`single_conv`), on CPU with hand-written
     gradients. Under `vmap` small ones become one product (`shifted_conv`), large ones are computed
@@ -46,7 +51,11 @@ def conv2d(x: jax.Array | np.ndarray, kernel: jax.Array, padding: str | int = "S
     return _conv(tuple(pads), x, kernel)
 
 
-def strided_conv2d(x: jax.Array | np.ndarray, kernel: jax.Array, stride: int) -> jax.Array:
+def strided_conv2d(
+    x: Float[Array | np.ndarray, "B H W I"],
+    kernel: Float[Array | np.ndarray, "kh kw I O"],
+    stride: int,
+) -> Float[Array, "B -(-H//{stride}) -(-W//{stride}) O"]:
     """Convolution with `stride` and TF's SAME padding (an odd zero goes at the end): [B, H, W, I]
     -> [B, ceil(H / stride), …, O].
 
@@ -221,7 +230,12 @@ def _large(x: jax.Array, kernel: jax.Array) -> bool:
     return x.size * kernel.size // x.shape[-1] >= LARGE
 
 
-def max_pool(x: jax.Array | np.ndarray, window: int, stride: int, padding: int = 0) -> jax.Array:
+def max_pool(
+    x: Float[Array | np.ndarray, "B H W C"], window: int, stride: int, padding: int = 0
+) -> Float[
+    Array,
+    "B (H+2*{padding}-{window})//{stride}+1 (W+2*{padding}-{window})//{stride}+1 C",
+]:
     """PyTorch's MaxPool2d: `padding` rows of -inf on each side; pixels beyond the last whole window
     are left out. Values and gradients are those of `nn.max_pool` (among equal values, the first in
     row order gets the gradient), but computed along one axis after the other from shifted slices:

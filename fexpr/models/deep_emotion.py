@@ -95,10 +95,10 @@ class DeepEmotion(nn.Module):
 
     def features(
         self,
-        images: jax.Array | np.ndarray,
+        images: Num[Array | np.ndarray, "B H W C"],
         train: bool = False,
-        mask: jax.Array | np.ndarray | None = None,
-    ) -> tuple[jax.Array, jax.Array]:
+        mask: Bool[Array | np.ndarray, " B"] | None = None,
+    ) -> tuple[Float[Array, "B 810"], Float[Array, "B 50"]]:
         """The embeddings [B, 810] (PyTorch's order: channel, row, column) and [B, 50], through
         `model.apply(…, method="features")`.
         """
@@ -109,7 +109,9 @@ class DeepEmotion(nn.Module):
         flat = rearrange(self.drop(x, train), "b h w c -> b (c h w)")
         return flat, nn.relu(self.hidden(flat))
 
-    def transform(self, images: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
+    def transform(
+        self, images: Num[Array | np.ndarray, "B H W C"]
+    ) -> Num[Array | np.ndarray, "B 48 48 1"]:
         """The image as the trunk sees it, [B, 48, 48, 1], through `model.apply(…,
         method="transform")`.
         """

@@ -31,6 +31,7 @@ class SimpleFERCNN(Classifier):
     parameters with 7 classes; Keras' initial values."""
 
     def logits(self, images: jax.Array) -> jax.Array:
+        """float [B, H, W, C] -> float32 [B, K]."""
         x = images
         for i, features in enumerate((32, 64)):
             x = max_pool(nn.relu(Conv(features, name=f"conv_{i}")(x)), window=2, stride=2)
@@ -140,6 +141,7 @@ class DigitsCNN(Classifier):
     """
 
     def logits(self, images: jax.Array) -> jax.Array:
+        """float [B, H, W, C] -> float32 [B, K]."""
         x = images
         for i, (features, size, padding) in enumerate(
             ((256, 3, "VALID"), (128, 2, "VALID"), (64, 2, "SAME"), (64, 2, "SAME"))

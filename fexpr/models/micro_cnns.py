@@ -11,7 +11,6 @@ over. An impossible argument raises UserError.
 from __future__ import annotations
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Num
@@ -166,7 +165,9 @@ class RCNA(nn.Module):
         return jnp.einsum("bijc,bij,ijck->bk", pooled, attention, kernel) + bias[None]
 
 
-def class_attention(x: jax.Array | np.ndarray, kernel: jax.Array) -> jax.Array:
+def class_attention(
+    x: Float[Array | np.ndarray, "B H W C"], kernel: Float[Array | np.ndarray, "H W C K"]
+) -> Float[Array, "B H W"]:
     """Mean over the classes of min-max scaled activation maps.
 
     Args:

@@ -159,7 +159,9 @@ class PooledResNet(nn.Module):
         )(x)
 
 
-def average_grid(x: jax.Array | np.ndarray, parts: int) -> jax.Array | np.ndarray:
+def average_grid(
+    x: Float[Array | np.ndarray, "B H W C"], parts: int
+) -> Float[Array | np.ndarray, "B {parts} {parts} C"]:
     """Means over parts x parts rectangles: [B, H, W, C] -> [B, parts, parts, C], as PyTorch's
     AdaptiveAvgPool2d: part i spans floor(i H / parts) to ceil((i + 1) H / parts).
     """

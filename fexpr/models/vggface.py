@@ -27,7 +27,9 @@ BGR_MEANS = {1: (93.5940, 104.7624, 129.1863), 2: (91.4953, 103.8827, 131.0912)}
 SIDE = 224  # side of the images of both versions, in pixels
 
 
-def prepared(images: jax.Array | np.ndarray, side: int, version: int) -> jax.Array:
+def prepared(
+    images: Num[Array | np.ndarray, "B H W C"], side: int, version: int
+) -> Num[Array, "B {side} {side} 3"]:
     """Images [B, H, W, 1 (grey) or 3 (R, G, B)] in 0 … 255 -> [B, side, side, 3] (B, G, R) less the
     mean of `version`, in their dtype.
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,6 +24,9 @@ from fexpr.probabilities import (
     sets,
 )
 
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Bool, Float
+
 ROUNDING = 1e-6  # of probabilities in float32
 COVERAGE = 0.9  # coverage of the sets in a table if none is requested
 
@@ -32,10 +36,10 @@ class SetLimits:
     """The largest score of a class in a set: `limits` [T, L] of T members at L rising `levels` of
     coverage; infinity if there were too few calibration rows."""
 
-    levels: np.ndarray
-    limits: np.ndarray
+    levels: Float[np.ndarray, " levels"]
+    limits: Float[np.ndarray, "T levels"]
 
-    def at(self, coverage: float) -> np.ndarray:
+    def at(self, coverage: float) -> Float[np.ndarray, " T"]:
         """The limits [T] of the lowest level that reaches `coverage`.
 
         Raises:
@@ -53,7 +57,9 @@ class SetLimits:
         plain = [[v if np.isfinite(v) else None for v in row] for row in self.limits.tolist()]
         return {"score": "1 - probability", "levels": self.levels.tolist(), "limits": plain}
 
-    def sets(self, members: np.ndarray, coverage: float, multilabel: bool) -> np.ndarray:
+    def sets(
+        self, members: Float[np.ndarray, "T N K"], coverage: float, multilabel: bool
+    ) -> Bool[np.ndarray, "N K"]:
         """bool [N, K]: the set of each row, from probabilities [T, N, K]. For an ensemble, the
         classes in more than half of its members' sets: their coverage is at least 1 - 2 (1 -
         coverage) and usually `coverage` (Gasparin and Ramdas 2024). One of K: never empty.
@@ -117,7 +123,9 @@ def in_words(found: Sequence[Applied] | None) -> str:
     return f"Probabilities are calibrated by {', '.join(counted)}"
 
 
-def thresholds(per_trial: np.ndarray, found: Sequence[Applied] | None) -> np.ndarray:
+def thresholds(
+    per_trial: Float[np.ndarray, "T K"], found: Sequence[Applied] | None
+) -> Float[np.ndarray, " K"]:
     """Decision thresholds [K] on calibrated probabilities, from those on the model's own
     probabilities [T, K]; for an ensemble, the mean. A map keeps the order of a unit's rows, so a
     single network's decisions do not change.

@@ -98,6 +98,7 @@ class Film:
         self.path, self.fps, self._writer = path, fps, None
 
     def add(self, picture: np.ndarray) -> None:
+        """Writes a picture. Raises a UserError if OpenCV cannot write a video of this name."""
         if self._writer is None:
             self._writer = cv2.VideoWriter(
                 str(self.path), cv2.VideoWriter.fourcc(*"mp4v"), self.fps, picture.shape[1::-1]
@@ -109,6 +110,7 @@ class Film:
         self._writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
 
     def close(self) -> None:
+        """Ends the file."""
         if self._writer is not None:
             self._writer.release()
 

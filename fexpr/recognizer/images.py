@@ -183,6 +183,9 @@ def check_arguments(
     values: str | None,
     fit: str,
 ) -> None:
+    """Raises a UserError with every argument of `collect_images` that is unknown or does not apply
+    to images of this shape.
+    """
     given = (
         ("layout", layout, LAYOUTS),
         ("colours", colours, (None, *COLOURS)),

@@ -25,6 +25,7 @@ ABOUT = "packed"  # the file's metadata: JSON with the selection, the model, the
 
 
 def is_packed(folder: Path) -> bool:
+    """Whether the folder holds a packed run, of which only what a recogniser needs is kept."""
     return (folder / run.PACKED_WEIGHTS).is_file()
 
 

@@ -43,6 +43,7 @@ class Fitted:
     test_logits: np.ndarray
 
     def summary(self) -> dict:
+        """Its entry in config.json."""
         return {"chosen": self.point, "inner": self.score, "temperature": self.temperature}
 
 

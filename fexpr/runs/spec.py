@@ -62,6 +62,7 @@ class RunSpec:
 
     @property
     def finished(self) -> bool:
+        """Whether its predictions are written."""
         from fexpr.storage import run  # imports NumPy, which the names above do not need
 
         return (self.workdir / run.PREDICTIONS).exists()

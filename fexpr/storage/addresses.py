@@ -113,6 +113,7 @@ class Store:
                 os.utime(local[name], (modified, modified))
 
     def put(self, files: Mapping[str, Path]) -> None:
+        """Uploads files, name -> local path. Raises a UserError if the store refuses."""
         with self._wrap_errors("write"):
             if files:
                 self._files.put(
@@ -121,6 +122,7 @@ class Store:
                 )
 
     def delete(self, names: Sequence[str]) -> None:
+        """Deletes those of the files that exist. Raises a UserError if the store refuses."""
         with self._wrap_errors("write"), contextlib.suppress(FileNotFoundError):
             if names:
                 self._files.rm([self._path(name) for name in names])

@@ -102,6 +102,7 @@ def remove_partial(folder: Path) -> None:
 
 
 def write_text(path: Path | str, text: str) -> None:
+    """Writes a file as a whole or not at all, in UTF-8."""
     with atomic_path(path) as partial:
         partial.write_text(text, encoding="utf-8")
 

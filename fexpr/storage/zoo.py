@@ -13,6 +13,7 @@ FOLDER = Path(__file__).parents[1] / "zoo"
 
 
 def names() -> list[str]:
+    """The names of the trained models that are installed, sorted."""
     return sorted(path.parent.name for path in FOLDER.glob(f"*/{run.PACKED_WEIGHTS}"))
 
 

@@ -103,6 +103,8 @@ def memory_limit() -> int:
 
 
 class Facts(TypedDict):
+    """`kind` of the devices, their `count` and `platform`, and the number of `processes`."""
+
     kind: str
     count: int
     platform: str

@@ -113,6 +113,7 @@ def run_directory(path_or_url: Path | str) -> Iterator[Path]:
 
 
 def is_main_process() -> bool:
+    """Whether this is the process that writes files and prints."""
     return jax.process_index() == 0
 
 

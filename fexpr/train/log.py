@@ -43,11 +43,13 @@ class History:
                 mirror.remove(file)
 
     def add(self, row: dict[str, float]) -> None:
+        """Appends an epoch. Raises a UserError if the disk is full."""
         with _disk_errors(self.path), open(self.path, "a", encoding="utf-8") as f:
             f.write(json.dumps(row) + "\n")
         mirror.push_soon(self.path)
 
     def close(self) -> None:
+        """Copies the file to the run's address, if it has one."""
         mirror.push(self.path)
 
 
@@ -91,6 +93,7 @@ class Writers:
             )
 
     def add(self, row: dict[str, float]) -> None:
+        """Writes the numbers of an epoch; those that are None are left out."""
         step, scalars = (
             row["epoch"],
             {k: v for k, v in row.items() if k != "epoch" and v is not None},

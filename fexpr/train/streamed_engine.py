@@ -60,6 +60,7 @@ class StreamedEngine(Engine):
         self._arriving, self._at, self._busy, self.input_wait_seconds = iter(()), 0, None, 0.0
 
     def resident_images(self) -> np.ndarray:
+        """None: [0, H, W, C]."""
         return np.zeros((0, *self.images.shape[1:]), np.uint8)
 
     def compile(self) -> Plan:
@@ -107,6 +108,7 @@ class StreamedEngine(Engine):
     def advance(
         self, state: State, first: int, last: int
     ) -> tuple[State, dict[str, jax.Array] | None]:
+        """As `Engine.advance`; a part is `part_steps` steps, and the last one evaluates too."""
         scalars = None
         for i in range(first, last):
             state, scalars = self._part(state, i)

@@ -155,6 +155,9 @@ def test_the_tables(two, tmp_path):
     assert ")*" in next(line for line in text.splitlines() if "net_1" in line)
     lines = [line for line in text.splitlines() if line.startswith("| ")]
     assert len({line.replace("\\|", "").count("|") for line in lines}) == 1
+    named = dict(zip(*(lines[i].strip("| ").split(" | ") for i in (0, 2)), strict=True))
+    assert (named["predictor"], named["reads"], named["minutes"]) == ("one", "flow", "2.0")
+    assert named["selection"] == "the last epoch"
     with open(tmp_path / "leaderboard.csv", newline="") as f:
         rows = list(csv.DictReader(f))
     assert [row["predictor"] for row in rows] == ["one", "good", "net_1 | A&B"]

@@ -1,5 +1,6 @@
 """Maps of networks whose maps are known, and the command on a run directory."""
 
+import contextlib
 import json
 from functools import partial
 
@@ -8,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from configs import base
 from experiments import explain
@@ -16,7 +18,7 @@ from fexpr import models
 from fexpr.data.dataset import Dataset
 from fexpr.data.loaders import LOADERS
 from fexpr.errors import UserError
-from fexpr.evaluate.report import explanation_page
+from fexpr.evaluate.report import drawing, explanation_page
 from fexpr.models.convolution import conv2d, max_pool
 from fexpr.recognizer import Network, Recognizer, saliency
 from fexpr.recognizer.feature_maps import feature_maps, layer_names
@@ -57,6 +59,7 @@ def test_the_gradient_of_a_linear_model_is_its_weight_over_the_deviation():
         np.testing.assert_allclose(smooth, slope, rtol=1e-5)  # it is the same everywhere
 
 
+@pytest.mark.long
 def test_smoothgrad_is_the_mean_over_noisy_images():
     r, image = (
         recogniser("mlp", (8, 8, 1), hidden=(6,), batch_norm=False),
@@ -170,6 +173,23 @@ def test_the_strongest_channels_come_first():
     assert len(chosen) == explanation_page.CHANNELS_SHOWN == 16
 
 
+def test_the_number_of_a_channel_is_just_below_its_map(tmp_path, monkeypatch):
+    figure = Figure()
+    monkeypatch.setattr(drawing, "canvas", lambda *_: contextlib.nullcontext(figure))
+    output = np.random.default_rng(0).normal(size=(2, 2, 20))
+    chosen = explanation_page.draw_features(tmp_path / "x.svg", "", np.zeros((8, 8)), output, False)
+    (axes,) = figure.axes
+    assert [text.get_text() for text in axes.texts] == [f"channel {i}" for i in chosen]
+    extents = {tuple(image.get_extent()) for image in axes.images}
+    assert len(extents) == len(chosen)
+    for text in axes.texts:
+        x, y = text.get_position()
+        above = [
+            e for e in extents if np.mean(e[:2]) == pytest.approx(x) and 0 < y - max(e[2:]) < 1
+        ]
+        assert len(above) == 1
+
+
 def toy(multilabel, source="toy@1"):
     """20 maps 16x16x3; the last 10 are test rows."""
     rng = np.random.default_rng(4)
@@ -261,6 +281,7 @@ def make(tmp_path, monkeypatch):
     return run_of
 
 
+@pytest.mark.long
 def test_the_page_of_a_run(make, capsys):
     folder = make(source="synthetic")
     assert explain.main([str(folder), "--image", "clip/03", "--image", "clip/12"]) == 0
@@ -287,6 +308,7 @@ def test_the_page_of_a_run(make, capsys):
     assert str(folder / "inside" / "inside.html") in capsys.readouterr().out.replace("\n", "")
 
 
+@pytest.mark.long
 def test_one_layer_one_class_another_trial_and_folder(make, tmp_path):
     folder = make(multilabel=True)
     out = tmp_path / "elsewhere"

@@ -73,10 +73,11 @@ def fold_rows(found, fold, side):
             {"C": (3.0,), "components": 5},
             lambda: SVC(C=3.0, decision_function_shape="ovo"),
         ),
-        (
+        pytest.param(
             svm_rbf_fer2013,
             {"C": (1,), "components": 0, "gamma": "0.01"},
             lambda: SVC(C=1.0, gamma=0.01, decision_function_shape="ovo"),
+            marks=pytest.mark.long,
         ),
     ],
 )

@@ -106,6 +106,7 @@ def test_a_strip_needs_little_memory():
     assert finder.find(np.zeros((2, 150_000, 3), np.uint8)) == []
 
 
+@pytest.mark.long
 def test_faces_of_25_pixels_against_other_patches():
     """lfw_subset.npy of scikit-image: 100 faces, then 100 patches of photographs without one."""
     patches = np.uint8(255 * pytest.importorskip("skimage.data").lfw_subset()[::8])

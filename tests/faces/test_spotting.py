@@ -128,6 +128,7 @@ def said(frames):
     return found, spotting.answer(found, np.array(points))
 
 
+@pytest.mark.long
 def test_a_still_photograph_that_is_shifted_about_shows_no_facial_movement():
     assert said(photograph(shift=8.0, degrees=3.0, light=1.2)) == ([], "no facial movement")
 

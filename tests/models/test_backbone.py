@@ -9,6 +9,7 @@ import pytest
 
 from fexpr.models import build
 from fexpr.models.backbone import FrozenBatchNorm, split_backbone_and_head
+from tests.marks import keep_short
 
 IMAGES = np.random.default_rng(0).normal(0, 1, (4, 16, 16, 1)).astype(np.float32)
 NETWORKS = {
@@ -18,7 +19,7 @@ NETWORKS = {
 }
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", keep_short(NETWORKS, ["vgg_fer", "fer_cnn_simple"]))
 def test_trunk_and_end_make_the_whole(name):
     model = build(name, num_classes=3, **NETWORKS[name])
     variables = jax.jit(model.init)(jax.random.key(1), IMAGES)

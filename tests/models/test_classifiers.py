@@ -12,6 +12,7 @@ from fexpr.errors import UserError
 from fexpr.models import build, count_parameters
 from fexpr.models.classifiers import MLP, Logistic
 from fexpr.models.layers import BatchNorm, Dropout
+from tests.marks import keep_short
 
 RNG = np.random.default_rng(0)
 CLASSES = 3
@@ -63,7 +64,9 @@ def forward(model, variables, images, mask, key):
     return jnp.where(mask[:, None], logits, 0.0), new
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(
+    "name", keep_short(SMALL, ("logistic", "mlp", "fer_cnn_simple", "digits_cnn", "vgg_fer"))
+)
 def test_trains_and_predicts(name):
     """Finite gradients for every parameter; only training drops out and moves statistics; padding
     is not seen.
@@ -121,7 +124,7 @@ def test_every_layer_knows_the_axis(name):
     assert set(axes) == {"data"}
 
 
-@pytest.mark.parametrize("name", ["mlp", "deep_emotion", "deep_emotion_clips"])
+@pytest.mark.parametrize("name", keep_short(["mlp", "deep_emotion", "deep_emotion_clips"], ["mlp"]))
 def test_devices_share_a_batch(name):
     (model, variables, images), shared = small(name), small(name, axis_name="data")[0]
     key = jax.random.key(0)

@@ -117,6 +117,7 @@ def test_parameter_count(num_classes, count):
     assert count_parameters(shapes(baseline)["params"]) == count - 23_120
 
 
+@pytest.mark.long
 def test_starts_as_the_identity_and_learns_to_look():
     model, images = DeepEmotion(7, "saliency"), published("saliency")[2]
     variables = jax.jit(model.init)(jax.random.key(0), images)

@@ -103,7 +103,9 @@ def test_weights_that_do_not_fit_are_all_named(tiny):
     assert error.value.problems[2].endswith("found (9,)")
 
 
-@pytest.mark.parametrize(("tokens", "hierarchies"), [(1, 2), (4, 1)])
+@pytest.mark.parametrize(
+    ("tokens", "hierarchies"), [(4, 1), pytest.param(1, 2, marks=pytest.mark.long)]
+)
 def test_stacked_parameters_gradients_and_logits(tokens, hierarchies):
     """Two sets of parameters in one vmap give each one's own logits, finite gradients, and q and k
     no gradient at length 1.
@@ -154,6 +156,7 @@ def test_dropout_is_on_in_training():
     assert np.abs(run(a) - run(b)).max() > 1e-3
 
 
+@pytest.mark.long
 def test_dropout_of_a_batch_shared_by_devices():
     """With one token a head is dropped as a whole, in sequences that lie block by block within an
     image.
@@ -181,7 +184,7 @@ def test_dropout_of_a_batch_shared_by_devices():
     np.testing.assert_allclose(by_device.reshape(6, 9), logits, atol=1e-5)
 
 
-@pytest.mark.parametrize("hierarchies", [1, 2])
+@pytest.mark.parametrize("hierarchies", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_bfloat16_images(hierarchies):
     """Logits float32, near those of float32 images."""
     model = HTNet(

@@ -13,6 +13,7 @@ from fexpr import models
 from fexpr.errors import UserError
 from fexpr.models.micro_cnns import class_attention
 from fexpr.models.resnet import average_grid
+from tests.marks import keep_short
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "micro_cnns.npz"
 SMALL = {
@@ -85,7 +86,7 @@ def test_parameter_counts(name, side, classes, count):
     assert f"{count:,} parameters" in models.model_class(name).__doc__
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", keep_short(SMALL, ["off_apexnet"]))
 def test_dropout_acts_in_training_alone(name):
     model = models.build(name, num_classes=3, **SMALL[name])
     images = np.random.default_rng(0).normal(size=(4, 28, 28, 3)).astype(np.float32)

@@ -156,6 +156,7 @@ def test_strides_as_in_tensorflow(size, stride, side):
     np.testing.assert_allclose(strided_conv2d(x, kernel, stride), expected, atol=2e-5)
 
 
+@pytest.mark.long
 def test_rematerialised_blocks_give_the_same_gradients():
     tiny = {"num_classes": 3, "width": 2, "blocks": (1,), "image_size": 12, "hidden": ()}
     plain, again = (build("vggface_resnet50", remat=remat, **tiny) for remat in (False, True))

@@ -112,6 +112,7 @@ def test_as_a_person_types_it_on_another_number_of_devices(tmp_path, devices):
     assert "calibrated" in done.stderr
 
 
+@pytest.mark.long
 def test_a_broken_picture_is_one_message_without_opencvs_own(tmp_path):
     whole = cv2.imencode(".png", texture(0, 12).astype(np.uint8))[1].tobytes()
     (tmp_path / "cut.png").write_bytes(whole[:-20])

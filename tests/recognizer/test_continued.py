@@ -23,6 +23,7 @@ def going_on(faces):
     return Recognizer.restore(folder), dataset.images, dataset.labels, train, np.array(val)
 
 
+@pytest.mark.long
 def test_it_goes_on_from_the_restored_network(going_on):
     """At a rate of 1e-6 Adam moves no parameter by more than that a step. Four devices share the
     batch.

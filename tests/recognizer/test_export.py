@@ -128,6 +128,7 @@ def test_maps_and_sets_are_handed_on(faces):
     assert about["sets"]["limits"] == restored.metrics["sets"]["limits"]
 
 
+@pytest.mark.long
 def test_views_and_map_are_in_the_program(faces):
     """This run averages each image and its mirror image, and is normalised pixel by pixel."""
     folder, dataset, _ = faces

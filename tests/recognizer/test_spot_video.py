@@ -21,6 +21,7 @@ def moving():
     return Recognizer.restore(RUN)
 
 
+@pytest.mark.long
 def test_a_movement_is_a_row(moving, tmp_path):
     path = film(tmp_path / "brows.avi", list(photograph(shift=4.0, brows=4.0)), fps=30)
     table = moving.spot(path)

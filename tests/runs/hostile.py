@@ -49,9 +49,8 @@ def cases(count, seed=0):
     """Yields names and functions that damage a copy of a run directory, in an order that reaches
     every kind soon.
     """
-    kinds = (_bytes, _text, _field, _array, _checkpoint, _no_file)
     for i in range(count):
-        kind = kinds[i % len(kinds)]
+        kind = KINDS[i % len(KINDS)]
         yield (
             f"{kind.__name__[1:]}{i}",
             lambda folder, kind=kind, i=i: kind(folder, random.Random(f"{seed}/{i}")),
@@ -159,3 +158,6 @@ def _no_file(folder, rng):
     else:
         with open(path, "wb") as file:
             file.truncate(2**40)
+
+
+KINDS = (_bytes, _text, _field, _array, _checkpoint, _no_file)

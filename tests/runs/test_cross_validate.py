@@ -11,6 +11,7 @@ import pytest
 from fexpr.storage import run
 from tests.launching import ROOT, command, environment, launch
 
+pytestmark = pytest.mark.long  # the first run takes twenty seconds
 STSTNET = f"--config={ROOT}/configs/ststnet_megc2019.py:debug"
 SMALL = (
     "--config.data.synthetic_clips=20",
@@ -57,7 +58,6 @@ def metrics_rows(workdir):
     return run.read_json(workdir / run.CONFIG)["data"]["rows"]
 
 
-@pytest.mark.long
 def test_killed_in_the_second_chunk_it_ends_bit_identical(finished, shared_cache, tmp_path):
     reference, _ = finished
     arguments = (STSTNET, *SMALL, f"--workdir={tmp_path / 'run'}")
@@ -85,7 +85,6 @@ def test_killed_in_the_second_chunk_it_ends_bit_identical(finished, shared_cache
     assert len(run.read_history(tmp_path / "run")) == 12
 
 
-@pytest.mark.long
 def test_on_other_devices_the_same_to_float_rounding_at_the_start(shared_cache, tmp_path):
     short = [a for a in SMALL if "epochs" not in a and "chunk" not in a] + [
         "--config.train.epochs=1"
@@ -106,7 +105,6 @@ def test_on_other_devices_the_same_to_float_rounding_at_the_start(shared_cache, 
     np.testing.assert_allclose(*logits, atol=1e-4)
 
 
-@pytest.mark.long
 def test_a_sweep_groups_points_into_programs_and_continues(shared_cache, tmp_path):
     aucnn = (
         f"--config={ROOT}/configs/aucnn_samm.py:debug",

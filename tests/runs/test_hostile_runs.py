@@ -64,7 +64,13 @@ def commands(folder, whole, out):
     yield explain.main, [str(folder), "--trial=0", f"--out={out / 'explained'}"]
 
 
-@pytest.mark.parametrize(("name", "damage"), list(hostile.cases(CASES, SEED)))
+def cases():
+    """One of each kind of damage; more of each kind marked `long`."""
+    for i, case in enumerate(hostile.cases(CASES, SEED)):
+        yield pytest.param(*case, marks=pytest.mark.long if i >= len(hostile.KINDS) else ())
+
+
+@pytest.mark.parametrize(("name", "damage"), list(cases()))
 def test_every_command_answers_or_says_what_is_wrong(name, damage, source, tmp_path, alarm, capsys):
     folder = hostile.damaged(source, tmp_path / "runs" / name, damage)
     for command, arguments in commands(folder, source, tmp_path):

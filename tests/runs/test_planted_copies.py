@@ -64,6 +64,7 @@ def fit(root, workdir, capsys, **data):
     )
 
 
+@pytest.mark.long
 def test_copies_are_kept_counted_and_reported_with_and_without(release, tmp_path, capsys):
     config, out, facts, measured = fit(release, tmp_path, capsys)
     assert facts["test"] == {"exact": 5, "near": 4, "mirrored": 3}
@@ -98,7 +99,7 @@ def test_copies_are_kept_counted_and_reported_with_and_without(release, tmp_path
     ("rule", "left"),
     [
         ("drop_exact", {"exact": 0, "near": 4, "mirrored": 3}),
-        ("drop_near", {"exact": 0, "near": 0, "mirrored": 0}),
+        pytest.param("drop_near", {"exact": 0, "near": 0, "mirrored": 0}, marks=pytest.mark.long),
     ],
 )
 def test_copies_are_left_out_of_training(release, tmp_path, capsys, rule, left):
@@ -120,6 +121,7 @@ def test_copies_are_left_out_of_training(release, tmp_path, capsys, rule, left):
     assert len(before.train) + len(before.val) - len(after.train) - len(after.val) == total
 
 
+@pytest.mark.long
 def test_ferplus_too(release, tmp_path, capsys):
     _, _, facts, measured = fit(
         release, tmp_path, capsys, labels="ferplus", leave_out="contempt", duplicates="drop_exact"

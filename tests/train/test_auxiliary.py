@@ -9,7 +9,7 @@ import numpy as np
 
 from fexpr.models.auxiliary import AuxiliaryOutputs
 from fexpr.train.losses import known_binary_cross_entropy
-from tests.train.toy import CLASSES, Engine, make_mesh, recipe, spec, task
+from tests.train.toy import CLASSES, Engine, make_mesh, recipe, share_programs, spec, task
 
 IMAGES, PRESENCE = task()
 LABELS = PRESENCE.argmax(1).astype(np.int32)
@@ -35,7 +35,7 @@ def trained(units, **fields):
         make_mesh(1, 8),
         auxiliary=units,
     )
-    engine.compile()
+    share_programs(engine)
     engine.load(0)
     state = engine.init()
     start = jax.tree.map(np.array, engine.to_host(state).variables["params"])

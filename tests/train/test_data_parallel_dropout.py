@@ -44,13 +44,10 @@ def steps(name, devices):
     return state.variables, rows["train_loss"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "devices"),
-    [
-        pytest.param("htnet", 4, marks=pytest.mark.long),
-        ("ststnet", 2),
-        pytest.param("ststnet", 4, marks=pytest.mark.long),
-    ],
+    [("htnet", 4), ("ststnet", 2), ("ststnet", 4)],
 )
 def test_a_trial_drops_the_same_on_any_number_of_devices(name, devices):
     alone, loss = steps(name, 1)

@@ -46,7 +46,7 @@ def test_accelerators_and_several_processes_share_every_batch(monkeypatch):
     assert devices.share_batch(10, 0) == jax.devices()
 
 
-@pytest.mark.parametrize("cores", [2, 4])
+@pytest.mark.parametrize("cores", [2, pytest.param(4, marks=pytest.mark.long)])
 def test_cores_become_devices_before_jax_starts(cores):
     code = f"""
 import jax

@@ -33,16 +33,6 @@ SHAPES = {
     "vggface_resnet50": (48, 48, 3),
     "deep_emotion_clips": (48, 48, 2),
 }
-EACH_CHANGE = (
-    "aucnn",
-    "digits_cnn",
-    "fer_cnn_simple",
-    "htnet",
-    "logistic",
-    "mlp",
-    "resnet",
-    "ststnet",
-)
 PLATFORMS = ("cuda", "tpu")
 CPU_ONLY = ("lapack", "ducc_fft", "xla_ffi_python_cpu", "onednn", "ynn")  # targets of custom calls
 
@@ -56,11 +46,11 @@ def lowered_text(function, *arguments):
 
 
 def epochs():
-    """Every network, those that take longest to lower marked `long`: what they are made of is
-    lowered by the recogniser's test too.
+    """Every network, all but one marked `long`: what they are made of is lowered by the
+    recogniser's test too.
     """
     for name in models.MODELS:
-        marks = pytest.mark.long if name not in EACH_CHANGE else ()
+        marks = pytest.mark.long if name != "mlp" else ()
         yield pytest.param(name, "vmap", marks=marks)
     yield "resnet", "map"
 

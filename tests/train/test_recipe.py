@@ -91,7 +91,7 @@ def test_the_running_mean_predicts_and_is_kept():
 
 
 def test_without_a_running_mean_nothing_is_kept_for_it():
-    assert toy.run([toy.spec()], 1)[0].average == ()
+    assert toy.engine([toy.spec()], compiled=False).init().average == ()
 
 
 @pytest.mark.long

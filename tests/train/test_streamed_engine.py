@@ -62,7 +62,7 @@ def engine(images, specs=None, devices=1, steps=2, model=None, **changes):
         if isinstance(images, np.ndarray)
         else StreamedEngine(*arguments, part_bytes=steps * 8 * 6 * 6 * 3)
     )
-    made.compile()
+    toy.share_programs(made)
     made.load(0)
     return made
 
@@ -84,8 +84,11 @@ def assert_same(a, b, **tolerance):
     "changes",
     [
         {"mixup": 0.4, "ema": 0.9, "tta": "flip"},
-        {"patience": 1, "schedule": "plateau", "plateau_patience": 1, "eval_batch": 5},
-        {"model": Norm(), "freeze": "^Dense_0/"},
+        pytest.param(
+            {"patience": 1, "schedule": "plateau", "plateau_patience": 1, "eval_batch": 5},
+            marks=pytest.mark.long,
+        ),
+        pytest.param({"model": Norm(), "freeze": "^Dense_0/"}, marks=pytest.mark.long),
     ],
 )
 def test_as_with_all_images_on_the_device(kept, changes):
@@ -96,10 +99,11 @@ def test_as_with_all_images_on_the_device(kept, changes):
     np.testing.assert_array_equal(resident.trials.mean, streamed.trials.mean)
 
 
+@pytest.mark.long
 def test_on_two_devices(kept):
-    resident, streamed = (
-        trained(engine(images, devices=2, model=Norm("data"))) for images in (toy.task()[0], kept)
-    )
+    # Adam would turn the rounding of a gradient that is nearly zero into a step of full length
+    options = {"devices": 2, "model": Norm("data"), "optimizer": "sgd"}
+    resident, streamed = (trained(engine(images, **options)) for images in (toy.task()[0], kept))
     for a, b in zip(resident, streamed, strict=True):
         assert_same(a, b, rtol=1e-4, atol=1e-5)
 
@@ -126,6 +130,7 @@ def test_goes_on_from_the_middle_of_an_epoch(kept):
     assert_same(expected, other.to_host(other.advance(state, 2, 3)), rtol=0, atol=0)
 
 
+@pytest.mark.long
 def test_trial_after_trial(kept):
     specs = [toy.spec(fold=i, seed=i, learning_rate=1e-2) for i in range(2)]
     e = engine(kept, specs)

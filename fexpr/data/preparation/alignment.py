@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +20,9 @@ from fexpr.faces import POINTS, align, find, similarity
 from fexpr.faces.framing import FRAMES, SIZE
 from fexpr.storage import bounded, delimited
 from fexpr.storage.delimited import BadTable
+
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Float, UInt8
 
 COLUMNS = tuple(f"{point}_{axis}" for point in POINTS for axis in "xy")
 
@@ -124,7 +128,7 @@ def choose(policy: str, landmarks: bool, normalised: bool, where: Path) -> str:
     return policy
 
 
-def transform_problem(transform: np.ndarray, shape: tuple[int, ...]) -> str:
+def transform_problem(transform: Float[np.ndarray, "2 3"], shape: tuple[int, ...]) -> str:
     """Why a frame of this shape cannot be aligned by `transform` [2, 3]; '' if it can. Points that
     cannot be a face's (on a line, left and right swapped) give a transform that shrinks the frame
     to nothing.
@@ -135,7 +139,7 @@ def transform_problem(transform: np.ndarray, shape: tuple[int, ...]) -> str:
     return ""
 
 
-def detect(frame: np.ndarray) -> np.ndarray | None:
+def detect(frame: UInt8[np.ndarray, "H W"]) -> Float[np.ndarray, "5 2"] | None:
     """The five `POINTS` [5, 2] of the largest face found in a frame uint8 [H, W], or None."""
     faces = find(frame)
     if not faces:

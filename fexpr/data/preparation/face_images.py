@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -16,6 +17,9 @@ from fexpr.data.data_config import DataConfig
 from fexpr.data.preparation import prepare
 from fexpr.data.preparation.prepare import BadInput, read_image
 from fexpr.errors import UserError
+
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import UInt8
 
 SIDE = 48
 MAPS = allowed(DataConfig, "map")
@@ -64,7 +68,7 @@ def computed_map(how: str) -> str:
     return "none" if how == "none" else "spectral"
 
 
-def spectral_residual(face: np.ndarray) -> np.ndarray:
+def spectral_residual(face: UInt8[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W"]:
     """A saliency map uint8 [H, W] of a grey face uint8 [H, W], 0 to 255 from its least to its most
     salient pixel.
 
@@ -76,7 +80,7 @@ def spectral_residual(face: np.ndarray) -> np.ndarray:
     return np.round(255 * (found - low) / max(high - low, 1e-9)).astype(np.uint8)
 
 
-def read_grey(path: Path) -> np.ndarray:
+def read_grey(path: Path) -> UInt8[np.ndarray, "48 48"]:
     """A square grey image uint8 [48, 48]; larger ones are shrunk by area.
 
     Raises:
@@ -94,7 +98,9 @@ def read_grey(path: Path) -> np.ndarray:
     )
 
 
-def with_map(face: np.ndarray, how: str, path: Path | None) -> np.ndarray:
+def with_map(
+    face: UInt8[np.ndarray, "H W"], how: str, path: Path | None
+) -> UInt8[np.ndarray, "H W channels"]:
     """The face [48, 48] with its map as a second channel, [48, 48, 2]; without one, [48, 48, 1].
     `how` comes from `choose_map`.
 
@@ -110,7 +116,7 @@ def with_map(face: np.ndarray, how: str, path: Path | None) -> np.ndarray:
     return np.stack([face, spectral_residual(face)], axis=-1)
 
 
-def stored_strip(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
+def stored_strip(path: Path, make: Callable[[], np.ndarray]) -> UInt8[np.ndarray, "F 48 48 C"]:
     """The faces `make()` of one clip, uint8 [F, 48, 48, C], C at most 3; kept as one image, made
     once however often work is interrupted.
     """

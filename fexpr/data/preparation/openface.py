@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fexpr.data.preparation.prepare import BadInput
 from fexpr.storage import delimited
 from fexpr.storage.delimited import BadTable, Table
+
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Float, Float32, Int, UInt8
 
 POINTS = 68  # of the face, as iBUG's 300-W numbers them
 # pixels of the video that OpenFace was given
@@ -19,7 +23,9 @@ MOST, SLACK = 5.0, 0.1  # of an intensity
 SPREAD = 1.5  # pixels of a 48x48 face, deviation of the spot that stands for a landmark
 
 
-def read(path: Path, columns: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+def read(
+    path: Path, columns: Sequence[str]
+) -> tuple[Int[np.ndarray, " F"], Float32[np.ndarray, "F columns"]]:
     """Reads frame numbers int64 (ascending, from 1) and these columns float32 [F, len(columns)].
     Frames without a face are NaN.
 
@@ -82,7 +88,9 @@ def _problems(table: Table, numbers: np.ndarray, columns: Sequence[str]) -> list
     return found
 
 
-def landmark_masks(path: Path, frames: int, transform: np.ndarray, side: int) -> np.ndarray:
+def landmark_masks(
+    path: Path, frames: int, transform: Float[np.ndarray, "2 3"], side: int
+) -> UInt8[np.ndarray, "{frames} {side} {side}"]:
     """Masks of the landmarks of a video, uint8 [frames, side, side]; black where OpenFace found no
     face.
 
@@ -109,7 +117,9 @@ def landmark_masks(path: Path, frames: int, transform: np.ndarray, side: int) ->
     return np.stack([landmark_mask(own, side) for own in points])
 
 
-def landmark_mask(points: np.ndarray, side: int) -> np.ndarray:
+def landmark_mask(
+    points: Float[np.ndarray, "P 2"], side: int
+) -> UInt8[np.ndarray, "{side} {side}"]:
     """A soft spot at each of the points [P, 2] (x, y): uint8 [side, side], 255 at a point; black if
     a coordinate is NaN.
 

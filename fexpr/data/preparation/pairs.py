@@ -4,17 +4,22 @@ their flow is computed.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from fexpr.data.preparation import alignment, flow
 from fexpr.data.preparation.prepare import BadInput
 
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Float, UInt8
+
 ALIGNMENTS = ("landmarks", "detect", "none")
 
 
 def transform_of(
-    onset: np.ndarray, align: str, points: np.ndarray | None = None
-) -> np.ndarray | None:
+    onset: UInt8[np.ndarray, "H W"], align: str, points: Float[np.ndarray, "5 2"] | None = None
+) -> Float[np.ndarray, "2 3"] | None:
     """The transform [2, 3] that brings the face of a grey onset uint8 [H, W] to 224x224; None if
     frames are used as they are.
 
@@ -39,13 +44,13 @@ def transform_of(
 
 
 def motion_map(
-    onset: np.ndarray,
-    apex: np.ndarray,
-    transform: np.ndarray | None,
+    onset: UInt8[np.ndarray, "H W"],
+    apex: UInt8[np.ndarray, "apex_H apex_W"],
+    transform: Float[np.ndarray, "2 3"] | None,
     size: int,
     scale: str = "minmax",
     names: tuple[str, str] = ("the onset frame", "the apex frame"),
-) -> np.ndarray:
+) -> UInt8[np.ndarray, "{size} {size} 3"]:
     """The motion between two grey frames uint8 [H, W], each moved by `transform`: uint8 [size,
     size, 3], as `flow.flow_map`.
 

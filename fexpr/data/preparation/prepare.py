@@ -186,6 +186,7 @@ def prepared_folder(name: str, fingerprint: str, rows: Callable[[Path], Iterable
 
 
 def remove(folders: Iterable[Path]) -> None:
+    """Deletes folders of the cache."""
     for folder in list(folders):
         shutil.rmtree(folder)
 

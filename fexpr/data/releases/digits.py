@@ -11,7 +11,7 @@ import io
 import socket
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 from urllib.request import getproxies
 
@@ -26,6 +26,9 @@ from fexpr.data.splits.protocols import make_folds
 from fexpr.errors import UserError
 from fexpr.storage import run
 from fexpr.terminal import say
+
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import UInt8
 
 SIDE, SHIFT = 28, 3  # pixels: of an image, largest shift of the headline
 MNIST_VALIDATION = 5000  # of its training images
@@ -181,7 +184,9 @@ def download_mnist(folder: Path) -> dict[str, np.ndarray]:
     }
 
 
-def moved(images: np.ndarray, least: int, most: int, seed: int) -> np.ndarray:
+def moved(
+    images: UInt8[np.ndarray, "N H W C"], least: int, most: int, seed: int
+) -> UInt8[np.ndarray, "N H W C"]:
     """Images [N,H,W,C], each moved by whole pixels (dy, dx), uniform over least <= max(|dy|, |dx|)
     <= most; zeros enter at the border.
     """

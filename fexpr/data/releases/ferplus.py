@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from fexpr.errors import UserError
 from fexpr.storage import bounded, delimited
 from fexpr.storage.delimited import BadTable
 from fexpr.terminal import say
+
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Bool, Int
 
 FILE = "fer2013new.csv"
 CLASSES = (*fer2013_rows.CLASSES, "contempt")
@@ -93,7 +97,9 @@ def read(folder: Path, faces: Faces, rule: str = "ferplus") -> Votes:
     )
 
 
-def majority(votes: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def majority(
+    votes: Int[np.ndarray, "N 10"], labels: Int[np.ndarray, " N"]
+) -> tuple[Bool[np.ndarray, " N"], Int[np.ndarray, " N"]]:
     """The rule of `read`: whether each row of votes [N, 10] (in the order of COLUMNS) is kept, bool
     [N], and its answer, int [N].
 
@@ -104,12 +110,14 @@ def majority(votes: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndar
     return (votes.sum(1) > 0) & (winner < len(CLASSES)), winner
 
 
-def without_single_votes(votes: np.ndarray) -> np.ndarray:
+def without_single_votes(votes: Int[np.ndarray, "N 10"]) -> Int[np.ndarray, "N 10"]:
     """Votes [N, 10] without answers that one annotator alone gave, as in Microsoft's ferplus.py."""
     return np.where(votes == 1, 0, votes)
 
 
-def majority_over_half(votes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def majority_over_half(
+    votes: Int[np.ndarray, "N 10"],
+) -> tuple[Bool[np.ndarray, " N"], Int[np.ndarray, " N"]]:
     """Microsoft's mode 'majority' (Barsoum et al. 2016; ferplus.py of the FERPlus repository): the
     answer with more than half of the votes that are left by `without_single_votes`; rows without
     such an answer, or whose answer is `unknown` or `NF`, are dropped. As `majority` otherwise.
@@ -118,7 +126,7 @@ def majority_over_half(votes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return (2 * votes.max(1) > votes.sum(1)) & (winner < len(CLASSES)), winner
 
 
-def first_foreign_row(agree: np.ndarray) -> int | None:
+def first_foreign_row(agree: Bool[np.ndarray, " N"]) -> int | None:
     """The number of the first row after which labels agree no better than by chance; None if all
     rows agree.
 

@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -22,6 +23,9 @@ from fexpr.errors import UserError
 from fexpr.storage import run
 from fexpr.storage.cache import cache_dir
 from fexpr.terminal import progress
+
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Int, Shaped, UInt8
 
 RULES = DUPLICATES
 KINDS = DUPLICATES["drop_near"]  # the closest first
@@ -44,11 +48,13 @@ class Copies:
       mirrored: int64 [Q, 2], pairs of which one shows the other's mirror image, and not itself.
     """
 
-    image: np.ndarray
-    near: np.ndarray
-    mirrored: np.ndarray
+    image: Shaped[np.ndarray, " N"]
+    near: Int[np.ndarray, "pairs 2"]
+    mirrored: Int[np.ndarray, "mirrored_pairs 2"]
 
-    def kinds(self, rows: np.ndarray, among: np.ndarray) -> np.ndarray:
+    def kinds(
+        self, rows: Int[np.ndarray, " R"], among: Int[np.ndarray, " A"]
+    ) -> Shaped[np.ndarray, " R"]:
         """The closest kind of copy that each row has among other rows.
 
         Args:
@@ -70,7 +76,9 @@ class Copies:
             found[hit[image]] = kind
         return found
 
-    def count_within(self, rows: np.ndarray, labels: np.ndarray) -> dict[str, dict[str, int]]:
+    def count_within(
+        self, rows: Int[np.ndarray, " R"], labels: Int[np.ndarray, " N"]
+    ) -> dict[str, dict[str, int]]:
         """Counts the rows that have a copy among the other given rows, by kind.
 
         Args:
@@ -111,7 +119,7 @@ def are_sought(dataset: Dataset) -> bool:
     return single and dataset.split is not None and affordable
 
 
-def leave_out(fold: Fold, copies: Copies, rule: str, groups: np.ndarray) -> Fold:
+def leave_out(fold: Fold, copies: Copies, rule: str, groups: Shaped[np.ndarray, " N"]) -> Fold:
     """Removes from a fold the validation rows that have a copy among its test rows, and the
     training rows that have one among its test or validation rows. Its test rows are unchanged.
 
@@ -139,7 +147,7 @@ def leave_out(fold: Fold, copies: Copies, rule: str, groups: np.ndarray) -> Fold
     return dataclasses.replace(fold, **sides, left_out=left_out, groups=groups)
 
 
-def describe(copies: Copies, fold: Fold, rule: str, labels: np.ndarray) -> dict:
+def describe(copies: Copies, fold: Fold, rule: str, labels: Int[np.ndarray, " N"]) -> dict:
     """A fold's entry on copies in config.json.
 
     Args:
@@ -161,7 +169,7 @@ def describe(copies: Copies, fold: Fold, rule: str, labels: np.ndarray) -> dict:
     }
 
 
-def count_kinds(kinds: np.ndarray) -> dict[str, int]:
+def count_kinds(kinds: Shaped[np.ndarray, " R"]) -> dict[str, int]:
     """Counts each of KINDS in str [R]."""
     return {kind: int((kinds == kind).sum()) for kind in KINDS}
 
@@ -178,7 +186,7 @@ def copies_of(dataset: Dataset) -> Copies:
     return Copies(**run.read_arrays(path))
 
 
-def find_copies(faces: np.ndarray) -> Copies:
+def find_copies(faces: UInt8[np.ndarray, "N H W"]) -> Copies:
     """Finds the copies among grey images. Memory grows with N, not with the number of pairs.
 
     Args:
@@ -200,7 +208,7 @@ def find_copies(faces: np.ndarray) -> Copies:
     return Copies(image, *pairs)
 
 
-def compute_hashes(faces: np.ndarray) -> np.ndarray:
+def compute_hashes(faces: UInt8[np.ndarray, "N H W"]) -> Shaped[np.ndarray, " N"]:
     """OpenCV's perceptual hash (the lowest 8x8 frequencies of the DCT against their mean).
 
     Args:
@@ -214,7 +222,7 @@ def compute_hashes(faces: np.ndarray) -> np.ndarray:
     return np.array(rows, np.uint8).reshape(-1, 8).view(np.uint64)[:, 0]
 
 
-def correlate(a: np.ndarray, b: np.ndarray) -> float:
+def correlate(a: UInt8[np.ndarray, "H W"], b: UInt8[np.ndarray, "H W"]) -> float:
     """The correlation of two images' grey levels at the best shift, -1 to 1.
 
     The inner part of `a` is laid over every place of `b`, SHIFT of the side each way. Brightness
@@ -228,8 +236,12 @@ def correlate(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _find_pairs(
-    what: str, faces: np.ndarray, others: np.ndarray, hashes: np.ndarray, other_hashes: np.ndarray
-) -> np.ndarray:
+    what: str,
+    faces: UInt8[np.ndarray, "N H W"],
+    others: UInt8[np.ndarray, "M H W"],
+    hashes: Shaped[np.ndarray, " N"],
+    other_hashes: Shaped[np.ndarray, " M"],
+) -> Int[np.ndarray, "P 2"]:
     """Pairs i < j of which `faces[i]` and `others[j]` are near copies: int [P, 2]. `what` labels
     the progress bar.
     """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -9,13 +11,16 @@ from fexpr.config import allowed
 from fexpr.data.splits.split_config import SplitConfig
 from fexpr.errors import UserError
 
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Int, Shaped
+
 # AffectNet only has the last, on which the field tests
 TRAINING, TESTS = "Training", ("PublicTest", "PrivateTest", "Validation")
 
 
 def official_rows(
-    config: ConfigDict, parts: np.ndarray | None, classes: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    config: ConfigDict, parts: Shaped[np.ndarray, " N"] | None, classes: Shaped[np.ndarray, " N"]
+) -> tuple[Int[np.ndarray, " fit"], Int[np.ndarray, " select"], Int[np.ndarray, " test"]]:
     """Row numbers to fit, to select and to test, each ascending.
 
     Args:

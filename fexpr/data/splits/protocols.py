@@ -5,6 +5,7 @@ others.
 from __future__ import annotations
 
 import warnings
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -18,6 +19,9 @@ from fexpr.data.splits.official_parts import official_rows
 from fexpr.data.splits.split_config import PROTOCOLS
 from fexpr.data.splits.validation_groups import Tests, draw_validation, with_validation
 from fexpr.errors import UserError
+
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Int, Num, Shaped
 
 MAX_LOSO = 1000  # largest number of folds; more groups must be images of unknown people
 
@@ -41,7 +45,9 @@ def make_folds(config: ConfigDict, dataset: Dataset) -> list[Fold]:
     return resolve(PROTOCOLS[config.protocol])(config, dataset)
 
 
-def group_holdout(groups: np.ndarray, test_fraction: float, val_fraction: float, seed: int) -> Fold:
+def group_holdout(
+    groups: Shaped[np.ndarray, " N"], test_fraction: float, val_fraction: float, seed: int
+) -> Fold:
     """One subject-exclusive holdout; `test` is exactly scikit-learn's GroupShuffleSplit(test_size,
     random_state=seed).
 
@@ -74,7 +80,7 @@ def _draw(groups: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, n
     return next(draw.split(np.zeros(len(groups)), groups=groups))
 
 
-def leave_one_group_out(groups: np.ndarray) -> Tests:
+def leave_one_group_out(groups: Shaped[np.ndarray, " N"]) -> Tests:
     """Tests every group once, training on the others (leave one subject out). Folds have the
     groups' names, sorted.
 
@@ -90,7 +96,7 @@ def leave_one_group_out(groups: np.ndarray) -> Tests:
     return [(str(group), np.flatnonzero(groups == group)) for group in names]
 
 
-def group_k_fold(groups: np.ndarray, k: int, seed: int) -> Tests:
+def group_k_fold(groups: Shaped[np.ndarray, " N"], k: int, seed: int) -> Tests:
     """Divides the sorted groups into k parts with equal numbers of groups, up to one:
     scikit-learn's KFold(k, shuffle=True, random_state=seed) over them.
 
@@ -108,7 +114,9 @@ def group_k_fold(groups: np.ndarray, k: int, seed: int) -> Tests:
     ]
 
 
-def stratified_group_k_fold(labels: np.ndarray, groups: np.ndarray, k: int, seed: int) -> Tests:
+def stratified_group_k_fold(
+    labels: Shaped[np.ndarray, "N ..."], groups: Shaped[np.ndarray, " N"], k: int, seed: int
+) -> Tests:
     """Divides whole groups into k parts, with class shares as even as scikit-learn's
     StratifiedGroupKFold makes them. Rows with several labels are stratified by their rarest one
     (`rarest_label`). If every row is a group of its own, StratifiedKFold is used, which does the
@@ -141,7 +149,7 @@ def stratified_group_k_fold(labels: np.ndarray, groups: np.ndarray, k: int, seed
     return [(f"fold {i}", test) for i, (_, test) in enumerate(folds, 1)]
 
 
-def rarest_label(labels: np.ndarray) -> np.ndarray:
+def rarest_label(labels: Num[np.ndarray, "N K"]) -> Int[np.ndarray, " N"]:
     """One class for each row of labels [N, K]: its positive label with the fewest positives over
     all rows; K where it has none.
     """
@@ -154,7 +162,9 @@ def _classes(labels: np.ndarray) -> np.ndarray:
     return labels if labels.ndim == 1 else rarest_label(labels)
 
 
-def repeated_holdout(groups: np.ndarray, fraction: float, repeats: int, seed: int) -> Tests:
+def repeated_holdout(
+    groups: Shaped[np.ndarray, " N"], fraction: float, repeats: int, seed: int
+) -> Tests:
     """Draws `fraction` of the groups for testing, `repeats` times independently: scikit-learn's
     GroupShuffleSplit. The first is the holdout's.
 
@@ -177,7 +187,7 @@ def repeated_holdout(groups: np.ndarray, fraction: float, repeats: int, seed: in
     return [(f"repeat {i}", test) for i, (_, test) in enumerate(draws, 1)]
 
 
-def leave_one_dataset_out(datasets: np.ndarray) -> Tests:
+def leave_one_dataset_out(datasets: Shaped[np.ndarray, " N"]) -> Tests:
     """Tests every data set once, training on the others (Varanka et al., CD6ME). Folds have the
     data sets' names, in order of appearance.
 
@@ -213,42 +223,53 @@ def _datasets(dataset: Dataset) -> np.ndarray:
 
 
 def draw_holdout(config: ConfigDict, dataset: Dataset) -> list[Fold]:
+    """One fold, by `group_holdout`."""
     return [group_holdout(dataset.groups, config.test_fraction, config.val_fraction, config.seed)]
 
 
 def leave_each_group_out(config: ConfigDict, dataset: Dataset) -> list[Fold]:
+    """A fold for each group, by `leave_one_group_out`."""
     return with_validation(leave_one_group_out(dataset.groups), config, dataset)
 
 
 def deal_groups(config: ConfigDict, dataset: Dataset) -> list[Fold]:
+    """`split.folds` folds, by `group_k_fold`."""
     tests = group_k_fold(dataset.groups, config.folds, config.seed)
     return with_validation(tests, config, dataset)
 
 
 def deal_stratified(config: ConfigDict, dataset: Dataset) -> list[Fold]:
+    """`split.folds` folds, by `stratified_group_k_fold`."""
     tests = stratified_group_k_fold(dataset.labels, dataset.groups, config.folds, config.seed)
     return with_validation(tests, config, dataset)
 
 
 def draw_repeatedly(config: ConfigDict, dataset: Dataset) -> list[Fold]:
+    """`split.repeats` folds, by `repeated_holdout`."""
     tests = repeated_holdout(dataset.groups, config.test_fraction, config.repeats, config.seed)
     return with_validation(tests, config, dataset)
 
 
 def leave_each_dataset_out(config: ConfigDict, dataset: Dataset) -> list[Fold]:
+    """A fold for each data set, by `leave_one_dataset_out`. Raises a UserError if the rows do not
+    name theirs.
+    """
     return with_validation(leave_one_dataset_out(_datasets(dataset)), config, dataset)
 
 
 def take_published(config: ConfigDict, dataset: Dataset) -> list[Fold]:
+    """The folds of actors that others have published, by `published_folds`."""
     return with_validation(published_folds(dataset.groups), config, dataset)
 
 
 def take_official(config: ConfigDict, dataset: Dataset) -> list[Fold]:
+    """One fold of the release's own parts, by `official_rows`."""
     rows = official_rows(config, dataset.split, _classes(dataset.labels))
     return [Fold("official", *rows, dataset.groups, final=config.val == "none")]
 
 
 def read_file(config: ConfigDict, dataset: Dataset) -> list[Fold]:
+    """The folds of `split.file`, by `read_folds`; validation rows are drawn where it has none."""
     folds = []
     for i, (name, part) in enumerate(read_folds(config.file, dataset.ids, dataset.groups).items()):
         train, val, test = (np.flatnonzero(part == side) for side in ("train", "val", "test"))

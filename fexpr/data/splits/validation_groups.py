@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -11,18 +12,21 @@ from fexpr.data.dataset import Dataset
 from fexpr.data.splits.fold import Fold
 from fexpr.errors import UserError
 
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Int, Shaped
+
 DRAWS = 200  # candidates for the validation groups of a fold
 Tests = Iterable[tuple[str, np.ndarray]]  # name and test rows of every fold
 
 
 def draw_validation(
     name: str,
-    rows: np.ndarray,
-    labels: np.ndarray,
-    groups: np.ndarray,
+    rows: Int[np.ndarray, " R"],
+    labels: Shaped[np.ndarray, "N ..."],
+    groups: Shaped[np.ndarray, " N"],
     fraction: float,
     seed: list[int],
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[Int[np.ndarray, " train"], Int[np.ndarray, " val"]]:
     """Splits a fold's training rows by group into training and validation rows.
 
     Of `DRAWS` random sets of round(fraction x groups) groups (at least one, never all), the one in
@@ -65,7 +69,9 @@ def draw_validation(
     return rows[~selects], rows[selects]
 
 
-def validation_turn(fold: Fold, groups: np.ndarray, parts: int, turn: int, seed: list[int]) -> Fold:
+def validation_turn(
+    fold: Fold, groups: Shaped[np.ndarray, " N"], parts: int, turn: int, seed: list[int]
+) -> Fold:
     """The fold with other validation groups: all its groups but the tested ones are divided into
     `parts`, and part `turn` validates.
 

@@ -103,6 +103,7 @@ class Rows:
         return np.tile(values, 2) if self.train_mirrored else values
 
     def test_views(self, where: np.ndarray) -> np.ndarray:
+        """The views for predictions, as `train_views`."""
         return np.concatenate([where, where + self.count]) if self.test_mirrored else where
 
     def mean_of_views(self, scores: np.ndarray) -> np.ndarray:

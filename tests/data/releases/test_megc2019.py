@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from fexpr.data.loaders import LOADERS
 from fexpr.data.preparation import alignment, regions
-from fexpr.data.releases import megc2019, workbook
+from fexpr.data.releases import composite, flow_clips, megc2019, workbook
 from fexpr.data.splits.protocols import make_folds
 from fexpr.errors import UserError
 from tests.data import casme2_release as other
@@ -202,6 +202,7 @@ def test_regions_and_clips_without_landmarks(root, capsys):
 # --- synthetic ---------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_without_any_release_two_synthetic_ones_stand_in():
     data = load(synthetic_subjects=4, synthetic_clips=9, regions="landmarks")
     assert data.synthetic
@@ -210,6 +211,15 @@ def test_without_any_release_two_synthetic_ones_stand_in():
     assert np.isfinite(data.extras["landmarks"]).all()
     first, second = (data.images[data.extras["dataset"] == name] for name in ("samm", "casme2"))
     assert not any(np.array_equal(a, b) for a in first for b in second)
+
+
+def test_the_synthetic_ones_share_subjects_and_clips(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(composite, "synthetic_release", lambda *share: drawn.append(share))
+    monkeypatch.setattr(flow_clips, "survey", lambda *_: None)
+    config = ConfigDict({"synthetic_subjects": 7, "synthetic_clips": 25, "synthetic_seed": 4})
+    assert composite.synthetic(config, None).keys() == {"samm", "casme2"}
+    assert drawn == [(3, 12, 4), (4, 13, 5)]  # subjects, clips, seed
 
 
 def test_a_root_without_any_of_them_is_an_error(tmp_path):

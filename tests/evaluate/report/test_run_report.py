@@ -14,7 +14,7 @@ from rich.console import Console
 from fexpr.evaluate import clip_rules, evaluate
 from fexpr.evaluate.report import examples, findings
 from fexpr.evaluate.report.findings import verdict
-from fexpr.evaluate.report.run_report import write_page
+from fexpr.evaluate.report.run_report import memory, write_page
 from fexpr.evaluate.report.terminal_report import print_headline
 from fexpr.evaluate.scored_rows import model_rows
 from fexpr.storage import run
@@ -180,6 +180,7 @@ def test_synthetic_data_says_so_everywhere(tmp_path):
     assert "SYNTHETIC DATA" in printed(metrics)
 
 
+@pytest.mark.long
 def test_one_of_k_report_with_a_bare_config(tmp_path):
     predictions = multiclass()
     make_run(tmp_path, predictions, "last", source="megc2019@0", config={"format": 1})
@@ -262,6 +263,7 @@ def test_cross_validation_report(tmp_path):
     assert any(line.startswith("1 of 24 trials turned NaN: s1 (seed 1).") for line in lines)
 
 
+@pytest.mark.long
 def test_report_on_clips_of_frames(tmp_path):
     frames = multiclass(selections=("last", "best_val"))
     frames |= {"video": frames["ids"], "ids": np.char.add(frames["ids"], "/0")}
@@ -305,6 +307,7 @@ def test_temperatures_in_words():
     assert words(0.5, None, 1.0, 10_000.0) == "T = 1.00, 0.50 to 10,000 over trials"
 
 
+@pytest.mark.long
 def test_report_on_pictures(tmp_path):
     predictions = pictures()
     config = CONFIG | {
@@ -438,3 +441,7 @@ def test_verdict_follows_the_interval_of_the_difference(report, low, high, words
     _, metrics, _ = report
     difference = {"metric": "macro_f1", "value": 0.05, "low": low, "high": high}
     assert words in verdict(metrics | {"difference_to_always_positive": difference})
+
+
+def test_memory_in_readable_form():
+    assert [memory(n * 2**20) for n in (312, 1024, 4.2 * 1024)] == ["312 MiB", "1.0 GiB", "4.2 GiB"]

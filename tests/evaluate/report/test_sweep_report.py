@@ -95,6 +95,7 @@ def test_terminal_table():
     sweep_report.print_sweep(POINTS, "uf1", Console(file=out, width=40, soft_wrap=True))
     lines = out.getvalue().splitlines()
     assert [line.split()[0] for line in lines[1:5]] == ["1", "2", "3", "–"]
+    assert lines[0].split()[:2] == ["learning_rate", "dim"]
     assert "0.0003" in lines[1]
     assert "0.700 (0.650–0.750)" in lines[1]
     assert lines[4].split()[-1] == "52"
