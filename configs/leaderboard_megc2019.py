@@ -9,9 +9,9 @@ A row is a line: its name, and the config file that makes it or the run director
 Finished members are not trained again. theirs.csv has the columns id,class, and optionally subject,
 one line per clip.
 
-Measured 2026-11-28 on SAMM + CASME II, two shared CPU cores, without the networks: fusion of
-machines UF1 0.770 (0.681–0.839). The networks' rows are not measured; STSTNet with one seed: 0.724
-(0.631–0.804).
+Measured 2026-11-28 on SAMM + CASME II, two shared CPU cores: fusion of machines UF1 0.770
+(0.681–0.839); with one seed STSTNet 0.724 (0.631–0.804) and HTNet 0.742 (0.641–0.827). Off-ApexNet,
+SSSNet and RCN-A are not measured.
 """
 
 from configs import base
