@@ -54,7 +54,6 @@ CHECKED = {
         "metrics",
         "perfect",
         "predictions",
-        "recalibration",
         "scored_rows",
         "selective",
         "smooth_error",
