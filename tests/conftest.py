@@ -34,7 +34,6 @@ CHECKED = {
         "preparation.pairs",
         "preparation.regions",
         "releases.digits",
-        "releases.fer2013_rows",
         "releases.ferplus",
         "splits.duplicates",
         "splits.official_parts",
