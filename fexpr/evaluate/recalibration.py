@@ -1,5 +1,4 @@
 """Fits the maps of `calibration_maps` on validation rows: temperature scaling, vector scaling,
-
 isotonic regression, structured vector and structured matrix scaling.
 
 A map is fitted on validation rows only: every fit takes the `split` of its rows and refuses any but
@@ -16,16 +15,13 @@ changes no fitted probability, as every fit first divides by the logits' own sca
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal, overload
+from typing import Literal, overload
 
 import numpy as np
 
 from fexpr.evaluate import calibration
 from fexpr.evaluate.calibration_maps import Isotonic, Map, Vector
 from fexpr.probabilities import Structured, Temperature, inputs_of
-
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
-    from jaxtyping import Bool, Float
 
 # precision of a normal prior of vector scaling around a common temperature: parameters stay finite
 # where validation rows separate perfectly
@@ -168,12 +164,8 @@ def _structured(
 
 
 def _most_likely(
-    x: Float[np.ndarray, "R K"],
-    presence: Bool[np.ndarray, "R K"],
-    centre: Float[np.ndarray, "K K+1"],
-    ridge: Float[np.ndarray, "K K+1"],
-    diagonal: bool,
-) -> Float[np.ndarray, "K K+1"]:
+    x: np.ndarray, presence: np.ndarray, centre: np.ndarray, ridge: np.ndarray, diagonal: bool
+) -> np.ndarray:
     """The weights and, as last column, biases [K, K + 1] of the logits weights @ x + bias that
     minimise the negative log likelihood of the rows plus `ridge` x (weights - centre)^2. Convex.
 
@@ -220,8 +212,8 @@ def _most_likely(
 
 
 def _most_likely_units(
-    x: Float[np.ndarray, "R K"], presence: Bool[np.ndarray, "R K"], ridge: float
-) -> tuple[Float[np.ndarray, " K"], Float[np.ndarray, " K"]]:
+    x: np.ndarray, presence: np.ndarray, ridge: float
+) -> tuple[np.ndarray, np.ndarray]:
     """The slope and bias [K] of each unit's logit, of highest likelihood with the penalty `ridge` x
     ((slope - 1)^2 + bias^2); slopes are at least SMALLEST_SLOPE. `x`, `presence`: [R, K].
     """
@@ -249,9 +241,7 @@ def _most_likely_units(
     return theta[:k], theta[k:]
 
 
-def _normalized(
-    logits: Float[np.ndarray, "R K"], multilabel: bool
-) -> tuple[Float[np.ndarray, "R K"], float]:
+def _normalized(logits: np.ndarray, multilabel: bool) -> tuple[np.ndarray, float]:
     """The logits divided by their mean distance from the row's mean (from 0 if multi-label), and
     that scale; 1 where all are equal. One-of-K: each row's largest is then 0.
     """

@@ -138,6 +138,7 @@ def test_what_cannot_be_compared(change, expected):
     assert expected in e.value.text()
 
 
+@pytest.mark.long
 def test_command_line(tmp_path, capsys):
     for name, skill in (("weak", 0.5), ("strong", 2.0)):
         p = multiclass(skill=skill)

@@ -57,6 +57,7 @@ def test_the_run_directory(folder, config, capsys):
     assert (folder / run.REPORT).exists()
 
 
+@pytest.mark.long
 def test_a_finished_run_is_only_reported_again(folder, config, monkeypatch):
     monkeypatch.setattr(experiment, "fit_folds", lambda *_: pytest.fail("fitted again"))
     (folder / run.METRICS).unlink()

@@ -133,6 +133,7 @@ def test_a_still_photograph_that_is_shifted_about_shows_no_facial_movement():
     assert said(photograph(shift=8.0, degrees=3.0, light=1.2)) == ([], "no facial movement")
 
 
+@pytest.mark.long
 def test_a_still_photograph_shows_no_movement():
     assert said(photograph(shift=0.0)) == ([], "no movement")
 

@@ -74,7 +74,8 @@ def frame_variables(variables):
     }
 
 
-@pytest.mark.parametrize("frames", [pytest.param(1, marks=pytest.mark.long), 3])
+@pytest.mark.long
+@pytest.mark.parametrize("frames", [1, 3])
 def test_frames_that_are_not_there_do_not_matter(variables, frames):
     """Blank ones, of any grey, before or behind the others: not to logits, weights or batch
     statistics.

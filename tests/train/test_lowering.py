@@ -52,7 +52,7 @@ def epochs():
     for name in models.MODELS:
         marks = pytest.mark.long if name != "mlp" else ()
         yield pytest.param(name, "vmap", marks=marks)
-    yield "resnet", "map"
+    yield pytest.param("resnet", "map", marks=pytest.mark.long)
 
 
 @pytest.mark.parametrize(("name", "trial_axis"), list(epochs()))

@@ -28,7 +28,13 @@ DRAWS = {
 }
 
 
-@pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
+@pytest.mark.parametrize(
+    "draw",
+    [
+        pytest.param(draw, id=name, marks=pytest.mark.long if name == "beta" else ())
+        for name, draw in DRAWS.items()
+    ],
+)
 def test_the_numbers_are_jaxs(draw):
     found, expected = draw(wrap_key(DATA)), draw(jax.random.wrap_key_data(DATA))
     assert found.dtype == expected.dtype

@@ -134,6 +134,7 @@ def test_soft_targets_of_one_class_are_that_class():
     np.testing.assert_allclose(soft_state.last.logits, hard_state.last.logits, atol=1e-5)
 
 
+@pytest.mark.long
 def test_soft_targets_are_learned_as_shares():
     images, labels = classes()
     shares = np.tile(np.float32([0.5, 0.3, 0.2]), (len(labels), 1))

@@ -124,10 +124,14 @@ def test_flips_are_random_or_in_turn():
         Augment(flip=0.5, alternate=True)
 
 
-def test_mixing_some_samples_and_none_at_the_end():
+def test_mixing_some_samples():
     mask = jnp.ones(64, bool)
     shares = np.asarray(mixup(KEY, jnp.asarray(IMAGES), mask, 1.0, PLACES, 64, 0.5)[2])
     assert 16 < (shares == 1).sum() < 48
+
+
+@pytest.mark.long
+def test_mixing_none_at_the_end():
     options = {"data": classes(), "optimizer": "sgd", "augment": Augment(kind="face")} | ONE_OF_K
     mixed, _ = toy.run([toy.spec()], 3, mixup=1.0, mixup_until=0.5, **options)  # of six epochs
     further, rows = toy.run([toy.spec()], 5, mixup=1.0, mixup_until=0.5, **options)

@@ -83,11 +83,8 @@ def assert_same(a, b, **tolerance):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"mixup": 0.4, "ema": 0.9, "tta": "flip"},
-        pytest.param(
-            {"patience": 1, "schedule": "plateau", "plateau_patience": 1, "eval_batch": 5},
-            marks=pytest.mark.long,
-        ),
+        pytest.param({"mixup": 0.4, "ema": 0.9, "tta": "flip"}, marks=pytest.mark.long),
+        {"patience": 1, "schedule": "plateau", "plateau_patience": 1, "eval_batch": 5},
         pytest.param({"model": Norm(), "freeze": "^Dense_0/"}, marks=pytest.mark.long),
     ],
 )
@@ -109,8 +106,8 @@ def test_on_two_devices(kept):
 
 
 def test_where_an_epoch_is_cut_does_not_matter(kept):
-    engines = [engine(kept, steps=steps) for steps in (1, 3, 100)]
-    assert [e.dispatches_per_epoch for e in engines] == [5, 2, 1]
+    engines = [engine(kept, steps=steps) for steps in (2, 100)]
+    assert [e.dispatches_per_epoch for e in engines] == [3, 1]
     one, *others = [trained(e)[0] for e in engines]
     for other in others:
         assert_same(one, other)

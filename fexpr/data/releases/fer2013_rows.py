@@ -12,7 +12,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 import cv2
 import numpy as np
@@ -21,9 +21,6 @@ from fexpr.data.preparation.prepare import BadInput, decode_image
 from fexpr.errors import UserError
 from fexpr.storage import bounded, delimited
 from fexpr.storage.bounded import Unreadable
-
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
-    from jaxtyping import UInt8
 
 CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 SPLITS = ("Training", "PublicTest", "PrivateTest")
@@ -244,7 +241,7 @@ def _add_row(rows: Rows, where: str, number: int, row: list[str], columns: list[
     rows.problems += [f"{where}: {text}" for text in wrong]
 
 
-def parse_pixels(text: str) -> UInt8[np.ndarray, "48 48"]:
+def parse_pixels(text: str) -> np.ndarray:
     """The image uint8 [48, 48] from a text of 2304 whole numbers from 0 to 255, row by row.
     DeprecationWarnings must be errors here.
 
@@ -266,7 +263,7 @@ def parse_pixels(text: str) -> UInt8[np.ndarray, "48 48"]:
     return values.astype(np.uint8).reshape(SIDE, SIDE)
 
 
-def decode(data: bytes) -> UInt8[np.ndarray, "48 48"]:
+def decode(data: bytes) -> np.ndarray:
     """The grey image uint8 [48, 48] in a JPEG or PNG; colours become grey.
 
     Raises:

@@ -104,6 +104,7 @@ def test_a_missing_workbook_is_named(tmp_path):
     assert f"no FACS workbook (CASME2-coding*.xlsx) in {tmp_path / 'casme2'}" in message(tmp_path)
 
 
+@pytest.mark.long
 def test_no_release_is_synthetic_and_other_people_than_samm():
     data, other = load(), LOADERS["samm"](samm_release.config(skip_clips=""))
     assert data.synthetic

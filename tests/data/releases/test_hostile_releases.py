@@ -263,6 +263,7 @@ def ravdess(drawn, tmp_path):
     return shutil.copytree(drawn, tmp_path / "root" / "ravdess")
 
 
+@pytest.mark.long
 def test_averages_of_other_modalities_are_left_out_and_counted(ravdess, capsys):
     path = ravdess / "average_action_units.csv"
     lines = path.read_text().splitlines()
