@@ -122,7 +122,9 @@ def fuse_runs(
         raise UserError(
             f"{out} is not empty and contains no run of fexpr", fix="choose another folder"
         )
-    contents = {r: stored.read_config(folder / run.CONFIG) for r, folder in runs.items()}
+    contents = {
+        r: stored.read_config(folder / run.CONFIG, stored.PREDICTED) for r, folder in runs.items()
+    }
     found = {name: _of_clips(runs[name], content) for name, content in contents.items()}
     selections = {
         name: selection or content["config"].get("train", {}).get("selection") or "best_val"
@@ -175,11 +177,10 @@ def fuse_runs(
 def _of_clips(folder: Path, content: dict) -> dict[str, np.ndarray]:
     """The arrays of predictions.npz; of frames, what the run's own rule makes of their clips."""
     found = stored.read_predictions(folder / run.PREDICTIONS)
-    return (
-        clip_rules.decide(found, content["config"]["evaluate"]["clips"])
-        if "video" in found
-        else found
-    )
+    if "video" not in found:
+        return found
+    with stored.as_user_error("the rule of its clips is unknown"):
+        return clip_rules.decide(found, content["config"]["evaluate"]["clips"])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

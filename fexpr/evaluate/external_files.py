@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from fexpr.errors import UserError
-from fexpr.storage import bounded, npz
+from fexpr.storage import bounded, contents, npz
 
 PREFIXES = {"p_": "probabilities", "logit_": "logits"}
 # columns of a CSV -> names in an .npz
@@ -83,6 +83,7 @@ def _read_npz(path: Path) -> Raw | dict[str, np.ndarray]:
                 f"{path} is not a complete predictions.npz of a run",
                 [f"missing {name}" for name in missing],
             )
+        contents.check_predictions(path, arrays, CONTRACT)
         return arrays
     kinds = [kind for kind in PREFIXES.values() if kind in arrays]
     if len(kinds) != 1 or "labels" not in arrays:

@@ -135,11 +135,11 @@ def _half(name: str, array: np.ndarray) -> np.ndarray:
 def _without_places(content: dict) -> dict:
     """The content of config.json without paths of the machine on which the run was made."""
     config = content["config"]
-    command = [word for word in content["command"].split() if not word.startswith("--workdir")]
+    words = content.get("command", "").split()  # runs of older versions lack it
     return {
         **content,
         "config": {**config, "data": {**config["data"], "root": ""}},
-        "command": " ".join(command),
+        "command": " ".join(word for word in words if not word.startswith("--workdir")),
     }
 
 

@@ -148,14 +148,8 @@ def thresholds(found: Restored) -> np.ndarray | None:
 
 def _of_metrics(found: Restored, read: Callable[[dict, str, Sequence[int]], T]) -> T:
     """The values that `read` takes from metrics.json, which may have been edited."""
-    try:
+    with stored.as_user_error("its maps, sets or thresholds cannot be used"):
         return read(found.metrics, found.selection, found.members)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as e:
-        raise UserError(
-            "metrics.json does not fit its run: its maps, sets or thresholds cannot be used",
-            [f"{type(e).__name__}: {e}"],
-            fix="give the run's command again: it writes metrics.json from its predictions",
-        ) from e
 
 
 def contents(run_dir: Path) -> tuple[dict, dict]:

@@ -5,7 +5,8 @@ message.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,12 @@ TRAINED = CONFIG | {
     },
     "model": {"name": str, "*": object},
 }
+# of a run whose predictions are combined with those of others
+PREDICTED = CONFIG | {
+    "config": {"train?": {"selection?": str, "*": object}, "*": object},
+    "data": {"source": str, "name": str, "*": object},
+    "model": {"name": str, "*": object},
+}
 ESTIMATE = {
     "value": Maybe(NUMBER),
     "low": Maybe(NUMBER),
@@ -71,6 +78,8 @@ METRICS = HEADLINE | {
     "group_name": str,
     "per_class": [dict],
     "trials": {"count": int, "failed": [{"trial": int, "*": object}], "*": object},
+    "rows": {"test": int, "*": object},
+    "groups": {"test": int, "*": object},
     # read by recognizer/calibrated.py
     "calibration?": Maybe(dict),
     "thresholds?": Maybe(dict),
@@ -94,6 +103,9 @@ PREDICTIONS = {  # kinds of types, and dimensions
     "train_positives": ("fi", 2),
     "train_rows": ("i", 1),
 }
+# which not every run has
+SELECTIONS = 3  # columns of `epoch`: last, best_val, oracle
+MAY_HAVE = {"video": ("U", 1), "dataset": ("U", 1), "copy": ("U", 1), "epoch": ("i", 2)}
 
 
 def read_config(path: Path, shape: Mapping[str, Any] = CONFIG) -> dict:
@@ -123,41 +135,72 @@ def read_predictions(path: Path) -> dict[str, np.ndarray]:
       UserError: it cannot be read, is damaged, or has other content.
     """
     found = run.read_arrays(path)
+    check_predictions(path, found)
+    return found
+
+
+def check_predictions(
+    path: Path, found: Mapping[str, np.ndarray], required: Collection[str] = PREDICTIONS
+) -> None:
+    """Raises a UserError if the arrays of a predictions.npz have other types or lengths than those
+    that a run writes, or lack one of `required`.
+    """
     problems = []
-    for name, (kinds, dimensions) in PREDICTIONS.items():
+    for name, (kinds, dimensions) in (PREDICTIONS | MAY_HAVE).items():
         array = found.get(name)
         if array is None:
-            problems.append(f"{name}: missing")
+            problems += [f"{name}: missing"] if name in required else []
         elif array.dtype.kind not in kinds or array.ndim not in np.atleast_1d(dimensions):
             problems.append(f"{name}: {array.dtype} {array.shape} cannot be used")
-    if not problems:
-        rows, trials = len(found["logits"]), len(found["trial_fold"])
-        lengths: dict[str, int] = dict.fromkeys(
-            ("ids", "groups", "labels", "trial", "split", "selection"), rows
-        )
-        by_trial = ("trial_seed", "failed", "train_positives", "train_rows")
-        lengths |= dict.fromkeys(by_trial, trials)
-        lengths["class_names"] = found["logits"].shape[1]
-        lengths |= {name: rows for name in ("video", "dataset", "copy") if name in found}
-        problems += [
-            f"{name}: {len(found[name])} entries, expected {n}"
-            for name, n in lengths.items()
-            if len(found[name]) != n
-        ]
-        for name, index, end in (
-            ("trial", found["trial"], trials),
-            ("trial_fold", found["trial_fold"], len(found["fold_names"])),
-        ):
-            if len(index) and not 0 <= index.min() <= index.max() < end:
-                problems.append(f"{name}: numbers from 0 to {end - 1} are expected")
-        labels, classes = found["labels"], len(found["class_names"])
-        if labels.ndim == 1 and len(labels) and not 0 <= labels.min() <= labels.max() < classes:
-            problems.append(f"labels: classes from 0 to {classes - 1} are expected")
-        if labels.ndim == 2 and labels.shape[1] != classes:
-            problems.append(f"labels: {labels.shape[1]} columns, expected {classes}")
+    problems = problems or _lengths(found)
     if problems:
         raise _not_of_a_run(path, problems)
-    return found
+
+
+def _lengths(found: Mapping[str, np.ndarray]) -> list[str]:
+    """What does not fit together in arrays of the right types."""
+    rows, trials = len(found["logits"]), len(found["train_rows"])
+    lengths: dict[str, int] = dict.fromkeys(
+        ("ids", "groups", "labels", "trial", "split", "selection"), rows
+    )
+    by_trial = ("trial_fold", "trial_seed", "failed", "train_positives", "train_rows", "epoch")
+    lengths |= dict.fromkeys(by_trial, trials)
+    lengths |= dict.fromkeys(("video", "dataset", "copy"), rows)
+    lengths["class_names"] = found["logits"].shape[1]
+    problems = [
+        f"{name}: {len(found[name])} entries, expected {n}"
+        for name, n in lengths.items()
+        if name in found and len(found[name]) != n
+    ]
+    indices = [("trial", found["trial"], trials)]
+    if "fold_names" in found and "trial_fold" in found:
+        indices.append(("trial_fold", found["trial_fold"], len(found["fold_names"])))
+    for name, index, end in indices:
+        if len(index) and not 0 <= index.min() <= index.max() < end:
+            problems.append(f"{name}: numbers from 0 to {end - 1} are expected")
+    labels, classes = found["labels"], len(found["class_names"])
+    if labels.ndim == 1 and len(labels) and not 0 <= labels.min() <= labels.max() < classes:
+        problems.append(f"labels: classes from 0 to {classes - 1} are expected")
+    if labels.ndim == 2 and labels.shape[1] != classes:
+        problems.append(f"labels: {labels.shape[1]} columns, expected {classes}")
+    if "epoch" in found and found["epoch"].shape[1] != SELECTIONS:
+        problems.append(f"epoch: {found['epoch'].shape[1]} columns, expected {SELECTIONS}")
+    return problems
+
+
+@contextlib.contextmanager
+def as_user_error(what: str) -> Iterator[None]:
+    """Turns the errors of code that reads the less common entries of config.json or metrics.json,
+    which somebody may have edited, into a UserError; `what`: what cannot be used or made.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as e:
+        raise UserError(
+            f"config.json or metrics.json does not fit its run: {what}",
+            [f"{type(e).__name__}: {e}"],
+            fix="give the run's command again: it writes both from its predictions",
+        ) from e
 
 
 def _of_shape(path: Path, shape: Mapping[str, Any]) -> dict:

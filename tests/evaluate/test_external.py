@@ -130,7 +130,7 @@ def test_saved_predictions_of_a_run(tmp_path, capsys):
     capsys.readouterr()
     np.savez(tmp_path / "predictions.npz", **multilabel() | {"ids": np.array(["a"])})
     assert main([str(tmp_path / "predictions.npz")]) == 2
-    assert "ids: 1 rows" in capsys.readouterr().err
+    assert "ids: 1 entries, expected" in capsys.readouterr().err
 
 
 def test_it_needs_no_jax():

@@ -5,6 +5,7 @@ message.
 import os
 import signal
 
+import numpy as np
 import pytest
 
 from experiments import explain, fuse
@@ -15,6 +16,7 @@ from fexpr.export import main as export
 from fexpr.recognizer.__main__ import main as recognize
 from fexpr.runs.list_runs import main as status
 from fexpr.storage import run
+from fexpr.weights import main as pack
 from tests.recognizer.runs import stored
 from tests.runs import hostile
 
@@ -30,6 +32,9 @@ def source(tmp_path_factory):
     folder = stored(tmp_path_factory.mktemp("stored"))
     history = [{"epoch": e, "train_loss": 1.0, "val_loss": 1.0, "seconds": 0.1} for e in (1, 2)]
     run.write_text(folder / run.HISTORY, "".join(f"{row}\n".replace("'", '"') for row in history))
+    people = {"people": np.array(["toy/a", "toy/b"]), "seen": np.ones((3, 2), bool)}
+    people |= {"trial_fold": np.arange(3, dtype=np.int32), "unknown": np.array([], str)}
+    run.write_arrays(folder / run.PEOPLE, people, compressed=True)
     return folder
 
 
@@ -44,7 +49,7 @@ def alarm():
     signal.signal(signal.SIGALRM, before)
 
 
-SLOW = (recognize, export, explain.main)
+SLOW = (recognize, export, pack, explain.main)
 
 
 def can_be_read(folder):
@@ -59,6 +64,7 @@ def commands(folder, whole, out):
     yield status, [str(folder.parent)]
     yield recognize, [str(folder), str(whole / "nothing.png")]
     yield export, [str(folder), str(out / "exported"), "--trial=0"]
+    yield pack, ["pack", str(folder), str(out / "packed")]
     yield fuse.main, [str(folder), str(whole), f"--out={out / 'fused'}", "--resamples=10"]
     yield evaluate, [str(folder), "--resamples=10", f"--out={out / 'evaluated'}"]
     yield explain.main, [str(folder), "--trial=0", f"--out={out / 'explained'}"]

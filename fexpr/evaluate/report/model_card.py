@@ -12,6 +12,7 @@ from typing import Any
 from fexpr.evaluate import declared
 from fexpr.evaluate.report import belief, calibration_words, findings, headline
 from fexpr.evaluate.report.headline import in_words
+from fexpr.storage import contents
 
 _ON_REQUEST = (
     "handed out on request under a licence agreement of its own, for research; it may not be "
@@ -66,6 +67,17 @@ def model_card(
       files: (name, description) of the files beside the card.
       usage: how to use them.
     """
+    with contents.as_user_error("no model card can be written"):
+        return _card(content, metrics, restored, files, usage)
+
+
+def _card(
+    content: dict,
+    metrics: dict,
+    restored: Sequence[str],
+    files: Sequence[tuple[str, str]],
+    usage: str,
+) -> str:
     command = content.get("command", "not recorded").replace("`", "'")
     content, metrics = _escaped(content), _escaped(metrics)
     data, model, config = content["data"], content["model"], content["config"]
