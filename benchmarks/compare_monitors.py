@@ -110,7 +110,7 @@ def type_of(config: ConfigDict, name: str) -> type:
     return type(functools.reduce(lambda part, key: part[key], name.split("."), config))
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="python -m benchmarks.compare_monitors",
         description=__doc__,
@@ -125,7 +125,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     p.add_argument("--resamples", type=int, default=1000)
     tiny = ["data.source=synthetic", "train.epochs=2", "split.seeds=1"]
     add_quick(p, set=tiny, resamples=50)
-    args = p.parse_args(argv)
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parser().parse_args(argv)
     names = args.monitors.split(",")
 
     def work() -> None:

@@ -18,7 +18,7 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
-from benchmarks import accelerator, front_end, movements
+from benchmarks import accelerator, compare_monitors, front_end, movements
 from benchmarks import faces as face_benchmark
 from configs import base
 from experiments import au_profiles, explain, fuse
@@ -49,6 +49,7 @@ PARSERS = {
     "experiments.status": list_runs.parser,
     "fexpr.weights": weights.parser,
     "benchmarks.accelerator": accelerator.parser,
+    "benchmarks.compare_monitors": compare_monitors.parser,
     "benchmarks.faces": face_benchmark.parser,
     "benchmarks.front_end": front_end.parser,
     "benchmarks.movements": movements.parser,
@@ -77,7 +78,8 @@ def commands():
     found = {}
     for path in DOCUMENTS:
         text = path.read_text(encoding="utf-8")
-        lines = [line for _, block in BLOCK.findall(text) for line in block.splitlines()]
+        blocks = [re.sub(r"\\\n\s*", "", block) for _, block in BLOCK.findall(text)]
+        lines = [line for block in blocks for line in block.splitlines()]
         lines += [" ".join(quoted.split()) for quoted in QUOTED.findall(BLOCK.sub("", text))]
         for line in lines:
             if (typed := re.match(r"(?:\w+=\S* )*(python|fexpr) (.*)", line)) and not any(
@@ -116,6 +118,9 @@ def commands_of_docstrings():
 
 @pytest.mark.parametrize("words", [*commands(), *commands_of_docstrings()])
 def test_every_command_is_one_that_its_program_takes(words, monkeypatch):
+    if words[0] == "-c":
+        compile(words[1], "<command>", "exec")
+        return
     if words[0] == "-m":
         assert words[1] in PARSERS, f"no parser is known for {words[1]}"
         with contextlib.suppress(SystemExit):  # argparse says no by it
