@@ -24,7 +24,6 @@ import tests.type_checker  # noqa: F401, the hook looks it up
 # every call of a function of these modules is checked against its annotations, shapes included
 CHECKED = {
     "fexpr.train": ("conclude_epoch", "losses", "monitors", "row_losses", "step", "views"),
-    "fexpr.models": ("convolution",),
     "fexpr.recognizer": ("calibrated",),
     "fexpr.data": (
         "preparation.alignment",
