@@ -31,7 +31,7 @@ from fexpr.terminal import say
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
+    p = terminal.Parser(
         prog="python -m experiments.au_profiles",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -45,7 +45,7 @@ NOTES = (
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
+    p = terminal.Parser(
         prog=terminal.program("experiments.explain"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Looks inside the network of a finished run: input gradients, SmoothGrad and "

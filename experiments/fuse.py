@@ -35,7 +35,7 @@ from fexpr.terminal import say
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
+    p = terminal.Parser(
         prog="python -m experiments.fuse",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -60,6 +60,8 @@ def run(argv: Sequence[str]) -> int:
     """Runs a command line, without the program's name; returns the exit code. 2: a mistake in the
     command line.
     """
+    if len(argv) > 1 and argv[0] == "help" and argv[1] in COMMANDS:
+        return _start(argv[1], ["--help"])
     if not argv or argv[0] in HELP:
         print(usage())
         return 0
@@ -68,7 +70,7 @@ def run(argv: Sequence[str]) -> int:
         return 0
     name, rest = argv[0], list(argv[1:])
     if name not in COMMANDS:
-        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        near = difflib.get_close_matches(name, [*COMMANDS, *HELP, "--version"], n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(COMMANDS)}"
         print(f"fexpr: there is no command {name!r}: {hint}", file=sys.stderr)
         return 2

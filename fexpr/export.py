@@ -32,7 +32,7 @@ from fexpr.recognizer import Recognizer
 from fexpr.recognizer.ensemble import described
 from fexpr.recognizer.programs import PLATFORMS, TRIED, difference_of, stablehlo, write_onnx
 from fexpr.recognizer.write_weights import write_weights
-from fexpr.storage import run
+from fexpr.storage import run, zoo
 
 FORMAT_VERSION = 1  # of model.json
 PROGRAM, WEIGHTS, ONNX, ABOUT, CARD = (
@@ -150,7 +150,7 @@ def _verified(name: str, difference: float) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
+    p = terminal.Parser(
         prog=terminal.program("fexpr.export"),
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -158,7 +158,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "run_dir",
         metavar="RUN",
-        help="run directory, a .zip or .tar.gz of one, or an address that fsspec opens",
+        help="a model that `fexpr weights` lists (fer2013), a run directory, a .zip or .tar.gz of "
+        "one, or an address that fsspec opens",
     )
     p.add_argument("folder", metavar="OUT", type=Path, help="a new folder")
     p.add_argument(
@@ -185,7 +186,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def work() -> None:
         files = export(
-            Recognizer.restore(args.run_dir, args.selection, args.trial), args.folder, args.onnx
+            Recognizer.restore(zoo.run_or_model(args.run_dir), args.selection, args.trial),
+            args.folder,
+            args.onnx,
         )
         for name, content in files:
             terminal.say(f"{name:<22} {content}")

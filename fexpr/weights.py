@@ -113,7 +113,7 @@ def _list(arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    whole = argparse.ArgumentParser(
+    whole = terminal.Parser(
         prog=terminal.program("fexpr.weights"),
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -45,6 +45,34 @@ def test_every_command_has_help_under_its_name(name, capsys):
     assert capsys.readouterr().out.startswith(f"usage: fexpr {name} ")
 
 
+@pytest.mark.usefixtures("_as_typed")
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["recognize", "a", "b.png", "--coverge=0.9"], "'--coverge=0.9'; did you mean --coverage?"),
+        (["status", "a", "b"], "'b' is one argument too many"),
+        (["evaluate"], "are required: predictions"),
+        (["weights", "inspekt"], "did you mean|invalid choice"),
+        (["check", "--rot=x"], "did you mean --root?"),
+    ],
+)
+def test_a_mistyped_option_is_one_message(arguments, words, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.run(arguments)
+    assert ended.value.code == 2
+    shown = capsys.readouterr().err
+    assert any(word in shown for word in words.split("|")), shown
+    assert "usage" not in shown
+    assert shown.count("What to do: fexpr ") == 1
+
+
+@pytest.mark.usefixtures("_as_typed")
+def test_help_on_a_command(capsys):
+    with pytest.raises(SystemExit):
+        cli.run(["help", "status"])
+    assert capsys.readouterr().out.startswith("usage: fexpr status ")
+
+
 def typed(folder, *arguments):
     return subprocess.run(
         [sys.executable, "-c", LOADED.format(heavy=HEAVY), *arguments],
@@ -62,6 +90,7 @@ def typed(folder, *arguments):
     [
         (("--help",), 0, "usage: fexpr COMMAND"),
         (("trian",), 2, "did you mean 'train'?"),
+        (("--verison",), 2, "did you mean '--version'?"),
         (("weights",), 0, "fer2013"),
     ],
 )

@@ -218,7 +218,7 @@ def test_killed_at_several_moments_it_ends_bit_identical(finished, shared_cache,
         ((AUCNN, "--config.foo=3"), "there is no field 'foo'.\n"),
         (
             (AUCNN, "--config.train.epochs=three"),
-            "--config.train.epochs=three: invalid literal for int() with base 10: 'three'\n",
+            "--config.train.epochs=three: expected a whole number: 'three'\n",
         ),
         ((AUCNN.replace("debug", "tiny"),), "unknown config variant 'tiny'"),
         (

@@ -25,7 +25,7 @@ BATCH = 8  # faces per forward pass, of one photo or of several frames
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
+    p = terminal.Parser(
         prog=terminal.program("fexpr.app"),
         description="Opens a page for photos, the webcam and videos, on this machine alone: "
         "faces, probabilities with their uncertainty, a timeline, tables to take away.",

@@ -5,6 +5,7 @@ readable.
 from __future__ import annotations
 
 import argparse
+import difflib
 import sys
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
@@ -29,7 +30,7 @@ LOOK = "docs/data.md shows the layouts"
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
+    p = terminal.Parser(
         prog=terminal.program("fexpr.data"),
         description="Looks at releases on this machine.",
         epilog=LOOK,
@@ -87,7 +88,7 @@ def check(args: argparse.Namespace) -> None:
     extensions.load(args.extension)
     config = _config(args)
     unknown = [
-        f"{name!r}: expected one of {', '.join(LOADERS)}"
+        f"{name!r}: expected one of {', '.join(LOADERS)}{_hint(name)}"
         for name in args.names
         if name not in LOADERS
     ]
@@ -189,6 +190,11 @@ def _config(args: argparse.Namespace) -> ConfigDict:
             f"the fields of config.data are {fields}; python launch.py --help=data describes them",
         )
     return config
+
+
+def _hint(name: str) -> str:
+    near = difflib.get_close_matches(name, LOADERS, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _reads(loader: object, field: str) -> bool:

@@ -33,7 +33,7 @@ READ = (run.CONFIG, run.PREDICTIONS, run.METRICS)  # of a run at an address
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
+    p = terminal.Parser(
         prog=terminal.program("fexpr.evaluate"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Measures saved predictions of a classifier: metrics with bootstrap intervals; "

@@ -23,7 +23,7 @@ FRAMES = 8  # rows of a video at a time
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
+    p = terminal.Parser(
         prog=terminal.program("fexpr.recognizer"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Recognises expressions in pictures, pairs of frames, videos and from a "

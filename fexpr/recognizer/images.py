@@ -283,7 +283,8 @@ def _sized(image: np.ndarray, shape: tuple[int, int, int], fit: str, flow: bool)
             image, shape[1::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
         )
     advice = (
-        ""
+        ": the run reads maps of the motion between two frames; give it two frames (--pair, "
+        "predict_pair) or a video"
         if flow
         else ": give fit='resize' if it shows only the face, cropped as in training, or fit='face' "
         "to find the face"

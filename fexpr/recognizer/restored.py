@@ -169,9 +169,11 @@ def contents(run_dir: Path) -> tuple[dict, dict]:
         raise UserError(
             f"{run_dir} {'contains no finished run' if exists else 'does not exist'}",
             missing if exists else (),
-            fix=f"Recognizer.pretrained({run_dir.name!r}) is the installed model"
+            fix=f"{run_dir.name} is an installed model, Recognizer.pretrained({run_dir.name!r}); "
+            "this needs the directory of a run"
             if run_dir.name in zoo.names()
-            else "name a run directory; an unfinished run is finished by its own launch command",
+            else "name a run directory (an unfinished run is finished by its own launch command), "
+            f"or an installed model: {', '.join(zoo.names())}",
         )
     content = stored.read_config(run_dir / run.CONFIG)
     if content["format"] not in run.READABLE:

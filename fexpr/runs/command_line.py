@@ -129,7 +129,9 @@ def _reason(argv: Sequence[str], error: Exception) -> str:
     text = str(error).replace("\\n", "\n").replace("\\'", "'")
     # a ConfigDict's own message, quoted once or twice
     unknown = re.fullmatch(r"[\"']*(\w+)['\"]*(?:\n(Did you mean .*?)'*)?", text)
-    return f"there is no field {unknown[1]!r}. {unknown[2] or ''}".rstrip() if unknown else text
+    if unknown:
+        return f"there is no field {unknown[1]!r}. {unknown[2] or ''}".rstrip()
+    return re.sub(r"invalid literal for int\(\) with base 10", "expected a whole number", text)
 
 
 def _with_config_file(argv: Sequence[str], configs: Path) -> list[str]:

@@ -183,7 +183,7 @@ def show(where: Path | str) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
+    p = terminal.Parser(
         prog=terminal.program("experiments.status"),
         description="Progress of the runs at or below a folder: epochs, time left, losses, "
         "results; also during training.",

@@ -45,7 +45,7 @@ COMPOSITES = {
 SIGNS = {"ravdess": ("frames", "Actor_*"), "ravdess_aus": ("average_action_units.csv",)}
 # folders of a prepared set: its rows; its images, one record each, if they are streamed
 RECORDS, IMAGES = "records", "images"
-ASK_FOR_SYNTHETIC = "for a trial run on is_synthetic data add --config.data.source=synthetic"
+ASK_FOR_SYNTHETIC = "for a trial run on synthetic data add --config.data.source=synthetic"
 
 
 class BadInput(Exception):
