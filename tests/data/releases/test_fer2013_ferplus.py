@@ -121,9 +121,9 @@ def test_votes_become_labels_and_shares(folder, capsys):
     assert "same order" not in out
 
 
-def test_every_row_against_a_slow_reading(folder):
+def test_every_row_against_a_slow_reading(folder, capsys):
     data, labels = load(folder.parent), fer_faces.plan(COUNT, 0)[0]
-    expected = {}
+    expected, ties = {}, 0
     for i, row in enumerate(read(folder)[1:]):
         votes = [0] * 10
         for place, count in zip(ORDER, row[2:], strict=True):
@@ -132,8 +132,10 @@ def test_every_row_against_a_slow_reading(folder):
         winner = labels[i] if labels[i] in leaders else leaders[0]
         if winner < 8:
             expected[f"{row[0]}_{i}"] = winner
+            ties += len(leaders) > 1
     assert dict(zip(data.ids.tolist(), data.labels.tolist(), strict=True)) == expected
     assert 0 < len(expected) < COUNT
+    assert f"; {ties} ties, decided by" in " ".join(capsys.readouterr().out.split())
 
 
 def test_rows_in_another_order_are_refused(folder):

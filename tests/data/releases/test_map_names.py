@@ -120,9 +120,15 @@ def test_names_that_no_frames_follow_from(tmp_path):
     assert "layout=flow" in text
 
 
-def test_an_offset_that_is_not_known(tmp_path):
+@pytest.mark.parametrize("column", [None, 2])
+def test_an_offset_that_is_not_known_or_is_the_onset(tmp_path, column):
     folder = other.write_casme2(tmp_path, other.CLIPS[:3])
-    clips = [(*clip[:4], "/", *clip[5:]) if clip[1] == "EP19_05f" else clip for clip in other.CLIPS]
+    clips = [
+        (*clip[:4], "/" if column is None else clip[column], *clip[5:])
+        if clip[1] == "EP19_05f"
+        else clip
+        for clip in other.CLIPS
+    ]
     other.write_workbook(folder, clips[:3])
     with pytest.raises(UserError) as e:
         LOADERS["casme2"](mini.config(tmp_path, name="casme2", maps="flow,flow_50"))
