@@ -20,6 +20,7 @@ import numpy as np
 from configs import base
 from experiments import frame_filters
 from fexpr import terminal
+from fexpr.command_parser import Parser
 from fexpr.data import data_sets
 from fexpr.data.dataset import Dataset
 from fexpr.data.releases import au_gaussians
@@ -31,7 +32,7 @@ from fexpr.terminal import say
 
 
 def parser() -> argparse.ArgumentParser:
-    p = terminal.Parser(
+    p = Parser(
         prog="python -m experiments.au_profiles",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

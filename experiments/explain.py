@@ -19,6 +19,7 @@ import numpy as np
 
 from experiments.explained_rows import ExplainTarget, given, surest
 from fexpr import terminal
+from fexpr.command_parser import Parser
 from fexpr.data.dataset import Dataset
 from fexpr.errors import UserError
 from fexpr.evaluate.report import explanation_page
@@ -45,7 +46,7 @@ NOTES = (
 
 
 def parser() -> argparse.ArgumentParser:
-    p = terminal.Parser(
+    p = Parser(
         prog=terminal.program("experiments.explain"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Looks inside the network of a finished run: input gradients, SmoothGrad and "

@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from fexpr import terminal
+from fexpr.command_parser import Parser
 from fexpr.errors import UserError
 from fexpr.evaluate import clip_rules, evaluate, fusion
 from fexpr.evaluate.report.run_report import write_page
@@ -35,7 +36,7 @@ from fexpr.terminal import say
 
 
 def parser() -> argparse.ArgumentParser:
-    p = terminal.Parser(
+    p = Parser(
         prog="python -m experiments.fuse",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -25,6 +25,7 @@ import numpy as np
 
 import fexpr
 from fexpr import terminal
+from fexpr.command_parser import Parser
 from fexpr.errors import UserError
 from fexpr.evaluate.report.model_card import model_card
 from fexpr.probabilities import to_json
@@ -150,7 +151,7 @@ def _verified(name: str, difference: float) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    p = terminal.Parser(
+    p = Parser(
         prog=terminal.program("fexpr.export"),
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -127,7 +127,17 @@ def sources(names: Iterable[str]) -> list[str]:
 def split(names: Iterable[str]) -> list[str]:
     """Splits names, as a text may contain several:
     --config.extensions=my_lab.faces,my_lab.nets.
+
+    Raises:
+      UserError: they are not texts.
     """
+    names = list(names)
+    if wrong := [repr(name) for name in names if not isinstance(name, str)]:
+        raise UserError(
+            "config.extensions cannot be used",
+            [f"expected names of modules, found {', '.join(wrong)}"],
+            fix="write them as my_lab.faces,my_lab.nets",
+        )
     return [name.strip() for text in names for name in text.split(",") if name.strip()]
 
 

@@ -4,10 +4,8 @@ file.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import datetime
-import difflib
 import errno
 import io
 import json
@@ -19,7 +17,7 @@ import threading
 import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from absl import logging as absl_logging
 from rich.console import Console
@@ -109,31 +107,6 @@ def program(module: str) -> str:
     """
     typed = sys.argv[0]
     return typed if typed.partition(" ")[0] == "fexpr" else f"python -m {module}"
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser of a command line that suggests the option that was meant, without the usage."""
-
-    def error(self, message: str) -> NoReturn:
-        unknown = message.removeprefix("unrecognized arguments: ")
-        if unknown != message:
-            message = "; ".join(self._unknown(word) for word in unknown.split())
-        self.exit(2, printable(f"{self.prog}: {message}\nWhat to do: {self.prog} --help\n"))
-
-    def _unknown(self, word: str) -> str:
-        if not word.startswith("-"):
-            return f"{word!r} is one argument too many"
-        near = difflib.get_close_matches(word.partition("=")[0], self._options(), n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        return f"there is no option {word!r}{hint}"
-
-    def _options(self) -> list[str]:
-        """Its options, and those of its subcommands."""
-        found = list(self._option_string_actions)
-        for action in self._actions:
-            for below in action.choices.values() if isinstance(action.choices, dict) else ():
-                found += below._options() if isinstance(below, Parser) else []
-        return found
 
 
 def quiet() -> None:

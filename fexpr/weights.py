@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from fexpr import terminal
+from fexpr.command_parser import Parser
 from fexpr.errors import UserError
 from fexpr.evaluate.report import findings, model_card
 from fexpr.storage import run, zoo
@@ -113,7 +114,7 @@ def _list(arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    whole = terminal.Parser(
+    whole = Parser(
         prog=terminal.program("fexpr.weights"),
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -16,6 +16,7 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from fexpr import terminal
+from fexpr.command_parser import Parser
 from fexpr.errors import UserError
 from fexpr.storage import compiled, zoo
 
@@ -25,7 +26,7 @@ BATCH = 8  # faces per forward pass, of one photo or of several frames
 
 
 def parser() -> argparse.ArgumentParser:
-    p = terminal.Parser(
+    p = Parser(
         prog=terminal.program("fexpr.app"),
         description="Opens a page for photos, the webcam and videos, on this machine alone: "
         "faces, probabilities with their uncertainty, a timeline, tables to take away.",

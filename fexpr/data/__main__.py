@@ -15,6 +15,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fexpr import extensions, terminal
+from fexpr.command_parser import Parser
 from fexpr.config import Entry, build, find_problems, read
 from fexpr.data import data_sets
 from fexpr.data.data_config import ALL_READ, DataConfig
@@ -30,7 +31,7 @@ LOOK = "docs/data.md shows the layouts"
 
 
 def parser() -> argparse.ArgumentParser:
-    p = terminal.Parser(
+    p = Parser(
         prog=terminal.program("fexpr.data"),
         description="Looks at releases on this machine.",
         epilog=LOOK,

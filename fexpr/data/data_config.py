@@ -127,7 +127,7 @@ class DataConfig:
     synthetic_subjects: int = field(24, "people of the synthetic release", ge=3, debug=6)
     synthetic_clips: int = field(160, "its clips, or images", ge=3, debug=24)
     synthetic_frames: int = field(20, "frames of its clips, of RAVDESS", ge=5)
-    synthetic_seed: int = field(0, "which synthetic release")
+    synthetic_seed: int = field(0, "which synthetic release", ge=0)
 
     def problems(self) -> Iterator[Problem]:
         if self.streamed and self.clip_frames:

@@ -18,6 +18,7 @@ import numpy as np
 
 import fexpr
 from fexpr import terminal
+from fexpr.command_parser import Parser
 from fexpr.errors import UserError
 from fexpr.evaluate import clip_rules, evaluate
 from fexpr.evaluate.bootstrap import RESAMPLES
@@ -33,7 +34,7 @@ READ = (run.CONFIG, run.PREDICTIONS, run.METRICS)  # of a run at an address
 
 
 def parser() -> argparse.ArgumentParser:
-    p = terminal.Parser(
+    p = Parser(
         prog=terminal.program("fexpr.evaluate"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Measures saved predictions of a classifier: metrics with bootstrap intervals; "

@@ -16,6 +16,7 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from fexpr import terminal
+from fexpr.command_parser import Parser
 from fexpr.recognizer.command_options import check
 from fexpr.storage import compiled, zoo
 
@@ -23,7 +24,7 @@ FRAMES = 8  # rows of a video at a time
 
 
 def parser() -> argparse.ArgumentParser:
-    p = terminal.Parser(
+    p = Parser(
         prog=terminal.program("fexpr.recognizer"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Recognises expressions in pictures, pairs of frames, videos and from a "

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fexpr.errors import UserError
-from fexpr.storage import addresses, mirror, packed, run
+from fexpr.storage import addresses, bounded, mirror, packed, run
 from fexpr.storage.cache import expand_home
 
 KINDS = "a folder, a .zip, or a .tar (.gz, .bz2, .xz)"
@@ -35,7 +35,11 @@ def opened(place: Path | str) -> Iterator[Path]:
             if addresses.is_address(place)
             else expand_home(place)
         )
-        yield _unpacked(path, Path(temporary) / "unpacked", str(place)) if path.is_file() else path
+        yield (
+            _unpacked(path, Path(temporary) / "unpacked", str(place))
+            if bounded.is_file(path)
+            else path
+        )
 
 
 def _unpacked(archive: Path, target: Path, place: str) -> Path:

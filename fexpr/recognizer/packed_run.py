@@ -19,14 +19,14 @@ from flax.traverse_util import unflatten_dict
 
 from fexpr.errors import UserError
 from fexpr.models.weights import files
-from fexpr.storage import run
+from fexpr.storage import bounded, run
 
 ABOUT = "packed"  # the file's metadata: JSON with the selection, the model, the classes
 
 
 def is_packed(folder: Path) -> bool:
     """Whether the folder holds a packed run, of which only what a recogniser needs is kept."""
-    return (folder / run.PACKED_WEIGHTS).is_file()
+    return bounded.is_file(folder / run.PACKED_WEIGHTS)
 
 
 def load_variables(folder: Path, selection: str) -> dict:

@@ -58,7 +58,7 @@ class Pictures:
     def __init__(self, given: Sequence[str | Path]):
         self._given = [Path(path) for path in given]
         self.passed_over: Counter[str] = Counter()
-        missing = [f"{path} does not exist" for path in self._given if not path.exists()]
+        missing = [f"{path} does not exist" for path in self._given if not bounded.exists(path)]
         if missing:
             raise UserError(
                 "some of these pictures do not exist",
@@ -68,7 +68,7 @@ class Pictures:
 
     def __iter__(self) -> Iterator[Path]:
         for path in self._given:
-            if not path.is_dir():
+            if not bounded.is_folder(path):
                 yield path  # a file that the user names is read, whatever its suffix
                 continue
             for folder, below, names in os.walk(path, onerror=self._cannot_list):

@@ -20,8 +20,8 @@ from fexpr.errors import UserError
 from fexpr.probabilities import Applied
 from fexpr.recognizer import calibrated, packed_run
 from fexpr.recognizer.network import Network
+from fexpr.storage import bounded, run, seen_people, zoo
 from fexpr.storage import contents as stored
-from fexpr.storage import run, seen_people, zoo
 from fexpr.storage.seen_people import Seen
 from fexpr.train import devices
 from fexpr.train.state import Model
@@ -162,10 +162,10 @@ def contents(run_dir: Path) -> tuple[dict, dict]:
         f"{name}: missing"
         for name in (run.CONFIG, run.PREDICTIONS, run.METRICS)
         if not (name == run.PREDICTIONS and packed_run.is_packed(run_dir))
-        if not (run_dir / name).is_file()
+        if not bounded.is_file(run_dir / name)
     ]
     if missing:
-        exists = run_dir.is_dir()
+        exists = bounded.is_folder(run_dir)
         raise UserError(
             f"{run_dir} {'contains no finished run' if exists else 'does not exist'}",
             missing if exists else (),

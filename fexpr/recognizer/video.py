@@ -21,6 +21,7 @@ from fexpr.recognizer.clip import ClipSums
 from fexpr.recognizer.ensemble import Ensemble
 from fexpr.recognizer.prediction_table import with_faces
 from fexpr.recognizer.row_status import NO_FACE, OK, UNREADABLE
+from fexpr.storage import bounded
 
 # seconds between onset and apex when neither is given: micro-expressions last up to half a second
 INTERVAL = 0.2
@@ -50,9 +51,11 @@ class Video:
     def __init__(self, source: Path | str | int):
         self.source = source
         what = f"camera {source}" if isinstance(source, int) else str(source)
-        if not isinstance(source, int) and not Path(source).is_file():
+        if not isinstance(source, int) and not bounded.is_file(Path(source)):
             raise UserError(
-                f"{what} does not exist" if not Path(source).exists() else f"{what} is not a file",
+                f"{what} does not exist"
+                if not bounded.exists(Path(source))
+                else f"{what} is not a file",
                 fix="give a video file",
             )
         # an absolute path: FFmpeg would take the beginning of '12:30 talk.mp4' for a protocol

@@ -27,7 +27,7 @@ from fexpr.models.backbone import Head, split_backbone_and_head
 from fexpr.models.weights import files, fitting, layouts
 from fexpr.recognizer import Recognizer, archive
 from fexpr.runs import features, load_data, people, schema
-from fexpr.storage import contents, run
+from fexpr.storage import bounded, contents, run
 from fexpr.storage.cache import expand_home
 from fexpr.storage.seen_people import Seen, from_metadata
 from fexpr.terminal import say
@@ -186,7 +186,7 @@ def weights_file(config: ConfigDict) -> Path:
     given = expand_home(config.init.from_file)
     kept = data_root(config.data)[0] / WEIGHTS / given
     for path in (given, kept):
-        if path.is_file():
+        if bounded.is_file(path):
             return path
     fix = (
         f"put it there, or set config.init.from_file (docs/data.md, 'Weights'); {_without(config)}"

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from fexpr import terminal
+from fexpr.command_parser import Parser
 from fexpr.errors import UserError
 from fexpr.evaluate.report.headline import in_words
 from fexpr.evaluate.report.run_report import duration, memory
@@ -183,7 +184,7 @@ def show(where: Path | str) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    p = terminal.Parser(
+    p = Parser(
         prog=terminal.program("experiments.status"),
         description="Progress of the runs at or below a folder: epochs, time left, losses, "
         "results; also during training.",

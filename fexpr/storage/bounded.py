@@ -118,6 +118,14 @@ def is_file(path: Path) -> bool:
         return False
 
 
+def exists(path: Path) -> bool:
+    """Whether anything exists, behind links too; False for names that none can have."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
 def is_there(path: Path) -> bool:
     """Whether anything has this name. Anything with the name of an optional file is read or
     refused, but never skipped because it is a folder or a broken link.

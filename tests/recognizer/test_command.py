@@ -238,6 +238,8 @@ def test_a_camera_runs_until_it_is_interrupted(faces, tmp_path, monkeypatch):
         (["--camera=-1"], "--camera=-1: expected the number of a camera"),
         (["b.mp4", "--smooth=1", "--coverage=0.8"], "--coverage cannot be combined with --smooth"),
         (["nowhere.png"], "nowhere.png does not exist"),
+        ([f"{'x' * 3000}.png"], "x.png does not exist"),
+        (["--video", "x" * 3000], "x does not exist"),
         (["--video", "nowhere.mp4"], "nowhere.mp4 does not exist"),
         (["--pair", "a.png", "b.png", "--align=none"], "the onset frame a.png cannot be used"),
     ],

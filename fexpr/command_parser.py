@@ -1,0 +1,34 @@
+"""The parser of every command line but that of launch.py."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from typing import NoReturn
+
+from fexpr.terminal import printable
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser of a command line that suggests the option that was meant, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        unknown = message.removeprefix("unrecognized arguments: ")
+        if unknown != message:
+            message = "; ".join(self._unknown(word) for word in unknown.split())
+        self.exit(2, printable(f"{self.prog}: {message}\nWhat to do: {self.prog} --help\n"))
+
+    def _unknown(self, word: str) -> str:
+        if not word.startswith("-"):
+            return f"{word!r} is one argument too many"
+        near = difflib.get_close_matches(word.partition("=")[0], self._options(), n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        return f"there is no option {word!r}{hint}"
+
+    def _options(self) -> list[str]:
+        """Its options, and those of its subcommands."""
+        found = list(self._option_string_actions)
+        for action in self._actions:
+            for below in action.choices.values() if isinstance(action.choices, dict) else ():
+                found += below._options() if isinstance(below, Parser) else []
+        return found
