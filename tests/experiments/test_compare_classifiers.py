@@ -44,6 +44,8 @@ def trained(monkeypatch):
                 "per_class": [],
                 "trials": {"count": 1, "failed": []},
                 "selection": "last",
+                "rows": {"test": 80},
+                "groups": {"test": 80},
                 "test": {"accuracy": m(accuracy), "macro_f1": m(0.25), "ece": m(0.2)},
                 "per_dataset": {},
                 "kaggle": {

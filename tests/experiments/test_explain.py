@@ -251,6 +251,8 @@ def make(tmp_path, monkeypatch):
             "source": source,
             "per_class": [],
             "selection": "best_val",
+            "rows": {"test": 8},
+            "groups": {"test": 4},
             "calibration": {},
             "thresholds": None,
             "trials": {"count": 2, "failed": []},

@@ -106,7 +106,7 @@ def test_files_are_read_in_the_colours_of_the_network(tmp_path):
         (
             RGB[:, :3],
             {"shape": (4, 6, 3), "flow": True},
-            r"expected 4x6 pixels, found 3x6\nWhat to do: .*\(u, v, optical strain\)",
+            r"expected 4x6 pixels, found 3x6: .*--pair.*\n.*\(u, v, optical strain\)",
         ),
         (
             RGB,
