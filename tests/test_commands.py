@@ -72,8 +72,9 @@ def desk(tmp_path, monkeypatch):
         )
         (tmp_path / "runs").mkdir(exist_ok=True)
         made.rename(tmp_path / "runs" / name)
-    # any run: it is only packed
-    (tmp_path / "runs" / "resnet_small_fer2013").symlink_to("cnn_simple_fer2013")
+    # any run: they are only packed or compared
+    for name in ("resnet_small_fer2013", "full", "no_smoothing"):
+        (tmp_path / "runs" / name).symlink_to("cnn_simple_fer2013")
     (tmp_path / "runs" / "megc2019").symlink_to("ststnet_megc2019")
     monkeypatch.chdir(tmp_path)
     shutil.make_archive("runs/cnn_simple_fer2013", "zip", "runs", "cnn_simple_fer2013")
@@ -87,7 +88,8 @@ def desk(tmp_path, monkeypatch):
     theirs.insert(0, "id", found["ids"][rows])
     theirs.insert(0, "group", found["groups"][rows])
     theirs.to_csv("theirs.csv", index=False)
-    shutil.copy("runs/cnn_simple_fer2013/predictions.npz", "predictions.npz")
+    for name in ("predictions.npz", "new_faces.npz"):
+        shutil.copy("runs/cnn_simple_fer2013/predictions.npz", name)
     assert weights.main(["export", "runs/cnn_simple_fer2013", "w.safetensors"]) == 0
     # the name is the reader's; what a file is, its first bytes say
     (tmp_path / "w.safetensors").rename("weights.h5")
