@@ -174,7 +174,8 @@ def _config(args: argparse.Namespace) -> ConfigDict:
             problems.append(f"--set {text}: config.data has no field {field!r}")
             continue
         if loaders and not any(_reads(loader, field) for loader in loaders):
-            problems.append(f"--set {text}: {', '.join(args.names) or 'no data set'} does not read")
+            who = f"{', '.join(args.names)} does" if args.names else "the data sets do"
+            problems.append(f"--set {text}: {who} not read this field")
         kind = type(config[field])
         try:
             config[field] = TRUTH[value.lower()] if kind is bool else kind(value)
@@ -184,7 +185,7 @@ def _config(args: argparse.Namespace) -> ConfigDict:
             problems.append(f"--set {text}: expected a whole number")
     problems = problems or [f"--set {p}" for p in find_problems(read(DataConfig, config))]
     if problems:
-        fields = ", ".join(dict.fromkeys(config))
+        fields = ", ".join(config)
         raise UserError(
             "--set cannot be used",
             problems,

@@ -46,7 +46,10 @@ def test_every_release_is_looked_at_before_a_fault_ends_it(root, capsys):
         (["--set", "min_positives=few"], "min_positives=few: expected a whole number"),
         (["--set", "streamed=maybe"], "--set streamed=maybe: expected true or false"),
         (["folder", "--set", "image_size=0"], "--set image_size=0: expected"),
-        (["samm", "--set", "labels=ferplus"], "--set labels=ferplus: samm does not read"),
+        (
+            ["samm", "--set", "labels=ferplus"],
+            "--set labels=ferplus: samm does not read this field",
+        ),
         (["fer2013", "--set", "labels=nobodys"], "--set labels='nobodys': expected"),
     ],
 )

@@ -154,9 +154,9 @@ def test_command_line(tmp_path, capsys):
         "f1_by_class.png",
         "reliability.png",
     }
-    said, page = capsys.readouterr().out, (out / "comparison.html").read_text(encoding="utf-8")
-    assert "Higher: the UF1 of strong minus that of weak" in said
-    assert "UF1 less weak" in said
+    printed, page = capsys.readouterr().out, (out / "comparison.html").read_text(encoding="utf-8")
+    assert "Higher: the UF1 of strong minus that of weak" in printed
+    assert "UF1 less weak" in printed
     assert "Higher: the UF1 of strong minus that of weak" in page
     assert "SYNTHETIC DATA" in page
     assert main([*runs, "--rows", "val", "--resamples", "50"]) == 0

@@ -52,6 +52,7 @@ AI Act forbids emotion recognition at work and in schools, but for medical or sa
 (Regulation 2024/1689, article 5)."""
 
 
+@contents.as_user_error("no model card can be written")
 def model_card(
     content: dict,
     metrics: dict,
@@ -67,17 +68,6 @@ def model_card(
       files: (name, description) of the files beside the card.
       usage: how to use them.
     """
-    with contents.as_user_error("no model card can be written"):
-        return _card(content, metrics, restored, files, usage)
-
-
-def _card(
-    content: dict,
-    metrics: dict,
-    restored: Sequence[str],
-    files: Sequence[tuple[str, str]],
-    usage: str,
-) -> str:
     command = content.get("command", "not recorded").replace("`", "'")
     content, metrics = _escaped(content), _escaped(metrics)
     data, model, config = content["data"], content["model"], content["config"]
