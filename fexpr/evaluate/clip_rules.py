@@ -25,6 +25,7 @@ from fexpr.evaluate.recalibration import fit_temperature, fit_trial
 from fexpr.evaluate.report.headline import in_words
 from fexpr.evaluate.report.text_tables import make_table, print_table
 from fexpr.evaluate.scored_rows import model_rows
+from fexpr.evaluate.window_maps import window_temperatures
 from fexpr.probabilities import to_json
 from fexpr.terminal import console, say
 
@@ -164,7 +165,8 @@ def of_frames(
       as frames are many), and their `rows`. Of each trial (None: it failed), from its validation
       frames: `temperature`, the map in `maps` that contains it, and in `posteriors` their mean and
           deviation. `applied`: whether a temperature calibrates the network itself, as in
-          `calibration_report`; {} where trials lack validation rows.
+          `calibration_report`; {} where trials lack validation rows. `windows`: see
+          `window_temperatures`.
     """
     mine = (predictions["selection"] == selection) & (predictions["split"] == "test")
     right = predictions["logits"][mine].argmax(axis=1) == predictions["labels"][mine]
@@ -177,6 +179,7 @@ def of_frames(
         None if failed else fit_trial(predictions, selection, t, "temperature")
         for t, failed in enumerate(predictions["failed"])
     ]
+    applied = _applied(checked(predictions, selection), selection)
     return {
         "accuracy": {"value": float(right.mean()), "low": low, "high": high},
         "rows": int(mine.sum()),
@@ -186,7 +189,8 @@ def of_frames(
             None if failed else _moments(predictions, selection, t)
             for t, failed in enumerate(predictions["failed"])
         ],
-        "applied": _applied(checked(predictions, selection), selection),
+        "applied": applied,
+        "windows": window_temperatures(predictions, selection, applied),
     }
 
 

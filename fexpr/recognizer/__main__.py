@@ -111,7 +111,7 @@ def parser() -> argparse.ArgumentParser:
         type=float,
         metavar="S",
         help="of a video: each person's probabilities are the mean of log odds over S seconds; "
-        "not calibrated, and without sets",
+        "calibrated only if the run was evaluated on clips; without sets",
     )
     how.add_argument(
         "--clip",
@@ -221,10 +221,14 @@ def describe(recognizer: Any, args: argparse.Namespace) -> None:
         (maps, limits), rows = sums.calibration, "clips"
     errors.print(f"calibration {calibrated.in_words(maps)}", markup=False)
     if args.smooth or (args.clip and rows == "rows"):
-        over = f"{args.smooth:g} s" if args.smooth else "the whole clip"
+        over, how = "the whole clip", "such means were not"
+        if args.smooth:
+            of = recognizer.metrics, recognizer.selection, recognizer.members
+            found = maps and calibrated.window_map(*of, args.smooth)
+            over = f"{args.smooth:g} s"
+            how = f"such means by a temperature of {found.temperature:.2f}" if found else how
         errors.print(
-            f"sets       none: decided by a mean over {over}; single frames were calibrated, such "
-            "means were not",
+            f"sets       none: decided by a mean over {over}; single frames were calibrated, {how}",
             markup=False,
         )
     elif limits is not None:

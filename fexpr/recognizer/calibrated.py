@@ -108,6 +108,26 @@ def set_limits(
     return SetLimits(np.array(saved["levels"]), np.array(limits, np.float64))
 
 
+def window_map(
+    metrics: dict, selection: str, members: Sequence[int], seconds: float
+) -> Temperature | None:
+    """The map of a mean over a window of this length: a temperature, between the lengths that were
+    measured by a line in its logarithm (a single frame has 1), and beyond the longest that of the
+    longest; smoothed as if one of n + 1 validation clips could be of any class. Of an ensemble the
+    mean over its members. None if frames of clips were not evaluated.
+    """
+    if maps(metrics, selection, members) is None:
+        return None
+    table = (metrics.get("clips") or {"frames": {}})["frames"].get("windows")
+    of_members = [table["temperatures"][t] for t in members] if table else [None]
+    if None in of_members:
+        return None
+    logs = np.log(np.array(of_members, np.float64)).mean(axis=0)
+    temperature = np.exp(np.interp(seconds, [0.0, *table["seconds"]], [0.0, *logs]))
+    share = np.mean([1 / (table["clips"][t] + 1) for t in members])
+    return Temperature(float(temperature), float(share))
+
+
 def in_words(found: Sequence[Applied] | None) -> str:
     """How the probabilities are calibrated, as a sentence without its full stop."""
     if found is None:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fexpr.probabilities import Temperature
+from fexpr.recognizer import calibrated
 from fexpr.recognizer.row_status import OK
 
 MARGIN = 1e-6  # seconds: stamps are rounded
@@ -23,13 +25,18 @@ def smoothed(
 
     Log odds are averaged over the rows of one `face` less than half a window before or after; of
     one class per row the result is scaled to a sum of 1 (the normalised geometric mean). Decisions
-    and entropies are computed again. The calibration map was applied to each frame; the mean is not
-    calibrated, and prediction sets, whose limits hold for single frames, are left out like
+    and entropies are computed again. The calibration map was applied to each frame; the mean is
+    calibrated by a temperature if the run was evaluated on frames of clips (RAVDESS), and is not
+    calibrated otherwise. Prediction sets, whose limits hold for single frames, are left out like
     `spread`. A column `window` has the seconds. Tables are delayed by half a window.
 
     Args:
       window: seconds.
     """
+    window_map = None
+    if recognizer.maps is not None:  # None: a network that was trained further
+        of = recognizer.metrics, recognizer.selection, recognizer.members
+        window_map = calibrated.window_map(*of, window)
     recognizer = dataclasses.replace(recognizer, limits=None, coverage=None)
     held = pd.DataFrame()
     pending = 0.0  # seconds: rows from here on have not been yielded
@@ -38,15 +45,21 @@ def smoothed(
         until = held["seconds"].iloc[-1] - window / 2 - MARGIN
         due = (held["seconds"] >= pending) & (held["seconds"] < until)
         if due.any():
-            yield _smooth(recognizer, held, due.to_numpy(), window)
+            yield _smooth(recognizer, held, due.to_numpy(), window, window_map)
             pending = until
         held = held[held["seconds"] >= pending - window / 2 - MARGIN]
     due = held["seconds"] >= pending if len(held) else held.index
     if len(held) and due.any():
-        yield _smooth(recognizer, held, due.to_numpy(), window)
+        yield _smooth(recognizer, held, due.to_numpy(), window, window_map)
 
 
-def _smooth(recognizer: Any, held: pd.DataFrame, due: np.ndarray, window: float) -> pd.DataFrame:
+def _smooth(
+    recognizer: Any,
+    held: pd.DataFrame,
+    due: np.ndarray,
+    window: float,
+    window_map: Temperature | None,
+) -> pd.DataFrame:
     classes = list(recognizer.class_names)
     p = held[classes].to_numpy(float).clip(LEAST, 1 - LEAST)
     odds = np.log(p) - np.log1p(-p) if recognizer.multilabel else np.log(p)
@@ -60,6 +73,8 @@ def _smooth(recognizer: Any, held: pd.DataFrame, due: np.ndarray, window: float)
         near &= (face == face[row]) | (np.isnan(face) & np.isnan(face[row]))
         if ok[row]:
             mean[i] = odds[near].mean(axis=0)
+    if window_map is not None:
+        mean = window_map(mean)
     if recognizer.multilabel:
         values = 1 / (1 + np.exp(-mean))
     else:
@@ -69,5 +84,5 @@ def _smooth(recognizer: Any, held: pd.DataFrame, due: np.ndarray, window: float)
     for name in ("decision", "entropy", *classes):
         made[name] = decided[name].to_numpy()
     made.insert(list(made.columns).index("entropy"), "window", window)
-    made.attrs = {"calibrated": False}
+    made.attrs = {"calibrated": window_map is not None}
     return made

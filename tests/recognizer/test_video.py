@@ -11,6 +11,7 @@ import pytest
 from fexpr.data.preparation import alignment as data_faces
 from fexpr.data.preparation import flow, regions
 from fexpr.errors import UserError
+from fexpr.probabilities import Identity, to_json
 from fexpr.recognizer import Recognizer, smoothing, video
 from fexpr.recognizer import face_finder as frames
 from fexpr.recognizer.calibrated import SetLimits
@@ -333,6 +334,31 @@ def test_smoothing_is_the_mean_of_log_odds(faces, tmp_path):
         np.testing.assert_allclose(smooth[classes].iloc[i].to_numpy(float), expected, rtol=1e-6)
     assert smooth["decision"].tolist() == smooth[classes].astype(float).idxmax(axis=1).tolist()
     assert (smooth["window"] == 0.2).all()
+
+
+@needs_portrait
+def test_a_run_evaluated_on_clips_calibrates_its_windows(faces, tmp_path):
+    import skimage.data
+
+    head = skimage.data.astronaut()[:256, 100:356]
+    plain = dataclasses.replace(Recognizer.restore(faces[0]), maps=(Identity(),), limits=None)
+    windows = {"seconds": [0.2, 0.8], "temperatures": [[0.5, 0.25]], "clips": [9]}
+    applied = {"of_trial": [0], "maps": [to_json(Identity())]}
+    frames = {"applied": applied, "windows": windows}
+    metrics = {"selection": plain.selection, "clips": {"rule": "sum", "frames": frames}}
+    measured = dataclasses.replace(plain, metrics=metrics)
+    path = film(tmp_path / "light.avi", [np.uint8(head * (0.4 + 0.06 * i)) for i in range(10)])
+    classes = list(plain.class_names)
+    for seconds, expected in ((0.1, 0.5**0.5), (0.2, 0.5), (0.5, 0.125**0.5), (3.0, 0.25)):
+        rough, smooth = (
+            pd.concat(smoothing.smoothed(one, video.tables(one, path), seconds))
+            for one in (plain, measured)
+        )
+        assert (rough.attrs["calibrated"], smooth.attrs["calibrated"]) == (False, True)
+        sharper = rough[classes].to_numpy(float) ** (1 / expected)
+        sharper /= sharper.sum(axis=1, keepdims=True)
+        sharper = 0.9 * sharper + 0.1 / len(classes)  # one clip of ten may be of any class
+        np.testing.assert_allclose(smooth[classes].to_numpy(float), sharper, rtol=1e-6)
 
 
 @needs_portrait
