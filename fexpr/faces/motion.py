@@ -36,6 +36,9 @@ LIDS = slice(-2, None)  # they show blinks
 RIGID = (168, 6, 197, 195, 5, 4, 122, 351, 133, 362, 114, 343, 33, 263)
 KEY_SECONDS = 1.0  # a face is compared with one at most so much earlier
 KEY_PIXELS = 8.0  # or with one that has moved less than so far
+OVEREXPOSED = 250  # grey levels from here on may have been cut off
+LEAST_VISIBLE = 0.75  # share of a disk that is not overexposed; else its motion is not known
+LEAST_RIGID = 6  # rigid regions that must be visible
 _FIT_ROUNDS = 5
 
 
@@ -47,6 +50,9 @@ class MotionMeter:
     head's motion is the similarity that fits the flow of the rigid regions, with a robust loss
     (Huber); it is subtracted. An affine map would follow a turning head better, but such close
     points do not determine its effect on the mouth.
+
+    Where light was cut off, in the frame or its key frame, the flow follows the edge of the light:
+    such a region keeps its last displacement.
     """
 
     def __init__(self) -> None:
@@ -54,6 +60,7 @@ class MotionMeter:
         self._key: np.ndarray | None = None
         self._key_seconds = 0.0
         self._base = np.zeros((len(REGIONS), 2))
+        self._last = self._base
 
     def update(self, grey: np.ndarray, mesh: np.ndarray, seconds: float) -> np.ndarray:
         """Displacement [R, 2] of `REGIONS` since the first frame, in percent of the distance
@@ -63,29 +70,40 @@ class MotionMeter:
           grey: uint8 [H, W]. mesh: [468, 3] of the face in it. seconds: when it is shown.
         """
         transform = framing.similarity(five_points(mesh), SIDE, "whole")
-        face = _without_light(framing.align(grey, transform, SIDE))
+        aligned = framing.align(grey, transform, SIDE)
+        face, cut_off = _without_light(aligned), aligned >= OVEREXPOSED
         if self._key is None:
-            self._set_key(face, mesh, transform, seconds)
+            self._set_key(face, cut_off, mesh, transform, seconds)
             return self._base.copy()
         # OpenCV's stubs lack the None that it takes for a flow that is not known
         flow = self._flow.calc(self._key, face, None)  # pyright: ignore[reportCallIssue, reportArgumentType]
         moved = np.array([np.median(flow[mask], axis=0) for mask in self._masks])
-        rigid = moved[len(REGIONS) :]
-        own = moved[: len(REGIONS)] - _similar_motion(
-            self._centres[len(REGIONS) :], rigid, self._centres[: len(REGIONS)]
-        )
+        lost = cut_off | self._key_cut_off
+        visible = np.array([1 - lost[mask].mean() >= LEAST_VISIBLE for mask in self._masks])
+        parts, rigid = visible[: len(REGIONS)], visible[len(REGIONS) :]
+        if rigid.sum() < LEAST_RIGID:
+            return self._last.copy()
+        centres, head = self._centres[len(REGIONS) :][rigid], moved[len(REGIONS) :][rigid]
+        own = moved[: len(REGIONS)] - _similar_motion(centres, head, self._centres[: len(REGIONS)])
         eyes = SIDE * float(np.ptp(framing.FRAMES["whole"][:2, 0]))
-        displacement = self._base + 100 * own / eyes
-        far = np.linalg.norm(rigid, axis=1).mean() > KEY_PIXELS
-        if far or seconds - self._key_seconds >= KEY_SECONDS:
-            self._base = displacement
-            self._set_key(face, mesh, transform, seconds)
-        return displacement
+        self._last = np.where(parts[:, None], self._base + 100 * own / eyes, self._last)
+        far = np.linalg.norm(head, axis=1).mean() > KEY_PIXELS
+        age = seconds - self._key_seconds
+        # a flash soon ends, and makes a bad key; a part that is always too bright does not matter
+        if far or age >= (KEY_SECONDS if visible.all() else 2 * KEY_SECONDS):
+            self._base = self._last
+            self._set_key(face, cut_off, mesh, transform, seconds)
+        return self._last.copy()
 
     def _set_key(
-        self, face: np.ndarray, mesh: np.ndarray, transform: np.ndarray, seconds: float
+        self,
+        face: np.ndarray,
+        cut_off: np.ndarray,
+        mesh: np.ndarray,
+        transform: np.ndarray,
+        seconds: float,
     ) -> None:
-        self._key, self._key_seconds = face, seconds
+        self._key, self._key_cut_off, self._key_seconds = face, cut_off, seconds
         points = mesh[[*REGIONS.values(), *RIGID], :2]
         self._centres = (points @ transform[:, :2].T + transform[:, 2]).clip(0, SIDE - 1)
         y, x = np.mgrid[:SIDE, :SIDE]

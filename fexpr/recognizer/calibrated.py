@@ -119,8 +119,7 @@ def window_map(
     if maps(metrics, selection, members) is None:
         return None
     table = (metrics.get("clips") or {"frames": {}})["frames"].get("windows")
-    of_members = [table["temperatures"][t] for t in members] if table else [None]
-    if None in of_members:
+    if not table or None in (of_members := [table["temperatures"][t] for t in members]):
         return None
     logs = np.log(np.array(of_members, np.float64)).mean(axis=0)
     temperature = np.exp(np.interp(seconds, [0.0, *table["seconds"]], [0.0, *logs]))

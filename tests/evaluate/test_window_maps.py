@@ -60,7 +60,8 @@ def test_the_temperature_is_the_most_likely_one(applied):
     p = frames_of(dependent=False)
     table = {"of_trial": [0, None], "maps": [to_json(applied)]}
     found = window_temperatures(p, "last", table)
-    assert found["seconds"] == list(SECONDS) and found["temperatures"][1] is None
+    assert found["seconds"] == list(SECONDS)
+    assert found["temperatures"][1] is None
     assert found["clips"] == [CLIPS, 0]
     frame = np.array([int(name.split("/")[1]) for name in p["ids"]])
     logs = log_softmax(applied(p["logits"]), axis=1)
@@ -81,7 +82,8 @@ def test_neighbours_that_repeat_each_other_add_nothing_and_independent_ones_do()
     own = window_temperatures(frames_of(dependent=False), "last", table)["temperatures"][0]
     # one opinion a clip: its mean is worth what a frame is; the mean of many is worth more
     np.testing.assert_allclose(same, same[0], rtol=1e-6)
-    assert all(np.diff(own) < 0) and own[-1] < 0.1
+    assert (np.diff(own) < 0).all()
+    assert own[-1] < 0.1
 
 
 def test_without_maps_of_frames_there_are_none_of_windows():
