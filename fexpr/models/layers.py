@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -21,6 +22,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Num
 
 from fexpr.errors import UserError
+from fexpr.models.compute_once import compute_once
 from fexpr.models.convolution import conv2d
 from fexpr.threefry import threefry
 
@@ -125,14 +127,25 @@ class Dropout(nn.Module):
         key = jax.random.bits(self.make_rng("dropout"), (2,))
         shared = {axis % x.ndim for axis in self.broadcast_dims}
         shape = [1 if axis in shared else n for axis, n in enumerate(x.shape)]
-        row = lax.broadcasted_iota(jnp.uint32, shape, 0)
+        row = lax.broadcasted_iota(jnp.uint32, (len(x), *(1,) * (x.ndim - 1)), 0)
         # during initialisation no axis is mapped
         if self.axis_name is not None and not self.is_initializing():
             row += (lax.axis_index(self.axis_name) * len(x)).astype(jnp.uint32)
         place = lax.iota(jnp.uint32, math.prod(shape[1:])).reshape(1, *shape[1:])
-        words, _ = threefry(key, jnp.broadcast_to(row, shape), jnp.broadcast_to(place, shape))
-        drop = words < jnp.uint32(round(self.rate * 2**32))
+        drop = lax.platform_dependent(
+            row,
+            place,
+            key,
+            cpu=partial(compute_once, partial(_dropped, self.rate)),
+            default=partial(_dropped, self.rate),
+        )
         return jnp.where(drop, jnp.zeros_like(x), x / (1 - self.rate))
+
+
+def _dropped(rate: float, row: jax.Array, place: jax.Array, key: jax.Array) -> jax.Array:
+    """bool [B, ...] from counters uint32 `row` [B, ...] and `place` [1, ...]."""
+    words, _ = threefry(key, *jnp.broadcast_arrays(row, place))
+    return words < jnp.uint32(round(rate * 2**32))
 
 
 class BatchNorm(nn.Module):

@@ -50,7 +50,7 @@ def test_equals_the_pytorch_release(variant):
     np.testing.assert_allclose(logits, expected["output"], atol=2e-6)
     sampled = jax.jit(lambda v, x: model.apply(v, x, method="transform"))(variables, images)
     wanted = expected.get("stn_output_nchw", expected["input_nchw"]).transpose(0, 2, 3, 1)
-    np.testing.assert_allclose(sampled, wanted, atol=2e-5)
+    np.testing.assert_allclose(sampled, wanted, atol=3e-5)
     back = layouts.to_torch(model, variables)
     assert back.keys() == state.keys()
     assert all(np.array_equal(back[name], state[name]) for name in state)

@@ -140,6 +140,19 @@ def test_max_pool_gives_the_gradient_to_the_first_among_equals(window, stride):
     )
 
 
+@pytest.mark.parametrize(("channels", "features"), [(1, 8), (3, 16), (3, 17), (4, 8)])
+def test_a_convolution_of_few_channels_in_either_precision(channels, features):
+    """Whatever computes it: sums are float32, as XLA's own."""
+    x, kernel = normal(2, 9, 8, channels), normal(3, 3, channels, features, seed=1)
+    for dtype, tolerance in ((jnp.float32, 1e-5), (jnp.bfloat16, 8e-3)):
+        made = jax.jit(conv2d)(jnp.asarray(x, dtype), kernel)
+        exact = convolution.single_conv(
+            ((1, 1), (1, 1)), *(jnp.asarray(a, dtype).astype("f") for a in (x, kernel))
+        )
+        assert made.dtype == dtype
+        np.testing.assert_allclose(made.astype("f"), exact, rtol=tolerance, atol=tolerance)
+
+
 def test_dropout_drops_at_its_rate_and_keeps_the_mean():
     x = 1 + np.zeros((200, 30, 10), np.float32)
     out = jax.jit(lambda x: Dropout(0.2).apply({}, x, True, rngs={"dropout": jax.random.key(0)}))(x)
