@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import jax
-from jax import lax
+from jax import export, lax
 
 
 def compute_once(
@@ -17,8 +17,12 @@ def compute_once(
     long, and a pooling layer or a gradient reads it, it is computed many times: for each value of
     each window, and again in the backward pass. What a loop has computed is kept, and
     optimization_barrier is removed before loops are fused.
+
+    A program of any batch size computes all rows at once.
     """
-    count = len(batch)
+    count = batch.shape[0]
+    if export.is_symbolic_dim(count):
+        return function(batch, *others)
     parts = next((n for n in range(2, count + 1) if count % n == 0), 1)
     made = lax.map(lambda part: function(part, *others), batch.reshape(parts, -1, *batch.shape[1:]))
     return made.reshape(count, *made.shape[2:])

@@ -112,7 +112,8 @@ def test_action_units_of_a_bfloat16_run(units):
     restored, images = Recognizer.restore(folder), dataset.images[:5]
     program = jax.export.deserialize(bytearray(programs.stablehlo(restored)))
     expected = restored.probabilities(images, calibrated=True)
-    np.testing.assert_allclose(program.call(images), expected, atol=1e-6)
+    # a value has 8 bits, and a program of any batch size rounds it at other places
+    np.testing.assert_allclose(program.call(images), expected, atol=1e-3)
     about = export.about(restored)
     np.testing.assert_allclose(about["thresholds"], restored.thresholds)
     assert about["multilabel"]
