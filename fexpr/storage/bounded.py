@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePath
 from typing import IO
 
@@ -39,10 +39,7 @@ def open_file(path: Path | str, limit: int = ANY_BYTES) -> io.BufferedReader:
           large.
     """
     try:
-        # without O_NONBLOCK, opening a pipe waits for a writer
-        handle = os.open(
-            path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-        )
+        handle = os.open(path, FLAGS)
     except OSError as e:
         raise Unreadable(e.strerror or str(e)) from e
     except ValueError as e:  # a NUL in the name, or a character that no file name can hold
@@ -92,6 +89,32 @@ def text_lines(file: IO[bytes] | io.BufferedIOBase) -> Iterator[str]:
             raise Unreadable(
                 f"line {number}: the byte 0x{line[e.start]:02x} is not UTF-8: save it as UTF-8"
             ) from e
+
+
+def walk(
+    folder: Path, refuse: Callable[[Path, str], None]
+) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Yields every folder from `folder` downwards with the sorted names of its folders and files,
+    as os.walk does; links to folders are followed. The caller may remove folders from the list.
+
+    Args:
+      refuse: called with a folder that cannot be listed, or is reached a second time by a link, and
+          the reason.
+    """
+
+    def unreadable(error: OSError) -> None:
+        refuse(Path(error.filename), f"cannot be listed: {error.strerror or error}")
+
+    seen: dict[tuple[int, int], Path] = {}
+    for place, folders, files in os.walk(folder, onerror=unreadable, followlinks=True):
+        about, path = os.stat(place), Path(place)
+        first = seen.setdefault((about.st_dev, about.st_ino), path)
+        if first != path:
+            refuse(path, f"is the same folder as {first}: remove the link")
+            folders.clear()
+            continue
+        folders.sort()
+        yield path, folders, sorted(files)
 
 
 def limit_of(path: Path) -> int:

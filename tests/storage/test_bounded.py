@@ -106,3 +106,31 @@ def test_hidden_files():
     for name in ("._a.png", ".DS_Store", "Thumbs.db", "__MACOSX/a.png"):
         assert bounded.is_hidden(f"x/{name}")
     assert not bounded.is_hidden("x/a.png")
+
+
+def test_folders_are_walked_once_and_in_order_and_those_that_cannot_be_listed_are_named(
+    tmp_path, monkeypatch
+):
+    for name in ("b/c", "a", "locked"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "b" / "up").symlink_to("..")
+    (tmp_path / "linked").symlink_to("b")
+    for name in ("b/2", "b/1", "b/c/3"):
+        (tmp_path / name).touch()
+    scandir = os.scandir
+
+    def refusing(place):
+        if str(place).endswith("locked"):
+            raise PermissionError(13, "Permission denied", str(place))
+        return scandir(place)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    refused = {}
+    found = [(p, files) for p, _, files in bounded.walk(tmp_path, refused.__setitem__)]
+    below = [("", []), ("a", []), ("b", ["1", "2"]), ("b/c", ["3"])]
+    assert found == [(tmp_path / name, files) for name, files in below]
+    assert refused == {
+        tmp_path / "b" / "up": f"is the same folder as {tmp_path}: remove the link",
+        tmp_path / "linked": f"is the same folder as {tmp_path / 'b'}: remove the link",
+        tmp_path / "locked": "cannot be listed: Permission denied",
+    }
