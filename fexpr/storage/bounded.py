@@ -6,6 +6,8 @@ refused at once instead of blocking or being loaded.
 
 from __future__ import annotations
 
+import fnmatch
+import glob
 import io
 import os
 import stat
@@ -126,37 +128,54 @@ def limit_of(path: Path) -> int:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether a folder exists; False for names that no folder can have."""
-    try:
-        return path.is_dir()
-    except (OSError, ValueError):
-        return False
+    """Whether a folder exists; False for names that no folder can have.
+
+    Raises:
+      PermissionError: a folder above it may not be searched, as in `is_file`, `exists`, `is_there`.
+    """
+    return _about(path, stat.S_ISDIR)
 
 
 def is_file(path: Path) -> bool:
     """Whether an ordinary file exists; False for names that no file can have."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
+    return _about(path, stat.S_ISREG)
 
 
 def exists(path: Path) -> bool:
     """Whether anything exists, behind links too; False for names that none can have."""
-    try:
-        return path.exists()
-    except (OSError, ValueError):
-        return False
+    return _about(path, lambda mode: True)
 
 
 def is_there(path: Path) -> bool:
     """Whether anything has this name. Anything with the name of an optional file is read or
     refused, but never skipped because it is a folder or a broken link.
     """
+    return _about(path, lambda mode: True, links=False)
+
+
+def _about(path: Path, test: Callable[[int], bool], links: bool = True) -> bool:
     try:
-        return os.path.lexists(path)
-    except ValueError:
+        return test(os.stat(path, follow_symlinks=links).st_mode)
+    except PermissionError:
+        raise  # it may exist: 'no' would leave it out without a word
+    except (OSError, ValueError):
         return False
+
+
+def find(folder: Path, pattern: str) -> list[Path]:
+    """What `sorted(folder.glob(pattern))` finds, without '**'; hidden files too.
+
+    Raises:
+      PermissionError: a folder may not be listed, which `glob` passes over.
+    """
+    found = [folder]
+    for part in pattern.split("/"):
+        if glob.has_magic(part):
+            above = filter(is_folder, found)
+            found = [p for f in above for p in f.iterdir() if fnmatch.fnmatchcase(p.name, part)]
+        else:
+            found = [f / part for f in found if is_there(f / part)]
+    return sorted(found)
 
 
 def name_problem(name: str) -> str:

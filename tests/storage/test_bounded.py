@@ -134,3 +134,22 @@ def test_folders_are_walked_once_and_in_order_and_those_that_cannot_be_listed_ar
         tmp_path / "linked": f"is the same folder as {tmp_path / 'b'}: remove the link",
         tmp_path / "locked": "cannot be listed: Permission denied",
     }
+
+
+def test_what_may_not_be_looked_at_is_not_called_missing(tmp_path, monkeypatch):
+    (tmp_path / "a" / "micro").mkdir(parents=True)
+    (tmp_path / "a" / "micro" / ".b").touch()
+    tests = (bounded.is_folder, bounded.is_file, bounded.exists, bounded.is_there)
+    assert [test(tmp_path / "a") for test in tests] == [True, False, True, True]
+    for name in ("none", "x" * 300, "a\0b"):
+        assert not any(test(tmp_path / name) for test in tests)
+    for pattern in ("*/micro/*", "[a]/mi*", "a/micro/.b", "*/none", "none/*"):
+        assert bounded.find(tmp_path, pattern) == sorted(tmp_path.glob(pattern)), pattern
+
+    def denied(*_, **__):
+        raise PermissionError(13, "Permission denied", "a")
+
+    monkeypatch.setattr(os, "stat", denied)
+    for test in tests:
+        with pytest.raises(PermissionError):
+            test(tmp_path / "a" / "b")

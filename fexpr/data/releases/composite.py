@@ -19,6 +19,7 @@ from fexpr.data.releases.clip_maps import flow_maps
 from fexpr.data.releases.clip_release import Database, Release
 from fexpr.data.releases.samm import SAMM, synthetic_release
 from fexpr.data.releases.skipped_clips import parse_skipped
+from fexpr.data.releases.workbook_sheets import spreadsheets
 from fexpr.errors import UserError
 from fexpr.terminal import say
 
@@ -135,7 +136,7 @@ def with_workbooks(config: ConfigDict, databases: Mapping[str, Database]) -> dic
     root, _ = prepare.data_root(config)
     found = {}
     for name, database in databases.items():
-        if (root / name).is_dir() and not any((root / name).glob("*.xls*")):
+        if (root / name).is_dir() and not spreadsheets(root / name):
             say(f"{database.title}: no workbook gives its action units; left out", style="yellow")
         else:
             found[name] = database
