@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePath
 from typing import IO
 
+from fexpr.errors import UserError
+
 MIB = 2**20
 # without O_NONBLOCK, opening a pipe waits for a writer
 FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -100,8 +102,8 @@ def walk(
     as os.walk does; links to folders are followed. The caller may remove folders from the list.
 
     Args:
-      refuse: called with a folder that cannot be listed, or is reached a second time by a link, and
-          the reason.
+      refuse: called with a folder that cannot be listed, or is reached a second time by a link,
+          or a link that leads nowhere; and the reason.
     """
 
     def unreadable(error: OSError) -> None:
@@ -115,8 +117,11 @@ def walk(
             refuse(path, f"is the same folder as {first}: remove the link")
             folders.clear()
             continue
+        lost = [name for name in files if not is_hidden(name) and leads_nowhere(path / name)]
+        for name in lost:
+            refuse(path / name, "is a link that leads nowhere")
         folders.sort()
-        yield path, folders, sorted(files)
+        yield path, folders, sorted(set(files) - set(lost))
 
 
 def limit_of(path: Path) -> int:
@@ -131,9 +136,14 @@ def is_folder(path: Path) -> bool:
     """Whether a folder exists; False for names that no folder can have.
 
     Raises:
-      PermissionError: a folder above it may not be searched, as in `is_file`, `exists`, `is_there`.
+      UserError: it is a link that leads nowhere, or, as in `is_file`, `exists` and `is_there`, a
+        folder above it is one.
+      PermissionError: a folder above it may not be searched, as in the others.
     """
-    return _about(path, stat.S_ISDIR)
+    found = _about(path, stat.S_ISDIR)
+    if not found:
+        _refuse_lost(Path(path))
+    return found
 
 
 def is_file(path: Path) -> bool:
@@ -158,7 +168,29 @@ def _about(path: Path, test: Callable[[int], bool], links: bool = True) -> bool:
         return test(os.stat(path, follow_symlinks=links).st_mode)
     except PermissionError:
         raise  # it may exist: 'no' would leave it out without a word
+    except FileNotFoundError:
+        for above in Path(path).parents:
+            _refuse_lost(above)
+        return False
     except (OSError, ValueError):
+        return False
+
+
+def _refuse_lost(path: Path) -> None:
+    """Raises a UserError if a link leads nowhere, as where a disk is not mounted: what it stands
+    for would be left out without a word.
+    """
+    if leads_nowhere(path):
+        raise UserError(
+            f"{path} is a link that leads nowhere", [f"to {os.readlink(path)}"], "mend or remove it"
+        )
+
+
+def leads_nowhere(path: Path | str) -> bool:
+    """Whether a path is a link to something that does not exist, or to itself."""
+    try:
+        return os.path.islink(path) and not os.path.exists(path)
+    except ValueError:
         return False
 
 

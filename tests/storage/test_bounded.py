@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fexpr.errors import UserError
 from fexpr.storage import bounded
 from fexpr.storage.bounded import Unreadable
 
@@ -115,6 +116,8 @@ def test_folders_are_walked_once_and_in_order_and_those_that_cannot_be_listed_ar
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "b" / "up").symlink_to("..")
     (tmp_path / "linked").symlink_to("b")
+    (tmp_path / "a" / "lost").symlink_to("/unmounted/disk")
+    (tmp_path / "a" / ".#lock").symlink_to("somebody@host")
     for name in ("b/2", "b/1", "b/c/3"):
         (tmp_path / name).touch()
     scandir = os.scandir
@@ -127,9 +130,10 @@ def test_folders_are_walked_once_and_in_order_and_those_that_cannot_be_listed_ar
     monkeypatch.setattr(os, "scandir", refusing)
     refused = {}
     found = [(p, files) for p, _, files in bounded.walk(tmp_path, refused.__setitem__)]
-    below = [("", []), ("a", []), ("b", ["1", "2"]), ("b/c", ["3"])]
+    below = [("", []), ("a", [".#lock"]), ("b", ["1", "2"]), ("b/c", ["3"])]
     assert found == [(tmp_path / name, files) for name, files in below]
     assert refused == {
+        tmp_path / "a" / "lost": "is a link that leads nowhere",
         tmp_path / "b" / "up": f"is the same folder as {tmp_path}: remove the link",
         tmp_path / "linked": f"is the same folder as {tmp_path / 'b'}: remove the link",
         tmp_path / "locked": "cannot be listed: Permission denied",
@@ -153,3 +157,15 @@ def test_what_may_not_be_looked_at_is_not_called_missing(tmp_path, monkeypatch):
     for test in tests:
         with pytest.raises(PermissionError):
             test(tmp_path / "a" / "b")
+
+
+def test_a_link_that_leads_nowhere_is_no_missing_folder(tmp_path):
+    (tmp_path / "disk").symlink_to("/unmounted/disk")
+    (tmp_path / "loop").symlink_to("loop")
+    for path in (tmp_path / "disk", tmp_path / "loop"):
+        with pytest.raises(UserError, match="is a link that leads nowhere"):
+            bounded.is_folder(path)
+        assert not bounded.is_file(path)
+    for test in (bounded.is_folder, bounded.is_file, bounded.exists, bounded.is_there):
+        with pytest.raises(UserError, match="disk is a link that leads nowhere"):
+            test(tmp_path / "disk" / "samm")
