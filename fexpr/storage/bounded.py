@@ -141,7 +141,7 @@ def is_folder(path: Path) -> bool:
       PermissionError: a folder above it may not be searched, as in the others.
     """
     found = _about(path, stat.S_ISDIR)
-    if not found:
+    if not found and not is_hidden(path):  # editors lock files by such links
         _refuse_lost(Path(path))
     return found
 

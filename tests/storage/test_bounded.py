@@ -166,6 +166,8 @@ def test_a_link_that_leads_nowhere_is_no_missing_folder(tmp_path):
         with pytest.raises(UserError, match="is a link that leads nowhere"):
             bounded.is_folder(path)
         assert not bounded.is_file(path)
+    (tmp_path / ".#lock").symlink_to("somebody@host")
+    assert not bounded.is_folder(tmp_path / ".#lock")
     for test in (bounded.is_folder, bounded.is_file, bounded.exists, bounded.is_there):
         with pytest.raises(UserError, match="disk is a link that leads nowhere"):
             test(tmp_path / "disk" / "samm")
