@@ -328,7 +328,7 @@ def _mismatch(kind: Any, about: Mapping, value: Any) -> str:
     if not isinstance(value, plain) or (isinstance(value, bool) and kind is not bool):
         return f"{OF_TYPE} {getattr(plain, '__name__', 'float')}"
     entries = typing.get_args(kind)[:1] or (object,)  # of a tuple: one type for all
-    if plain is tuple and not all(isinstance(entry, entries) for entry in value):
+    if isinstance(value, tuple) and not all(isinstance(entry, entries) for entry in value):
         return f"{OF_TYPE} {kind}"
     if isinstance(value, (int, float)):
         largest = LARGEST[float if isinstance(value, float) else int]
