@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from configs import base
@@ -24,9 +25,10 @@ from experiments.machine import machine
 from fexpr.errors import UserError
 from fexpr.evaluate import contenders as board
 from fexpr.evaluate.contenders import Contender
+from fexpr.evaluate.predictions import checked
 from fexpr.evaluate.report.leaderboard_tables import print_board, write_tables
 from fexpr.runs import load_data, nested, opening
-from fexpr.storage import mirror, run
+from fexpr.storage import contents, mirror, run
 from fexpr.terminal import say
 
 Experiment = Callable[[ConfigDict, Path], None]
@@ -121,28 +123,22 @@ def make_board(
     """
     contenders, names, seconds = [], [], {}
     first = members[0].folder
-    metrics = run.read_json(first / run.METRICS)
-    constant = board.constant_of(run.read_arrays(first / run.PREDICTIONS), metrics["selection"])
+    metrics, arrays = _read(first)
+    constant = board.constant_of(arrays, metrics["selection"])
     synthetic, groups = metrics["source"] == "synthetic", metrics["group_name"]
     for member in members:
-        content = run.read_json(member.folder / run.CONFIG)
-        arrays = run.read_arrays(member.folder / run.PREDICTIONS)
-        metrics = run.read_json(member.folder / run.METRICS)
+        content = contents.read_config(member.folder / run.CONFIG, contents.PREDICTED)
+        metrics, arrays = _read(member.folder)
         selection, names = metrics["selection"], arrays["class_names"].tolist()
-        seconds[member.name] = content.get("wall_seconds")
-        contenders.append(
-            Contender(
-                member.name,
-                board.answers_of(arrays, selection),
-                selection,
-                how_in_words(content),
-                reads_in_words(content),
-                seconds[member.name] and seconds[member.name] / 60,
-            )
-        )
+        with contents.as_user_error(f"{member.name} cannot be described"):
+            seconds[member.name] = content.get("wall_seconds")
+            words = how_in_words(content), reads_in_words(content)
+            minutes = seconds[member.name] and seconds[member.name] / 60
+        answers = board.answers_of(arrays, selection)
+        contenders.append(Contender(member.name, answers, selection, *words, minutes))
     for fusion in fusions:
-        arrays = run.read_arrays(fusion.folder / run.PREDICTIONS)
-        selection = run.read_json(fusion.folder / run.METRICS)["selection"]
+        metrics, arrays = _read(fusion.folder)
+        selection = metrics["selection"]
         spent = [seconds[m.name] for m in fusion.members]
         minutes = sum(spent) / 60 if all(spent) else None
         answers = {selection: board.answers_of(arrays, selection)[selection]}
@@ -156,6 +152,16 @@ def make_board(
     found = board.leaderboard(contenders, names, shown, config.evaluate.resamples)
     rows = [row | {"synthetic": synthetic} for row in found["rows"]]
     return found | {"rows": rows, "group_name": groups}
+
+
+def _read(folder: Path) -> tuple[dict, dict[str, np.ndarray]]:
+    """metrics.json and predictions.npz of a run. Raises a UserError if they are damaged."""
+    found = contents.read_predictions(folder / run.PREDICTIONS)
+    metrics = contents.read_metrics(folder / run.METRICS)
+    try:
+        return metrics, checked(found, metrics["selection"])
+    except ValueError as e:
+        raise run.damaged(folder / run.PREDICTIONS, str(e)) from e
 
 
 def how_in_words(content: dict) -> str:

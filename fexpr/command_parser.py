@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import re
+import sys
 from typing import NoReturn
 
 from fexpr.terminal import printable
@@ -11,6 +13,17 @@ from fexpr.terminal import printable
 
 class Parser(argparse.ArgumentParser):
     """A parser of a command line that suggests the option that was meant, without the usage."""
+
+    # the base class declares overloads by the type of `namespace`
+    def parse_known_args(self, args=None, namespace=None):  # pyright: ignore[reportIncompatibleMethodOverride]
+        """As argparse, except that '--' as the value of an option is refused: Python 3.11 makes an
+        empty list of it.
+        """
+        words = list(sys.argv[1:] if args is None else args)
+        for word in words:
+            if re.fullmatch("--?[A-Za-z][A-Za-z-]*=--", word):
+                self.error(f"argument {word.partition('=')[0]}: expected a value, found '--'")
+        return super().parse_known_args(words, namespace)
 
     def error(self, message: str) -> NoReturn:
         unknown = message.removeprefix("unrecognized arguments: ")

@@ -216,7 +216,7 @@ def find_unread(
 def allowed(section: type, name: str) -> tuple:
     """The values that a field may have; () if they cannot be listed."""
     kind, declared = declarations(section)[name]
-    return tuple(declared.metadata["one_of"] or typing.get_args(kind))
+    return _values(kind, declared.metadata)
 
 
 def paths(section: type, prefix: str = "") -> list[str]:
@@ -317,16 +317,24 @@ def _plain_type(kind: Any) -> type | tuple[type, ...]:
     return (int, float) if plain is float else plain
 
 
+def _values(kind: Any, about: Mapping) -> tuple:
+    literals = typing.get_args(kind) if typing.get_origin(kind) is typing.Literal else ()
+    return tuple(about["one_of"] or literals)
+
+
 def _mismatch(kind: Any, about: Mapping, value: Any) -> str:
     """What was expected instead of the value; '' if it can be used."""
     plain = _plain_type(kind)
     if not isinstance(value, plain) or (isinstance(value, bool) and kind is not bool):
         return f"{OF_TYPE} {getattr(plain, '__name__', 'float')}"
+    entries = typing.get_args(kind)[:1] or (object,)  # of a tuple: one type for all
+    if isinstance(value, tuple) and not all(isinstance(entry, entries) for entry in value):
+        return f"{OF_TYPE} {kind}"
     if isinstance(value, (int, float)):
         largest = LARGEST[float if isinstance(value, float) else int]
         if not -largest <= value <= largest:  # NaN is outside every range
             return f"a finite number, at most {largest}"
-    values = tuple(about["one_of"] or typing.get_args(kind))
+    values = _values(kind, about)
     right = plain is tuple or not values or value in values
     right &= all(BOUNDS[name][1](value, bound) for name, bound in about["bounds"].items())
     if right and about["form"]:
@@ -338,7 +346,7 @@ def _mismatch(kind: Any, about: Mapping, value: Any) -> str:
 
 
 def _expected(kind: Any, about: Mapping) -> str:
-    if values := tuple(about["one_of"] or typing.get_args(kind)):
+    if values := _values(kind, about):
         return "one of " + ", ".join(map(repr, values))
     bounds = [BOUNDS[name][0].format(f"{bound:g}") for name, bound in about["bounds"].items()]
     return " and ".join(bounds) or (about["form"][0] if about["form"] else "")

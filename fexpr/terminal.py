@@ -35,6 +35,10 @@ from fexpr.errors import INTERRUPTED, Preempted, UserError
 
 LOGGER = logging.getLogger("fexpr")
 LOGGER.addHandler(logging.NullHandler())  # what no log takes is not printed either
+# errors of a file system about a path, which only the user can mend
+OF_FILES = frozenset(
+    (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
+)
 BANNER = "bold white on red"  # what must not be missed
 
 
@@ -264,6 +268,16 @@ def exit_code(command: Callable[[], None]) -> int:
     except Preempted as e:
         error(f"{e}: the same command resumes from there")
         return e.code
+    except OSError as e:
+        LOGGER.exception("failed")
+        if e.errno not in OF_FILES or e.filename is None:
+            raise
+        error(
+            UserError(
+                f"{e.filename}: {e.strerror}", fix="check the path and its permissions"
+            ).text()
+        )
+        return 2
     except Exception:
         LOGGER.exception("failed")
         raise

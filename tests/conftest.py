@@ -106,6 +106,9 @@ def _compiled(pytestconfig, all_workers):
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     # else the folder's name is a part of every key
     jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
+    # and of launches, which read these
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+    os.environ["JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES"] = "none"
 
 
 def pytest_sessionfinish(session, exitstatus):

@@ -54,6 +54,7 @@ def test_every_command_has_help_under_its_name(name, capsys):
         (["evaluate"], "are required: predictions"),
         (["weights", "inspekt"], "did you mean|invalid choice"),
         (["check", "--rot=x"], "did you mean --root?"),
+        (["export", "run", "out", "--trial=--"], "argument --trial: expected a value, found '--'"),
     ],
 )
 def test_a_mistyped_option_is_one_message(arguments, words, capsys):

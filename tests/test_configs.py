@@ -120,6 +120,11 @@ def test_every_problem_is_named_at_once():
     ]
 
 
+def test_entries_of_a_tuple_have_its_type():
+    (found,) = problems_of(sweep=("seed=0,1", -1))
+    assert found == "sweep=('seed=0,1', -1): expected a value of type tuple[str, ...]"
+
+
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [

@@ -67,6 +67,16 @@ def test_what_ends_a_command_stands_in_the_log(lines, capsys):
     assert "Traceback" not in capsys.readouterr().err
 
 
+def test_a_path_that_cannot_be_used_is_one_message(tmp_path, capsys):
+    assert terminal.exit_code(lambda: print((tmp_path / ("x" * 300)).is_dir())) == 2
+    printed = capsys.readouterr().err
+    assert "File name too long\nWhat to do: check the path" in printed
+    with pytest.raises(BlockingIOError):  # a fault of the program, not of a path
+        terminal.exit_code(
+            lambda: (_ for _ in ()).throw(BlockingIOError(11, "again", "x")).send(None)
+        )
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [

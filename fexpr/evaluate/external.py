@@ -29,6 +29,7 @@ they are class ids from 0."""
 EPS = np.finfo(np.float64).eps
 TOLERANCE = 0.01  # of the sum of a row's probabilities: they may have been written with few digits
 LARGEST = 1e300  # of a logit: differences of two stay finite
+MOST_CLASSES = 1000  # whose confusions fit into memory and a figure
 SHOWN = 8  # rows that a problem lists
 
 
@@ -114,6 +115,9 @@ def _table(raw: Raw, class_names: list[str] | None) -> dict[str, np.ndarray]:
             "least one row and two classes"
         )
         return {}
+    if raw.values.shape[1] > MOST_CLASSES:
+        problems.append(f"{raw.values.shape[1]:,} classes, at most {MOST_CLASSES:,} are measured")
+        return {}
     turned = f": {raw.kind} are transposed" if len(raw.labels) == raw.values.shape[1] != n else ""
     problems += [
         f"{name} have the shape {a.shape}, expected ({n},) for {raw.kind} "
@@ -142,6 +146,10 @@ def _table(raw: Raw, class_names: list[str] | None) -> dict[str, np.ndarray]:
     problems += _at(
         raw, ~np.isin(split, ("val", "test")), "split is neither 'val' nor 'test'", split
     )
+    if "ids" in raw.given:  # a row that is given twice would count twice
+        _, first = np.unique(raw.given["ids"], return_index=True)
+        again = ~np.isin(np.arange(n), first)
+        problems += _at(raw, again, "the id of an earlier row", raw.given["ids"])
     logits = raw.values if raw.kind == "logits" else np.log(np.maximum(raw.values, EPS))
     ids = raw.given.get("ids", np.array([f"{raw.path.name}:{r}" for r in raw.rows]))
     return {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -127,8 +128,8 @@ def _read_csv(path: Path) -> Raw:
             "for each class",
             [f"found {', '.join(header) or 'nothing'}"],
         )
-    repeated = sorted({name for name in header if header.count(name) > 1})
-    problems = [f"column {name} occurs {header.count(name)} times" for name in repeated]
+    counts = sorted(Counter(header).items())  # of as many columns as a line has bytes
+    problems = [f"column {name} occurs {count} times" for name, count in counts if count > 1]
     problems += [
         f"line {n}: {len(fields)} fields, the header has {len(header)}"
         for n, fields in lines

@@ -4,6 +4,7 @@ content).
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -82,7 +83,9 @@ def _write(partial: Path, name: str, place: str, original: Recognizer, saved: di
     }
     # one entry: safetensors writes several in any order, and the same run is the same file
     write_safetensors(partial / run.PACKED_WEIGHTS, arrays, {packed_run.ABOUT: json.dumps(about)})
-    run.write_json(partial / run.CONFIG, _without_places(original.content))
+    sha256 = hashlib.sha256((partial / run.PACKED_WEIGHTS).read_bytes()).hexdigest()
+    content = _without_places(original.content) | {"weights": {"sha256": sha256}}
+    run.write_json(partial / run.CONFIG, content)
     run.write_json(partial / run.METRICS, original.metrics)
     difference = largest_difference(original, Recognizer.restore(partial, original.selection))
     if not difference <= TOLERANCE:
@@ -94,7 +97,7 @@ def _write(partial: Path, name: str, place: str, original: Recognizer, saved: di
     run.write_text(
         partial / run.CARD,
         model_card(
-            _without_places(original.content),
+            content,
             original.metrics,
             [
                 *described(original),

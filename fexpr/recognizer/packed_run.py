@@ -1,6 +1,7 @@
 """A packed run: what a recogniser needs from a finished run, in a folder that can be passed on.
 
-    config.json, metrics.json   as in the run directory
+    config.json, metrics.json   as in the run directory; config.json also has the SHA-256 of the
+                                weights
     weights.safetensors         every trial's variables of one epoch, with a leading axis of trials,
                                 under their own names; parameters as float16
     MODEL_CARD.md               data and their licence, protocol, results, limits
@@ -19,7 +20,7 @@ from flax.traverse_util import unflatten_dict
 
 from fexpr.errors import UserError
 from fexpr.models.weights import files
-from fexpr.storage import bounded, run
+from fexpr.storage import bounded, contents, run
 
 ABOUT = "packed"  # the file's metadata: JSON with the selection, the model, the classes
 
@@ -49,6 +50,11 @@ def load_variables(folder: Path, selection: str) -> dict:
     trials = {array.shape[:1] for array in found.arrays.values()}
     if not {"input/mean", "input/std"} <= set(found.arrays) or len(trials) != 1 or trials == {()}:
         raise _not_packed(found.path)
+    content = contents.read_config(folder / run.CONFIG, contents.TRAINED)
+    if content.get("weights", {}).get("sha256", found.sha256) != found.sha256:
+        raise run.damaged(
+            found.path, "it is not the file that was packed", "`fexpr weights pack` the run again"
+        )
     return unflatten_dict(
         {
             name: array.astype(np.float32) if array.dtype == np.float16 else array

@@ -122,13 +122,13 @@ def lacks_index(path: Path) -> bool:
     the recording was cut off (ISO/IEC 14496-12, section 4.2: size and name of each box).
     """
     with path.open("rb") as file:
-        names: list[bytes] = []
+        names, end = [], os.fstat(file.fileno()).st_size
         while len(header := file.read(8)) == 8:
             size, name = int.from_bytes(header[:4], "big"), header[4:]
             names.append(name)
             if size == 1:
                 size = int.from_bytes(file.read(8), "big") - 8
-            if names[0] != b"ftyp" or size < 8:
+            if names[0] != b"ftyp" or not 8 <= size <= end:
                 break
             file.seek(size - 8, os.SEEK_CUR)
     return names[:1] == [b"ftyp"] and b"moov" not in names

@@ -10,7 +10,7 @@ from flax.traverse_util import flatten_dict
 
 import fexpr
 from fexpr.models.weights import layouts
-from fexpr.models.weights.files import write_safetensors
+from fexpr.models.weights.files import CHECKSUM, checksum, write_safetensors
 from fexpr.recognizer.ensemble import Ensemble
 from fexpr.storage import run
 from fexpr.storage.seen_people import to_metadata
@@ -42,6 +42,7 @@ def write_weights(recognizer: Ensemble, path: Path, layout: str = "fexpr") -> di
         "selection": recognizer.selection,
         "trials": recognizer.members,
         "layout": layout,
+        CHECKSUM: checksum(arrays),
     }
     # hashed names, so that a run that starts from these weights does not test these people
     if recognizer.seen:

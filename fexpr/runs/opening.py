@@ -23,7 +23,6 @@ from fexpr.errors import UserError
 from fexpr.runs import schema
 from fexpr.runs.spec import RunSpec
 from fexpr.storage import contents, lock, mirror, run
-from fexpr.storage.shape import Maybe
 from fexpr.train import distributed
 
 PACKAGES = (
@@ -40,8 +39,6 @@ PACKAGES = (
 CHANGEABLE = ("log", "evaluate", "extensions")
 LOGS = (run.LOG, "log.txt")
 LOCK = ".lock"  # in the run directory, of the process that writes to it
-# what is compared with the existing config.json
-OPENED = {"format": int, "config": dict, "data": {"source": object}, "init?": Maybe(dict)}
 # one of them is in every folder that fexpr has worked in
 OURS = {run.CONFIG, run.METRICS, run.LOG, "comparison.json", "sweep.json", "study.json"}
 
@@ -80,7 +77,7 @@ def open_run(
         "command": typed_command(),
     } | ({"init": init} if init else {})
     if again:
-        content = _same_run(content, contents.read_config(path, OPENED), workdir)
+        content = _same_run(content, contents.read_config(path, contents.OPENED), workdir)
     elif others:
         raise UserError(
             f"{workdir} is not empty and contains no run of fexpr", fix="choose another --workdir"
@@ -194,7 +191,7 @@ def refuse_other_run(config: ConfigDict, source: str, workdir: Path) -> None:
     than `source`.
     """
     new = {"config": json.loads(config.to_json()), "data": {"source": source}}
-    _same_run(new, contents.read_config(workdir / run.CONFIG, OPENED), workdir)
+    _same_run(new, contents.read_config(workdir / run.CONFIG, contents.OPENED), workdir)
 
 
 def _same_run(new: dict, old: dict, workdir: Path) -> dict:

@@ -62,7 +62,7 @@ class InitConfig:
 class FilterConfig:
     """which frames of clips to train on (filter_frames, iterate_filtering)."""
 
-    stages: tuple = field(
+    stages: tuple[str, ...] = field(
         (),
         "NAME=VALUE of experiments.filtering.FILTERS: 'percentile=35', "
         "'threshold=0.7', 'gaussian=50', 'au45=0.75', …",

@@ -35,23 +35,23 @@ class RunConfig:
 
     experiment: str = field("fit", "what is run", one_of=EXPERIMENTS)
     seed: int = field(0, "initial weights, shuffling, dropout, augmentation", ge=0)
-    extensions: tuple = field(
+    extensions: tuple[str, ...] = field(
         (),
         "modules of your own that register data sets, models, …: "
         "'my_lab.faces', or files: 'lab/my_faces.py'",
     )
-    members: tuple = field(
+    members: tuple[str, ...] = field(
         (),
         "for compare_classifiers: config files, each with its published accuracy: "
         "'mlp_fer2013=0.39 PrivateTest', …; of leaderboard: 'NAME=config', "
         "'NAME=config:variant', or 'NAME=finished run directory'",
     )
-    fused: tuple = field(
+    fused: tuple[str, ...] = field(
         (),
         "for leaderboard: members that are fused into an additional row: 'NAME=MEMBER & MEMBER "
         "& …'",
     )
-    entries: tuple = field(
+    entries: tuple[str, ...] = field(
         (),
         "for leaderboard: predictions of others, 'NAME=FILE.csv; how selection was done', the file "
         "has the columns id,class",
@@ -59,7 +59,7 @@ class RunConfig:
     tables: str = field(
         "", "for leaderboard: a folder into which its tables and figure are written as well"
     )
-    sweep: tuple = field(
+    sweep: tuple[str, ...] = field(
         (), "like --sweep: 'optimizer.learning_rate=1e-4,3e-4'; every combination is a run"
     )
     data: DataConfig = dataclasses.field(default_factory=DataConfig)

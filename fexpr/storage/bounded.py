@@ -6,12 +6,16 @@ refused at once instead of blocking or being loaded.
 
 from __future__ import annotations
 
+import fnmatch
+import glob
 import io
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePath
 from typing import IO
+
+from fexpr.errors import UserError
 
 MIB = 2**20
 # without O_NONBLOCK, opening a pipe waits for a writer
@@ -39,10 +43,7 @@ def open_file(path: Path | str, limit: int = ANY_BYTES) -> io.BufferedReader:
           large.
     """
     try:
-        # without O_NONBLOCK, opening a pipe waits for a writer
-        handle = os.open(
-            path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-        )
+        handle = os.open(path, FLAGS)
     except OSError as e:
         raise Unreadable(e.strerror or str(e)) from e
     except ValueError as e:  # a NUL in the name, or a character that no file name can hold
@@ -94,6 +95,35 @@ def text_lines(file: IO[bytes] | io.BufferedIOBase) -> Iterator[str]:
             ) from e
 
 
+def walk(
+    folder: Path, refuse: Callable[[Path, str], None]
+) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Yields every folder from `folder` downwards with the sorted names of its folders and files,
+    as os.walk does; links to folders are followed. The caller may remove folders from the list.
+
+    Args:
+      refuse: called with a folder that cannot be listed, or is reached a second time by a link,
+          or a link that leads nowhere; and the reason.
+    """
+
+    def unreadable(error: OSError) -> None:
+        refuse(Path(error.filename), f"cannot be listed: {error.strerror or error}")
+
+    seen: dict[tuple[int, int], Path] = {}
+    for place, folders, files in os.walk(folder, onerror=unreadable, followlinks=True):
+        about, path = os.stat(place), Path(place)
+        first = seen.setdefault((about.st_dev, about.st_ino), path)
+        if first != path:
+            refuse(path, f"is the same folder as {first}: remove the link")
+            folders.clear()
+            continue
+        lost = [name for name in files if not is_hidden(name) and leads_nowhere(path / name)]
+        for name in lost:
+            refuse(path / name, "is a link that leads nowhere")
+        folders.sort()
+        yield path, folders, sorted(set(files) - set(lost))
+
+
 def limit_of(path: Path) -> int:
     """The size limit, in bytes, of a file with this suffix."""
     suffix = path.suffix.lower()
@@ -103,37 +133,81 @@ def limit_of(path: Path) -> int:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether a folder exists; False for names that no folder can have."""
-    try:
-        return path.is_dir()
-    except (OSError, ValueError):
-        return False
+    """Whether a folder exists; False for names that no folder can have.
+
+    Raises:
+      UserError: it is a link that leads nowhere, or, as in `is_file`, `exists` and `is_there`, a
+        folder above it is one.
+      PermissionError: a folder above it may not be searched, as in the others.
+    """
+    found = _about(path, stat.S_ISDIR)
+    if not found and not is_hidden(path):  # editors lock files by such links
+        _refuse_lost(Path(path))
+    return found
 
 
 def is_file(path: Path) -> bool:
     """Whether an ordinary file exists; False for names that no file can have."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
+    return _about(path, stat.S_ISREG)
 
 
 def exists(path: Path) -> bool:
     """Whether anything exists, behind links too; False for names that none can have."""
-    try:
-        return path.exists()
-    except (OSError, ValueError):
-        return False
+    return _about(path, lambda mode: True)
 
 
 def is_there(path: Path) -> bool:
     """Whether anything has this name. Anything with the name of an optional file is read or
     refused, but never skipped because it is a folder or a broken link.
     """
+    return _about(path, lambda mode: True, links=False)
+
+
+def _about(path: Path, test: Callable[[int], bool], links: bool = True) -> bool:
     try:
-        return os.path.lexists(path)
+        return test(os.stat(path, follow_symlinks=links).st_mode)
+    except PermissionError:
+        raise  # it may exist: 'no' would leave it out without a word
+    except FileNotFoundError:
+        for above in Path(path).parents:
+            _refuse_lost(above)
+        return False
+    except (OSError, ValueError):
+        return False
+
+
+def _refuse_lost(path: Path) -> None:
+    """Raises a UserError if a link leads nowhere, as where a disk is not mounted: what it stands
+    for would be left out without a word.
+    """
+    if leads_nowhere(path):
+        raise UserError(
+            f"{path} is a link that leads nowhere", [f"to {os.readlink(path)}"], "mend or remove it"
+        )
+
+
+def leads_nowhere(path: Path | str) -> bool:
+    """Whether a path is a link to something that does not exist, or to itself."""
+    try:
+        return os.path.islink(path) and not os.path.exists(path)
     except ValueError:
         return False
+
+
+def find(folder: Path, pattern: str) -> list[Path]:
+    """What `sorted(folder.glob(pattern))` finds, without '**'; hidden files too.
+
+    Raises:
+      PermissionError: a folder may not be listed, which `glob` passes over.
+    """
+    found = [folder]
+    for part in pattern.split("/"):
+        if glob.has_magic(part):
+            above = filter(is_folder, found)
+            found = [p for f in above for p in f.iterdir() if fnmatch.fnmatchcase(p.name, part)]
+        else:
+            found = [f / part for f in found if is_there(f / part)]
+    return sorted(found)
 
 
 def name_problem(name: str) -> str:

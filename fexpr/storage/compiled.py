@@ -10,6 +10,7 @@ import os
 import time
 import zlib
 from pathlib import Path
+from typing import BinaryIO
 
 from fexpr.errors import UserError
 from fexpr.storage.cache import cache_dir
@@ -19,6 +20,7 @@ CHECKED = ".checked"  # its time: entries from before were whole
 MARGIN = 60.0  # seconds before that which are checked again: clocks of file systems differ
 WRITING = 5.0  # seconds since the last change of an entry that may still be being written
 ZSTANDARD = b"\x28\xb5\x2f\xfd"  # a zstd frame; JAX uses zlib where no zstd library is installed
+RUN_LENGTH = 1  # kind of a block: one byte, repeated
 CHUNK = 2**20
 
 
@@ -58,17 +60,38 @@ def remove_cut_off() -> None:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether an entry can be decompressed to its end. Entries in zstd, whose end is only known to
-    a library that may be missing, are whole unless they are empty.
+    """Whether an entry can be decompressed to its end; of one in zstd, for which a library may be
+    missing, whether it ends with its last block.
     """
-    stream, empty = zlib.decompressobj(), True
+    stream = zlib.decompressobj()
     with path.open("rb") as file:
+        if file.read(len(ZSTANDARD)) == ZSTANDARD:
+            return _end_of_frame(file) == os.fstat(file.fileno()).st_size
+        file.seek(0)
         while chunk := file.read(CHUNK):
-            if empty and chunk.startswith(ZSTANDARD):
-                return True
-            empty = False
             try:
                 stream.decompress(chunk)
             except zlib.error:
                 return False
     return stream.eof
+
+
+def _end_of_frame(file: BinaryIO) -> int:
+    """Where a zstd frame ends, by the headers of its blocks (RFC 8878, section 3.1.1), read from
+    behind its magic number on; -1: a header is missing.
+    """
+    if not (descriptor := file.read(1)):
+        return -1
+    flags = descriptor[0]
+    one_segment, checksum = flags >> 5 & 1, flags >> 2 & 1
+    size_of_content = (one_segment, 2, 4, 8)[flags >> 6]
+    at = len(ZSTANDARD) + 1 + (1 - one_segment) + (0, 1, 2, 4)[flags & 3] + size_of_content
+    last = 0
+    while not last:
+        file.seek(at)
+        if len(header := file.read(3)) < 3:
+            return -1
+        block = int.from_bytes(header, "little")
+        last, kind, size = block & 1, block >> 1 & 3, block >> 3
+        at += 3 + (1 if kind == RUN_LENGTH else size)
+    return at + 4 * checksum

@@ -57,12 +57,46 @@ TRAINED = CONFIG | {
         "*": object,
     },
     "model": {"name": str, "*": object},
+    "weights?": {"sha256": str, "*": object},  # of a packed run
 }
 # of a run whose predictions are combined with those of others
 PREDICTED = CONFIG | {
     "config": {"train?": {"selection?": str, "*": object}, "*": object},
     "data": {"source": str, "name": str, "*": object},
     "model": {"name": str, "*": object},
+}
+SIZE = {"rows": int, "groups?": int, "*": object}
+# of a run that is opened again: what is compared, and what its report reads
+OPENED = {
+    "format": int,
+    "config": {"train?": {"monitor?": str, "*": object}, "*": object},
+    "data": {
+        "source": object,
+        "name?": str,
+        "group_name?": str,
+        "rows?": int,
+        "groups?": int,
+        "parts?": {"*": SIZE},
+        "*": object,
+    },
+    "model?": {"name?": str, "parameters?": int, "*": object},
+    "devices?": {"count?": int, "kind?": str, "*": object},
+    "versions?": {"*": str},
+    "command?": str,
+    "title?": str,
+    "notes?": [str],
+    "init?": Maybe({"people?": {"seen?": Maybe(int), "*": object}, "*": object}),
+    "wall_seconds?": NUMBER,
+    "resources?": {
+        "trials": int,
+        "size": int,
+        "chunks": int,
+        "bytes_needed": NUMBER,
+        "compile_seconds": NUMBER,
+        "host_bytes": NUMBER,
+        "device_bytes?": NUMBER,
+        "*": object,
+    },
 }
 ESTIMATE = {
     "value": Maybe(NUMBER),

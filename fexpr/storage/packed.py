@@ -14,7 +14,7 @@ from typing import IO
 from fexpr.storage.bounded import MIB, Unreadable
 
 LEAST_LIMIT = 1024 * MIB  # bytes to which a small archive may unpack
-MOST_MEMBERS = 100_000
+MOST_MEMBERS = 10_000  # of a run directory, whose checkpoints are the most
 # errors of zipfile, tarfile and their decompressors about damaged archives
 DAMAGE = (
     OSError,
@@ -47,6 +47,7 @@ def unpack(archive: Path, target: Path) -> bool:
                     limit -= member.size
                     if limit < 0 or len(members) > MOST_MEMBERS:
                         raise Unreadable("contains, or unpacks to, far more than a run directory")
+                _read_to_end(tar, limit)
                 _extract(tar, members, target)
         elif zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as zipped:
@@ -61,6 +62,14 @@ def unpack(archive: Path, target: Path) -> bool:
     except DAMAGE as e:
         raise Unreadable(f"is damaged, or cannot be unpacked: {e}") from e
     return True
+
+
+def _read_to_end(tar: tarfile.TarFile, limit: int) -> None:
+    """Reads what follows the last member: the decompressors only then compare their checksums."""
+    while chunk := tar.fileobj.read(MIB) if tar.fileobj else b"":
+        limit -= len(chunk)
+        if limit < 0:
+            raise Unreadable("unpacks to far more than a run directory")
 
 
 def _extract(tar: tarfile.TarFile, members: list[tarfile.TarInfo], target: Path) -> None:

@@ -252,15 +252,16 @@ def read_history(run_dir: Path | str) -> list[dict[str, float]]:
 
 
 def _is_row(row: object) -> bool:
-    """Whether all fields that the report and `status` read are numbers."""
+    """Whether all fields that the report and `status` read are numbers, none too large to draw."""
     if not isinstance(row, dict):
         return False
-    plain = all(
-        value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
-        for value in row.values()
-    )
+    plain = all(value is None or _is_number(value) for value in row.values())
     counts = plain and all(isinstance(row.get(k, 0), int) for k in ("epoch", "chunk"))
     return counts and "epoch" in row and row.get("seconds", 0.0) is not None
+
+
+def _is_number(value: object) -> bool:
+    return type(value) is float or (type(value) is int and abs(value) < 2**63)
 
 
 def _plain(value: object) -> object:

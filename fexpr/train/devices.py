@@ -83,10 +83,16 @@ def check() -> None:
 
 def keep_compiled() -> None:
     """Keeps compiled programs in the cache folder: a second run with the same shapes compiles
-    nothing.
+    nothing. If the user has chosen a folder for them (JAX_COMPILATION_CACHE_DIR), it is used, with
+    JAX's own settings.
     """
+    kept = str(compiled.folder())
+    # its attributes are made at run time
+    chosen = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
+    if chosen not in (None, "", kept):
+        return
     compiled.remove_cut_off()
-    jax.config.update("jax_compilation_cache_dir", str(compiled.folder()))
+    jax.config.update("jax_compilation_cache_dir", kept)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 

@@ -3,6 +3,7 @@
 import csv
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -230,7 +231,7 @@ def test_faults_of_an_npz(case, tmp_path):
 def test_a_link_to_itself(tmp_path, capsys):
     (tmp_path / "p.csv").symlink_to("p.csv")
     assert main([str(tmp_path / "p.csv")]) == 2
-    assert "p.csv cannot be read" in capsys.readouterr().err
+    assert "p.csv is a link that leads nowhere" in capsys.readouterr().err
 
 
 def test_nothing_is_unpickled(case, tmp_path):
@@ -248,6 +249,26 @@ def test_nothing_is_unpickled(case, tmp_path):
     (tmp_path / "z.pkl").write_bytes(b"\x80\x04]\x94.")
     assert "cannot be read" in problems_of(tmp_path / "z.pkl")
     assert "there is no file" in problems_of(tmp_path / "none.csv")
+
+
+def test_a_row_that_is_given_twice_is_named(case, tmp_path):
+    z, labels, _, p = case
+    ids = p["ids"].copy()
+    ids[[3, 7]] = ids[2]
+    path = write_csv(tmp_path / "twice.csv", z, labels, "logit_", id=ids)
+    assert f"lines 5 ({ids[2]}), 9 ({ids[2]}): the id of an earlier row" in problems_of(path)
+
+
+def test_a_table_of_very_many_columns_is_answered_at_once(tmp_path):
+    path, count = tmp_path / "wide.csv", 60_000
+    header = ["label", "p_a", "p_b", *(f"x{i}" for i in range(count)), "x7"]
+    row = ["a", "0.5", "0.5", *["1"] * (count + 1)]
+    path.write_text(f"{','.join(header)}\n{','.join(row)}\n")
+    before = time.process_time()
+    assert "column x7 occurs 2 times" in problems_of(path)
+    assert time.process_time() - before < 5
+    np.savez(path.with_suffix(".npz"), logits=np.zeros((2, 1001)), labels=np.zeros(2, int))
+    assert "1,001 classes, at most 1,000" in problems_of(path.with_suffix(".npz"))
 
 
 def test_validation_file_must_be_other_rows_of_the_same_classes(case, tmp_path):

@@ -13,6 +13,7 @@ from fexpr.data import loaders
 from fexpr.errors import UserError
 from fexpr.storage import run
 from tests.experiments.test_machine import labelled
+from tests.recognizer.runs import stored
 
 experiment = importlib.import_module("experiments.leaderboard")
 
@@ -94,3 +95,20 @@ def test_mistakes(config, tmp_path, fields, words):
         experiment.leaderboard(config, tmp_path / "board")
     assert words in e.value.text()
     assert not (tmp_path / "board").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "words"),
+    [
+        (run.METRICS, lambda found: found | {"selection": None}, "selection: expected a text"),
+        (run.METRICS, lambda found: found | {"selection": "best"}, "no selection 'best'"),
+        (run.CONFIG, lambda _: {"model_type": "bert"}, "config: missing"),
+        (run.CONFIG, lambda found: found | {"wall_seconds": "1"}, "A cannot be described"),
+    ],
+)
+def test_a_member_that_is_damaged(config, tmp_path, name, damage, words):
+    folder = stored(tmp_path)
+    run.write_json(folder / name, damage(run.read_json(folder / name)))
+    with pytest.raises(UserError) as e:
+        experiment.make_board(config, [experiment.Member("A", None, folder)], [], [])
+    assert words in e.value.text()

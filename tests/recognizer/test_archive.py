@@ -4,6 +4,7 @@ import io
 import shutil
 import tarfile
 import zipfile
+from pathlib import Path
 
 import fsspec
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from fexpr import Recognizer
 from fexpr.errors import UserError
 from fexpr.recognizer import archive
-from fexpr.storage import run
+from fexpr.storage import packed, run
 from tests.recognizer.runs import FIXTURES, stored
 
 
@@ -96,6 +97,24 @@ def test_what_is_no_run(tmp_path, write, words):
     with pytest.raises(UserError, match=words):
         Recognizer.restore(place)
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["a", "b"]
+
+
+def test_the_checksum_of_a_compressed_tar_is_compared(folder, tmp_path):
+    """Which tarfile does not, as it stops at the last member."""
+    whole = Path(shutil.make_archive(str(tmp_path / "run"), "gztar", folder)).read_bytes()
+    place = tmp_path / "changed.tar.gz"
+    for content in (whole[:-1], whole[:-8] + bytes([whole[-8] ^ 1]) + whole[-7:]):
+        place.write_bytes(content)
+        with pytest.raises(UserError, match="cannot be unpacked"):
+            Recognizer.restore(place)
+
+
+def test_an_archive_of_too_many_files(tmp_path):
+    with zipfile.ZipFile(tmp_path / "many.zip", "w") as f:
+        for i in range(packed.MOST_MEMBERS + 1):
+            f.writestr(f"{i}", "")
+    with pytest.raises(UserError, match="more than 10,000 files"):
+        Recognizer.restore(tmp_path / "many.zip")
 
 
 @pytest.mark.parametrize(

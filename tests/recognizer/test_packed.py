@@ -1,6 +1,7 @@
 """A packed run says what its run says, to the tolerance that it states; the zoo is made of such."""
 
 import dataclasses
+import hashlib
 import shutil
 
 import numpy as np
@@ -88,6 +89,15 @@ def test_any_other_safetensors_is_refused(packed_faces, tmp_path):
         Recognizer.restore(folder, "last")
 
 
+def test_a_changed_weight_is_refused(packed_faces, tmp_path):
+    folder = shutil.copytree(packed_faces, tmp_path / "changed")
+    weights = bytearray((folder / run.PACKED_WEIGHTS).read_bytes())
+    weights[-100] ^= 1
+    (folder / run.PACKED_WEIGHTS).write_bytes(weights)
+    with pytest.raises(UserError, match="not the file that was packed"):
+        Recognizer.restore(folder)
+
+
 def test_its_repr_is_a_few_lines(packed_faces):
     text = repr(Recognizer.restore(packed_faces))
     assert len(text.splitlines()) <= 6
@@ -98,6 +108,8 @@ def test_its_repr_is_a_few_lines(packed_faces):
 @pytest.mark.parametrize("name", zoo.names())
 def test_every_model_of_the_zoo_predicts(name):
     model = Recognizer.pretrained(name)
+    weights = (zoo.folder(name) / run.PACKED_WEIGHTS).read_bytes()
+    assert model.content["weights"]["sha256"] == hashlib.sha256(weights).hexdigest()
     images = np.random.default_rng(0).integers(0, 256, (3, *model.shape), np.uint8)
     table = model.predict(images)
     assert len(table) == 3

@@ -236,6 +236,7 @@ def box(name, size, content=b""):
         (box(b"ftyp", 16, b"isom0000") + box(b"mdat", 1, (10**10).to_bytes(8, "big")), True),
         (box(b"ftyp", 16, b"isom0000") + box(b"mdat", 12, b"1234") + box(b"moov", 8), False),
         (box(b"ftyp", 16, b"isom0000") + box(b"mdat", 0), True),
+        (box(b"ftyp", 16, b"isom0000") + box(b"free", 1, b"\xff" * 8), True),
         (b"hello, this is a text", False),
         (b"", False),
     ],

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fexpr.errors import UserError
 from fexpr.storage import bounded
 from fexpr.storage.bounded import Unreadable
 
@@ -106,3 +107,67 @@ def test_hidden_files():
     for name in ("._a.png", ".DS_Store", "Thumbs.db", "__MACOSX/a.png"):
         assert bounded.is_hidden(f"x/{name}")
     assert not bounded.is_hidden("x/a.png")
+
+
+def test_folders_are_walked_once_and_in_order_and_those_that_cannot_be_listed_are_named(
+    tmp_path, monkeypatch
+):
+    for name in ("b/c", "a", "locked"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "b" / "up").symlink_to("..")
+    (tmp_path / "linked").symlink_to("b")
+    (tmp_path / "a" / "lost").symlink_to("/unmounted/disk")
+    (tmp_path / "a" / ".#lock").symlink_to("somebody@host")
+    for name in ("b/2", "b/1", "b/c/3"):
+        (tmp_path / name).touch()
+    scandir = os.scandir
+
+    def refusing(place):
+        if str(place).endswith("locked"):
+            raise PermissionError(13, "Permission denied", str(place))
+        return scandir(place)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    refused = {}
+    found = [(p, files) for p, _, files in bounded.walk(tmp_path, refused.__setitem__)]
+    below = [("", []), ("a", [".#lock"]), ("b", ["1", "2"]), ("b/c", ["3"])]
+    assert found == [(tmp_path / name, files) for name, files in below]
+    assert refused == {
+        tmp_path / "a" / "lost": "is a link that leads nowhere",
+        tmp_path / "b" / "up": f"is the same folder as {tmp_path}: remove the link",
+        tmp_path / "linked": f"is the same folder as {tmp_path / 'b'}: remove the link",
+        tmp_path / "locked": "cannot be listed: Permission denied",
+    }
+
+
+def test_what_may_not_be_looked_at_is_not_called_missing(tmp_path, monkeypatch):
+    (tmp_path / "a" / "micro").mkdir(parents=True)
+    (tmp_path / "a" / "micro" / ".b").touch()
+    tests = (bounded.is_folder, bounded.is_file, bounded.exists, bounded.is_there)
+    assert [test(tmp_path / "a") for test in tests] == [True, False, True, True]
+    for name in ("none", "x" * 300, "a\0b"):
+        assert not any(test(tmp_path / name) for test in tests)
+    for pattern in ("*/micro/*", "[a]/mi*", "a/micro/.b", "*/none", "none/*"):
+        assert bounded.find(tmp_path, pattern) == sorted(tmp_path.glob(pattern)), pattern
+
+    def denied(*_, **__):
+        raise PermissionError(13, "Permission denied", "a")
+
+    monkeypatch.setattr(os, "stat", denied)
+    for test in tests:
+        with pytest.raises(PermissionError):
+            test(tmp_path / "a" / "b")
+
+
+def test_a_link_that_leads_nowhere_is_no_missing_folder(tmp_path):
+    (tmp_path / "disk").symlink_to("/unmounted/disk")
+    (tmp_path / "loop").symlink_to("loop")
+    for path in (tmp_path / "disk", tmp_path / "loop"):
+        with pytest.raises(UserError, match="is a link that leads nowhere"):
+            bounded.is_folder(path)
+        assert not bounded.is_file(path)
+    (tmp_path / ".#lock").symlink_to("somebody@host")
+    assert not bounded.is_folder(tmp_path / ".#lock")
+    for test in (bounded.is_folder, bounded.is_file, bounded.exists, bounded.is_there):
+        with pytest.raises(UserError, match="disk is a link that leads nowhere"):
+            test(tmp_path / "disk" / "samm")

@@ -21,7 +21,21 @@ import jax, jax.numpy as jnp
 print(jax.jit(lambda x: jnp.sin(x) @ x.T)(jnp.ones((7, 5)))[0, 0])
 """
 
+# b"fexpr " * 40, compressed by a zstd library
+FRAME = bytes.fromhex("28b52ffd20f06d0000306665787072200100e750a508")
+
+
 UNSWEPT = "compiled.remove_cut_off = lambda: None; compiled.set_environment()"
+
+
+def frame(*, checksum=False, run=False):
+    """A zstd frame of two blocks without compression, which need no library."""
+    flags = 0b10100000 | checksum << 2
+    size = 5 + 5 * run
+    head = compiled.ZSTANDARD + bytes([flags]) + size.to_bytes(4, "little")
+    first = (5 << 3).to_bytes(3, "little") + b"01234"
+    last = (5 << 3 | 1 << 1 | 1).to_bytes(3, "little") + b"x" if run else b"\1\0\0"
+    return head + first + last + bytes(4 * checksum)
 
 
 def entry(name, content, age=100.0):
@@ -39,7 +53,7 @@ def _cache(tmp_path, monkeypatch):
 
 def test_what_was_cut_off_is_removed_and_all_else_kept():
     whole = zlib.compress(np.random.default_rng(0).bytes(3 * compiled.CHUNK))
-    kept = [entry("whole", whole), entry("zstd", compiled.ZSTANDARD + b"1234")]
+    kept = [entry("whole", whole), entry("zstd", FRAME)]
     kept.append(entry("being_written", whole[:100], age=0))
     kept.append(compiled.folder() / "notes.txt")
     kept[-1].write_bytes(b"")
@@ -47,6 +61,15 @@ def test_what_was_cut_off_is_removed_and_all_else_kept():
         entry(name, content)
     compiled.remove_cut_off()
     assert {*compiled.folder().iterdir()} == {*kept, compiled.folder() / compiled.CHECKED}
+
+
+@pytest.mark.parametrize(
+    "whole", [FRAME, frame(), frame(checksum=True), frame(run=True), frame(run=True, checksum=True)]
+)
+def test_zstd_that_was_cut_off(whole):
+    assert compiled.is_whole(entry("whole", whole))
+    for length in range(len(whole)):
+        assert not compiled.is_whole(entry("cut", whole[:length])), length
 
 
 def test_entries_are_read_once(monkeypatch):

@@ -2,12 +2,16 @@
 each place.
 """
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fexpr.errors import UserError
+from fexpr.evaluate.predictions import checked
+from fexpr.evaluate.report import run_report
 from fexpr.storage import contents, run, zoo
 from fexpr.storage.shape import Maybe, find_mismatches
 from tests.recognizer.runs import stored
@@ -97,3 +101,56 @@ def test_arrays_that_do_not_fit(folder, tmp_path, change, words):
     with pytest.raises(UserError) as error:
         contents.read_predictions(tmp_path / "p.npz")
     assert words in error.value.text()
+
+
+# what only some runs have
+OPTIONAL = {
+    "init": {"from_run": "a", "trial": 0, "selection": "last", "people": {"seen": 3}},
+    "wall_seconds": 1.5,
+    "resources": dict.fromkeys(
+        ("trials", "size", "chunks", "bytes_needed", "compile_seconds", "host_bytes"), 1
+    ),
+    "notes": ["a note"],
+}
+MISSING = object()
+
+
+def places(content, above=()):
+    """The keys of every entry of nested objects."""
+    for key, value in content.items():
+        yield (*above, key)
+        if isinstance(value, dict):
+            yield from places(value, (*above, key))
+
+
+def replaced(content, at, value):
+    """The content with another value at a place, or without it."""
+    key, *below = at
+    if below:
+        return content | {key: replaced(content[key], below, value)}
+    left = {k: v for k, v in content.items() if k != key}
+    return left if value is MISSING else left | {key: value}
+
+
+def test_the_report_of_a_run_that_is_opened_again_can_be_written_or_its_config_is_refused(
+    folder, tmp_path
+):
+    run.write_json(tmp_path / run.CONFIG, run.read_json(folder / run.CONFIG) | OPTIONAL)
+    content = contents.read_config(tmp_path / run.CONFIG, contents.OPENED)
+    metrics = contents.read_metrics(folder / run.METRICS)
+    found = checked(contents.read_predictions(folder / run.PREDICTIONS), metrics["selection"])
+    changed = refused = 0
+    for at, value in itertools.product(places(content), (*hostile.VALUES, MISSING)):
+        if at == ("config",) or at[:2] == ("config", "model"):
+            continue
+        damaged = replaced(content, at, value)
+        run.write_json(tmp_path / run.CONFIG, damaged)
+        changed += 1
+        try:
+            reread = contents.read_config(tmp_path / run.CONFIG, contents.OPENED)
+        except UserError:
+            refused += 1
+            continue
+        run_report.title_of(reread, metrics)
+        run_report.facts_of(reread, metrics, found)
+    assert 0.1 < refused / changed < 0.9

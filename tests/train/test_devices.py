@@ -15,6 +15,7 @@ LARGE = devices.SHARED  # multiply-adds of a row
 @pytest.fixture
 def by_default(monkeypatch):
     """As if nobody had asked for these devices in XLA_FLAGS."""
+    jax.devices()  # read it
     monkeypatch.setenv("XLA_FLAGS", "")
 
 
@@ -60,3 +61,17 @@ print(len(devices.share_batch(12, devices.SHARED)), len(devices.share_batch(12, 
         [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == [str(cores), "1"]
+
+
+@pytest.mark.parametrize("chosen", [True, False])
+def test_programs_are_kept_where_the_user_says(chosen, tmp_path):
+    code = """
+import jax
+from fexpr.train import devices
+devices.keep_compiled()
+print(jax.config.jax_compilation_cache_dir)
+"""
+    given = str(tmp_path / "own") if chosen else ""
+    env = dict(os.environ, JAX_COMPILATION_CACHE_DIR=given, FEXPR_CACHE_DIR=str(tmp_path))
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert done.stdout.strip() == (given or str(tmp_path / "compiled")), done.stderr

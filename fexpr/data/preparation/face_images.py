@@ -17,6 +17,7 @@ from fexpr.data.data_config import DataConfig
 from fexpr.data.preparation import prepare
 from fexpr.data.preparation.prepare import BadInput, read_image
 from fexpr.errors import UserError
+from fexpr.storage import bounded
 
 if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
     from jaxtyping import UInt8
@@ -42,7 +43,7 @@ def choose_map(how: str, folder: Path) -> str:
     """
     if how not in MAPS:
         raise UserError(f"config.data.map is {how!r}", fix=f"set it to one of {', '.join(MAPS)}")
-    has_maps = how in FOLDERS and (folder / FOLDERS[how]).is_dir()
+    has_maps = how in FOLDERS and bounded.is_folder(folder / FOLDERS[how])
     if how == "landmarks" and not has_maps:
         raise UserError(
             f"config.data.map is 'landmarks', but {folder} contains no landmark masks",

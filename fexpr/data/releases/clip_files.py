@@ -171,7 +171,7 @@ def _frames_of(
     escaped = {name: glob.escape(str(value)) for name, value in row.items()}
     candidates = []
     for pattern in database.places:
-        folders = sorted(filter(bounded.is_folder, root.glob(pattern.format_map(escaped))))
+        folders = [*filter(bounded.is_folder, bounded.find(root, pattern.format_map(escaped)))]
         found = [(folder, *numbered_frames(folder)) for folder in folders]
         holding = [place for place in found if wanted <= place[1].keys()]
         if holding:

@@ -19,7 +19,9 @@ from fexpr.data.releases.clip_maps import flow_maps
 from fexpr.data.releases.clip_release import Database, Release
 from fexpr.data.releases.samm import SAMM, synthetic_release
 from fexpr.data.releases.skipped_clips import parse_skipped
+from fexpr.data.releases.workbook_sheets import spreadsheets
 from fexpr.errors import UserError
+from fexpr.storage import bounded
 from fexpr.terminal import say
 
 # (release, folder, clips that the user leaves out) -> the release's clips
@@ -94,7 +96,7 @@ def surveys(
         problems += [
             f"{root / name} is missing"
             for name in wanted
-            if name in databases and not (root / name).is_dir()
+            if name in databases and not bounded.is_folder(root / name)
         ]
     if problems or len(set(wanted)) < len(wanted):
         raise UserError(
@@ -115,7 +117,7 @@ def surveys(
     found = {
         name: survey(database, root / name, skipped[name])
         for name, database in databases.items()
-        if name in wanted and (root / name).is_dir()
+        if name in wanted and bounded.is_folder(root / name)
     }
     if not found:
         raise UserError(
@@ -135,7 +137,7 @@ def with_workbooks(config: ConfigDict, databases: Mapping[str, Database]) -> dic
     root, _ = prepare.data_root(config)
     found = {}
     for name, database in databases.items():
-        if (root / name).is_dir() and not any((root / name).glob("*.xls*")):
+        if bounded.is_folder(root / name) and not spreadsheets(root / name):
             say(f"{database.title}: no workbook gives its action units; left out", style="yellow")
         else:
             found[name] = database

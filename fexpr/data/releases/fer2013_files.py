@@ -8,7 +8,6 @@ import contextlib
 import dataclasses
 import gzip
 import io
-import os
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
@@ -52,21 +51,23 @@ def find_layout(folder: Path) -> Layout:
     nothing is opened.
 
     Raises:
-      UserError: none of them is found.
+      UserError: none of them is found; folders that cannot be listed, or are there twice.
     """
-    tables, images, archives = [], [], []
-    for place, folders, names in os.walk(folder):
-        folders[:] = sorted(
+    tables, images, archives, refused = [], [], [], []
+    for place, folders, names in bounded.walk(
+        folder, lambda place, why: refused.append(f"{place} {why}")
+    ):
+        folders[:] = [
             name
             for name in folders
             if not name.startswith(".") and not name.lower().startswith(FERPLUS)
-        )
-        top = place == str(folder)
+        ]
+        top = place == folder
         # a folder with the name of an image is treated as an image, and refused
         images += [
-            Path(place, name) for name in folders if not top and Path(name).suffix.lower() in IMAGES
+            place / name for name in folders if not top and Path(name).suffix.lower() in IMAGES
         ]
-        for path in (Path(place, name) for name in sorted(names)):
+        for path in (place / name for name in names):
             if path.name.lower() in CSVS:
                 tables.append(path)
             elif (
@@ -81,6 +82,8 @@ def find_layout(folder: Path) -> Layout:
                 and (path.suffix.lower() in IMAGES or letters(path.parts[-3]) in PARTS)
             ):
                 images.append(path)
+    if refused:
+        raise UserError(f"{folder} cannot be searched", refused, "make its folders readable")
     tables.sort(key=lambda path: (CSVS.index(path.name.lower()), len(path.parts)))
     found = [
         *((path, [path]) for path in tables),

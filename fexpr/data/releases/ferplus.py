@@ -164,7 +164,7 @@ def _refuse_foreign_rows(path: Path, faces: Faces, kept: np.ndarray, labels: np.
 
 
 def _find(folder: Path) -> Path:
-    places = (folder / FILE, *sorted(folder.glob(f"*/{FILE}")))
+    places = (folder / FILE, *bounded.find(folder, f"*/{FILE}"))
     found = [path for path in places if bounded.is_there(path)]
     if not found:
         looked = [str(folder / FILE), f"{folder / 'FERPlus' / FILE}, or in any other folder there"]

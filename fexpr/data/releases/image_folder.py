@@ -174,12 +174,19 @@ def survey(place: Path, skipped: set[str]) -> list[Row]:
 
 def _from_folder(place: Path, problems: list[str], ignored: Counter[str]) -> list[Row]:
     rows, misplaced = [], Counter()
-    for folder, below, files in os.walk(place):
-        below[:] = sorted(name for name in below if not name.startswith("."))
-        parts = Path(folder).relative_to(place).parts
-        for name in sorted(files):
+    refuse = lambda folder, why: problems.append(f"{folder} {why}")
+    for folder, below, files in bounded.walk(place, refuse):
+        below[:] = [name for name in below if not name.startswith(".")]
+        parts = folder.relative_to(place).parts
+        if len(parts) == 2:
+            problems += [
+                f"{folder / name} is a folder, expected an image"
+                for name in below
+                if Path(name).suffix.lower() in KINDS
+            ]
+        for name in files:
             kind = Path(name).suffix.lower()
-            hidden = bounded.is_hidden(Path(folder, name))
+            hidden = bounded.is_hidden(folder / name)
             if kind not in KINDS or hidden:
                 ignored["hidden files" if hidden else kind or "files without an ending"] += 1
             elif len(parts) != 2:
@@ -187,7 +194,7 @@ def _from_folder(place: Path, problems: list[str], ignored: Counter[str]) -> lis
             elif problem := bounded.path_problem(id_ := "/".join((*parts, name))):
                 problems.append(f"{id_!r}: the name {problem}")
             else:
-                rows.append(Row(id_, parts[1], parts[0], Path(folder) / name))
+                rows.append(Row(id_, parts[1], parts[0], folder / name))
     problems += [
         f"{folder}: {n:,} image{'s' * (n > 1)} in this folder, expected in {place}/<person>/<class>"
         for folder, n in misplaced.items()

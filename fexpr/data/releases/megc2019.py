@@ -30,6 +30,7 @@ from fexpr.data.releases.mmew import MMEW
 from fexpr.data.releases.samm import SAMM
 from fexpr.data.releases.skipped_clips import leave_out
 from fexpr.data.releases.workbook_format import canonical_subject
+from fexpr.data.releases.workbook_sheets import spreadsheets
 from fexpr.errors import UserError
 from fexpr.storage import bounded, delimited
 from fexpr.storage.delimited import BadTable
@@ -136,7 +137,7 @@ def _survey(config: ConfigDict, database: Database, folder: Path, skipped: set[s
     if layout == "flow" and listed is not None:
         table = leave_out(listed, skipped, path)
         return _listed_maps(folder, config, table)
-    if layout == "flow" and (database.book is None or not any(folder.glob("*.xlsx"))):
+    if layout == "flow" and (database.book is None or not spreadsheets(folder)):
         fix = f"its columns are {','.join(COLUMNS)}, one row for each map in {folder / MAPS}"
         raise UserError(f"{path} is missing, which gives the classes of the maps", fix=fix)
     if database.book is None:

@@ -123,7 +123,7 @@ def _choose(how: str, folder: Path, clips: Clips) -> str:
       UserError: as in choose_map; landmarks of videos are required and there are no tables.
     """
     if how == "landmarks" and clips.videos:
-        if not (folder / OPENFACE).is_dir():
+        if not bounded.is_folder(folder / OPENFACE):
             raise UserError(
                 "masks of landmarks are drawn from OpenFace's tables of the videos, but there are "
                 "no such tables",

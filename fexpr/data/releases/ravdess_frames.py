@@ -116,7 +116,7 @@ def _clips(folder: Path, by_frames: bool) -> tuple[dict[str, Path], list[str]]:
     """Name -> folder of frames or video (suffixes in any case), and names shared by two files;
     hidden files are skipped.
     """
-    paths = sorted(folder.glob(f"{FRAMES}/*" if by_frames else "Actor_*/*"))
+    paths = bounded.find(folder, f"{FRAMES}/*" if by_frames else "Actor_*/*")
     found, twice = {}, []
     for path in paths:
         if bounded.is_hidden(path) or not (

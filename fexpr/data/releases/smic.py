@@ -49,11 +49,11 @@ def survey(
           with.
     """
     _, root, aligned = find_layout(SMIC, folder, "frames")
-    places = sorted(
+    places = [
         path
-        for path in root.glob("*/micro/*/*")
+        for path in bounded.find(root, "*/micro/*/*")
         if bounded.is_folder(path) and not path.name.startswith(".")
-    )
+    ]
     if not places:
         raise UserError(
             f"{root} contains no clips",

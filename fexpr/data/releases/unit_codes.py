@@ -14,6 +14,7 @@ from fexpr import facs
 from fexpr.data.dataset import Dataset
 from fexpr.data.releases import megc2019, workbook
 from fexpr.data.releases.clip_release import Database
+from fexpr.data.releases.workbook_sheets import spreadsheets
 from fexpr.errors import UserError
 from fexpr.terminal import say
 
@@ -31,7 +32,7 @@ def with_units(dataset: Dataset, config: ConfigDict) -> Dataset:
     known, lacking = {}, []
     for name, folder in megc2019.folders(config).items():
         database = megc2019.DATABASES[name]
-        if database.book is None or not any(folder.glob("*.xlsx")):
+        if database.book is None or not spreadsheets(folder):
             lacking.append(database.title)
             continue
         present = _presences(database, database.book, folder)

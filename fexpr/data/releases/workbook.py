@@ -20,7 +20,7 @@ from fexpr.data.releases.workbook_format import (
     Format,
     canonical_subject,
 )
-from fexpr.data.releases.workbook_sheets import Sheets, is_blank, open_sheets
+from fexpr.data.releases.workbook_sheets import Sheets, is_blank, open_sheets, spreadsheets
 from fexpr.errors import UserError
 from fexpr.storage import bounded
 
@@ -45,14 +45,11 @@ def find_workbook(folder: Path | str, form: Format = SAMM) -> Path:
             f"{folder} is not a folder",
             fix="set config.data.root, or $FEXPR_DATA_DIR, to where the release is",
         )
-    found = sorted(
-        p
-        for p in folder.iterdir()
-        if p.suffix.lower() == ".xlsx" and not p.name.startswith("~$") and not bounded.is_hidden(p)
-    )
+    books = spreadsheets(folder)
+    found = [p for p in books if p.suffix.lower() == ".xlsx"]
     candidates = [p for p in found if p.name.lower().startswith(form.files.lower())] or found
     if not candidates:
-        old = sorted(p.name for p in folder.iterdir() if p.suffix.lower() in (".xls", ".xlsb"))
+        old = [p.name for p in books]
         raise UserError(
             f"no FACS workbook ({form.files}*.xlsx) in {folder}",
             [f"{name} is of an older kind" for name in old],

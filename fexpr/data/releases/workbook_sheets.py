@@ -20,6 +20,20 @@ _LAST_ROW = 2**20  # Excel's
 MOST_BYTES = 32 * bounded.MIB  # packed and unpacked; the releases' workbooks have less than one
 
 
+KINDS = (".xlsx", ".xls", ".xlsb")  # the first is read
+
+
+def spreadsheets(folder: Path) -> list[Path]:
+    """The workbooks in a folder, without hidden files and Excel's lock files (`~$...`)."""
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in KINDS
+        and not path.name.startswith("~$")
+        and not bounded.is_hidden(path)
+    )
+
+
 class Sheets:
     """The sheets of an open workbook, read row by row: only the cells that the file contains, so
     that one stray cell in Excel's last row or column costs nothing.

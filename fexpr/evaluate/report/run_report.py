@@ -80,9 +80,9 @@ def write_page(
         c=calibration_words,
         metrics=metrics,
         synthetic=metrics["source"] == "synthetic",
-        title=_title(config, metrics),
+        title=title_of(config, metrics),
         subtitle=f"run {run_dir.resolve().name}",
-        facts=_facts(config, metrics, predictions),
+        facts=facts_of(config, metrics, predictions),
         group=metrics["group_name"],
         monitor=monitor,
         chosen_by=chosen_by,
@@ -131,7 +131,7 @@ def duration(seconds: float) -> str:
     )
 
 
-def _title(config: dict, metrics: dict) -> str:
+def title_of(config: dict, metrics: dict) -> str:
     if "title" in config:
         return config["title"]
     model = config.get("model", {}).get("name", "model")
@@ -144,7 +144,7 @@ def _title(config: dict, metrics: dict) -> str:
     return f"{model} on {data}: {classes}"
 
 
-def _facts(config: dict, metrics: dict, predictions: dict) -> list[tuple[str, str]]:
+def facts_of(config: dict, metrics: dict, predictions: dict) -> list[tuple[str, str]]:
     """The facts of the run in words, as far as the run directory has them."""
     data, model, devices, trials = (
         *(config.get(key, {}) for key in ("data", "model", "devices")),
@@ -222,7 +222,7 @@ def _start(init: dict) -> list[tuple[str, str]]:
     known.
     """
     if "from_run" in init:
-        text = f"{init['from_run']}, trial {init['trial']}, {init['selection']}"
+        text = f"{init['from_run']}, trial {init.get('trial')}, {init.get('selection')}"
     elif "from_file" in init:
         text = init["from_file"]
     else:

@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import io
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
@@ -29,6 +30,9 @@ READS = (
     "Keras .h5, .weights.h5 and .keras, PyTorch .pth and .pt (a zip, since PyTorch 1.6), "
     "safetensors"
 )
+
+
+CHECKSUM = "crc32"  # metadata of fexpr's own files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,6 +104,18 @@ def write_safetensors(
     path.write_bytes(data)  # safetensors' own save_file makes the file readable by its owner only
 
 
+def checksum(arrays: Mapping[str, np.ndarray]) -> str:
+    """The CRC-32 (hex) of the arrays' names, types, shapes and bytes; as metadata under CHECKSUM it
+    is compared when the file is read.
+    """
+    found = 0
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        found = zlib.crc32(f"{name} {array.dtype.str} {array.shape}".encode(), found)
+        found = zlib.crc32(array.reshape(-1).view(np.uint8).data, found)
+    return f"{found:08x}"
+
+
 def _safetensors(path: Path) -> tuple[str, dict[str, np.ndarray], dict[str, str]]:
     try:
         with safetensors.safe_open(path, framework="numpy") as f:
@@ -112,6 +128,8 @@ def _safetensors(path: Path) -> tuple[str, dict[str, np.ndarray], dict[str, str]
                     arrays[name] = f.get_tensor(name)
                 except (AttributeError, KeyError) as e:
                     raise ValueError(f"{name} is of a type that NumPy has not ({e})") from e
+            if CHECKSUM in about and about[CHECKSUM] != checksum(arrays):
+                raise ValueError("its arrays are not those that were written")
             return "safetensors", arrays, about
     except (safetensors.SafetensorError, MemoryError, OSError, TypeError, ValueError) as e:
         raise UserError(

@@ -130,6 +130,22 @@ def test_a_release_without_a_workbook_is_left_out_aloud(tmp_path, capsys):
     assert "no FACS workbook" in message(tmp_path, "cd6me", subsets="casme2,mmew")
 
 
+def test_a_workbook_may_be_spelt_in_capitals_and_excels_lock_is_none(tmp_path, capsys):
+    coded_release.write(tmp_path, "mmew")
+    (book,) = (tmp_path / "mmew").glob("*.xlsx")
+    book.rename(book.with_suffix(".XLSX"))
+    casme2_release.write_list(tmp_path, "casme2", [("sub01", "EP02_01f", "positive")])
+    (tmp_path / "casme2" / "~$CASME2-coding.xlsx").touch()
+    assert set(load(tmp_path, "cd6me").extras["dataset"]) == {"mmew"}
+    assert "CASME II: no workbook gives its action units" in capsys.readouterr().out
+
+
+def test_a_release_on_a_disk_that_is_not_mounted_is_not_left_out(tmp_path):
+    coded_release.write(tmp_path, "mmew")
+    (tmp_path / "samm").symlink_to("/unmounted/samm")
+    assert "samm is a link that leads nowhere" in message(tmp_path, "cd6me")
+
+
 def test_no_release_at_all(tmp_path):
     (tmp_path / "casme2").mkdir()
     assert "contains none of the releases of cd6me" in message(tmp_path, "cd6me")

@@ -114,6 +114,26 @@ def test_every_problem_of_a_folder_at_once(tmp_path):
         assert part in text
 
 
+def test_folders_in_place_of_images_and_links_to_folders(tmp_path):
+    place = write(tmp_path / "photos")
+    (tmp_path / "elsewhere").mkdir()
+    (place / "p0").rename(tmp_path / "elsewhere" / "p0")
+    (place / "p0").symlink_to(tmp_path / "elsewhere" / "p0")
+    assert {row.group for row in image_folder.survey(place, set())} == {"p0", "p1", "p2"}
+    (place / "p1" / "calm" / "0.png").mkdir()
+    (place / "p9").symlink_to(place / "p1")
+    (place / "p2" / "again").symlink_to(place)
+    with pytest.raises(UserError) as error:
+        image_folder.survey(place, set())
+    assert len(error.value.problems) == 3
+    for part in (
+        f"{place}/p1/calm/0.png is a folder, expected an image",
+        f"{place}/p9 is the same folder as {place}/p1: remove the link",
+        f"{place}/p2/again is the same folder as {place}: remove the link",
+    ):
+        assert part in error.value.problems
+
+
 def test_unreadable_images_alone(tmp_path):
     place = write(tmp_path / "photos")
     for name in ("x.png", "y.jpg"):

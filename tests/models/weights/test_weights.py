@@ -286,6 +286,18 @@ def test_files_cut_off_at_any_place_say_so(tmp_path):
     assert whole
 
 
+def test_a_changed_byte_of_our_own_files_is_found(tmp_path):
+    arrays = {"b": np.arange(6.0).reshape(2, 3), "a": np.float32(1)}
+    about = {files.CHECKSUM: files.checksum(arrays)}
+    files.write_safetensors(tmp_path / "w", arrays, about)
+    assert files.read(tmp_path / "w").about == about
+    content = bytearray((tmp_path / "w").read_bytes())
+    content[-1] ^= 1
+    (tmp_path / "w").write_bytes(content)
+    with pytest.raises(UserError, match="not those that were written"):
+        files.read(tmp_path / "w")
+
+
 def test_wrong_architectures_are_named_and_nothing_is_loaded(tmp_path):
     from tests.models import keras_faces
 
