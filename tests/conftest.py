@@ -24,7 +24,7 @@ import tests.type_checker  # noqa: F401, the hook looks it up
 # every call of a function of these modules is checked against its annotations, shapes included
 CHECKED = {
     "fexpr.train": ("conclude_epoch", "losses", "monitors", "row_losses", "step", "views"),
-    "fexpr.recognizer": ("calibrated",),
+    "fexpr.recognizer": ("calibrated", "draw", "feature_maps", "prediction_table", "saliency"),
     "fexpr.data": (
         "preparation.alignment",
         "preparation.face_images",
@@ -49,12 +49,16 @@ CHECKED = {
         "fusion",
         "loss_parts",
         "map_choice",
+        "measure",
         "metrics",
+        "paired",
         "perfect",
         "predictions",
+        "recalibration",
         "scored_rows",
         "selective",
         "smooth_error",
+        "tables",
         "thresholds",
     ),
 }

@@ -3,6 +3,7 @@ data.
 """
 
 import atexit
+import contextlib
 import functools
 import multiprocessing
 import multiprocessing.forkserver
@@ -131,18 +132,35 @@ def launch(cwd, cache, *arguments, devices=1, **changes):
     one that has imported every module and used no device. What libraries read from the environment
     when they are imported (JAX_PLATFORMS) cannot be changed here.
     """
+    with begin_forked(cwd, cache, *arguments, devices=devices, **changes) as (_, finish):
+        return finish()
+
+
+@contextlib.contextmanager
+def begin_forked(cwd, cache, *arguments, devices=1, **changes):
+    """The running process of `launch` (pid, is_alive, exitcode), and a function that waits for its
+    end and returns it as a finished process.
+    """
     context, words = _forks(), command(*arguments)
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         job = (words[-1 - len(arguments) :], str(cwd), environment(cache, devices, **changes))
         streams = [multiprocessing.reduction.DupFd(file.fileno()) for file in (out, err)]
         process = context.Process(target=_run_forked, args=(*job, *streams))
         process.start()
-        process.join(300)
-        if process.is_alive():
-            process.kill()
-            raise subprocess.TimeoutExpired(words, 300)
-        found = []
-        for file in (out, err):
-            file.seek(0)
-            found.append(file.read().decode())
-        return subprocess.CompletedProcess(words, process.exitcode, *found)
+
+        def finish():
+            process.join(300)
+            if process.is_alive():
+                raise subprocess.TimeoutExpired(words, 300)
+            found = []
+            for file in (out, err):
+                file.seek(0)
+                found.append(file.read().decode())
+            return subprocess.CompletedProcess(words, process.exitcode, *found)
+
+        try:
+            yield process, finish
+        finally:
+            if process.is_alive():
+                process.kill()
+                process.join()
