@@ -116,7 +116,7 @@ def assert_as_stored(name, lines, digits=2e-3):
     """The lines are those of the fixture: words and whole numbers the same, others to `digits`."""
     file, text = FIXTURES / f"{name}.txt", "\n".join(lines) + "\n"
     if os.environ.get("FEXPR_WRITE_REFERENCES"):
-        file.parent.mkdir(exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
     expected = file.read_text(encoding="utf-8").splitlines()
     found = text.splitlines()
