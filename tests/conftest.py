@@ -5,8 +5,9 @@ network, no cache of the user's.
 import os
 import shutil
 import warnings
+from pathlib import Path
 
-from tests.launching import QUICK
+from tests.launching import PNG, QUICK
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["XLA_FLAGS"] = " ".join(
@@ -79,6 +80,16 @@ def _strict():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         yield
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Figures are filled, but their pixels, which take longer than everything else in a report,
+    are not computed: their files are empty pictures.
+    """
+    from matplotlib.figure import Figure
+
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: Path(path).write_bytes(PNG))
 
 
 @pytest.fixture(scope="session")

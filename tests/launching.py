@@ -10,6 +10,7 @@ import multiprocessing.forkserver
 import multiprocessing.reduction
 import os
 import runpy
+import struct
 import subprocess
 import sys
 import tempfile
@@ -24,10 +25,13 @@ QUICK = (
     " --xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters=true"
 )
 FAST = (
+    "--config.data.synthetic_clips=20",  # as those of TINY: they are drawn once
     "--config.train.epochs=12",
     "--config.evaluate.resamples=20",
     "--config.log.checkpoint_seconds=0",
 )
+# the head of a picture of 600 x 300 pixels, which is all that a page reads of it
+PNG = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sIIBBBBB", 13, b"IHDR", 600, 300, 8, 2, 0, 0, 0)
 # a run of seconds
 TINY = (
     f"--config={ROOT}/configs/aucnn_samm.py:debug",

@@ -56,11 +56,21 @@ def test_every_layout_gives_the_figures_of_a_run(case, tmp_path):
     for name, at in (("test", split == "test"), ("val", split == "val")):
         write_csv(tmp_path / f"{name}.csv", probabilities[at], labels[at], id=p["ids"][at])
     np.savez(tmp_path / "run.npz", **p)
+    by_id = np.argsort(p["ids"])
     for file in ("logits.npz", "named.npz", "p.csv", "l.csv", "test.csv", "run.npz"):
         val = "val.csv" if file == "test.csv" else None
-        found = evaluate(
-            read_predictions(tmp_path / file, val and tmp_path / val), "last", "x@0", resamples=10
+        read = read_predictions(tmp_path / file, val and tmp_path / val)
+        # files without ids keep the order of their rows
+        order = np.argsort(read["ids"]) if file in ("p.csv", "test.csv", "run.npz") else ...
+        same = by_id if order is not ... else ...
+        np.testing.assert_array_equal(read["labels"][order], labels[same])
+        np.testing.assert_array_equal(read["split"][order], split[same])
+        np.testing.assert_allclose(
+            calibration.probabilities(read["logits"], False)[order], probabilities[same], atol=1e-6
         )
+        if file not in ("p.csv", "run.npz"):
+            continue
+        found = evaluate(read, "last", "x@0", resamples=10)
         for key in ("accuracy", "macro_f1", "nll", "ece", "roc_auc"):
             assert found["test"][key]["value"] == pytest.approx(
                 expected["test"][key]["value"], abs=1e-6
@@ -71,7 +81,7 @@ def test_every_layout_gives_the_figures_of_a_run(case, tmp_path):
         assert found["counts_from"] == ("training" if file == "run.npz" else "validation")
 
 
-def test_command_line(case, tmp_path, capsys):
+def test_command_line(case, tmp_path, capsys, undrawn):
     z, labels, split, _ = case
     at = split == "test"
     write_csv(

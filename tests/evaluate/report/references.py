@@ -7,16 +7,16 @@ then read what `git diff` shows, word by word.
 
 import os
 import re
-import struct
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FuncFormatter
 
+from tests.launching import PNG
+
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "reports"
 NUMBER = re.compile(r"(\d+(?:\.\d+)?(?:e[+-]\d+)?)")
-A_PNG = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sIIBBBBB", 13, b"IHDR", 600, 300, 8, 2, 0, 0, 0)
 
 
 def record_figures(monkeypatch):
@@ -26,7 +26,7 @@ def record_figures(monkeypatch):
     def savefig(figure, path, **_):
         name = Path(path).name.lstrip(".").split(".")[0]
         found[name] = list(describe(figure))
-        Path(path).write_bytes(A_PNG)
+        Path(path).write_bytes(PNG)
 
     monkeypatch.setattr(Figure, "savefig", savefig)
     return found
