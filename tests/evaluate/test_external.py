@@ -81,6 +81,17 @@ def test_every_layout_gives_the_figures_of_a_run(case, tmp_path):
         assert found["counts_from"] == ("training" if file == "run.npz" else "validation")
 
 
+def test_numbers_that_stand_for_missing_ids_are_not_those_of_another_file(case, tmp_path):
+    z, labels, _, _ = case
+    write_csv(tmp_path / "test.csv", z[:20], labels[:20], "logit_")
+    numbered = read_predictions(tmp_path / "test.csv")["ids"]
+    write_csv(tmp_path / "val.csv", z[20:40], labels[20:40], "logit_", id=numbered)
+    found = read_predictions(tmp_path / "test.csv", tmp_path / "val.csv")
+    assert sorted(found["split"]) == ["test"] * 20 + ["val"] * 20
+    write_csv(tmp_path / "test.csv", z[:20], labels[:20], "logit_", id=numbered)
+    assert "20 ids are also in" in problems_of(tmp_path / "test.csv", val=tmp_path / "val.csv")
+
+
 def test_command_line(case, tmp_path, capsys, undrawn):
     z, labels, split, _ = case
     at = split == "test"
