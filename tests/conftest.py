@@ -5,8 +5,9 @@ network, no cache of the user's.
 import os
 import shutil
 import warnings
+from pathlib import Path
 
-from tests.launching import QUICK
+from tests.launching import PNG, QUICK
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["XLA_FLAGS"] = " ".join(
@@ -24,7 +25,7 @@ import tests.type_checker  # noqa: F401, the hook looks it up
 # every call of a function of these modules is checked against its annotations, shapes included
 CHECKED = {
     "fexpr.train": ("conclude_epoch", "losses", "monitors", "row_losses", "step", "views"),
-    "fexpr.recognizer": ("calibrated",),
+    "fexpr.recognizer": ("calibrated", "draw", "feature_maps", "prediction_table", "saliency"),
     "fexpr.data": (
         "preparation.alignment",
         "preparation.face_images",
@@ -49,12 +50,16 @@ CHECKED = {
         "fusion",
         "loss_parts",
         "map_choice",
+        "measure",
         "metrics",
+        "paired",
         "perfect",
         "predictions",
+        "recalibration",
         "scored_rows",
         "selective",
         "smooth_error",
+        "tables",
         "thresholds",
     ),
 }
@@ -75,6 +80,16 @@ def _strict():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         yield
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Figures are filled, but their pixels, which take longer than everything else in a report,
+    are not computed: their files are empty pictures.
+    """
+    from matplotlib.figure import Figure
+
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: Path(path).write_bytes(PNG))
 
 
 @pytest.fixture(scope="session")

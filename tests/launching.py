@@ -3,12 +3,14 @@ data.
 """
 
 import atexit
+import contextlib
 import functools
 import multiprocessing
 import multiprocessing.forkserver
 import multiprocessing.reduction
 import os
 import runpy
+import struct
 import subprocess
 import sys
 import tempfile
@@ -23,10 +25,13 @@ QUICK = (
     " --xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters=true"
 )
 FAST = (
+    "--config.data.synthetic_clips=20",  # as those of TINY: they are drawn once
     "--config.train.epochs=12",
     "--config.evaluate.resamples=20",
     "--config.log.checkpoint_seconds=0",
 )
+# the head of a picture of 600 x 300 pixels, which is all that a page reads of it
+PNG = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sIIBBBBB", 13, b"IHDR", 600, 300, 8, 2, 0, 0, 0)
 # a run of seconds
 TINY = (
     f"--config={ROOT}/configs/aucnn_samm.py:debug",
@@ -131,18 +136,35 @@ def launch(cwd, cache, *arguments, devices=1, **changes):
     one that has imported every module and used no device. What libraries read from the environment
     when they are imported (JAX_PLATFORMS) cannot be changed here.
     """
+    with begin_forked(cwd, cache, *arguments, devices=devices, **changes) as (_, finish):
+        return finish()
+
+
+@contextlib.contextmanager
+def begin_forked(cwd, cache, *arguments, devices=1, **changes):
+    """The running process of `launch` (pid, is_alive, exitcode), and a function that waits for its
+    end and returns it as a finished process.
+    """
     context, words = _forks(), command(*arguments)
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         job = (words[-1 - len(arguments) :], str(cwd), environment(cache, devices, **changes))
         streams = [multiprocessing.reduction.DupFd(file.fileno()) for file in (out, err)]
         process = context.Process(target=_run_forked, args=(*job, *streams))
         process.start()
-        process.join(300)
-        if process.is_alive():
-            process.kill()
-            raise subprocess.TimeoutExpired(words, 300)
-        found = []
-        for file in (out, err):
-            file.seek(0)
-            found.append(file.read().decode())
-        return subprocess.CompletedProcess(words, process.exitcode, *found)
+
+        def finish():
+            process.join(300)
+            if process.is_alive():
+                raise subprocess.TimeoutExpired(words, 300)
+            found = []
+            for file in (out, err):
+                file.seek(0)
+                found.append(file.read().decode())
+            return subprocess.CompletedProcess(words, process.exitcode, *found)
+
+        try:
+            yield process, finish
+        finally:
+            if process.is_alive():
+                process.kill()
+                process.join()

@@ -5,6 +5,7 @@ answered at once.
 import dataclasses
 import importlib
 import json
+import os
 import re
 import resource
 import subprocess
@@ -287,3 +288,57 @@ def test_a_docstring_is_a_ledger(name):
         r"20\d\d-\d\d-\d\d|\d+\.\d+(?: \([\d.]+–[\d.]+\)| ± [\d.]+)?|\d+ (?:s|min)\b", ledger
     )
     assert not [figure for figure in figures if figure not in results]
+
+
+def other_values(section, name):
+    """Values that a field may have beside its default."""
+    kind, declared = sections.declarations(section)[name]
+    if kind is bool:
+        return [not declared.default]
+    if kind in (int, float):
+        return [kind(declared.default + 1), kind(1) / 2 if kind is float else 0]
+    return [v for v in (*sections.allowed(section, name), "x") if v != declared.default][:9]
+
+
+def read_with(section, condition):
+    """When a field is read: with the defaults, or by which other value of one field."""
+    if condition(section()):
+        return "by default"
+    changed = [
+        f"{name}={value!r}"
+        for name, (kind, _) in sections.declarations(section).items()
+        if kind is not dict and not sections.is_section(kind)
+        for value in other_values(section, name)
+        if condition(dataclasses.replace(section(), **{name: value}))
+    ]
+    return f"with {', '.join(changed)}"
+
+
+def facts(section, prefix=""):
+    """A line for each field: its default, that of debug, bounds, allowed values, when it is read."""
+    for name, (kind, declared) in sections.declarations(section).items():
+        about = declared.metadata
+        if sections.is_section(kind):
+            yield from facts(kind, f"{prefix}{name}.")
+            continue
+        default = declared.default_factory() if kind is dict else declared.default
+        words = [f"{prefix}{name} {default!r}"]
+        if about["debug"] != default:
+            words.append(f"debug {about['debug']!r}")
+        words += [f"{bound} {value}" for bound, value in about["bounds"].items()]
+        if kind is not dict and (values := sections.allowed(section, name)):
+            words.append("one of " + " ".join(map(str, values)))
+        if about["read_if"]:
+            words.append(f"read {read_with(section, about['read_if'][1])}")
+        yield "; ".join(words)
+
+
+def test_fields_are_what_they_were():
+    """Defaults, bounds and conditions: none changes unseen. Write the fixture again with
+    FEXPR_WRITE_REFERENCES=1.
+    """
+    file = ROOT / "tests" / "fixtures" / "config_fields.txt"
+    found = "\n".join(facts(RunConfig)) + "\n"
+    if os.environ.get("FEXPR_WRITE_REFERENCES"):
+        file.write_text(found)
+    assert found.splitlines() == file.read_text().splitlines()

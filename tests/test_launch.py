@@ -30,7 +30,7 @@ def finished(tmp_path_factory, shared_cache):
 def test_the_terminal_reads_like_a_notebook(finished):
     _, workdir, done = finished
     for line in (
-        "data       synthetic: 24 clips of 6 subj",
+        "data       synthetic: 20 clips of 6 subj",
         "split      train",
         "model      aucnn",
         "devices    1 x",

@@ -9,6 +9,7 @@ their standard deviation.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,6 +25,9 @@ from fexpr.evaluate import (
 from fexpr.evaluate.bootstrap import bootstrap
 from fexpr.evaluate.estimates import Measured
 from fexpr.evaluate.scored_rows import ScoredRows
+
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Bool, Float, Num, Shaped
 
 Statistic = Callable[[np.ndarray], dict[str, np.ndarray]]  # weights [B, R] -> name -> [B, …]
 # 0.12: of the action-unit notebook (docs/decisions.md, Publications)
@@ -42,7 +46,9 @@ MACRO_OF = {  # which column metric each macro figure averages over the headline
 }
 
 
-def measure(answer: ScoredRows, enough: np.ndarray, resamples: int, seed: int) -> Measured:
+def measure(
+    answer: ScoredRows, enough: Bool[np.ndarray, " K"], resamples: int, seed: int
+) -> Measured:
     """Measures on the pool of each seed. `enough` bool [K]: the classes that macro figures may
     average if they occur.
     """
@@ -93,7 +99,7 @@ def resampled(
     """
     pools = [(rows, statistic(answer.at(rows))) for rows in answer.pools()]
 
-    def over_seeds(weights: np.ndarray) -> dict[str, np.ndarray]:
+    def over_seeds(weights: Num[np.ndarray, "B R"]) -> dict[str, Shaped[np.ndarray, "S B ..."]]:
         """name -> [S, B, …]"""
         parts = [of(weights[:, rows]) for rows, of in pools]
         return {name: np.stack([part[name] for part in parts]) for name in parts[0]}
@@ -107,7 +113,9 @@ def resampled(
     return point, bootstrap(means, answer.groups, resamples, seed)
 
 
-def _statistic(answer: ScoredRows, headline: np.ndarray, defined: np.ndarray) -> Statistic:
+def _statistic(
+    answer: ScoredRows, headline: Bool[np.ndarray, " K"], defined: Bool[np.ndarray, " K"]
+) -> Statistic:
     """The function weights -> all metrics of one pool: name -> [B], and class_<name> -> [B, K].
     What does not depend on the weights is computed once.
     """
@@ -117,7 +125,7 @@ def _statistic(answer: ScoredRows, headline: np.ndarray, defined: np.ndarray) ->
     )
     probability = _probability_statistics(answer)
 
-    def statistic(weights: np.ndarray) -> dict[str, np.ndarray]:
+    def statistic(weights: Num[np.ndarray, "B R"]) -> dict[str, Float[np.ndarray, "B ..."]]:
         counts = metrics.counted(cells, weights)
         per_class = {
             name: getattr(metrics, name)(counts) for name in ("precision", "recall", "f1", "uar")
@@ -146,13 +154,13 @@ def _ranking(answer: ScoredRows) -> Callable[[np.ndarray], tuple[np.ndarray, np.
 
 
 def _multilabel_statistics(
-    answer: ScoredRows, headline: np.ndarray, defined: np.ndarray
+    answer: ScoredRows, headline: Bool[np.ndarray, " K"], defined: Bool[np.ndarray, " K"]
 ) -> Callable[..., dict[str, np.ndarray]]:
     cells_at = {
         t: metrics.confusion_cells(answer.presence, answer.decided_at(t)) for t in FIXED_THRESHOLDS
     }
 
-    def statistics(counts, averages, per_class, weights) -> dict[str, np.ndarray]:
+    def statistics(counts, averages, per_class, weights) -> dict[str, Float[np.ndarray, " B"]]:
         micro = counts.pooled()
         values = {
             "macro_f1": averages["f1"],
@@ -174,12 +182,12 @@ def _multilabel_statistics(
 
 
 def _multiclass_statistics(
-    answer: ScoredRows, headline: np.ndarray, defined: np.ndarray
+    answer: ScoredRows, headline: Bool[np.ndarray, " K"], defined: Bool[np.ndarray, " K"]
 ) -> Callable[..., dict[str, np.ndarray]]:
     top2 = metrics.in_top(answer.presence, answer.scores, 2)
     names_one = answer.logits is None  # a predictor of a single class has no second choice
 
-    def statistics(counts, averages, per_class, weights) -> dict[str, np.ndarray]:
+    def statistics(counts, averages, per_class, weights) -> dict[str, Float[np.ndarray, " B"]]:
         return {
             "uf1": averages["f1"],  # MEGC2019's name for the macro F1
             "uar": averages["recall"],

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -22,6 +23,9 @@ from fexpr.evaluate.evaluation import HEADLINE
 from fexpr.evaluate.measure import measure
 from fexpr.evaluate.predictions import checked, rows_of
 from fexpr.evaluate.scored_rows import ScoredRows, model_rows, trial_thresholds
+
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Bool, Int, Shaped
 
 SHOWN = 5  # ids that a problem lists
 
@@ -117,7 +121,7 @@ class Tested:
 
     candidate: Candidate
     answer: ScoredRows
-    ids: np.ndarray
+    ids: Shaped[np.ndarray, " R"]
     left_out: int
 
     def summary(self, resamples: int, seed: int) -> dict:
@@ -137,7 +141,7 @@ class Tested:
             "diagram": diagram,
         }
 
-    def right(self) -> tuple[np.ndarray, np.ndarray]:
+    def right(self) -> tuple[Bool[np.ndarray, " R"], Bool[np.ndarray, "R K"]]:
         """For the first seed, rows ordered by id: whether all decisions of a row are right, bool
         [R], and the decisions, bool [R, K].
         """
@@ -148,7 +152,11 @@ class Tested:
 
 
 def _tested(
-    candidate: Candidate, predictions: dict, rows: np.ndarray, common: np.ndarray, split: str
+    candidate: Candidate,
+    predictions: dict,
+    rows: Int[np.ndarray, " rows"],
+    common: Shaped[np.ndarray, " common"],
+    split: str,
 ) -> Tested:
     ids = predictions["ids"][rows]
     at = np.flatnonzero(np.isin(ids, common))
@@ -205,8 +213,11 @@ def _pair(this: Tested, first: Tested) -> dict:
 
 
 def _common_ids(
-    candidates: Sequence[Candidate], arrays: list[dict], tests: list[np.ndarray], split: str
-) -> np.ndarray:
+    candidates: Sequence[Candidate],
+    arrays: list[dict],
+    tests: list[Int[np.ndarray, " _"]],
+    split: str,
+) -> Shaped[np.ndarray, " common"]:
     """The sorted ids that all candidates test; checks that their labels and groups agree."""
     first, names = arrays[0], arrays[0]["class_names"].tolist()
     problems = [

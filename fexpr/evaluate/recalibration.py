@@ -15,13 +15,16 @@ changes no fitted probability, as every fit first divides by the logits' own sca
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, overload
+from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
 
 from fexpr.evaluate import calibration
 from fexpr.evaluate.calibration_maps import Isotonic, Map, Vector
 from fexpr.probabilities import Structured, Temperature, inputs_of
+
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Bool, Float, Num, Shaped
 
 # precision of a normal prior of vector scaling around a common temperature: parameters stay finite
 # where validation rows separate perfectly
@@ -31,7 +34,9 @@ WIDEST = 16.0
 SMALLEST_SLOPE = 0.01  # smallest slope of an action unit's map, which so keeps the order of rows
 
 
-def fit_temperature(logits: np.ndarray, labels: np.ndarray, split: np.ndarray) -> Temperature:
+def fit_temperature(
+    logits: Num[np.ndarray, "R K"], labels: Num[np.ndarray, ...], split: Shaped[np.ndarray, " _"]
+) -> Temperature:
     """The temperature of highest likelihood on validation rows, smoothed as if one of n + 1 rows
     could be of any class (probmetrics' `ts-mix`).
 
@@ -62,7 +67,9 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray, split: np.ndarray) -
     return Temperature(scale * float(np.exp(-log_factor)), 1 / (len(z) + 1), multilabel)
 
 
-def fit_vector(logits: np.ndarray, labels: np.ndarray, split: np.ndarray) -> Vector:
+def fit_vector(
+    logits: Num[np.ndarray, "R K"], labels: Num[np.ndarray, ...], split: Shaped[np.ndarray, " _"]
+) -> Vector:
     """A scale and a bias for each class, of highest likelihood on validation rows. One-of-K only.
     Arguments and errors as in `fit_temperature`.
     """
@@ -76,7 +83,9 @@ def fit_vector(logits: np.ndarray, labels: np.ndarray, split: np.ndarray) -> Vec
     return Vector(theta.diagonal() / scale, theta[:, -1])
 
 
-def fit_svs(logits: np.ndarray, labels: np.ndarray, split: np.ndarray) -> Structured:
+def fit_svs(
+    logits: Num[np.ndarray, "R K"], labels: Num[np.ndarray, ...], split: Shaped[np.ndarray, " _"]
+) -> Structured:
     """Structured vector scaling: after a temperature a scale and a bias for each class, with a
     ridge penalty of K / R towards the identity (Berta et al. 2026; probmetrics' `svs`).
     Multi-label: a scale and a bias for each unit, with a ridge of 2 / R, as in that formula for two
@@ -85,7 +94,9 @@ def fit_svs(logits: np.ndarray, labels: np.ndarray, split: np.ndarray) -> Struct
     return _structured(logits, labels, split, diagonal=True)
 
 
-def fit_sms(logits: np.ndarray, labels: np.ndarray, split: np.ndarray) -> Structured:
+def fit_sms(
+    logits: Num[np.ndarray, "R K"], labels: Num[np.ndarray, ...], split: Shaped[np.ndarray, " _"]
+) -> Structured:
     """Structured matrix scaling: `fit_svs` and, with a ridge of K (K - 1) / R, a weight of each
     class's log probability in the logit of each other class (Berta et al. 2026; probmetrics'
     `sms`). One-of-K only. Arguments and errors as in `fit_temperature`.
@@ -93,7 +104,9 @@ def fit_sms(logits: np.ndarray, labels: np.ndarray, split: np.ndarray) -> Struct
     return _structured(logits, labels, split, diagonal=False)
 
 
-def fit_isotonic(logits: np.ndarray, labels: np.ndarray, split: np.ndarray) -> Isotonic:
+def fit_isotonic(
+    logits: Num[np.ndarray, "R K"], labels: Num[np.ndarray, ...], split: Shaped[np.ndarray, " _"]
+) -> Isotonic:
     """After a temperature one isotonic regression per class, one against the rest, on validation
     rows. One-of-K only. Arguments and errors as in `fit_temperature`.
 
@@ -149,7 +162,10 @@ def fit_trial(predictions: dict, selection: str, trial: int, name: str) -> Map:
 
 
 def _structured(
-    logits: np.ndarray, labels: np.ndarray, split: np.ndarray, diagonal: bool
+    logits: Num[np.ndarray, "R K"],
+    labels: Num[np.ndarray, ...],
+    split: Shaped[np.ndarray, " _"],
+    diagonal: bool,
 ) -> Structured:
     z, presence, multilabel = _checked(logits, labels, split, one_of_k=not diagonal)
     base = fit_temperature(logits, labels, split)
@@ -164,8 +180,12 @@ def _structured(
 
 
 def _most_likely(
-    x: np.ndarray, presence: np.ndarray, centre: np.ndarray, ridge: np.ndarray, diagonal: bool
-) -> np.ndarray:
+    x: Float[np.ndarray, "R K"],
+    presence: Bool[np.ndarray, "R K"],
+    centre: Float[np.ndarray, "K K+1"],
+    ridge: Float[np.ndarray, "K K+1"],
+    diagonal: bool,
+) -> Float[np.ndarray, "K K+1"]:
     """The weights and, as last column, biases [K, K + 1] of the logits weights @ x + bias that
     minimise the negative log likelihood of the rows plus `ridge` x (weights - centre)^2. Convex.
 
@@ -212,8 +232,8 @@ def _most_likely(
 
 
 def _most_likely_units(
-    x: np.ndarray, presence: np.ndarray, ridge: float
-) -> tuple[np.ndarray, np.ndarray]:
+    x: Float[np.ndarray, "R K"], presence: Bool[np.ndarray, "R K"], ridge: float
+) -> tuple[Float[np.ndarray, " K"], Float[np.ndarray, " K"]]:
     """The slope and bias [K] of each unit's logit, of highest likelihood with the penalty `ridge` x
     ((slope - 1)^2 + bias^2); slopes are at least SMALLEST_SLOPE. `x`, `presence`: [R, K].
     """
@@ -241,7 +261,9 @@ def _most_likely_units(
     return theta[:k], theta[k:]
 
 
-def _normalized(logits: np.ndarray, multilabel: bool) -> tuple[np.ndarray, float]:
+def _normalized(
+    logits: Float[np.ndarray, "R K"], multilabel: bool
+) -> tuple[Float[np.ndarray, "R K"], float]:
     """The logits divided by their mean distance from the row's mean (from 0 if multi-label), and
     that scale; 1 where all are equal. One-of-K: each row's largest is then 0.
     """
@@ -251,8 +273,11 @@ def _normalized(logits: np.ndarray, multilabel: bool) -> tuple[np.ndarray, float
 
 
 def _checked(
-    logits: np.ndarray, labels: np.ndarray, split: np.ndarray, one_of_k: bool = False
-) -> tuple[np.ndarray, np.ndarray, bool]:
+    logits: Num[np.ndarray, "R K"],
+    labels: Num[np.ndarray, ...],
+    split: Shaped[np.ndarray, " _"],
+    one_of_k: bool = False,
+) -> tuple[Float[np.ndarray, "R K"], Bool[np.ndarray, "R K"], bool]:
     """Logits, presence bool [R, K] and whether the task is multi-label."""
     logits, labels, split = np.asarray(logits, np.float64), np.asarray(labels), np.asarray(split)
     foreign = sorted(set(split.tolist()) - {"val"})

@@ -4,6 +4,8 @@ figures.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from fexpr.evaluate import metrics
@@ -12,17 +14,20 @@ from fexpr.evaluate.predictions import rows_of
 from fexpr.evaluate.scored_rows import ScoredRows
 from fexpr.evaluate.thresholds import FAILED
 
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Bool, Float, Shaped
+
 
 def per_class(
     predictions: dict,
     test: ScoredRows,
     measured: Measured,
     constant: Measured,
-    enough: np.ndarray,
-    thresholds: tuple[np.ndarray, np.ndarray] | None,
+    enough: Bool[np.ndarray, " K"],
+    thresholds: tuple[Float[np.ndarray, "T K"], Shaped[np.ndarray, "T K"]] | None,
 ) -> list[dict]:
     """One dict per class. `positives` are those of one seed's pool, `train_positives` the fewest
-    over trials.
+    over the T trials. `enough`: of the headline. `thresholds`: each trial's, and their origin.
     """
     train, first = predictions["train_positives"].min(axis=0), test.at(test.pools()[0])
     table = []
@@ -62,7 +67,7 @@ def per_class(
     return table
 
 
-def _most_frequent(values: np.ndarray) -> str:
+def _most_frequent(values: Shaped[np.ndarray, " T"]) -> str:
     names, counts = np.unique(values, return_counts=True)
     top = counts.argmax()
     return (
@@ -72,7 +77,7 @@ def _most_frequent(values: np.ndarray) -> str:
     )
 
 
-def per_group(test: ScoredRows, datasets: np.ndarray) -> list[dict]:
+def per_group(test: ScoredRows, datasets: Shaped[np.ndarray, " rows"]) -> list[dict]:
     """One dict per subject (or actor), sorted by data set and name: `rows`, its number in one
     seed's pool, and means over seeds. One-of-K: rows `correct`, `accuracy`. Multi-label:
     `exact_match`, and `micro_f1` over all its decisions (None where it shows nothing).
@@ -81,7 +86,7 @@ def per_group(test: ScoredRows, datasets: np.ndarray) -> list[dict]:
     seeds = len(test.pools())
     names, index = np.unique(test.groups, return_inverse=True)
 
-    def by_group(values: np.ndarray) -> np.ndarray:
+    def by_group(values: Shaped[np.ndarray, " R"]) -> Float[np.ndarray, " G"]:
         return np.bincount(index, values.astype(np.float64), len(names)) / seeds
 
     rows, right = (
@@ -117,7 +122,7 @@ def per_group(test: ScoredRows, datasets: np.ndarray) -> list[dict]:
     return sorted(table, key=lambda row: (row["dataset"] or "", row["group"]))
 
 
-def groups_by_dataset(test: ScoredRows, datasets: np.ndarray) -> dict[str, int]:
+def groups_by_dataset(test: ScoredRows, datasets: Shaped[np.ndarray, " rows"]) -> dict[str, int]:
     """The number of groups in the test rows of each data set, and in all of them ('full'), over
     which intervals are computed.
     """
@@ -127,7 +132,7 @@ def groups_by_dataset(test: ScoredRows, datasets: np.ndarray) -> dict[str, int]:
     return found
 
 
-def confusion(test: ScoredRows, names: np.ndarray) -> dict:
+def confusion(test: ScoredRows, names: Shaped[np.ndarray, " K"]) -> dict:
     """Counts pooled over folds, mean over seeds. One-of-K: `counts` [true][predicted], and
     `unanswered` rows (of failed trials) by true class. Multi-label: `tp`, `fp`, `fn`, `tn` of
     each class."""
@@ -144,7 +149,7 @@ def confusion(test: ScoredRows, names: np.ndarray) -> dict:
     return {"classes": classes, "counts": counts.tolist(), "unanswered": unanswered.tolist()}
 
 
-def undefined(class_names: np.ndarray, test: ScoredRows) -> list[dict]:
+def undefined(class_names: Shaped[np.ndarray, " K"], test: ScoredRows) -> list[dict]:
     """The classes without a positive or without a negative row in one seed's pool: `name`, and
     `why` some figures are undefined.
     """

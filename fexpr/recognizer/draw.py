@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -13,13 +14,18 @@ import pandas as pd
 from fexpr.errors import UserError
 from fexpr.storage import run
 
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import UInt8
+
 SHOWN = 3  # classes with a bar
 LEAST = 320  # pixels: smaller pictures are enlarged, or there is no room for words
 MOST = 8192  # pixels of a side: larger pictures are drawn smaller
 GREEN, WHITE, GREY, DARK = (80, 200, 120), (255, 255, 255), (110, 110, 110), 40
 
 
-def annotated(pixels: np.ndarray, rows: pd.DataFrame, class_names: Sequence[str]) -> np.ndarray:
+def annotated(
+    pixels: UInt8[np.ndarray, "H W 3"], rows: pd.DataFrame, class_names: Sequence[str]
+) -> UInt8[np.ndarray, "h w 3"]:
     """A copy of RGB uint8 [H, W, 3] with a numbered box around each face, and beside it, so that no
     face is covered, the decisions and bars of the most probable classes. Small pictures are
     enlarged, those above MOST pixels reduced. `rows`: the rows of the recogniser's table for this
@@ -49,7 +55,9 @@ def annotated(pixels: np.ndarray, rows: pd.DataFrame, class_names: Sequence[str]
     return canvas
 
 
-def _draw_box(picture: np.ndarray, row: pd.Series, factor: float, line: int) -> None:
+def _draw_box(
+    picture: UInt8[np.ndarray, "H W 3"], row: pd.Series, factor: float, line: int
+) -> None:
     x, y, width, height = (
         round(factor * row[f"face_{name}"]) for name in ("x", "y", "width", "height")
     )
@@ -57,7 +65,9 @@ def _draw_box(picture: np.ndarray, row: pd.Series, factor: float, line: int) -> 
     _write(picture, f"{row['face']:.0f}", (x + line // 4, y + line), line, GREEN)
 
 
-def _draw_bars(panel: np.ndarray, title: str, best: pd.Series, top: int, line: int) -> int:
+def _draw_bars(
+    panel: UInt8[np.ndarray, "H W 3"], title: str, best: pd.Series, top: int, line: int
+) -> int:
     """Draws below `top`, and returns where the next face's lines start."""
     _write(panel, title, (line // 3, top + int(1.1 * line)), line)
     for i, (name, probability) in enumerate(best.items(), 1):
@@ -70,7 +80,7 @@ def _draw_bars(panel: np.ndarray, title: str, best: pd.Series, top: int, line: i
 
 
 def _write(
-    picture: np.ndarray,
+    picture: UInt8[np.ndarray, "H W 3"],
     text: str,
     place: tuple[int, int],
     line: int,
@@ -82,7 +92,7 @@ def _write(
     )
 
 
-def save(path: Path, picture: np.ndarray) -> None:
+def save(path: Path, picture: UInt8[np.ndarray, "H W 3"]) -> None:
     """Writes RGB uint8 [H, W, 3] as a PNG."""
     _, data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     with run.atomic_path(path) as partial:
@@ -97,7 +107,7 @@ class Film:
     def __init__(self, path: Path, fps: float):
         self.path, self.fps, self._writer = path, fps, None
 
-    def add(self, picture: np.ndarray) -> None:
+    def add(self, picture: UInt8[np.ndarray, "H W 3"]) -> None:
         """Writes a picture. Raises a UserError if OpenCV cannot write a video of this name."""
         if self._writer is None:
             self._writer = cv2.VideoWriter(

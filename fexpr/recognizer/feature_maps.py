@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import flax.linen as nn
 import jax
@@ -13,6 +14,9 @@ from flax.traverse_util import flatten_dict
 
 from fexpr.models import layers
 from fexpr.recognizer.network import Network
+
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Float32, Num
 
 
 def layer_names(network: Network, shape: tuple[int, ...]) -> list[str]:
@@ -28,8 +32,8 @@ def layer_names(network: Network, shape: tuple[int, ...]) -> list[str]:
 
 
 def feature_maps(
-    network: Network, image: np.ndarray, names: Sequence[str]
-) -> dict[str, np.ndarray]:
+    network: Network, image: Num[np.ndarray, "H W C"], names: Sequence[str]
+) -> dict[str, Float32[np.ndarray, "h w D"]]:
     """The outputs float32 [h, w, D] of the named convolutions for an image [H, W, C] in 0..255,
     before norm and activation.
     """

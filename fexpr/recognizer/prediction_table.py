@@ -5,6 +5,7 @@ each class.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -12,16 +13,19 @@ import pandas as pd
 from fexpr.faces import POINTS, Face
 from fexpr.recognizer.row_status import OK
 
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Bool, Float, Shaped
+
 UNCERTAIN = "uncertain"
 
 
 def table(
     names: Sequence[str],
-    members: np.ndarray,
+    members: Float[np.ndarray, "T N K"],
     class_names: Sequence[str],
-    thresholds: np.ndarray | None,
+    thresholds: Float[np.ndarray, " K"] | None,
     status: Sequence[str],
-    sets: np.ndarray | None = None,
+    sets: Bool[np.ndarray, "N K"] | None = None,
     uncertain: bool = False,
 ) -> pd.DataFrame:
     """One row per image.
@@ -88,8 +92,11 @@ def _encodable(name: str) -> str:
 
 
 def _sets_in_words(
-    sets: np.ndarray, mean: np.ndarray, class_names: Sequence[str], multilabel: bool
-) -> np.ndarray:
+    sets: Bool[np.ndarray, "N K"],
+    mean: Float[np.ndarray, "N K"],
+    class_names: Sequence[str],
+    multilabel: bool,
+) -> Shaped[np.ndarray, " N"]:
     names = np.array(class_names, object)
     if multilabel:
         return np.array(["+".join(names[held]) or "none" for held in sets], object)
@@ -137,6 +144,6 @@ def _face_values(face: Face | None, number: int, mesh: bool) -> list:
     return [number if face.track is None else face.track, *values, face.quality, *points, *whole]
 
 
-def _bits(p: np.ndarray) -> np.ndarray:
+def _bits(p: Float[np.ndarray, "N K"]) -> Float[np.ndarray, "N K"]:
     """-p log p, 0 where p is 0."""
     return -p * np.log(np.where(p > 0, p, 1))

@@ -11,7 +11,9 @@ import numpy as np
 
 from fexpr.recognizer.network import Network, in_batches
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Float32, Num, UInt8
+
     from fexpr.recognizer.ensemble import Ensemble
 
 PATCH, STRIDE = 8, 4  # side of the patch that hides a part of the image, pixels
@@ -19,7 +21,9 @@ PATCH, STRIDE = 8, 4  # side of the patch that hides a part of the image, pixels
 COPIES, NOISE = 24, 0.15
 
 
-def gradients(network: Network, image: np.ndarray, class_id: int) -> tuple[np.ndarray, np.ndarray]:
+def gradients(
+    network: Network, image: Num[np.ndarray, "H W C"], class_id: int
+) -> tuple[Float32[np.ndarray, "H W"], Float32[np.ndarray, "H W"]]:
     """How much the logit of a class changes with each pixel of an image [H, W, C] in 0..255.
 
     Returns:
@@ -44,7 +48,9 @@ def _slopes(network: Network, images: jax.Array, class_id: jax.Array) -> jax.Arr
     return jnp.abs(slopes).max(axis=-1)
 
 
-def occlusion(recognizer: Ensemble, image: np.ndarray, class_id: int) -> np.ndarray:
+def occlusion(
+    recognizer: Ensemble, image: UInt8[np.ndarray, "H W C"], class_id: int
+) -> Float32[np.ndarray, "H W"]:
     """How much the probability of a class falls when a patch hides a part of an image uint8 [H, W,
     C] (Zeiler and Fergus 2014, arXiv 1311.2901).
 

@@ -1,6 +1,7 @@
 """python -m fexpr.evaluate on files of other programs: the same figures, or every fault at once."""
 
 import csv
+import re
 import subprocess
 import sys
 import time
@@ -57,11 +58,21 @@ def test_every_layout_gives_the_figures_of_a_run(case, tmp_path):
     for name, at in (("test", split == "test"), ("val", split == "val")):
         write_csv(tmp_path / f"{name}.csv", probabilities[at], labels[at], id=p["ids"][at])
     np.savez(tmp_path / "run.npz", **p)
+    by_id = np.argsort(p["ids"])
     for file in ("logits.npz", "named.npz", "p.csv", "l.csv", "test.csv", "run.npz"):
         val = "val.csv" if file == "test.csv" else None
-        found = evaluate(
-            read_predictions(tmp_path / file, val and tmp_path / val), "last", "x@0", resamples=10
+        read = read_predictions(tmp_path / file, val and tmp_path / val)
+        # files without ids keep the order of their rows
+        order = np.argsort(read["ids"]) if file in ("p.csv", "test.csv", "run.npz") else ...
+        same = by_id if order is not ... else ...
+        np.testing.assert_array_equal(read["labels"][order], labels[same])
+        np.testing.assert_array_equal(read["split"][order], split[same])
+        np.testing.assert_allclose(
+            calibration.probabilities(read["logits"], False)[order], probabilities[same], atol=1e-6
         )
+        if file not in ("p.csv", "run.npz"):
+            continue
+        found = evaluate(read, "last", "x@0", resamples=10)
         for key in ("accuracy", "macro_f1", "nll", "ece", "roc_auc"):
             assert found["test"][key]["value"] == pytest.approx(
                 expected["test"][key]["value"], abs=1e-6
@@ -72,7 +83,18 @@ def test_every_layout_gives_the_figures_of_a_run(case, tmp_path):
         assert found["counts_from"] == ("training" if file == "run.npz" else "validation")
 
 
-def test_command_line(case, tmp_path, capsys):
+def test_numbers_that_stand_for_missing_ids_are_not_those_of_another_file(case, tmp_path):
+    z, labels, _, _ = case
+    write_csv(tmp_path / "test.csv", z[:20], labels[:20], "logit_")
+    numbered = read_predictions(tmp_path / "test.csv")["ids"]
+    write_csv(tmp_path / "val.csv", z[20:40], labels[20:40], "logit_", id=numbered)
+    found = read_predictions(tmp_path / "test.csv", tmp_path / "val.csv")
+    assert sorted(found["split"]) == ["test"] * 20 + ["val"] * 20
+    write_csv(tmp_path / "test.csv", z[:20], labels[:20], "logit_", id=numbered)
+    assert "20 ids are also in" in problems_of(tmp_path / "test.csv", val=tmp_path / "val.csv")
+
+
+def test_command_line(case, tmp_path, capsys, undrawn):
     z, labels, split, _ = case
     at = split == "test"
     write_csv(
@@ -298,7 +320,9 @@ def test_a_probability_of_zero_is_told(case, tmp_path, capsys):
     p[0] = np.eye(7)[(labels[0] + 1) % 7]
     np.savez(tmp_path / "x.npz", probabilities=p, labels=labels)
     assert main([str(tmp_path / "x.npz"), "--resamples", "10"]) == 0
-    assert "1 rows give their true class a probability of exactly 0" in capsys.readouterr().out
+    assert re.search(
+        r"\b1 rows give their true class a probability of exactly 0", capsys.readouterr().out
+    )
     assert "1 rows give their true class" in (tmp_path / "x_report" / "report.html").read_text(
         encoding="utf-8"
     )

@@ -5,6 +5,7 @@ import pytest
 from scipy.stats import binomtest
 
 from fexpr.errors import UserError
+from fexpr.evaluate import __main__ as command
 from fexpr.evaluate import evaluate
 from fexpr.evaluate.__main__ import main
 from fexpr.evaluate.paired import Candidate, compare
@@ -136,6 +137,41 @@ def test_what_cannot_be_compared(change, expected):
     with pytest.raises(UserError) as e:
         compare([candidate(p), candidate(change(p), "b")])
     assert expected in e.value.text()
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_two_runs_by_the_command(tmp_path, capsys, monkeypatch):
+    """What is compared are the runs' own predictions, selections and sources."""
+    made = {
+        name: multiclass(subjects=3, per_subject=6, skill=skill, selections=("last", "best_val"))
+        for name, skill in (("weak", 0.5), ("strong", 2.0))
+    }
+    measured = evaluate(made["weak"], "best_val", "x@1", resamples=10)
+    for name, p in made.items():
+        run.write_arrays(tmp_path / name / run.PREDICTIONS, p)
+        run.write_json(tmp_path / name / run.METRICS, measured | {"source": f"{name}@1"})
+    asked = []
+    spy = lambda *given, **options: asked.append((given, options)) or compare(*given, **options)
+    monkeypatch.setattr(command, "compare", spy)
+    runs = [str(tmp_path / name) for name in made]
+    assert main([*runs, "--rows", "val", "--resamples", "20"]) == 0
+    ((((weak, strong),), options),) = asked
+    assert options == {"resamples": 20, "split": "val"}
+    assert (weak.name, weak.selection, weak.source) == ("weak", "best_val", "weak@1")
+    assert (strong.name, strong.source) == ("strong", "strong@1")
+    np.testing.assert_array_equal(strong.predictions["logits"], made["strong"]["logits"])
+    out = tmp_path / "comparison"
+    assert run.read_json(out / "comparison.json")["split"] == "val"
+    assert f"report     {out / 'comparison.html'}" in capsys.readouterr().out
+    for wrong in (
+        [runs[0], "--rows", "val"],
+        [*runs, "--val", "x.csv"],
+        [*runs, "--labels=a"],
+        [*runs, "--resamples", "9"],
+    ):
+        assert main(wrong) == 2
+    assert main([runs[0], str(tmp_path)]) == 2
+    assert "contains no finished run" in capsys.readouterr().err
 
 
 @pytest.mark.long

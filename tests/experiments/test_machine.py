@@ -34,7 +34,7 @@ def config(monkeypatch):
 
 
 @pytest.fixture
-def folder(config, tmp_path):
+def folder(config, tmp_path, undrawn):
     experiment.machine(config, tmp_path / "run")
     return tmp_path / "run"
 

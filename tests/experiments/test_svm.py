@@ -146,7 +146,7 @@ def test_pairs_that_do_not_agree_are_coupled_as_well_as_can_be(seed, spread):
 
 
 def test_the_run_directory_is_complete_and_a_finished_run_is_not_refitted(
-    linear, tmp_path, capsys, monkeypatch
+    linear, tmp_path, capsys, monkeypatch, undrawn
 ):
     workdir = tmp_path / "run"
     experiment.svm(linear, workdir)

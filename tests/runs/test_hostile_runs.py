@@ -76,6 +76,7 @@ def cases():
         yield pytest.param(*case, marks=pytest.mark.long if i >= len(hostile.KINDS) else ())
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(("name", "damage"), list(cases()))
 def test_every_command_answers_or_says_what_is_wrong(name, damage, source, tmp_path, alarm, capsys):
     folder = hostile.damaged(source, tmp_path / "runs" / name, damage)

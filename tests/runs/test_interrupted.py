@@ -9,8 +9,9 @@ import pytest
 
 from fexpr.errors import INTERRUPTED, RESUMABLE
 from fexpr.storage import run
-from tests.launching import TINY, begin, launch, launch_from_scratch
+from tests.launching import TINY, begin, begin_forked, launch, launch_from_scratch
 
+SAVE_ALWAYS = "--config.log.checkpoint_seconds=0"
 ENDLESS = (*TINY, "--config.train.epochs=100000")
 
 
@@ -18,12 +19,60 @@ def epochs(workdir):
     return len(run.read_history(workdir))
 
 
+def is_alive(process):
+    return process.poll() is None if hasattr(process, "poll") else process.is_alive()
+
+
 def wait_for(condition, process):
     end = time.monotonic() + 200
     while not condition():
-        assert process.poll() is None, process.communicate()
+        assert is_alive(process), "it ended too early"
         assert time.monotonic() < end, "nothing happens"
         time.sleep(0.005)
+
+
+def last_saved(workdir):
+    """The position of the last complete save of an unfinished run; 0: none."""
+    saves = (workdir / run.CHECKPOINTS / run.RESUME).glob("trials_*/*")
+    return max((int(path.name) for path in saves if path.name.isdigit()), default=0)
+
+
+def test_ended_by_sigterm_then_killed_it_resumes_bit_identical(tmp_path, shared_cache):
+    """Forks, which are real processes: signals, exit codes and what is on disk are those of a
+    user's.
+    """
+
+    def arguments(name):
+        return (*TINY, "--config.train.epochs=12", SAVE_ALWAYS, f"--workdir={tmp_path / name}")
+
+    workdir = tmp_path / "run"
+    with begin_forked(tmp_path, shared_cache, *arguments("run")) as (process, finish):
+        wait_for(lambda: epochs(workdir) >= 1, process)
+        process.terminate()
+        done = finish()
+    assert done.returncode == RESUMABLE, done.stderr
+    assert "stopped by SIGTERM after" in done.stderr
+    first, position = epochs(workdir), last_saved(workdir)
+    assert 1 <= first < 12
+    assert position
+
+    with begin_forked(tmp_path, shared_cache, *arguments("run")) as (process, finish):
+        wait_for(lambda: last_saved(workdir) > position, process)
+        process.kill()
+        done = finish()
+    assert done.returncode == -signal.SIGKILL
+    assert f"resumed    from epoch {first}" in done.stdout
+    assert not (workdir / run.PREDICTIONS).exists()
+
+    done = launch(tmp_path, shared_cache, *arguments("run"))
+    assert done.returncode == 0, done.stderr
+    assert "resumed    from epoch" in done.stdout
+    whole = launch(tmp_path, shared_cache, *arguments("whole"))
+    assert whole.returncode == 0, whole.stderr
+    assert "resumed" not in whole.stdout
+    same = [(tmp_path / name / run.PREDICTIONS).read_bytes() for name in ("run", "whole")]
+    assert same[0] == same[1]
+    assert [row["epoch"] for row in run.read_history(workdir)] == [*range(1, 13)]
 
 
 @pytest.mark.long

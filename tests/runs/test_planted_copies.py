@@ -102,7 +102,7 @@ def test_copies_are_kept_counted_and_reported_with_and_without(release, tmp_path
         pytest.param("drop_near", {"exact": 0, "near": 0, "mirrored": 0}, marks=pytest.mark.long),
     ],
 )
-def test_copies_are_left_out_of_training(release, tmp_path, capsys, rule, left):
+def test_copies_are_left_out_of_training(release, tmp_path, capsys, undrawn, rule, left):
     _, out, facts, measured = fit(release, tmp_path, capsys, duplicates=rule)
     dropped = sum(by_kind["exact"] for by_kind in facts["left_out"].values())
     assert dropped >= 5

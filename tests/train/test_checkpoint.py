@@ -53,6 +53,22 @@ def test_a_state_comes_back_in_its_own_structure(tmp_path):
     assert_equal(checkpoint.Checkpoints(tmp_path, TRIALS).restore(3, state()), state(3))
 
 
+def test_what_is_kept_of_a_trained_chunk_replaces_its_steps(tmp_path):
+    kept = checkpoint.Checkpoints(tmp_path, TRIALS)
+    kept.save(3, state(3))
+    kept.save_done(state(9))
+    assert_equal(kept.restore_done(state()), state(9))
+    kept.close()
+    folder = run.resume_folder(tmp_path, TRIALS)
+    assert [path.name for path in folder.iterdir() if path.name.isdigit()] == []
+    (found,) = unfinished.find_saved(tmp_path)
+    assert (found.trials, found.position, found.done) == (TRIALS, 0, True)
+    assert unfinished.find_done(tmp_path) == {0: TRIALS}
+    saved(tmp_path, 2, trials=range(4, 6))
+    assert unfinished.saved_trials(tmp_path) == [TRIALS, range(4, 6)]
+    assert unfinished.find_done(tmp_path) == {0: TRIALS}
+
+
 def test_a_part_of_the_trials_comes_out_of_the_folder_of_all(tmp_path):
     saved(tmp_path, 3)
     mine = checkpoint.Checkpoints(tmp_path, range(1, 3), saved=TRIALS)

@@ -51,3 +51,46 @@ def test_decay_leaves_biases_alone():
         update, _ = ours.update(jax.tree.map(jnp.zeros_like, params), ours.init(params), params)
     np.testing.assert_allclose(update["kernel"], -0.5)
     np.testing.assert_allclose(update["bias"], 0.0)
+
+
+def test_lbfgs_is_ridge_regression_without_a_penalty_on_the_bias():
+    """The penalty is on kernels alone; loss and gradient are those at the parameters before."""
+    rng = np.random.default_rng(0)
+    x, y, penalty = rng.normal(size=(30, 2)), rng.normal(size=30), 0.3
+    x32, y32 = jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32)
+
+    def loss_of(p):
+        wrong = x32 @ p["kernel"][:, 0] + p["bias"] - y32
+        return 0.25 * (wrong**2).mean(), {"seen": wrong.sum()}  # this device's share
+
+    def total(value):
+        return 2 * value  # of two devices that have the same rows
+
+    def half_mse(p):
+        return 0.5 * ((x @ p["kernel"][:, 0] + p["bias"] - y) ** 2).mean()
+
+    params = {"kernel": jnp.ones((2, 1)), "bias": jnp.zeros(1)}
+    name = OptimizerConfig("lbfgs")
+    state = optim.make_optimizer(name, jnp.float32(1), jnp.float32(1), jnp.int32(9)).init(params)
+    step = jax.jit(lambda p, s: optim.lbfgs_step(loss_of, total, p, s, jnp.float32(penalty)))
+    for _ in range(12):
+        before = jax.tree.map(np.asarray, params)
+        (loss, auxiliary), grads, params, state = step(params, state)
+        assert loss == pytest.approx(half_mse(before), rel=1e-4)
+        wrong = x @ before["kernel"][:, 0] + before["bias"] - y
+        assert auxiliary["seen"] == pytest.approx(wrong.sum(), abs=1e-3)
+        slope = x.T @ wrong / 30 + penalty * before["kernel"][:, 0]
+        np.testing.assert_allclose(grads["kernel"][:, 0], slope, atol=1e-4)
+        np.testing.assert_allclose(grads["bias"], wrong.mean(), atol=1e-4)
+    centred = x - x.mean(0)
+    best = np.linalg.solve(centred.T @ centred / 30 + penalty * np.eye(2), centred.T @ y / 30)
+    np.testing.assert_allclose(params["kernel"][:, 0], best, atol=1e-4)
+    np.testing.assert_allclose(params["bias"], y.mean() - x.mean(0) @ best, atol=1e-4)
+
+
+def test_the_running_mean_follows_tensorflows_rule():
+    average, new = {"w": jnp.full(2, 1.0)}, {"w": jnp.full(2, 3.0)}
+    for step, keep in ((0, 0.1), (8, 0.5), (10_000, 0.9)):
+        found = optim.ema_update(average, new, jnp.int32(step), 0.9)
+        np.testing.assert_allclose(found["w"], keep * 1 + (1 - keep) * 3, rtol=1e-6)
+    assert optim.ema_update((), new, jnp.int32(3), 0.0) == ()

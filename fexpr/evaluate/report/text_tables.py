@@ -11,7 +11,7 @@ def make_table(*headings: str, left: int = 1) -> Table:
     """A table without lines; its first `left` columns are text, the others numbers."""
     table = Table(box=None, pad_edge=False, header_style="")
     for i, heading in enumerate(headings):
-        table.add_column(heading, justify="left" if i < left else "right", no_wrap=True)
+        table.add_column(heading, justify="left" if i < left else "right")
     return table
 
 

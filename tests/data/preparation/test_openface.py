@@ -1,5 +1,7 @@
 """OpenFace's tables, and landmarks of a video that go through the same crop as its faces."""
 
+import re
+
 import cv2
 import numpy as np
 import pandas as pd
@@ -92,7 +94,7 @@ def test_a_frame_without_a_face_has_a_black_mask_and_is_counted(release, capsys)
     save(release, made.drop(index=4))  # and of one there is no row
     found = load(release)
     assert found.images[..., 1].any(axis=(1, 2)).tolist() == [True, True, False, True, False, True]
-    assert "2 of 6 frames have no landmarks" in capsys.readouterr().out
+    assert re.search(r"\b2 of 6 frames have no landmarks", capsys.readouterr().out)
     assert np.isnan(found.extras["action_units"]).all(axis=1).tolist() == [
         False,
         False,

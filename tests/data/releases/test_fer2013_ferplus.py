@@ -117,7 +117,7 @@ def test_votes_become_labels_and_shares(folder, capsys):
     assert data.extras["dataset"].tolist() == data.split.tolist()
     out = " ".join(capsys.readouterr().out.split())
     assert f"{len(data)} of {COUNT} images kept" in out
-    assert "1 without a vote" in out
+    assert ", 1 without a vote" in out
     assert "same order" not in out
 
 
@@ -156,7 +156,7 @@ def test_rows_behind_the_last_image_are_counted(folder, capsys):
     expected = load(folder.parent)
     write(folder, [header, *rows, rows[0]])
     np.testing.assert_array_equal(load(folder.parent).labels, expected.labels)
-    assert "1 rows after those of the images" in capsys.readouterr().out
+    assert "ferplus: 1 rows after those of the images" in capsys.readouterr().out
 
 
 def test_what_is_wrong_with_the_votes_is_listed(folder):

@@ -63,6 +63,16 @@ def test_names():
             parse(name)
 
 
+def test_what_a_name_says_in_words():
+    for modality, words in enumerate(("audio-video", "video only", "audio only"), 1):
+        for channel, more in enumerate(("speech", "song"), 1):
+            clip = parse(f"0{modality}-0{channel}-03-01-02-01-07")
+            assert clip.kind == f"0{modality}-0{channel} ({words}, {more})"
+            assert clip.used == (modality == channel == 1)
+            assert str(clip) == f"0{modality}-0{channel}-03-01-02-01-07"
+            assert clip.group == "actor07"
+
+
 def test_the_published_folds_are_numpys_seed_2020():
     groups = np.array([f"actor{a:02d}" for a in range(1, 25)])
     folds = published_folds(groups)

@@ -10,6 +10,14 @@ from fexpr.errors import UserError
 from tests.data.small_sets import faces, imbalanced, split
 
 
+def test_without_validation_rows_all_training_images_train():
+    data = faces(40, 6, 5)
+    (fold,) = make_folds(split("official", val="none", test="PrivateTest"), data)
+    np.testing.assert_array_equal(fold.train, np.flatnonzero(data.split == "Training"))
+    np.testing.assert_array_equal(fold.test, np.flatnonzero(data.split == "PrivateTest"))
+    assert not len(fold.val)
+
+
 @pytest.mark.parametrize(
     ("val", "test", "tested"),
     [

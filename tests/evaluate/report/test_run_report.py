@@ -205,7 +205,7 @@ def test_one_of_k_report_with_a_bare_config(tmp_path):
     assert "over seeds" not in page
 
 
-def test_cross_validation_report(tmp_path):
+def test_cross_validation_report(tmp_path, undrawn):
     predictions = multiclass(
         seeds=(0, 1, 2), selections=("last", "best_val", "oracle"), failed=(9,)
     )
@@ -403,7 +403,7 @@ def test_terminal_tables_are_never_cut(tmp_path):
     assert "…" not in narrow.getvalue()
 
 
-def test_names_from_data_are_escaped(tmp_path):
+def test_names_from_data_are_escaped(tmp_path, undrawn):
     predictions = multilabel(selections=("last",))
     predictions["class_names"] = np.array(["<b>x</b>", *predictions["class_names"][1:]])
     make_run(tmp_path, predictions, "last")
