@@ -5,8 +5,8 @@ python launch.py --config=configs/off_apexnet_megc2019.py
 
 Training as in sssnet_megc2019.
 
-Measured 2026-11-28 on SAMM + CASME II with one seed (`:inner`, `--config.split.seeds=1`), 18 min of a
-shared core: UF1 0.754 (0.668–0.829).
+Measured 2026-11-28 on SAMM + CASME II with one seed (`:inner`, `--config.split.seeds=1`), 18 min of
+a shared core: UF1 0.754 (0.668–0.829).
 """
 
 from configs import sssnet_megc2019
