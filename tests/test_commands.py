@@ -75,7 +75,9 @@ def desk(tmp_path, monkeypatch):
     # any run: they are only packed or compared
     for name in ("resnet_small_fer2013", "full", "no_smoothing"):
         (tmp_path / "runs" / name).symlink_to("cnn_simple_fer2013")
-    (tmp_path / "runs" / "megc2019").symlink_to("ststnet_megc2019")
+    for name in ("megc2019", "ststnet"):
+        (tmp_path / "runs" / name).symlink_to("ststnet_megc2019")
+    (tmp_path / "runs" / "ststnet_aux").symlink_to("htnet_megc2019")
     monkeypatch.chdir(tmp_path)
     shutil.make_archive("runs/cnn_simple_fer2013", "zip", "runs", "cnn_simple_fer2013")
     found = run.read_arrays(tmp_path / "runs" / "ststnet_megc2019" / run.PREDICTIONS)

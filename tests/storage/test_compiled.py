@@ -98,7 +98,8 @@ def test_jax_replaces_what_was_removed(tmp_path):
 
     def start(program):
         env = environment(tmp_path, FEXPR_CACHE_DIR=str(tmp_path), PYTHONPATH=str(ROOT))
-        env.pop("JAX_COMPILATION_CACHE_DIR", None)
+        for name in ("JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"):
+            env.pop(name, None)
         typed = [sys.executable, "-c", program]
         return subprocess.run(typed, env=env, capture_output=True, text=True, check=False)
 
