@@ -3,7 +3,8 @@ subject tested once.
 
 python launch.py --config=configs/htnet_samm_loso.py
 
-Not measured.
+Measured 2026-11-28: macro F1 of the three action units with enough positives 0.494 (0.384–0.579),
+always present 0.376; of all thirteen 0.439 (0.289–0.536), always present 0.159.
 """
 
 from configs import htnet_samm
