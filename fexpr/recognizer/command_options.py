@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 from pathlib import Path
 
 from fexpr import terminal
@@ -24,6 +23,7 @@ READ_BY = {
     "annotate": (PICTURES, PAIRS, FRAMES, CLIP),
 }
 POSITIVE = ("every", "interval", "smooth")
+LONGEST = 10**6  # seconds, or frames
 
 
 def check(args: argparse.Namespace) -> None:
@@ -98,9 +98,9 @@ def _ignored(args: argparse.Namespace, source: str) -> list[str]:
 
 def _values(args: argparse.Namespace) -> list[str]:
     problems = [
-        f"--{name}={value}: expected a number above 0"
+        f"--{name}={value}: expected a number above 0, at most {LONGEST}"
         for name in POSITIVE
-        if (value := getattr(args, name)) is not None and not 0 < value < math.inf
+        if (value := getattr(args, name)) is not None and not 0 < value <= LONGEST
     ]
     if args.camera is not None and args.camera < 0:
         problems.append(f"--camera={args.camera}: expected the number of a camera, from 0")

@@ -25,6 +25,7 @@ from fexpr.storage import bounded
 
 # seconds between onset and apex when neither is given: micro-expressions last up to half a second
 INTERVAL = 0.2
+LONGEST = 10**6  # seconds of an interval
 ALIGNMENTS = ("detect", "none")
 
 
@@ -198,7 +199,6 @@ def batches(
       UserError: arguments that cannot be used.
     """
     flow = recognizer.kind == "flow"
-    gap = round(interval * video.fps)
     problems = (
         []
         if align in ALIGNMENTS
@@ -211,7 +211,9 @@ def batches(
             f"the run reads {recognizer.kind} of {recognizer.picture[2]} channels, which a video "
             "does not have"
         )
-    if flow and gap < 1:
+    if flow and not 0 < interval <= LONGEST:
+        problems.append(f"interval: expected seconds above 0, at most {LONGEST}; found {interval}")
+    elif flow and round(interval * video.fps) < 1:
         problems.append(
             f"interval: {interval:g} s is less than a frame of {video.source} ({video.fps:g} "
             "frames a second)"

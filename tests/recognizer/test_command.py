@@ -234,6 +234,7 @@ def test_a_camera_runs_until_it_is_interrupted(faces, tmp_path, monkeypatch):
         (["--camera", "--spot"], "--spot needs --video"),
         (["b.mp4", "--smooth=nan"], "--smooth=nan: expected a number above 0"),
         (["b.mp4", "--interval=inf"], "--interval=inf: expected a number above 0"),
+        (["b.mp4", "--interval=1e308"], "--interval=1e+308: expected a number above 0, at most"),
         (["b.mp4", "--every=0"], "--every=0: expected a number above 0"),
         (["--camera=-1"], "--camera=-1: expected the number of a camera"),
         (["b.mp4", "--smooth=1", "--coverage=0.8"], "--coverage cannot be combined with --smooth"),

@@ -376,3 +376,9 @@ def test_a_smoothed_table_has_no_sets(faces, tmp_path):
     smooth = pd.concat(smoothing.smoothed(restored, video.tables(restored, path), 0.2))
     assert "set" not in smooth
     assert set(smooth["decision"]) <= set(restored.class_names)
+
+
+@pytest.mark.parametrize("interval", [0.0, -1.0, float("nan"), 1e308])
+def test_an_interval_is_a_length_of_time(moving, motion_film, interval):
+    with pytest.raises(UserError, match="interval"):
+        moving.predict_video(motion_film, interval=interval, align="none")
