@@ -10,8 +10,9 @@ Finished members are not trained again. theirs.csv has the columns id,class, and
 one line per clip.
 
 Measured 2026-11-28 on SAMM + CASME II, two shared CPU cores: fusion of machines UF1 0.770
-(0.681–0.839), with networks 0.771 (0.680–0.842); with one seed STSTNet 0.724 (0.631–0.804), HTNet
-0.742 (0.641–0.827), Off-ApexNet 0.754 (0.668–0.829). SSSNet and RCN-A are not measured.
+(0.681–0.839), with networks 0.768 (0.678–0.836); with one seed STSTNet 0.724 (0.631–0.804), HTNet
+0.742 (0.641–0.827), Off-ApexNet 0.754 (0.668–0.829), SSSNet 0.737 (0.640–0.817). RCN-A is not
+measured.
 """
 
 from configs import base

@@ -5,7 +5,8 @@ python launch.py --config=configs/sssnet_megc2019.py
 The weight decay is that of MEB's notebooks, which train 200 epochs at a rate of 1e-4; here 60 at
 1e-3. The epoch is chosen on inner validation subjects.
 
-Not measured.
+Measured 2026-11-28 on SAMM + CASME II with one seed (`:inner`, `--config.split.seeds=1`): UF1 0.737
+(0.640–0.817).
 """
 
 from configs import htnet_megc2019
