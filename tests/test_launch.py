@@ -154,6 +154,7 @@ def killed(process, when, deadline=120):
 
 
 @pytest.mark.long
+@pytest.mark.nightly
 def test_killed_at_several_moments_it_ends_bit_identical(finished, shared_cache, tmp_path):
     """In an epoch, in the middle of a save, just after one: really killed, resumed by the same
     command.

@@ -91,6 +91,7 @@ def wait_for_epoch(workdir, epoch, jobs):
 
 
 @pytest.mark.long
+@pytest.mark.nightly
 def test_four_processes_train_the_folds_of_one_bit_for_bit(tmp_path, cache):
     assert finish(start(tmp_path, cache, tmp_path / "one", FOLDS, 1, devices=4))[0] == [0]
     codes, errors = finish(start(tmp_path, cache, tmp_path / "four", FOLDS, 4, devices=1))
