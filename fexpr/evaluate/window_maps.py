@@ -23,9 +23,8 @@ def window_temperatures(
     """For windows of SECONDS, the temperature of highest likelihood of each trial's mean log
     probabilities, on its validation frames after the map that is applied to single frames.
 
-    Frames that agree because they are neighbours are no independent evidence, and frames that
-    disagree are: only rows with known classes tell what their mean is worth, and its temperature
-    rises or falls with the length.
+    Neighbouring frames repeat each other, so that the mean of many is less certain than that of as
+    many independent frames. How much, only clips of known classes show, for each length.
 
     Args:
       predictions: of frames, one class per row; `ids` are '<clip>/<frame>'.

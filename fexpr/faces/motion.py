@@ -36,7 +36,7 @@ LIDS = slice(-2, None)  # they show blinks
 RIGID = (168, 6, 197, 195, 5, 4, 122, 351, 133, 362, 114, 343, 33, 263)
 KEY_SECONDS = 1.0  # a face is compared with one at most so much earlier
 KEY_PIXELS = 8.0  # or with one that has moved less than so far
-OVEREXPOSED = 250  # grey levels from here on may have been cut off
+OVEREXPOSED = 250  # from this grey level on, the true one may be higher
 LEAST_VISIBLE = 0.75  # share of a disk that is not overexposed; else its motion is not known
 LEAST_RIGID = 6  # rigid regions that must be visible
 _FIT_ROUNDS = 5
@@ -51,7 +51,7 @@ class MotionMeter:
     (Huber); it is subtracted. An affine map would follow a turning head better, but such close
     points do not determine its effect on the mouth.
 
-    Where light was cut off, in the frame or its key frame, the flow follows the edge of the light:
+    The flow of an overexposed region, in the frame or its key frame, follows the edge of the light:
     such a region keeps its last displacement.
     """
 
@@ -71,14 +71,14 @@ class MotionMeter:
         """
         transform = framing.similarity(five_points(mesh), SIDE, "whole")
         aligned = framing.align(grey, transform, SIDE)
-        face, cut_off = _without_light(aligned), aligned >= OVEREXPOSED
+        face, overexposed = _without_light(aligned), aligned >= OVEREXPOSED
         if self._key is None:
-            self._set_key(face, cut_off, mesh, transform, seconds)
+            self._set_key(face, overexposed, mesh, transform, seconds)
             return self._base.copy()
         # OpenCV's stubs lack the None that it takes for a flow that is not known
         flow = self._flow.calc(self._key, face, None)  # pyright: ignore[reportCallIssue, reportArgumentType]
         moved = np.array([np.median(flow[mask], axis=0) for mask in self._masks])
-        lost = cut_off | self._key_cut_off
+        lost = overexposed | self._key_overexposed
         visible = np.array([1 - lost[mask].mean() >= LEAST_VISIBLE for mask in self._masks])
         parts, rigid = visible[: len(REGIONS)], visible[len(REGIONS) :]
         if rigid.sum() < LEAST_RIGID:
@@ -92,18 +92,18 @@ class MotionMeter:
         # a flash soon ends, and makes a bad key; a part that is always too bright does not matter
         if far or age >= (KEY_SECONDS if visible.all() else 2 * KEY_SECONDS):
             self._base = self._last
-            self._set_key(face, cut_off, mesh, transform, seconds)
+            self._set_key(face, overexposed, mesh, transform, seconds)
         return self._last.copy()
 
     def _set_key(
         self,
         face: np.ndarray,
-        cut_off: np.ndarray,
+        overexposed: np.ndarray,
         mesh: np.ndarray,
         transform: np.ndarray,
         seconds: float,
     ) -> None:
-        self._key, self._key_cut_off, self._key_seconds = face, cut_off, seconds
+        self._key, self._key_overexposed, self._key_seconds = face, overexposed, seconds
         points = mesh[[*REGIONS.values(), *RIGID], :2]
         self._centres = (points @ transform[:, :2].T + transform[:, 2]).clip(0, SIDE - 1)
         y, x = np.mgrid[:SIDE, :SIDE]

@@ -227,13 +227,8 @@ def _by_itself(
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _conv(pads: Pads, x: jax.Array, kernel: jax.Array) -> jax.Array:
-    single = partial(single_conv, pads)
-    one = single
-    if (
-        kernel.shape[2] <= 3
-        and kernel.shape[3] <= NARROW
-        and not export.is_symbolic_dim(x.shape[0])
-    ):
+    one = single = partial(single_conv, pads)
+    if kernel.shape[2] <= 3 and kernel.shape[3] <= NARROW:
         on_cpu = partial(narrow_conv, pads)
         one = lambda *arrays: lax.platform_dependent(*arrays, cpu=on_cpu, default=single)
     return _by_itself(one, partial(shifted_conv, pads), _large(x, kernel), x, kernel)

@@ -223,8 +223,7 @@ def describe(recognizer: Any, args: argparse.Namespace) -> None:
     if args.smooth or (args.clip and rows == "rows"):
         over, how = "the whole clip", "such means were not"
         if args.smooth:
-            of = recognizer.metrics, recognizer.selection, recognizer.members
-            found = None if maps is None else calibrated.window_map(*of, args.smooth)
+            found = calibrated.window_map(recognizer, args.smooth)
             over = f"{args.smooth:g} s"
             how = f"such means by a temperature of {found.temperature:.2f}" if found else how
         errors.print(

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -108,17 +108,17 @@ def set_limits(
     return SetLimits(np.array(saved["levels"]), np.array(limits, np.float64))
 
 
-def window_map(
-    metrics: dict, selection: str, members: Sequence[int], seconds: float
-) -> Temperature | None:
+def window_map(recognizer: Any, seconds: float) -> Temperature | None:
     """The map of a mean over a window of this length: a temperature, between the lengths that were
     measured by a line in its logarithm (a single frame has 1), and beyond the longest that of the
     longest; smoothed as if one of n + 1 validation clips could be of any class. Of an ensemble the
-    mean over its members. None if frames of clips were not evaluated.
+    mean over its members. None if frames of clips were not evaluated, or the network was trained
+    further.
     """
-    if maps(metrics, selection, members) is None:
+    if recognizer.maps is None:
         return None
-    table = (metrics.get("clips") or {"frames": {}})["frames"].get("windows")
+    members = recognizer.members
+    table = (recognizer.metrics.get("clips") or {"frames": {}})["frames"].get("windows")
     if not table or None in (of_members := [table["temperatures"][t] for t in members]):
         return None
     logs = np.log(np.array(of_members, np.float64)).mean(axis=0)

@@ -33,10 +33,7 @@ def smoothed(
     Args:
       window: seconds.
     """
-    window_map = None
-    if recognizer.maps is not None:  # None: a network that was trained further
-        of = recognizer.metrics, recognizer.selection, recognizer.members
-        window_map = calibrated.window_map(*of, window)
+    window_map = calibrated.window_map(recognizer, window)
     recognizer = dataclasses.replace(recognizer, limits=None, coverage=None)
     held = pd.DataFrame()
     pending = 0.0  # seconds: rows from here on have not been yielded

@@ -103,7 +103,7 @@ def walk(
 
     Args:
       refuse: called with a folder that cannot be listed, or is reached a second time by a link,
-          or a link that leads nowhere; and the reason.
+          or a broken link; and the reason.
     """
 
     def unreadable(error: OSError) -> None:
@@ -117,9 +117,9 @@ def walk(
             refuse(path, f"is the same folder as {first}: remove the link")
             folders.clear()
             continue
-        lost = [name for name in files if not is_hidden(name) and leads_nowhere(path / name)]
+        lost = [name for name in files if not is_hidden(name) and is_broken_link(path / name)]
         for name in lost:
-            refuse(path / name, "is a link that leads nowhere")
+            refuse(path / name, "is a broken link")
         folders.sort()
         yield path, folders, sorted(set(files) - set(lost))
 
@@ -136,7 +136,7 @@ def is_folder(path: Path) -> bool:
     """Whether a folder exists; False for names that no folder can have.
 
     Raises:
-      UserError: it is a link that leads nowhere, or, as in `is_file`, `exists` and `is_there`, a
+      UserError: it is a broken link, or, as in `is_file`, `exists` and `is_there`, a
         folder above it is one.
       PermissionError: a folder above it may not be searched, as in the others.
     """
@@ -177,16 +177,16 @@ def _about(path: Path, test: Callable[[int], bool], links: bool = True) -> bool:
 
 
 def _refuse_lost(path: Path) -> None:
-    """Raises a UserError if a link leads nowhere, as where a disk is not mounted: what it stands
-    for would be left out without a word.
+    """Raises a UserError if a link is broken, as where a disk is not mounted: its target would be
+    left out without a word.
     """
-    if leads_nowhere(path):
+    if is_broken_link(path):
         raise UserError(
-            f"{path} is a link that leads nowhere", [f"to {os.readlink(path)}"], "mend or remove it"
+            f"{path} is a broken link", [f"to {os.readlink(path)}"], "mend or remove it"
         )
 
 
-def leads_nowhere(path: Path | str) -> bool:
+def is_broken_link(path: Path | str) -> bool:
     """Whether a path is a link to something that does not exist, or to itself."""
     try:
         return os.path.islink(path) and not os.path.exists(path)

@@ -253,7 +253,7 @@ def test_faults_of_an_npz(case, tmp_path):
 def test_a_link_to_itself(tmp_path, capsys):
     (tmp_path / "p.csv").symlink_to("p.csv")
     assert main([str(tmp_path / "p.csv")]) == 2
-    assert "p.csv is a link that leads nowhere" in capsys.readouterr().err
+    assert "p.csv is a broken link" in capsys.readouterr().err
 
 
 def test_nothing_is_unpickled(case, tmp_path):

@@ -133,7 +133,7 @@ def test_folders_are_walked_once_and_in_order_and_those_that_cannot_be_listed_ar
     below = [("", []), ("a", [".#lock"]), ("b", ["1", "2"]), ("b/c", ["3"])]
     assert found == [(tmp_path / name, files) for name, files in below]
     assert refused == {
-        tmp_path / "a" / "lost": "is a link that leads nowhere",
+        tmp_path / "a" / "lost": "is a broken link",
         tmp_path / "b" / "up": f"is the same folder as {tmp_path}: remove the link",
         tmp_path / "linked": f"is the same folder as {tmp_path / 'b'}: remove the link",
         tmp_path / "locked": "cannot be listed: Permission denied",
@@ -159,15 +159,15 @@ def test_what_may_not_be_looked_at_is_not_called_missing(tmp_path, monkeypatch):
             test(tmp_path / "a" / "b")
 
 
-def test_a_link_that_leads_nowhere_is_no_missing_folder(tmp_path):
+def test_a_link_that_is_broken_link_is_no_missing_folder(tmp_path):
     (tmp_path / "disk").symlink_to("/unmounted/disk")
     (tmp_path / "loop").symlink_to("loop")
     for path in (tmp_path / "disk", tmp_path / "loop"):
-        with pytest.raises(UserError, match="is a link that leads nowhere"):
+        with pytest.raises(UserError, match="is a broken link"):
             bounded.is_folder(path)
         assert not bounded.is_file(path)
     (tmp_path / ".#lock").symlink_to("somebody@host")
     assert not bounded.is_folder(tmp_path / ".#lock")
     for test in (bounded.is_folder, bounded.is_file, bounded.exists, bounded.is_there):
-        with pytest.raises(UserError, match="disk is a link that leads nowhere"):
+        with pytest.raises(UserError, match="disk is a broken link"):
             test(tmp_path / "disk" / "samm")

@@ -69,8 +69,8 @@ def start(folder, cache, workdir, arguments, processes, devices):
 
 def finish(jobs):
     """Exit codes and stderr of all."""
-    said = [job.communicate(timeout=200) for job in jobs]
-    return [job.returncode for job in jobs], [err for _, err in said]
+    printed = [job.communicate(timeout=200) for job in jobs]
+    return [job.returncode for job in jobs], [err for _, err in printed]
 
 
 def predictions(workdir):
@@ -161,7 +161,7 @@ def test_joining_is_initializing_jax(text, rank, monkeypatch):
     assert terminal.console.quiet == (rank == 1)
 
 
-def test_a_cluster_that_is_not_found_is_said(monkeypatch):
+def test_a_cluster_that_is_not_found_is_reported(monkeypatch):
     def initialize(**_):
         raise ValueError("no address\nmore")
 
@@ -292,9 +292,9 @@ def test_a_lost_process_ends_the_others(count, error, code, monkeypatch, capsys)
         with distributed.exit_if_peer_lost():
             raise error
     assert codes == [code] * bool(code)
-    said = capsys.readouterr().err
-    assert ("process 0 of 2" in said) == bool(code)
-    assert "more" not in said
+    printed = capsys.readouterr().err
+    assert ("process 0 of 2" in printed) == bool(code)
+    assert "more" not in printed
 
 
 @pytest.mark.long
