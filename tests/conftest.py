@@ -2,6 +2,7 @@
 network, no cache of the user's.
 """
 
+import gc
 import os
 import shutil
 import warnings
@@ -20,7 +21,7 @@ import jax
 import jaxtyping
 import pytest
 
-import tests.type_checker  # noqa: F401, the hook looks it up
+import tests.type_checker
 
 # every call of a function of these modules is checked against its annotations, shapes included
 CHECKED = {
@@ -77,6 +78,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 @pytest.fixture(autouse=True)
 def _strict():
+    tests.type_checker.begin_test()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         yield
@@ -118,11 +120,11 @@ def _compiled(pytestconfig, all_workers):
     _link_all(_kept_programs(pytestconfig), folder)
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
     jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
     # else the folder's name is a part of every key
     jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
     # and of launches, which read these
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.05"
     os.environ["JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES"] = "none"
 
 
@@ -161,6 +163,12 @@ def cache(tmp_path_factory, monkeypatch):
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("FEXPR_CACHE_DIR", str(folder))
     return folder
+
+
+def pytest_collection_finish():
+    """What is imported now stays: collecting garbage need not look at it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items):

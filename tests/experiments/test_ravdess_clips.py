@@ -133,6 +133,7 @@ def test_clips_begin_with_a_network_of_frames(of_frames, tmp_path):
 
 
 @pytest.mark.usefixtures("cache")
+@pytest.mark.long
 def test_a_short_clip_is_learned_from_as_it_is():
     dataset, _ = load_data.load(settings(data__clip_frames=9))  # drawn clips have five frames
     assert dataset.images.shape[-1] == 18

@@ -46,15 +46,12 @@ def lowered_text(function, *arguments):
 
 
 def epochs():
-    """Every network, all but one marked `long`: what they are made of is lowered by the
-    recogniser's test too.
-    """
     for name in models.MODELS:
-        marks = pytest.mark.long if name != "mlp" else ()
-        yield pytest.param(name, "vmap", marks=marks)
-    yield pytest.param("resnet", "map", marks=pytest.mark.long)
+        yield pytest.param(name, "vmap")
+    yield pytest.param("resnet", "map")
 
 
+@pytest.mark.long  # what networks are made of is lowered by the recogniser's test too
 @pytest.mark.parametrize(("name", "trial_axis"), list(epochs()))
 def test_the_training_of_an_epoch_is_lowered_for_accelerators(name, trial_axis):
     shape = shapes_of(name)
