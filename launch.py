@@ -51,11 +51,16 @@ def main(words):
     from fexpr.config import resolve
     from fexpr.runs import opening
     from fexpr.runs.launchers import dispatch
+    from fexpr.storage.addresses import path_or_url
     from fexpr.train import distributed
 
     sweeps, experiment = [*config.sweep, *_SWEEP.value], resolve(EXPERIMENTS[config.experiment])
     dispatch.prepare(config)
-    place = _WORKDIR.value or command_line.default_workdir(config, sweeps)
+    place = (
+        path_or_url(_WORKDIR.value)
+        if _WORKDIR.value
+        else command_line.default_workdir(config, sweeps)
+    )
     options = dispatch.Options(
         _ENGINE.value,
         _ADDRESS.value,

@@ -13,21 +13,21 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from configs import base
 from experiments import frame_filters
 from fexpr import terminal
-from fexpr.command_parser import Parser
+from fexpr.command_parser import Parser, whole_number
 from fexpr.data import data_sets
 from fexpr.data.dataset import Dataset
 from fexpr.data.releases import au_gaussians
 from fexpr.evaluate import metrics
-from fexpr.evaluate.bootstrap import bootstrap, interval
+from fexpr.evaluate.bootstrap import FEWEST, MOST, RESAMPLES, bootstrap, interval
 from fexpr.evaluate.report.headline import in_words
 from fexpr.evaluate.report.text_tables import make_table, print_table
+from fexpr.storage.cache import expand_home
 from fexpr.terminal import say
 
 
@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument(
         "gaussians",
-        type=Path,
+        type=expand_home,
         metavar="DIR",
         help=f"holds {au_gaussians.MEANS} and the covariances (docs/data.md)",
     )
@@ -50,7 +50,11 @@ def parser() -> argparse.ArgumentParser:
         help="holds ravdess/ (default: $FEXPR_DATA_DIR, else ~/fexpr_data)",
     )
     p.add_argument(
-        "--resamples", type=int, default=1000, help="of the bootstrap over actors (default: 1000)"
+        "--resamples",
+        type=whole_number(FEWEST, MOST),
+        default=RESAMPLES,
+        metavar="N",
+        help=f"of the bootstrap over actors (default: {RESAMPLES})",
     )
     return p
 

@@ -29,6 +29,7 @@ from fexpr.recognizer.saliency import COPIES, NOISE, PATCH, STRIDE, gradients, o
 from fexpr.runs import load_data
 from fexpr.storage import contents, mirror, run
 from fexpr.storage.addresses import path_or_url
+from fexpr.storage.cache import expand_home
 from fexpr.train import devices
 
 NOTES = (
@@ -96,7 +97,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument(
         "--out",
-        type=Path,
+        type=expand_home,
         metavar="DIR",
         help="where to write; default: the folder `inside` in the run directory",
     )

@@ -24,9 +24,10 @@ from pathlib import Path
 import numpy as np
 
 from fexpr import terminal
-from fexpr.command_parser import Parser
+from fexpr.command_parser import Parser, whole_number
 from fexpr.errors import UserError
 from fexpr.evaluate import clip_rules, evaluate, fusion
+from fexpr.evaluate.bootstrap import FEWEST, MOST, RESAMPLES
 from fexpr.evaluate.report.run_report import write_page
 from fexpr.evaluate.report.terminal_report import print_headline
 from fexpr.storage import contents as stored
@@ -74,7 +75,11 @@ def parser() -> argparse.ArgumentParser:
         help="epoch of each trial (default: each run's own selection)",
     )
     p.add_argument(
-        "--resamples", type=int, default=1000, help="of the bootstrap over subjects (default: 1000)"
+        "--resamples",
+        type=whole_number(FEWEST, MOST),
+        default=RESAMPLES,
+        metavar="N",
+        help=f"of the bootstrap over subjects (default: {RESAMPLES})",
     )
     return p
 

@@ -6,9 +6,28 @@ import argparse
 import difflib
 import re
 import sys
+from collections.abc import Callable
 from typing import NoReturn
 
+from fexpr.errors import UserError
 from fexpr.terminal import printable
+
+
+def whole_number(least: int, most: int) -> Callable[[str], int]:
+    """A `type` of `add_argument`: whole numbers from `least` to `most`."""
+
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = least - 1
+        if not least <= number <= most:
+            raise argparse.ArgumentTypeError(
+                f"expected a whole number from {least:,} to {most:,}, found {text!r}"
+            )
+        return number
+
+    return read
 
 
 class Parser(argparse.ArgumentParser):
@@ -16,14 +35,17 @@ class Parser(argparse.ArgumentParser):
 
     # the base class declares overloads by the type of `namespace`
     def parse_known_args(self, args=None, namespace=None):  # pyright: ignore[reportIncompatibleMethodOverride]
-        """As argparse, except that '--' as the value of an option is refused: Python 3.11 makes an
-        empty list of it.
+        """As argparse, except that a UserError of a `type` is an error of the command line, and
+        that '--' as the value of an option is refused: Python 3.11 makes an empty list of it.
         """
         words = list(sys.argv[1:] if args is None else args)
         for word in words:
             if re.fullmatch("--?[A-Za-z][A-Za-z-]*=--", word):
                 self.error(f"argument {word.partition('=')[0]}: expected a value, found '--'")
-        return super().parse_known_args(words, namespace)
+        try:
+            return super().parse_known_args(words, namespace)
+        except UserError as e:
+            self.error(e.title)
 
     def error(self, message: str) -> NoReturn:
         unknown = message.removeprefix("unrecognized arguments: ")

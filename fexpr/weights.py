@@ -29,6 +29,7 @@ from fexpr.errors import UserError
 from fexpr.evaluate.report import findings, model_card
 from fexpr.storage import run, zoo
 from fexpr.storage.addresses import path_or_url
+from fexpr.storage.cache import expand_home
 from fexpr.terminal import say
 
 
@@ -97,7 +98,7 @@ def export(run_dir: Path | str, path: Path, layout: str, trial: int) -> None:
 
     if path.suffix != ".safetensors":
         raise UserError(
-            f"{path}: exports are safetensors", fix=f"name it {path.with_suffix('.safetensors')}"
+            f"{path}: exports are safetensors", fix=f"name it {path.stem or 'weights'}.safetensors"
         )
     arrays = write_weights(Recognizer.restore(run_dir, trial=trial), path, layout)
     say(f"{path}: {len(arrays)} arrays, {sum(a.size for a in arrays.values()):,} numbers")
@@ -124,14 +125,14 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("path", metavar="FILE", type=lambda text: Path(zoo.run_or_model(text)))
     two = commands.add_parser("export", help="a run's network as safetensors")
     two.add_argument("run", metavar="RUN", type=path_or_url)
-    two.add_argument("path", metavar="FILE", type=Path)
+    two.add_argument("path", metavar="FILE", type=expand_home)
     two.add_argument("--layout", choices=("fexpr", "pytorch"), default="fexpr")
     two.add_argument(
         "--trial", type=int, default=0, help="fold x seed, numbered as in predictions.npz"
     )
     three = commands.add_parser("pack", help="a run in float16 with its card, for use")
     three.add_argument("run", metavar="RUN", type=path_or_url)
-    three.add_argument("path", metavar="FOLDER", type=Path)
+    three.add_argument("path", metavar="FOLDER", type=expand_home)
     three.add_argument(
         "--selection",
         choices=("last", "best_val"),

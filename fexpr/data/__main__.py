@@ -23,6 +23,7 @@ from fexpr.data.dataset import Dataset
 from fexpr.data.loaders import LOADERS, Loader
 from fexpr.data.preparation import prepare
 from fexpr.errors import UserError
+from fexpr.storage import bounded
 from fexpr.terminal import say
 
 BUILT_IN = tuple(LOADERS)
@@ -210,7 +211,7 @@ def _reads(loader: object, field: str) -> bool:
 def _has_folder(root: Path, name: str) -> bool:
     folders = [root / part for part in prepare.COMPOSITES.get(name, (name,))]
     return any(
-        f.is_dir()
+        bounded.is_folder(f)
         and (name not in prepare.SIGNS or any(any(f.glob(sign)) for sign in prepare.SIGNS[name]))
         for f in folders
     )

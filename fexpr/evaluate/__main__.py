@@ -18,10 +18,10 @@ import numpy as np
 
 import fexpr
 from fexpr import terminal
-from fexpr.command_parser import Parser
+from fexpr.command_parser import Parser, whole_number
 from fexpr.errors import UserError
 from fexpr.evaluate import clip_rules, evaluate
-from fexpr.evaluate.bootstrap import RESAMPLES
+from fexpr.evaluate.bootstrap import FEWEST, MOST, RESAMPLES
 from fexpr.evaluate.external import LAYOUTS, notes, read_predictions
 from fexpr.evaluate.paired import Candidate, compare
 from fexpr.evaluate.report.paired_report import print_paired, unique_names, write_paired
@@ -90,10 +90,10 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument(
         "--resamples",
-        type=int,
+        type=whole_number(FEWEST, MOST),
         default=RESAMPLES,
         metavar="N",
-        help=f"of the bootstrap, at least 10 (default {RESAMPLES})",
+        help=f"of the bootstrap, at least {FEWEST} (default {RESAMPLES})",
     )
     return p
 
@@ -189,8 +189,6 @@ def comparison(args: argparse.Namespace, out: Path, command: str) -> Path:
 
 
 def _checked(args: argparse.Namespace, out: Path) -> Path:
-    if args.resamples < 10:
-        raise UserError(f"--resamples={args.resamples}: expected at least 10")
     if (out / run.CONFIG).exists():
         raise UserError(
             f"{out} contains a run of fexpr, whose report would be overwritten",

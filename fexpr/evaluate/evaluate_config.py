@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from fexpr.config import field
+from fexpr.evaluate.bootstrap import FEWEST, MOST
 
 CLIP_RULES = {  # from a clip's frames to the clip (clip_rules.py)
     "sum": "mean posterior",
@@ -22,7 +23,7 @@ CLIP_RULES = {  # from a clip's frames to the clip (clip_rules.py)
 class EvaluateConfig:
     """how predictions are evaluated."""
 
-    resamples: int = field(1000, "of the bootstrap over subjects", ge=10, debug=50)
+    resamples: int = field(1000, "of the bootstrap over subjects", ge=FEWEST, le=MOST, debug=50)
     clips: str = field(
         "sum", "rule that decides a clip from its frames' posteriors", one_of=CLIP_RULES
     )

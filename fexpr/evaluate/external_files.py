@@ -58,7 +58,7 @@ def read_file(path: Path) -> Raw | dict[str, np.ndarray]:
     try:
         return _read_npz(path) if path.suffix == ".npz" else _read_csv(path)
     except (OSError, csv.Error) as e:
-        if not bounded.is_file(path) and not bounded.is_folder(path) and not path.is_symlink():
+        if not bounded.is_there(path):
             raise UserError(f"there is no file {path}", fix="give an .npz or a CSV") from e
         raise UserError(f"{path} cannot be read: {e}", fix="give an .npz or a CSV in UTF-8") from e
 

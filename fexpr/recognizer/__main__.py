@@ -9,7 +9,6 @@ import contextlib
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 # C++ chatter of XLA; must be set before it is loaded
@@ -19,6 +18,7 @@ from fexpr import terminal
 from fexpr.command_parser import Parser
 from fexpr.recognizer.command_options import check
 from fexpr.storage import compiled, zoo
+from fexpr.storage.cache import expand_home
 
 FRAMES = 8  # rows of a video at a time
 
@@ -147,7 +147,10 @@ def parser() -> argparse.ArgumentParser:
     )
     out = p.add_argument_group("output")
     out.add_argument(
-        "--out", type=Path, metavar="FILE", help="a .csv or .jsonl file (default: standard output)"
+        "--out",
+        type=expand_home,
+        metavar="FILE",
+        help="a .csv or .jsonl file (default: standard output)",
     )
     out.add_argument(
         "--format",
@@ -156,7 +159,7 @@ def parser() -> argparse.ArgumentParser:
     )
     out.add_argument(
         "--annotate",
-        type=Path,
+        type=expand_home,
         metavar="PATH",
         help="draw boxes and decisions: into a folder, or of a video into this .mp4",
     )

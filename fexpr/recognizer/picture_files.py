@@ -68,7 +68,7 @@ class Pictures:
 
     def __iter__(self) -> Iterator[Path]:
         for path in self._given:
-            if not bounded.is_folder(path):
+            if not path.is_dir():
                 yield path  # a file that the user names is read, whatever its suffix
                 continue
             for folder, below, names in os.walk(path, onerror=self._cannot_list):

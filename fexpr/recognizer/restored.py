@@ -214,8 +214,8 @@ def _load_checkpoint(run_dir: Path, selection: str) -> dict:
 
     folder = run_dir / run.CHECKPOINTS
     known = (
-        sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name != run.RESUME)
-        if folder.is_dir()
+        sorted(p.name for p in bounded.folders_among(folder.iterdir()) if p.name != run.RESUME)
+        if bounded.is_folder(folder)
         else []
     )
     if not known:

@@ -224,7 +224,9 @@ def program_dir(workdir: Path, waiting: Sequence[RunSpec]) -> Path:
     return (
         workdir
         / "programs"
-        / hashlib.sha256(" ".join(p.workdir.name for p in waiting).encode()).hexdigest()[:12]
+        / hashlib.sha256(
+            " ".join(p.workdir.name for p in waiting).encode(errors="backslashreplace")
+        ).hexdigest()[:12]
     )
 
 

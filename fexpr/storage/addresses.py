@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeGuard
 
 from fexpr.errors import UserError
-from fexpr.storage.cache import cache_dir
+from fexpr.storage.cache import cache_dir, expand_home
 
 PACKAGES = {
     "s3": "s3fs",
@@ -40,8 +40,10 @@ def is_address(place: Path | str) -> TypeGuard[str]:
 
 
 def path_or_url(text: str) -> Path | str:
-    """A command-line argument as an address (unchanged), or else as a path."""
-    return text if is_address(text) else Path(text)
+    """A command-line argument as an address (unchanged), or else as a path, in which a leading ~
+    is expanded: shells do that in `~/x`, but not in `--out=~/x`. Errors as in `expand_home`.
+    """
+    return text if is_address(text) else expand_home(text)
 
 
 class Gone(UserError):

@@ -11,7 +11,7 @@ import glob
 import io
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePath
 from typing import IO
 
@@ -28,6 +28,8 @@ LONGEST_NAME = 200  # bytes of a name that becomes a file's: file systems allow 
 PICTURES = frozenset(
     (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
 )
+NOTES = frozenset(("authors", "citation", "copying", "licence", "license", "notice", "readme"))
+MOVE = "put the folder in its place, or move it elsewhere; or give another path"
 TABLES = frozenset((".csv", ".xlsx", ".txt", ".json", ".jsonl"))
 
 
@@ -50,10 +52,8 @@ def open_file(path: Path | str, limit: int = ANY_BYTES) -> io.BufferedReader:
         raise Unreadable(f"no file can have this name ({e})") from e
     about = os.fstat(handle)
     problem = ""
-    if stat.S_ISDIR(about.st_mode):
-        problem = "is a folder, expected a file"
-    elif not stat.S_ISREG(about.st_mode):
-        problem = "is a pipe or a device, expected a file"
+    if not stat.S_ISREG(about.st_mode):
+        problem = f"is {_kind(about.st_mode)}, expected a file"
     elif about.st_size > limit:
         problem = f"has {about.st_size:,} bytes, at most {limit:,} are read"
     if problem:
@@ -103,7 +103,7 @@ def walk(
 
     Args:
       refuse: called with a folder that cannot be listed, or is reached a second time by a link,
-          or a broken link; and the reason.
+          a broken link, a pipe or a device; and the reason.
     """
 
     def unreadable(error: OSError) -> None:
@@ -117,11 +117,32 @@ def walk(
             refuse(path, f"is the same folder as {first}: remove the link")
             folders.clear()
             continue
-        lost = [name for name in files if not is_hidden(name) and is_broken_link(path / name)]
-        for name in lost:
-            refuse(path / name, "is a broken link")
+        ordinary = []
+        for name in sorted(files):
+            reason = "" if is_hidden(name) else _stray_problem(path / name)
+            if reason:
+                refuse(path / name, reason)
+            else:
+                ordinary.append(name)
         folders.sort()
-        yield path, folders, sorted(set(files) - set(lost))
+        yield path, folders, ordinary
+
+
+def _stray_problem(path: Path) -> str:
+    """Why something found by listing a folder is neither a file nor a folder; '' if it is."""
+    try:
+        mode = os.lstat(path).st_mode
+        if stat.S_ISLNK(mode):
+            mode = os.stat(path).st_mode
+    except OSError:
+        return "is a broken link" if is_broken_link(path) else ""
+    return "" if stat.S_ISREG(mode) or stat.S_ISDIR(mode) else f"is {_kind(mode)}"
+
+
+def _kind(mode: int) -> str:
+    if stat.S_ISDIR(mode):
+        return "a folder"
+    return "a file" if stat.S_ISREG(mode) else "a pipe or a device"
 
 
 def limit_of(path: Path) -> int:
@@ -133,16 +154,47 @@ def limit_of(path: Path) -> int:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether a folder exists; False for names that no folder can have.
+    """Whether a folder exists that has a fixed name, as in the layout of a release; False if
+    nothing has this name, or none can have it.
 
     Raises:
-      UserError: it is a broken link, or, as in `is_file`, `exists` and `is_there`, a
-        folder above it is one.
+      UserError: something else has its name, or that of a folder above it: a file, a pipe, a
+        broken link. `is_file`, `exists` and `is_there` refuse broken links above it.
       PermissionError: a folder above it may not be searched, as in the others.
     """
-    found = _about(path, stat.S_ISDIR)
-    if not found and not is_hidden(path):  # editors lock files by such links
-        _refuse_lost(Path(path))
+    if _about(path, stat.S_ISDIR):
+        return True
+    _refuse_lost(Path(path))
+    for place in (Path(path), *Path(path).parents):
+        try:
+            mode = os.stat(place).st_mode
+        except (OSError, ValueError):
+            continue
+        if stat.S_ISDIR(mode):
+            break
+        raise UserError(f"{place} is {_kind(mode)}, expected a folder", fix=MOVE)
+    return False
+
+
+def folders_among(paths: Iterable[Path]) -> list[Path]:
+    """Those of `paths`, which were found by listing folders, that are folders. Hidden ones, and
+    files that have an ending or are called like README, are passed over.
+
+    Raises:
+      UserError: anything else, as it has the name of a folder: all of them.
+    """
+    found, refused = [], []
+    for path in paths:
+        if is_hidden(path.name):
+            continue
+        if _about(path, stat.S_ISDIR):
+            found.append(path)
+        elif problem := _stray_problem(path):
+            refused.append(f"{path} {problem}")
+        elif not path.suffix and path.name.lower() not in NOTES:
+            refused.append(f"{path} is a file")
+    if refused:
+        raise UserError("a folder was expected at each of these places", refused, MOVE)
     return found
 
 
@@ -195,18 +247,22 @@ def is_broken_link(path: Path | str) -> bool:
 
 
 def find(folder: Path, pattern: str) -> list[Path]:
-    """What `sorted(folder.glob(pattern))` finds, without '**'; hidden files too.
+    """What `sorted(folder.glob(pattern))` finds, without '**'; hidden files too, but nothing in
+    hidden folders.
 
     Raises:
+      UserError: something that is no folder has the name of one, as in `is_folder` and
+        `folders_among`.
       PermissionError: a folder may not be listed, which `glob` passes over.
     """
-    found = [folder]
+    found, listed = [folder], False
     for part in pattern.split("/"):
-        if glob.has_magic(part):
-            above = filter(is_folder, found)
+        above = folders_among(found) if listed else filter(is_folder, found)
+        listed = glob.has_magic(part)
+        if listed:
             found = [p for f in above for p in f.iterdir() if fnmatch.fnmatchcase(p.name, part)]
         else:
-            found = [f / part for f in found if is_there(f / part)]
+            found = [f / part for f in above if is_there(f / part)]
     return sorted(found)
 
 

@@ -39,7 +39,7 @@ def held(
     try:
         os.ftruncate(file, 0)
         several = "several processes, most recently " if shared else ""
-        os.pwrite(file, f"{several}{_own_name()}".encode(), 0)
+        os.pwrite(file, f"{several}{_own_name()}".encode(errors="backslashreplace"), 0)
         yield
     finally:
         if not keep and not shared:

@@ -104,7 +104,8 @@ def remove_partial(folder: Path) -> None:
 def write_text(path: Path | str, text: str) -> None:
     """Writes a file as a whole or not at all, in UTF-8."""
     with atomic_path(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        # a path that is not UTF-8 contains lone surrogates, which only JSON can express
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: Path | str, value: object) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fexpr.errors import UserError
 from fexpr.storage import run
+from fexpr.storage.addresses import path_or_url
 
 FOLDER = Path(__file__).parents[1] / "zoo"
 
@@ -31,6 +32,6 @@ def folder(name: str) -> Path:
 
 def run_or_model(text: str) -> str:
     """Resolves a command-line argument: a model of the zoo, or else a run (`./fer2013`: a run of
-    that name).
+    that name). Errors as in `path_or_url`.
     """
-    return str(FOLDER / text) if text in names() else text
+    return str(FOLDER / text if text in names() else path_or_url(text))

@@ -27,7 +27,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from fexpr.errors import UserError
+from fexpr.errors import UserError, shortened
 from fexpr.storage import mirror, run
 from fexpr.train import distributed
 from fexpr.train.checksums import checksums, find_damage, flatten
@@ -44,6 +44,8 @@ CHECKSUMS = "checksums"  # key in the metadata that Orbax saves beside the array
 OF_THE_DISK = re.compile(
     "No space left|RESOURCE_EXHAUSTED|quota|Permission denied|Read-only|Input/output", re.IGNORECASE
 )
+
+TOO_LATE = re.compile("timed out|DEADLINE_EXCEEDED", re.IGNORECASE)
 
 
 class Checkpoints:
@@ -196,12 +198,19 @@ GO_ON = (
 
 @contextlib.contextmanager
 def _disk_errors(folder: Path) -> Iterator[None]:
-    """Turns errors of Orbax and TensorStore about a full or write-protected disk into a
-    UserError.
+    """Turns errors of Orbax and TensorStore about a full or write-protected disk, or about a save
+    that took too long, into a UserError.
     """
     try:
         yield
     except (OSError, ValueError, RuntimeError) as e:
+        if isinstance(e, TimeoutError) or TOO_LATE.search(str(e)):  # an OSError too
+            raise UserError(
+                f"a checkpoint in {folder} was not saved within the time limit",
+                [shortened(str(e))] * bool(str(e)),
+                "the machine was suspended or stopped meanwhile, or the disk is too slow; the same "
+                "command resumes from the last complete checkpoint",
+            ) from e
         found = OF_THE_DISK.search(str(e))
         if not isinstance(e, OSError) and not found:
             raise

@@ -118,6 +118,7 @@ def test_folders_are_walked_once_and_in_order_and_those_that_cannot_be_listed_ar
     (tmp_path / "linked").symlink_to("b")
     (tmp_path / "a" / "lost").symlink_to("/unmounted/disk")
     (tmp_path / "a" / ".#lock").symlink_to("somebody@host")
+    os.mkfifo(tmp_path / "b" / "pipe")
     for name in ("b/2", "b/1", "b/c/3"):
         (tmp_path / name).touch()
     scandir = os.scandir
@@ -134,6 +135,7 @@ def test_folders_are_walked_once_and_in_order_and_those_that_cannot_be_listed_ar
     assert found == [(tmp_path / name, files) for name, files in below]
     assert refused == {
         tmp_path / "a" / "lost": "is a broken link",
+        tmp_path / "b" / "pipe": "is a pipe or a device",
         tmp_path / "b" / "up": f"is the same folder as {tmp_path}: remove the link",
         tmp_path / "linked": f"is the same folder as {tmp_path / 'b'}: remove the link",
         tmp_path / "locked": "cannot be listed: Permission denied",
@@ -145,6 +147,7 @@ def test_what_may_not_be_looked_at_is_not_called_missing(tmp_path, monkeypatch):
     (tmp_path / "a" / "micro" / ".b").touch()
     tests = (bounded.is_folder, bounded.is_file, bounded.exists, bounded.is_there)
     assert [test(tmp_path / "a") for test in tests] == [True, False, True, True]
+    assert not bounded.is_file(tmp_path / "a" / "micro" / ".b" / "below")
     for name in ("none", "x" * 300, "a\0b"):
         assert not any(test(tmp_path / name) for test in tests)
     for pattern in ("*/micro/*", "[a]/mi*", "a/micro/.b", "*/none", "none/*"):
@@ -166,8 +169,43 @@ def test_a_link_that_is_broken_link_is_no_missing_folder(tmp_path):
         with pytest.raises(UserError, match="is a broken link"):
             bounded.is_folder(path)
         assert not bounded.is_file(path)
-    (tmp_path / ".#lock").symlink_to("somebody@host")
-    assert not bounded.is_folder(tmp_path / ".#lock")
     for test in (bounded.is_folder, bounded.is_file, bounded.exists, bounded.is_there):
         with pytest.raises(UserError, match="disk is a broken link"):
             test(tmp_path / "disk" / "samm")
+
+
+def test_something_else_in_the_place_of_a_folder(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "to_file").symlink_to("file")
+    os.mkfifo(tmp_path / "pipe")
+    for name, kind in {"file": "a file", "to_file": "a file", "pipe": "a pipe or a device"}.items():
+        for path in (tmp_path / name, tmp_path / name / "below" / "it"):
+            with pytest.raises(UserError, match=f"{name} is {kind}, expected a folder"):
+                bounded.is_folder(path)
+    with pytest.raises(UserError, match="file is a file"):
+        bounded.find(tmp_path, "file/*")
+    assert not bounded.is_folder(tmp_path / "none" / "below")
+
+
+def test_something_else_among_folders(tmp_path):
+    for name in ("a/micro/1", ".trash/micro/2"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("notes.txt", "README", ".hidden", "Thumbs.db"):
+        (tmp_path / name).touch()
+    (tmp_path / ".#lock").symlink_to("somebody@host")
+    assert bounded.folders_among(sorted(tmp_path.iterdir())) == [tmp_path / "a"]
+    assert bounded.find(tmp_path, "*/micro/*") == [tmp_path / "a" / "micro" / "1"]
+    (tmp_path / "s2").touch()
+    (tmp_path / "s3").symlink_to("/unmounted")
+    os.mkfifo(tmp_path / "s4.x")
+    for ask in (
+        lambda: bounded.folders_among(tmp_path.iterdir()),
+        lambda: bounded.find(tmp_path, "*/micro/*"),
+    ):
+        with pytest.raises(UserError, match="a folder was expected") as e:
+            ask()
+        assert {p.removeprefix(f"{tmp_path}/") for p in e.value.problems} == {
+            "s2 is a file",
+            "s3 is a broken link",
+            "s4.x is a pipe or a device",
+        }

@@ -43,6 +43,13 @@ def test_an_array_that_was_changed(tmp_path):
         run.read_arrays(path)
 
 
+def test_a_text_with_a_path_that_is_not_utf8(tmp_path):
+    run.write_text(tmp_path / "page.html", "\udcff")
+    assert (tmp_path / "page.html").read_text() == "\\udcff"
+    run.write_json(tmp_path / "a.json", {"file": "\udcff"})
+    assert run.read_json(tmp_path / "a.json") == {"file": "\udcff"}
+
+
 @pytest.mark.parametrize("content", [b"", b'{"format": 1, "con', b"\xff\xfe"])
 def test_json_that_is_cut_off(tmp_path, content):
     (tmp_path / run.CONFIG).write_bytes(content)

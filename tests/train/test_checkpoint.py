@@ -180,6 +180,32 @@ def test_a_full_disk_is_one_message(tmp_path, monkeypatch):
     kept.close()
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        TimeoutError("Timed out after 1440.2 seconds."),
+        ValueError("[process_index=0] Timed out waiting for array_metadatas"),
+        RuntimeError("DEADLINE_EXCEEDED: Barrier timed out"),
+    ],
+)
+def test_a_save_that_a_suspended_machine_did_not_finish(tmp_path, monkeypatch, error):
+    def wait(*_):
+        raise error
+
+    kept = checkpoint.Checkpoints(tmp_path, TRIALS)
+    kept.save(1, state())
+    monkeypatch.setattr(checkpoint.ocp.CheckpointManager, "wait_until_finished", wait)
+    with pytest.raises(UserError, match=r"not saved within the time limit") as e:
+        kept.wait()
+    assert str(error) in e.value.problems
+    assert "suspended" in e.value.fix
+    assert "the same command resumes" in e.value.fix
+    assert "permission" not in e.value.text()
+    monkeypatch.undo()
+    kept.close()
+    assert [saved.position for saved in unfinished.find_saved(tmp_path)] == [1]
+
+
 def test_what_does_not_fit_is_not_begun(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     for write in (

@@ -87,7 +87,7 @@ class _Info(tfds.core.DatasetInfo):
 
 def exists(folder: Path) -> bool:
     """Whether the prepared set in `folder` is complete."""
-    return folder.is_dir()  # it is renamed to its final name only once it is complete
+    return bounded.is_folder(folder)  # it is renamed to its final name only once it is complete
 
 
 def write(folder: Path, name: str, rows: Iterable[Row]) -> None:

@@ -145,7 +145,7 @@ def prepared(
     if streamed:
         single = folder.with_name(prepare.IMAGES)
         with prepare.exclusive_lock(folder.parent):
-            if not single.is_dir():
+            if not bounded.is_folder(single):
                 # left by a killed process
                 prepare.remove(folder.parent.glob(f".{single.name}.*"))
                 records.write(single, _stacks(folder))

@@ -71,7 +71,7 @@ def find_maps(folder: Path, table: pd.DataFrame, known: set[str]) -> dict[str, s
     """A dict from id to the name of the published map, in the table's order. A clip may lack a map,
     but a map of an unknown clip is an error.
     """
-    if not folder.is_dir():
+    if not bounded.is_folder(folder):
         raise UserError(
             f"{folder} does not exist",
             [f"{folder.parent} {prepare.contents(folder.parent)}"],
@@ -109,7 +109,7 @@ def find_frames(
     all of them.
     """
     subjects, files, problems = {}, {}, []
-    for path in sorted(p for p in root.iterdir() if bounded.is_folder(p)):
+    for path in bounded.folders_among(sorted(root.iterdir())):
         if subjects.setdefault(_person(path.name), path) != path:
             first = subjects[_person(path.name)].name
             problems.append(f"the folders {first} and {path.name} are of one person: merge them")
@@ -171,7 +171,7 @@ def _frames_of(
     escaped = {name: glob.escape(str(value)) for name, value in row.items()}
     candidates = []
     for pattern in database.places:
-        folders = [*filter(bounded.is_folder, bounded.find(root, pattern.format_map(escaped)))]
+        folders = bounded.folders_among(bounded.find(root, pattern.format_map(escaped)))
         found = [(folder, *numbered_frames(folder)) for folder in folders]
         holding = [place for place in found if wanted <= place[1].keys()]
         if holding:

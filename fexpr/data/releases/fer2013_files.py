@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from fexpr.data.preparation.prepare import BadInput, contents
-from fexpr.data.releases.fer2013_rows import IMAGES, PARTS, Faces, Rows, letters, read_csv
+from fexpr.data.releases.fer2013_rows import IMAGES, LABELS, PARTS, Faces, Rows, letters, read_csv
 from fexpr.errors import UserError
 from fexpr.storage import bounded, packed
 from fexpr.storage.bounded import Unreadable
@@ -68,7 +68,11 @@ def find_layout(folder: Path) -> Layout:
             place / name for name in folders if not top and Path(name).suffix.lower() in IMAGES
         ]
         for path in (place / name for name in names):
-            if path.name.lower() in CSVS:
+            if letters(path.name) in PARTS or (
+                letters(place.name) in PARTS and path.name.strip().lower() in LABELS
+            ):
+                refused.append(f"{path} is a file, expected a folder")
+            elif path.name.lower() in CSVS:
                 tables.append(path)
             elif (
                 top
@@ -83,7 +87,9 @@ def find_layout(folder: Path) -> Layout:
             ):
                 images.append(path)
     if refused:
-        raise UserError(f"{folder} cannot be searched", refused, "make its folders readable")
+        raise UserError(
+            f"{folder} cannot be searched", refused, "mend, move or remove these, or their links"
+        )
     tables.sort(key=lambda path: (CSVS.index(path.name.lower()), len(path.parts)))
     found = [
         *((path, [path]) for path in tables),

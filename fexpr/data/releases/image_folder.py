@@ -187,7 +187,9 @@ def _from_folder(place: Path, problems: list[str], ignored: Counter[str]) -> lis
         for name in files:
             kind = Path(name).suffix.lower()
             hidden = bounded.is_hidden(folder / name)
-            if kind not in KINDS or hidden:
+            if len(parts) < 2 and not kind and not hidden and name.lower() not in bounded.NOTES:
+                problems.append(f"{folder / name} is a file, expected a folder")
+            elif kind not in KINDS or hidden:
                 ignored["hidden files" if hidden else kind or "files without an ending"] += 1
             elif len(parts) != 2:
                 misplaced[folder] += 1

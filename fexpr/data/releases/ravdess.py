@@ -203,7 +203,7 @@ def _action_units(
     Raises:
       UserError: tables that are missing or faulty, all of them.
     """
-    if not folder.is_dir():
+    if not bounded.is_folder(folder):
         return {}
     values, problems, first = (
         np.full((len(video), len(INTENSITIES)), np.nan, np.float32),

@@ -117,11 +117,11 @@ def _clips(folder: Path, by_frames: bool) -> tuple[dict[str, Path], list[str]]:
     hidden files are skipped.
     """
     paths = bounded.find(folder, f"{FRAMES}/*" if by_frames else "Actor_*/*")
+    if by_frames:
+        paths = bounded.folders_among(paths)
     found, twice = {}, []
     for path in paths:
-        if bounded.is_hidden(path) or not (
-            bounded.is_folder(path) if by_frames else path.suffix.lower() in VIDEOS
-        ):
+        if bounded.is_hidden(path) or not (by_frames or path.suffix.lower() in VIDEOS):
             continue
         name = path.name if by_frames else path.stem
         if found.setdefault(name, path) != path:

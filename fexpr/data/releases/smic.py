@@ -49,11 +49,7 @@ def survey(
           with.
     """
     _, root, aligned = find_layout(SMIC, folder, "frames")
-    places = [
-        path
-        for path in bounded.find(root, "*/micro/*/*")
-        if bounded.is_folder(path) and not path.name.startswith(".")
-    ]
+    places = bounded.folders_among(bounded.find(root, "*/micro/*/*"))
     if not places:
         raise UserError(
             f"{root} contains no clips",

@@ -249,6 +249,52 @@ def test_pipes_devices_and_sparse_files_under_the_names_of_frames(tmp_path):
     assert "006_00033.png: has 1,000,000,000,000 bytes" in text
 
 
+def _put(kind, path):
+    """Replaces a folder, or puts something where none is."""
+    shutil.rmtree(path, ignore_errors=True)
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "link":
+        path.symlink_to("/unmounted")
+    else:
+        path.write_bytes(b"PK")
+
+
+@pytest.mark.parametrize("kind", ["file", "pipe", "link"])
+def test_something_else_in_the_place_of_a_folder_is_named(tmp_path, kind):
+    mini.write_release(tmp_path)
+    other.write_smic(tmp_path)
+    fer_faces.write_synthetic(tmp_path / "fer2013", "folders", 40)
+    ravdess_frames = tmp_path / "ravdess" / "frames"
+    ravdess_frames.mkdir(parents=True)
+    own = tmp_path / "own" / "p1" / "calm"
+    own.mkdir(parents=True)
+    clip = "smic/SMIC_all_cropped/HS/s1/micro/negative/s1_ne_01"
+    for name, fields, place in (
+        ("megc2019", {"subsets": "samm,smic"}, clip),
+        ("megc2019", {"subsets": "samm,smic"}, clip.rpartition("/")[0]),
+        ("megc2019", {"subsets": "samm,smic"}, "smic/SMIC_all_cropped/HS/s1"),
+        ("megc2019", {"subsets": "samm,smic"}, "smic"),
+        ("samm", {}, "samm/SAMM_Normalized_TM/sub006/006_1_2"),
+        ("samm", {}, "samm/SAMM_Normalized_TM/sub006"),
+        ("samm", {}, "samm/SAMM_Normalized_TM"),
+        ("samm", {}, "samm"),
+        ("fer2013", {"labels": "fer2013"}, "fer2013/train/angry"),
+        ("fer2013", {"labels": "fer2013"}, "fer2013/test"),
+        ("ravdess", {}, "ravdess/frames/01-01-01-01-01-01-01"),
+        ("ravdess", {}, "ravdess/frames"),
+        ("affectnet", {}, "affectnet/train_set"),
+        ("folder", {"path": str(tmp_path / "own")}, "own/p1/calm"),
+        ("folder", {"path": str(tmp_path / "own")}, "own/p2"),
+    ):
+        (tmp_path / "affectnet").mkdir(exist_ok=True)
+        _put(kind, tmp_path / place)
+        text = message(name, tmp_path / "any", **fields)
+        assert str(tmp_path / place) in text, place
+        words = {"link": "a broken link", "pipe": "a pipe or a device", "file": "a file"}
+        assert f"{place.rpartition('/')[2]} is {words[kind]}" in text, text
+
+
 # --- RAVDESS and OpenFace ------------------------------------------------------------------------
 
 
