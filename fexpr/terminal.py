@@ -39,6 +39,7 @@ LOGGER.addHandler(logging.NullHandler())  # what no log takes is not printed eit
 OF_FILES = frozenset(
     (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 )
+OF_DISKS = frozenset((errno.EIO, errno.ESTALE))  # which often do not name the file
 BANNER = "bold white on red"  # what must not be missed
 
 
@@ -270,13 +271,13 @@ def exit_code(command: Callable[[], None]) -> int:
         return e.code
     except OSError as e:
         LOGGER.exception("failed")
-        if e.errno not in OF_FILES or e.filename is None:
+        if e.errno in OF_DISKS:
+            fix = "check the disk, or the connection to it"
+        elif e.errno in OF_FILES and e.filename is not None:
+            fix = "check the path and its permissions"
+        else:
             raise
-        error(
-            UserError(
-                f"{e.filename}: {e.strerror}", fix="check the path and its permissions"
-            ).text()
-        )
+        error(UserError(f"{e.filename or 'a file'}: {e.strerror}", fix=fix).text())
         return 2
     except Exception:
         LOGGER.exception("failed")

@@ -3,6 +3,7 @@ answered in one message.
 """
 
 import json
+import re
 import subprocess
 import time
 from pathlib import Path
@@ -10,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fexpr.errors import UserError
 from fexpr.runs import opening
+from fexpr.runs.launchers import dispatch
 from fexpr.storage import run
 from tests.launching import FAST, ROOT, command, environment, launch, launch_from_scratch
 
@@ -245,6 +248,23 @@ def test_a_mistake_is_one_message_and_exit_code_2(arguments, message, tmp_path, 
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "needed"),
+    [
+        ({"ray": "cpus=2"}, "--ray=cpus=2 needs --engine=ray"),
+        ({"address": "auto", "engine": "slurm"}, "--address=auto needs --engine=ray"),
+        ({"slurm": "--time=1", "dry_run": True}, "--slurm=--time=1 needs --engine=slurm"),
+        ({"chunk": "0/2"}, "--chunk=0/2 needs --program=0"),
+    ],
+)
+def test_an_option_that_would_be_ignored_is_a_mistake(given, needed):
+    with pytest.raises(UserError, match=re.escape(needed)):
+        dispatch.Options(**given).check()
+    dispatch.Options("ray", "auto", "cpus=2").check()
+    dispatch.Options("slurm", slurm="--time=1").check()
+    dispatch.Options(program=0, chunk="0/2").check()
 
 
 def test_configs_that_look_alike_are_named(tmp_path, shared_cache):

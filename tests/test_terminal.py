@@ -1,6 +1,7 @@
 """The log file: one JSON object per line, whoever writes it."""
 
 import datetime
+import errno
 import io
 import json
 import logging
@@ -71,10 +72,14 @@ def test_a_path_that_cannot_be_used_is_one_message(tmp_path, capsys):
     assert terminal.exit_code(lambda: print((tmp_path / ("x" * 300)).is_dir())) == 2
     printed = capsys.readouterr().err
     assert "File name too long\nWhat to do: check the path" in printed
+
+    def fail(error):
+        raise error
+
+    assert terminal.exit_code(lambda: fail(OSError(errno.EIO, "Input/output error"))) == 2
+    assert "a file: Input/output error\nWhat to do: check the disk" in capsys.readouterr().err
     with pytest.raises(BlockingIOError):  # a fault of the program, not of a path
-        terminal.exit_code(
-            lambda: (_ for _ in ()).throw(BlockingIOError(11, "again", "x")).send(None)
-        )
+        terminal.exit_code(lambda: fail(BlockingIOError(errno.EAGAIN, "again", "x")))
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,11 @@ class Video:
             source if isinstance(source, int) else str(Path(source).absolute())
         )
         opened, self._first = self._capture.read() if self._capture.isOpened() else (False, None)
-        if not opened and not isinstance(source, int) and lacks_index(Path(source)):
+        try:
+            is_cut = not opened and not isinstance(source, int) and lacks_index(Path(source))
+        except OSError as e:
+            raise UserError(f"{what} cannot be read: {e.strerror}", fix="check the disk") from e
+        if is_cut:
             raise UserError(
                 f"{what} is incomplete: the index at the end of the MP4 file is missing",
                 fix="copy it again, or repair it with a program for that purpose",

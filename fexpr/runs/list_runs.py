@@ -24,7 +24,7 @@ from fexpr.errors import UserError
 from fexpr.evaluate.report.headline import in_words
 from fexpr.evaluate.report.run_report import duration, memory
 from fexpr.evaluate.report.text_tables import make_table, print_table
-from fexpr.storage import contents, mirror, run
+from fexpr.storage import bounded, contents, mirror, run
 from fexpr.storage.addresses import path_or_url
 
 # nothing written for longer than both: training seems to have stopped
@@ -65,7 +65,7 @@ def find(folder: Path) -> list[Path]:
     """
     found = sorted(path.parent for path in folder.rglob(run.CONFIG))
     if not found:
-        state = "contains no runs" if folder.is_dir() else "does not exist"
+        state = "contains no runs" if bounded.is_folder(folder) else "does not exist"
         raise UserError(f"{folder} {state}", fix="give a run, a sweep, or a folder of them")
     return found
 

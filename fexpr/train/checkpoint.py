@@ -28,7 +28,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from fexpr.errors import UserError, shortened
-from fexpr.storage import mirror, run
+from fexpr.storage import bounded, mirror, run
 from fexpr.train import distributed
 from fexpr.train.checksums import checksums, find_damage, flatten
 
@@ -308,7 +308,7 @@ def load_variables(run_dir: Path, name: str) -> Any:
       UserError: there is no such checkpoint, or files of it are missing or damaged.
     """
     folder = Path(run_dir).absolute() / run.CHECKPOINTS / name
-    if not folder.is_dir():
+    if not bounded.is_folder(folder):
         raise UserError(
             f"{folder} does not exist",
             fix="the run has not finished, or was copied without its checkpoints",

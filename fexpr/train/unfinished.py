@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from fexpr.errors import UserError
-from fexpr.storage import mirror, run
+from fexpr.storage import bounded, mirror, run
 from fexpr.terminal import say
 from fexpr.train import distributed
 
@@ -33,8 +33,9 @@ def saved_trials(run_dir: Path) -> list[range]:
 
 
 def _list_folders(run_dir: Path) -> list[range]:
-    folders = (Path(run_dir) / run.CHECKPOINTS / run.RESUME).glob("trials_*")
-    found = [m for p in folders if (m := OF_TRIALS.fullmatch(p.name))]
+    folder = Path(run_dir) / run.CHECKPOINTS / run.RESUME
+    paths = folder.glob("trials_*") if bounded.is_folder(folder) else ()
+    found = [m for p in bounded.folders_among(paths) if (m := OF_TRIALS.fullmatch(p.name))]
     return sorted((range(int(m[1]), int(m[2]) + 1) for m in found), key=lambda r: (r[0], r[-1]))
 
 
@@ -59,7 +60,7 @@ def _newest(run_dir: Path, trials: range) -> Saved | None:
     from fexpr.train import checkpoint  # Orbax, which takes a third of a second
 
     folder, damaged = run.resume_folder(run_dir, trials), []
-    if (folder / run.DONE).is_dir():
+    if bounded.is_folder(folder / run.DONE):
         return Saved(trials, 0, True)
     steps = sorted((int(p.name) for p in folder.glob("*") if p.name.isdecimal()), reverse=True)
     for step in steps:
@@ -87,5 +88,9 @@ def find_done(run_dir: Path) -> dict[int, range]:
     with the same first trial, the longest.
     """
     found = _list_folders(run_dir) if distributed.is_main_process() else []
-    done = [[r.start, r.stop] for r in found if (run.resume_folder(run_dir, r) / run.DONE).is_dir()]
+    done = [
+        [r.start, r.stop]
+        for r in found
+        if bounded.is_folder(run.resume_folder(run_dir, r) / run.DONE)
+    ]
     return {first: range(first, end) for first, end in distributed.broadcast_from_main(done)}

@@ -32,6 +32,20 @@ class Options:
     hosts: str = ""
     dry_run: bool = False
 
+    def check(self) -> None:
+        """Raises a UserError if an option is given that would be ignored."""
+        needs = {
+            "ray": ("--engine=ray", self.engine == "ray"),
+            "address": ("--engine=ray", self.engine == "ray"),
+            "slurm": ("--engine=slurm", self.engine == "slurm"),
+            "chunk": ("--program=0, or another number", self.program is not None),
+        }
+        for name, (needed, is_given) in needs.items():
+            if getattr(self, name) and not is_given:
+                raise UserError(
+                    f"--{name}={getattr(self, name)} needs {needed}", fix=f"add {needed}"
+                )
+
 
 def prepare(config: ConfigDict) -> None:
     """Prepares the process, and sets the config's data source to what is found on this machine.
@@ -58,15 +72,11 @@ def run_elsewhere(
     Raises:
       UserError: options that do not fit the experiment; whatever the runs raise.
     """
+    options.check()
     if options.engine == "slurm":
         count = len(sweep.programs(config, Path(place), sweeps)[1]) if sweeps else 0
         slurm.submit(sys.argv[1:], place, count, options.slurm, options.dry_run)
         return True
-    if options.chunk and options.program is None:
-        raise UserError(
-            f"--chunk={options.chunk} needs --program",
-            fix="add --program=0, or another number",
-        )
     of_ray = options.engine == "ray"
     if (of_ray or options.hosts) and config.experiment not in OF_TRIALS:
         flag = "--engine=ray" if of_ray else "--hosts"
