@@ -28,6 +28,7 @@ from fexpr.evaluate.contenders import Contender
 from fexpr.evaluate.predictions import checked
 from fexpr.evaluate.report.leaderboard_tables import print_board, write_tables
 from fexpr.runs import load_data, nested, opening
+from fexpr.runs.spec import RunSpec
 from fexpr.storage import contents, mirror, run
 from fexpr.terminal import say
 
@@ -105,7 +106,8 @@ def train_or_read(config: ConfigDict, folder: Path) -> None:
     data, and is not reported again.
     """
     if all((folder / name).exists() for name in (run.PREDICTIONS, run.METRICS, run.REPORT)):
-        opening.refuse_other_run(config, load_data.data(config.data).source, folder)
+        source = load_data.data(config.data).source
+        opening.refuse_other_runs([RunSpec(config, folder)], source)
         say(f"finished   {mirror.display_path(folder)}")
         return
     opening.start_log(folder)

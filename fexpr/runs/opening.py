@@ -10,12 +10,11 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
 import jax
-from ml_collections import ConfigDict
 
 import fexpr
 from fexpr import terminal
@@ -39,6 +38,7 @@ PACKAGES = (
 CHANGEABLE = ("log", "evaluate", "extensions")
 LOGS = (run.LOG, "log.txt")
 LOCK = ".lock"  # in the run directory, of the process that writes to it
+PROGRAM = "points.json"  # in the folder of a sweep's program: the configs of its points
 # one of them is in every folder that fexpr has worked in
 OURS = {run.CONFIG, run.METRICS, run.LOG, "comparison.json", "sweep.json", "study.json"}
 
@@ -186,12 +186,37 @@ def _is_run(folder: Path) -> bool:
     return isinstance(content, dict) and {"format", "config"} <= {*content}
 
 
-def refuse_other_run(config: ConfigDict, source: str, workdir: Path) -> None:
-    """Raises a UserError if the run in `workdir` has another config, or was made from other data
-    than `source`.
+def refuse_other_runs(specs: Sequence[RunSpec], source: str) -> None:
+    """Raises a UserError if a run has another config, or was made from other data than `source`."""
+    for spec in specs:
+        old = contents.read_config(spec.workdir / run.CONFIG, contents.OPENED)
+        _same_run(_settings(spec, source), old, spec.workdir)
+
+
+def open_program(folder: Path, specs: Sequence[RunSpec], source: str) -> None:
+    """Records, beside the checkpoints of a sweep's program, whose they are; or compares.
+
+    Raises:
+      UserError: they are of other configs or data (the difference is listed), or the folder cannot
+        be written.
     """
-    new = {"config": json.loads(config.to_json()), "data": {"source": source}}
-    _same_run(new, contents.read_config(workdir / run.CONFIG, contents.OPENED), workdir)
+    path, settings = folder / PROGRAM, [_settings(spec, source) for spec in specs]
+    if not path.exists():
+        # older versions recorded nothing
+        if not (folder / run.CHECKPOINTS).exists():
+            run.write_json(path, {"points": settings})
+        return
+    old = contents.read_config(path, {"points": [contents.OPENED]})["points"]
+    for new, before in zip(settings, old, strict=False):  # as many, by the folder's name
+        _same_run(new, before, folder)
+
+
+def _settings(spec: RunSpec, source: str) -> dict:
+    return {
+        "format": run.FORMAT_VERSION,
+        "config": json.loads(spec.config.to_json()),
+        "data": {"source": source},
+    }
 
 
 def _same_run(new: dict, old: dict, workdir: Path) -> dict:

@@ -11,7 +11,7 @@ from fexpr.storage import bounded, mirror, run
 from fexpr.terminal import say
 from fexpr.train import distributed
 
-OF_TRIALS = re.compile(r"trials_(\d+)-(\d+)")
+OF_TRIALS = re.compile("trials_([0-9]{1,9})-([0-9]{1,9})")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,13 +35,24 @@ def saved_trials(run_dir: Path) -> list[range]:
 def _list_folders(run_dir: Path) -> list[range]:
     folder = Path(run_dir) / run.CHECKPOINTS / run.RESUME
     paths = folder.glob("trials_*") if bounded.is_folder(folder) else ()
-    found = [m for p in bounded.folders_among(paths) if (m := OF_TRIALS.fullmatch(p.name))]
-    return sorted((range(int(m[1]), int(m[2]) + 1) for m in found), key=lambda r: (r[0], r[-1]))
+    found, strange = [], []
+    for path in bounded.folders_among(paths):
+        match = OF_TRIALS.fullmatch(path.name)
+        trials = range(int(match[1]), int(match[2]) + 1) if match else range(0)
+        if trials and path.name == run.resume_folder(run_dir, trials).name:
+            found.append(trials)
+        else:
+            strange.append(path.name)
+    if strange:
+        raise UserError(
+            f"{folder} contains folders that no run has written", strange, "rename or remove them"
+        )
+    return sorted(found, key=lambda trials: (trials[0], trials[-1]))
 
 
 def find_saved(run_dir: Path) -> list[Saved]:
     """The saved state of an unfinished run: the newest intact checkpoint of each folder. A damaged
-    one is deleted if an older one beside it is intact, and this is printed.
+    one is deleted if another beside it is intact, and this is printed.
 
     Raises:
       UserError: the checkpoints of a folder are all damaged, or cannot be read.
@@ -59,20 +70,21 @@ def find_saved(run_dir: Path) -> list[Saved]:
 def _newest(run_dir: Path, trials: range) -> Saved | None:
     from fexpr.train import checkpoint  # Orbax, which takes a third of a second
 
-    folder, damaged = run.resume_folder(run_dir, trials), []
+    folder, damaged, intact = run.resume_folder(run_dir, trials), [], []
     if bounded.is_folder(folder / run.DONE):
         return Saved(trials, 0, True)
     steps = sorted((int(p.name) for p in folder.glob("*") if p.name.isdecimal()), reverse=True)
     for step in steps:
         try:
             checkpoint.read(folder / str(step))
+            intact.append(step)
         except UserError as e:
             damaged.append((step, e))
-            continue
-        for newer, error in damaged:
-            say(f"damaged    {error.title}; the previous checkpoint is intact and is used")
-            mirror.remove(folder / str(newer))
-        return Saved(trials, step, False)
+    if intact:
+        for step, error in damaged:  # older ones too, which Orbax would stumble over
+            say(f"damaged    {error.title}; another checkpoint is intact and is used")
+            mirror.remove(folder / str(step))
+        return Saved(trials, intact[0], False)
     if damaged:
         raise UserError(
             f"no checkpoint in {folder} is complete",

@@ -90,13 +90,38 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(tmp_path,
     assert (found.trials, found.position, found.done) == (TRIALS, 3, False)
     printed = capsys.readouterr().out
     assert f"{folder / '5'} is damaged" in printed
-    assert "the previous checkpoint is intact" in printed
+    assert "another checkpoint is intact" in printed
     assert not (folder / "5").exists()  # or the same step could not be saved again
     kept = checkpoint.Checkpoints(tmp_path, TRIALS)
     assert_equal(kept.restore(3, state()), state(3))
     kept.save(5, state(5))
     kept.close()
     assert unfinished.find_saved(tmp_path)[0].position == 5
+
+
+def test_a_damaged_older_checkpoint_is_no_obstacle(tmp_path, capsys):
+    folder = saved(tmp_path, 3, 5)
+    (folder / "3" / mirror.WHOLE).write_text("[]")
+    assert unfinished.find_saved(tmp_path)[0].position == 5
+    assert f"{folder / '3'} is damaged" in capsys.readouterr().out
+    kept = checkpoint.Checkpoints(tmp_path, TRIALS)
+    assert_equal(kept.restore(5, state()), state(5))
+    kept.save(7, state(7))
+    kept.close()
+
+
+@pytest.mark.parametrize("name", ["trials_5-2", "trials_0-0x", "trials_00-01", "trials_9" * 9])
+def test_a_folder_of_trials_that_no_run_has_written(tmp_path, name):
+    folder = saved(tmp_path, 3)
+    folder.rename(folder.with_name(name))
+    for ask in (unfinished.find_saved, unfinished.find_done, unfinished.saved_trials):
+        with pytest.raises(UserError, match="no run has written") as error:
+            ask(tmp_path)
+        assert error.value.problems == (name,)
+    folder.with_name(name).rename(folder)
+    folder.with_name("trials_4-5").touch()
+    with pytest.raises(UserError, match="a folder was expected"):
+        unfinished.find_saved(tmp_path)
 
 
 def test_without_a_whole_one_nothing_is_deleted(tmp_path):
