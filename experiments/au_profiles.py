@@ -27,7 +27,7 @@ from fexpr.evaluate import metrics
 from fexpr.evaluate.bootstrap import FEWEST, MOST, RESAMPLES, bootstrap, interval
 from fexpr.evaluate.report.headline import in_words
 from fexpr.evaluate.report.text_tables import make_table, print_table
-from fexpr.storage.cache import expand_home
+from fexpr.storage.addresses import local_path
 from fexpr.terminal import say
 
 
@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument(
         "gaussians",
-        type=expand_home,
+        type=local_path,
         metavar="DIR",
         help=f"holds {au_gaussians.MEANS} and the covariances (docs/data.md)",
     )

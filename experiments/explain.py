@@ -28,8 +28,7 @@ from fexpr.recognizer.feature_maps import feature_maps, layer_names
 from fexpr.recognizer.saliency import COPIES, NOISE, PATCH, STRIDE, gradients, occlusion
 from fexpr.runs import load_data
 from fexpr.storage import contents, mirror, run
-from fexpr.storage.addresses import path_or_url
-from fexpr.storage.cache import expand_home
+from fexpr.storage.addresses import local_path, path_or_url
 from fexpr.train import devices
 
 NOTES = (
@@ -97,7 +96,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument(
         "--out",
-        type=expand_home,
+        type=local_path,
         metavar="DIR",
         help="where to write; default: the folder `inside` in the run directory",
     )

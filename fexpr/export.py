@@ -34,7 +34,7 @@ from fexpr.recognizer.ensemble import described
 from fexpr.recognizer.programs import PLATFORMS, TRIED, difference_of, stablehlo, write_onnx
 from fexpr.recognizer.write_weights import write_weights
 from fexpr.storage import run, zoo
-from fexpr.storage.cache import expand_home
+from fexpr.storage.addresses import local_path
 
 FORMAT_VERSION = 1  # of model.json
 PROGRAM, WEIGHTS, ONNX, ABOUT, CARD = (
@@ -163,7 +163,7 @@ def parser() -> argparse.ArgumentParser:
         help="a model that `fexpr weights` lists (fer2013), a run directory, a .zip or .tar.gz of "
         "one, or an address that fsspec opens",
     )
-    p.add_argument("folder", metavar="OUT", type=expand_home, help="a new folder")
+    p.add_argument("folder", metavar="OUT", type=local_path, help="a new folder")
     p.add_argument(
         "--onnx",
         action="store_true",

@@ -28,8 +28,7 @@ from fexpr.command_parser import Parser
 from fexpr.errors import UserError
 from fexpr.evaluate.report import findings, model_card
 from fexpr.storage import run, zoo
-from fexpr.storage.addresses import path_or_url
-from fexpr.storage.cache import expand_home
+from fexpr.storage.addresses import local_path, path_or_url
 from fexpr.terminal import say
 
 
@@ -125,14 +124,14 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("path", metavar="FILE", type=lambda text: Path(zoo.run_or_model(text)))
     two = commands.add_parser("export", help="a run's network as safetensors")
     two.add_argument("run", metavar="RUN", type=path_or_url)
-    two.add_argument("path", metavar="FILE", type=expand_home)
+    two.add_argument("path", metavar="FILE", type=local_path)
     two.add_argument("--layout", choices=("fexpr", "pytorch"), default="fexpr")
     two.add_argument(
         "--trial", type=int, default=0, help="fold x seed, numbered as in predictions.npz"
     )
     three = commands.add_parser("pack", help="a run in float16 with its card, for use")
     three.add_argument("run", metavar="RUN", type=path_or_url)
-    three.add_argument("path", metavar="FOLDER", type=expand_home)
+    three.add_argument("path", metavar="FOLDER", type=local_path)
     three.add_argument(
         "--selection",
         choices=("last", "best_val"),

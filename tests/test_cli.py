@@ -56,6 +56,7 @@ def test_every_command_has_help_under_its_name(name, capsys):
         (["check", "--rot=x"], "did you mean --root?"),
         (["evaluate", "a.csv", f"--resamples={10**25}"], "from 10 to 1,000,000, found '1000"),
         (["evaluate", "a.csv", "--out=~nosuchuser/x"], "~nosuchuser/x"),
+        (["export", "run", "s3://bucket/x"], "s3://bucket/x is an address"),
         (["export", "run", "out", "--trial=--"], "argument --trial: expected a value, found '--'"),
     ],
 )

@@ -18,7 +18,7 @@ from fexpr import terminal
 from fexpr.command_parser import Parser
 from fexpr.recognizer.command_options import check
 from fexpr.storage import compiled, zoo
-from fexpr.storage.cache import expand_home
+from fexpr.storage.addresses import local_path
 
 FRAMES = 8  # rows of a video at a time
 
@@ -148,7 +148,7 @@ def parser() -> argparse.ArgumentParser:
     out = p.add_argument_group("output")
     out.add_argument(
         "--out",
-        type=expand_home,
+        type=local_path,
         metavar="FILE",
         help="a .csv or .jsonl file (default: standard output)",
     )
@@ -159,7 +159,7 @@ def parser() -> argparse.ArgumentParser:
     )
     out.add_argument(
         "--annotate",
-        type=expand_home,
+        type=local_path,
         metavar="PATH",
         help="draw boxes and decisions: into a folder, or of a video into this .mp4",
     )

@@ -210,12 +210,13 @@ def _run(
     done = [point for point in group if point not in waiting] if of_sweep else []
     distributed.run_on_main_process(lambda: opening.refuse_other_runs(done, dataset.source))
     if waiting:
-        folder = program_dir(workdir, waiting) if of_sweep else workdir
-        if of_sweep:
-            distributed.run_on_main_process(
-                lambda: opening.open_program(folder, waiting, dataset.source)
-            )
-        train(waiting, dataset, folds, folder, share=share)
+        train(
+            waiting,
+            dataset,
+            folds,
+            program_dir(workdir, waiting) if of_sweep else workdir,
+            share=share,
+        )
     if of_sweep and not share:
         distributed.run_on_main_process(lambda: report_points(group, waiting, dataset))
 

@@ -46,6 +46,17 @@ def path_or_url(text: str) -> Path | str:
     return text if is_address(text) else expand_home(text)
 
 
+def local_path(text: str) -> Path:
+    """A command-line argument as a path, for what is written on this machine alone.
+
+    Raises:
+      UserError: it is an address, which would become a folder called `s3:`; as in `expand_home`.
+    """
+    if is_address(text):
+        raise UserError(f"{text} is an address; this is read and written on this machine alone")
+    return expand_home(text)
+
+
 class Gone(UserError):
     """A file that was listed no longer exists."""
 
