@@ -24,7 +24,8 @@ from fexpr.data import data_sets
 from fexpr.data.dataset import Dataset
 from fexpr.data.releases import au_gaussians
 from fexpr.evaluate import metrics
-from fexpr.evaluate.bootstrap import FEWEST, MOST, RESAMPLES, bootstrap, interval
+from fexpr.evaluate.bootstrap import RESAMPLES, bootstrap, interval
+from fexpr.evaluate.evaluate_config import FEWEST, MOST
 from fexpr.evaluate.report.headline import in_words
 from fexpr.evaluate.report.text_tables import make_table, print_table
 from fexpr.storage.addresses import local_path

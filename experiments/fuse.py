@@ -27,7 +27,8 @@ from fexpr import terminal
 from fexpr.command_parser import Parser, whole_number
 from fexpr.errors import UserError
 from fexpr.evaluate import clip_rules, evaluate, fusion
-from fexpr.evaluate.bootstrap import FEWEST, MOST, RESAMPLES
+from fexpr.evaluate.bootstrap import RESAMPLES
+from fexpr.evaluate.evaluate_config import FEWEST, MOST
 from fexpr.evaluate.report.run_report import write_page
 from fexpr.evaluate.report.terminal_report import print_headline
 from fexpr.storage import contents as stored

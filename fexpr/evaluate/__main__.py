@@ -21,7 +21,8 @@ from fexpr import terminal
 from fexpr.command_parser import Parser, whole_number
 from fexpr.errors import UserError
 from fexpr.evaluate import clip_rules, evaluate
-from fexpr.evaluate.bootstrap import FEWEST, MOST, RESAMPLES
+from fexpr.evaluate.bootstrap import RESAMPLES
+from fexpr.evaluate.evaluate_config import FEWEST, MOST
 from fexpr.evaluate.external import LAYOUTS, notes, read_predictions
 from fexpr.evaluate.paired import Candidate, compare
 from fexpr.evaluate.report.paired_report import print_paired, unique_names, write_paired

@@ -22,7 +22,6 @@ if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
     from jaxtyping import Float, Shaped
 
 RESAMPLES = 1000
-FEWEST, MOST = 10, 1_000_000  # resamples that may be asked for
 LEVEL = 0.95
 _CHUNK = 2**18  # weights per block, 2 MiB: twice as fast if they fit into the CPU's cache
 

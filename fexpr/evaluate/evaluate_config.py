@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 from fexpr.config import field
-from fexpr.evaluate.bootstrap import FEWEST, MOST
 
+FEWEST, MOST = 10, 1_000_000  # resamples of a bootstrap
 CLIP_RULES = {  # from a clip's frames to the clip (clip_rules.py)
     "sum": "mean posterior",
     "vote": "mode of the frames' decisions",
