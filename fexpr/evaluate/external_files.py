@@ -58,6 +58,8 @@ def read_file(path: Path) -> Raw | dict[str, np.ndarray]:
     try:
         return _read_npz(path) if path.suffix == ".npz" else _read_csv(path)
     except (OSError, csv.Error) as e:
+        if bounded.is_broken_link(path):
+            raise UserError(f"{path} is a broken link", fix="mend it, or give another file") from e
         if not bounded.is_there(path):
             raise UserError(f"there is no file {path}", fix="give an .npz or a CSV") from e
         raise UserError(f"{path} cannot be read: {e}", fix="give an .npz or a CSV in UTF-8") from e
