@@ -49,14 +49,21 @@ def conclude(
         lr_scale=jnp.where(
             plateau, state.lr_scale * recipe.optimizer.plateau_factor, state.lr_scale
         ),
-        best_variables=choose(better_val, eval_variables(state), state.best_variables),
         last=choose(valid, SelectedEpoch(now, val_score, logits), state.last),
         best_val=choose(better_val, SelectedEpoch(now, val_score, logits), state.best_val),
         oracle=choose(better_test, SelectedEpoch(now, test_score, logits), state.oracle),
     )
     n_val = jnp.maximum(trial.val_mask.sum().astype(jnp.float32), 1.0)
     kept = choose(state.active, new, state)._replace(
-        epoch_totals=jnp.zeros_like(state.epoch_totals)
+        epoch_totals=jnp.zeros_like(state.epoch_totals),
+        # arrays are copied, or not; each would be compiled for itself if they were chosen
+        best_variables=jax.lax.cond(
+            state.active & better_val,
+            lambda new, _: new,
+            lambda _, old: old,
+            eval_variables(state),
+            state.best_variables,
+        ),
     )
     return kept, {
         "train_loss": state.epoch_totals[0] / jnp.maximum(state.epoch_totals[1], 1.0),

@@ -251,13 +251,12 @@ def _train_step(
         go, changed, (state.variables, state.average, state.opt_state, state.step)
     )
     failed = jnp.where(due & ~finite, state.step, state.failed_step)
+    largest = state.epoch_totals[2]
+    if recipe.optimizer.tolerance:  # else nothing reads it, and it takes as many kernels as arrays
+        largest = jnp.maximum(largest, optax.tree.norm(grads, ord=jnp.inf))
     # a step not taken counts no rows in the epoch's mean
     totals = jnp.stack(
-        [
-            state.epoch_totals[0] + loss * count,
-            state.epoch_totals[1] + count,
-            jnp.maximum(state.epoch_totals[2], optax.tree.norm(grads, ord=jnp.inf)),
-        ]
+        [state.epoch_totals[0] + loss * count, state.epoch_totals[1] + count, largest]
     )
     return state._replace(
         variables=variables,

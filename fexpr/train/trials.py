@@ -89,8 +89,8 @@ class Engine:
     ):
         self.recipe = dataclasses.replace(recipe, data_devices=mesh.shape["data"])
         self.mesh, self.specs, self.images = mesh, tuple(specs), images
-        on_cpu = mesh.devices.flat[0].platform == "cpu"
-        self.mapped = trial_axis == "map" or (trial_axis == "auto" and on_cpu)
+        self._on_cpu = mesh.devices.flat[0].platform == "cpu"
+        self.mapped = trial_axis == "map" or (trial_axis == "auto" and self._on_cpu)
         self.trials = stack(specs, images, labels, classes, recipe.train.normalize)
         everywhere = NamedSharding(mesh, P())
         self.data = jax.tree.map(
@@ -99,7 +99,7 @@ class Engine:
         )
         self.size = self._padded(min(chunk or len(specs), len(specs)))
         self._start = start  # on the host: only `init` needs it
-        self._init = self.over_trials(step.init)
+        self._init = self.over_trials(step.init, once=True)
         self._chunk: range | None = None
         self._plan: Plan | None = None
         self.program: jax.stages.Compiled | None = None
@@ -309,6 +309,7 @@ class Engine:
         shared: int = 0,
         donate: tuple[int, ...] = (),
         common: Callable | None = None,
+        once: bool = False,
     ) -> Any:
         """The jitted program (data, *shared, *by trial) that runs `one(recipe, data, *shared, by
         trial)` for all trials of the mesh. Several arguments by trial are passed to `one` as a
@@ -318,8 +319,9 @@ class Engine:
           by_trial: number of arguments with a leading axis of trials. shared: number of those that
               are the same for all.
           donate: positions of the last arguments, whose memory is reused for the first results.
-              common: common(recipe, trials) is computed once from all trials of a device, and
-                  passed to each after the shared arguments.
+          common: common(recipe, trials) is computed once from all trials of a device, and passed to
+              each after the shared arguments.
+          once: the program runs once in a run: a CPU's compiler takes less time, not the program.
         """
 
         def all_trials(data, *arguments):
@@ -336,4 +338,5 @@ class Engine:
         program = jax.shard_map(
             all_trials, mesh=self.mesh, in_specs=specs, out_specs=P("trial"), check_vma=False
         )
-        return jax.jit(program, donate_argnums=donate)
+        options = {"xla_backend_optimization_level": 0} if once and self._on_cpu else None
+        return jax.jit(program, donate_argnums=donate, compiler_options=options)
