@@ -1,22 +1,24 @@
-"""Leave-one-subject-out training of notebook-size HTNet: all folds as one fexpr program against a
-fold-after-fold PyTorch loop.
+"""Leave-one-subject-out training of notebook-size HTNet, or STSTNet: all folds as one fexpr program
+against a fold-after-fold PyTorch loop.
 
     pip install -r requirements.txt -r benchmarks/requirements.txt
     # 16 folds x 4 epochs, three passes of each side in turn
     python benchmarks/loso.py
     # the loop that published code has, instead of a tuned one
     python benchmarks/loso.py --peer=plain
+    python benchmarks/loso.py --network=ststnet
     python benchmarks/loso.py --folds 52 --epochs 10 --device gpu
     # fexpr's cost per fold as folds are added, drawn into loso_scaling.png
     python benchmarks/loso.py --scaling
 
 Both sides train the same rows with the same network, batch size, Adam and number of epochs, and
-predict the test subject's rows after every epoch. The peer `tuned` (benchmarks/torch_htnet.py) is
-what we could make of PyTorch, `plain` (benchmarks/torch_htnet_plain.py) a straightforward loop over
-folds as the field's published code has it. Each runs in a process of its own; passes alternate. The
-first pass is cold (fexpr's holds its compilation, its on-disk cache is off), the median of the
-others is warm. The maps are those of the MEGC2019 releases under $FEXPR_DATA_DIR, else random ones
-of the same shape and number: the time does not depend on the pixels.
+predict the test subject's rows after every epoch. The peer `tuned` (benchmarks/torch_loop.py) is
+what we could make of PyTorch, `plain` (benchmarks/torch_htnet_plain.py, HTNet alone) a
+straightforward loop over folds as the field's published code has it. Each runs in a process of its
+own; passes alternate. The first pass is cold (fexpr's holds its compilation, its on-disk cache is
+off), the median of the others is warm. The maps are those of the MEGC2019 releases under
+$FEXPR_DATA_DIR, else random ones of the same shape and number: the time does not depend on the
+pixels.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from benchmarks import quick, sides  # noqa: E402
 from benchmarks.loso_task import CLASSES, MODEL, RATE, data  # noqa: E402
 
 COUNTS = (1, 2, 4, 8, 16, 32, 52)
+SHARED = ("network", "epochs", "batch", "device", "peer")  # arguments of both sides
 
 
 def fexpr_pass(arguments: argparse.Namespace):
@@ -46,7 +49,7 @@ def fexpr_pass(arguments: argparse.Namespace):
         devices.use_every_core()
     images, labels, subjects = data()
     run = fexpr_loso.fexpr_side(
-        "htnet",
+        arguments.network,
         images,
         labels,
         subjects[: arguments.folds],
@@ -62,29 +65,26 @@ def torch_pass(arguments: argparse.Namespace):
     """A function that trains all folds once, one after the other."""
     import torch
 
-    from benchmarks import torch_htnet, torch_htnet_plain
+    from benchmarks import torch_htnet_plain, torch_loso
 
-    train_fold = {"tuned": torch_htnet, "plain": torch_htnet_plain}[arguments.peer].train_fold
     images, labels, subjects = data()
-    rows = np.arange(len(images))
+    folds, rows = subjects[: arguments.folds], np.arange(len(images))
     device = "cuda" if arguments.device == "gpu" else "cpu"
+    epochs, batch = arguments.epochs, arguments.batch
 
-    def run() -> None:
-        for i, test in enumerate(subjects[: arguments.folds]):
-            train_fold(
-                images,
-                labels,
-                np.setdiff1d(rows, test),
-                test,
-                arguments.epochs,
-                arguments.batch,
-                CLASSES,
-                RATE,
-                i,
-                device,
-                MODEL,
+    def tuned() -> None:
+        torch_loso.train_loop(
+            arguments.network, images, labels, folds, [0], epochs, batch, RATE, device
+        )
+
+    def plain() -> None:
+        for i, test in enumerate(folds):
+            train = np.setdiff1d(rows, test)
+            torch_htnet_plain.train_fold(
+                images, labels, train, test, epochs, batch, CLASSES, RATE, i, device, MODEL
             )
 
+    run = {"tuned": tuned, "plain": plain}[arguments.peer]
     return (
         run,
         f"torch {torch.__version__}, {torch.get_num_threads()} threads, {device}, {arguments.peer}",
@@ -92,7 +92,7 @@ def torch_pass(arguments: argparse.Namespace):
 
 
 def side_command(name: str, arguments: argparse.Namespace, folds: int) -> list[str]:
-    same = [f"--{key}={getattr(arguments, key)}" for key in ("epochs", "batch", "device", "peer")]
+    same = [f"--{key}={getattr(arguments, key)}" for key in SHARED]
     return [__file__, f"--side={name}", f"--folds={folds}", *same]
 
 
@@ -142,6 +142,7 @@ if __name__ == "__main__":
     parser.add_argument(
         "--folds", type=int, default=16, help="subjects tested, at most as many as there are"
     )
+    parser.add_argument("--network", choices=("htnet", "ststnet"), default="htnet")
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=3, help="warm passes of each side")
@@ -153,6 +154,8 @@ if __name__ == "__main__":
     parser.add_argument("--side", choices=("fexpr", "torch"), help=argparse.SUPPRESS)
     quick.add_quick(parser, folds=2, epochs=1, repeats=1)
     given = parser.parse_args()
+    if given.network == "ststnet" and given.peer == "plain":
+        parser.error("--peer=plain is a loop for HTNet: give --peer=tuned")
     if given.side:
         sides.work(lambda: {"fexpr": fexpr_pass, "torch": torch_pass}[given.side](given))
     else:

@@ -1,21 +1,16 @@
-"""HTNet and a leave-one-subject-out loop in PyTorch: the peer that benchmarks/loso.py measures
-against.
+"""HTNet in PyTorch: the peer that benchmarks/loso.py measures against.
 
 Written as a careful PyTorch user would: tokens in the last-but-one axis so that every product is a
-plain `nn.Linear`, attention by
-`scaled_dot_product_attention`, and the loop of benchmarks/torch_loop.py. `MaskedHTNet` is the same
-network for torch.func's vmap.
+plain `nn.Linear`, attention by `scaled_dot_product_attention`. `MaskedHTNet` is the same network
+for torch.func's vmap.
 """
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import nn
-
-from benchmarks import torch_loop
 
 
 class Attention(nn.Module):
@@ -129,31 +124,3 @@ class MaskedHTNet(HTNet):
 def attend_by_products(q, k, v):
     """Attention over one sequence a leading index: [S, h, n, d] three times -> [S, h, n, d]."""
     return (q @ k.mT * q.shape[-1] ** -0.5).softmax(-1) @ v
-
-
-def train_fold(
-    images: np.ndarray,
-    labels: np.ndarray,
-    train: np.ndarray,
-    test: np.ndarray,
-    epochs: int,
-    batch_size: int,
-    classes: int,
-    learning_rate: float,
-    seed: int,
-    device: str,
-    model_arguments: dict,
-) -> np.ndarray:
-    """Trains one fold; after every epoch predicts the test rows. Returns the last epoch's logits
-    [len(test), classes].
-    """
-    torch.manual_seed(seed)
-    x, y = (
-        torch.as_tensor(images, device=device).float(),
-        torch.as_tensor(labels, device=device).long(),
-    )
-    rows = (torch.as_tensor(r, device=device) for r in (train, test))
-    model = HTNet(classes, **model_arguments).to(device)
-    return (
-        torch_loop.train_fold(model, x, y, *rows, epochs, batch_size, learning_rate).cpu().numpy()
-    )
