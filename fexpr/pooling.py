@@ -5,10 +5,14 @@ package evaluate measures the rules, the recogniser applies a run's rule to vide
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fexpr.probabilities import log_probabilities
+
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Float, Int, Num
 
 FLOOR = 1e-6
 
@@ -22,11 +26,11 @@ class FrameSums:
           the class has the highest posterior. confidence: [V, K], the sum of these posteriors.
     """
 
-    frames: np.ndarray
-    posteriors: np.ndarray
-    log_posteriors: np.ndarray
-    votes: np.ndarray
-    confidence: np.ndarray
+    frames: Num[np.ndarray, "V 1"]
+    posteriors: Float[np.ndarray, "V K"]
+    log_posteriors: Float[np.ndarray, "V K"]
+    votes: Float[np.ndarray, "V K"]
+    confidence: Float[np.ndarray, "V K"]
 
     def __add__(self, other: FrameSums) -> FrameSums:
         """The sums with further frames of the same clips added."""
@@ -34,7 +38,9 @@ class FrameSums:
         return FrameSums(*(getattr(self, name) + getattr(other, name) for name in names))
 
 
-def frame_sums(logits: np.ndarray, index: np.ndarray, count: int) -> FrameSums:
+def frame_sums(
+    logits: Num[np.ndarray, "R K"], index: Int[np.ndarray, " R"], count: int
+) -> FrameSums:
     """The sums over frames with `logits` [R, K]; `index` [R] gives the clip of each, from 0 to
     `count` - 1.
     """
@@ -54,9 +60,9 @@ def frame_sums(logits: np.ndarray, index: np.ndarray, count: int) -> FrameSums:
 def pooled(
     sums: FrameSums,
     rule: str,
-    mean: np.ndarray | None = None,
-    deviation: np.ndarray | None = None,
-) -> np.ndarray:
+    mean: Float[np.ndarray, " K"] | None = None,
+    deviation: Float[np.ndarray, " K"] | None = None,
+) -> Float[np.ndarray, "V K"]:
     """Log probabilities of clips [V, K], not all normalised, by one of
     `evaluate_config.CLIP_RULES`.
 

@@ -9,8 +9,12 @@ independent decision (action units), else the columns exclude one another.
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Bool, Float, Num
 
 APPLIED_IN_WORDS = {
     "none": "the model's own",
@@ -21,12 +25,12 @@ APPLIED_IN_WORDS = {
 EPSILON = 1e-12  # tolerance when scores are compared: rounding must not drop a class
 
 
-def probabilities(logits: np.ndarray, multilabel: bool) -> np.ndarray:
+def probabilities(logits: Num[np.ndarray, "R K"], multilabel: bool) -> Float[np.ndarray, "R K"]:
     """Sigmoid (multi-label) or softmax of `logits` [R, K], in float64."""
     return np.exp(log_probabilities(logits, multilabel))
 
 
-def log_probabilities(logits: np.ndarray, multilabel: bool) -> np.ndarray:
+def log_probabilities(logits: Num[np.ndarray, "R K"], multilabel: bool) -> Float[np.ndarray, "R K"]:
     """log of the softmax of logits [R, K], or of the sigmoid of each: float64 [R, K]."""
     logits = logits.astype(np.float64)
     return (
@@ -40,7 +44,7 @@ def log_probabilities(logits: np.ndarray, multilabel: bool) -> np.ndarray:
 class Identity:
     """The model's logits, unchanged."""
 
-    def __call__(self, logits: np.ndarray) -> np.ndarray:
+    def __call__(self, logits: Num[np.ndarray, "R K"]) -> Float[np.ndarray, "R K"]:
         return np.asarray(logits, np.float64)
 
     def parameters(self) -> dict[str, float | list]:
@@ -57,7 +61,7 @@ class Temperature:
     smoothing: float = 0.0
     multilabel: bool = False
 
-    def __call__(self, logits: np.ndarray) -> np.ndarray:
+    def __call__(self, logits: Num[np.ndarray, "R K"]) -> Float[np.ndarray, "R K"]:
         scaled = np.asarray(logits, np.float64) / self.temperature
         return _smoothed(scaled, self.smoothing, self.multilabel) if self.smoothing else scaled
 
@@ -73,10 +77,10 @@ class Structured:
     class of a row."""
 
     base: Temperature
-    weights: np.ndarray
-    bias: np.ndarray
+    weights: Float[np.ndarray, "K K"]
+    bias: Float[np.ndarray, " K"]
 
-    def __call__(self, logits: np.ndarray) -> np.ndarray:
+    def __call__(self, logits: Num[np.ndarray, "R K"]) -> Float[np.ndarray, "R K"]:
         return inputs_of(self.base, logits) @ self.weights.T + self.bias
 
     def parameters(self) -> dict[str, float | list]:
@@ -89,7 +93,7 @@ class Structured:
 Applied = Identity | Temperature | Structured
 
 
-def inputs_of(base: Temperature, logits: np.ndarray) -> np.ndarray:
+def inputs_of(base: Temperature, logits: Num[np.ndarray, "R K"]) -> Float[np.ndarray, "R K"]:
     """The inputs of `Structured`'s linear map, [R, K]: log probabilities, or logits in multi-label
     tasks.
     """
@@ -134,7 +138,9 @@ def from_json(values: dict) -> Applied:
     return Structured(base, weights, bias)
 
 
-def affine(fitted: Applied, classes: int) -> tuple[float, float, np.ndarray, np.ndarray]:
+def affine(
+    fitted: Applied, classes: int
+) -> tuple[float, float, Float[np.ndarray, "K K"], Float[np.ndarray, " K"]]:
     """Temperature, smoothing, weights [K, K] and bias [K] of one formula for all maps that may be
     applied, so that any language can apply them.
 
@@ -148,7 +154,9 @@ def affine(fitted: Applied, classes: int) -> tuple[float, float, np.ndarray, np.
     return t.temperature, t.smoothing, np.eye(classes), np.zeros(classes)
 
 
-def _smoothed(logits: np.ndarray, share: float, multilabel: bool) -> np.ndarray:
+def _smoothed(
+    logits: Float[np.ndarray, "R K"], share: float, multilabel: bool
+) -> Float[np.ndarray, "R K"]:
     """Logits of (1 - share) p + share x uniform, computed from logarithms."""
     keep = np.log1p(-share)
     log_p = log_probabilities(logits, multilabel) + keep
@@ -159,19 +167,24 @@ def _smoothed(logits: np.ndarray, share: float, multilabel: bool) -> np.ndarray:
     return np.logaddexp(log_p, half) - np.logaddexp(log_absent, half)
 
 
-def lac(p: np.ndarray, u: np.ndarray | None = None) -> np.ndarray:
-    """1 - p: the least ambiguous sets on average (Sadinle et al. 2019). [R, K] -> [R, K]; `u` is
-    not used."""
+def lac(
+    p: Float[np.ndarray, "*shape"], u: Float[np.ndarray, " R"] | None = None
+) -> Float[np.ndarray, "*shape"]:
+    """1 - p: the least ambiguous sets on average (Sadinle et al. 2019). `u` is not used."""
     del u
     return 1 - p
 
 
-def sets(scores: np.ndarray, limit: np.ndarray | float) -> np.ndarray:
-    """The classes whose score is at or below `limit` (a number, or [R, 1]), bool [R, K]."""
+def sets(
+    scores: Float[np.ndarray, "*shape"], limit: Float[np.ndarray, "*#shape"] | float
+) -> Bool[np.ndarray, "*shape"]:
+    """The classes whose score is at or below `limit`, which may differ by row, class or trial."""
     return scores <= np.asarray(limit) + EPSILON
 
 
-def never_empty(found: np.ndarray, p: np.ndarray) -> np.ndarray:
+def never_empty(
+    found: Bool[np.ndarray, "R K"], p: Float[np.ndarray, "R K"]
+) -> Bool[np.ndarray, "R K"]:
     """The sets, with the most probable class added to empty ones. `found`, `p`: [R, K]."""
     top = p.argmax(axis=1)[:, None] == np.arange(p.shape[1])
     return np.where(found.any(axis=1, keepdims=True), found, top)

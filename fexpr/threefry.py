@@ -7,14 +7,16 @@ for every array of random numbers.
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, UInt32
 
 ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))  # Salmon et al. 2011, table 4
 PARITY = 0x1BD11BDA
 
 
-def threefry(key: jax.Array, a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
+def threefry(
+    key: UInt32[Array, " 2"], a: UInt32[Array, "*n"], b: UInt32[Array, "*n"]
+) -> tuple[UInt32[Array, "*n"], UInt32[Array, "*n"]]:
     """Threefry-2x32, 20 rounds (Salmon et al. 2011): two random words for every pair of counters.
 
     Args:

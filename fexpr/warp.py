@@ -12,9 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
+from jaxtyping import Array, Float
 
 
-def affine_grid(theta: jax.Array, height: int, width: int) -> jax.Array:
+def affine_grid(
+    theta: Float[Array, "B 2 3"], height: int, width: int
+) -> Float[Array, "B {height} {width} 2"]:
     """The position at which each pixel of a warped image is sampled:
     `torch.nn.functional.affine_grid(align_corners=False)`.
 
@@ -33,8 +36,10 @@ def affine_grid(theta: jax.Array, height: int, width: int) -> jax.Array:
 
 
 def bilinear_sample(
-    images: jax.Array | np.ndarray, grid: jax.Array, padding: str = "zeros"
-) -> jax.Array:
+    images: Float[Array | np.ndarray, "B H W C"],
+    grid: Float[Array, "B h w 2"],
+    padding: str = "zeros",
+) -> Float[Array, "B h w C"]:
     """Samples images at the positions of a grid: `torch.nn.functional.grid_sample(mode='bilinear',
     align_corners=False)`.
 

@@ -1,5 +1,7 @@
 """Wrong shapes of arguments are found while tests run."""
 
+import pkgutil
+
 import jaxtyping
 import numpy as np
 import pytest
@@ -18,3 +20,8 @@ def test_a_function_is_checked_in_its_first_calls_of_every_test():
     assert not hasattr(confusion_cells, "__no_type_check__")
     with pytest.raises(jaxtyping.TypeCheckError, match="decisions"):
         confusion_cells(PRESENCE, PRESENCE[:, :2])
+
+
+def test_functions_that_refuse_arrays_themselves_exist():
+    for name in type_checker.REFUSING:
+        assert callable(pkgutil.resolve_name(name))

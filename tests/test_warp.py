@@ -53,7 +53,7 @@ def test_equals_the_definition(padding):
 
 def test_far_outside():
     far = IDENTITY + np.float32([[0, 0, 1e6], [0, 0, 0]])  # the image lies far to the left
-    grid = affine_grid(far, 5, 7)
+    grid = affine_grid(jnp.asarray(far), 5, 7)
     np.testing.assert_array_equal(jax.jit(bilinear_sample)(IMAGES, grid), 0)
     border = jax.jit(bilinear_sample, static_argnums=2)(IMAGES, grid, "border")
     np.testing.assert_allclose(border, np.repeat(IMAGES[:, :, -1:], 7, axis=2), atol=1e-5)
@@ -117,4 +117,4 @@ def test_trials_side_by_side_and_half_precision():
 
 def test_unknown_padding_is_refused():
     with pytest.raises(ValueError, match=r"padding: .*'zeros' or 'border'.* 'wrap'"):
-        bilinear_sample(IMAGES, affine_grid(THETA, 5, 7), "wrap")
+        bilinear_sample(IMAGES, affine_grid(jnp.asarray(THETA), 5, 7), "wrap")

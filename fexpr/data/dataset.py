@@ -13,7 +13,7 @@ import numpy as np
 from fexpr.data.records import Images, Records
 
 if TYPE_CHECKING:
-    from jaxtyping import Float32, Int32, Shaped
+    from jaxtyping import Float32, Int32, Shaped, UInt8
 
 SYNTHETIC = "synthetic"
 
@@ -109,7 +109,7 @@ class Dataset:
         """Whether a row may be of several classes (action units)."""
         return self.labels.ndim == 2
 
-    def picture(self, row: int) -> np.ndarray:
+    def picture(self, row: int) -> UInt8[np.ndarray, "H W C"]:
         """The image as people see it, uint8 [H, W, 1 or 3]: of a face with a map beside it the face
         alone, for a clip, its middle frame's, of several flow maps the first.
         """

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from array_record.python import (
@@ -16,6 +17,9 @@ from array_record.python import (
 
 from fexpr.errors import UserError
 from fexpr.storage import run
+
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Bool, Int, UInt8
 
 IMAGES, ABOUT = "images.array_record", "about.json"
 
@@ -41,7 +45,9 @@ class Records:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, rows: int | slice | np.ndarray | Sequence[int]) -> np.ndarray:
+    def __getitem__(
+        self, rows: int | np.integer | slice | np.ndarray | Sequence[int]
+    ) -> np.ndarray:
         """Reads images: uint8 [H, W, C] of one row; [n, H, W, C] of several, given by a slice,
         numbers or a mask.
 
@@ -59,7 +65,7 @@ class Records:
             ) from e
         return images if isinstance(rows, slice) or np.ndim(rows) else images[0]
 
-    def take(self, rows: np.ndarray) -> Records:
+    def take(self, rows: Int[np.ndarray, " R"] | Bool[np.ndarray, " N"]) -> Records:
         """The records of these rows (numbers or a mask), in this order; nothing is read."""
         return Records(self._source, self.shape[1:], self._rows[rows])
 
@@ -67,12 +73,14 @@ class Records:
 Images = np.ndarray | Records
 
 
-def chosen(images: Images, rows: np.ndarray) -> Images:
+def chosen(images: Images, rows: Int[np.ndarray, " R"] | Bool[np.ndarray, " N"]) -> Images:
     """The images of these rows (numbers or a mask); images on the disk are not read."""
     return images.take(rows) if isinstance(images, Records) else images[rows]
 
 
-def write(folder: Path, stacks: Iterable[tuple[Sequence[str], np.ndarray]]) -> None:
+def write(
+    folder: Path, stacks: Iterable[tuple[Sequence[str], UInt8[np.ndarray, "_ H W C"]]]
+) -> None:
     """Saves ids and images uint8 [n, H, W, C], stack by stack, in `folder`, which appears as a
     whole or not at all.
 

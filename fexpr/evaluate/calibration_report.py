@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,6 +28,9 @@ from fexpr.evaluate.scored_rows import ScoredRows, decide
 from fexpr.evaluate.set_report import set_report
 from fexpr.probabilities import to_json
 
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Shaped
+
 APPLIED = "applied"  # the map that the recogniser and exports apply
 MEASURES_OF_UNITS = ("nll", "brier", "smooth_ece", "debiased_rms", "ece")
 SORTED_BY = (NONE, "temperature")  # selective prediction is shown with these
@@ -36,7 +40,7 @@ def calibration_report(
     predictions: dict,
     selection: str,
     test: ScoredRows,
-    datasets: np.ndarray,
+    datasets: Shaped[np.ndarray, " R"],
     resamples: int,
     seed: int,
 ) -> dict[str, dict]:

@@ -30,7 +30,7 @@ from fexpr.probabilities import to_json
 from fexpr.terminal import console, say
 
 if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
-    from jaxtyping import Float, Int
+    from jaxtyping import Bool, Float, Int
 
 RULES = CLIP_RULES
 # arrays whose values all frames of a clip share
@@ -46,7 +46,9 @@ SHOWN = {
 
 
 def decide(
-    predictions: dict[str, np.ndarray], rule: str = "sum", kept: np.ndarray | None = None
+    predictions: dict[str, np.ndarray],
+    rule: str = "sum",
+    kept: Bool[np.ndarray, " R"] | None = None,
 ) -> dict[str, np.ndarray]:
     """Predictions of frames (arrays of predictions.npz, with `video` str [R]) as predictions of
     clips, in the same form.
@@ -135,7 +137,7 @@ def compare(
     selection: str,
     resamples: int,
     seed: int = 0,
-    kept: np.ndarray | None = None,
+    kept: Bool[np.ndarray, " R"] | None = None,
 ) -> dict:
     """Every rule's figures on the test clips of a selection: rule -> metric (SHOWN) -> value, low,
     high.

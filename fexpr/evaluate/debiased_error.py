@@ -51,7 +51,9 @@ def measures(
     return of
 
 
-def debiased_rms(confidence: np.ndarray, outcome: np.ndarray, bins: int = BINS) -> float:
+def debiased_rms(
+    confidence: Float[np.ndarray, " R"], outcome: Shaped[np.ndarray, " R"], bins: int = BINS
+) -> float:
     """The root of the debiased mean squared gap, 0 where that is below 0. [R], [R]."""
     c, y = (np.asarray(a, np.float64)[:, None] for a in (confidence, outcome))
     found = measures(c, y, bins)(np.ones((1, len(c))))

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from fexpr.evaluate import metrics
 from fexpr.evaluate.scored_rows import ScoredRows
+
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Float, Num
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +67,9 @@ METRICS: dict[str, Metric] = {
 }
 
 
-def measures(rows: ScoredRows, weights: np.ndarray) -> dict[str, np.ndarray]:
+def measures(
+    rows: ScoredRows, weights: Num[np.ndarray, "B R"]
+) -> dict[str, Float[np.ndarray, " B"]]:
     """Name -> float64 [B] for every entry of METRICS that applies to the rows' task; `weights` is
     [B, R].
 

@@ -4,7 +4,12 @@ which was decided on PrivateTest.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
+
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Shaped
 
 # private leaderboard
 TOP_TEN = (0.71161, 0.69267, 0.68821, 0.67483, 0.65254, 0.65087, 0.64474, 0.64224, 0.63109, 0.6219)
@@ -24,7 +29,9 @@ def rank_in_words(rank: int | None) -> str:
     return f"rank {rank} of {TEAMS}" if rank else f"below the top ten of {TEAMS}"
 
 
-def kaggle(parts: dict[str, dict], source: str, class_names: np.ndarray) -> dict[str, dict]:
+def kaggle(
+    parts: dict[str, dict], source: str, class_names: Shaped[np.ndarray, " K"]
+) -> dict[str, dict]:
     """The entry `kaggle` of metrics.json: part of the release -> `accuracy`, `rank`,
     `decided_here`, `text`. Empty unless `source` is FER2013 with its own seven classes.
 

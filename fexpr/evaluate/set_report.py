@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +20,9 @@ from fexpr.evaluate.measure import Measured, Statistic, resampled
 from fexpr.evaluate.predictions import rows_of
 from fexpr.evaluate.scored_rows import ScoredRows, presence_of
 from fexpr.probabilities import never_empty, sets
+
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Shaped
 
 COVERAGE = 0.9
 SHOWN_LEVELS = (0.8, 0.9, 0.95)
@@ -34,7 +38,7 @@ def set_report(
     parts: Sequence[Part],
     choices: Sequence[SelectedMap],
     applied: ScoredRows,
-    datasets: np.ndarray,
+    datasets: Shaped[np.ndarray, " R"],
     resamples: int,
     seed: int,
 ) -> dict:

@@ -55,7 +55,9 @@ def measures(
     return of
 
 
-def smooth_error(confidence: np.ndarray, outcome: np.ndarray) -> tuple[float, float]:
+def smooth_error(
+    confidence: Float[np.ndarray, "*shape"], outcome: Shaped[np.ndarray, "*shape"]
+) -> tuple[float, float]:
     """The error and its bandwidth, of confidences and outcomes in [0, 1] of any (equal) shape."""
     c, y = (np.asarray(a, np.float64).reshape(-1, 1) for a in (confidence, outcome))
     value, sigma = _fixed_point(_on_grid(c, c - y).sum(axis=0)[None] / len(c))
@@ -72,9 +74,9 @@ def smooth_errors(
 
 
 def diagram(
-    confidence: np.ndarray,
-    outcome: np.ndarray,
-    groups: np.ndarray,
+    confidence: Float[np.ndarray, "R M"],
+    outcome: Shaped[np.ndarray, "R M"],
+    groups: Shaped[np.ndarray, " R"],
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, list | float]:

@@ -11,7 +11,7 @@ from fexpr.evaluate.recalibration import fit_temperature
 from fexpr.probabilities import from_json, log_probabilities
 
 if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
-    from jaxtyping import Float, Int
+    from jaxtyping import Float, Int, Shaped
 
 SECONDS = (0.25, 0.5, 1.0, 2.0, 4.0)  # lengths of windows; RAVDESS' clips last 3 to 5 seconds
 FRAMES_PER_SECOND = 30  # of RAVDESS' videos
@@ -60,7 +60,7 @@ def window_temperatures(
 
 def window_means(
     values: Float[np.ndarray, "R K"],
-    video: np.ndarray,
+    video: Shaped[np.ndarray, " R"],
     frame: Int[np.ndarray, " R"],
     width: float,
 ) -> Float[np.ndarray, "R K"]:

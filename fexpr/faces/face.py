@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from fexpr.faces import framing
+
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Float, UInt8
 
 # left and right as the image shows them
 POINTS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
@@ -35,14 +39,14 @@ class Face:
       sharpness: see `sharpness`. track: number of the person in a video, from 0; None in a picture.
     """
 
-    mesh: np.ndarray
+    mesh: Float[np.ndarray, "468 3"]
     score: float
     presence: float
     sharpness: float
     track: int | None = None
 
     @property
-    def points(self) -> np.ndarray:
+    def points(self) -> Float[np.ndarray, "5 2"]:
         """(x, y) of `POINTS`."""
         return five_points(self.mesh)
 
@@ -86,16 +90,16 @@ class Face:
         ]
         return "+".join(wrong) or "good"
 
-    def _axis(self, start: int, end: int) -> np.ndarray:
+    def _axis(self, start: int, end: int) -> Float[np.ndarray, " 3"]:
         return self.mesh[end] - self.mesh[start]
 
 
-def five_points(mesh: np.ndarray) -> np.ndarray:
+def five_points(mesh: Float[np.ndarray, "468 3"]) -> Float[np.ndarray, "5 2"]:
     """(x, y) of `POINTS`, from the mesh."""
     return np.stack([mesh[list(indices), :2].mean(axis=0) for indices in _OF_MESH])
 
 
-def sharpness(pixels: np.ndarray, mesh: np.ndarray) -> float:
+def sharpness(pixels: UInt8[np.ndarray, "H W *C"], mesh: Float[np.ndarray, "468 3"]) -> float:
     """Share of fine detail in a face: mean square of the Laplacian over the variance of the grey
     values, of the aligned face at 64x64 pixels. Neither light nor contrast changes it.
     """

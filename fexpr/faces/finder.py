@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from fexpr.faces import framing, networks
 from fexpr.faces.face import Face, sharpness
+
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Float, UInt8
 
 SCORE = 0.5  # of the detector, the least
 PRESENCE = 0.5  # of the mesh network, the least
@@ -34,11 +38,11 @@ class Candidate:
     """A detection: score, box [4] (left, top, right, bottom), keypoints [6, 2]."""
 
     score: float
-    box: np.ndarray
-    keypoints: np.ndarray
+    box: Float[np.ndarray, " 4"]
+    keypoints: Float[np.ndarray, "6 2"]
 
 
-def find(pixels: np.ndarray, parts: bool = True) -> list[Face]:
+def find(pixels: UInt8[np.ndarray, "H W *C"], parts: bool = True) -> list[Face]:
     """All faces of a picture, from left to right.
 
     Where no face is certain, the picture is also turned by 90, 180 and 270 degrees; coordinates are
@@ -77,8 +81,8 @@ def _certainty(found: list[tuple[np.ndarray, float, float]]) -> float:
 
 
 def meshes(
-    pixels: np.ndarray, parts: bool, margin: float = 0.0
-) -> list[tuple[np.ndarray, float, float]]:
+    pixels: UInt8[np.ndarray, "H W 3"], parts: bool, margin: float = 0.0
+) -> list[tuple[Float[np.ndarray, "468 3"], float, float]]:
     """(mesh, score, presence) of the faces in an RGB picture, without turning it."""
     found: list[tuple[np.ndarray, float, float]] = []
     for candidate in candidates(pixels, parts, margin):
@@ -88,14 +92,16 @@ def meshes(
     return found
 
 
-def as_rgb(pixels: np.ndarray) -> np.ndarray:
+def as_rgb(pixels: UInt8[np.ndarray, "H W *C"]) -> UInt8[np.ndarray, "H W 3"]:
     """RGB uint8 [H, W, 3] of RGB or grey pixels."""
     if pixels.ndim == 3 and pixels.shape[2] == 3:
         return pixels
     return np.repeat(pixels.reshape(*pixels.shape[:2], 1), 3, axis=2)
 
 
-def candidates(pixels: np.ndarray, parts: bool, margin: float = 0.0) -> list[Candidate]:
+def candidates(
+    pixels: UInt8[np.ndarray, "H W 3"], parts: bool, margin: float = 0.0
+) -> list[Candidate]:
     """Detections in an RGB picture, without turning it, best first, each face once.
 
     `margin`: width of a black border in sides of the picture, for faces that fill it.
@@ -184,7 +190,7 @@ def suppress(found: list[Candidate]) -> list[Candidate]:
     return kept
 
 
-def overlap(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
+def overlap(a: Float[np.ndarray, " 4"], b: Float[np.ndarray, " 4"]) -> tuple[float, float]:
     """Intersection of two boxes (left, top, right, bottom) over their union, and over the smaller
     box.
     """
@@ -206,7 +212,9 @@ def _starts(length: int, size: int) -> list[int]:
     return sorted({round(v) for v in np.linspace(0, max(0, length - size), count)})
 
 
-def refine(pixels: np.ndarray, candidate: Candidate) -> tuple[np.ndarray, float]:
+def refine(
+    pixels: UInt8[np.ndarray, "H W 3"], candidate: Candidate
+) -> tuple[Float[np.ndarray, "468 3"], float]:
     """The mesh [468, 3] of a candidate in an RGB picture, and the probability of a face."""
     centre = (candidate.box[:2] + candidate.box[2:]) / 2
     side = max(candidate.box[2:] - candidate.box[:2])
@@ -214,15 +222,20 @@ def refine(pixels: np.ndarray, candidate: Candidate) -> tuple[np.ndarray, float]
     return follow(pixels, mesh)  # the second pass is centred and upright
 
 
-def follow(pixels: np.ndarray, mesh: np.ndarray) -> tuple[np.ndarray, float]:
+def follow(
+    pixels: UInt8[np.ndarray, "H W 3"], mesh: Float[np.ndarray, "468 3"]
+) -> tuple[Float[np.ndarray, "468 3"], float]:
     """The mesh of a face that was at `mesh` a frame ago, and the probability that it is there."""
     low, high = mesh[:, :2].min(axis=0), mesh[:, :2].max(axis=0)
     return _mesh(pixels, (low + high) / 2, max(high - low), (mesh[263] - mesh[33])[:2])
 
 
 def _mesh(
-    pixels: np.ndarray, centre: np.ndarray, side: float, eyes: np.ndarray
-) -> tuple[np.ndarray, float]:
+    pixels: UInt8[np.ndarray, "H W 3"],
+    centre: Float[np.ndarray, " 2"],
+    side: float,
+    eyes: Float[np.ndarray, " 2"],
+) -> tuple[Float[np.ndarray, "468 3"], float]:
     """The mesh in a square around `centre`, `ROI` times `side`, turned so that `eyes`, the vector
     from the left to the right one, is level.
     """
@@ -235,13 +248,15 @@ def _mesh(
     return np.hstack([(points[:, :2] - shift) @ inverse.T, points[:, 2:] / scale]), presence
 
 
-def same_face(a: np.ndarray, b: np.ndarray) -> bool:
+def same_face(a: Float[np.ndarray, "468 3"], b: Float[np.ndarray, "468 3"]) -> bool:
     """Whether two meshes show one face: their centres are closer than a third of its size."""
     size = min(np.ptp(a[:, 0]), np.ptp(b[:, 0]))
     return bool(np.linalg.norm(a[:, :2].mean(axis=0) - b[:, :2].mean(axis=0)) < size / 3)
 
 
-def _turned_back(mesh: np.ndarray, turns: int, shape: tuple[int, ...]) -> np.ndarray:
+def _turned_back(
+    mesh: Float[np.ndarray, "468 3"], turns: int, shape: tuple[int, ...]
+) -> Float[np.ndarray, "468 3"]:
     """A mesh in np.rot90(picture, turns), of shape `shape`, in coordinates of the picture."""
     x, y, depth = mesh.T
     for _ in range(turns):

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import cv2
 import numpy as np
+
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Float, Num, UInt8
 
 SIZE = 224  # pixels along a side of the aligned face
 
@@ -20,7 +25,9 @@ FRAMES = {
 }
 
 
-def similarity(points: np.ndarray, size: int = SIZE, frame: str = "tight") -> np.ndarray:
+def similarity(
+    points: Num[np.ndarray, "5 2"], size: int = SIZE, frame: str = "tight"
+) -> Float[np.ndarray, "2 3"]:
     """The rotation, scale and shift that bring five points (x, y) onto those of a frame of `size`
     pixels best, by least squares.
     """
@@ -31,7 +38,9 @@ def similarity(points: np.ndarray, size: int = SIZE, frame: str = "tight") -> np
     return np.array([[a, -b, tx], [b, a, ty]])
 
 
-def align(frame: np.ndarray, transform: np.ndarray, size: int = SIZE) -> np.ndarray:
+def align(
+    frame: UInt8[np.ndarray, "H W *C"], transform: Float[np.ndarray, "2 3"], size: int = SIZE
+) -> UInt8[np.ndarray, "{size} {size} *C"]:
     """Samples `frame` [H, W] or [H, W, C] through `transform` to size x size.
 
     To shrink a frame, it is first resized by area, because bilinear sampling would alias skin

@@ -4,11 +4,16 @@ face.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import cv2
 import numpy as np
 
 from fexpr.faces import framing
 from fexpr.faces.face import five_points
+
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Bool, Float, UInt8
 
 SIDE = 160  # pixels of the aligned face
 RADIUS = 7  # pixels: a region is a disk, whose motion is the median of its flow
@@ -62,7 +67,9 @@ class MotionMeter:
         self._base = np.zeros((len(REGIONS), 2))
         self._last = self._base
 
-    def update(self, grey: np.ndarray, mesh: np.ndarray, seconds: float) -> np.ndarray:
+    def update(
+        self, grey: UInt8[np.ndarray, "H W"], mesh: Float[np.ndarray, "468 3"], seconds: float
+    ) -> Float[np.ndarray, "regions 2"]:
         """Displacement [R, 2] of `REGIONS` since the first frame, in percent of the distance
         between the eyes.
 
@@ -97,10 +104,10 @@ class MotionMeter:
 
     def _set_key(
         self,
-        face: np.ndarray,
-        overexposed: np.ndarray,
-        mesh: np.ndarray,
-        transform: np.ndarray,
+        face: UInt8[np.ndarray, "side side"],
+        overexposed: Bool[np.ndarray, "side side"],
+        mesh: Float[np.ndarray, "468 3"],
+        transform: Float[np.ndarray, "2 3"],
         seconds: float,
     ) -> None:
         self._key, self._key_overexposed, self._key_seconds = face, overexposed, seconds
@@ -110,7 +117,7 @@ class MotionMeter:
         self._masks = [np.hypot(x - cx, y - cy) <= RADIUS for cx, cy in self._centres]
 
 
-def _without_light(face: np.ndarray) -> np.ndarray:
+def _without_light(face: UInt8[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W"]:
     """Normalises local mean and contrast: uint8 [H, W]."""
     values = face.astype(np.float32)
     values -= cv2.GaussianBlur(values, (0, 0), 8)
@@ -118,7 +125,11 @@ def _without_light(face: np.ndarray) -> np.ndarray:
     return (128 + 45 * values / (contrast + 2)).clip(0, 255).astype(np.uint8)
 
 
-def _similar_motion(points: np.ndarray, moved: np.ndarray, others: np.ndarray) -> np.ndarray:
+def _similar_motion(
+    points: Float[np.ndarray, "N 2"],
+    moved: Float[np.ndarray, "N 2"],
+    others: Float[np.ndarray, "M 2"],
+) -> Float[np.ndarray, "M 2"]:
     """The displacements [M, 2] of `others` [M, 2] under the rotation, scale and shift that best fit
     the displacements `moved` [N, 2] of `points` [N, 2]; by iteratively reweighted least squares.
     """

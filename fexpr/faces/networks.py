@@ -9,10 +9,15 @@ from __future__ import annotations
 
 import functools
 import threading
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Float, UInt8
 
 WEIGHTS = Path(__file__).with_name("weights")
 DETECTOR_SIDE, MESH_SIDE = 256, 192
@@ -24,7 +29,9 @@ _GRIDS = ((16, 2), (8, 6))  # cells along a side, and anchors in each cell
 _of_thread = threading.local()  # a network of OpenCV holds its activations: one for each thread
 
 
-def detect(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def detect(
+    pixels: UInt8[np.ndarray, "256 256 3"],
+) -> tuple[Float[np.ndarray, " 896"], Float[np.ndarray, "896 4"], Float[np.ndarray, "896 6 2"]]:
     """Runs the detector on an RGB picture.
 
     Returns:
@@ -39,7 +46,7 @@ def detect(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return _sigmoid(logits.ravel()), boxes, values[:, 2:] + anchors[:, None]
 
 
-def mesh(pixels: np.ndarray) -> tuple[np.ndarray, float]:
+def mesh(pixels: UInt8[np.ndarray, "192 192 3"]) -> tuple[Float[np.ndarray, "468 3"], float]:
     """Runs the mesh network on an RGB picture of an upright face.
 
     Returns:
@@ -53,7 +60,7 @@ def mesh(pixels: np.ndarray) -> tuple[np.ndarray, float]:
 _OUTPUTS = {"detector": ("regressors", "classificators"), "mesh": ("conv2d_20", "conv2d_30")}
 
 
-def _run(name: str, values: np.ndarray) -> list[np.ndarray]:
+def _run(name: str, values: Float[np.ndarray, "H W 3"]) -> Sequence[np.ndarray]:
     if not hasattr(_of_thread, name):
         setattr(_of_thread, name, _network(WEIGHTS / f"{name}.tflite"))
     network = getattr(_of_thread, name)
@@ -69,7 +76,7 @@ def _network(path: Path) -> cv2.dnn.Net:
 
 
 @functools.cache
-def _anchors() -> np.ndarray:
+def _anchors() -> Float[np.ndarray, "896 2"]:
     """Centres of the detector's anchors in pixels of its input."""
     rows = []
     for cells, count in _GRIDS:
@@ -79,5 +86,5 @@ def _anchors() -> np.ndarray:
     return np.concatenate(rows)
 
 
-def _sigmoid(x: np.ndarray) -> np.ndarray:
+def _sigmoid(x: Float[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
     return 1 / (1 + np.exp(-x.astype(np.float64).clip(-100, 100)))

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fexpr.faces.motion import LIDS, REGIONS
+
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Float
 
 LONGEST, SHORTEST = 0.8, 0.1  # seconds from onset to offset
 BASELINE = 1.6  # seconds: over twice the longest, so that a movement does not move its own baseline
@@ -37,7 +41,9 @@ class Spotted:
     regions: tuple[str, ...]
 
 
-def spot(displacement: np.ndarray, seconds: np.ndarray) -> list[Spotted]:
+def spot(
+    displacement: Float[np.ndarray, "T R 2"], seconds: Float[np.ndarray, " T"]
+) -> list[Spotted]:
     """Movements in order of time. Each region's distance from a running median is divided by that
     distance's median over the video, the noise; the score of a frame is the mean over the
     `TOGETHER` regions that moved most. A movement is a peak of the score with both flanks, not
@@ -73,7 +79,7 @@ def spot(displacement: np.ndarray, seconds: np.ndarray) -> list[Spotted]:
     return sorted(found, key=lambda one: one.onset)
 
 
-def answer(found: list[Spotted], points: np.ndarray) -> str:
+def answer(found: list[Spotted], points: Float[np.ndarray, "T 5 2"]) -> str:
     """A decision about a video: 'facial movement', or, with none spotted, 'no facial movement'
     where the head moves and 'no movement' where it does not.
 
@@ -87,7 +93,7 @@ def answer(found: list[Spotted], points: np.ndarray) -> str:
     return "no facial movement" if 100 * span / eyes > HEAD_MOVES else "no movement"
 
 
-def _flanks(score: np.ndarray, apex: int) -> tuple[int, int]:
+def _flanks(score: Float[np.ndarray, " T"], apex: int) -> tuple[int, int]:
     """The rows on both sides at which the score has fallen to `END` of the apex's."""
     low = END * score[apex]
     onset = apex
@@ -99,7 +105,7 @@ def _flanks(score: np.ndarray, apex: int) -> tuple[int, int]:
     return max(0, onset - 1), min(len(score) - 1, offset + 1)
 
 
-def _running_median(values: np.ndarray, rate: float) -> np.ndarray:
+def _running_median(values: Float[np.ndarray, "T R 2"], rate: float) -> Float[np.ndarray, "T R 2"]:
     """The median over `BASELINE` seconds around each row of [T, R, 2]; less at both ends, but
     always symmetric, so that a drift does not look like a movement.
     """
@@ -108,7 +114,7 @@ def _running_median(values: np.ndarray, rate: float) -> np.ndarray:
     return np.stack([np.median(values[i - w : i + w + 1], axis=0) for i, w in enumerate(widths)])
 
 
-def _smooth(values: np.ndarray, rate: float) -> np.ndarray:
+def _smooth(values: Float[np.ndarray, "T R"], rate: float) -> Float[np.ndarray, "T R"]:
     """The mean over about 0.1 s, of [T, R]."""
     half = max(1, round(0.05 * rate))
     return np.stack(

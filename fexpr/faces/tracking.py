@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fexpr.faces import finder
 from fexpr.faces.face import Face, sharpness
+
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Float, UInt8
 
 DETECT_EVERY = 0.2  # seconds of video between two searches of the whole frame for faces
 FORGET = 2.0  # seconds after which a lost face that is found again gets a new number
@@ -19,7 +23,7 @@ _UNKNOWN_STEP = 1 / 25
 @dataclasses.dataclass
 class _Track:
     number: int
-    mesh: np.ndarray
+    mesh: Float[np.ndarray, "468 3"]
     score: float
     seen: float  # seconds
 
@@ -46,7 +50,9 @@ class Tracker:
         self._searched = -np.inf
         self._now = 0.0
 
-    def update(self, pixels: np.ndarray, seconds: float | None = None) -> list[TrackedFace]:
+    def update(
+        self, pixels: UInt8[np.ndarray, "H W *C"], seconds: float | None = None
+    ) -> list[TrackedFace]:
         """The faces of the next frame, from left to right.
 
         Args:
@@ -106,7 +112,7 @@ class Tracker:
             faces.append(_face(pixels, track, presence))
         return faces
 
-    def _lost_at(self, mesh: np.ndarray, taken: set[int]) -> _Track | None:
+    def _lost_at(self, mesh: Float[np.ndarray, "468 3"], taken: set[int]) -> _Track | None:
         """The lost track whose last box overlaps most with a mesh's."""
         overlaps = [
             (finder.overlap(_corners(mesh), _corners(track.mesh))[0], track)
@@ -117,11 +123,11 @@ class Tracker:
         return track if share >= AGAIN else None
 
 
-def _face(pixels: np.ndarray, track: _Track, presence: float) -> TrackedFace:
+def _face(pixels: UInt8[np.ndarray, "H W 3"], track: _Track, presence: float) -> TrackedFace:
     return TrackedFace(
         track.mesh, track.score, presence, sharpness(pixels, track.mesh), track.number
     )
 
 
-def _corners(mesh: np.ndarray) -> np.ndarray:
+def _corners(mesh: Float[np.ndarray, "468 3"]) -> Float[np.ndarray, " 4"]:
     return np.concatenate([mesh[:, :2].min(axis=0), mesh[:, :2].max(axis=0)])

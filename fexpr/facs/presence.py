@@ -5,11 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fexpr.errors import UserError
 from fexpr.facs.units import Code
+
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Float32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +87,9 @@ def vocabulary(rows: Sequence[Mapping[int, float]], minimum_positives: int) -> t
     return tuple(sorted(number for number, count in counts.items() if count >= minimum_positives))
 
 
-def label_matrix(rows: Sequence[Mapping[int, float]], numbers: Sequence[int]) -> np.ndarray:
+def label_matrix(
+    rows: Sequence[Mapping[int, float]], numbers: Sequence[int]
+) -> Float32[np.ndarray, "N K"]:
     """Intensities as float32 [N, K], K = len(numbers), 0 = absent. Units outside `numbers` are left
     out.
     """

@@ -5,8 +5,8 @@
 from __future__ import annotations
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from fexpr.models.convolution import max_pool
 from fexpr.models.layers import Classifier, Conv, Dense
@@ -19,7 +19,7 @@ class SimpleAUCNN(Classifier):
     flattened features are in (h, w, c) order.
     """
 
-    def logits(self, images: jax.Array) -> jax.Array:
+    def logits(self, images: Float[Array, "B H W C"]) -> Float[Array, "B K"]:
         """float [B, H, W, C] -> float32 [B, K]."""
         x = max_pool(nn.relu(Conv(16, name="conv_0")(images)), window=2, stride=2)
         x = max_pool(nn.relu(Conv(32, name="conv_1")(x)), window=2, stride=2)

@@ -12,6 +12,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from fexpr.models.auxiliary import AuxiliaryOutputs
 from fexpr.models.layers import BatchNorm
@@ -61,7 +62,7 @@ class Head:
     part: nn.Module
     name: str
 
-    def init(self, key: jax.Array, x: jax.Array, **named: Any) -> dict[str, Any]:
+    def init(self, key: PRNGKeyArray, x: Float[Array, "B ..."], **named: Any) -> dict[str, Any]:
         """(key, features [B, ...]) -> the head's variables, under its name in the whole network."""
         return {
             "params": {
@@ -71,7 +72,7 @@ class Head:
             }
         }
 
-    def apply(self, variables: Mapping[str, Any], x: jax.Array, **named: Any) -> Any:
+    def apply(self, variables: Mapping[str, Any], x: Float[Array, "B ..."], **named: Any) -> Any:
         """(variables, features [B, ...]) -> logits [B, K]."""
         return self.part.apply(
             {"params": variables["params"][self.name]}, x.reshape(len(x), -1), **self._taken(named)

@@ -7,7 +7,6 @@ from __future__ import annotations
 from functools import partial
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Num
@@ -32,7 +31,7 @@ class Logistic(Classifier):
     48x48x1 and 7 classes: 2304 * 7 + 7 = 16,135 parameters.
     """
 
-    def logits(self, images: jax.Array) -> jax.Array:
+    def logits(self, images: Float[Array, "B H W C"]) -> Float[Array, "B K"]:
         """float [B, H, W, C] -> float32 [B, K]."""
         x = images.reshape(images.shape[0], -1).astype(jnp.float32)
         return nn.Dense(self.num_classes, kernel_init=nn.initializers.zeros, name="head")(x)

@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 import jax
 from jax import export, lax
+from jaxtyping import Array, Shaped
 
 
 def compute_once(
-    function: Callable[..., jax.Array], batch: jax.Array, *others: jax.Array
-) -> jax.Array:
+    function: Callable[..., jax.Array], batch: Shaped[Array, "B ..."], *others: jax.Array
+) -> Shaped[Array, "B ..."]:
     """function(batch, *others), [B, ...], a part of the rows of `batch` [B, ...] after the other.
 
     XLA on CPU makes elementwise arithmetic a part of every loop that reads its result. If it is

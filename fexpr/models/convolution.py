@@ -87,14 +87,18 @@ def strided_conv2d(
     return conv2d(cells, kernel, "VALID")
 
 
-def single_conv(pads: Pads, x: jax.Array, kernel: jax.Array) -> jax.Array:
+def single_conv(
+    pads: Pads, x: Float[Array, "B H W I"], kernel: Float[Array, "kh kw I O"]
+) -> Float[Array, "B h w O"]:
     """XLA's convolution."""
     return lax.conv_general_dilated(
         x, kernel.astype(x.dtype), (1, 1), pads, dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
 
 
-def narrow_conv(pads: Pads, x: jax.Array, kernel: jax.Array) -> jax.Array:
+def narrow_conv(
+    pads: Pads, x: Float[Array, "B H W I"], kernel: Float[Array, "kh kw I O"]
+) -> Float[Array, "B h w O"]:
     """On CPU, a convolution of one to three channels into a few: the sum of shifted images, each
     times a number of the kernel.
 
@@ -117,7 +121,9 @@ def narrow_conv(pads: Pads, x: jax.Array, kernel: jax.Array) -> jax.Array:
     return compute_once(add_up, x, kernel)
 
 
-def shifted_conv(pads: Pads, x: jax.Array, kernel: jax.Array) -> jax.Array:
+def shifted_conv(
+    pads: Pads, x: Float[Array, "B H W I"], kernel: Float[Array, "kh kw I O"]
+) -> Float[Array, "B h w O"]:
     """Concatenated shifts of x and one matrix product, which remains one product under vmap. Needs
     kh*kw copies of x.
     """
@@ -126,7 +132,12 @@ def shifted_conv(pads: Pads, x: jax.Array, kernel: jax.Array) -> jax.Array:
     return columns @ rearrange(kernel.astype(x.dtype), "kh kw i o -> (kh kw i) o")
 
 
-def input_gradient(pads: Pads, x: jax.Array, kernel: jax.Array, g: jax.Array) -> jax.Array:
+def input_gradient(
+    pads: Pads,
+    x: Float[Array, "B H W I"],
+    kernel: Float[Array, "kh kw I O"],
+    g: Float[Array, "B h w O"],
+) -> Float[Array, "B H W I"]:
     """The gradient of `single_conv` with respect to x, on CPU: a convolution of g with the rotated
     kernel.
 
@@ -144,7 +155,12 @@ def input_gradient(pads: Pads, x: jax.Array, kernel: jax.Array, g: jax.Array) ->
     )
 
 
-def kernel_gradient(pads: Pads, x: jax.Array, kernel: jax.Array, g: jax.Array) -> jax.Array:
+def kernel_gradient(
+    pads: Pads,
+    x: Float[Array, "B H W I"],
+    kernel: Float[Array, "kh kw I O"],
+    g: Float[Array, "B h w O"],
+) -> Float[Array, "kh kw I O"]:
     """The gradient of `single_conv` with respect to its kernel, on CPU: products of shifts over a
     few images at a time, summed up.
 

@@ -5,7 +5,6 @@ Guided Spatial Transformers, Applied Sciences 2021)."""
 from __future__ import annotations
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
@@ -138,7 +137,7 @@ class Localization(nn.Module):
     """Computes an affine map from an image or map, [B, 48, 48, 1] -> theta float32 [B, 2, 3]."""
 
     @nn.compact
-    def __call__(self, x: jax.Array | np.ndarray) -> jax.Array:
+    def __call__(self, x: Float[Array | np.ndarray, "B 48 48 1"]) -> Float[Array, "B 2 3"]:
         x = nn.relu(
             max_pool(Conv(8, size=7, padding="VALID", name="conv_0")(x), window=2, stride=2)
         )

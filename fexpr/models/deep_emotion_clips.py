@@ -71,7 +71,7 @@ class DeepEmotionClips(DeepEmotion):
         pooled = jnp.einsum("bf,bfd->bd", weights, hidden.astype(jnp.float32))
         return self.head(self.drop_hidden(pooled, train))
 
-    def attention_weights(self, images: jax.Array | np.ndarray) -> jax.Array:
+    def attention_weights(self, images: Num[Array | np.ndarray, "B H W C"]) -> Float[Array, "B F"]:
         """a float32 [B, F], 0 where there is no frame; through `model.apply(…,
         method="attention_weights")`.
         """

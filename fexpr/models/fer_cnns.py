@@ -30,7 +30,7 @@ class SimpleFERCNN(Classifier):
     """Two 3x3 convolutions (32, 64) with ReLU and 2x2 pooling, dense K (a Keras notebook). 83,335
     parameters with 7 classes; Keras' initial values."""
 
-    def logits(self, images: jax.Array) -> jax.Array:
+    def logits(self, images: Float[Array, "B H W C"]) -> Float[Array, "B K"]:
         """float [B, H, W, C] -> float32 [B, K]."""
         x = images
         for i, features in enumerate((32, 64)):
@@ -140,7 +140,7 @@ class DigitsCNN(Classifier):
     255.
     """
 
-    def logits(self, images: jax.Array) -> jax.Array:
+    def logits(self, images: Float[Array, "B H W C"]) -> Float[Array, "B K"]:
         """float [B, H, W, C] -> float32 [B, K]."""
         x = images
         for i, (features, size, padding) in enumerate(

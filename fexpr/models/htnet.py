@@ -5,7 +5,6 @@ arXiv 2307.14637).
 from __future__ import annotations
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
@@ -141,7 +140,7 @@ class HTNet(nn.Module):
         return Dense(self.num_classes, name="head")(x.mean((1, 2)))
 
 
-def layer_norm(name: str, x: jax.Array) -> jax.Array:
+def layer_norm(name: str, x: Float[Array, "*B C"]) -> Float[Array, "*B C"]:
     """LayerNorm over channels, computed in float32. The variance is not computed as E[x^2] -
     E[x]^2, which loses digits if the mean is large.
     """

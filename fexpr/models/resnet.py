@@ -194,6 +194,6 @@ class Convolution(nn.Module):
     stride: int = 1
 
     @nn.compact
-    def __call__(self, x: jax.Array | np.ndarray) -> jax.Array:
+    def __call__(self, x: Float[Array | np.ndarray, "B H W I"]) -> Float[Array, "B h w O"]:
         kernel = self.param("kernel", he_normal, (self.size, self.size, x.shape[-1], self.features))
         return conv2d(x, kernel) if self.stride == 1 else strided_conv2d(x, kernel, self.stride)

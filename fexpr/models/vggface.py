@@ -73,7 +73,7 @@ class Top(nn.Module):
     @nn.compact
     def __call__(
         self,
-        x: Num[Array | np.ndarray, "B H W C"],
+        x: Num[Array | np.ndarray, "B ..."],
         train: bool = False,
         mask: Bool[Array | np.ndarray, " B"] | None = None,
     ) -> Float[Array, "B K"]:

@@ -6,7 +6,6 @@ from functools import partial
 from typing import ClassVar
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Num
@@ -124,7 +123,7 @@ class Conv(nn.Module):
     stride: int = 1
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "B H W I"]) -> Float[Array, "B h w O"]:
         kernel = self.param(
             "kernel", KERAS["kernel_init"], (self.size, self.size, x.shape[-1], self.features)
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,9 @@ from fexpr.errors import UserError
 from fexpr.probabilities import Applied, from_json, log_probabilities
 from fexpr.recognizer import calibrated
 from fexpr.recognizer.row_status import NO_FACE, OK, UNREADABLE
+
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Float
 
 LOG_ODDS = "log_odds"
 IN_WORDS = {LOG_ODDS: "mean log odds", "sum": "mean posterior"}
@@ -53,7 +56,7 @@ class ClipSums:
         self._frames, rule = measured["frames"], measured["rule"]
         self.rule = rule if NEEDED.get(rule, "rows") in ("rows", *self._frames) else LOG_ODDS
 
-    def add(self, face: int | None, logits: np.ndarray, seconds: float) -> None:
+    def add(self, face: int | None, logits: Float[np.ndarray, "T 1 K"], seconds: float) -> None:
         """Adds one row of `face` (None: the whole frame), with the members' logits [T, 1, K]."""
         sums = [self._sums(member, one) for member, one in enumerate(logits)]
         person = self._persons.get(face)
@@ -63,7 +66,7 @@ class ClipSums:
         person.rows, person.last = person.rows + 1, seconds
         person.members = [a + b for a, b in zip(person.members, sums, strict=True)]
 
-    def _sums(self, member: int, logits: np.ndarray) -> Any:
+    def _sums(self, member: int, logits: Float[np.ndarray, "1 K"]) -> Any:
         recognizer = self._recognizer
         if self.rule == LOG_ODDS:
             moved = recognizer.maps[member](logits) if recognizer.maps else logits
@@ -76,7 +79,7 @@ class ClipSums:
             logits = from_json(self._frames["maps"][recognizer.members[member]])(logits)
         return pooling.frame_sums(logits, np.zeros(len(logits), int), 1)
 
-    def _logits(self, member: int, person: Person) -> np.ndarray:
+    def _logits(self, member: int, person: Person) -> Float[np.ndarray, "1 K"]:
         """Logits [1, K] of a clip, computed like the run's own predictions of clips."""
         sums = person.members[member]
         if self.rule == LOG_ODDS:
@@ -141,7 +144,9 @@ class ClipSums:
                 fix="leave the coverage out, or ask for the rows of single frames",
             )
 
-    def _decided(self, names: list[str], logits: np.ndarray, status: list[str]) -> pd.DataFrame:
+    def _decided(
+        self, names: list[str], logits: Float[np.ndarray, "T N K"], status: list[str]
+    ) -> pd.DataFrame:
         """Applies the maps and prediction sets of clips."""
         maps, limits = self.calibration
         coverage = self._recognizer.coverage if limits else None

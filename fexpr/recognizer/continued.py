@@ -21,7 +21,9 @@ from fexpr.train.train_config import AUXILIARY
 from fexpr.train.trial_tables import TrialSpec
 from fexpr.train.views import input_shape
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Float, Int, Num
+
     from fexpr.recognizer.ensemble import Ensemble
 
 # settings for a few further epochs: no early stopping, averaging or resizing
@@ -37,10 +39,10 @@ PLAIN_OPTIMIZER = {"schedule": "constant", "warmup": 0.0, "tolerance": 0.0, "rat
 
 def continue_training(
     recognizer: Ensemble,
-    images: np.ndarray,
-    labels: np.ndarray,
-    train: np.ndarray,
-    val: np.ndarray,
+    images: Num[np.ndarray, "N H W C"],
+    labels: Int[np.ndarray, " N"] | Float[np.ndarray, "N K"],
+    train: Int[np.ndarray, " n"],
+    val: Int[np.ndarray, " m"],
     *,
     epochs: int = 2,
     learning_rate: float | None = None,

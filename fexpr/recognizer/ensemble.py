@@ -18,8 +18,9 @@ from fexpr.recognizer.calibrated import COVERAGE, SetLimits, in_words
 from fexpr.recognizer.network import BATCH, Network, in_batches
 from fexpr.storage.seen_people import Seen
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
     import pandas as pd
+    from jaxtyping import Float, Float32, Num
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -55,7 +56,7 @@ class Ensemble:
     members: tuple[int, ...]
     selection: str
     maps: tuple[Applied, ...] | None
-    thresholds: np.ndarray | None
+    thresholds: Float[np.ndarray, " K"] | None
     content: dict
     metrics: dict
     batch: int = BATCH
@@ -124,7 +125,7 @@ class Ensemble:
         """The type of an image's values."""
         return np.float32 if self.kind == "features" else np.uint8
 
-    def logits(self, images: np.ndarray) -> np.ndarray:
+    def logits(self, images: Num[np.ndarray, "N H W C"]) -> Float32[np.ndarray, "N K"]:
         """Logits float32 [N, K] of images uint8 [N, H, W, C] (features: float32), for any N; those
         of predictions.npz, up to float32 rounding.
 
@@ -136,13 +137,17 @@ class Ensemble:
         """
         return self._logits(self.network, images)
 
-    def probabilities(self, images: np.ndarray, calibrated: bool = False) -> np.ndarray:
+    def probabilities(
+        self, images: Num[np.ndarray, "N H W C"], calibrated: bool = False
+    ) -> Float32[np.ndarray, "N K"]:
         """Probabilities [N, K] of images uint8 [N, H, W, C], for any N: `scores` of their logits;
         for an ensemble, the mean. Errors as in `scores`.
         """
         return self.members_probabilities(images, calibrated).mean(axis=0)
 
-    def members_probabilities(self, images: np.ndarray, calibrated: bool = False) -> np.ndarray:
+    def members_probabilities(
+        self, images: Num[np.ndarray, "N H W C"], calibrated: bool = False
+    ) -> Float32[np.ndarray, "T N K"]:
         """The probabilities of each member, [T, N, K], as in `probabilities`."""
         return np.stack(
             [
@@ -151,7 +156,7 @@ class Ensemble:
             ]
         )
 
-    def members_logits(self, pixels: np.ndarray) -> np.ndarray:
+    def members_logits(self, pixels: Num[np.ndarray, "N H W C"]) -> Float32[np.ndarray, "T N K"]:
         """Logits [T, N, K] of the T members, from pixels [N, *picture]."""
         if self.kind != "clip" and self.picture != self.shape:
             from fexpr.recognizer import face_finder
@@ -159,7 +164,9 @@ class Ensemble:
             pixels = face_finder.with_maps(pixels)
         return np.stack([self._logits(one, pixels) for one in self.networks])
 
-    def scores(self, logits: np.ndarray, calibrated: bool = False, member: int = 0) -> np.ndarray:
+    def scores(
+        self, logits: Float[np.ndarray, "N K"], calibrated: bool = False, member: int = 0
+    ) -> Float32[np.ndarray, "N K"]:
         """Logits [N, K] -> probabilities [N, K]: a softmax, or a sigmoid for each action unit;
         `calibrated`: after the member's map. `member`: that of the logits, by its position in
             `members`.
@@ -183,7 +190,10 @@ class Ensemble:
         return probabilities(moved, self.multilabel).astype(np.float32)
 
     def tabulate(
-        self, names: list[str], pixels: np.ndarray, status: Sequence[str] | None = None
+        self,
+        names: list[str],
+        pixels: Num[np.ndarray, "N H W C"],
+        status: Sequence[str] | None = None,
     ) -> pd.DataFrame:
         """The table of pixels uint8 [N, *picture]; `status` of each row as in
         `prediction_table.table`, None: all are OK.
@@ -191,7 +201,10 @@ class Ensemble:
         return self.tabulate_logits(names, self.members_logits(pixels), status)
 
     def tabulate_logits(
-        self, names: list[str], logits: np.ndarray, status: Sequence[str] | None = None
+        self,
+        names: list[str],
+        logits: Float[np.ndarray, "T N K"],
+        status: Sequence[str] | None = None,
     ) -> pd.DataFrame:
         """The table of `members_logits`."""
         status = [row_status.OK] * len(names) if status is None else status
@@ -204,7 +217,7 @@ class Ensemble:
         return made
 
     def decide(
-        self, names: Sequence[str], probabilities: np.ndarray, status: Sequence[str]
+        self, names: Sequence[str], probabilities: Float[np.ndarray, "T N K"], status: Sequence[str]
     ) -> pd.DataFrame:
         """The table of probabilities [T, N, K] of the T members.
 
@@ -239,19 +252,21 @@ class Ensemble:
                 fix="restore one of them, with trial=0 for instance",
             )
 
-    def _logits(self, one: Network, images: np.ndarray) -> np.ndarray:
+    def _logits(
+        self, one: Network, images: Num[np.ndarray, "N H W C"]
+    ) -> Float32[np.ndarray, "N K"]:
         _check(images, self.shape, self.dtype)
         if not len(images):
             return np.zeros((0, len(self.class_names)), np.float32)
         return in_batches(partial(network.predict, one), images, self.batch)
 
-    def _decision_thresholds(self) -> np.ndarray | None:
+    def _decision_thresholds(self) -> Float[np.ndarray, " K"] | None:
         if not self.multilabel:
             return None
         return np.full(len(self.class_names), 0.5) if self.thresholds is None else self.thresholds
 
 
-def _check(images: np.ndarray, shape: tuple[int, int, int], dtype: type[np.generic]) -> None:
+def _check(images: object, shape: tuple[int, int, int], dtype: type[np.generic]) -> None:
     """Raises a UserError if `images` are not an array [N, *shape] of this type."""
     problems = []
     if not isinstance(images, np.ndarray) or images.ndim != 4 or images.shape[1:] != shape:

@@ -4,7 +4,7 @@ between two frames. The only part of the recogniser that needs fexpr.data, impor
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from fexpr.data.preparation.prepare import BadInput
 from fexpr.errors import UserError
 from fexpr.faces import Face
 
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Float, UInt8
+
 
 def frame_of(content: dict) -> str:
     """The name in `framing.FRAMES` of the run's framing: RAVDESS' faces are framed as fexpr cuts
@@ -22,30 +25,34 @@ def frame_of(content: dict) -> str:
     return "tight" if content["config"]["data"]["name"] == "ravdess" else "whole"
 
 
-def find(pixels: np.ndarray, size: int, frame: str) -> list[tuple[Face, np.ndarray]]:
+def find(
+    pixels: UInt8[np.ndarray, "H W *C"], size: int, frame: str
+) -> list[tuple[Face, UInt8[np.ndarray, "{size} {size} *C"]]]:
     """Every face of a picture uint8 [H, W] or [H, W, C], with its upright crop of size x size."""
     return [(face, cut(pixels, face, size, frame)) for face in faces.find(pixels)]
 
 
-def cut(pixels: np.ndarray, face: Face, size: int, frame: str) -> np.ndarray:
+def cut(
+    pixels: UInt8[np.ndarray, "H W *C"], face: Face, size: int, frame: str
+) -> UInt8[np.ndarray, "{size} {size} *C"]:
     """The upright crop of a face, size x size."""
     return faces.align(pixels, faces.similarity(face.points, size, frame), size)
 
 
-def with_maps(pixels: np.ndarray) -> np.ndarray:
+def with_maps(pixels: UInt8[np.ndarray, "N H W 1"]) -> UInt8[np.ndarray, "N H W 2"]:
     """Grey faces uint8 [N, H, W, 1] with their saliency as a second channel: uint8 [N, H, W, 2]."""
     made = [face_images.with_map(face, "spectral", None) for face in pixels[..., 0]]
     return np.stack(made) if made else np.zeros((0, *pixels.shape[1:3], 2), np.uint8)
 
 
 def pair(
-    onset: np.ndarray,
-    apex: np.ndarray,
+    onset: UInt8[np.ndarray, "H W"],
+    apex: UInt8[np.ndarray, "apex_H apex_W"],
     shape: tuple[int, int, int],
     data: dict,
     align: str,
     landmarks: Any,
-) -> np.ndarray:
+) -> UInt8[np.ndarray, "h w 3"]:
     """The flow map uint8 [H, W, 3] of two grey frames uint8 [H, W], computed like the run's data.
 
     Args:
@@ -71,12 +78,12 @@ def pair(
 
 
 def motion_map(
-    onset: np.ndarray,
-    apex: np.ndarray,
-    points: np.ndarray | None,
+    onset: UInt8[np.ndarray, "H W"],
+    apex: UInt8[np.ndarray, "apex_H apex_W"],
+    points: Float[np.ndarray, "5 2"] | None,
     shape: tuple[int, int, int],
     data: dict,
-) -> np.ndarray:
+) -> UInt8[np.ndarray, "h w 3"]:
     """The flow map of `pair`, of the face whose landmarks on the onset are `points` [5, 2]; None:
     the frames show only the face.
 
@@ -98,7 +105,7 @@ def scale_of(data: dict) -> str:
     return data.get("map_scale", "minmax")
 
 
-def _points(align: str, landmarks: Any, data: dict) -> np.ndarray | None:
+def _points(align: str, landmarks: Any, data: dict) -> Float[np.ndarray, "5 2"] | None:
     wanted = ", ".join(alignment.POINTS)
     problems = []
     if align not in pairs.ALIGNMENTS:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -17,6 +17,9 @@ from fexpr.faces import Face
 from fexpr.recognizer import picture_files
 from fexpr.recognizer.picture_files import Unusable
 from fexpr.recognizer.row_status import NO_FACE, OK, UNREADABLE
+
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Float32, UInt8
 
 LAYOUTS = ("HWC", "CHW", "HW")
 COLOURS = ("grey", "rgb", "bgr")
@@ -37,12 +40,12 @@ class Rows(NamedTuple):
     """
 
     names: list[str]
-    pixels: np.ndarray
+    pixels: UInt8[np.ndarray, "R H W C"]
     status: list[str]
     faces: list[Face | None]
 
 
-def vectors(given: Any, features: int) -> np.ndarray:
+def vectors(given: Any, features: int) -> Float32[np.ndarray, "N 1 1 {features}"]:
     """Feature vectors [N, F] or [N, 1, 1, F] as the network takes them, float32 [N, 1, 1, F].
 
     Raises:
@@ -145,7 +148,7 @@ def collect_images(
 
 def read(
     path: Path, shape: tuple[int, int, int], flow: bool = False, colour: bool = False
-) -> np.ndarray:
+) -> UInt8[np.ndarray, "h w *C"]:
     """The pixels of an image file: uint8 [H, W], grey, or [H, W, 3], RGB, whichever the network
     takes; always RGB if `colour`.
 
@@ -169,7 +172,7 @@ def read(
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def in_channels(face: np.ndarray, channels: int) -> np.ndarray:
+def in_channels(face: UInt8[np.ndarray, "H W *C"], channels: int) -> UInt8[np.ndarray, "H W *D"]:
     """RGB or grey pixels, converted to the network's number of channels."""
     coloured = face.ndim == 3 and face.shape[2] == 3
     return cv2.cvtColor(face, cv2.COLOR_RGB2GRAY) if coloured and channels == 1 else face

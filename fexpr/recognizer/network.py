@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import concurrent.futures
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,9 @@ from flax import struct
 from fexpr.train import devices
 from fexpr.train.state import Model
 from fexpr.train.views import normalized, predict_views, recentred, views
+
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Float, Num, Shaped
 
 # images per forward pass: with more, activations leave a CPU's caches (the thesis CNN: 1628 images
 # a second, by 64 1094)
@@ -37,22 +40,24 @@ class Network:
     precision: str = struct.field(pytree_node=False)
     tta: str = struct.field(pytree_node=False)
     variables: Any
-    mean: jax.Array
-    std: jax.Array
+    mean: Float[jax.Array, "*HxW C"]
+    std: Float[jax.Array, "*HxW C"]
     crop: int = struct.field(pytree_node=False, default=0)
     kind: str = struct.field(pytree_node=False, default="face")
     normalize: str = struct.field(pytree_node=False, default="standardize")
 
-    def normalized(self, images: jax.Array | np.ndarray) -> jax.Array:
+    def normalized(
+        self, images: Float[jax.Array | np.ndarray, "B H W C"]
+    ) -> Float[jax.Array, "B h w C"]:
         """The model's input for images float32 [B, H, W, C] in 0..255."""
         (shown,) = views(recentred(images, self.normalize), "none", self.crop, self.kind)
         return jnp.asarray(normalized(shown, self.mean, self.std, self.precision))
 
-    def __call__(self, images: jax.Array) -> jax.Array:
+    def __call__(self, images: Float[jax.Array, "B H W C"]) -> Float[jax.Array, "B K"]:
         """Logits float32 [B, K] of images float32 [B, H, W, C] in 0..255, of this one view."""
         return self._predict(images, "none")
 
-    def predict(self, images: jax.Array) -> jax.Array:
+    def predict(self, images: Float[jax.Array, "B H W C"]) -> Float[jax.Array, "B K"]:
         """Logits averaged over all views, as in predictions.npz."""
         return self._predict(images, self.tta)
 
@@ -73,10 +78,10 @@ class Network:
 
 def in_batches(
     function: Callable[[np.ndarray], jax.Array],
-    rows: np.ndarray,
+    rows: Shaped[np.ndarray, "N ..."],
     size: int = BATCH,
     threads: int = 0,
-) -> np.ndarray:
+) -> Shaped[np.ndarray, "N ..."]:
     """Applies `function`, which maps rows [size, ...] to as many rows, to N > 0 rows. The last
     batch is padded, so that a single compilation serves any N.
 
@@ -101,6 +106,6 @@ def _cores() -> int:
 
 
 @jax.jit
-def predict(network: Network, images: jax.Array) -> jax.Array:
+def predict(network: Network, images: Num[jax.Array, "B H W C"]) -> Float[jax.Array, "B K"]:
     """Images uint8 [B, H, W, C] -> logits float32 [B, K]."""
     return network.predict(images.astype(jnp.float32))

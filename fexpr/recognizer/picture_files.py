@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -13,6 +14,9 @@ import numpy as np
 from fexpr.errors import UserError
 from fexpr.storage import bounded, pictures
 from fexpr.storage.bounded import Unreadable
+
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Shaped, UInt8
 
 # files that are read; some only where OpenCV was built with their decoder
 SUFFIXES = frozenset(
@@ -92,7 +96,7 @@ class Pictures:
         return Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
 
 
-def read(path: Path, channels: int = 3) -> np.ndarray:
+def read(path: Path, channels: int = 3) -> UInt8[np.ndarray, "H W *C"]:
     """The pixels of a picture, upright as its EXIF data say: uint8 [H, W] (`channels` 1) or RGB
     [H, W, 3].
 
@@ -107,7 +111,7 @@ def read(path: Path, channels: int = 3) -> np.ndarray:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if image.ndim == 3 else image
 
 
-def decode(path: Path, mode: int) -> np.ndarray:
+def decode(path: Path, mode: int) -> Shaped[np.ndarray, "H W *C"]:
     """The pixels as OpenCV decodes them; `mode`: of cv2.imdecode. Errors as in `read`."""
     try:
         return pictures.decode_any_depth(bounded.read_bytes(path, bounded.IMAGE_BYTES), mode)
@@ -115,7 +119,7 @@ def decode(path: Path, mode: int) -> np.ndarray:
         raise Unusable(str(e)) from e
 
 
-def eight_bits(image: np.ndarray) -> np.ndarray:
+def eight_bits(image: Shaped[np.ndarray, "H W *C"]) -> UInt8[np.ndarray, "H W *C"]:
     """Converts values to uint8 of the same shape: of 16 bits, the 8 highest that the values use, as
     cameras write 8, 10 or 12 bits into files of 16.
 

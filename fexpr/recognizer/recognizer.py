@@ -16,8 +16,9 @@ from fexpr.recognizer.ensemble import Ensemble
 from fexpr.recognizer.network import BATCH
 from fexpr.storage import zoo
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
     import pandas as pd
+    from jaxtyping import Float, Int, Num, UInt8
 
 
 class Recognizer(Ensemble):
@@ -227,10 +228,10 @@ class Recognizer(Ensemble):
 
     def continue_training(
         self,
-        images: np.ndarray,
-        labels: np.ndarray,
-        train: np.ndarray,
-        val: np.ndarray,
+        images: Num[np.ndarray, "N H W C"],
+        labels: Int[np.ndarray, " N"] | Float[np.ndarray, "N K"],
+        train: Int[np.ndarray, " n"],
+        val: Int[np.ndarray, " m"],
         **options: Any,
     ) -> tuple[Recognizer, pd.DataFrame]:
         """Trains the network further; see `continued.continue_training`.
@@ -248,7 +249,7 @@ class Recognizer(Ensemble):
 
     def pair(
         self, onset: Any, apex: Any, align: str = "detect", landmarks: Any = None
-    ) -> np.ndarray:
+    ) -> UInt8[np.ndarray, "h w 3"]:
         """The flow map uint8 [H, W, 3] that `predict_pair` reads. Arguments and errors as in
         `predict_pair`.
         """

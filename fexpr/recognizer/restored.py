@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,9 @@ from fexpr.train import devices
 from fexpr.train.state import Model
 from fexpr.train.train_config import AUXILIARY
 from fexpr.train.views import input_shape
+
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Float
 
 T = TypeVar("T")
 
@@ -131,7 +134,7 @@ def set_limits(found: Restored, coverage: float | None) -> calibrated.SetLimits 
     return limits
 
 
-def thresholds(found: Restored) -> np.ndarray | None:
+def thresholds(found: Restored) -> Float[np.ndarray, " K"] | None:
     """The threshold of each action unit [K], from validation rows; see calibrated.thresholds. None
     as in maps.
     """

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -22,6 +23,9 @@ from fexpr.recognizer.ensemble import Ensemble
 from fexpr.recognizer.prediction_table import with_faces
 from fexpr.recognizer.row_status import NO_FACE, OK, UNREADABLE
 from fexpr.storage import bounded
+
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import UInt8
 
 # seconds between onset and apex when neither is given: micro-expressions last up to half a second
 INTERVAL = 0.2
@@ -139,7 +143,7 @@ def lacks_index(path: Path) -> bool:
     return names[:1] == [b"ftyp"] and b"moov" not in names
 
 
-def grey_frames(path: Path | str, numbers: Sequence[int | None]) -> list[np.ndarray]:
+def grey_frames(path: Path | str, numbers: Sequence[int | None]) -> list[UInt8[np.ndarray, "H W"]]:
     """The frames with these numbers, from 0, of a video: grey uint8 [H, W].
 
     Raises:

@@ -11,6 +11,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from fexpr.errors import UserError
 from fexpr.train.image_changes import (
@@ -80,12 +81,12 @@ class Augment(AugmentConfig):
 
     def __call__(
         self,
-        key: jax.Array,
-        images: jax.Array,
-        places: jax.Array,
+        key: PRNGKeyArray,
+        images: Float[Array, "b H W C"],
+        places: Int[Array, " b"],
         batch: int,
-        mirrored: jax.Array | None = None,
-    ) -> jax.Array:
+        mirrored: Bool[Array, " b"] | None = None,
+    ) -> Float[Array, "b h w C"]:
         """mirrored: bool [b], the rows to mirror in this epoch (`alternate`); [b, H,
         W, C] -> [b, crop or H, crop or W, C].
         """
@@ -171,14 +172,14 @@ class Augment(AugmentConfig):
 
 
 def mixup(
-    key: jax.Array,
-    images: jax.Array,
-    mask: jax.Array,
-    alpha: float,
-    places: jax.Array,
+    key: PRNGKeyArray,
+    images: Float[Array, "b H W C"],
+    mask: Bool[Array, " b"],
+    alpha: float | Float[Array, ""],
+    places: Int[Array, " b"],
     batch: int,
-    probability: float | jax.Array = 1.0,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+    probability: float | Float[Array, ""] = 1.0,
+) -> tuple[Float[Array, "b H W C"], Int[Array, " b"], Float[Array, " b"]]:
     """Convex combinations of two samples (mixup, Zhang et al. 2018, arXiv 1710.09412): lam * image
     + (1 - lam) * partner's image.
 
@@ -218,10 +219,12 @@ def mixup(
     return share * images + (1 - share) * images[partner], partner, lam
 
 
-def _about(centre: float, spread: float, draw: jax.Array) -> jax.Array:
+def _about(centre: float, spread: float, draw: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """Uniform within centre ± spread, from a draw in [0, 1)."""
     return centre + spread * (2 * draw - 1)
 
 
-def _where(chosen: jax.Array, images: jax.Array, others: jax.Array) -> jax.Array:
+def _where(
+    chosen: Bool[Array, " b"], images: Float[Array, "b H W C"], others: Float[Array, "b H W C"]
+) -> Float[Array, "b H W C"]:
     return jnp.where(chosen[:, None, None, None], images, others)

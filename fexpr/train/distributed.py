@@ -21,6 +21,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Sharding
+from jaxtyping import Array, Float, Shaped
 
 from fexpr import terminal
 from fexpr.errors import RESUMABLE, UserError
@@ -117,7 +118,7 @@ def is_main_process() -> bool:
     return jax.process_index() == 0
 
 
-def to_global_array(x: np.ndarray, sharding: Sharding) -> jax.Array:
+def to_global_array(x: Shaped[np.ndarray, "*shape"], sharding: Sharding) -> Shaped[Array, "*shape"]:
     """Puts an array that every process has onto the devices of all of them."""
     if jax.process_count() == 1:
         return jax.device_put(x, sharding)
@@ -125,8 +126,8 @@ def to_global_array(x: np.ndarray, sharding: Sharding) -> jax.Array:
 
 
 def to_global_array_of_shares(
-    x: np.ndarray, shape: tuple[int, ...], sharding: Sharding
-) -> jax.Array:
+    x: Shaped[np.ndarray, "*share"], shape: tuple[int, ...], sharding: Sharding
+) -> Shaped[Array, "*whole"]:
     """Puts an array of this shape, of which every process has its own share, onto the devices of
     all of them.
     """
@@ -142,7 +143,7 @@ def to_host(tree: Any) -> Any:
     return multihost_utils.process_allgather(tree, tiled=True)
 
 
-def all_gather_scalars(values: list[float]) -> np.ndarray:
+def all_gather_scalars(values: list[float]) -> Float[np.ndarray, "processes {len(values)}"]:
     """Each process's numbers, float64 [processes, n], in every process."""
     if jax.process_count() == 1:
         return np.array([values], np.float64)

@@ -12,6 +12,7 @@ from typing import TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int
 
 from fexpr.warp import affine_grid, bilinear_sample
 
@@ -47,7 +48,9 @@ def _negated(image: Pixels, channel: int, kind: str) -> Pixels:
     return image * sign + offset
 
 
-def shifted(image: jax.Array, offset: jax.Array, margin: int) -> jax.Array:
+def shifted(
+    image: Float[Array, "H W C"], offset: Int[Array, " 2"], margin: int
+) -> Float[Array, "H W C"]:
     """The window of `image`, padded by `margin` with its border, that starts at `offset` in
     0..2*margin (margin = not moved).
     """
@@ -57,7 +60,9 @@ def shifted(image: jax.Array, offset: jax.Array, margin: int) -> jax.Array:
     )
 
 
-def cropped(images: jax.Array, corner: jax.Array, side: int) -> jax.Array:
+def cropped(
+    images: Float[Array, "B H W C"], corner: Int[Array, "B 2"], side: int
+) -> Float[Array, "B {side} {side} C"]:
     """The square of `side` pixels at `corner` (row, column; int32 [B, 2]) of images [B, H, W, C] ->
     [B, side, side, C].
     """
@@ -71,8 +76,12 @@ def cropped(images: jax.Array, corner: jax.Array, side: int) -> jax.Array:
 
 
 def warped(
-    images: jax.Array, angle: jax.Array, zoom: jax.Array, shift: jax.Array, side: int = 0
-) -> jax.Array:
+    images: Float[Array, "B H W C"],
+    angle: Float[Array, " B"],
+    zoom: Float[Array, "B 2"],
+    shift: Float[Array, "B 2"],
+    side: int = 0,
+) -> Float[Array, "B h w C"]:
     """Rotated, zoomed and shifted images: Keras' `apply_affine_transform`, bilinear, with the
     border repeated ('nearest').
 
@@ -106,7 +115,9 @@ def warped(
     return bilinear_sample(images, affine_grid(theta, rows, columns), padding="border")
 
 
-def adjusted(images: jax.Array, contrast: jax.Array, brightness: jax.Array) -> jax.Array:
+def adjusted(
+    images: Float[Array, "B H W C"], contrast: Float[Array, " B"], brightness: Float[Array, " B"]
+) -> Float[Array, "B H W C"]:
     """Each channel stretched about its own mean in that image (as tf.image.adjust_contrast), then
     made brighter; not clipped.
 
@@ -120,7 +131,9 @@ def adjusted(images: jax.Array, contrast: jax.Array, brightness: jax.Array) -> j
     return mean + contrast * (images - mean) + 255.0 * brightness
 
 
-def cut_out(images: jax.Array, centre: jax.Array, side: int) -> jax.Array:
+def cut_out(
+    images: Float[Array, "B H W C"], centre: Int[Array, "B 2"], side: int
+) -> Float[Array, "B H W C"]:
     """Images [B,H,W,C] with a square of `side` pixels at `centre` (row, column; int32 [B,2]) set to
     each image's channel means.
 
@@ -135,7 +148,7 @@ def cut_out(images: jax.Array, centre: jax.Array, side: int) -> jax.Array:
     return jnp.where(inside, images.mean((1, 2), keepdims=True), images)
 
 
-def erased(images: jax.Array, draws: jax.Array) -> jax.Array:
+def erased(images: Float[Array, "B H W C"], draws: Float[Array, "B 4"]) -> Float[Array, "B H W C"]:
     """Images [B, H, W, C] with a rectangle set to each image's channel means.
 
     Args:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
+from jaxtyping import Float32, Int, Num
 
 from fexpr.errors import UserError
 from fexpr.train.views import MIDDLE
@@ -12,6 +13,7 @@ from fexpr.train.views import MIDDLE
 BLOCK = 1024  # rows per block when statistics are computed
 
 
+@runtime_checkable
 class Images(Protocol):
     """An array uint8 [N, H, W, C] or float32 [N, 1, 1, F], or what reads its rows off the disk."""
 
@@ -23,10 +25,12 @@ class Images(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, rows: slice | np.ndarray, /) -> np.ndarray: ...
+    def __getitem__(self, rows: slice | np.ndarray, /) -> Num[np.ndarray, "_ H W C"]: ...
 
 
-def statistics(images: Images, rows: np.ndarray, normalize: str) -> tuple[np.ndarray, np.ndarray]:
+def statistics(
+    images: Images, rows: Int[np.ndarray, " R"], normalize: str
+) -> tuple[Float32[np.ndarray, "*HxW C"], Float32[np.ndarray, "*HxW C"]]:
     """The mean to subtract and the deviation to divide by, in 0..255 (or the features' own units):
     float32 [C] each, for 'pixel' [H,W,C].
 

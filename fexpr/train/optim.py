@@ -10,19 +10,23 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
-from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int, Num
 
+from fexpr.train.state import AnyArray
 from fexpr.train.train_config import OptimizerConfig, Rate, parse_rates
 
 MEMORY = 10  # of L-BFGS: past steps kept, as scikit-learn does
 
 
 def learning_rate(
-    step: ArrayLike, peak: ArrayLike, total: jax.Array, schedule: str, warmup: float
-) -> jax.Array:
+    step: int | Num[AnyArray, ""],
+    peak: float | Float[AnyArray, ""],
+    total: Num[Array, ""],
+    schedule: str,
+    warmup: float,
+) -> Float[Array, ""]:
     """Linear warm-up over `warmup` (a share of `total` steps), then constant, or down to zero along
     a half cosine or a line.
     """
@@ -43,9 +47,9 @@ def learning_rate(
 
 def make_optimizer(
     config: OptimizerConfig,
-    peak: jax.Array | np.ndarray,
-    weight_decay: jax.Array | np.ndarray,
-    total: jax.Array,
+    peak: Float[AnyArray, ""],
+    weight_decay: Float[AnyArray, ""],
+    total: Num[Array, ""],
 ) -> optax.GradientTransformation:
     """Clipping by global norm (0 = none), then Adam, AdamW or SGD with Nesterov momentum 0.9. For
     'lbfgs': its memory (`lbfgs_step`).
@@ -64,7 +68,7 @@ def make_optimizer(
         jnp.asarray(weight_decay), mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params)
     )
     scale = optax.scale_by_schedule(
-        lambda step: -learning_rate(step, peak, total, config.schedule, config.warmup)
+        lambda step: -learning_rate(jnp.asarray(step), peak, total, config.schedule, config.warmup)
     )
     chain = {
         "adam": (decay, optax.scale_by_adam()),
@@ -79,7 +83,7 @@ def make_optimizer(
 
 
 def scale_updates_by_path(
-    rates: tuple[Rate, ...], total: jax.Array
+    rates: tuple[Rate, ...], total: Num[Array, ""]
 ) -> optax.GradientTransformation:
     """Scales updates by the first of `rates` that matches a parameter's path ('conv5_1/kernel');
     others stay as they are.
@@ -130,12 +134,12 @@ def merge_params(trained: Any, others: Any) -> Any:
 
 
 def lbfgs_step(
-    loss_of: Callable[[Any], tuple[jax.Array, Any]],
+    loss_of: Callable[[Any], tuple[Float[Array, ""], Any]],
     total: Callable[[jax.Array], jax.Array],
     params: Any,
     state: Any,
-    penalty: jax.Array | np.ndarray,
-) -> tuple[tuple[jax.Array, Any], Any, Any, Any]:
+    penalty: Float[AnyArray, ""],
+) -> tuple[tuple[Float[Array, ""], Any], Any, Any, Any]:
     """One iteration of L-BFGS with a zoom line search (Nocedal and Wright, algorithms 7.5 and 3.5)
     on loss + penalty/2 |kernels|^2.
 
@@ -179,7 +183,7 @@ def lbfgs_step(
     return (loss, auxiliary), grads, optax.apply_updates(params, updates), state
 
 
-def ema_update(average: Any, new: Any, step: jax.Array, decay: float) -> Any:
+def ema_update(average: Any, new: Any, step: Int[Array, ""], decay: float) -> Any:
     """Exponential moving average of the variables; its decay grows to `decay` as min(decay, (1 + t)
     / (10 + t)), TensorFlow's rule.
     """

@@ -12,14 +12,15 @@ import math
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jax.extend.random import define_prng_impl
+from jaxtyping import PRNGKeyArray, UInt32
 
 from fexpr.threefry import threefry
+from fexpr.train.state import AnyArray
 
 
-def wrap_key(data: jax.Array | np.ndarray) -> jax.Array:
+def wrap_key(data: UInt32[AnyArray, " 2"]) -> PRNGKeyArray:
     """A key for `jax.random` from the data uint32 [2] of a Threefry key; its numbers are those of
     `jax.random.wrap_key_data(data)` with `jax_threefry_partitionable`, JAX's default.
     """

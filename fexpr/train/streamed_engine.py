@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
+from jaxtyping import Int, Num
 
 from fexpr.train import devices, distributed, step
 from fexpr.train.devices import bytes_of
@@ -59,7 +60,7 @@ class StreamedEngine(Engine):
         self._eval_rows = -(-evaluated_rows // share) * share
         self._arriving, self._at, self._busy, self.input_wait_seconds = iter(()), 0, None, 0.0
 
-    def resident_images(self) -> np.ndarray:
+    def resident_images(self) -> Num[np.ndarray, "0 H W C"]:
         """None: [0, H, W, C]."""
         return np.zeros((0, *self.images.shape[1:]), np.uint8)
 
@@ -142,7 +143,7 @@ class StreamedEngine(Engine):
             distributed.to_global_array(eval_logits, NamedSharding(self.mesh, P())),
         )
 
-    def read(self, train_rows: np.ndarray) -> Iterator[jax.Array]:
+    def read(self, train_rows: Int[np.ndarray, "parts steps B"]) -> Iterator[jax.Array]:
         """Yields the images of these batches [parts, steps, B], then those of the rows that are
         evaluated, each of which is transferred to the devices while the previous one is used."""
         import grain  # takes two seconds to import, which only streaming needs

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
+from jaxtyping import Float, Int
 
 from fexpr.train.image_statistics import Images, statistics
 from fexpr.train.losses import class_weights
@@ -20,9 +21,9 @@ class TrialSpec:
     the training rows.
     """
 
-    train: np.ndarray
-    val: np.ndarray
-    test: np.ndarray
+    train: Int[np.ndarray, " n"]
+    val: Int[np.ndarray, " v"]
+    test: Int[np.ndarray, " t"]
     fold: int = 0
     seed: int = 0
     learning_rate: float = 1e-3
@@ -30,11 +31,15 @@ class TrialSpec:
     label_smoothing: float = 0.0
     weight_strength: float = 0.0
     weight_maximum: float = 20.0
-    scaling: tuple[np.ndarray, np.ndarray] | None = None
+    scaling: tuple[Float[np.ndarray, "*HxW C"], Float[np.ndarray, "*HxW C"]] | None = None
 
 
 def stack(
-    specs: Sequence[TrialSpec], images: Images, labels: np.ndarray, classes: int, normalize: str
+    specs: Sequence[TrialSpec],
+    images: Images,
+    labels: Int[np.ndarray, " N"] | Float[np.ndarray, "N K"],
+    classes: int,
+    normalize: str,
 ) -> Trial:
     """Index tables, masks, and the statistics of each trial's own training rows (docs/design.md,
     rule 2), as NumPy arrays [T, ...].
@@ -64,5 +69,5 @@ def stack(
     return jax.tree.map(lambda *rows: np.stack(rows), *(one(s) for s in specs))
 
 
-def _pad(rows: np.ndarray, n: int) -> np.ndarray:
+def _pad(rows: Int[np.ndarray, " R"], n: int) -> Int[np.ndarray, " {n}"]:
     return np.concatenate([rows, np.zeros(n - len(rows), rows.dtype)]).astype(np.int32)

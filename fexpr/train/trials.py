@@ -19,6 +19,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+from jaxtyping import Num
 
 from fexpr.train import devices, distributed, step
 from fexpr.train.devices import bytes_of
@@ -120,7 +121,7 @@ class Engine:
         """
         return -(-self.trials.train_rows.shape[1] // self.recipe.batch_size)
 
-    def resident_images(self) -> np.ndarray:
+    def resident_images(self) -> Num[np.ndarray, "N H W C"]:
         """The images that are kept on the devices."""
         return self.images[:]
 

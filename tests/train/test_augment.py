@@ -366,9 +366,9 @@ def test_presets_load_without_jax():
 
 
 def test_feature_vectors_are_left_alone():
-    vectors = np.float32([[[[3.0, -4.0]]]])
+    vectors = jnp.float32([[[[3.0, -4.0]]]])
     np.testing.assert_array_equal(
-        Augment(kind="features")(jax.random.key(0), vectors, np.arange(1), 1), vectors
+        Augment(kind="features")(jax.random.key(0), vectors, jnp.arange(1), 1), vectors
     )
     with pytest.raises(UserError, match="feature vectors"):
         Augment(kind="features", noise=1.0)

@@ -145,6 +145,9 @@ def test_only_what_is_needed_is_read(kept):
         def __init__(self):
             self.seen = []
 
+        def __len__(self):
+            return len(kept)
+
         def __getitem__(self, rows):
             self.seen.append(np.asarray(rows))
             return kept[rows]
@@ -162,6 +165,9 @@ def test_only_what_is_needed_is_read(kept):
 def test_a_file_that_is_damaged_under_way(kept):
     class Damaged:
         dtype, shape, broken = kept.dtype, kept.shape, False
+
+        def __len__(self):
+            return len(kept)
 
         def __getitem__(self, rows):
             if self.broken:

@@ -22,7 +22,7 @@ from fexpr.storage import bounded, delimited
 from fexpr.storage.delimited import BadTable
 
 if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
-    from jaxtyping import Float, UInt8
+    from jaxtyping import Float, Float32, UInt8
 
 COLUMNS = tuple(f"{point}_{axis}" for point in POINTS for axis in "xy")
 
@@ -50,7 +50,7 @@ LEAST_SIDE = 8  # pixels of a frame that a transform shrinks
 POLICIES = allowed(DataConfig, "align")
 
 
-def read_landmarks(path: Path) -> tuple[str, dict[str, np.ndarray]]:
+def read_landmarks(path: Path) -> tuple[str, dict[str, Float32[np.ndarray, "5 2"]]]:
     """Reads `landmarks.csv`.
 
     Returns:

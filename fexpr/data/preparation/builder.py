@@ -13,7 +13,7 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -21,6 +21,9 @@ from absl import logging
 
 from fexpr.errors import UserError
 from fexpr.storage import bounded, run
+
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Shaped
 
 SPLIT = "rows"
 FEATURES = {  # of `_feature`, as features.json names them
@@ -35,6 +38,7 @@ FEATURES = {  # of `_feature`, as features.json names them
 Row = Mapping[str, "np.ndarray | str | int | float"]
 
 
+@runtime_checkable
 class _Source(Protocol):
     """The builder with which TFDS reads a set."""
 
@@ -119,7 +123,7 @@ def write(folder: Path, name: str, rows: Iterable[Row]) -> None:
         shutil.rmtree(partial / "downloads")  # TFDS makes it, empty
 
 
-def read(folder: Path) -> dict[str, np.ndarray]:
+def read(folder: Path) -> dict[str, Shaped[np.ndarray, "N ..."]]:
     """All rows of a prepared set in the order they were written in: name -> array [N, ...], texts
     as str [N].
 

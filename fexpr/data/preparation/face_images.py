@@ -117,7 +117,9 @@ def with_map(
     return np.stack([face, spectral_residual(face)], axis=-1)
 
 
-def stored_strip(path: Path, make: Callable[[], np.ndarray]) -> UInt8[np.ndarray, "F 48 48 C"]:
+def stored_strip(
+    path: Path, make: Callable[[], UInt8[np.ndarray, "F 48 48 C"]]
+) -> UInt8[np.ndarray, "F 48 48 C"]:
     """The faces `make()` of one clip, uint8 [F, 48, 48, C], C at most 3; kept as one image, made
     once however often work is interrupted.
     """

@@ -17,7 +17,9 @@ if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
 SOLVER = {"nscales": 4, "scaleStep": 0.5, "warps": 3, "epsilon": 0.02}
 
 
-def tvl1(onset: np.ndarray, apex: np.ndarray) -> Float32[np.ndarray, "H W 2"]:
+def tvl1(
+    onset: UInt8[np.ndarray, "H W"], apex: UInt8[np.ndarray, "H W"]
+) -> Float32[np.ndarray, "H W 2"]:
     """Dense TV-L1 flow (Zach, Pock & Bischof 2007; OpenCV's Dual TV-L1 with its default weights,
     solved by `SOLVER`).
 
@@ -89,8 +91,11 @@ def encode(
 
 
 def flow_map(
-    onset: np.ndarray, apex: np.ndarray, size: int = 28, scale: str = "minmax"
-) -> np.ndarray:
+    onset: UInt8[np.ndarray, "H W"],
+    apex: UInt8[np.ndarray, "H W"],
+    size: int = 28,
+    scale: str = "minmax",
+) -> UInt8[np.ndarray, "{size} {size} 3"]:
     """The flow map uint8 [size, size, 3] of two frames uint8 [H, W]: `encode(tvl1(onset, apex),
     size, scale)`.
     """

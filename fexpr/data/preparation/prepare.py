@@ -29,7 +29,9 @@ from fexpr.storage.bounded import Unreadable
 from fexpr.storage.cache import expand_home
 from fexpr.terminal import progress, say
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Shaped, UInt8
+
     from fexpr.data.preparation.builder import Row
 
 T = TypeVar("T")
@@ -151,7 +153,7 @@ def _digest(path: Path) -> str:
 
 def prepared(
     name: str, fingerprint: str, rows: Callable[[Path], Iterable[Row]]
-) -> dict[str, np.ndarray]:
+) -> dict[str, Shaped[np.ndarray, "N ..."]]:
     """The prepared set `name` with this fingerprint: read if it exists, else made from
     `rows(folder)` first.
 
@@ -242,7 +244,9 @@ def _workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def cached_png(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
+def cached_png(
+    path: Path, make: Callable[[], UInt8[np.ndarray, "H W 3"]]
+) -> UInt8[np.ndarray, "H W 3"]:
     """The image `make()` (uint8 RGB [H, W, 3]), kept at `path` as a PNG: made once, however often
     the work is interrupted.
     """
@@ -256,7 +260,7 @@ def cached_png(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
     return image
 
 
-def read_image(path: Path, mode: int) -> np.ndarray:
+def read_image(path: Path, mode: int) -> UInt8[np.ndarray, "H W *C"]:
     """Decodes an image file, uint8 [H, W] or [H, W, C]; `mode` is one of OpenCV's IMREAD_ values.
 
     Raises:
@@ -269,7 +273,7 @@ def read_image(path: Path, mode: int) -> np.ndarray:
         raise BadInput(f"{path} {e}") from e
 
 
-def decode_image(data: bytes, mode: int) -> np.ndarray:
+def decode_image(data: bytes, mode: int) -> UInt8[np.ndarray, "H W *C"]:
     """Decodes the bytes of an image file; as `read_image`. The error's text begins with 'is' or
     'has', so that the caller can put a name before it.
     """

@@ -17,7 +17,9 @@ if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
 PLACES = (("left_eye", "right_eye"), ("mouth_left", "mouth_right"))
 
 
-def join_regions(images: np.ndarray, landmarks: np.ndarray) -> Shaped[np.ndarray, "N S S C"]:
+def join_regions(
+    images: Shaped[np.ndarray, "N S S C"], landmarks: Float[np.ndarray, "N 5 2"]
+) -> Shaped[np.ndarray, "N S S C"]:
     """Cuts a square of half the side around each of four landmarks and joins them: eyes above,
     mouth corners below.
 

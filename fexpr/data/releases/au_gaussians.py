@@ -8,6 +8,7 @@ intensities, seven emotions.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,9 @@ from fexpr.data.releases.ravdess_names import EMOTIONS
 from fexpr.errors import UserError
 from fexpr.storage import delimited
 from fexpr.storage.delimited import BadTable
+
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Float
 
 MEANS, COVARIANCE = "GMM_mean.csv", "GMM_covM_{}.csv"
 OF_RAVDESS = {
@@ -32,7 +36,7 @@ OF_RAVDESS = {
 }  # calm is merged with neutral
 
 
-def read(folder: Path | str) -> tuple[np.ndarray, np.ndarray]:
+def read(folder: Path | str) -> tuple[Float[np.ndarray, "8 17"], Float[np.ndarray, "8 17 17"]]:
     """The mean [8, 17] and covariance [8, 17, 17] of INTENSITIES for each RAVDESS emotion, float64.
 
     Raises:

@@ -7,6 +7,7 @@ import glob
 import re
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,9 @@ from fexpr.data.releases.skipped_clips import SKIP
 from fexpr.errors import UserError
 from fexpr.storage import bounded
 from fexpr.terminal import say
+
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Float32
 
 LAYOUTS = ("auto", "frames", "flow")
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp")
@@ -52,7 +56,9 @@ def find_layout(database: Database, folder: Path, wanted: str) -> tuple[str, Pat
     )
 
 
-def read_landmarks(folder: Path, layout: str) -> tuple[str, dict[str, np.ndarray], Path]:
+def read_landmarks(
+    folder: Path, layout: str
+) -> tuple[str, dict[str, Float32[np.ndarray, "5 2"]], Path]:
     """The kind of name in the rows of the folder's landmarks.csv, the rows, and the file; without
     rows if they do not fit the layout.
     """
@@ -218,8 +224,8 @@ def numbered_frames(folder: Path) -> tuple[dict[int, Path], set[int]]:
 
 
 def landmarks_of(
-    table: pd.DataFrame, landmarks: dict[str, np.ndarray], csv: Path
-) -> dict[str, np.ndarray]:
+    table: pd.DataFrame, landmarks: dict[str, Float32[np.ndarray, "5 2"]], csv: Path
+) -> dict[str, Float32[np.ndarray, "5 2"]]:
     """The landmarks [5, 2] of the clips of `table`, by id.
 
     Raises:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -18,11 +19,16 @@ from fexpr.data.releases.skipped_clips import SKIP
 from fexpr.errors import UserError
 from fexpr.storage import pictures
 
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Shaped
+
 # version of the code that turns a release into flow maps: raise it when their pixels change
 VERSION = 2
 
 
-def flow_maps(name: str, release: Release, size: int) -> tuple[dict[str, np.ndarray], str]:
+def flow_maps(
+    name: str, release: Release, size: int
+) -> tuple[dict[str, Shaped[np.ndarray, "N ..."]], str]:
     """The release's prepared rows, in the order of its table, and their fingerprint.
 
     Returns:

@@ -7,6 +7,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,9 @@ from fexpr.errors import UserError
 from fexpr.storage import bounded
 from fexpr.terminal import say
 
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Float32, Int32, UInt8
+
 # (release, folder, clips that the user leaves out) -> the release's clips
 Survey = Callable[[Database, Path, set[str]], Release]
 Select = Callable[[pd.DataFrame, Path], pd.DataFrame]  # as in flow_clips.survey
@@ -39,12 +43,16 @@ class Rows:
     """
 
     table: pd.DataFrame
-    images: np.ndarray
-    landmarks: np.ndarray
+    images: UInt8[np.ndarray, "N S S C"]
+    landmarks: Float32[np.ndarray, "N 5 2"]
     files: list[str]
     source: str
 
-    def dataset(self, labels: np.ndarray, class_names: tuple[str, ...]) -> Dataset:
+    def dataset(
+        self,
+        labels: Int32[np.ndarray, " N"] | Float32[np.ndarray, "N K"],
+        class_names: tuple[str, ...],
+    ) -> Dataset:
         """Groups 'casme2/sub01', ids 'casme2/sub01_EP02_01f'; extras `dataset`, `file` and, where
         any are known, `landmarks`.
         """

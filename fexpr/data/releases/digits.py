@@ -28,7 +28,7 @@ from fexpr.storage import run
 from fexpr.terminal import say
 
 if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
-    from jaxtyping import UInt8
+    from jaxtyping import Shaped, UInt8
 
 SIDE, SHIFT = 28, 3  # pixels: of an image, largest shift of the headline
 MNIST_VALIDATION = 5000  # of its training images
@@ -99,7 +99,7 @@ def scikit_digits(config: ConfigDict) -> Digits:
     )
 
 
-def mnist_digits(sets: dict[str, np.ndarray]) -> Digits:
+def mnist_digits(sets: dict[str, Shaped[np.ndarray, "_ ..."]]) -> Digits:
     """The arrays of `download_mnist` as one fold: MNIST's own split, whose last training images
     validate.
     """
@@ -123,7 +123,7 @@ def mnist_digits(sets: dict[str, np.ndarray]) -> Digits:
     return Digits(dataset, [fold], *load_parts("train", "moved"), "on mnist_corrupted/translate")
 
 
-def download_mnist(folder: Path) -> dict[str, np.ndarray]:
+def download_mnist(folder: Path) -> dict[str, Shaped[np.ndarray, "_ ..."]]:
     """Downloads MNIST and MNIST-C: `train`, `test` and `moved` (MNIST-C's translated test images),
     each `_images` uint8 [n,28,28,1] and `_labels` int32 [n].
 

@@ -12,7 +12,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -21,6 +21,9 @@ from fexpr.data.preparation.prepare import BadInput, decode_image
 from fexpr.errors import UserError
 from fexpr.storage import bounded, delimited
 from fexpr.storage.bounded import Unreadable
+
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import UInt8
 
 CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 SPLITS = ("Training", "PublicTest", "PrivateTest")
@@ -86,7 +89,12 @@ class Rows:
         return bool(self._first or self._unsaid or self.problems)
 
     def add(
-        self, where: str, id_: str, split: str, label: int, image: Callable[[], np.ndarray]
+        self,
+        where: str,
+        id_: str,
+        split: str,
+        label: int,
+        image: Callable[[], UInt8[np.ndarray, "48 48"]],
     ) -> None:
         if id_ in self._first:
             self.problems.append(f"{where}: {id_} was already found in {self._first[id_]}")
@@ -241,7 +249,7 @@ def _add_row(rows: Rows, where: str, number: int, row: list[str], columns: list[
     rows.problems += [f"{where}: {text}" for text in wrong]
 
 
-def parse_pixels(text: str) -> np.ndarray:
+def parse_pixels(text: str) -> UInt8[np.ndarray, "48 48"]:
     """The image uint8 [48, 48] from a text of 2304 whole numbers from 0 to 255, row by row.
     DeprecationWarnings must be errors here.
 
@@ -263,7 +271,7 @@ def parse_pixels(text: str) -> np.ndarray:
     return values.astype(np.uint8).reshape(SIDE, SIDE)
 
 
-def decode(data: bytes) -> np.ndarray:
+def decode(data: bytes) -> UInt8[np.ndarray, "48 48"]:
     """The grey image uint8 [48, 48] in a JPEG or PNG; colours become grey.
 
     Raises:

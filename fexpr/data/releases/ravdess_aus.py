@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,9 @@ from fexpr.errors import UserError
 from fexpr.storage import delimited
 from fexpr.storage.delimited import BadTable
 from fexpr.terminal import say
+
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Float, Shaped
 
 TABLE = "average_action_units.csv"
 INTENSITIES = tuple(
@@ -81,7 +85,9 @@ def load(config: ConfigDict) -> Dataset:
     )
 
 
-def per_actor(features: np.ndarray, actors: np.ndarray, how: str) -> np.ndarray:
+def per_actor(
+    features: Float[np.ndarray, "N F"], actors: Shaped[np.ndarray, " N"], how: str
+) -> Float[np.ndarray, "N F"]:
     """Features [N, F] minus the mean of their actor's clips ('center'), and divided by their
     deviation plus 0.05 ('standardize').
 

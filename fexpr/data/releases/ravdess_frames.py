@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -19,6 +20,9 @@ from fexpr.errors import UserError
 from fexpr.storage import bounded, delimited
 from fexpr.storage.bounded import Unreadable
 from fexpr.storage.delimited import BadTable
+
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Float, UInt8
 
 FRAMES, TABLE = "frames", "frames.csv"
 VIDEOS = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v")
@@ -182,7 +186,7 @@ def _against_table(
     return problems + [f"{name}: {TABLE} does not list it" for name in sorted(on_disk - listed)]
 
 
-def decode(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def decode(path: Path) -> tuple[UInt8[np.ndarray, "F 48 48"], Float[np.ndarray, "2 3"]]:
     """The face in every frame of a video, uint8 [F, 48, 48]: upright, by one transform for all
     frames, from the median of the landmarks that are found in a few.
 

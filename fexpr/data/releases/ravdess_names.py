@@ -5,12 +5,15 @@ and the published folds of its actors.
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from fexpr.data.preparation.prepare import BadInput
 from fexpr.errors import UserError
+
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Int, Shaped
 
 # 01 to 08 of a name, 0 to 7 of a table
 EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
@@ -88,7 +91,7 @@ def parse(name: str) -> ClipName:
     return parts
 
 
-def published_folds(groups: np.ndarray) -> list[tuple[str, np.ndarray]]:
+def published_folds(groups: Shaped[np.ndarray, " N"]) -> list[tuple[str, Int[np.ndarray, " _"]]]:
     """Name and test rows of the five published folds, by actor; folds without a row (if only a part
     of the release is present) are left out.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,10 +12,15 @@ from fexpr.errors import UserError
 from fexpr.storage import delimited
 from fexpr.storage.delimited import BadTable
 
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Shaped
+
 PARTS = ("train", "val", "test")
 
 
-def read_folds(path: Path | str, ids: np.ndarray, groups: np.ndarray) -> dict[str, np.ndarray]:
+def read_folds(
+    path: Path | str, ids: Shaped[np.ndarray, " N"], groups: Shaped[np.ndarray, " N"]
+) -> dict[str, Shaped[np.ndarray, " N"]]:
     """Reads a CSV with the columns `id`, `fold` and, optionally, `part`.
 
     Without `part`, `fold` is the fold that tests the row; every other fold trains on it; every id

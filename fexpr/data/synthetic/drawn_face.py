@@ -13,8 +13,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Float, Float32
 
 HEIGHT, WIDTH = 288, 320
 # peak displacement of an action unit at intensity 1, in face units (= pixels of the 224x224 face)
@@ -139,21 +143,21 @@ class Face:
     habits: Mapping[int, tuple[float, float]] = dataclasses.field(default_factory=dict)
     texture_seed: int = 0
 
-    def grid(self) -> tuple[np.ndarray, np.ndarray]:
+    def grid(self) -> tuple[Float32[np.ndarray, "H W"], Float32[np.ndarray, "H W"]]:
         """Face coordinates (x, y) of every pixel of the frame, float32 [H, W] each."""
         v, u = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
         u, v = (u - self.center[0]) / self.scale, (v - self.center[1]) / self.scale
         cos, sin = np.float32(np.cos(self.tilt)), np.float32(np.sin(self.tilt))
         return cos * u + sin * v, -sin * u + cos * v
 
-    def to_frame(self, vectors: np.ndarray) -> np.ndarray:
+    def to_frame(self, vectors: Float[np.ndarray, "*shape 2"]) -> Float[np.ndarray, "*shape 2"]:
         """Rotates and scales vectors [..., 2] of the face into pixels of the frame (for points, add
         `center`).
         """
         cos, sin = np.cos(self.tilt), np.sin(self.tilt)
         return self.scale * vectors @ np.array([[cos, sin], [-sin, cos]], vectors.dtype)
 
-    def landmarks(self) -> np.ndarray:
+    def landmarks(self) -> Float[np.ndarray, "5 2"]:
         """Image-left and image-right eye, nose, image-left and image-right mouth corner at rest,
         pixels, float64 [5, 2].
         """
@@ -222,13 +226,18 @@ def random_face(rng: np.random.Generator) -> Face:
 
 
 def bump(
-    x: np.ndarray | float, y: np.ndarray | float, cx: float, cy: float, sx: float, sy: float
-) -> np.ndarray:
+    x: Float[np.ndarray, "*shape"] | float,
+    y: Float[np.ndarray, "*shape"] | float,
+    cx: float,
+    cy: float,
+    sx: float,
+    sy: float,
+) -> Float[np.ndarray, "*shape"]:
     """A Gaussian of height 1 at (cx, cy)."""
     return np.exp(-0.5 * (((x - cx) / sx) ** 2 + ((y - cy) / sy) ** 2))
 
 
-def motion(face: Face, units: Iterable[Unit]) -> np.ndarray:
+def motion(face: Face, units: Iterable[Unit]) -> Float32[np.ndarray, "H W 2"]:
     """The displacement of the skin at each pixel of the neutral frame, in frame pixels, float32
     [H, W, 2] (x, y).
 
@@ -255,7 +264,7 @@ def motion(face: Face, units: Iterable[Unit]) -> np.ndarray:
     return face.to_frame(field)
 
 
-def folds(face: Face, units: Iterable[Unit]) -> np.ndarray:
+def folds(face: Face, units: Iterable[Unit]) -> Float32[np.ndarray, "H W"]:
     """Share of light lost in the folds that the units make, float32 [H, W]; 0 where the skin does
     not fold.
     """
@@ -278,12 +287,12 @@ def _at(
     return bump(sign * x, y, ax + ox + hx, ay + oy + hy, sx, sy) * soft(sign * x / 6)
 
 
-def soft(x: np.ndarray) -> np.ndarray:
+def soft(x: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
     """The logistic step, as a soft edge one unit wide."""
     return 0.5 + 0.5 * np.tanh(0.5 * x)
 
 
-def lid_closure(units: Iterable[Unit]) -> np.ndarray:
+def lid_closure(units: Iterable[Unit]) -> Float[np.ndarray, " 2"]:
     """Change of lid closure of the image-left and image-right eye, [2]."""
     closure = np.zeros(2)
     for unit in units:

@@ -7,10 +7,15 @@ displacement, darkened where skin folds, with the eyeballs painted where the lid
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import cv2
 import numpy as np
 
 from fexpr.data.synthetic.drawn_face import HEIGHT, WIDTH, Face, bump, soft
+
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Float, Float32
 
 
 class Portrait:
@@ -26,8 +31,12 @@ class Portrait:
         )
 
     def frame(
-        self, field: np.ndarray, loss: np.ndarray, closure: np.ndarray, gaze: float
-    ) -> np.ndarray:
+        self,
+        field: Float32[np.ndarray, "H W 2"],
+        loss: Float32[np.ndarray, "H W"],
+        closure: Float[np.ndarray, " 2"],
+        gaze: float,
+    ) -> Float32[np.ndarray, "H W"]:
         """The face after its skin has moved by `field` [H, W, 2] pixels: grey levels float32 [H,
         W], no sensor noise.
 
@@ -56,7 +65,9 @@ class Portrait:
             borderMode=cv2.BORDER_REPLICATE,
         )
 
-    def head_motion(self, shift: np.ndarray, turn: float | np.floating) -> np.ndarray:
+    def head_motion(
+        self, shift: Float[np.ndarray, " 2"], turn: float | np.floating
+    ) -> Float32[np.ndarray, "H W 2"]:
         """Displacement [H, W, 2] of a rigid head motion: `shift` [2] in pixels, `turn` in radians;
         the background stays.
         """

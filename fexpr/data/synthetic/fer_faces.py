@@ -15,7 +15,7 @@ import tarfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import cv2
 import numpy as np
@@ -24,6 +24,9 @@ from einops import rearrange
 from fexpr.data.releases.fer2013_rows import CLASSES, OFFICIAL, SIDE, SPLITS
 from fexpr.data.synthetic.samm_clips import apportion
 from fexpr.storage.run import atomic_path
+
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Int, Int32, Shaped, UInt8
 
 MODES: dict[str, Literal["w:", "w:gz", "w:bz2", "w:xz"]] = {
     ".tar": "w:",
@@ -100,7 +103,9 @@ def write_synthetic(folder: Path, layout: str, count: int, seed: int = 0) -> Non
             (partial / name).write_bytes(table)
 
 
-def plan(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def plan(
+    count: int, seed: int
+) -> tuple[Int32[np.ndarray, " {count}"], Shaped[np.ndarray, " {count}"]]:
     """Plans class ids int32 [count] and parts str [count]: parts one after another as in the
     release, classes in random order.
     """
@@ -113,7 +118,7 @@ def plan(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(labels), np.repeat(SPLITS, sizes)
 
 
-def draw(labels: np.ndarray, seed: int) -> np.ndarray:
+def draw(labels: Int[np.ndarray, " N"], seed: int) -> UInt8[np.ndarray, "N 48 48"]:
     """A face for each label, each of another person: uint8 [N, 48, 48]."""
     starts = range(0, len(labels), CHUNK)
     chunks = [_draw(labels[i : i + CHUNK], np.random.default_rng([seed, i])) for i in starts]

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from fexpr.data.synthetic.drawn_face import HEIGHT, WIDTH, Unit, folds, motion, random_face
 from fexpr.data.synthetic.drawn_portrait import Portrait
+
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import UInt8
 
 FPS = 30
 # combinations that occur in SAMM
@@ -53,7 +57,7 @@ class LongVideo:
         """Frames."""
         return round(FPS * self.seconds)
 
-    def frames(self) -> Iterator[np.ndarray]:
+    def frames(self) -> Iterator[UInt8[np.ndarray, "288 320"]]:
         """Yields grey frames uint8 [288, 320]."""
         rng = np.random.default_rng([9, self.seed])
         face = random_face(rng)

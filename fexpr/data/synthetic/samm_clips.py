@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -36,6 +37,9 @@ from fexpr.data.synthetic.drawn_portrait import Portrait
 from fexpr.data.synthetic.samm_workbook import write_samm_workbook
 from fexpr.errors import UserError
 from fexpr.storage.run import atomic_path
+
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Int, UInt8
 
 JPEG_QUALITY = 92
 POINTS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
@@ -195,7 +199,7 @@ def plan_clips(subjects: int, clips: int, seed: int) -> list[Clip]:
     return sorted(plan, key=lambda clip: clip.name)
 
 
-def apportion(total: int, weights: Iterable[float]) -> np.ndarray:
+def apportion(total: int | np.integer, weights: Iterable[float]) -> Int[np.ndarray, " K"]:
     """Whole numbers that sum to `total`, in proportion to `weights` (largest remainder, ties to the
     first), int64 [len(weights)].
     """
@@ -286,7 +290,9 @@ def _jpeg(image: np.ndarray) -> bytes:
     return data.tobytes()
 
 
-def draw_clip(clip: Clip, portrait: Portrait, rng: np.random.Generator) -> Iterable[np.ndarray]:
+def draw_clip(
+    clip: Clip, portrait: Portrait, rng: np.random.Generator
+) -> Iterable[UInt8[np.ndarray, "H W"]]:
     """Yields the frames of a clip from onset to offset, uint8 [H, W] each.
 
     On top of the coded units: head drift (about half a pixel at the apex), a faint motion that

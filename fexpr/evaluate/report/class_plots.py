@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fexpr.evaluate.report.drawing import BLUE, GREY, PALE, RED, SKY, WIDTH, canvas, legend_line
+
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Bool, Num
 
 
 def per_class_f1(path: Path, per_class: Sequence[dict], baseline: str, synthetic: bool) -> None:
@@ -103,7 +107,11 @@ def confusion_grid(
 
 
 def confusion_matrix(
-    path: Path, names: Sequence[str], counts: np.ndarray, unanswered: np.ndarray, synthetic: bool
+    path: Path,
+    names: Sequence[str],
+    counts: Num[np.ndarray, "K K"],
+    unanswered: Num[np.ndarray, " K"],
+    synthetic: bool,
 ) -> None:
     """Draws counts [K, K] (true classes down, predicted ones across) on the left, shares of the
     true row on the right.
@@ -146,7 +154,9 @@ def confusion_matrix(
         figure.axes[1].set_yticks([])
 
 
-def prevalence(path: Path, names: Sequence[str], presence: np.ndarray, synthetic: bool) -> None:
+def prevalence(
+    path: Path, names: Sequence[str], presence: Bool[np.ndarray, "N K"], synthetic: bool
+) -> None:
     """Draws the number of rows with each class, from bool [N, K] of all data rows, and how often
     action units occur together.
     """

@@ -5,11 +5,15 @@ confident mistakes, the worst of each class.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fexpr.evaluate.report.confidence_plots import Picture
 from fexpr.evaluate.scored_rows import ScoredRows
+
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Num, Shaped
 
 CLIPS_SHOWN = 6
 ACROSS = 8  # pictures in a row of a grid
@@ -18,7 +22,7 @@ CLASSES_SHOWN = 10
 
 
 def right_and_wrong(
-    answer: ScoredRows, ids: np.ndarray, names: list[str]
+    answer: ScoredRows, ids: Shaped[np.ndarray, " R"], names: list[str]
 ) -> tuple[list[str], int, list[str]]:
     """Ids to draw, how many of them are correct, and captions. Among equally correct clips, those
     that show more units come first.
@@ -51,7 +55,10 @@ def right_and_wrong(
 
 
 def mistakes(
-    answer: ScoredRows, ids: np.ndarray, names: list[str], images: Mapping[str, np.ndarray]
+    answer: ScoredRows,
+    ids: Shaped[np.ndarray, " R"],
+    names: list[str],
+    images: Mapping[str, Num[np.ndarray, "H W C"]],
 ) -> list[tuple[str, list[Picture]]]:
     """Rows of a grid: the mistakes of one-of-K predictions, most confident first."""
     wrong = np.flatnonzero((answer.presence != answer.decisions).any(axis=1) & ~answer.failed())
@@ -61,7 +68,10 @@ def mistakes(
 
 
 def worst_by_class(
-    answer: ScoredRows, ids: np.ndarray, names: list[str], images: Mapping[str, np.ndarray]
+    answer: ScoredRows,
+    ids: Shaped[np.ndarray, " R"],
+    names: list[str],
+    images: Mapping[str, Num[np.ndarray, "H W C"]],
 ) -> list[tuple[str, list[Picture]]]:
     """Rows of a grid, one for each class with test rows (the CLASSES_SHOWN most frequent): the
     class's rows with the lowest probability.
@@ -78,10 +88,10 @@ def worst_by_class(
 
 def _picture(
     answer: ScoredRows,
-    row: int,
-    ids: np.ndarray,
+    row: np.integer,
+    ids: Shaped[np.ndarray, " R"],
     names: list[str],
-    images: Mapping[str, np.ndarray],
+    images: Mapping[str, Num[np.ndarray, "H W C"]],
 ) -> Picture:
     """The row's picture, captioned with its label, the decision, and the probability of each."""
     true, predicted = answer.presence[row].argmax(), answer.decisions[row].argmax()

@@ -8,11 +8,15 @@ import dataclasses
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fexpr.evaluate.report import drawing
 from fexpr.evaluate.report.page import image, write_html
+
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Float, Int, UInt8
 
 FOLDER, PAGE = "inside", "inside.html"
 CHANNELS_SHOWN = 16  # of a layer
@@ -35,17 +39,17 @@ class Explained:
     """
 
     id: str
-    image: np.ndarray
+    image: UInt8[np.ndarray, "H W C"]
     kind: str
     facts: Sequence[tuple[str, str]]
     class_name: str
-    gradient: np.ndarray
-    smooth: np.ndarray
-    occlusion: np.ndarray
-    features: dict[str, np.ndarray]
+    gradient: Float[np.ndarray, "H W"]
+    smooth: Float[np.ndarray, "H W"]
+    occlusion: Float[np.ndarray, "H W"]
+    features: dict[str, Float[np.ndarray, "_ _ _"]]
 
     @property
-    def grey(self) -> np.ndarray:
+    def grey(self) -> Float[np.ndarray, "H W"]:
         """The image as grey values [H, W] in 0..255: a face as the mean of its channels (without
         its map); a flow map as its strain, dark where strain is large.
         """
@@ -98,7 +102,7 @@ def write_inside(
     )
 
 
-def strongest(output: np.ndarray) -> np.ndarray:
+def strongest(output: Float[np.ndarray, "h w D"]) -> Int[np.ndarray, " shown"]:
     """The channels of an output [h, w, D] to show, by decreasing mean |value|; among equal ones,
     the lower number first.
     """
@@ -139,7 +143,11 @@ def draw_maps(path: Path, one: Explained, synthetic: bool) -> None:
 
 
 def draw_features(
-    path: Path, title: str, grey: np.ndarray, output: np.ndarray, synthetic: bool
+    path: Path,
+    title: str,
+    grey: Float[np.ndarray, "H W"],
+    output: Float[np.ndarray, "h w D"],
+    synthetic: bool,
 ) -> list[int]:
     """Draws the strongest channels of a convolution's output [h, w, D] over the image, all on one
     scale; returns their numbers in order. All share one axes, as twenty axes would take a second.

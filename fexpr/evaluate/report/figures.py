@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from fexpr.evaluate.report import (
 from fexpr.evaluate.scored_rows import model_rows, presence_of
 from fexpr.storage import run
 
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Num
+
 
 class Drawn(NamedTuple):
     path: Path
@@ -34,8 +37,8 @@ def draw(
     run_dir: Path,
     metrics: dict,
     predictions: dict,
-    images: Mapping[str, np.ndarray] | None,
-    data_labels: np.ndarray | None,
+    images: Mapping[str, Num[np.ndarray, "H W C"]] | None,
+    data_labels: Num[np.ndarray, " N"] | Num[np.ndarray, "N K"] | None,
     kind: str,
 ) -> list[Drawn]:
     """Writes `figures/*.png`. `predictions` are checked ones; the other arguments are those of

@@ -6,10 +6,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fexpr.evaluate.report.drawing import BLUE, GREY, ORANGE, RED, WIDTH, canvas
+
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Bool, Float, Int, Num
 
 UNITS = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45)
 
@@ -89,7 +93,11 @@ def kept_by_class(path: Path, rows: Sequence[dict], names: Sequence[str], synthe
 
 def traces(
     path: Path,
-    panels: Sequence[tuple[str, np.ndarray, int, np.ndarray, np.ndarray | None]],
+    panels: Sequence[
+        tuple[
+            str, Float[np.ndarray, "_ K"], int, Bool[np.ndarray, " _"], Num[np.ndarray, " _"] | None
+        ]
+    ],
     synthetic: bool,
 ) -> None:
     """Draws posteriors over clips.
@@ -120,7 +128,9 @@ def traces(
 
 def attention(
     path: Path,
-    panels: Sequence[tuple[str, np.ndarray, np.ndarray, np.ndarray | None]],
+    panels: Sequence[
+        tuple[str, Int[np.ndarray, " _"], Float[np.ndarray, " _"], Num[np.ndarray, " _"] | None]
+    ],
     synthetic: bool,
 ) -> None:
     """Draws weights over the frames of clips.
@@ -150,9 +160,9 @@ def attention(
 
 def looks(
     path: Path,
-    faces: np.ndarray,
-    maps: np.ndarray,
-    sampled: np.ndarray,
+    faces: Num[np.ndarray, "n H W"],
+    maps: Num[np.ndarray, "n H W"],
+    sampled: Num[np.ndarray, "n H W"],
     ids: Sequence[str],
     synthetic: bool,
 ) -> None:
@@ -171,7 +181,11 @@ def looks(
 
 
 def units_by_class(
-    path: Path, units: np.ndarray, labels: np.ndarray, names: Sequence[str], synthetic: bool
+    path: Path,
+    units: Float[np.ndarray, "N 17"],
+    labels: Int[np.ndarray, " N"],
+    names: Sequence[str],
+    synthetic: bool,
 ) -> None:
     """Draws median and quartiles of each action unit [N, 17], a panel for each emotion."""
     across = 4

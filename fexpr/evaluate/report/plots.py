@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,6 +22,9 @@ from fexpr.evaluate.report.drawing import (
     whole_numbers,
 )
 from fexpr.evaluate.report.headline import MONITORS_IN_WORDS
+
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Int, UInt8
 
 
 def learning_curves(
@@ -82,7 +86,9 @@ def learning_curves(
         figure.legend(handles.values(), handles, loc="outside right upper")
 
 
-def selected_epochs(path: Path, epochs: dict[str, np.ndarray], last: int, synthetic: bool) -> None:
+def selected_epochs(
+    path: Path, epochs: dict[str, Int[np.ndarray, " T"]], last: int, synthetic: bool
+) -> None:
     """Draws how often each epoch was selected, one histogram per selection, stacked vertically; a
     tick marks the median.
 
@@ -107,7 +113,12 @@ def selected_epochs(path: Path, epochs: dict[str, np.ndarray], last: int, synthe
 
 
 def clips(
-    path: Path, images: np.ndarray, captions: Sequence[str], right: int, kind: str, synthetic: bool
+    path: Path,
+    images: UInt8[np.ndarray, "n H W C"],
+    captions: Sequence[str],
+    right: int,
+    kind: str,
+    synthetic: bool,
 ) -> None:
     """Draws test clips with their labels and predictions; the first `right` of them in the upper
     row, the others below.

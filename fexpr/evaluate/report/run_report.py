@@ -8,6 +8,7 @@ import itertools
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,6 +26,9 @@ from fexpr.evaluate.report import (
 from fexpr.evaluate.report.page import image, write_html
 from fexpr.storage import run
 
+if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+    from jaxtyping import Num
+
 PARTS_IN_WORDS = {"train": "training", "val": "validation"}
 
 
@@ -33,8 +37,8 @@ def write_page(
     config: dict,
     metrics: dict,
     predictions: dict[str, np.ndarray],
-    images: Mapping[str, np.ndarray] | None = None,
-    data_labels: np.ndarray | None = None,
+    images: Mapping[str, Num[np.ndarray, "H W C"]] | None = None,
+    data_labels: Num[np.ndarray, " N"] | Num[np.ndarray, "N K"] | None = None,
     kind: str = "flow",
 ) -> Path:
     """Writes `figures/*.png` and `report.html`; learning curves come from the folder's

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Float
 from scipy.special import expit  # comes with scikit-learn
 
 LEAST = 1e-7  # smallest probability of a pair's loser, as in libsvm
 
 
-def coupled(margins: np.ndarray, classes: int) -> np.ndarray:
+def coupled(
+    margins: Float[np.ndarray, "R pairs"], classes: int
+) -> Float[np.ndarray, "R {classes}"]:
     """Probabilities float64 [R, K] that agree best with the pairwise probabilities
     (Wu, Lin and Weng 2004, section 4).
 

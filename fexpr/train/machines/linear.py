@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Int
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
 
@@ -14,7 +15,9 @@ from fexpr.train.machines.rows import Rows, Task
 ITERATIONS = 2000
 
 
-def logistic(rows: Rows, task: Task, points: Sequence[Mapping]) -> np.ndarray:
+def logistic(
+    rows: Rows, task: Task, points: Sequence[Mapping]
+) -> Float[np.ndarray, "points R {task.classes}"]:
     """Scores float64 [point, row, class] of `task.where`: multinomial logistic regression, C as in
     scikit-learn, on coordinates in units of the first component's standard deviation.
     """
@@ -26,7 +29,9 @@ def logistic(rows: Rows, task: Task, points: Sequence[Mapping]) -> np.ndarray:
     return _scores(rows, task, points, make)
 
 
-def discriminant(rows: Rows, task: Task, points: Sequence[Mapping]) -> np.ndarray:
+def discriminant(
+    rows: Rows, task: Task, points: Sequence[Mapping]
+) -> Float[np.ndarray, "points R {task.classes}"]:
     """Scores as in `logistic`, of linear discriminant analysis with a shrunk covariance; a class's
     prior is its share of the training rows times its weight.
     """
@@ -65,7 +70,9 @@ def _scores(
     return np.stack(found)
 
 
-def spread(scores: np.ndarray, known: np.ndarray, classes: int) -> np.ndarray:
+def spread(
+    scores: Float[np.ndarray, "R k"], known: Int[np.ndarray, " k"], classes: int
+) -> Float[np.ndarray, "R {classes}"]:
     """Scores [R, known] as [R, classes]; a class without training rows gets 1 less than the
     smallest score.
     """

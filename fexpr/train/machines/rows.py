@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+from jaxtyping import Float, Int, Num, Shaped
 
 from fexpr.errors import UserError
 from fexpr.train.image_changes import mirror
@@ -23,11 +24,11 @@ class Task(NamedTuple):
     of all rows, the number of classes, and a weight for each class [K].
     """
 
-    train: np.ndarray
-    where: np.ndarray
-    labels: np.ndarray
+    train: Int[np.ndarray, " train"]
+    where: Int[np.ndarray, " where"]
+    labels: Int[np.ndarray, " N"]
     classes: int
-    weights: np.ndarray
+    weights: Float[np.ndarray, " K"]
 
 
 class Rows:
@@ -46,7 +47,7 @@ class Rows:
 
     def __init__(
         self,
-        images: np.ndarray,
+        images: Num[np.ndarray, "N H W C"],
         kind: str,
         normalize: str,
         train_mirrored: bool = False,
@@ -76,7 +77,9 @@ class Rows:
         self._sums = np.stack([own.mean(1), np.square(own).mean(1)])  # [2, N, C]
         self._products = None if self.vectors else _products_of_channels(self._views)
 
-    def scaling(self, train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def scaling(
+        self, train: Int[np.ndarray, " n"]
+    ) -> tuple[Float[np.ndarray, " C"], Float[np.ndarray, " C"]]:
         """Mean and unit of each channel [C], from these rows only; as in
         `image_statistics.statistics`.
         """
@@ -94,23 +97,23 @@ class Rows:
         std = np.sqrt(np.maximum(square - mean**2, 0))
         return mean, np.where(std > 0, std, 1) if self.vectors else np.maximum(std, 1)
 
-    def train_views(self, train: np.ndarray) -> np.ndarray:
+    def train_views(self, train: Int[np.ndarray, " n"]) -> Int[np.ndarray, " views"]:
         """The views for fitting: row numbers, then those of their mirror images."""
         return np.concatenate([train, train + self.count]) if self.train_mirrored else train
 
-    def repeated(self, values: np.ndarray) -> np.ndarray:
+    def repeated(self, values: Shaped[np.ndarray, " n"]) -> Shaped[np.ndarray, " views"]:
         """Repeats values of training rows for each of `train_views`."""
         return np.tile(values, 2) if self.train_mirrored else values
 
-    def test_views(self, where: np.ndarray) -> np.ndarray:
+    def test_views(self, where: Int[np.ndarray, " n"]) -> Int[np.ndarray, " views"]:
         """The views for predictions, as `train_views`."""
         return np.concatenate([where, where + self.count]) if self.test_mirrored else where
 
-    def mean_of_views(self, scores: np.ndarray) -> np.ndarray:
+    def mean_of_views(self, scores: Float[np.ndarray, "views ..."]) -> Float[np.ndarray, "R ..."]:
         """Averages scores [views, ...] of `test_views` over the views of each row."""
         return scores.reshape(2, -1, *scores.shape[1:]).mean(0) if self.test_mirrored else scores
 
-    def products(self, train: np.ndarray) -> np.ndarray:
+    def products(self, train: Int[np.ndarray, " n"]) -> Float[np.ndarray, "V V"]:
         """Inner products [V, V] of all views, centred on the training views' mean and in units of
         their mean square distance from it: a typical row has length 1.
         """
@@ -125,7 +128,9 @@ class Rows:
         products = products - columns[:, None] - columns[None] + columns[fitted].mean()
         return products / products[fitted, fitted].mean()
 
-    def coordinates(self, train: np.ndarray, components: int) -> np.ndarray:
+    def coordinates(
+        self, train: Int[np.ndarray, " n"], components: int
+    ) -> Float[np.ndarray, "V D"]:
         """Coordinates float64 [V, components] of all views: principal components of the training
         views, in units of the first one's deviation; of vectors with components=0 the scaled
         features.

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
+from jaxtyping import Float, Int
 from sklearn.svm import SVC
 
 from fexpr.train.machines.coupling import coupled
@@ -14,7 +15,9 @@ from fexpr.train.machines.rows import Rows, Task
 CACHE = 200  # MiB of kernel rows that libsvm keeps
 
 
-def linear(rows: Rows, task: Task, points: Sequence[Mapping]) -> np.ndarray:
+def linear(
+    rows: Rows, task: Task, points: Sequence[Mapping]
+) -> Float[np.ndarray, "points R {task.classes}"]:
     """Scores float64 [point, row, class] of `task.where`; C is in units of the training views'
     mean square length.
     """
@@ -22,7 +25,9 @@ def linear(rows: Rows, task: Task, points: Sequence[Mapping]) -> np.ndarray:
     return np.stack([_scores(rows, task, kernel, point["C"]) for point in points])
 
 
-def rbf(rows: Rows, task: Task, points: Sequence[Mapping]) -> np.ndarray:
+def rbf(
+    rows: Rows, task: Task, points: Sequence[Mapping]
+) -> Float[np.ndarray, "points R {task.classes}"]:
     """Scores as in `linear`, with the kernel exp(-gamma |x - y|^2); gamma in units of
     scikit-learn's 'scale': 1 / (features x variance), over the training views.
     """
@@ -58,7 +63,11 @@ def _scores(rows: Rows, task: Task, kernel: np.ndarray, cost: float) -> np.ndarr
     return of_margins(rows.mean_of_views(margins), machine.classes_, task.classes)
 
 
-def of_margins(margins: np.ndarray, known: np.ndarray, classes: int) -> np.ndarray:
+def of_margins(
+    margins: Float[np.ndarray, "R pairs"] | Float[np.ndarray, " R"],
+    known: Int[np.ndarray, " k"],
+    classes: int,
+) -> Float[np.ndarray, "R {classes}"]:
     """Log probabilities [R, classes] of the margins of pairs of the `known` classes [R, pairs], or
     [R] of a single pair; a class without training rows gets 1 less than the row's smallest score.
     """

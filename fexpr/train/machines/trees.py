@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from jaxtyping import Float
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from fexpr.errors import UserError
@@ -12,7 +13,9 @@ from fexpr.train.machines.linear import spread
 from fexpr.train.machines.rows import Rows, Task
 
 
-def boosted(rows: Rows, task: Task, points: Sequence[Mapping]) -> np.ndarray:
+def boosted(
+    rows: Rows, task: Task, points: Sequence[Mapping]
+) -> Float[np.ndarray, "points R {task.classes}"]:
     """Scores float64 [point, row, class] of `task.where`: scikit-learn's histogram-based boosting
     of trees with `leaves` leaves each.
 

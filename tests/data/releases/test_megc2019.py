@@ -3,6 +3,7 @@ collide, regions, and mistakes.
 """
 
 import os
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from ml_collections import ConfigDict
 from fexpr.data.loaders import LOADERS
 from fexpr.data.preparation import alignment, regions
 from fexpr.data.releases import composite, flow_clips, megc2019, workbook
+from fexpr.data.releases.clip_release import Release
 from fexpr.data.splits.protocols import make_folds
 from fexpr.errors import UserError
 from tests.data import casme2_release as other
@@ -216,7 +218,7 @@ def test_without_any_release_two_synthetic_ones_stand_in():
 def test_the_synthetic_ones_share_subjects_and_clips(monkeypatch):
     drawn = []
     monkeypatch.setattr(composite, "synthetic_release", lambda *share: drawn.append(share))
-    monkeypatch.setattr(flow_clips, "survey", lambda *_: None)
+    monkeypatch.setattr(flow_clips, "survey", lambda *_: mock.Mock(spec=Release))
     config = ConfigDict({"synthetic_subjects": 7, "synthetic_clips": 25, "synthetic_seed": 4})
     assert composite.synthetic(config, None).keys() == {"samm", "casme2"}
     assert drawn == [(3, 12, 4), (4, 13, 5)]  # subjects, clips, seed

@@ -87,7 +87,7 @@ def test_landmarks_lie_on_the_face(release):
 def test_iris_is_where_the_landmark_says():
     face = dataclasses.replace(FRONTAL, tilt=0.05, center=(150.0, 124.0))
     image = Portrait(face).frame(
-        np.zeros((288, 320, 2), np.float32), np.float32(0), np.zeros(2), 0.0
+        np.zeros((288, 320, 2), np.float32), np.zeros((288, 320), np.float32), np.zeros(2), 0.0
     )
     for x, y in face.landmarks()[:2].round().astype(int):
         window = image[y - 7 : y + 8, x - 7 : x + 8]
@@ -216,9 +216,9 @@ def test_unknown_unit_is_an_error():
 def test_tvl1_recovers_the_drawn_motion(au):
     portrait = Portrait(dataclasses.replace(FRONTAL, noise=0.0))
     truth = motion(portrait.face, [Unit(au, 0.8)])
-    still, none, rest = np.zeros_like(truth), np.float32(0), np.zeros(2)
+    still, rest = np.zeros_like(truth), np.zeros(2)
     onset, apex = (
-        portrait.frame(field, none, rest, 0.0).clip(0, 255).round().astype(np.uint8)
+        portrait.frame(field, still[..., 0], rest, 0.0).clip(0, 255).round().astype(np.uint8)
         for field in (still, truth)
     )
     found = flow.tvl1(onset, apex)
@@ -231,7 +231,7 @@ def test_tvl1_recovers_the_drawn_motion(au):
 def test_lids_close_over_the_eyes():
     portrait = Portrait(FRONTAL)
     still = np.zeros((288, 320, 2), np.float32)
-    open_, shut = (portrait.frame(still, np.float32(0), np.full(2, c), 0.0) for c in (0.0, 1.0))
+    open_, shut = (portrait.frame(still, still[..., 0], np.full(2, c), 0.0) for c in (0.0, 1.0))
     x, y = FRONTAL.landmarks()[0].round().astype(int)
     assert open_[y, x] < 0.5 * shut[y, x]  # the pupil is gone
     assert np.abs(open_ - shut)[FRONTAL.grid()[1] > 20].max() == 0
