@@ -11,7 +11,7 @@ import numpy as np
 
 from fexpr.probabilities import log_probabilities
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Float, Int, Num
 
 FLOOR = 1e-6

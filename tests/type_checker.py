@@ -26,11 +26,9 @@ _unchecked: dict[str, object] = {}
 
 
 def check(checked):
-    """`checked` with its annotations checked, in the first CALLS calls of every test, if any of
-    them is an array's: Array, np.ndarray.
-    """
+    """`checked` with its annotations checked, in the first CALLS calls of every test."""
     name = f"{checked.__module__}.{checked.__qualname__}"
-    if name in REFUSING or not any("rray" in str(a) for a in checked.__annotations__.values()):
+    if name in REFUSING or not any(map(_is_array, checked.__annotations__.values())):
         return checked
     typed = _check(checked)
     if "." in checked.__qualname__:  # a method: always
@@ -57,15 +55,24 @@ def begin_test():
     _unchecked.clear()
 
 
-class _Outermost(_import_hook.JaxtypingTransformer):
-    """Leaves functions inside functions as they are: they are made anew at every call, and
-    preparing their checks takes longer than the call. And the fields of pytrees: while JAX handles
-    one, they may hold anything.
+def _is_array(annotation):
+    """Array, np.ndarray, with or without a shape; the annotation as text or not."""
+    return "rray" in str(annotation)
+
+
+class _Chosen(_import_hook.JaxtypingTransformer):
+    """Leaves functions without arrays as they are, and those inside functions: they are made anew
+    at every call, and preparing their checks takes longer than the call. And the fields of pytrees:
+    while JAX handles one, they may hold anything.
     """
 
     def visit_FunctionDef(self, node):
         inside = any(isinstance(parent, ast.FunctionDef) for parent in self._parents)
-        return node if inside else super().visit_FunctionDef(node)
+        given = node.args
+        arguments = [*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg]
+        annotations = [node.returns, *(a.annotation for a in arguments if a)]
+        checked = any(_is_array(ast.unparse(a)) for a in annotations if a)
+        return super().visit_FunctionDef(node) if checked and not inside else node
 
     def visit_ClassDef(self, node):
         node = super().visit_ClassDef(node)
@@ -74,4 +81,4 @@ class _Outermost(_import_hook.JaxtypingTransformer):
         return node
 
 
-mock.patch.object(_import_hook, "JaxtypingTransformer", _Outermost).start()
+mock.patch.object(_import_hook, "JaxtypingTransformer", _Chosen).start()

@@ -18,7 +18,7 @@ from array_record.python import (
 from fexpr.errors import UserError
 from fexpr.storage import run
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Bool, Int, UInt8
 
 IMAGES, ABOUT = "images.array_record", "about.json"

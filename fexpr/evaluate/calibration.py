@@ -14,7 +14,7 @@ import numpy as np
 
 from fexpr.probabilities import log_probabilities, probabilities
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Bool, Float, Int, Num, Shaped
 
 BINS = 10

@@ -28,7 +28,7 @@ from fexpr.evaluate.scored_rows import ScoredRows, decide
 from fexpr.evaluate.set_report import set_report
 from fexpr.probabilities import to_json
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Shaped
 
 APPLIED = "applied"  # the map that the recogniser and exports apply

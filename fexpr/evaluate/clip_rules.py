@@ -29,7 +29,7 @@ from fexpr.evaluate.window_maps import window_temperatures
 from fexpr.probabilities import to_json
 from fexpr.terminal import console, say
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Bool, Float, Int
 
 RULES = CLIP_RULES

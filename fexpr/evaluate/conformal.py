@@ -17,7 +17,7 @@ import numpy as np
 
 from fexpr.probabilities import lac
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Bool, Float, Shaped
 
 RAPS_PENALTY, RAPS_FREE = 0.1, 2  # added for each class beyond the first FREE, in `raps`

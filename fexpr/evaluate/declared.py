@@ -15,7 +15,7 @@ import numpy as np
 from fexpr.evaluate import metrics
 from fexpr.evaluate.scored_rows import ScoredRows
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Float, Num
 
 

@@ -13,7 +13,7 @@ from fexpr.errors import UserError
 from fexpr.evaluate import calibration
 from fexpr.evaluate.predictions import checked
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Float, Int
 
 RULES = ("mean", "product")  # means of posteriors: arithmetic or geometric

@@ -18,7 +18,7 @@ import numpy as np
 from fexpr.evaluate import calibration
 from fexpr.evaluate.recalibration import fit_temperature
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Bool, Float, Int, Num, Shaped
 
 BLOCKS = 5

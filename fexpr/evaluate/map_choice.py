@@ -26,7 +26,7 @@ from fexpr.evaluate.recalibration import OF_UNITS, fit_sms, fit_svs, fit_tempera
 from fexpr.evaluate.scored_rows import presence_of
 from fexpr.probabilities import Applied, Identity
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Float, Int, Num, Shaped
 
 NONE = "none"  # the model's own probabilities

@@ -26,7 +26,7 @@ from fexpr.evaluate.bootstrap import bootstrap
 from fexpr.evaluate.estimates import Measured
 from fexpr.evaluate.scored_rows import ScoredRows
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Bool, Float, Num, Shaped
 
 Statistic = Callable[[np.ndarray], dict[str, np.ndarray]]  # weights [B, R] -> name -> [B, …]

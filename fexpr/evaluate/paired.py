@@ -24,7 +24,7 @@ from fexpr.evaluate.measure import measure
 from fexpr.evaluate.predictions import checked, rows_of
 from fexpr.evaluate.scored_rows import ScoredRows, model_rows, trial_thresholds
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Bool, Int, Shaped
 
 SHOWN = 5  # ids that a problem lists

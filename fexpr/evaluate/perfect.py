@@ -10,7 +10,7 @@ import numpy as np
 
 from fexpr.evaluate import calibration, smooth_error
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Float
 
 DRAWS = 200

@@ -13,7 +13,7 @@ import numpy as np
 
 from fexpr.errors import UserError
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Int
 
 SELECTIONS = ("last", "best_val", "oracle")

@@ -23,7 +23,7 @@ from fexpr.evaluate import calibration
 from fexpr.evaluate.calibration_maps import Isotonic, Map, Vector
 from fexpr.probabilities import Structured, Temperature, inputs_of
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Bool, Float, Num, Shaped
 
 # precision of a normal prior of vector scaling around a common temperature: parameters stay finite

@@ -23,7 +23,7 @@ from fexpr.evaluate import calibration
 from fexpr.evaluate.predictions import rows_of, seed_of
 from fexpr.evaluate.thresholds import FAILED, FIXED, fit_thresholds
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Bool, Float, Int, Num, Shaped
 
 

@@ -21,7 +21,7 @@ from fexpr.evaluate.predictions import rows_of
 from fexpr.evaluate.scored_rows import ScoredRows, presence_of
 from fexpr.probabilities import never_empty, sets
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Shaped
 
 COVERAGE = 0.9

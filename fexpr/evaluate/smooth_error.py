@@ -19,7 +19,7 @@ import numpy as np
 
 from fexpr.evaluate.bootstrap import LEVEL, RESAMPLES, resample_weights, widening
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Float, Num, Shaped
 
 if TYPE_CHECKING:

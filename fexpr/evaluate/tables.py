@@ -14,7 +14,7 @@ from fexpr.evaluate.predictions import rows_of
 from fexpr.evaluate.scored_rows import ScoredRows
 from fexpr.evaluate.thresholds import FAILED
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Bool, Float, Shaped
 
 

@@ -10,7 +10,7 @@ from fexpr.evaluate.map_choice import calibration_rows
 from fexpr.evaluate.recalibration import fit_temperature
 from fexpr.probabilities import from_json, log_probabilities
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Float, Int, Shaped
 
 SECONDS = (0.25, 0.5, 1.0, 2.0, 4.0)  # lengths of windows; RAVDESS' clips last 3 to 5 seconds

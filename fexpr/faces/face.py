@@ -10,7 +10,7 @@ import numpy as np
 
 from fexpr.faces import framing
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Float, UInt8
 
 # left and right as the image shows them

@@ -12,7 +12,7 @@ import numpy as np
 from fexpr.faces import framing, networks
 from fexpr.faces.face import Face, sharpness
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Float, UInt8
 
 SCORE = 0.5  # of the detector, the least

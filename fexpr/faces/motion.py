@@ -12,7 +12,7 @@ import numpy as np
 from fexpr.faces import framing
 from fexpr.faces.face import five_points
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Bool, Float, UInt8
 
 SIDE = 160  # pixels of the aligned face

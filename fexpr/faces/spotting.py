@@ -9,7 +9,7 @@ import numpy as np
 
 from fexpr.faces.motion import LIDS, REGIONS
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Float
 
 LONGEST, SHORTEST = 0.8, 0.1  # seconds from onset to offset

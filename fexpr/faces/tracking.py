@@ -10,7 +10,7 @@ import numpy as np
 from fexpr.faces import finder
 from fexpr.faces.face import Face, sharpness
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Float, UInt8
 
 DETECT_EVERY = 0.2  # seconds of video between two searches of the whole frame for faces

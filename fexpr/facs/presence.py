@@ -12,7 +12,7 @@ import numpy as np
 from fexpr.errors import UserError
 from fexpr.facs.units import Code
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Float32
 
 

@@ -24,7 +24,7 @@ from fexpr.probabilities import (
     sets,
 )
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Bool, Float
 
 ROUNDING = 1e-6  # of probabilities in float32

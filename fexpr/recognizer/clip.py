@@ -14,7 +14,7 @@ from fexpr.probabilities import Applied, from_json, log_probabilities
 from fexpr.recognizer import calibrated
 from fexpr.recognizer.row_status import NO_FACE, OK, UNREADABLE
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Float
 
 LOG_ODDS = "log_odds"

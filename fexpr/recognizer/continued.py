@@ -21,7 +21,7 @@ from fexpr.train.train_config import AUXILIARY
 from fexpr.train.trial_tables import TrialSpec
 from fexpr.train.views import input_shape
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Float, Int, Num
 
     from fexpr.recognizer.ensemble import Ensemble

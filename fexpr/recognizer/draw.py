@@ -14,7 +14,7 @@ import pandas as pd
 from fexpr.errors import UserError
 from fexpr.storage import run
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import UInt8
 
 SHOWN = 3  # classes with a bar

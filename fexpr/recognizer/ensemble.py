@@ -18,7 +18,7 @@ from fexpr.recognizer.calibrated import COVERAGE, SetLimits, in_words
 from fexpr.recognizer.network import BATCH, Network, in_batches
 from fexpr.storage.seen_people import Seen
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     import pandas as pd
     from jaxtyping import Float, Float32, Num
 

@@ -14,7 +14,7 @@ from fexpr.data.preparation.prepare import BadInput
 from fexpr.errors import UserError
 from fexpr.faces import Face
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Float, UInt8
 
 

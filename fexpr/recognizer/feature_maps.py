@@ -15,7 +15,7 @@ from flax.traverse_util import flatten_dict
 from fexpr.models import layers
 from fexpr.recognizer.network import Network
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Float32, Num
 
 

@@ -18,7 +18,7 @@ from fexpr.recognizer import picture_files
 from fexpr.recognizer.picture_files import Unusable
 from fexpr.recognizer.row_status import NO_FACE, OK, UNREADABLE
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Float32, UInt8
 
 LAYOUTS = ("HWC", "CHW", "HW")

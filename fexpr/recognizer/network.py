@@ -17,7 +17,7 @@ from fexpr.train import devices
 from fexpr.train.state import Model
 from fexpr.train.views import normalized, predict_views, recentred, views
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Float, Num, Shaped
 
 # images per forward pass: with more, activations leave a CPU's caches (the thesis CNN: 1628 images

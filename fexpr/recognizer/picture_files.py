@@ -15,7 +15,7 @@ from fexpr.errors import UserError
 from fexpr.storage import bounded, pictures
 from fexpr.storage.bounded import Unreadable
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Shaped, UInt8
 
 # files that are read; some only where OpenCV was built with their decoder

@@ -13,7 +13,7 @@ import pandas as pd
 from fexpr.faces import POINTS, Face
 from fexpr.recognizer.row_status import OK
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Bool, Float, Shaped
 
 UNCERTAIN = "uncertain"

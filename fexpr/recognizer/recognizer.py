@@ -16,7 +16,7 @@ from fexpr.recognizer.ensemble import Ensemble
 from fexpr.recognizer.network import BATCH
 from fexpr.storage import zoo
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     import pandas as pd
     from jaxtyping import Float, Int, Num, UInt8
 

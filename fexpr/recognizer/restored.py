@@ -28,7 +28,7 @@ from fexpr.train.state import Model
 from fexpr.train.train_config import AUXILIARY
 from fexpr.train.views import input_shape
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Float
 
 T = TypeVar("T")

@@ -24,7 +24,7 @@ from fexpr.recognizer.prediction_table import with_faces
 from fexpr.recognizer.row_status import NO_FACE, OK, UNREADABLE
 from fexpr.storage import bounded
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import UInt8
 
 # seconds between onset and apex when neither is given: micro-expressions last up to half a second

@@ -167,9 +167,10 @@ def test_two_runs_by_the_command(tmp_path, capsys, monkeypatch):
         [runs[0], "--rows", "val"],
         [*runs, "--val", "x.csv"],
         [*runs, "--labels=a"],
-        [*runs, "--resamples", "9"],
     ):
         assert main(wrong) == 2
+    with pytest.raises(SystemExit, match="2"):
+        main([*runs, "--resamples", "9"])
     assert main([runs[0], str(tmp_path)]) == 2
     assert "contains no finished run" in capsys.readouterr().err
 

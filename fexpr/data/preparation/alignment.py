@@ -21,7 +21,7 @@ from fexpr.faces.framing import FRAMES, SIZE
 from fexpr.storage import bounded, delimited
 from fexpr.storage.delimited import BadTable
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Float, Float32, UInt8
 
 COLUMNS = tuple(f"{point}_{axis}" for point in POINTS for axis in "xy")

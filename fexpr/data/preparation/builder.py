@@ -22,7 +22,7 @@ from absl import logging
 from fexpr.errors import UserError
 from fexpr.storage import bounded, run
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Shaped
 
 SPLIT = "rows"

@@ -19,7 +19,7 @@ from fexpr.data.preparation.prepare import BadInput, read_image
 from fexpr.errors import UserError
 from fexpr.storage import bounded
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import UInt8
 
 SIDE = 48

@@ -13,7 +13,7 @@ from fexpr.data.preparation.prepare import BadInput
 from fexpr.storage import delimited
 from fexpr.storage.delimited import BadTable, Table
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Float, Float32, Int, UInt8
 
 POINTS = 68  # of the face, as iBUG's 300-W numbers them

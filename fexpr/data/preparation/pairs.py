@@ -11,7 +11,7 @@ import numpy as np
 from fexpr.data.preparation import alignment, flow
 from fexpr.data.preparation.prepare import BadInput
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Float, UInt8
 
 ALIGNMENTS = ("landmarks", "detect", "none")

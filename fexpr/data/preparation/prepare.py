@@ -29,7 +29,7 @@ from fexpr.storage.bounded import Unreadable
 from fexpr.storage.cache import expand_home
 from fexpr.terminal import progress, say
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Shaped, UInt8
 
     from fexpr.data.preparation.builder import Row

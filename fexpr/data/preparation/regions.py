@@ -10,7 +10,7 @@ import numpy as np
 
 from fexpr.data.preparation import alignment
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Float, Shaped
 
 # in the joined map; left and right as the image shows them

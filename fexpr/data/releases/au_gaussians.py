@@ -20,7 +20,7 @@ from fexpr.errors import UserError
 from fexpr.storage import delimited
 from fexpr.storage.delimited import BadTable
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Float
 
 MEANS, COVARIANCE = "GMM_mean.csv", "GMM_covM_{}.csv"

@@ -19,7 +19,7 @@ from fexpr.data.releases.skipped_clips import SKIP
 from fexpr.errors import UserError
 from fexpr.storage import pictures
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Shaped
 
 # version of the code that turns a release into flow maps: raise it when their pixels change

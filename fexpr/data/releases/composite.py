@@ -25,7 +25,7 @@ from fexpr.errors import UserError
 from fexpr.storage import bounded
 from fexpr.terminal import say
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Float32, Int32, UInt8
 
 # (release, folder, clips that the user leaves out) -> the release's clips

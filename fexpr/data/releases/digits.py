@@ -27,7 +27,7 @@ from fexpr.errors import UserError
 from fexpr.storage import run
 from fexpr.terminal import say
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Shaped, UInt8
 
 SIDE, SHIFT = 28, 3  # pixels: of an image, largest shift of the headline

@@ -22,7 +22,7 @@ from fexpr.errors import UserError
 from fexpr.storage import bounded, delimited
 from fexpr.storage.bounded import Unreadable
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import UInt8
 
 CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")

@@ -18,7 +18,7 @@ from fexpr.storage import bounded, delimited
 from fexpr.storage.delimited import BadTable
 from fexpr.terminal import say
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Bool, Int
 
 FILE = "fer2013new.csv"

@@ -25,7 +25,7 @@ from fexpr.storage import delimited
 from fexpr.storage.delimited import BadTable
 from fexpr.terminal import say
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Float, Shaped
 
 TABLE = "average_action_units.csv"

@@ -21,7 +21,7 @@ from fexpr.storage import bounded, delimited
 from fexpr.storage.bounded import Unreadable
 from fexpr.storage.delimited import BadTable
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Float, UInt8
 
 FRAMES, TABLE = "frames", "frames.csv"

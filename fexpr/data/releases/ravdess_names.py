@@ -12,7 +12,7 @@ import numpy as np
 from fexpr.data.preparation.prepare import BadInput
 from fexpr.errors import UserError
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Int, Shaped
 
 # 01 to 08 of a name, 0 to 7 of a table

@@ -24,7 +24,7 @@ from fexpr.storage import run
 from fexpr.storage.cache import cache_dir
 from fexpr.terminal import progress
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Int, Shaped, UInt8
 
 RULES = DUPLICATES

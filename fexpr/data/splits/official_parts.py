@@ -11,7 +11,7 @@ from fexpr.config import allowed
 from fexpr.data.splits.split_config import SplitConfig
 from fexpr.errors import UserError
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Int, Shaped
 
 # AffectNet only has the last, on which the field tests

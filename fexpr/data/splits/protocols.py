@@ -20,7 +20,7 @@ from fexpr.data.splits.split_config import PROTOCOLS
 from fexpr.data.splits.validation_groups import Tests, draw_validation, with_validation
 from fexpr.errors import UserError
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Int, Num, Shaped
 
 MAX_LOSO = 1000  # largest number of folds; more groups must be images of unknown people

@@ -12,7 +12,7 @@ from fexpr.data.dataset import Dataset
 from fexpr.data.splits.fold import Fold
 from fexpr.errors import UserError
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Int, Shaped
 
 DRAWS = 200  # candidates for the validation groups of a fold

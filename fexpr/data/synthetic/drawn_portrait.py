@@ -14,7 +14,7 @@ import numpy as np
 
 from fexpr.data.synthetic.drawn_face import HEIGHT, WIDTH, Face, bump, soft
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Float, Float32
 
 

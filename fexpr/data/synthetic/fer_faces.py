@@ -25,7 +25,7 @@ from fexpr.data.releases.fer2013_rows import CLASSES, OFFICIAL, SIDE, SPLITS
 from fexpr.data.synthetic.samm_clips import apportion
 from fexpr.storage.run import atomic_path
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Int, Int32, Shaped, UInt8
 
 MODES: dict[str, Literal["w:", "w:gz", "w:bz2", "w:xz"]] = {

@@ -16,7 +16,7 @@ import numpy as np
 from fexpr.data.synthetic.drawn_face import HEIGHT, WIDTH, Unit, folds, motion, random_face
 from fexpr.data.synthetic.drawn_portrait import Portrait
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import UInt8
 
 FPS = 30

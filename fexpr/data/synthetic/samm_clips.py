@@ -38,7 +38,7 @@ from fexpr.data.synthetic.samm_workbook import write_samm_workbook
 from fexpr.errors import UserError
 from fexpr.storage.run import atomic_path
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Int, UInt8
 
 JPEG_QUALITY = 92

@@ -10,7 +10,7 @@ import numpy as np
 
 from fexpr.evaluate.report.drawing import BLUE, GREY, PALE, RED, SKY, WIDTH, canvas, legend_line
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Bool, Num
 
 

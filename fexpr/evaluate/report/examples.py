@@ -12,7 +12,7 @@ import numpy as np
 from fexpr.evaluate.report.confidence_plots import Picture
 from fexpr.evaluate.scored_rows import ScoredRows
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Num, Shaped
 
 CLIPS_SHOWN = 6

@@ -15,7 +15,7 @@ import numpy as np
 from fexpr.evaluate.report import drawing
 from fexpr.evaluate.report.page import image, write_html
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Float, Int, UInt8
 
 FOLDER, PAGE = "inside", "inside.html"

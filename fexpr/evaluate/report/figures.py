@@ -24,7 +24,7 @@ from fexpr.evaluate.report import (
 from fexpr.evaluate.scored_rows import model_rows, presence_of
 from fexpr.storage import run
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Num
 
 

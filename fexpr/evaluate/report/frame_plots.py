@@ -12,7 +12,7 @@ import numpy as np
 
 from fexpr.evaluate.report.drawing import BLUE, GREY, ORANGE, RED, WIDTH, canvas
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Bool, Float, Int, Num
 
 UNITS = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45)

@@ -23,7 +23,7 @@ from fexpr.evaluate.report.drawing import (
 )
 from fexpr.evaluate.report.headline import MONITORS_IN_WORDS
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Int, UInt8
 
 

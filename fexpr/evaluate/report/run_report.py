@@ -26,7 +26,7 @@ from fexpr.evaluate.report import (
 from fexpr.evaluate.report.page import image, write_html
 from fexpr.storage import run
 
-if TYPE_CHECKING:  # checked at every call in the tests (tests/conftest.py)
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Num
 
 PARTS_IN_WORDS = {"train": "training", "val": "validation"}
