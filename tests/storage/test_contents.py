@@ -140,7 +140,10 @@ def test_the_report_of_a_run_that_is_opened_again_can_be_written_or_its_config_i
     metrics = contents.read_metrics(folder / run.METRICS)
     found = checked(contents.read_predictions(folder / run.PREDICTIONS), metrics["selection"])
     changed = refused = 0
-    for at, value in itertools.product(places(content), (*hostile.VALUES, MISSING)):
+    every = itertools.product(places(content), (*hostile.VALUES, MISSING))
+    # each place has every third value, each value every third place; all take ten seconds
+    assert (len(hostile.VALUES) + 1) % 3
+    for at, value in itertools.islice(every, 0, None, 3):
         if at == ("config",) or at[:2] == ("config", "model"):
             continue
         damaged = replaced(content, at, value)
