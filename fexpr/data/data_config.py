@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from fexpr.config import Problem, field
-from fexpr.data.loaders import LOADERS
+from fexpr.data.loaders import LOADERS, SYNTHETIC
 from fexpr.data.releases.map_names import parse_maps
 
 DUPLICATES = {  # kinds of copies (splits/duplicates.py) of held-out faces that a rule drops
@@ -26,6 +26,7 @@ ALL_READ = (
     "synthetic_clips",
     "synthetic_seed",
 )  # fields that every loader reads, or that are read for every release
+UNLESS_DRAWN = "unless data.source='synthetic', which the variant :debug sets"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +42,13 @@ class DataConfig:
         "",
         "of folder: <person>/<class>/*.jpg, or a CSV of path, label, group; '' = "
         "the folder 'folder' of the root",
+        read_if=(UNLESS_DRAWN, lambda s: s.name != "folder" or s.source != "synthetic"),
     )
-    root: str = field("", "folder that holds the releases; '' = $FEXPR_DATA_DIR, else ~/fexpr_data")
+    root: str = field(
+        "",
+        "folder that holds the releases; '' = $FEXPR_DATA_DIR, else ~/fexpr_data",
+        read_if=(UNLESS_DRAWN, lambda s: s.name not in SYNTHETIC or s.source != "synthetic"),
+    )
     source: Literal["auto", "release", "synthetic"] = field(
         "auto", "'auto': the release if it is found, else synthetic", debug="synthetic"
     )
