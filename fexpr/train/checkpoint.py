@@ -259,8 +259,15 @@ def _read_shapes(reader: ocp.Checkpointer, folder: Path, fix: str) -> Any:
 
 @contextlib.contextmanager
 def reading_errors(folder: Path, fix: str = "") -> Iterator[None]:
-    """Turns the errors of reading a checkpoint into a UserError."""
+    """Turns the errors of reading a checkpoint into a UserError. Pipes and devices are refused
+    first, as reading them would never end.
+    """
     _ignore_late_reads()
+    strange: list[str] = []
+    for _ in bounded.walk(folder, lambda path, reason: strange.append(f"{path} {reason}")):
+        pass
+    if strange:
+        raise run.damaged(folder, "it contains what no run has written", fix, strange)
     try:
         yield
     except UserError:

@@ -2,6 +2,7 @@
 a chunk's steps are not deleted while they are written.
 """
 
+import os
 from collections import namedtuple
 from types import SimpleNamespace
 
@@ -141,6 +142,18 @@ def test_files_that_are_cut_off_or_missing(tmp_path, name):
         damage(tmp_path / run.CHECKPOINTS / "last" / name)
         with pytest.raises(UserError, match="last is damaged"):
             checkpoint.load_variables(tmp_path, "last")
+
+
+@pytest.mark.parametrize("name", ["_METADATA", "manifest.ocdbt", mirror.WHOLE])
+def test_pipes_and_devices_in_place_of_files_are_not_read(tmp_path, name):
+    for replace in (os.mkfifo, lambda path: path.symlink_to("/dev/zero")):
+        checkpoint.save_variables(tmp_path, "last", state().variables)
+        path = tmp_path / run.CHECKPOINTS / "last" / name
+        path.unlink()
+        replace(path)
+        with pytest.raises(UserError, match="last is damaged") as error:
+            checkpoint.load_variables(tmp_path, "last")
+        assert f"{path} is a pipe or a device" in error.value.text()
 
 
 def test_variables_whose_bytes_changed_are_refused(tmp_path):
