@@ -164,9 +164,13 @@ class Checkpoints:
             first = [len(range(n)[self._rows]) for n in array.shape[:1]]
             return jax.ShapeDtypeStruct((*first, *array.shape[1:]), array.dtype)
 
-        distributed.run_on_main_process(
-            lambda: _match_structure(jax.tree.map(rows, read_shapes(folder)), like, folder) and None
-        )
+        def compare():
+            fix = retrain(folder)
+            with reading_errors(folder, fix), _checkpointer() as reader:
+                found = jax.tree.map(rows, _read_shapes(reader, folder, fix))
+            _match_structure(found, like, folder)
+
+        distributed.run_on_main_process(compare)
 
     def wait(self) -> None:
         """Waits until everything saved is on disk, and at its address. Errors as in `save`."""
@@ -226,14 +230,6 @@ def read(folder: Path, fix: str = "") -> Any:
     return tree
 
 
-def read_shapes(folder: Path) -> Any:
-    """The shape and type of each array of a checkpoint, in the structure of `read`. Errors as
-    there.
-    """
-    with reading_errors(folder), _checkpointer() as reader:
-        return _read_shapes(reader, folder, "")
-
-
 def retrain(folder: Path) -> str:
     """What the user can do if a checkpoint of an unfinished run cannot be used."""
     return f"delete {folder.parent}: only its trials are then trained again"
@@ -251,6 +247,7 @@ def read_about(folder: Path) -> dict[str, Any]:
 
 
 def _read_shapes(reader: ocp.Checkpointer, folder: Path, fix: str) -> Any:
+    """The shape and type of each array, in the structure of `read`."""
     content = reader.metadata(_item(folder)).item_metadata
     if content is None:  # Orbax's error for a file that is missing or cannot be read
         raise run.damaged(folder, "its content cannot be read", fix)
