@@ -29,6 +29,12 @@ ALL_READ = (
 UNLESS_DRAWN = "unless data.source='synthetic', which the variant :debug sets"
 
 
+def _is_drawn_composite(data: DataConfig) -> bool:
+    """Whether it is made of several releases that are synthetic, and always the same ones."""
+    reads = getattr(LOADERS.get(data.name), "reads", None) or ()
+    return data.source == "synthetic" and "subsets" in reads
+
+
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
     """which release, and how it is prepared."""
@@ -62,6 +68,7 @@ class DataConfig:
         "auto",
         "for megc2018, megc2019 and cd6me: 'auto' takes those of their releases that are on the "
         "disk; or names: 'samm,casme2'",
+        read_if=(UNLESS_DRAWN, lambda s: not _is_drawn_composite(s)),
     )
     maps: str = field(
         "flow",
@@ -127,7 +134,11 @@ class DataConfig:
     streamed: bool = field(
         False, "images stay on the disk and are read as they are needed, for sets beyond memory"
     )
-    skip_clips: str = field("", "clips left out on purpose: '032_3_1,028_4_1'")
+    skip_clips: str = field(
+        "",
+        "clips left out on purpose: '032_3_1,028_4_1'",
+        read_if=(UNLESS_DRAWN, lambda s: not _is_drawn_composite(s)),
+    )
     duplicates: str = field("keep", "training copies of held-out faces", one_of=DUPLICATES)
     leave_out: str = field("", "classes whose rows are left out, for example 'surprise,disgust'")
     synthetic_subjects: int = field(24, "people of the synthetic release", ge=3, debug=6)
