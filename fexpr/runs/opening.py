@@ -261,11 +261,17 @@ def owner_of(specs: Sequence[RunSpec], source: str) -> str:
     settings that must not change. Those at their defaults are left out, so that a later version
     with more fields finds the same.
     """
-    defaults = _defaults().items()
-    settings = [
-        sorted(x for x in _fixed(json.loads(spec.config.to_json())).items() if x not in defaults)
-        for spec in specs
-    ]
+    defaults, settings = _defaults(), []
+    for spec in specs:
+        found = _fixed(json.loads(spec.config.to_json()))
+        # equal numbers are the same, as in `_same_run`: 1, 1.0
+        settings.append(
+            [
+                (path, float(value) if isinstance(value, (int, float)) else value)
+                for path, value in sorted(found.items())
+                if value != defaults.get(path)
+            ]
+        )
     return hashlib.sha256(json.dumps([source, settings]).encode()).hexdigest()[:16]
 
 
