@@ -108,7 +108,7 @@ def find_done(run_dir: Path, owner: str = "") -> dict[int, range]:
     Raises:
       UserError: a chunk is damaged, or was saved by another run.
     """
-    done = distributed.run_on_main_process(lambda: _done(run_dir, owner))
+    done = distributed.run_on_main_process(lambda: _done(run_dir, owner)) or []
     return {first: range(first, end) for first, end in distributed.broadcast_from_main(done)}
 
 
