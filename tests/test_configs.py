@@ -157,6 +157,21 @@ def test_entries_of_a_tuple_have_its_type():
             {"filter__weights": "carry"},
             "filter.weights='carry': expected 'restart', as experiment='fit' does not read it",
         ),
+        (
+            {"data__source": "synthetic", "data__root": "/data"},
+            "data.root='/data': expected '': it is read unless data.source='synthetic', which the "
+            "variant :debug sets",
+        ),
+        (
+            {"data__name": "folder", "train__loss": "cross_entropy", "train__normalize": "unit"}
+            | {"data__source": "synthetic", "data__path": "photos"},
+            "data.path='photos': expected '': it is read unless data.source='synthetic'",
+        ),
+        (
+            {"data__name": "megc2019", "data__source": "synthetic", "data__subsets": "smic"}
+            | {"train__loss": "cross_entropy"},
+            "data.subsets='smic': expected 'auto': it is read unless data.source='synthetic'",
+        ),
         ({"init__trial": 2}, "init.trial=2: expected 0: it is read only with init.from_run"),
         (
             {"model": "vggface_vgg16"},

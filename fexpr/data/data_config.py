@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from fexpr.config import Problem, field
-from fexpr.data.loaders import LOADERS
+from fexpr.data.loaders import LOADERS, SYNTHETIC
 from fexpr.data.releases.map_names import parse_maps
 
 DUPLICATES = {  # kinds of copies (splits/duplicates.py) of held-out faces that a rule drops
@@ -26,6 +26,13 @@ ALL_READ = (
     "synthetic_clips",
     "synthetic_seed",
 )  # fields that every loader reads, or that are read for every release
+UNLESS_DRAWN = "unless data.source='synthetic', which the variant :debug sets"
+
+
+def _is_drawn_composite(data: DataConfig) -> bool:
+    """Whether it is made of several releases that are synthetic, and always the same ones."""
+    reads = getattr(LOADERS.get(data.name), "reads", None) or ()
+    return data.source == "synthetic" and "subsets" in reads
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +48,13 @@ class DataConfig:
         "",
         "of folder: <person>/<class>/*.jpg, or a CSV of path, label, group; '' = "
         "the folder 'folder' of the root",
+        read_if=(UNLESS_DRAWN, lambda s: s.name != "folder" or s.source != "synthetic"),
     )
-    root: str = field("", "folder that holds the releases; '' = $FEXPR_DATA_DIR, else ~/fexpr_data")
+    root: str = field(
+        "",
+        "folder that holds the releases; '' = $FEXPR_DATA_DIR, else ~/fexpr_data",
+        read_if=(UNLESS_DRAWN, lambda s: s.name not in SYNTHETIC or s.source != "synthetic"),
+    )
     source: Literal["auto", "release", "synthetic"] = field(
         "auto", "'auto': the release if it is found, else synthetic", debug="synthetic"
     )
@@ -56,6 +68,7 @@ class DataConfig:
         "auto",
         "for megc2018, megc2019 and cd6me: 'auto' takes those of their releases that are on the "
         "disk; or names: 'samm,casme2'",
+        read_if=(UNLESS_DRAWN, lambda s: not _is_drawn_composite(s)),
     )
     maps: str = field(
         "flow",
@@ -121,7 +134,11 @@ class DataConfig:
     streamed: bool = field(
         False, "images stay on the disk and are read as they are needed, for sets beyond memory"
     )
-    skip_clips: str = field("", "clips left out on purpose: '032_3_1,028_4_1'")
+    skip_clips: str = field(
+        "",
+        "clips left out on purpose: '032_3_1,028_4_1'",
+        read_if=(UNLESS_DRAWN, lambda s: not _is_drawn_composite(s)),
+    )
     duplicates: str = field("keep", "training copies of held-out faces", one_of=DUPLICATES)
     leave_out: str = field("", "classes whose rows are left out, for example 'surprise,disgust'")
     synthetic_subjects: int = field(24, "people of the synthetic release", ge=3, debug=6)

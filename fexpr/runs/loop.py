@@ -34,6 +34,7 @@ class Loop:
 
     Args:
       engine: compiled.
+      owner: identifies the runs in their checkpoints (opening.owner_of).
       stopped_by: what asks to save and stop, for example 'SIGTERM'; '' while nothing does.
       initial_variables: variables by trial from which training starts, instead of the engine's own.
     """
@@ -43,12 +44,13 @@ class Loop:
         specs: Sequence[RunSpec],
         engine: Engine,
         folder: Path,
+        owner: str,
         stopped_by: Callable[[], str] = lambda: "",
         initial_variables: Any = None,
     ):
         self.specs, self.engine, self.config = specs, engine, specs[0].config
         self.stopped_by, self.initial_variables = stopped_by, initial_variables
-        self.epochs, self.folder = self.config.train.epochs, folder
+        self.epochs, self.folder, self.owner = self.config.train.epochs, folder, owner
 
     def run(self, share: tuple[int, int] | None = None) -> State | None:
         """The final state of all trials, on the host, without what only training needs.
@@ -60,7 +62,7 @@ class Loop:
         index, count = share or (None, 1)
         with contextlib.ExitStack() as stack:
             event("compiled", **resources.of_program(self.engine))
-            saved = unfinished.find_saved(self.folder)
+            saved = unfinished.find_saved(self.folder, self.owner)
             split = chunks.cut if share is None else chunks.cut_share
             every = split(self.engine.plan.trials, self.engine.plan.size, saved)
             self.chunks = dict(list(enumerate(every))[index or 0 :: count])
@@ -73,6 +75,7 @@ class Loop:
                 i: self.epochs * self._units if done[i] else c.saved.position if c.saved else 0
                 for i, c in self.chunks.items()
             }
+            self._check_saved(done, starts)
             self._say_resumed(done, starts)
             self._open_writers(index, starts)
             states = []
@@ -100,7 +103,7 @@ class Loop:
         """
         from fexpr.train import checkpoint
 
-        found, done = unfinished.find_done(self.folder), []
+        found, done = unfinished.find_done(self.folder, self.owner), []
         while (first := done[-1].stop if done else 0) < len(self.engine.specs):
             if first not in found:
                 return None
@@ -119,7 +122,20 @@ class Loop:
         from fexpr.train import checkpoint
 
         saved = chunk.saved.trials if chunk.saved else None
-        return checkpoint.Checkpoints(self.folder, chunk.trials, saved)
+        return checkpoint.Checkpoints(self.folder, chunk.trials, saved, self.owner)
+
+    def _check_saved(self, done: dict[int, bool], starts: dict[int, int]) -> None:
+        """Raises a UserError, before anything is written, if saved states are of another model."""
+        resumed = [i for i, chunk in self.chunks.items() if chunk.saved]
+        one = self.engine.abstract(1) if resumed else None
+        for i in resumed:
+            count = len(self.chunks[i].trials)
+            like = jax.tree.map(
+                lambda s, n=count: jax.ShapeDtypeStruct((n, *s.shape[1:]), s.dtype), one
+            )
+            self.checkpoints[i].check(
+                None if done[i] else starts[i], _kept(like) if done[i] else like
+            )
 
     @property
     def _units(self) -> int:

@@ -5,6 +5,7 @@ of something else.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import platform
@@ -36,6 +37,7 @@ PACKAGES = (
 # what does not touch what was trained may stand in a folder that a run begins in; the second is
 # what the first was called
 CHANGEABLE = ("log", "evaluate", "extensions")
+MOVABLE = ("data.root", "data.path")  # the data are compared by their content
 LOGS = (run.LOG, "log.txt")
 LOCK = ".lock"  # in the run directory, of the process that writes to it
 PROGRAM = "points.json"  # in the folder of a sweep's program: the configs of its points
@@ -227,16 +229,13 @@ def _same_run(new: dict, old: dict, workdir: Path) -> dict:
             f"{run.FORMAT_VERSION}",
             fix="choose another --workdir",
         )
-    fixed = lambda content: {
-        k: v for k, v in _flat(content["config"]).items() if k.split(".")[0] not in CHANGEABLE
-    }
     # a field that did not exist when the run was made has its default
-    a, b = fixed({"config": json.loads(schema.get_config().to_json())}) | fixed(old), fixed(new)
+    a, b = _defaults() | _fixed(old["config"]), _fixed(new["config"])
     changed = [
         f"{k}: the run has {repr(a[k]) if k in a else 'no such field'}, this command "
         f"{repr(b[k]) if k in b else 'none'}"
         for k in sorted({*a, *b})
-        if a.get(k) != b.get(k) and k not in ("data.root", "data.path")
+        if a.get(k) != b.get(k)
     ]
     if old["data"]["source"] != new["data"]["source"]:
         changed.append(
@@ -255,6 +254,38 @@ def _same_run(new: dict, old: dict, workdir: Path) -> dict:
             "run",
         )
     return {**old, "config": new["config"]}
+
+
+def owner_of(specs: Sequence[RunSpec], source: str) -> str:
+    """Identifies the runs of a program in their checkpoints: a hash of their data and of the
+    settings that must not change. Those at their defaults are left out, so that a later version
+    with more fields finds the same.
+    """
+    defaults, settings = _defaults(), []
+    for spec in specs:
+        found = _fixed(json.loads(spec.config.to_json()))
+        # equal numbers are the same, as in `_same_run`: 1, 1.0
+        settings.append(
+            [
+                (path, float(value) if isinstance(value, (int, float)) else value)
+                for path, value in sorted(found.items())
+                if value != defaults.get(path)
+            ]
+        )
+    return hashlib.sha256(json.dumps([source, settings]).encode()).hexdigest()[:16]
+
+
+def _defaults() -> dict:
+    return _fixed(json.loads(schema.get_config().to_json()))
+
+
+def _fixed(config: dict) -> dict:
+    """The settings that must not change between two commands of a run, by path."""
+    return {
+        path: value
+        for path, value in _flat(config).items()
+        if path.split(".")[0] not in CHANGEABLE and path not in MOVABLE
+    }
 
 
 def _flat(tree: dict, prefix: str = "") -> dict:

@@ -69,14 +69,15 @@ def train(
         return engine
     if all(folder != spec.workdir for spec in specs):
         distributed.run_on_main_process(lambda: opening.open_program(folder, specs, dataset.source))
-    state = None if share else Loop(specs, engine, folder).gather()
+    owner = opening.owner_of(specs, dataset.source)
+    state = None if share else Loop(specs, engine, folder, owner).gather()
     gathered = state is not None
     if not gathered:
         with stop_signals() as stopped_by:
             with progress("compiling", 1) as advance:
                 engine.compile()
                 advance()
-            state = Loop(specs, engine, folder, stopped_by, variables).run(share)
+            state = Loop(specs, engine, folder, owner, stopped_by, variables).run(share)
     if state is not None:  # not of a share
         trained = state
         distributed.run_on_main_process(

@@ -6,8 +6,9 @@ run, by position, and in `done` the part that is kept once they are trained; `ch
 axis of trials. All are host arrays of the real trials: they can be restored on any number and kind
 of devices, and of processes, as one process reads and writes for all. Orbax writes under a
 temporary name and renames, so a kill leaves the previous checkpoint intact. Each has a checksum of
-every array, which is compared whenever the checkpoint is read. In a run directory at an address,
-each is pushed when it is complete (mirror.py).
+every array, which is compared whenever the checkpoint is read; those of an unfinished run also name
+their run, trials and position. In a run directory at an address, each is pushed when it is complete
+(mirror.py).
 """
 
 from __future__ import annotations
@@ -16,10 +17,8 @@ import concurrent.futures
 import contextlib
 import functools
 import json
-import re
-import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +26,11 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from fexpr.errors import UserError, shortened
+from fexpr.errors import UserError
 from fexpr.storage import bounded, mirror, run
 from fexpr.train import distributed
 from fexpr.train.checksums import checksums, find_damage, flatten
+from fexpr.train.save_errors import check_space, disk_errors
 
 RESUME, DONE = run.RESUME, run.DONE
 # fields of State -> their names in older checkpoints
@@ -40,12 +40,8 @@ RENAMED = {
     "stale": "epochs_without_improvement",
     "sums": "epoch_totals",
 }
-CHECKSUMS = "checksums"  # key in the metadata that Orbax saves beside the arrays
-OF_THE_DISK = re.compile(
-    "No space left|RESOURCE_EXHAUSTED|quota|Permission denied|Read-only|Input/output", re.IGNORECASE
-)
-
-TOO_LATE = re.compile("timed out|DEADLINE_EXCEEDED", re.IGNORECASE)
+# keys in the metadata that Orbax saves beside the arrays
+CHECKSUMS, OWNER, OF_THESE, POSITION = "checksums", "owner", "trials", "position"
 
 
 class Checkpoints:
@@ -55,9 +51,11 @@ class Checkpoints:
     Args:
       saved: the trials of the folder that `restore` reads, if they are more than the chunk's: the
           run was stopped when it trained other numbers of trials at a time.
+      owner: identifies the runs whose trials are saved (opening.owner_of).
     """
 
-    def __init__(self, run_dir: Path, trials: range, saved: range | None = None):
+    def __init__(self, run_dir: Path, trials: range, saved: range | None = None, owner: str = ""):
+        self._about = {OWNER: owner, OF_THESE: [trials.start, trials.stop]}
         self._folder = run.resume_folder(run_dir, trials)
         self._source = run.resume_folder(run_dir, saved or trials)
         self._rows = slice(None)
@@ -70,7 +68,7 @@ class Checkpoints:
     def _manager(self) -> ocp.CheckpointManager:
         """The main process's Orbax manager, opened on first use, as there may be many chunks."""
         if not self._opened:
-            with _disk_errors(self._folder):
+            with disk_errors(self._folder):
                 self._folder.mkdir(parents=True, exist_ok=True)
                 self._opened = ocp.CheckpointManager(
                     self._folder,
@@ -98,12 +96,12 @@ class Checkpoints:
 
     def _save(self, step: int, state: Any, after: Sequence[Path]) -> None:
         self._finish_push()
-        _check_space(self._folder, state)
-        with _disk_errors(self._folder):
+        check_space(self._folder, state)
+        with disk_errors(self._folder):
             self._manager.save(
                 step,
                 args=ocp.args.PyTreeSave(state),
-                custom_metadata={CHECKSUMS: checksums(state)},
+                custom_metadata={CHECKSUMS: checksums(state), POSITION: step} | self._about,
             )
         self._pushing = mirror.later(self._folder, lambda: self._push(step, after))
 
@@ -135,10 +133,10 @@ class Checkpoints:
         distributed.run_on_main_process(lambda: self._save_done(state))
 
     def _save_done(self, state: Any) -> None:
-        _write(self._folder / DONE, state)
+        _write(self._folder / DONE, state, self._about)
         self._finish_push()
         mirror.push(self._folder / DONE)
-        with _disk_errors(self._folder):
+        with disk_errors(self._folder):
             # a step that is still being saved in the background must not be deleted
             self._manager.wait_until_finished()
             for step in self._manager.all_steps():
@@ -151,17 +149,33 @@ class Checkpoints:
 
     def _restore(self, folder: Path, like: Any) -> Any:
         def whole():
-            again = f"delete {folder.parent}: only its trials are then trained again"
-            found = jax.tree.map(lambda x: x[self._rows], read(folder, again))
-            found = {RENAMED.get(name, name): part for name, part in found.items()}
+            found = jax.tree.map(lambda x: x[self._rows], read(folder, retrain(folder)))
             return _match_structure(found, like, folder)
 
         return distributed.broadcast_arrays(whole, like)
 
+    def check(self, step: int | None, like: Any) -> None:
+        """Compares the shapes and types that `restore` at `step` (None: `restore_done`) would
+        return, without reading arrays. Errors as in `restore`.
+        """
+        folder = self._source / (DONE if step is None else str(step))
+
+        def rows(array):
+            first = [len(range(n)[self._rows]) for n in array.shape[:1]]
+            return jax.ShapeDtypeStruct((*first, *array.shape[1:]), array.dtype)
+
+        def compare():
+            fix = retrain(folder)
+            with reading_errors(folder, fix), _checkpointer() as reader:
+                found = jax.tree.map(rows, _read_shapes(reader, folder, fix))
+            _match_structure(found, like, folder)
+
+        distributed.run_on_main_process(compare)
+
     def wait(self) -> None:
         """Waits until everything saved is on disk, and at its address. Errors as in `save`."""
         if self._opened:
-            with _disk_errors(self._folder):
+            with disk_errors(self._folder):
                 self._opened.wait_until_finished()
             self._finish_push()
 
@@ -171,7 +185,7 @@ class Checkpoints:
             try:
                 self._finish_push()
             finally:
-                with _disk_errors(self._folder):
+                with disk_errors(self._folder):
                     self._opened.close()
 
 
@@ -190,54 +204,11 @@ def _checkpointer() -> ocp.Checkpointer:
     )
 
 
-GO_ON = (
-    "check the folder's permissions and free space; the same command then resumes from the last "
-    "complete checkpoint"
-)
-
-
-@contextlib.contextmanager
-def _disk_errors(folder: Path) -> Iterator[None]:
-    """Turns errors of Orbax and TensorStore about a full or write-protected disk, or about a save
-    that took too long, into a UserError.
-    """
-    try:
-        yield
-    except (OSError, ValueError, RuntimeError) as e:
-        if isinstance(e, TimeoutError) or TOO_LATE.search(str(e)):  # an OSError too
-            raise UserError(
-                f"a checkpoint in {folder} was not saved within the time limit",
-                [shortened(str(e))] * bool(str(e)),
-                "the machine was suspended or stopped meanwhile, or the disk is too slow; the same "
-                "command resumes from the last complete checkpoint",
-            ) from e
-        found = OF_THE_DISK.search(str(e))
-        if not isinstance(e, OSError) and not found:
-            raise
-        full = "No space left on device" if "No space left" in str(e) else ""
-        reason = full or (isinstance(e, OSError) and e.strerror) or (found[0] if found else str(e))
-        raise UserError(f"cannot write {folder}: {reason}", fix=GO_ON) from e
-
-
-def _check_space(folder: Path, tree: Any) -> None:
-    """Raises a UserError if the arrays would not fit on the disk: TensorStore only notices midway,
-    in many threads at once.
-    """
-    needed = sum(np.asarray(array).nbytes for array in jax.tree.leaves(tree))
-    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    free = shutil.disk_usage(existing).free
-    if free < needed:
-        raise UserError(
-            f"cannot write {folder}: it needs {needed / 2**20:.1f} MiB, and "
-            f"{free / 2**20:.1f} MiB are free",
-            fix=GO_ON,
-        )
-
-
-def _write(folder: Path, tree: Any) -> None:
-    _check_space(folder, tree)
-    with _disk_errors(folder), _checkpointer() as writer:
-        writer.save(folder, tree, force=True, custom_metadata={CHECKSUMS: checksums(tree)})
+def _write(folder: Path, tree: Any, about: Mapping[str, Any] | None = None) -> None:
+    check_space(folder, tree)
+    metadata = {CHECKSUMS: checksums(tree)} | dict(about or {})
+    with disk_errors(folder), _checkpointer() as writer:
+        writer.save(folder, tree, force=True, custom_metadata=metadata)
 
 
 def read(folder: Path, fix: str = "") -> Any:
@@ -247,32 +218,61 @@ def read(folder: Path, fix: str = "") -> Any:
     Raises:
       UserError: it is damaged (`fix`: what else the user can do).
     """
-    item = folder / "default"  # of a CheckpointManager's
-    _ignore_late_reads()
-    try:
-        about = json.loads((folder / mirror.WHOLE).read_text(encoding="utf-8"))
-        expected = (about.get("custom_metadata") or {}).get(CHECKSUMS)
+    with reading_errors(folder, fix):
+        expected = read_about(folder).get(CHECKSUMS)
         with _checkpointer() as reader:
-            content = reader.metadata(item if item.is_dir() else folder).item_metadata
-            if content is None:  # Orbax's error for a file that is missing or cannot be read
-                raise run.damaged(folder, "its content cannot be read", fix)
-            arguments = jax.tree.map(
-                lambda _: ocp.RestoreArgs(restore_type=np.ndarray), content.tree
-            )
-            tree = reader.restore(
-                item if item.is_dir() else folder,
-                ocp.args.PyTreeRestore(restore_args=arguments),
-            )
+            shapes = _read_shapes(reader, folder, fix)
+            arguments = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
+            tree = reader.restore(_item(folder), ocp.args.PyTreeRestore(restore_args=arguments))
         damage = [] if expected is None else find_damage(tree, expected)
+    if damage:
+        raise run.damaged(folder, f"{len(damage)} arrays are not as saved", fix, damage)
+    return tree
+
+
+def retrain(folder: Path) -> str:
+    """What the user can do if a checkpoint of an unfinished run cannot be used."""
+    return f"delete {folder.parent}: only its trials are then trained again"
+
+
+def _item(folder: Path) -> Path:
+    item = folder / "default"  # of a CheckpointManager's
+    return item if item.is_dir() else folder
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    """What was saved beside the arrays. Raises any error if it is damaged."""
+    about = json.loads((folder / mirror.WHOLE).read_text(encoding="utf-8"))
+    return about.get("custom_metadata") or {}
+
+
+def _read_shapes(reader: ocp.Checkpointer, folder: Path, fix: str) -> Any:
+    """The shape and type of each array, in the structure of `read`."""
+    content = reader.metadata(_item(folder)).item_metadata
+    if content is None:  # Orbax's error for a file that is missing or cannot be read
+        raise run.damaged(folder, "its content cannot be read", fix)
+    return content.tree
+
+
+@contextlib.contextmanager
+def reading_errors(folder: Path, fix: str = "") -> Iterator[None]:
+    """Turns the errors of reading a checkpoint into a UserError. Pipes and devices are refused
+    first, as reading them would never end.
+    """
+    _ignore_late_reads()
+    strange: list[str] = []
+    for _ in bounded.walk(folder, lambda path, reason: strange.append(f"{path} {reason}")):
+        pass
+    if strange:
+        raise run.damaged(folder, "it contains what no run has written", fix, strange)
+    try:
+        yield
     except UserError:
         raise
     except PermissionError as e:
         raise UserError(f"cannot read {e.filename}: {e.strerror}", fix="check permissions") from e
     except Exception as e:  # for damaged bytes Orbax and TensorStore may raise any error
         raise run.damaged(folder, (str(e) or repr(e)).splitlines()[0], fix) from e
-    if damage:
-        raise run.damaged(folder, f"{len(damage)} arrays are not as saved", fix, damage)
-    return tree
 
 
 @functools.cache
@@ -322,6 +322,8 @@ def _match_structure(found: Any, like: Any, folder: Path) -> Any:
     Raises:
       UserError: they belong to another model; the message lists the arrays.
     """
+    if isinstance(found, dict):
+        found = {RENAMED.get(name, name): part for name, part in found.items()}
     have, wanted = flatten(found), flatten(like)
     problems = [
         f"{path}: expected {_words(wanted.get(path))}, found {_words(have.get(path))}"

@@ -31,6 +31,18 @@ def test_finished_points_of_a_sweep_are_of_its_config_and_data(tmp_path):
         opening.refuse_other_runs(points(tmp_path), "samm@2")
 
 
+def test_who_owns_a_checkpoint_depends_on_the_settings_that_are_compared(tmp_path):
+    owner = opening.owner_of(points(tmp_path), "samm@1")
+    same = {"log.tensorboard": False, "data.root": "/moved", "evaluate.resamples": 10}
+    assert opening.owner_of(points(tmp_path, **same), "samm@1") == owner
+    others = [
+        opening.owner_of(points(tmp_path), "samm@2"),
+        opening.owner_of(points(tmp_path)[:1], "samm@1"),
+        opening.owner_of(points(tmp_path, seed=1), "samm@1"),
+    ]
+    assert len({owner, *others}) == 4
+
+
 def test_the_checkpoints_of_a_sweep_s_program_are_of_its_configs(tmp_path):
     specs = points(tmp_path)
     folder = sweep.program_dir(tmp_path, specs)

@@ -3,6 +3,7 @@ command.
 """
 
 import os
+import shutil
 import signal
 
 import jax
@@ -13,7 +14,7 @@ from configs import mlp_fer2013
 from experiments.cross_validate import cross_validate
 from fexpr.data.loaders import LOADERS
 from fexpr.errors import Preempted, UserError
-from fexpr.runs import results, sweep
+from fexpr.runs import opening, results, sweep
 from fexpr.storage import run
 from fexpr.train import checkpoint, unfinished
 from fexpr.train.log import History
@@ -88,6 +89,45 @@ def test_a_program_of_a_sweep_in_shares(config, tmp_path):
         True,
     ]
     assert not list((tmp_path / "programs").glob("*"))
+
+
+@pytest.mark.long
+def test_checkpoints_of_another_run_change_nothing(config, tmp_path, monkeypatch):
+    """Neither those of another config, nor those of another model from an older version, which did
+    not record whose they are.
+    """
+    add, config.split.seeds = History.add, 1
+    trials = run.resume_folder(tmp_path, range(3))
+
+    def stopped(history, row):
+        add(history, row)
+        if row["epoch"] == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def content():
+        files = (path for path in tmp_path.rglob("*") if path.is_file() and path.name != run.LOG)
+        return {path: path.read_bytes() for path in files}
+
+    def assert_refused(message):
+        before = content()
+        with pytest.raises(UserError, match=message):
+            cross_validate(config, tmp_path)
+        assert content() == before
+
+    with monkeypatch.context() as patch:
+        patch.setattr(History, "add", stopped)
+        patch.setattr(opening, "owner_of", lambda *_: "another")
+        with pytest.raises(Preempted):
+            cross_validate(config, tmp_path)
+    assert_refused("does not belong to this run")
+
+    shutil.rmtree(trials)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "OWNER", "not recorded")
+        kept = checkpoint.Checkpoints(tmp_path, range(3))
+        kept.save(1, {"step": np.ones(3, np.int32)})
+        kept.close()
+    assert_refused("does not fit this model")
 
 
 @pytest.mark.parametrize(

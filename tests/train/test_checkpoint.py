@@ -2,6 +2,7 @@
 a chunk's steps are not deleted while they are written.
 """
 
+import os
 from collections import namedtuple
 from types import SimpleNamespace
 
@@ -10,7 +11,7 @@ import pytest
 
 from fexpr.errors import UserError
 from fexpr.storage import mirror, run
-from fexpr.train import checkpoint, unfinished
+from fexpr.train import checkpoint, save_errors, unfinished
 from fexpr.train import state as trial_state
 from fexpr.train.checksums import checksums, find_damage
 
@@ -25,8 +26,8 @@ def state(step=0):
     return State(np.full(4, step, np.int32), {"params": {"kernel": weights}}, moments)
 
 
-def saved(folder, *steps, trials=TRIALS):
-    kept = checkpoint.Checkpoints(folder, trials)
+def saved(folder, *steps, trials=TRIALS, owner=""):
+    kept = checkpoint.Checkpoints(folder, trials, owner=owner)
     for step in steps:
         kept.save(step, state(step))
     kept.wait()
@@ -143,6 +144,18 @@ def test_files_that_are_cut_off_or_missing(tmp_path, name):
             checkpoint.load_variables(tmp_path, "last")
 
 
+@pytest.mark.parametrize("name", ["_METADATA", "manifest.ocdbt", mirror.WHOLE])
+def test_pipes_and_devices_in_place_of_files_are_not_read(tmp_path, name):
+    for replace in (os.mkfifo, lambda path: path.symlink_to("/dev/zero")):
+        checkpoint.save_variables(tmp_path, "last", state().variables)
+        path = tmp_path / run.CHECKPOINTS / "last" / name
+        path.unlink()
+        replace(path)
+        with pytest.raises(UserError, match="last is damaged") as error:
+            checkpoint.load_variables(tmp_path, "last")
+        assert f"{path} is a pipe or a device" in error.value.text()
+
+
 def test_variables_whose_bytes_changed_are_refused(tmp_path):
     checkpoint.save_variables(tmp_path, "last", state().variables)
     assert_equal(checkpoint.load_variables(tmp_path, "last"), state().variables)
@@ -174,9 +187,60 @@ def test_a_state_saved_under_the_older_names_of_its_fields_restores(tmp_path):
 def test_another_model_is_not_called_damage(tmp_path):
     saved(tmp_path, 3)
     other = state()._replace(variables={"params": {"bias": np.zeros((4, 2), np.float32)}})
-    with pytest.raises(UserError, match="does not fit") as error:
-        checkpoint.Checkpoints(tmp_path, TRIALS).restore(3, other)
-    assert "variables/params/bias: expected (4, 2) float32, found none" in error.value.text()
+    kept = checkpoint.Checkpoints(tmp_path, TRIALS)
+    for find in (kept.restore, kept.check):
+        with pytest.raises(UserError, match="does not fit") as error:
+            find(3, other)
+        assert "variables/params/bias: expected (4, 2) float32, found none" in error.value.text()
+
+
+def test_shapes_are_compared_without_reading_the_arrays(tmp_path):
+    folder = saved(tmp_path, 3)
+    invert(folder / "3")  # in the arrays, which are not read
+    kept = checkpoint.Checkpoints(tmp_path, TRIALS)
+    kept.check(3, state())
+    two = State(*(_rows(part, slice(0, 2)) for part in state()))
+    checkpoint.Checkpoints(tmp_path, range(1, 3), saved=TRIALS).check(3, two)
+    with pytest.raises(UserError, match=r"step: expected \(2,\) int32, found \(4,\) int32"):
+        kept.check(3, two)
+    kept.save_done(state(9))
+    kept.close()
+    kept.check(None, state())
+
+
+@pytest.mark.parametrize("done", [False, True])
+def test_what_another_run_saved_is_refused(tmp_path, done):
+    folder = saved(tmp_path, 3, owner="mine")
+    if done:
+        kept = checkpoint.Checkpoints(tmp_path, TRIALS, owner="mine")
+        kept.save_done(state(9))
+        kept.close()
+    finds = (unfinished.find_saved, unfinished.find_done) if done else (unfinished.find_saved,)
+    for find in finds:
+        assert find(tmp_path, "mine")
+        with pytest.raises(UserError, match="does not belong to this run") as error:
+            find(tmp_path, "yours")
+        assert error.value.problems == ("it was saved by a run of another config or other data",)
+        assert f"delete {folder}: only its trials are then trained again" in error.value.fix
+    folder.rename(folder.with_name("trials_4-7"))
+    for find in finds:
+        with pytest.raises(UserError, match="it was saved for the trials 0 to 3"):
+            find(tmp_path, "mine")
+
+
+def test_a_renamed_step_is_refused(tmp_path):
+    folder = saved(tmp_path, 3)
+    (folder / "3").rename(folder / "99999999999999999999")
+    with pytest.raises(UserError, match="it was saved at the position 3"):
+        unfinished.find_saved(tmp_path)
+
+
+def test_an_older_version_recorded_no_owner(tmp_path, monkeypatch):
+    for key in ("OWNER", "OF_THESE", "POSITION"):
+        monkeypatch.setattr(checkpoint, key, f"not {key}")
+    saved(tmp_path, 3, owner="yours")
+    monkeypatch.undo()
+    assert [found.position for found in unfinished.find_saved(tmp_path, "mine")] == [3]
 
 
 def test_a_chunk_that_ends_while_its_last_step_is_saved(tmp_path):
@@ -232,7 +296,7 @@ def test_a_save_that_a_suspended_machine_did_not_finish(tmp_path, monkeypatch, e
 
 
 def test_what_does_not_fit_is_not_begun(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    monkeypatch.setattr(save_errors.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     for write in (
         lambda: checkpoint.save_variables(tmp_path, "last", state().variables),
         lambda: checkpoint.Checkpoints(tmp_path, TRIALS).save(1, state()),

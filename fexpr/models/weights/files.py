@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
+import json
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -32,7 +33,8 @@ READS = (
 )
 
 
-CHECKSUM = "crc32"  # metadata of fexpr's own files
+# metadata of fexpr's own files: checksums of their arrays, and of their other metadata
+CHECKSUM, CHECKSUM_OF_METADATA = "crc32", "crc32_metadata"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +99,11 @@ def read(path: Path | str) -> Weights:
 def write_safetensors(
     path: Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, str]
 ) -> None:
-    """Writes arrays under their names; `about` goes into the file's metadata."""
+    """Writes arrays under their names; `about` goes into the file's metadata. If it has a CHECKSUM,
+    one of the metadata is added.
+    """
+    if CHECKSUM in about:
+        about = {**about, CHECKSUM_OF_METADATA: _checksum_of_metadata(about)}
     data = safetensors.numpy.save(
         {name: np.ascontiguousarray(a) for name, a in arrays.items()}, dict(about)
     )
@@ -116,6 +122,11 @@ def checksum(arrays: Mapping[str, np.ndarray]) -> str:
     return f"{found:08x}"
 
 
+def _checksum_of_metadata(about: Mapping[str, str]) -> str:
+    kept = sorted(item for item in about.items() if item[0] != CHECKSUM_OF_METADATA)
+    return f"{zlib.crc32(json.dumps(kept).encode()):08x}"
+
+
 def _safetensors(path: Path) -> tuple[str, dict[str, np.ndarray], dict[str, str]]:
     try:
         with safetensors.safe_open(path, framework="numpy") as f:
@@ -130,6 +141,12 @@ def _safetensors(path: Path) -> tuple[str, dict[str, np.ndarray], dict[str, str]
                     raise ValueError(f"{name} is of a type that NumPy has not ({e})") from e
             if CHECKSUM in about and about[CHECKSUM] != checksum(arrays):
                 raise ValueError("its arrays are not those that were written")
+            # older versions wrote none
+            if (
+                about.get(CHECKSUM_OF_METADATA, expected := _checksum_of_metadata(about))
+                != expected
+            ):
+                raise ValueError("its metadata are not those that were written")
             return "safetensors", arrays, about
     except (safetensors.SafetensorError, MemoryError, OSError, TypeError, ValueError) as e:
         raise UserError(

@@ -288,14 +288,20 @@ def test_files_cut_off_at_any_place_say_so(tmp_path):
 
 def test_a_changed_byte_of_our_own_files_is_found(tmp_path):
     arrays = {"b": np.arange(6.0).reshape(2, 3), "a": np.float32(1)}
-    about = {files.CHECKSUM: files.checksum(arrays)}
+    about = {files.CHECKSUM: files.checksum(arrays), "people": "samm/006"}
     files.write_safetensors(tmp_path / "w", arrays, about)
-    assert files.read(tmp_path / "w").about == about
-    content = bytearray((tmp_path / "w").read_bytes())
-    content[-1] ^= 1
-    (tmp_path / "w").write_bytes(content)
-    with pytest.raises(UserError, match="not those that were written"):
-        files.read(tmp_path / "w")
+    assert files.read(tmp_path / "w").about.items() > about.items()
+    content = (tmp_path / "w").read_bytes()
+    for changed, what in (
+        (content[:-1] + bytes([content[-1] ^ 1]), "arrays"),
+        (content.replace(b"samm/006", b"samm/007"), "metadata"),
+    ):
+        (tmp_path / "w").write_bytes(changed)
+        with pytest.raises(UserError, match=f"its {what} are not those that were written"):
+            files.read(tmp_path / "w")
+    older = content.replace(files.CHECKSUM_OF_METADATA.encode(), b"of_an_older_ve")
+    (tmp_path / "w").write_bytes(older)  # older versions wrote none
+    assert files.read(tmp_path / "w").about["people"] == "samm/006"
 
 
 def test_wrong_architectures_are_named_and_nothing_is_loaded(tmp_path):
