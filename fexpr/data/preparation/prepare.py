@@ -47,7 +47,6 @@ COMPOSITES = {
 SIGNS = {"ravdess": ("frames", "Actor_*"), "ravdess_aus": ("average_action_units.csv",)}
 # folders of a prepared set: its rows; its images, one record each, if they are streamed
 RECORDS, IMAGES = "records", "images"
-ASK_FOR_SYNTHETIC = "for a trial run on synthetic data add --config.data.source=synthetic"
 
 
 class BadInput(Exception):
@@ -98,8 +97,9 @@ def resolve_source(config: ConfigDict) -> str:
     if root.name in names:
         problems.append(f"the root is the folder above the release: perhaps {root.parent}")
     fix = (
-        "put the release there (docs/data.md), or set config.data.root or $FEXPR_DATA_DIR; "
-        f"{ASK_FOR_SYNTHETIC}"
+        "put the release there (docs/data.md), or set config.data.root or $FEXPR_DATA_DIR; for a "
+        "trial run on synthetic data give --config.data.source=synthetic"
+        + (" instead of config.data.root" if config.root else "")
     )
     raise UserError(f"the release {config.name} is missing", problems, fix)
 
