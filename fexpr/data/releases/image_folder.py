@@ -117,7 +117,7 @@ def location(config: ConfigDict) -> Path:
             f"there are no images at {place.absolute()}",
             [f"{above} {prepare.contents(above)}"],
             "name your folder, or CSV, with --config.data.path; to try the program on drawn faces "
-            "add --config.data.source=synthetic",
+            "give --config.data.source=synthetic instead",
         )
     return place
 
