@@ -10,9 +10,9 @@ import jax
 import numpy as np
 
 
-def flatten(tree: Any) -> dict[str, np.ndarray]:
-    """The arrays of a tree by their path ('variables/params/Dense_0/kernel'), the same for named
-    tuples and for the dicts that Orbax restores them as.
+def flatten(tree: Any) -> dict[str, Any]:
+    """The arrays of a tree, or their shapes, by path ('variables/params/Dense_0/kernel'), the same
+    for named tuples and for the dicts that Orbax restores them as.
     """
     return {
         "/".join(_name(part) for part in path): leaf

@@ -116,7 +116,7 @@ def location(config: ConfigDict) -> Path:
         raise UserError(
             f"there are no images at {place.absolute()}",
             [f"{above} {prepare.contents(above)}"],
-            "name your folder, or CSV, with --config.data.path; to try the program on drawn faces "
+            "name your folder, or CSV, with --config.data.path; to try the program on drawn faces, "
             "give --config.data.source=synthetic instead",
         )
     return place
