@@ -49,9 +49,16 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Types are checked where tests are not long, which repeat the same calls with larger data."""
+    tests.type_checker.begin_test()
+    long = any(item.get_closest_marker(name) for name in ("long", "nightly"))
+    jaxtyping.config.update("jaxtyping_disable", long)
+
+
 @pytest.fixture(autouse=True)
 def _strict():
-    tests.type_checker.begin_test()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         yield

@@ -13,7 +13,7 @@ import numpy as np
 from fexpr.data.records import Images, Records
 
 if TYPE_CHECKING:
-    from jaxtyping import Float32, Int32, Shaped, UInt8
+    from jaxtyping import Float32, Int32, Num, Shaped
 
 SYNTHETIC = "synthetic"
 
@@ -109,8 +109,8 @@ class Dataset:
         """Whether a row may be of several classes (action units)."""
         return self.labels.ndim == 2
 
-    def picture(self, row: int) -> UInt8[np.ndarray, "H W C"]:
-        """The image as people see it, uint8 [H, W, 1 or 3]: of a face with a map beside it the face
+    def picture(self, row: int) -> Num[np.ndarray, "H W C"]:
+        """The image as people see it, uint8 [H, W, 1 or 3] (of features float32 [1, 1, F]): of a face with a map beside it the face
         alone, for a clip, its middle frame's, of several flow maps the first.
         """
         image = self.images[row]

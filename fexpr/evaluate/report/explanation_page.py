@@ -163,7 +163,7 @@ def draw_features(
         ax = figure.subplots()
         for i, channel in enumerate(chosen):
             x, y = i % ACROSS * right, i // ACROSS * down
-            _overlay(ax, grey, output[..., channel], x, y, np.abs(output).max())
+            _overlay(ax, grey, output[..., channel], x, y, float(np.abs(output).max()))
             ax.text(
                 x + wide / 2,
                 y + 1.03 * high,
