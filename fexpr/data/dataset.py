@@ -110,8 +110,9 @@ class Dataset:
         return self.labels.ndim == 2
 
     def picture(self, row: int) -> Num[np.ndarray, "H W C"]:
-        """The image as people see it, uint8 [H, W, 1 or 3] (of features float32 [1, 1, F]): of a face with a map beside it the face
-        alone, for a clip, its middle frame's, of several flow maps the first.
+        """The image as people see it, uint8 [H, W, 1 or 3]: of a face with a map beside it the face
+        alone, for a clip, its middle frame's, of several flow maps the first. Features are float32
+        [1, 1, F].
         """
         image = self.images[row]
         if self.kind == "clip":
