@@ -61,9 +61,9 @@ def _is_array(annotation):
 
 
 class _Chosen(_import_hook.JaxtypingTransformer):
-    """Leaves functions without arrays as they are, and those inside functions: they are made anew
-    at every call, and preparing their checks takes longer than the call. And the fields of pytrees:
-    while JAX handles one, they may hold anything.
+    """Checks functions that have arrays, but none that is defined inside another: it is created at
+    every call of that one, and preparing its checks takes longer than the call. Fields of pytrees
+    are not checked: while JAX handles one, they may hold anything.
     """
 
     def visit_FunctionDef(self, node):

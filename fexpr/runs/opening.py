@@ -40,7 +40,6 @@ CHANGEABLE = ("log", "evaluate", "extensions")
 MOVABLE = ("data.root", "data.path")  # the data are compared by their content
 LOGS = (run.LOG, "log.txt")
 LOCK = ".lock"  # in the run directory, of the process that writes to it
-PROGRAM = "points.json"  # in the folder of a sweep's program: the configs of its points
 # one of them is in every folder that fexpr has worked in
 OURS = {run.CONFIG, run.METRICS, run.LOG, "comparison.json", "sweep.json", "study.json"}
 
@@ -193,24 +192,6 @@ def refuse_other_runs(specs: Sequence[RunSpec], source: str) -> None:
     for spec in specs:
         old = contents.read_config(spec.workdir / run.CONFIG, contents.OPENED)
         _same_run(_settings(spec, source), old, spec.workdir)
-
-
-def open_program(folder: Path, specs: Sequence[RunSpec], source: str) -> None:
-    """Records, beside the checkpoints of a sweep's program, whose they are; or compares.
-
-    Raises:
-      UserError: they are of other configs or data (the difference is listed), or the folder cannot
-        be written.
-    """
-    path, settings = folder / PROGRAM, [_settings(spec, source) for spec in specs]
-    if not path.exists():
-        # older versions recorded nothing
-        if not (folder / run.CHECKPOINTS).exists():
-            run.write_json(path, {"points": settings})
-        return
-    old = contents.read_config(path, {"points": [contents.OPENED]})["points"]
-    for new, before in zip(settings, old, strict=False):  # as many, by the folder's name
-        _same_run(new, before, folder)
 
 
 def _settings(spec: RunSpec, source: str) -> dict:

@@ -67,8 +67,6 @@ def train(
     describe.say_program(specs, folds, engine, start)
     if finished:
         return engine
-    if all(folder != spec.workdir for spec in specs):
-        distributed.run_on_main_process(lambda: opening.open_program(folder, specs, dataset.source))
     owner = opening.owner_of(specs, dataset.source)
     state = None if share else Loop(specs, engine, folder, owner).gather()
     gathered = state is not None

@@ -53,7 +53,10 @@ def local_path(text: str) -> Path:
       UserError: it is an address, which would become a folder called `s3:`; as in `expand_home`.
     """
     if is_address(text):
-        raise UserError(f"{text} is an address; this is read and written on this machine alone")
+        raise UserError(
+            f"{text} is an address; this is read and written on this machine alone",
+            fix="give a path",
+        )
     return expand_home(text)
 
 

@@ -131,9 +131,7 @@ def walk(
 def _stray_problem(path: Path) -> str:
     """Why something found by listing a folder is neither a file nor a folder; '' if it is."""
     try:
-        mode = os.lstat(path).st_mode
-        if stat.S_ISLNK(mode):
-            mode = os.stat(path).st_mode
+        mode = os.stat(path).st_mode
     except OSError:
         return "is a broken link" if is_broken_link(path) else ""
     return "" if stat.S_ISREG(mode) or stat.S_ISDIR(mode) else f"is {_kind(mode)}"

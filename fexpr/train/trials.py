@@ -322,7 +322,8 @@ class Engine:
           donate: positions of the last arguments, whose memory is reused for the first results.
           common: common(recipe, trials) is computed once from all trials of a device, and passed to
               each after the shared arguments.
-          once: the program runs once in a run: a CPU's compiler takes less time, not the program.
+          once: whether it runs only once; on CPU it is then compiled without optimisation, which
+              takes half the time.
         """
 
         def all_trials(data, *arguments):

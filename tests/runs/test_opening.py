@@ -4,7 +4,7 @@ import pytest
 
 from configs import base
 from fexpr.errors import UserError
-from fexpr.runs import opening, sweep
+from fexpr.runs import opening
 from fexpr.runs.spec import RunSpec
 from fexpr.storage import run
 
@@ -41,19 +41,3 @@ def test_who_owns_a_checkpoint_depends_on_the_settings_that_are_compared(tmp_pat
         opening.owner_of(points(tmp_path, seed=1), "samm@1"),
     ]
     assert len({owner, *others}) == 4
-
-
-def test_the_checkpoints_of_a_sweep_s_program_are_of_its_configs(tmp_path):
-    specs = points(tmp_path)
-    folder = sweep.program_dir(tmp_path, specs)
-    opening.open_program(folder, specs, "samm@1")
-    (folder / run.CHECKPOINTS).mkdir()
-    opening.open_program(folder, specs, "samm@1")
-    with pytest.raises(UserError, match=r"train\.epochs: the run has"):
-        opening.open_program(folder, points(tmp_path, **{"train.epochs": 7}), "samm@1")
-    (folder / opening.PROGRAM).write_text("[]")
-    with pytest.raises(UserError, match=r"points\.json"):
-        opening.open_program(folder, specs, "samm@1")
-    (folder / opening.PROGRAM).unlink()  # as older versions leave it
-    opening.open_program(folder, specs, "samm@1")
-    assert not (folder / opening.PROGRAM).exists()

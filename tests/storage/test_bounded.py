@@ -162,7 +162,7 @@ def test_what_may_not_be_looked_at_is_not_called_missing(tmp_path, monkeypatch):
             test(tmp_path / "a" / "b")
 
 
-def test_a_link_that_is_broken_link_is_no_missing_folder(tmp_path):
+def test_a_broken_link_is_no_missing_folder(tmp_path):
     (tmp_path / "disk").symlink_to("/unmounted/disk")
     (tmp_path / "loop").symlink_to("loop")
     for path in (tmp_path / "disk", tmp_path / "loop"):
