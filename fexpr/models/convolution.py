@@ -24,8 +24,14 @@ LARGE = 2**26  # multiply-adds from which a single convolution keeps any device 
 # numbers that an output pixel is made from, 3x3 of three channels, up to which gradients of the
 # image go by shifts on CPU
 FEW = 27
-# output channels up to which a convolution of one to three channels is a sum of shifts on CPU
+# output channels up to which a convolution is not XLA's on CPU
 NARROW = 16
+# channels up to which a product with the identity, which is exact, puts channels first on CPU: XLA
+# transposes one number at a time
+TRANSPOSED = 32
+# channels from which the gradient of max-pooling is faster in one pass (64 maps of 48x48, 2/2,
+# milliseconds on one core: 48 channels 11.0 / 3.5; 10 channels 2.5 / 2.7)
+WIDE = 16
 
 
 def conv2d(
@@ -99,17 +105,21 @@ def single_conv(
 def narrow_conv(
     pads: Pads, x: Float[Array, "B H W I"], kernel: Float[Array, "kh kw I O"]
 ) -> Float[Array, "B h w O"]:
-    """On CPU, a convolution of one to three channels into a few: the sum of shifted images, each
-    times a number of the kernel.
+    """On CPU, a convolution into a few channels. XLA's own pads so small a product to the width of
+    a large one. Of one to three channels: the sum of shifted images, each times a number of the
+    kernel. Of more: a few images at a time, a product with each row of the kernel, shifted and
+    summed up.
 
-    XLA's own pads so small a product to the width of a large one (milliseconds on one core for 128
-    images of 48x48: 3x3, 1 to 8 channels 30 / 4; 3x3, 3 to 8 27 / 5; 7x7, 1 to 8 47 / 14; for 32
-    channels and more XLA's own are as fast).
+    Milliseconds on one core for 128 images, XLA's / this: sums, 48x48, 3x3, 1 to 8 channels 30 / 4;
+    3x3, 3 to 8 27 / 5; 7x7, 1 to 8 47 / 14; products, 46x46, 3x3, 10 to 10 13 / 9; 28x28, 5x5, 6 to
+    6 9.0 / 2.6; 24x24, 3x3, 16 to 16 4.0 / 3.5. From 24 channels on XLA's own is as fast or faster.
     """
-    kh, kw, channels, _ = kernel.shape
+    (kh, kw, channels, _), count = kernel.shape, x.shape[0]
+
+    kernel = kernel.astype(x.dtype).astype(jnp.float32)
 
     def add_up(part: jax.Array, kernel: jax.Array) -> jax.Array:
-        part, kernel = part.astype(jnp.float32), kernel.astype(part.dtype).astype(jnp.float32)
+        part = part.astype(jnp.float32)
         shifts = _shifts(jnp.pad(part, ((0, 0), *pads, (0, 0))), kh, kw, 1)
         terms = (
             shift[..., c : c + 1] * kernel[i // kw, i % kw, c].reshape(1, 1, 1, -1)
@@ -118,7 +128,22 @@ def narrow_conv(
         )
         return functools.reduce(jnp.add, terms).astype(x.dtype)
 
-    return compute_once(add_up, x, kernel)
+    def add_rows(part: jax.Array) -> jax.Array:
+        part = jnp.pad(part.astype(jnp.float32), ((0, 0), *pads, (0, 0)))
+        columns = jnp.concatenate(_shifts(part, 1, kw, 1), -1)
+        rows = rearrange(kernel, "kh kw i o -> (kw i) (kh o)")
+        products = jnp.split(lax.optimization_barrier(columns @ rows), kh, -1)
+        height = columns.shape[1] - kh + 1
+        terms = (product[:, i : i + height] for i, product in enumerate(products))
+        return functools.reduce(jnp.add, terms).astype(x.dtype)
+
+    if channels <= 3:
+        return compute_once(add_up, x, kernel)
+    if export.is_symbolic_dim(count):
+        return add_rows(x)
+    images = _images_at_once(count, x.shape[1] * x.shape[2])
+    made = lax.map(add_rows, x.reshape(-1, images, *x.shape[1:]))
+    return made.reshape(count, *made.shape[2:])
 
 
 def shifted_conv(
@@ -150,9 +175,8 @@ def input_gradient(
         return jax.vjp(lambda x: shifted_conv(pads, x, kernel), x)[1](g)[0]
     turned = lax.optimization_barrier(rearrange(kernel[::-1, ::-1], "kh kw i o -> kh kw o i"))
     (kh, kw), ((top, bottom), (left, right)) = kernel.shape[:2], pads
-    return single_conv(
-        ((kh - 1 - top, kh - 1 - bottom), (kw - 1 - left, kw - 1 - right)), g, turned
-    )
+    convolve = narrow_conv if turned.shape[3] <= NARROW else single_conv
+    return convolve(((kh - 1 - top, kh - 1 - bottom), (kw - 1 - left, kw - 1 - right)), g, turned)
 
 
 def kernel_gradient(
@@ -172,15 +196,14 @@ def kernel_gradient(
     to 64 42 / 9 / 1.
     """
     kh, kw, channels, features = kernel.shape
-    most = max(4, 2048 // (g.shape[1] * g.shape[2]))
-    images = max(d for d in range(1, most + 1) if len(x) % d == 0)
+    images = _images_at_once(len(x), g.shape[1] * g.shape[2])
     both = kh * channels <= channels + features
 
     def add(n: jax.Array, total: jax.Array) -> jax.Array:
         part, rows = (
             lax.dynamic_slice_in_dim(a, n * images, images).astype(jnp.float32) for a in (x, g)
         )
-        part = jnp.pad(rearrange(part, "b h w i -> i b h w"), ((0, 0), (0, 0), *pads))
+        part = jnp.pad(_channels_first(part), ((0, 0), (0, 0), *pads))
         columns = jnp.concatenate(_shifts(lax.optimization_barrier(part), kh if both else 1, kw, 2))
         if not both:
             rows = lax.optimization_barrier(
@@ -198,6 +221,20 @@ def kernel_gradient(
     return rearrange(
         total, "(kh kw i) o -> kh kw i o" if both else "(kw i) (kh o) -> kh kw i o", kh=kh, kw=kw
     ).astype(kernel.dtype)
+
+
+def _channels_first(x: jax.Array) -> jax.Array:
+    """Float32 [B, H, W, I] -> [I, B, H, W]."""
+    if x.shape[3] > TRANSPOSED:
+        return rearrange(x, "b h w i -> i b h w")
+    pixels = lax.optimization_barrier(rearrange(x, "b h w i -> (b h w) i"))
+    turned = lax.dot(jnp.eye(x.shape[3]), pixels.T, precision=lax.Precision.HIGHEST)
+    return lax.optimization_barrier(turned.reshape(x.shape[3], *x.shape[:3]))
+
+
+def _images_at_once(count: int, pixels: int) -> int:
+    """As many of `count` images of so many pixels as stay in the cache, and divide it."""
+    return max(n for n in range(1, max(4, 2048 // pixels) + 1) if count % n == 0)
 
 
 def _shifts(x: jax.Array, kh: int, kw: int, axis: int) -> list[jax.Array]:
@@ -244,7 +281,7 @@ def _by_itself(
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _conv(pads: Pads, x: jax.Array, kernel: jax.Array) -> jax.Array:
     one = single = partial(single_conv, pads)
-    if kernel.shape[2] <= 3 and kernel.shape[3] <= NARROW:
+    if kernel.shape[3] <= NARROW:
         on_cpu = partial(narrow_conv, pads)
         one = lambda *arrays: lax.platform_dependent(*arrays, cpu=on_cpu, default=single)
     return _by_itself(one, partial(shifted_conv, pads), _large(x, kernel), x, kernel)
@@ -297,6 +334,8 @@ def max_pool(
     x = jnp.pad(
         x, ((0, 0), (padding, padding), (padding, padding), (0, 0)), constant_values=-jnp.inf
     )
+    if window == stride and x.shape[3] >= WIDE:
+        return _pool_cells(window, x)
     return _pool(_pool(x, window, stride, 2), window, stride, 1)
 
 
@@ -341,3 +380,37 @@ def _pool_forward(
 
 
 _pool.defvjp(_pool_forward, _pool_backward)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _pool_cells(size: int, x: jax.Array) -> jax.Array:
+    """Windows that do not overlap."""
+    return _pool_axis(_pool_axis(x, size, size, 2), size, size, 1)
+
+
+def _pool_cells_backward(
+    size: int, inputs: tuple[jax.Array, jax.Array], g: jax.Array
+) -> tuple[jax.Array]:
+    """Each pixel asks whether it is the first maximum of its window."""
+    x, y = inputs
+    batch, height, width, channels = y.shape
+    cells = x[:, : height * size, : width * size]
+    cells = cells.reshape(batch, height, size, width, size, channels)
+    first = jnp.full(y.shape, size * size - 1, np.int32)
+    for i in reversed(range(size * size - 1)):
+        first = jnp.where(cells[:, :, i // size, :, i % size] == y, i, first)
+    first = lax.optimization_barrier(first)  # else it is found again for each pixel
+    place = np.arange(size * size, dtype=np.int32).reshape(1, 1, size, 1, size, 1)
+    first, g = (jnp.expand_dims(a, (2, 4)) for a in (first, g))
+    dx = jnp.where(place == first, g, jnp.zeros_like(g))
+    dx = dx.reshape(batch, height * size, width * size, channels)
+    left = [(0, n - m) for n, m in zip(x.shape, dx.shape, strict=True)]
+    return (jnp.pad(dx, left),)
+
+
+def _pool_cells_forward(size: int, x: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    y = _pool_cells(size, x)
+    return y, (x, y)
+
+
+_pool_cells.defvjp(_pool_cells_forward, _pool_cells_backward)

@@ -36,6 +36,7 @@ CONVS = {
     "5 valid": ((5, 7, 6, 1), 5, "VALID", 9),
     "3 by 2": ((2, 7, 6, 5), 3, 2, 1),
     "1": ((3, 4, 4, 2), 1, "SAME", 3),
+    "many channels": ((2, 6, 5, 34), 3, 1, 18),
 }
 
 
@@ -113,8 +114,9 @@ def test_dense_is_nn_dense():
 @pytest.mark.parametrize(
     ("window", "stride", "padding"), [(2, 2, 0), (3, 2, 0), (3, 2, 1), (3, 3, 1), (2, 3, 0)]
 )
-def test_max_pool_is_nn_max_pool(window, stride, padding):
-    x = normal(2, 8, 7, 3) - 3  # mostly negative: a padding of zeros would win
+@pytest.mark.parametrize("channels", [3, convolution.WIDE])
+def test_max_pool_is_nn_max_pool(window, stride, padding, channels):
+    x = normal(2, 8, 7, channels) - 3  # mostly negative: a padding of zeros would win
 
     def standard(x):
         return nn.max_pool(
@@ -127,9 +129,11 @@ def test_max_pool_is_nn_max_pool(window, stride, padding):
     close(*jax.jit(lambda x: (value_and_pull(ours, x), value_and_pull(standard, x)))(x))
 
 
-@pytest.mark.parametrize(("window", "stride"), [(2, 2), (3, 2)])
-def test_max_pool_gives_the_gradient_to_the_first_among_equals(window, stride):
-    x = np.random.default_rng(0).integers(0, 2, (2, 9, 9, 2)).astype(np.float32)
+@pytest.mark.parametrize(
+    ("window", "stride", "channels"), [(2, 2, 2), (2, 2, convolution.WIDE), (3, 2, 2)]
+)
+def test_max_pool_gives_the_gradient_to_the_first_among_equals(window, stride, channels):
+    x = np.random.default_rng(0).integers(0, 2, (2, 9, 9, channels)).astype(np.float32)
     standard = lambda x: nn.max_pool(x, (window, window), (stride, stride))
     close(
         *jax.jit(
