@@ -1,7 +1,7 @@
 """One epoch of FER2013 with augmentation: fexpr against PyTorch, for the CNNs of a PyTorch notebook
-(`pytorch`) and of Angel's thesis (`thesis`; docs/decisions.md names both), and for Deep-Emotion
-behind a saliency-guided transformer (`deep_emotion`, Luna-Jiménez et al. 2021; the map is each
-image's second channel).
+(`pytorch`) and of Angel's thesis (`thesis`; docs/decisions.md names both), for Deep-Emotion behind
+a saliency-guided transformer (`deep_emotion`, Luna-Jiménez et al. 2021; the map is each image's
+second channel), and for the residual network of configs/resnet_small_fer2013.py (`resnet_small`).
 
     pip install -r requirements.txt -r benchmarks/requirements.txt
     # all networks; 20 batches, an eighth as many rows to predict
@@ -36,9 +36,10 @@ TRAIN, BATCH, CLASSES = 28_709, 128, 7
 
 
 NETWORKS = {
-    "pytorch": "fer_cnn_pytorch",
-    "thesis": "fer_cnn_thesis",
-    "deep_emotion": "deep_emotion",
+    "pytorch": {"name": "fer_cnn_pytorch"},
+    "thesis": {"name": "fer_cnn_thesis"},
+    "deep_emotion": {"name": "deep_emotion", "variant": "saliency"},
+    "resnet_small": {"name": "resnet_pooled"},
 }
 
 
@@ -74,8 +75,7 @@ def fexpr_pass(arguments: argparse.Namespace):
     if arguments.device == "cpu":
         devices.use_every_core()  # as launch.py does
     images, labels, train = data(arguments.steps, channels_of(arguments.network))
-    variant = {"variant": "saliency"} if arguments.network == "deep_emotion" else {}
-    network = {"name": NETWORKS[arguments.network], **variant}
+    network = NETWORKS[arguments.network]
     shared_by = None
     if arguments.folds == 1:
         work = count_convolutions(models.build_to_train(network, CLASSES, 1, ""), images.shape[1:])
@@ -161,7 +161,7 @@ def compare(arguments: argparse.Namespace, network: str) -> None:
     peer = sides.peer_side("torch", "torch", [__file__, "--side=torch", *passed])
     train = arguments.steps * BATCH or TRAIN
     what = (
-        f"{arguments.folds} x {NETWORKS[network]}, {train} images per epoch, batch {BATCH}, "
+        f"{arguments.folds} x {NETWORKS[network]['name']}, {train} images per epoch, batch {BATCH}, "
         f"{arguments.precision}"
     )
     sides.compare(ours, peer, arguments.repeats, what, train * arguments.folds, "images")

@@ -105,7 +105,45 @@ class DeepEmotion(nn.Module):
         return self.trunk(F.grid_sample(face.float(), grid, align_corners=False))
 
 
-NETWORKS = {"thesis": thesis, "pytorch": pytorch, "deep_emotion": DeepEmotion}
+class Residual(nn.Module):
+    """x + norm(conv(relu(norm(conv(x))))), then ReLU."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.inner = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.relu(x + self.inner(x))
+
+
+def resnet_small() -> nn.Module:
+    """fexpr's resnet_pooled: images [B, 1, 48, 48] -> logits."""
+    layers, channels = [], 1
+    for features, residual in ((48, False), (96, True), (192, True)):
+        layers += [
+            nn.Conv2d(channels, features, 3, padding=1, bias=False),
+            nn.MaxPool2d(2),
+            nn.BatchNorm2d(features),
+            nn.ReLU(),
+        ]
+        layers += [Residual(features)] * residual
+        channels = features
+    head = [nn.Flatten(), nn.Dropout(0.3), nn.Linear(4 * channels, CLASSES)]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(2), *head)
+
+
+NETWORKS = {
+    "thesis": thesis,
+    "pytorch": pytorch,
+    "deep_emotion": DeepEmotion,
+    "resnet_small": resnet_small,
+}
 
 
 def augment(images: torch.Tensor) -> torch.Tensor:
