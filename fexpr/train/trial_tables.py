@@ -1,4 +1,6 @@
-"""From row numbers to tables: the index tables and masks of all trials, padded to one shape."""
+"""From row numbers to tables: the index tables and masks of all trials, padded to one shape, which
+data of nearly the same size share.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 
 from fexpr.train.image_statistics import Images, statistics
 from fexpr.train.losses import class_weights
@@ -44,8 +46,8 @@ def stack(
     """Index tables, masks, and the statistics of each trial's own training rows (docs/design.md,
     rule 2), as NumPy arrays [T, ...].
     """
-    n = max(len(s.train) for s in specs)
-    m = max(len(s.val) + len(s.test) for s in specs)
+    n = padded_count(max(len(s.train) for s in specs))
+    m = padded_count(max(len(s.val) + len(s.test) for s in specs))
 
     def one(s: TrialSpec) -> Trial:
         mean, std = s.scaling or statistics(images, s.train, normalize)
@@ -67,6 +69,23 @@ def stack(
         )
 
     return jax.tree.map(lambda *rows: np.stack(rows), *(one(s) for s in specs))
+
+
+def padded_count(count: int) -> int:
+    """`count` rounded up to a number with no more than four significant binary digits: at most an
+    eighth more. Arrays have these lengths, so that a program that was compiled for other rows, some
+    more or fewer, is found in the cache.
+    """
+    step = 1 << max(0, count.bit_length() - 4)
+    return -(-count // step) * step
+
+
+def pad_rows(table: Shaped[np.ndarray, "N ..."]) -> Shaped[np.ndarray, "M ..."]:
+    """`table` [N, ...] with rows of zeros behind its own: [padded_count(N), ...]."""
+    missing = padded_count(len(table)) - len(table)
+    if not missing:
+        return table
+    return np.concatenate([table, np.zeros((missing, *table.shape[1:]), table.dtype)])
 
 
 def _pad(rows: Int[np.ndarray, " R"], n: int) -> Int[np.ndarray, " {n}"]:

@@ -26,7 +26,7 @@ from fexpr.train.devices import bytes_of
 from fexpr.train.image_statistics import Images
 from fexpr.train.map_in_place import map_in_place
 from fexpr.train.state import Data, Recipe, State, Trial
-from fexpr.train.trial_tables import TrialSpec, stack
+from fexpr.train.trial_tables import TrialSpec, pad_rows, stack
 from fexpr.train.views import passes
 
 
@@ -94,9 +94,10 @@ class Engine:
         self.mapped = trial_axis == "map" or (trial_axis == "auto" and self._on_cpu)
         self.trials = stack(specs, images, labels, classes, recipe.train.normalize)
         everywhere = NamedSharding(mesh, P())
+        tables = jax.tree.map(pad_rows, (labels, soft, auxiliary))
         self.data = jax.tree.map(
             lambda x: distributed.to_global_array(x, everywhere),
-            Data(self.resident_images(), labels, soft, auxiliary=auxiliary),
+            Data(self.resident_images(), *tables[:2], auxiliary=tables[2]),
         )
         self.size = self._padded(min(chunk or len(specs), len(specs)))
         self._start = start  # on the host: only `init` needs it
@@ -119,11 +120,11 @@ class Engine:
         """The number of optimiser steps of an epoch, for the trial with the most training rows; in
         other trials the last steps change nothing.
         """
-        return -(-self.trials.train_rows.shape[1] // self.recipe.batch_size)
+        return -(-max(len(spec.train) for spec in self.specs) // self.recipe.batch_size)
 
     def resident_images(self) -> Num[np.ndarray, "N H W C"]:
-        """The images that are kept on the devices."""
-        return self.images[:]
+        """The images that are kept on the devices, padded."""
+        return pad_rows(self.images[:])
 
     @property
     def plan(self) -> Plan:

@@ -3,10 +3,12 @@
 import jax
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fexpr.train.image_statistics import statistics
 from fexpr.train.losses import class_weights
-from fexpr.train.trial_tables import TrialSpec, stack
+from fexpr.train.trial_tables import TrialSpec, pad_rows, padded_count, stack
 
 SIZES = ((5, 2, 3), (2, 4, 0), (7, 0, 4))  # rows to train, validate and test
 
@@ -64,3 +66,21 @@ def test_numbers_of_a_trial_are_its_own(task):
         np.testing.assert_array_equal(found.class_weights[i], weights)
         for name in ("learning_rate", "weight_decay", "label_smoothing"):
             assert getattr(found, name)[i] == np.float32(getattr(spec, name))
+
+
+@given(st.integers(1, 10**7))
+def test_a_padded_length_is_shared_by_those_just_below(count):
+    padded = padded_count(count)
+    assert count <= padded <= 9 * count / 8
+    assert padded_count(padded) == padded
+    assert count < 16 or padded % 2 == 0
+    assert len({padded_count(n) for n in range(count, padded + 1)}) == 1
+
+
+def test_rows_of_zeros_are_added():
+    table = np.arange(1, 35, dtype=np.int8).reshape(17, 2)
+    padded = pad_rows(table)
+    assert padded.dtype == np.int8
+    np.testing.assert_array_equal(padded[:17], table)
+    assert padded[17:].tolist() == [[0, 0]]
+    assert pad_rows(padded) is padded

@@ -64,6 +64,24 @@ def test_one_trial_over_several_devices_is_data_parallel(alone, devices):
     np.testing.assert_allclose(spread_rows["train_loss"], single_rows["train_loss"], atol=1e-5)
 
 
+def test_data_of_nearly_the_same_size_share_a_program():
+    images, labels = toy.task()
+
+    def program(count, train):
+        data = images[:count], labels[:count]
+        made = toy.engine([toy.spec(train=train)], data=data, compiled=False)
+        return made.jitted_epoch.lower(made.data, *made.abstract_epoch()).as_text()
+
+    assert program(90, 38) == program(96, 40) != program(88, 40)
+
+
+def test_rows_that_no_trial_uses_change_nothing(alone):
+    images, labels = toy.task()
+    without, _ = toy.run(SPECS[:1], data=(images[:88], labels[:88]))
+    assert_same(without.variables, alone[0][0].variables)
+    assert_same(without.last.logits, alone[0][0].last.logits)
+
+
 def test_states_of_trials_in_turn_are_held_once():
     """The program that takes one trial after the other writes each state over the one before."""
     engine = toy.engine([toy.spec(fold, 8) for fold in range(64)], trial_axis="map")
