@@ -52,6 +52,8 @@ class Recipe:
           (Data.soft).
       batch_size: rows of a step over all devices; train.batch_size, or what its 0 means here.
       data_devices: that share a batch; trials.py sets it.
+      in_turn: whether a device takes one trial after the other, so that each has its own number of
+          steps; trials.py sets it.
     """
 
     model: Model
@@ -61,6 +63,7 @@ class Recipe:
     targets: str
     batch_size: int
     data_devices: int = 1
+    in_turn: bool = False
 
     @property
     def crop(self) -> int:

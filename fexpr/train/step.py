@@ -102,6 +102,10 @@ def advance(
     """
     trial, state, logits = by_trial
     first_step, last_step, first_pass, last_pass = bounds
+    ended = last_pass == len(logits)
+    if recipe.in_turn:  # a trial has no more steps than batches, and none once it has stopped
+        last_step = jnp.where(state.active, jnp.minimum(last_step, _steps(recipe, trial)), 0)
+        last_pass = jnp.where(state.active, last_pass, 0)
     train_step = partial(
         _train_step, recipe, data, trial, batches(recipe, data, trial, state.epoch)
     )
@@ -131,7 +135,7 @@ def advance(
             lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(conclude_epoch, state, logits)[1]
         )
 
-    state, scalars = jax.lax.cond(last_pass == len(logits), conclude_epoch, skip, state, logits)
+    state, scalars = jax.lax.cond(ended, conclude_epoch, skip, state, logits)
     return state, logits, scalars
 
 
@@ -283,13 +287,18 @@ def _choose_mirrored(
 def _optimizer(
     recipe: Recipe, trial: Trial, lr_scale: float | Float[Array, ""] = 1.0
 ) -> optax.GradientTransformation:
-    steps = (trial.train_mask.sum().astype(jnp.int32) + recipe.batch_size - 1) // recipe.batch_size
     return optim.make_optimizer(
         recipe.optimizer,
         trial.learning_rate * lr_scale,
         trial.weight_decay,
-        steps * recipe.train.epochs,
+        _steps(recipe, trial) * recipe.train.epochs,
     )
+
+
+def _steps(recipe: Recipe, trial: Trial) -> Int[Array, ""]:
+    """The number of optimiser steps of an epoch: int32 []."""
+    rows = trial.train_mask.sum().astype(jnp.int32)
+    return (rows + recipe.batch_size - 1) // recipe.batch_size
 
 
 def _key(trial: Trial) -> PRNGKeyArray:

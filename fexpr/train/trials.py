@@ -51,7 +51,7 @@ class Engine:
     before the first epoch.
 
     Args:
-      recipe: what the program is compiled from; its `data_devices` is set from the mesh.
+      recipe: what the program is compiled from; the engine sets its `data_devices` and `in_turn`.
       images: uint8 [N,H,W,C], or feature vectors float32 [N,1,1,F]. labels: float32 [N,K] or int32
           [N]. classes: K.
       specs: the trials. mesh: from `make_mesh`.
@@ -88,10 +88,12 @@ class Engine:
         start: Any = None,
         auxiliary: np.ndarray | None = None,
     ):
-        self.recipe = dataclasses.replace(recipe, data_devices=mesh.shape["data"])
         self.mesh, self.specs, self.images = mesh, tuple(specs), images
         self._on_cpu = mesh.devices.flat[0].platform == "cpu"
         self.mapped = trial_axis == "map" or (trial_axis == "auto" and self._on_cpu)
+        self.recipe = dataclasses.replace(
+            recipe, data_devices=mesh.shape["data"], in_turn=self.mapped
+        )
         self.trials = stack(specs, images, labels, classes, recipe.train.normalize)
         everywhere = NamedSharding(mesh, P())
         tables = jax.tree.map(pad_rows, (labels, soft, auxiliary))

@@ -2,6 +2,7 @@
 devices.
 """
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
@@ -146,15 +147,39 @@ def test_a_trial_that_turns_nan_is_reported_and_harms_no_other():
     assert_same(one_of(state.variables, 0), one_of(single.variables, 0))
 
 
-def test_early_stopping_freezes_a_trial_and_keeps_its_best():
+@pytest.mark.parametrize("trial_axis", ["vmap", "map"])
+def test_early_stopping_freezes_a_trial_and_keeps_its_best(trial_axis):
     still = toy.spec(0, learning_rate=1e-12)  # never better after its first epoch
-    state, rows = toy.run([still, toy.spec(1, learning_rate=1e-2)], 5, patience=2)
+    options = {"patience": 2, "trial_axis": trial_axis}
+    state, rows = toy.run([still, toy.spec(1, learning_rate=1e-2)], 5, **options)
     stopped = int(state.epoch[0])
     assert stopped < 5 == state.epoch[1]
     assert rows["ran"][:, 0].sum() == stopped
     assert state.epochs_without_improvement[0] == 2
-    earlier, _ = toy.run([still, toy.spec(1, learning_rate=1e-2)], stopped, patience=2)
+    earlier, _ = toy.run([still, toy.spec(1, learning_rate=1e-2)], stopped, **options)
     jax.tree.map(np.testing.assert_array_equal, one_of(state, 0), one_of(earlier, 0))
+
+
+def test_trials_in_turn_compute_no_step_that_changes_nothing():
+    """Neither those of a trial that has stopped, nor more than a trial has batches."""
+    computed = []
+
+    class Counted(toy.TinyNet):
+        @nn.compact
+        def __call__(self, images, train=False, mask=None):
+            jax.debug.callback(lambda: computed.append("step" if train else "pass"))
+            return super().__call__(images, train, mask)
+
+    specs = [
+        toy.spec(0, 40, learning_rate=1e-12),
+        toy.spec(1, 21, learning_rate=1e-2),
+    ]
+    options = {"patience": 1, "trial_axis": "map", "model": Counted()}
+    state, rows = toy.run(specs, 4, **options)
+    jax.effects_barrier()
+    ran = rows["ran"].sum(0)
+    assert ran.tolist() == [2, 4]
+    assert computed.count("step") == 2 * 5 + 4 * 3 == state.step.sum()
 
 
 def test_it_learns_and_selects_the_best_validation_epoch():
