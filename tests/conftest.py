@@ -31,6 +31,7 @@ CHECKED = (
     "evaluate",
     "faces",
     "facs",
+    "models",
     "pooling",
     "probabilities",
     "recognizer",

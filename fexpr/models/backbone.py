@@ -12,8 +12,9 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Float, PRNGKeyArray
 
+from fexpr.arrays import AnyArray
 from fexpr.models.auxiliary import AuxiliaryOutputs
 from fexpr.models.layers import BatchNorm
 
@@ -62,7 +63,7 @@ class Head:
     part: nn.Module
     name: str
 
-    def init(self, key: PRNGKeyArray, x: Float[Array, "B ..."], **named: Any) -> dict[str, Any]:
+    def init(self, key: PRNGKeyArray, x: Float[AnyArray, "B ..."], **named: Any) -> dict[str, Any]:
         """(key, features [B, ...]) -> the head's variables, under its name in the whole network."""
         return {
             "params": {
@@ -72,7 +73,7 @@ class Head:
             }
         }
 
-    def apply(self, variables: Mapping[str, Any], x: Float[Array, "B ..."], **named: Any) -> Any:
+    def apply(self, variables: Mapping[str, Any], x: Float[AnyArray, "B ..."], **named: Any) -> Any:
         """(variables, features [B, ...]) -> logits [B, K]."""
         return self.part.apply(
             {"params": variables["params"][self.name]}, x.reshape(len(x), -1), **self._taken(named)
@@ -91,7 +92,7 @@ class Head:
 
 def split_backbone_and_head(
     model: nn.Module | AuxiliaryOutputs, image: jax.ShapeDtypeStruct
-) -> tuple[Callable[[Mapping[str, Any], jax.Array], jax.Array], Head]:
+) -> tuple[Callable[[Mapping[str, Any], AnyArray], jax.Array], Head]:
     """The trunk as (variables, images) -> features [B, D], the head's input in evaluation, and the
     head.
 
@@ -117,7 +118,7 @@ def split_backbone_and_head(
 
 
 def _features(
-    model: nn.Module | AuxiliaryOutputs, name: str, variables: Mapping[str, Any], images: jax.Array
+    model: nn.Module | AuxiliaryOutputs, name: str, variables: Mapping[str, Any], images: AnyArray
 ) -> jax.Array:
     seen = []
 

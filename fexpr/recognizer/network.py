@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from fexpr.arrays import AnyArray
 from fexpr.train import devices
 from fexpr.train.state import Model
 from fexpr.train.views import normalized, predict_views, recentred, views
@@ -46,9 +47,7 @@ class Network:
     kind: str = struct.field(pytree_node=False, default="face")
     normalize: str = struct.field(pytree_node=False, default="standardize")
 
-    def normalized(
-        self, images: Float[jax.Array | np.ndarray, "B H W C"]
-    ) -> Float[jax.Array, "B h w C"]:
+    def normalized(self, images: Float[AnyArray, "B H W C"]) -> Float[jax.Array, "B h w C"]:
         """The model's input for images float32 [B, H, W, C] in 0..255."""
         (shown,) = views(recentred(images, self.normalize), "none", self.crop, self.kind)
         return jnp.asarray(normalized(shown, self.mean, self.std, self.precision))

@@ -14,7 +14,7 @@ import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float, Int, Num
 
-from fexpr.train.state import AnyArray
+from fexpr.arrays import AnyArray
 from fexpr.train.train_config import OptimizerConfig, Rate, parse_rates
 
 MEMORY = 10  # of L-BFGS: past steps kept, as scikit-learn does

@@ -12,14 +12,13 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
-import numpy as np
 
+from fexpr.arrays import AnyArray
 from fexpr.config import read
 from fexpr.train.augment import Augment
 from fexpr.train.train_config import AugmentConfig, OptimizerConfig, TrainConfig
 
 NEVER = -1
-AnyArray = jax.Array | np.ndarray  # on the devices, or still on the host
 
 
 @runtime_checkable

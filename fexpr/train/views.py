@@ -12,8 +12,9 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Num
 
+from fexpr.arrays import AnyArray
 from fexpr.train.image_changes import mirror
-from fexpr.train.state import AnyArray, Data, Model, Recipe, Trial
+from fexpr.train.state import Data, Model, Recipe, Trial
 
 # pixels: without a crop, the four corners of 42 pixels of a 48-pixel face, as shifts with a
 # repeated border

@@ -8,9 +8,10 @@ leaves are kernel, bias, gamma, beta, moving_mean, moving_variance.
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import h5py
 import numpy as np
@@ -35,7 +36,7 @@ class NotOwn(ValueError):
 
 
 def read(
-    path: Path, file: IO[bytes], most_bytes: int
+    path: Path, file: io.BufferedIOBase, most_bytes: int
 ) -> tuple[str, dict[str, np.ndarray], dict[str, str]]:
     """The format, all arrays, and the file's metadata.
 
