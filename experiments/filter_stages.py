@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 from ml_collections import ConfigDict
 
 from experiments.filtering import parse
@@ -42,7 +43,7 @@ def stage(
     dataset: Dataset,
     folds: Sequence[Fold],
     initial_variables: Any = None,
-) -> np.ndarray:
+) -> Float[np.ndarray, "T N K"]:
     """Trains and reports one stage under `workdir`/`name`, and predicts all frames, unless that is
     already done.
 
@@ -73,7 +74,7 @@ def stage(
     return posteriors(folder, dataset, len(folds))
 
 
-def posteriors(folder: Path, dataset: Dataset, trials: int) -> np.ndarray:
+def posteriors(folder: Path, dataset: Dataset, trials: int) -> Float[np.ndarray, "T N K"]:
     """The posteriors of each fold's model for every frame, float32 [T, N, K]; saved in `folder`.
 
     Raises:
@@ -94,7 +95,7 @@ def posteriors(folder: Path, dataset: Dataset, trials: int) -> np.ndarray:
     return np.stack(probabilities)
 
 
-def judge(config: ConfigDict, dataset: Dataset, trials: int) -> np.ndarray | None:
+def judge(config: ConfigDict, dataset: Dataset, trials: int) -> Float[np.ndarray, "T N K"] | None:
     """The posteriors of the run `config.filter.judge` for every frame, float32 [T, N, K], the same
     for every fold; None if no run is named. Its classes must be those of the data or AffectNet's;
     in the latter case calm gets neutral's posterior.

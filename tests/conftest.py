@@ -41,7 +41,9 @@ CHECKED = (
     "train",
     "warp",
 )
-jaxtyping.install_import_hook([f"fexpr.{name}" for name in CHECKED], "tests.type_checker.check")
+jaxtyping.install_import_hook(
+    ["experiments", *(f"fexpr.{name}" for name in CHECKED)], "tests.type_checker.check"
+)
 # data and evaluate import these names for the type checker alone: jaxtyping takes long to import
 for name in ("Bool", "Float", "Float32", "Int", "Int32", "Num", "Shaped", "UInt8"):
     setattr(builtins, name, getattr(jaxtyping, name))

@@ -8,7 +8,7 @@ import dataclasses
 import html
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,9 @@ from fexpr.errors import UserError
 from fexpr.recognizer import clip, draw, picture_files, read_out, video
 from fexpr.recognizer.calibrated import COVERAGE
 from fexpr.recognizer.row_status import NO_FACE, OK, UNREADABLE
+
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
+    from jaxtyping import UInt8
 
 POINTS = 300  # points of a line in the timeline
 
@@ -49,8 +52,10 @@ def coverages(recognizer: Any) -> tuple[float, float, float] | None:
     return float(levels[0]), float(levels[-1]), recognizer.coverage or COVERAGE
 
 
-def photo(recognizer: Any, path: Path, coverage: float) -> tuple[np.ndarray, pd.DataFrame]:
-    """A picture file with its faces drawn, RGB uint8 [H, W, 3], and the table of `predict`.
+def photo(
+    recognizer: Any, path: Path, coverage: float
+) -> tuple[UInt8[np.ndarray, "h w 3"], pd.DataFrame]:
+    """A picture file with its faces drawn, RGB uint8 [h, w, 3], and the table of `predict`.
 
     Raises:
       UserError: the file cannot be read.
@@ -63,7 +68,9 @@ def photo(recognizer: Any, path: Path, coverage: float) -> tuple[np.ndarray, pd.
     return drawn, rows
 
 
-def camera(recognizer: Any, pixels: np.ndarray, coverage: float) -> tuple[np.ndarray, pd.DataFrame]:
+def camera(
+    recognizer: Any, pixels: UInt8[np.ndarray, "H W 3"], coverage: float
+) -> tuple[UInt8[np.ndarray, "h w 3"], pd.DataFrame]:
     """The same as `photo`, for a frame of a camera, RGB uint8 [H, W, 3]."""
     colours = {} if recognizer.picture[2] == 3 else {"colours": "rgb"}
     rows = at_coverage(recognizer, coverage).predict([pixels], fit="face", **colours)

@@ -142,7 +142,7 @@ class Pictures(Mapping[str, np.ndarray]):
     def __init__(self, dataset: Dataset, names: Iterable[str], rows: Iterable[int]):
         self._dataset, self._rows = dataset, dict(zip(names, rows, strict=True))
 
-    def __getitem__(self, name: str) -> np.ndarray:
+    def __getitem__(self, name: str) -> Num[np.ndarray, "H W C"]:
         return self._dataset.picture(self._rows[name])
 
     def __iter__(self) -> Iterator[str]:

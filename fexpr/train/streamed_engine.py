@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Int, Num
+from jaxtyping import Array, Int, Num
 
 from fexpr.train import devices, distributed, step
 from fexpr.train.devices import bytes_of
@@ -143,7 +143,9 @@ class StreamedEngine(Engine):
             distributed.to_global_array(eval_logits, NamedSharding(self.mesh, P())),
         )
 
-    def read(self, train_rows: Int[np.ndarray, "parts steps B"]) -> Iterator[jax.Array]:
+    def read(
+        self, train_rows: Int[np.ndarray, "parts steps B"]
+    ) -> Iterator[Num[Array, "... H W C"]]:
         """Yields the images of these batches [parts, steps, B], then those of the rows that are
         evaluated, each of which is transferred to the devices while the previous one is used."""
         import grain  # takes two seconds to import, which only streaming needs

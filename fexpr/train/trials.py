@@ -19,7 +19,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Num
+from jaxtyping import Float, Int, Num
 
 from fexpr.train import devices, distributed, step
 from fexpr.train.devices import bytes_of
@@ -78,15 +78,15 @@ class Engine:
         self,
         recipe: Recipe,
         images: Images,
-        labels: np.ndarray,
+        labels: Int[np.ndarray, " N"] | Float[np.ndarray, "N K"],
         classes: int,
         specs: Sequence[TrialSpec],
         mesh: Mesh,
         trial_axis: str = "auto",
         chunk: int = 0,
-        soft: np.ndarray | None = None,
+        soft: Float[np.ndarray, "N K"] | None = None,
         start: Any = None,
-        auxiliary: np.ndarray | None = None,
+        auxiliary: Float[np.ndarray, "N A"] | None = None,
     ):
         self.recipe = dataclasses.replace(recipe, data_devices=mesh.shape["data"])
         self.mesh, self.specs, self.images = mesh, tuple(specs), images
