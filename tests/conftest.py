@@ -23,27 +23,8 @@ import pytest
 
 import tests.type_checker
 
-# shapes of arrays are checked in the first calls of every function; not those of fexpr.models,
-# whose layers take arrays of NumPy, too
-CHECKED = (
-    "app",
-    "data",
-    "evaluate",
-    "faces",
-    "facs",
-    "models",
-    "pooling",
-    "probabilities",
-    "recognizer",
-    "runs",
-    "storage",
-    "threefry",
-    "train",
-    "warp",
-)
-jaxtyping.install_import_hook(
-    ["experiments", *(f"fexpr.{name}" for name in CHECKED)], "tests.type_checker.check"
-)
+# shapes of arrays are checked in the first calls of every function
+jaxtyping.install_import_hook(["experiments", "fexpr"], "tests.type_checker.check")
 # data and evaluate import these names for the type checker alone: jaxtyping takes long to import
 for name in ("Bool", "Float", "Float32", "Int", "Int32", "Num", "Shaped", "UInt8"):
     setattr(builtins, name, getattr(jaxtyping, name))
