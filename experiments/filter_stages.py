@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, PyTree
 from ml_collections import ConfigDict
 
 from experiments.filtering import parse
@@ -42,7 +41,7 @@ def stage(
     workdir: Path,
     dataset: Dataset,
     folds: Sequence[Fold],
-    initial_variables: Any = None,
+    initial_variables: PyTree = None,
 ) -> Float[np.ndarray, "T N K"]:
     """Trains and reports one stage under `workdir`/`name`, and predicts all frames, unless that is
     already done.
@@ -174,7 +173,7 @@ def _feature(network: Network, which: int, images: jax.Array) -> jax.Array:
     )
 
 
-def weights(folder: Path, trials: int) -> Any:
+def weights(folder: Path, trials: int) -> PyTree:
     """The variables of a finished run by trial, from which another starts; a run of one trial gives
     the same to every trial.
     """

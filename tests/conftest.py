@@ -34,11 +34,8 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item):
-    """Types are checked in tests that are not long: long ones make the same calls with more data."""
+def pytest_runtest_setup():
     tests.type_checker.begin_test()
-    long = any(item.get_closest_marker(name) for name in ("long", "nightly"))
-    jaxtyping.config.update("jaxtyping_disable", long)
 
 
 @pytest.fixture(autouse=True)

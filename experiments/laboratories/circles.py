@@ -6,14 +6,13 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, PyTree
 from ml_collections import ConfigDict
 from sklearn.datasets import make_circles
 from sklearn.model_selection import StratifiedKFold
@@ -123,7 +122,7 @@ def fit(
     labels: Int[np.ndarray, " N"],
     rows: Int[np.ndarray, "F n"],
     config: ConfigDict,
-) -> Any:
+) -> PyTree:
     """Trains one network per fold, all at once. `rows` int [F, n]: each fold's training rows.
     Returns variables with a leading axis F.
     """
@@ -154,7 +153,7 @@ def fit(
 
 
 def predict(
-    model: Model, variables: Any, points: Float[np.ndarray, "R 2"]
+    model: Model, variables: PyTree, points: Float[np.ndarray, "R 2"]
 ) -> Float[np.ndarray, "F R 2"]:
     """Logits [F, R, 2] of every fold's network for the points [R, 2]."""
     return np.asarray(

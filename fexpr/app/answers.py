@@ -8,13 +8,13 @@ import dataclasses
 import html
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from fexpr.errors import UserError
-from fexpr.recognizer import clip, draw, picture_files, read_out, video
+from fexpr.recognizer import Recognizer, clip, draw, picture_files, read_out, video
 from fexpr.recognizer.calibrated import COVERAGE
 from fexpr.recognizer.row_status import NO_FACE, OK, UNREADABLE
 
@@ -35,7 +35,7 @@ class VideoAnswer:
     example: np.ndarray | None
 
 
-def at_coverage(recognizer: Any, coverage: float) -> Any:
+def at_coverage(recognizer: Recognizer, coverage: float) -> Recognizer:
     """The recogniser with prediction sets of this coverage, and the decision 'uncertain' where a
     set contains several classes; unchanged if it has no sets.
     """
@@ -44,7 +44,7 @@ def at_coverage(recognizer: Any, coverage: float) -> Any:
     return dataclasses.replace(recognizer, coverage=coverage)
 
 
-def coverages(recognizer: Any) -> tuple[float, float, float] | None:
+def coverages(recognizer: Recognizer) -> tuple[float, float, float] | None:
     """The lowest, highest and initial coverage of its prediction sets; None if it has no sets."""
     if recognizer.limits is None:
         return None
@@ -53,7 +53,7 @@ def coverages(recognizer: Any) -> tuple[float, float, float] | None:
 
 
 def photo(
-    recognizer: Any, path: Path, coverage: float
+    recognizer: Recognizer, path: Path, coverage: float
 ) -> tuple[UInt8[np.ndarray, "h w 3"], pd.DataFrame]:
     """A picture file with its faces drawn, RGB uint8 [h, w, 3], and the table of `predict`.
 
@@ -69,7 +69,7 @@ def photo(
 
 
 def camera(
-    recognizer: Any, pixels: UInt8[np.ndarray, "H W 3"], coverage: float
+    recognizer: Recognizer, pixels: UInt8[np.ndarray, "H W 3"], coverage: float
 ) -> tuple[UInt8[np.ndarray, "h w 3"], pd.DataFrame]:
     """The same as `photo`, for a frame of a camera, RGB uint8 [H, W, 3]."""
     colours = {} if recognizer.picture[2] == 3 else {"colours": "rgb"}
@@ -78,7 +78,7 @@ def camera(
 
 
 def film(
-    recognizer: Any,
+    recognizer: Recognizer,
     path: Path,
     coverage: float,
     every: int | None,

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import concurrent.futures
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jaxtyping import PyTree
 
 from fexpr.arrays import AnyArray
 from fexpr.train import devices
@@ -40,7 +41,7 @@ class Network:
     model: Model = struct.field(pytree_node=False)
     precision: str = struct.field(pytree_node=False)
     tta: str = struct.field(pytree_node=False)
-    variables: Any
+    variables: PyTree
     mean: Float[jax.Array, "*HxW C"]
     std: Float[jax.Array, "*HxW C"]
     crop: int = struct.field(pytree_node=False, default=0)

@@ -8,7 +8,6 @@ import hashlib
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -16,7 +15,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, PyTree, UInt8
 
 from fexpr.data.dataset import Dataset
 from fexpr.errors import UserError
@@ -30,11 +29,11 @@ OF_THE_END = ("num_classes", "hidden", "dropout", "axis_name", "remat", "parent"
 
 
 def compute(
-    trunk: Callable[[Any, jax.Array], jax.Array],
+    trunk: Callable[[PyTree, jax.Array], jax.Array],
     model: nn.Module | AuxiliaryOutputs,
     end: str,
-    frozen: Any,
-    variables: Any,
+    frozen: PyTree,
+    variables: PyTree,
     dataset: Dataset,
     precision: str,
     batch: int,
@@ -97,7 +96,7 @@ def _load(path: Path) -> Float32[np.ndarray, "n D"]:
 def fingerprint(
     model: nn.Module | AuxiliaryOutputs,
     end: str,
-    frozen: Any,
+    frozen: PyTree,
     images: UInt8[np.ndarray, "N H W C"],
     precision: str,
 ) -> str:

@@ -13,13 +13,13 @@ import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Float, Int, Num
+from jaxtyping import Float, Int, Num, PyTree
 
 from fexpr.train import devices, distributed, step
 from fexpr.train.devices import bytes_of
@@ -85,7 +85,7 @@ class Engine:
         trial_axis: str = "auto",
         chunk: int = 0,
         soft: Float[np.ndarray, "N K"] | None = None,
-        start: Any = None,
+        start: PyTree = None,
         auxiliary: Float[np.ndarray, "N A"] | None = None,
     ):
         self.recipe = dataclasses.replace(recipe, data_devices=mesh.shape["data"])
@@ -232,7 +232,7 @@ class Engine:
             self.trials.class_weights.shape[1],
         )
 
-    def to_host(self, tree: Any) -> Any:
+    def to_host(self, tree: PyTree) -> PyTree:
         """The state of the chunk's real trials as NumPy arrays, independent of the devices, for
         checkpoints and predictions.
         """
@@ -259,7 +259,7 @@ class Engine:
         )
         return jax.tree.map(lambda s: jax.ShapeDtypeStruct((size, *s.shape[1:]), s.dtype), shapes)
 
-    def abstract_params(self) -> Any:
+    def abstract_params(self) -> PyTree:
         """Shapes of one trial's parameters; nothing is compiled."""
         return jax.tree.map(
             lambda s: jax.ShapeDtypeStruct(s.shape[1:], s.dtype),
@@ -290,7 +290,7 @@ class Engine:
         share = self.mesh.shape["trial"]
         return -(-trials // share) * share
 
-    def _put(self, tree: Any) -> Any:
+    def _put(self, tree: PyTree) -> PyTree:
         """Puts the trials onto the mesh, padded to the program's size by repeating the last (the
         copies' results are discarded).
         """
@@ -311,7 +311,7 @@ class Engine:
         donate: tuple[int, ...] = (),
         common: Callable | None = None,
         once: bool = False,
-    ) -> Any:
+    ) -> jax.stages.Wrapped:
         """The jitted program (data, *shared, *by trial) that runs `one(recipe, data, *shared, by
         trial)` for all trials of the mesh. Several arguments by trial are passed to `one` as a
         tuple. The only function that distributes trials over devices.

@@ -207,7 +207,7 @@ def _by_number(name: str) -> list[int | str]:
     return [int(part) if part.isdigit() else part for part in re.split(r"([0-9]+)", name)]
 
 
-def _array(node: Any) -> np.ndarray:
+def _array(node: object) -> np.ndarray:
     if not isinstance(node, h5py.Dataset):
         raise ValueError(f"{getattr(node, 'name', node)} is not an array")
     return np.asarray(node)
@@ -219,7 +219,7 @@ def _names(value: Any) -> list[str]:
     return [_text(name) for name in value]
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if isinstance(value, bytes):
         return value.decode()
     if not isinstance(value, str):
