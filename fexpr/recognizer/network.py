@@ -53,15 +53,15 @@ class Network:
         (shown,) = views(recentred(images, self.normalize), "none", self.crop, self.kind)
         return jnp.asarray(normalized(shown, self.mean, self.std, self.precision))
 
-    def __call__(self, images: Float[jax.Array, "B H W C"]) -> Float[jax.Array, "B K"]:
+    def __call__(self, images: Float[AnyArray, "B H W C"]) -> Float[jax.Array, "B K"]:
         """Logits float32 [B, K] of images float32 [B, H, W, C] in 0..255, of this one view."""
         return self._predict(images, "none")
 
-    def predict(self, images: Float[jax.Array, "B H W C"]) -> Float[jax.Array, "B K"]:
+    def predict(self, images: Float[AnyArray, "B H W C"]) -> Float[jax.Array, "B K"]:
         """Logits averaged over all views, as in predictions.npz."""
         return self._predict(images, self.tta)
 
-    def _predict(self, images: jax.Array, tta: str) -> jax.Array:
+    def _predict(self, images: AnyArray, tta: str) -> jax.Array:
         return predict_views(
             self.model,
             self.variables,

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from fexpr.arrays import AnyArray
 from fexpr.errors import UserError
 from fexpr.probabilities import Identity, affine
 from fexpr.recognizer.ensemble import Ensemble
@@ -80,8 +81,8 @@ def plain(function: Program) -> Program:
 
 
 def _evaluated(
-    closed: jax.extend.core.ClosedJaxpr, arguments: Sequence[jax.Array]
-) -> list[jax.Array]:
+    closed: jax.extend.core.ClosedJaxpr, arguments: Sequence[AnyArray | float]
+) -> list:
     inner_of = {
         "custom_vmap_call": "call",
         "custom_vjp_call": "call_jaxpr",
