@@ -80,9 +80,7 @@ def plain(function: Program) -> Program:
     return lambda *arguments: _evaluated(jax.make_jaxpr(function)(*arguments), arguments)[0]
 
 
-def _evaluated(
-    closed: jax.extend.core.ClosedJaxpr, arguments: Sequence[AnyArray | float]
-) -> list:
+def _evaluated(closed: jax.extend.core.ClosedJaxpr, arguments: Sequence[AnyArray | float]) -> list:
     inner_of = {
         "custom_vmap_call": "call",
         "custom_vjp_call": "call_jaxpr",

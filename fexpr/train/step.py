@@ -69,7 +69,9 @@ def init(recipe: Recipe, data: Data, trial: Trial) -> State:
     )
 
 
-def is_early(recipe: Recipe, by_trial: tuple[Trial, State, jax.Array]) -> Bool[Array, ""]:
+def is_early(
+    recipe: Recipe, by_trial: tuple[Trial, State, Float[Array, "T passes rows K"]]
+) -> Bool[Array, ""]:
     """Whether the trials of a device train on images of `early_size` now: bool [], from arrays [T,
     ...]. Trials go through their epochs together: one answer for all makes it a real branch of the
     program, even if trials are vmapped.
