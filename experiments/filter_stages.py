@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, PyTree
 from ml_collections import ConfigDict
 
 from experiments.filtering import parse
@@ -41,8 +41,8 @@ def stage(
     workdir: Path,
     dataset: Dataset,
     folds: Sequence[Fold],
-    initial_variables: Any = None,
-) -> np.ndarray:
+    initial_variables: PyTree = None,
+) -> Float[np.ndarray, "T N K"]:
     """Trains and reports one stage under `workdir`/`name`, and predicts all frames, unless that is
     already done.
 
@@ -73,7 +73,7 @@ def stage(
     return posteriors(folder, dataset, len(folds))
 
 
-def posteriors(folder: Path, dataset: Dataset, trials: int) -> np.ndarray:
+def posteriors(folder: Path, dataset: Dataset, trials: int) -> Float[np.ndarray, "T N K"]:
     """The posteriors of each fold's model for every frame, float32 [T, N, K]; saved in `folder`.
 
     Raises:
@@ -94,7 +94,7 @@ def posteriors(folder: Path, dataset: Dataset, trials: int) -> np.ndarray:
     return np.stack(probabilities)
 
 
-def judge(config: ConfigDict, dataset: Dataset, trials: int) -> np.ndarray | None:
+def judge(config: ConfigDict, dataset: Dataset, trials: int) -> Float[np.ndarray, "T N K"] | None:
     """The posteriors of the run `config.filter.judge` for every frame, float32 [T, N, K], the same
     for every fold; None if no run is named. Its classes must be those of the data or AffectNet's;
     in the latter case calm gets neutral's posterior.
@@ -173,7 +173,7 @@ def _feature(network: Network, which: int, images: jax.Array) -> jax.Array:
     )
 
 
-def weights(folder: Path, trials: int) -> Any:
+def weights(folder: Path, trials: int) -> PyTree:
     """The variables of a finished run by trial, from which another starts; a run of one trial gives
     the same to every trial.
     """

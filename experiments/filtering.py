@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -17,6 +18,9 @@ from fexpr.data.releases.ravdess_names import EMOTIONS
 from fexpr.data.splits.fold import Fold
 from fexpr.errors import UserError
 
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
+    from jaxtyping import Bool, Float, Int, Shaped
+
 
 @dataclasses.dataclass(frozen=True)
 class Frames:
@@ -24,13 +28,13 @@ class Frames:
     training rows.
     """
 
-    posteriors: np.ndarray
-    labels: np.ndarray
-    video: np.ndarray
-    number: np.ndarray
-    action_units: np.ndarray | None
+    posteriors: Float[np.ndarray, "N K"]
+    labels: Int[np.ndarray, " N"]
+    video: Shaped[np.ndarray, " N"]
+    number: Int[np.ndarray, " N"]
+    action_units: Float[np.ndarray, "N D"] | None
 
-    def at(self, rows: np.ndarray) -> Frames:
+    def at(self, rows: Int[np.ndarray, " R"]) -> Frames:
         units = None if self.action_units is None else self.action_units[rows]
         return Frames(
             self.posteriors[rows], self.labels[rows], self.video[rows], self.number[rows], units
@@ -162,9 +166,9 @@ def masks(
     text: str,
     dataset: Dataset,
     fold: Fold,
-    posteriors: np.ndarray,
+    posteriors: Float[np.ndarray, "N K"],
     gaussians: filters.Gaussians | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[Bool[np.ndarray, " train"], Bool[np.ndarray, " test"]]:
     """The fold's training rows to keep, bool [train], and the test rows that count, bool [test].
     The labels of validation and test rows are hidden from filters. Unless Gaussians are given, they
     are fitted to the training rows.
@@ -191,7 +195,7 @@ def masks(
     )
 
 
-def filtered(text: str, fold: Fold, mask: np.ndarray, dataset: Dataset) -> Fold:
+def filtered(text: str, fold: Fold, mask: Bool[np.ndarray, " train"], dataset: Dataset) -> Fold:
     """The fold with only the training rows that are kept.
 
     Raises:

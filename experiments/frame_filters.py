@@ -12,43 +12,52 @@ must not see the labels of test rows.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
+    from jaxtyping import Bool, Float, Int, Shaped
 
 UNKNOWN = -1  # the label of a row that a filter may not see
 AU45 = 16  # the column of blinks among the 17 intensities
 
 
 class Gaussians(NamedTuple):
-    """A normal distribution of action units for each class: mean [K, D], covariance [K, D, D]."""
+    """A normal distribution of action units for each class."""
 
-    mean: np.ndarray
-    covariance: np.ndarray
+    mean: Float[np.ndarray, "K D"]
+    covariance: Float[np.ndarray, "K D D"]
 
 
-def hidden(labels: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def hidden(
+    labels: Int[np.ndarray, " N"], rows: Int[np.ndarray, " R"] | Bool[np.ndarray, " N"]
+) -> Int[np.ndarray, " N"]:
     """A copy of labels [N] in which those of `rows` (numbers or a mask) are UNKNOWN."""
     known = labels.copy()
     known[rows] = UNKNOWN
     return known
 
 
-def every(frame: np.ndarray, n: int) -> np.ndarray:
+def every(frame: Int[np.ndarray, " N"], n: int) -> Bool[np.ndarray, " N"]:
     """Every n-th frame: 2 makes 15 frames a second of 30. `frame` int [N], numbers within the
     clip.
     """
     return frame % n == 0
 
 
-def threshold(posteriors: np.ndarray, labels: np.ndarray, t: float) -> np.ndarray:
+def threshold(
+    posteriors: Float[np.ndarray, "N K"], labels: Int[np.ndarray, " N"], t: float
+) -> Bool[np.ndarray, " N"]:
     """Frames in which the emotion of their clip has a posterior of at least t. A clip may lose all
     of its frames.
     """
     return _of_label(posteriors, labels) >= t
 
 
-def threshold_unlabelled(posteriors: np.ndarray, video: np.ndarray, t: float) -> np.ndarray:
+def threshold_unlabelled(
+    posteriors: Float[np.ndarray, "N K"], video: Shaped[np.ndarray, " N"], t: float
+) -> Bool[np.ndarray, " N"]:
     """Frames whose highest posterior is at least t; if a clip has none, its frame with the
     highest.
     """
@@ -57,8 +66,11 @@ def threshold_unlabelled(posteriors: np.ndarray, video: np.ndarray, t: float) ->
 
 
 def percentile(
-    posteriors: np.ndarray, labels: np.ndarray, video: np.ndarray, q: float
-) -> np.ndarray:
+    posteriors: Float[np.ndarray, "N K"],
+    labels: Int[np.ndarray, " N"],
+    video: Shaped[np.ndarray, " N"],
+    q: float,
+) -> Bool[np.ndarray, " N"]:
     """Frames in which the posterior of the clip's emotion is at or above that posterior's q-th
     percentile within the clip: about 100 - q % of each clip.
     """
@@ -66,7 +78,9 @@ def percentile(
     return score >= _by_video(score, video, q)
 
 
-def percentile_unlabelled(posteriors: np.ndarray, video: np.ndarray, q: float) -> np.ndarray:
+def percentile_unlabelled(
+    posteriors: Float[np.ndarray, "N K"], video: Shaped[np.ndarray, " N"], q: float
+) -> Bool[np.ndarray, " N"]:
     """As `percentile`, with the class that the clip's summed posteriors favour in place of its
     emotion.
     """
@@ -76,7 +90,9 @@ def percentile_unlabelled(posteriors: np.ndarray, video: np.ndarray, q: float) -
     return percentile(posteriors, total.argmax(axis=1)[index], video, q)
 
 
-def balanced(mask: np.ndarray, labels: np.ndarray, seed: int = 0) -> np.ndarray:
+def balanced(
+    mask: Bool[np.ndarray, " N"], labels: Int[np.ndarray, " N"], seed: int = 0
+) -> Bool[np.ndarray, " N"]:
     """The mask with frames dropped at random until all classes in it have as many frames as the
     rarest.
     """
@@ -89,8 +105,8 @@ def balanced(mask: np.ndarray, labels: np.ndarray, seed: int = 0) -> np.ndarray:
 
 
 def eyes_open_unlabelled(
-    action_units: np.ndarray, video: np.ndarray, most: float = 0.75
-) -> np.ndarray:
+    action_units: Float[np.ndarray, "N D"], video: Shaped[np.ndarray, " N"], most: float = 0.75
+) -> Bool[np.ndarray, " N"]:
     """Frames with AU45_r (blink) <= most or without action units; if a clip has none, its frame
     with the lowest AU45_r.
     """
@@ -99,7 +115,10 @@ def eyes_open_unlabelled(
 
 
 def fit_gaussians(
-    action_units: np.ndarray, labels: np.ndarray, classes: int, ridge: float = 1e-3
+    action_units: Float[np.ndarray, "N D"],
+    labels: Int[np.ndarray, " N"],
+    classes: int,
+    ridge: float = 1e-3,
 ) -> Gaussians:
     """Mean and covariance of each class's frames. `ridge` on the diagonal keeps a covariance of few
     frames invertible.
@@ -121,7 +140,9 @@ def fit_gaussians(
     )
 
 
-def mahalanobis(action_units: np.ndarray, gaussians: Gaussians) -> np.ndarray:
+def mahalanobis(
+    action_units: Float[np.ndarray, "N D"], gaussians: Gaussians
+) -> Float[np.ndarray, "N K"]:
     """Distances [N, K] of each frame to each class; NaN where a frame has no action units."""
     away = action_units[:, None, :].astype(np.float64) - gaussians.mean[None]
     solved = np.einsum("nkd,kde->nke", away, np.linalg.inv(gaussians.covariance))
@@ -129,8 +150,12 @@ def mahalanobis(action_units: np.ndarray, gaussians: Gaussians) -> np.ndarray:
 
 
 def gaussian(
-    distances: np.ndarray, labels: np.ndarray, video: np.ndarray, q: float, per_video: bool = False
-) -> np.ndarray:
+    distances: Float[np.ndarray, "N K"],
+    labels: Int[np.ndarray, " N"],
+    video: Shaped[np.ndarray, " N"],
+    q: float,
+    per_video: bool = False,
+) -> Bool[np.ndarray, " N"]:
     """Frames whose distance to the Gaussian of their clip's emotion is at most the q-th percentile,
     of all frames or of those of the same clip. `distances` [N, K] come from `mahalanobis`. Frames
     without action units are dropped.
@@ -141,8 +166,11 @@ def gaussian(
 
 
 def gaussian_by_emotion(
-    distances: np.ndarray, labels: np.ndarray, q: float, sharing: Sequence[Sequence[int]] = ()
-) -> np.ndarray:
+    distances: Float[np.ndarray, "N K"],
+    labels: Int[np.ndarray, " N"],
+    q: float,
+    sharing: Sequence[Sequence[int]] = (),
+) -> Bool[np.ndarray, " N"]:
     """Frames whose distance to their clip's emotion is at most the q-th percentile among the frames
     of that emotion, as the publication of the filter defines it.
 
@@ -160,7 +188,9 @@ def gaussian_by_emotion(
     return own <= limit
 
 
-def gaussian_unlabelled(distances: np.ndarray, video: np.ndarray, q: float) -> np.ndarray:
+def gaussian_unlabelled(
+    distances: Float[np.ndarray, "N K"], video: Shaped[np.ndarray, " N"], q: float
+) -> Bool[np.ndarray, " N"]:
     """As `gaussian` within each clip, with the class of smallest mean distance in place of the
     clip's emotion.
     """

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -23,6 +24,9 @@ from fexpr.recognizer import Recognizer
 from fexpr.storage import run
 from fexpr.terminal import console, say
 
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
+    from jaxtyping import Float
+
 LOOKS, TRACES = 6, 6
 
 
@@ -32,7 +36,7 @@ def write_study(
     dataset: Dataset,
     folds: Sequence[Fold],
     rows: Sequence[StageRow],
-    judged: np.ndarray,
+    judged: Float[np.ndarray, "T N K"],
     kept: Sequence[FilterRow],
     left_out: Mapping[str, str] | None = None,
 ) -> Path:
@@ -120,7 +124,7 @@ def _traces(
     config: ConfigDict,
     dataset: Dataset,
     folds: Sequence[Fold],
-    judged: np.ndarray,
+    judged: Float[np.ndarray, "T N K"],
     synthetic: bool,
 ) -> None:
     """Draws posteriors over training clips of the first fold, and the frames that the first filter

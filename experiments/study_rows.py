@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -14,6 +15,9 @@ from fexpr.data.splits.fold import Fold
 from fexpr.data.synthetic.ravdess_clips import EXPRESSIVE
 from fexpr.evaluate import clip_rules
 from fexpr.storage import contents, run
+
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
+    from jaxtyping import Bool, Float
 
 StageRow = dict
 FilterRow = dict
@@ -26,7 +30,7 @@ def describe_stage(
     dataset: Dataset,
     folds: Sequence[Fold],
     used: Sequence[Fold],
-    own: np.ndarray,
+    own: Float[np.ndarray, "T N K"],
 ) -> StageRow:
     """Figures of one finished stage.
 
@@ -93,7 +97,7 @@ def describe_filter(
     name: str,
     dataset: Dataset,
     folds: Sequence[Fold],
-    masks: Sequence[tuple[np.ndarray, np.ndarray]],
+    masks: Sequence[tuple[Bool[np.ndarray, " _"], Bool[np.ndarray, " _"]]],
 ) -> FilterRow:
     """The share of training and of test frames that a filter keeps, over all folds.
 

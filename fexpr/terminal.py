@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from absl import logging as absl_logging
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -58,8 +58,10 @@ def printable(text: str, encoding: str | None = None) -> str:
 class PrintableConsole(Console):
     """A console that makes every text `printable`, also in tables and bars."""
 
-    def render(self, *args: Any, **options: Any) -> Iterator[Segment]:
-        for segment in super().render(*args, **options):
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
+        for segment in super().render(renderable, options):
             text = segment.text if segment.control else printable(segment.text, self.encoding)
             yield segment._replace(text=text)
 

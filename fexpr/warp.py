@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from einops import rearrange
 from jaxtyping import Array, Float
+
+from fexpr.arrays import AnyArray
 
 
 def affine_grid(
@@ -36,7 +37,7 @@ def affine_grid(
 
 
 def bilinear_sample(
-    images: Float[Array | np.ndarray, "B H W C"],
+    images: Float[AnyArray, "B H W C"],
     grid: Float[Array, "B h w 2"],
     padding: str = "zeros",
 ) -> Float[Array, "B h w C"]:

@@ -23,24 +23,8 @@ import pytest
 
 import tests.type_checker
 
-# shapes of arrays are checked in the first calls of every function; not those of fexpr.models,
-# whose layers take arrays of NumPy, too
-CHECKED = (
-    "app",
-    "data",
-    "evaluate",
-    "faces",
-    "facs",
-    "pooling",
-    "probabilities",
-    "recognizer",
-    "runs",
-    "storage",
-    "threefry",
-    "train",
-    "warp",
-)
-jaxtyping.install_import_hook([f"fexpr.{name}" for name in CHECKED], "tests.type_checker.check")
+# shapes of arrays are checked in the first calls of every function
+jaxtyping.install_import_hook(["experiments", "fexpr"], "tests.type_checker.check")
 # data and evaluate import these names for the type checker alone: jaxtyping takes long to import
 for name in ("Bool", "Float", "Float32", "Int", "Int32", "Num", "Shaped", "UInt8"):
     setattr(builtins, name, getattr(jaxtyping, name))
@@ -50,11 +34,8 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item):
-    """Types are checked in tests that are not long: long ones make the same calls with more data."""
+def pytest_runtest_setup():
     tests.type_checker.begin_test()
-    long = any(item.get_closest_marker(name) for name in ("long", "nightly"))
-    jaxtyping.config.update("jaxtyping_disable", long)
 
 
 @pytest.fixture(autouse=True)

@@ -6,13 +6,13 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from einops import rearrange
+from jaxtyping import Float, Int, PyTree
 from ml_collections import ConfigDict
 from sklearn.datasets import make_circles
 from sklearn.model_selection import StratifiedKFold
@@ -117,8 +117,12 @@ def lab_circles(config: ConfigDict, workdir: Path) -> None:
 
 
 def fit(
-    model: Model, points: np.ndarray, labels: np.ndarray, rows: np.ndarray, config: ConfigDict
-) -> Any:
+    model: Model,
+    points: Float[np.ndarray, "N 2"],
+    labels: Int[np.ndarray, " N"],
+    rows: Int[np.ndarray, "F n"],
+    config: ConfigDict,
+) -> PyTree:
     """Trains one network per fold, all at once. `rows` int [F, n]: each fold's training rows.
     Returns variables with a leading axis F.
     """
@@ -148,7 +152,9 @@ def fit(
     return jax.jit(jax.vmap(fold))(jax.random.split(jax.random.key(config.seed), len(rows)), rows)
 
 
-def predict(model: Model, variables: Any, points: np.ndarray) -> np.ndarray:
+def predict(
+    model: Model, variables: PyTree, points: Float[np.ndarray, "R 2"]
+) -> Float[np.ndarray, "F R 2"]:
     """Logits [F, R, 2] of every fold's network for the points [R, 2]."""
     return np.asarray(
         jax.jit(jax.vmap(partial(model.apply, train=False), (0, None)))(variables, _images(points))

@@ -16,6 +16,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments.laboratories import lab_report
+from fexpr.arrays import AnyArray
 from fexpr.data.releases.digits import Digits, load, moved
 from fexpr.evaluate.report import drawing
 from fexpr.models import count_parameters
@@ -142,7 +143,7 @@ def _trained(config: ConfigDict, workdir: Path, data: Digits):
     return count_parameters(engine.abstract_params()), decide
 
 
-def _accuracy(data: Digits, decisions: np.ndarray, labels: np.ndarray) -> dict:
+def _accuracy(data: Digits, decisions: AnyArray, labels: np.ndarray) -> dict:
     """Test accuracy of every fold, from its predictions [T, m] for validation rows followed by test
     rows.
     """

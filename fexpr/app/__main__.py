@@ -10,7 +10,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 # C++ chatter of XLA; must be set before it is loaded
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -19,6 +19,9 @@ from fexpr import terminal
 from fexpr.command_parser import Parser
 from fexpr.errors import UserError
 from fexpr.storage import compiled, zoo
+
+if TYPE_CHECKING:
+    from fexpr.recognizer import Recognizer
 
 INSTALL = 'pip install "gradio>=6.31,<7"'
 LOCAL = "127.0.0.1"
@@ -73,7 +76,7 @@ def serve(args: argparse.Namespace) -> None:
         launch(recognizer, Path(folder), args.host, args.port)
 
 
-def check_kind(recognizer: Any) -> None:
+def check_kind(recognizer: Recognizer) -> None:
     """Raises a UserError if the run's input cannot be made from pictures or videos."""
     if recognizer.kind in ("clip", "features") or recognizer.picture[2] not in (1, 3):
         raise UserError(
@@ -83,7 +86,7 @@ def check_kind(recognizer: Any) -> None:
         )
 
 
-def launch(recognizer: Any, folder: Path, host: str, port: int | None) -> None:
+def launch(recognizer: Recognizer, folder: Path, host: str, port: int | None) -> None:
     """Serves the page until Ctrl-C; `folder` holds uploads and tables. Errors as in `serve`."""
     # of fexpr[app]
     import gradio  # pyright: ignore[reportMissingImports]

@@ -8,15 +8,18 @@ import dataclasses
 import html
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from fexpr.errors import UserError
-from fexpr.recognizer import clip, draw, picture_files, read_out, video
+from fexpr.recognizer import Recognizer, clip, draw, picture_files, read_out, video
 from fexpr.recognizer.calibrated import COVERAGE
 from fexpr.recognizer.row_status import NO_FACE, OK, UNREADABLE
+
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
+    from jaxtyping import UInt8
 
 POINTS = 300  # points of a line in the timeline
 
@@ -32,7 +35,7 @@ class VideoAnswer:
     example: np.ndarray | None
 
 
-def at_coverage(recognizer: Any, coverage: float) -> Any:
+def at_coverage(recognizer: Recognizer, coverage: float) -> Recognizer:
     """The recogniser with prediction sets of this coverage, and the decision 'uncertain' where a
     set contains several classes; unchanged if it has no sets.
     """
@@ -41,7 +44,7 @@ def at_coverage(recognizer: Any, coverage: float) -> Any:
     return dataclasses.replace(recognizer, coverage=coverage)
 
 
-def coverages(recognizer: Any) -> tuple[float, float, float] | None:
+def coverages(recognizer: Recognizer) -> tuple[float, float, float] | None:
     """The lowest, highest and initial coverage of its prediction sets; None if it has no sets."""
     if recognizer.limits is None:
         return None
@@ -49,8 +52,10 @@ def coverages(recognizer: Any) -> tuple[float, float, float] | None:
     return float(levels[0]), float(levels[-1]), recognizer.coverage or COVERAGE
 
 
-def photo(recognizer: Any, path: Path, coverage: float) -> tuple[np.ndarray, pd.DataFrame]:
-    """A picture file with its faces drawn, RGB uint8 [H, W, 3], and the table of `predict`.
+def photo(
+    recognizer: Recognizer, path: Path, coverage: float
+) -> tuple[UInt8[np.ndarray, "h w 3"], pd.DataFrame]:
+    """A picture file with its faces drawn, RGB uint8 [h, w, 3], and the table of `predict`.
 
     Raises:
       UserError: the file cannot be read.
@@ -63,7 +68,9 @@ def photo(recognizer: Any, path: Path, coverage: float) -> tuple[np.ndarray, pd.
     return drawn, rows
 
 
-def camera(recognizer: Any, pixels: np.ndarray, coverage: float) -> tuple[np.ndarray, pd.DataFrame]:
+def camera(
+    recognizer: Recognizer, pixels: UInt8[np.ndarray, "H W 3"], coverage: float
+) -> tuple[UInt8[np.ndarray, "h w 3"], pd.DataFrame]:
     """The same as `photo`, for a frame of a camera, RGB uint8 [H, W, 3]."""
     colours = {} if recognizer.picture[2] == 3 else {"colours": "rgb"}
     rows = at_coverage(recognizer, coverage).predict([pixels], fit="face", **colours)
@@ -71,7 +78,7 @@ def camera(recognizer: Any, pixels: np.ndarray, coverage: float) -> tuple[np.nda
 
 
 def film(
-    recognizer: Any,
+    recognizer: Recognizer,
     path: Path,
     coverage: float,
     every: int | None,

@@ -4,8 +4,10 @@ machine.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+
+Receive = Callable[[], Awaitable[dict]]
+Send = Callable[[dict], Awaitable[None]]
 
 # what a browser may load or call from the page: this server alone
 POLICY = (
@@ -20,10 +22,10 @@ class Guard:
     name.
     """
 
-    def __init__(self, app: Any, hosts: Sequence[str]):
+    def __init__(self, app: Callable[[dict, Receive, Send], Awaitable[None]], hosts: Sequence[str]):
         self.app, self.hosts = app, hosts
 
-    async def __call__(self, scope: dict, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: dict, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr  # pyright: ignore[reportMissingImports]  # of fexpr[app]
+import numpy as np
 import pandas as pd
 
 from fexpr.app import answers
 from fexpr.errors import UserError
-from fexpr.recognizer import calibrated
+from fexpr.recognizer import Recognizer, calibrated
 
 # buttons of a picture: without Gradio's, which publishes it
 SHOWN: dict[str, Any] = {"interactive": False, "buttons": ["download", "fullscreen"]}
@@ -32,7 +33,7 @@ WARNING = (
 )
 
 
-def build(recognizer: Any, folder: Path) -> gr.Blocks:
+def build(recognizer: Recognizer, folder: Path) -> gr.Blocks:
     """The page of a recogniser; tables to take away are written below `folder`."""
     with gr.Blocks(title="fexpr", analytics_enabled=False) as page:
         gr.Markdown(_heading(recognizer))
@@ -56,7 +57,7 @@ def build(recognizer: Any, folder: Path) -> gr.Blocks:
     return page
 
 
-def _heading(recognizer: Any) -> str:
+def _heading(recognizer: Recognizer) -> str:
     first, *rest = repr(recognizer).splitlines()
     lines = [f"**{first}**", *rest]
     if recognizer.content["data"]["source"] == "synthetic":
@@ -67,7 +68,7 @@ def _heading(recognizer: Any) -> str:
 class _Tabs:
     """Adds the tabs to the page that is being built."""
 
-    def __init__(self, recognizer: Any, folder: Path, coverage: gr.Slider):
+    def __init__(self, recognizer: Recognizer, folder: Path, coverage: gr.Slider):
         self.recognizer, self.coverage = recognizer, coverage
         self.names = recognizer.class_names
         numbers = itertools.count()  # one folder per table, as two people may save at the same time
@@ -112,7 +113,7 @@ class _Tabs:
             save = gr.Button("Save the table", elem_id="webcam-save")
             csv = gr.File(label="Table (CSV)", interactive=False, elem_id="webcam-csv")
 
-        def answer(pixels: Any, coverage: float, tables: list) -> list:
+        def answer(pixels: np.ndarray | None, coverage: float, tables: list) -> list:
             if pixels is None:
                 return [None, "", tables]
             picture, rows = answers.camera(self.recognizer, pixels, coverage)
@@ -155,7 +156,11 @@ class _Tabs:
         rows = gr.State(None)
 
         def answer(
-            path: str | None, coverage: float, every: int, spot: bool, progress: Any = PROGRESS
+            path: str | None,
+            coverage: float,
+            every: int,
+            spot: bool,
+            progress: gr.Progress = PROGRESS,
         ) -> list:
             if path is None:
                 raise UserError("there is no video yet", fix="give one first")
@@ -193,7 +198,7 @@ def _show_errors(answer: Callable) -> Callable:
     """Wraps `answer` so that its UserErrors are shown on the page."""
 
     @functools.wraps(answer)
-    def call(*given: Any) -> Any:
+    def call(*given: object) -> object:
         try:
             return answer(*given)
         except UserError as e:

@@ -109,7 +109,7 @@ class Dataset:
         """Whether a row may be of several classes (action units)."""
         return self.labels.ndim == 2
 
-    def picture(self, row: int) -> Num[np.ndarray, "H W C"]:
+    def picture(self, row: int | np.integer) -> Num[np.ndarray, "H W C"]:
         """The image as people see it, uint8 [H, W, 1 or 3]: of a face with a map beside it the face
         alone, for a clip, its middle frame's, of several flow maps the first. Features are float32
         [1, 1, F].
@@ -139,10 +139,10 @@ class Dataset:
 class Pictures(Mapping[str, np.ndarray]):
     """A mapping from a row's id to its picture, which is read on access."""
 
-    def __init__(self, dataset: Dataset, names: Iterable[str], rows: Iterable[int]):
+    def __init__(self, dataset: Dataset, names: Iterable[str], rows: Iterable[int | np.integer]):
         self._dataset, self._rows = dataset, dict(zip(names, rows, strict=True))
 
-    def __getitem__(self, name: str) -> np.ndarray:
+    def __getitem__(self, name: str) -> Num[np.ndarray, "H W C"]:
         return self._dataset.picture(self._rows[name])
 
     def __iter__(self) -> Iterator[str]:

@@ -37,7 +37,7 @@ class Records:
         self,
         source: array_record_data_source.ArrayRecordDataSource,
         shape: tuple[int, int, int],
-        rows: np.ndarray,
+        rows: Int[np.ndarray, " N"],
     ):
         self._source, self._rows = source, rows
         self.shape = (len(rows), *shape)
@@ -47,7 +47,7 @@ class Records:
 
     def __getitem__(
         self, rows: int | np.integer | slice | np.ndarray | Sequence[int]
-    ) -> np.ndarray:
+    ) -> UInt8[np.ndarray, "*R H W C"]:
         """Reads images: uint8 [H, W, C] of one row; [n, H, W, C] of several, given by a slice,
         numbers or a mask.
 

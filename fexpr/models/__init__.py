@@ -21,6 +21,7 @@ from fexpr.errors import UserError
 
 if TYPE_CHECKING:
     import flax.linen as nn
+    from jaxtyping import PyTree
 
     from fexpr.models.auxiliary import AuxiliaryOutputs
     from fexpr.models.backbone import FrozenBatchNorm
@@ -202,7 +203,7 @@ def arguments_of(name: str) -> dict[str, dataclasses.Field]:
     }
 
 
-def count_parameters(params: Mapping[str, Any]) -> int:
+def count_parameters(params: Mapping[str, PyTree]) -> int:
     """The number of entries in a tree of parameters (arrays or shapes).
 
     Give `variables["params"]` for what is trained. All of `variables` is what Keras prints as
@@ -214,6 +215,6 @@ def count_parameters(params: Mapping[str, Any]) -> int:
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
 
 
-def _nearest(name: str, names: Mapping[str, Any]) -> str:
+def _nearest(name: str, names: Mapping[str, object]) -> str:
     near = difflib.get_close_matches(name, names, n=1)
     return f"; did you mean {near[0]}?" if near else ""

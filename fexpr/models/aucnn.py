@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from fexpr.arrays import AnyArray
 from fexpr.models.convolution import max_pool
 from fexpr.models.layers import Classifier, Conv, Dense
 
@@ -19,7 +20,7 @@ class SimpleAUCNN(Classifier):
     flattened features are in (h, w, c) order.
     """
 
-    def logits(self, images: Float[Array, "B H W C"]) -> Float[Array, "B K"]:
+    def logits(self, images: Float[AnyArray, "B H W C"]) -> Float[Array, "B K"]:
         """float [B, H, W, C] -> float32 [B, K]."""
         x = max_pool(nn.relu(Conv(16, name="conv_0")(images)), window=2, stride=2)
         x = max_pool(nn.relu(Conv(32, name="conv_1")(x)), window=2, stride=2)

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 import flax.linen as nn
+from jaxtyping import PyTree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +26,7 @@ class AuxiliaryOutputs:
         """The model's own."""
         return self.model.init(*arguments, **named)
 
-    def apply(self, variables: Any, *arguments: Any, train: bool = False, **named: Any) -> Any:
+    def apply(self, variables: PyTree, *arguments: Any, train: bool = False, **named: Any) -> Any:
         """The model's own, [B, K + A], in training; those of the classes, [B, K], in evaluation."""
         found = self.model.apply(variables, *arguments, train=train, **named)
         if train:

@@ -12,8 +12,9 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Float, PRNGKeyArray, PyTree
 
+from fexpr.arrays import AnyArray
 from fexpr.models.auxiliary import AuxiliaryOutputs
 from fexpr.models.layers import BatchNorm
 
@@ -41,7 +42,9 @@ class FrozenBatchNorm:
         with nn.intercept_methods(self._as_at_test):
             return self.model.apply(*arguments, **named)
 
-    def _as_at_test(self, call: Callable, arguments: tuple, named: dict, context: Any) -> Any:
+    def _as_at_test(
+        self, call: Callable, arguments: tuple, named: dict, context: nn.module.InterceptorContext
+    ) -> Any:
         module = context.module
         if isinstance(module, BatchNorm) and re.search(
             self.frozen, "/".join((*module.path, "scale"))
@@ -62,7 +65,9 @@ class Head:
     part: nn.Module
     name: str
 
-    def init(self, key: PRNGKeyArray, x: Float[Array, "B ..."], **named: Any) -> dict[str, Any]:
+    def init(
+        self, key: PRNGKeyArray, x: Float[AnyArray, "B ..."], **named: Any
+    ) -> dict[str, PyTree]:
         """(key, features [B, ...]) -> the head's variables, under its name in the whole network."""
         return {
             "params": {
@@ -72,7 +77,9 @@ class Head:
             }
         }
 
-    def apply(self, variables: Mapping[str, Any], x: Float[Array, "B ..."], **named: Any) -> Any:
+    def apply(
+        self, variables: Mapping[str, PyTree], x: Float[AnyArray, "B ..."], **named: Any
+    ) -> Any:
         """(variables, features [B, ...]) -> logits [B, K]."""
         return self.part.apply(
             {"params": variables["params"][self.name]}, x.reshape(len(x), -1), **self._taken(named)
@@ -91,7 +98,7 @@ class Head:
 
 def split_backbone_and_head(
     model: nn.Module | AuxiliaryOutputs, image: jax.ShapeDtypeStruct
-) -> tuple[Callable[[Mapping[str, Any], jax.Array], jax.Array], Head]:
+) -> tuple[Callable[[Mapping[str, PyTree], AnyArray], jax.Array], Head]:
     """The trunk as (variables, images) -> features [B, D], the head's input in evaluation, and the
     head.
 
@@ -117,7 +124,10 @@ def split_backbone_and_head(
 
 
 def _features(
-    model: nn.Module | AuxiliaryOutputs, name: str, variables: Mapping[str, Any], images: jax.Array
+    model: nn.Module | AuxiliaryOutputs,
+    name: str,
+    variables: Mapping[str, PyTree],
+    images: AnyArray,
 ) -> jax.Array:
     seen = []
 

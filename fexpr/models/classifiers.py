@@ -8,9 +8,9 @@ from functools import partial
 
 import flax.linen as nn
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Num
 
+from fexpr.arrays import AnyArray
 from fexpr.models import layers
 from fexpr.models.layers import BatchNorm, Classifier, Dropout, check_arguments
 
@@ -31,7 +31,7 @@ class Logistic(Classifier):
     48x48x1 and 7 classes: 2304 * 7 + 7 = 16,135 parameters.
     """
 
-    def logits(self, images: Float[Array, "B H W C"]) -> Float[Array, "B K"]:
+    def logits(self, images: Float[AnyArray, "B H W C"]) -> Float[Array, "B K"]:
         """float [B, H, W, C] -> float32 [B, K]."""
         x = images.reshape(images.shape[0], -1).astype(jnp.float32)
         return nn.Dense(self.num_classes, kernel_init=nn.initializers.zeros, name="head")(x)
@@ -78,9 +78,9 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(
         self,
-        images: Num[Array | np.ndarray, "B H W C"],
+        images: Num[AnyArray, "B H W C"],
         train: bool = False,
-        mask: Bool[Array | np.ndarray, " B"] | None = None,
+        mask: Bool[AnyArray, " B"] | None = None,
     ) -> Float[Array, "B K"]:
         """mask: bool [B], True for the real rows of a padded batch: the only ones that batch
         statistics are taken over.

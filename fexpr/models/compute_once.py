@@ -8,9 +8,11 @@ import jax
 from jax import export, lax
 from jaxtyping import Array, Shaped
 
+from fexpr.arrays import AnyArray
+
 
 def compute_once(
-    function: Callable[..., jax.Array], batch: Shaped[Array, "B ..."], *others: jax.Array
+    function: Callable[..., jax.Array], batch: Shaped[AnyArray, "B ..."], *others: AnyArray
 ) -> Shaped[Array, "B ..."]:
     """function(batch, *others), [B, ...], a part of the rows of `batch` [B, ...] after the other.
 

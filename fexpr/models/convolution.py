@@ -12,11 +12,11 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from einops import rearrange
 from jax import export, lax
 from jaxtyping import Array, Float
 
+from fexpr.arrays import AnyArray
 from fexpr.models.compute_once import compute_once
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
@@ -35,8 +35,8 @@ WIDE = 16
 
 
 def conv2d(
-    x: Float[Array | np.ndarray, "B H W I"],
-    kernel: Float[Array | np.ndarray, "kh kw I O"],
+    x: Float[AnyArray, "B H W I"],
+    kernel: Float[AnyArray, "kh kw I O"],
     padding: str | int = "SAME",
 ) -> Float[Array, "B h w O"]:
     """Stride-1 convolution. `vmap` over kernels does not turn it into a grouped convolution, which
@@ -62,8 +62,8 @@ def conv2d(
 
 
 def strided_conv2d(
-    x: Float[Array | np.ndarray, "B H W I"],
-    kernel: Float[Array | np.ndarray, "kh kw I O"],
+    x: Float[AnyArray, "B H W I"],
+    kernel: Float[AnyArray, "kh kw I O"],
     stride: int,
 ) -> Float[Array, "B -(-H//{stride}) -(-W//{stride}) O"]:
     """Convolution with `stride` and TF's SAME padding (an odd zero goes at the end): [B, H, W, I]
@@ -252,7 +252,7 @@ def _by_itself(
     one: Callable[..., jax.Array],
     stacked: Callable[..., jax.Array],
     large: bool,
-    *arrays: jax.Array,
+    *arrays: AnyArray,
 ) -> jax.Array:
     """Computes one(*arrays); under vmap `stacked`, or, if the arrays are large or only one is
     mapped, `one` in a loop.
@@ -260,11 +260,11 @@ def _by_itself(
     call = jax.custom_batching.custom_vmap(one)
 
     @call.def_vmap
-    def _(size: int, mapped: Sequence[bool], *arrays: jax.Array) -> tuple[jax.Array, bool]:
+    def _(size: int, mapped: Sequence[bool], *arrays: AnyArray) -> tuple[jax.Array, bool]:
         if not large and size > 1:
             return jax.vmap(stacked, [0 if m else None for m in mapped])(*arrays), True
 
-        def each(parts: list[jax.Array]) -> jax.Array:
+        def each(parts: list[AnyArray]) -> jax.Array:
             part = iter(parts)
             return _by_itself(
                 one,
@@ -279,7 +279,7 @@ def _by_itself(
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _conv(pads: Pads, x: jax.Array, kernel: jax.Array) -> jax.Array:
+def _conv(pads: Pads, x: AnyArray, kernel: AnyArray) -> jax.Array:
     one = single = partial(single_conv, pads)
     if kernel.shape[3] <= NARROW:
         on_cpu = partial(narrow_conv, pads)
@@ -288,7 +288,7 @@ def _conv(pads: Pads, x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _conv_backward(
-    pads: Pads, inputs: tuple[jax.Array, jax.Array], g: jax.Array
+    pads: Pads, inputs: tuple[AnyArray, AnyArray], g: AnyArray
 ) -> tuple[jax.Array, jax.Array]:
     def gradient(i: int) -> jax.Array:
         single, stacked = (
@@ -305,7 +305,7 @@ def _conv_backward(
 _conv.defvjp(lambda pads, x, kernel: (_conv(pads, x, kernel), (x, kernel)), _conv_backward)
 
 
-def _large(x: jax.Array, kernel: jax.Array) -> bool:
+def _large(x: AnyArray, kernel: AnyArray) -> bool:
     # an exported program takes batches of any size: one convolution at a time suits large ones
     if export.is_symbolic_dim(x.shape[0]):
         return True
@@ -313,7 +313,7 @@ def _large(x: jax.Array, kernel: jax.Array) -> bool:
 
 
 def max_pool(
-    x: Float[Array | np.ndarray, "B H W C"], window: int, stride: int, padding: int = 0
+    x: Float[AnyArray, "B H W C"], window: int, stride: int, padding: int = 0
 ) -> Float[
     Array,
     "B (H+2*{padding}-{window})//{stride}+1 (W+2*{padding}-{window})//{stride}+1 C",
@@ -339,21 +339,21 @@ def max_pool(
     return _pool(_pool(x, window, stride, 2), window, stride, 1)
 
 
-def _pool_axis(x: jax.Array, window: int, stride: int, axis: int) -> jax.Array:
+def _pool_axis(x: AnyArray, window: int, stride: int, axis: int) -> jax.Array:
     return functools.reduce(jnp.maximum, _windows(x, window, stride, axis))
 
 
 _pool = jax.custom_vjp(_pool_axis, nondiff_argnums=(1, 2, 3))
 
 
-def _windows(x: jax.Array, window: int, stride: int, axis: int) -> list[jax.Array]:
+def _windows(x: AnyArray, window: int, stride: int, axis: int) -> list[jax.Array]:
     """Slices: the first value of every window, the second value of every window, …"""
     last = x.shape[axis] - window  # the last position where a window may start
     return [lax.slice_in_dim(x, i, i + last + 1, stride, axis) for i in range(window)]
 
 
 def _pool_backward(
-    window: int, stride: int, axis: int, inputs: tuple[jax.Array, jax.Array], g: jax.Array
+    window: int, stride: int, axis: int, inputs: tuple[AnyArray, AnyArray], g: AnyArray
 ) -> tuple[jax.Array]:
     """Passes g to the first maximum of its window, summed over overlapping windows."""
     x, y = inputs
@@ -373,8 +373,8 @@ def _pool_backward(
 
 
 def _pool_forward(
-    x: jax.Array, window: int, stride: int, axis: int
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    x: AnyArray, window: int, stride: int, axis: int
+) -> tuple[jax.Array, tuple[AnyArray, jax.Array]]:
     y = _pool(x, window, stride, axis)
     return y, (x, y)
 

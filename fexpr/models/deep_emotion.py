@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import flax.linen as nn
 import jax.numpy as jnp
-import numpy as np
 from einops import rearrange
 from jaxtyping import Array, Bool, Float, Num
 
+from fexpr.arrays import AnyArray
 from fexpr.errors import UserError
 from fexpr.models.convolution import max_pool
 from fexpr.models.layers import BatchNorm, Conv, Dense, Dropout, check_arguments
@@ -82,9 +82,9 @@ class DeepEmotion(nn.Module):
 
     def __call__(
         self,
-        images: Num[Array | np.ndarray, "B H W C"],
+        images: Num[AnyArray, "B H W C"],
         train: bool = False,
-        mask: Bool[Array | np.ndarray, " B"] | None = None,
+        mask: Bool[AnyArray, " B"] | None = None,
     ) -> Float[Array, "B K"]:
         """mask: bool [B], True for the real rows of a padded batch: the only ones that batch
         statistics are taken over.
@@ -94,9 +94,9 @@ class DeepEmotion(nn.Module):
 
     def features(
         self,
-        images: Num[Array | np.ndarray, "B H W C"],
+        images: Num[AnyArray, "B H W C"],
         train: bool = False,
-        mask: Bool[Array | np.ndarray, " B"] | None = None,
+        mask: Bool[AnyArray, " B"] | None = None,
     ) -> tuple[Float[Array, "B 810"], Float[Array, "B 50"]]:
         """The embeddings [B, 810] (PyTorch's order: channel, row, column) and [B, 50], through
         `model.apply(…, method="features")`.
@@ -108,9 +108,7 @@ class DeepEmotion(nn.Module):
         flat = rearrange(self.drop(x, train), "b h w c -> b (c h w)")
         return flat, nn.relu(self.hidden(flat))
 
-    def transform(
-        self, images: Num[Array | np.ndarray, "B H W C"]
-    ) -> Num[Array | np.ndarray, "B 48 48 1"]:
+    def transform(self, images: Num[AnyArray, "B H W C"]) -> Num[AnyArray, "B 48 48 1"]:
         """The image as the trunk sees it, [B, 48, 48, 1], through `model.apply(…,
         method="transform")`.
         """
@@ -137,7 +135,7 @@ class Localization(nn.Module):
     """Computes an affine map from an image or map, [B, 48, 48, 1] -> theta float32 [B, 2, 3]."""
 
     @nn.compact
-    def __call__(self, x: Float[Array | np.ndarray, "B 48 48 1"]) -> Float[Array, "B 2 3"]:
+    def __call__(self, x: Float[AnyArray, "B 48 48 1"]) -> Float[Array, "B 2 3"]:
         x = nn.relu(
             max_pool(Conv(8, size=7, padding="VALID", name="conv_0")(x), window=2, stride=2)
         )

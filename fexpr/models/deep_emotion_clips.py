@@ -7,10 +7,10 @@ from typing import ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from einops import rearrange, repeat
 from jaxtyping import Array, Bool, Float, Num
 
+from fexpr.arrays import AnyArray
 from fexpr.errors import UserError
 from fexpr.models.deep_emotion import CHANNELS, DeepEmotion
 from fexpr.models.layers import Dense, check_arguments
@@ -62,23 +62,23 @@ class DeepEmotionClips(DeepEmotion):
 
     def __call__(
         self,
-        images: Num[Array | np.ndarray, "B H W C"],
+        images: Num[AnyArray, "B H W C"],
         train: bool = False,
-        mask: Bool[Array | np.ndarray, " B"] | None = None,
+        mask: Bool[AnyArray, " B"] | None = None,
     ) -> Float[Array, "B K"]:
         """mask: bool [B], as in DeepEmotion."""
         hidden, weights = self._attended(images, train, mask)
         pooled = jnp.einsum("bf,bfd->bd", weights, hidden.astype(jnp.float32))
         return self.head(self.drop_hidden(pooled, train))
 
-    def attention_weights(self, images: Num[Array | np.ndarray, "B H W C"]) -> Float[Array, "B F"]:
+    def attention_weights(self, images: Num[AnyArray, "B H W C"]) -> Float[Array, "B F"]:
         """a float32 [B, F], 0 where there is no frame; through `model.apply(…,
         method="attention_weights")`.
         """
         return self._attended(images, False, None)[1]
 
     def _attended(
-        self, images: jax.Array | np.ndarray, train: bool, mask: jax.Array | np.ndarray | None
+        self, images: AnyArray, train: bool, mask: AnyArray | None
     ) -> tuple[jax.Array, jax.Array]:
         """Features [B, F, 50] and attention weights float32 [B, F] of all frames."""
         channels = CHANNELS[self.variant]

@@ -13,11 +13,10 @@ from __future__ import annotations
 from functools import partial
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Num
 
+from fexpr.arrays import AnyArray
 from fexpr.models import layers
 from fexpr.models.classifiers import KERAS, Dense, keras_norm
 from fexpr.models.convolution import max_pool
@@ -30,7 +29,7 @@ class SimpleFERCNN(Classifier):
     """Two 3x3 convolutions (32, 64) with ReLU and 2x2 pooling, dense K (a Keras notebook). 83,335
     parameters with 7 classes; Keras' initial values."""
 
-    def logits(self, images: Float[Array, "B H W C"]) -> Float[Array, "B K"]:
+    def logits(self, images: Float[AnyArray, "B H W C"]) -> Float[Array, "B K"]:
         """float [B, H, W, C] -> float32 [B, K]."""
         x = images
         for i, features in enumerate((32, 64)):
@@ -66,9 +65,9 @@ class ThesisCNN(nn.Module):
     @nn.compact
     def __call__(
         self,
-        images: Num[Array | np.ndarray, "B H W C"],
+        images: Num[AnyArray, "B H W C"],
         train: bool = False,
-        mask: Bool[Array | np.ndarray, " B"] | None = None,
+        mask: Bool[AnyArray, " B"] | None = None,
     ) -> Float[Array, "B K"]:
         """mask: bool [B], True for the real rows of a padded batch: the only ones that batch
         statistics are taken over.
@@ -112,9 +111,9 @@ class DoubleConvCNN(nn.Module):
     @nn.compact
     def __call__(
         self,
-        images: Num[Array | np.ndarray, "B H W C"],
+        images: Num[AnyArray, "B H W C"],
         train: bool = False,
-        mask: Bool[Array | np.ndarray, " B"] | None = None,
+        mask: Bool[AnyArray, " B"] | None = None,
     ) -> Float[Array, "B K"]:
         """mask: bool [B], True for the real rows of a padded batch: the only ones that batch
         statistics are taken over.
@@ -140,7 +139,7 @@ class DigitsCNN(Classifier):
     255.
     """
 
-    def logits(self, images: Float[Array, "B H W C"]) -> Float[Array, "B K"]:
+    def logits(self, images: Float[AnyArray, "B H W C"]) -> Float[Array, "B K"]:
         """float [B, H, W, C] -> float32 [B, K]."""
         x = images
         for i, (features, size, padding) in enumerate(
@@ -152,6 +151,6 @@ class DigitsCNN(Classifier):
         return Dense(self.num_classes, name="head")(_flat32(x))
 
 
-def _flat32(x: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
+def _flat32(x: AnyArray) -> AnyArray:
     """Flattened in (h, w, c) order, and float32 for the logits."""
     return x.reshape(x.shape[0], -1).astype(jnp.float32)

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import flax.linen as nn
 import jax.numpy as jnp
-import numpy as np
 from einops import rearrange
 from jaxtyping import Array, Bool, Float, Num
 
+from fexpr.arrays import AnyArray
 from fexpr.errors import UserError
 from fexpr.models.convolution import max_pool
 from fexpr.models.layers import Conv, Dense, Dropout, check_arguments, torch_kernel
@@ -104,9 +104,9 @@ class HTNet(nn.Module):
     @nn.compact
     def __call__(
         self,
-        images: Num[Array | np.ndarray, "B H W C"],
+        images: Num[AnyArray, "B H W C"],
         train: bool = False,
-        mask: Bool[Array | np.ndarray, " B"] | None = None,
+        mask: Bool[AnyArray, " B"] | None = None,
     ) -> Float[Array, "B K"]:
         """`mask` is not used, as there are no batch statistics; it is accepted so that all models
         are called alike.
@@ -140,7 +140,7 @@ class HTNet(nn.Module):
         return Dense(self.num_classes, name="head")(x.mean((1, 2)))
 
 
-def layer_norm(name: str, x: Float[Array, "*B C"]) -> Float[Array, "*B C"]:
+def layer_norm(name: str, x: Float[AnyArray, "*B C"]) -> Float[Array, "*B C"]:
     """LayerNorm over channels, computed in float32. The variance is not computed as E[x^2] -
     E[x]^2, which loses digits if the mean is large.
     """
@@ -184,7 +184,7 @@ class Attention(nn.Module):
     axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, x: Float[Array | np.ndarray, "S N D"], train: bool) -> Float[Array, "S N D"]:
+    def __call__(self, x: Float[AnyArray, "S N D"], train: bool) -> Float[Array, "S N D"]:
         _, tokens, dim = x.shape
         head_dim = dim // self.heads
         inner = head_dim * self.heads
@@ -213,7 +213,7 @@ class FeedForward(nn.Module):
     axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, x: Float[Array | np.ndarray, "S N D"], train: bool) -> Float[Array, "S N D"]:
+    def __call__(self, x: Float[AnyArray, "S N D"], train: bool) -> Float[Array, "S N D"]:
         drop = Dropout(self.dropout, self.axis_name)
         hidden = drop(
             nn.gelu(Dense(FFN_EXPANSION * x.shape[-1], name="hidden")(x), approximate=False), train

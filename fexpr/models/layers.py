@@ -16,11 +16,11 @@ from functools import partial
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from einops import rearrange
 from jax import lax
 from jaxtyping import Array, Bool, Float, Num
 
+from fexpr.arrays import AnyArray
 from fexpr.errors import UserError
 from fexpr.models.compute_once import compute_once
 from fexpr.models.convolution import conv2d
@@ -58,7 +58,7 @@ class Dense(nn.Module):
     bias_init: nn.initializers.Initializer | None = None
 
     @nn.compact
-    def __call__(self, x: Float[Array | np.ndarray, "... D"]) -> Float[Array, "... features"]:
+    def __call__(self, x: Float[AnyArray, "... D"]) -> Float[Array, "... features"]:
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features)).astype(
             x.dtype
         )
@@ -67,7 +67,7 @@ class Dense(nn.Module):
         return rows.reshape(*x.shape[:-1], self.features)
 
 
-def _add_bias(x: jax.Array | np.ndarray, bias: jax.Array) -> jax.Array:
+def _add_bias(x: AnyArray, bias: AnyArray) -> jax.Array:
     """x [..., C] + bias [C], added in float32: so is the bias's gradient, and XLA sums bfloat16
     very slowly on CPU.
     """
@@ -93,7 +93,7 @@ class Conv(nn.Module):
     bias_init: nn.initializers.Initializer | None = None
 
     @nn.compact
-    def __call__(self, x: Float[Array | np.ndarray, "B H W C"]) -> Float[Array, "B h w features"]:
+    def __call__(self, x: Float[AnyArray, "B H W C"]) -> Float[Array, "B h w features"]:
         shape = (self.size, self.size, x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape)
         bias = self.param("bias", self.bias_init or torch_bias(math.prod(shape[:-1])), shape[-1:])
@@ -119,9 +119,7 @@ class Dropout(nn.Module):
     broadcast_dims: tuple[int, ...] = ()
 
     @nn.compact
-    def __call__(
-        self, x: Float[Array | np.ndarray, "*shape"], train: bool
-    ) -> Float[Array, "*shape"]:
+    def __call__(self, x: Float[AnyArray, "*shape"], train: bool) -> Float[Array, "*shape"]:
         if not train or self.rate == 0:
             return jnp.asarray(x)
         key = jax.random.bits(self.make_rng("dropout"), (2,))
@@ -168,9 +166,9 @@ class BatchNorm(nn.Module):
     @nn.compact
     def __call__(
         self,
-        x: Float[Array | np.ndarray, "B ... C"],
+        x: Float[AnyArray, "B ... C"],
         train: bool,
-        mask: Bool[Array | np.ndarray, " B"] | None = None,
+        mask: Bool[AnyArray, " B"] | None = None,
     ) -> Float[Array, "B ... C"]:
         """x [B, ..., C], mask bool [B] (True: a real row; None: all) -> [B, ..., C] in the dtype of
         x; computed in float32.
@@ -182,7 +180,7 @@ class BatchNorm(nn.Module):
         var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
         if not train:
             return _affine(x, mean.value, lax.rsqrt(var.value + self.epsilon) * scale, bias)
-        real = jnp.ones(len(x), bool) if mask is None else mask
+        real = jnp.ones(len(x), bool) if mask is None else jnp.asarray(mask)
         # During initialisation no axis is mapped, and the statistics keep their initial values.
         y, new_mean, new_var, count = _normalise(
             None if self.is_initializing() else self.axis_name, self.epsilon, x, scale, bias, real
@@ -194,9 +192,7 @@ class BatchNorm(nn.Module):
         return y
 
 
-def _affine(
-    x: jax.Array | np.ndarray, mean: jax.Array, factor: jax.Array, bias: jax.Array
-) -> jax.Array:
+def _affine(x: AnyArray, mean: AnyArray, factor: AnyArray, bias: AnyArray) -> jax.Array:
     mean, factor, bias = (a.reshape((1,) * (x.ndim - 1) + (-1,)) for a in (mean, factor, bias))
     return ((jnp.asarray(x, jnp.float32) - mean) * factor + bias).astype(x.dtype)
 
@@ -204,9 +200,9 @@ def _affine(
 def _normalise_batch(
     axis_name: str | None,
     epsilon: float,
-    x: jax.Array,
-    scale: jax.Array,
-    bias: jax.Array,
+    x: AnyArray,
+    scale: AnyArray,
+    bias: AnyArray,
     real: jax.Array,
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """x normalised by its batch; mean [C] and biased variance [C] of the real rows of all devices,
@@ -291,9 +287,9 @@ class Classifier(nn.Module):
     @nn.compact
     def __call__(
         self,
-        images: Num[Array | np.ndarray, "B H W C"],
+        images: Num[AnyArray, "B H W C"],
         train: bool = False,
-        mask: Bool[Array | np.ndarray, " B"] | None = None,
+        mask: Bool[AnyArray, " B"] | None = None,
     ) -> Float[Array, "B K"]:
         """images [B, H, W, C] -> logits float32 [B, K]. `train` and `mask` are not used; all models
         are called alike.

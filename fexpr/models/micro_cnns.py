@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Num
 
+from fexpr.arrays import AnyArray
 from fexpr.models.convolution import max_pool
 from fexpr.models.layers import BatchNorm, Conv, Dense, Dropout, check_arguments
 from fexpr.models.resnet import average_grid
@@ -49,9 +50,9 @@ class SSSNet(nn.Module):
     @nn.compact
     def __call__(
         self,
-        images: Num[Array | np.ndarray, "B H W C"],
+        images: Num[AnyArray, "B H W C"],
         train: bool = False,
-        mask: Bool[Array | np.ndarray, " B"] | None = None,
+        mask: Bool[AnyArray, " B"] | None = None,
     ) -> Float[Array, "B K"]:
         x = images
         for i, (size, pool) in enumerate(((5, 3), (3, 2))):
@@ -88,7 +89,7 @@ class OffApexNet(nn.Module):
 
     @nn.compact
     def __call__(
-        self, images: Num[Array | np.ndarray, "B H W C"], train: bool = False
+        self, images: Num[AnyArray, "B H W C"], train: bool = False
     ) -> Float[Array, "B K"]:
         x = images[..., np.arange(images.shape[-1]) % 3 != 2]
         for i in range(2):
@@ -136,9 +137,9 @@ class RCNA(nn.Module):
     @nn.compact
     def __call__(
         self,
-        images: Num[Array | np.ndarray, "B H W C"],
+        images: Num[AnyArray, "B H W C"],
         train: bool = False,
-        mask: Bool[Array | np.ndarray, " B"] | None = None,
+        mask: Bool[AnyArray, " B"] | None = None,
     ) -> Float[Array, "B K"]:
         def layer(size: int, padding: str, name: str):
             zeros = nn.initializers.zeros
@@ -166,7 +167,7 @@ class RCNA(nn.Module):
 
 
 def class_attention(
-    x: Float[Array | np.ndarray, "B H W C"], kernel: Float[Array | np.ndarray, "H W C K"]
+    x: Float[AnyArray, "B H W C"], kernel: Float[AnyArray, "H W C K"]
 ) -> Float[Array, "B H W"]:
     """Mean over the classes of min-max scaled activation maps.
 

@@ -7,9 +7,9 @@ from functools import partial
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Num
 
+from fexpr.arrays import AnyArray
 from fexpr.models.convolution import conv2d, max_pool, strided_conv2d
 from fexpr.models.layers import BatchNorm, Dense, Dropout, check_arguments
 
@@ -62,9 +62,9 @@ class ResNet(nn.Module):
     @nn.compact
     def __call__(
         self,
-        images: Num[Array | np.ndarray, "B H W C"],
+        images: Num[AnyArray, "B H W C"],
         train: bool = False,
-        mask: Bool[Array | np.ndarray, " B"] | None = None,
+        mask: Bool[AnyArray, " B"] | None = None,
     ) -> Float[Array, "B K"]:
         """mask: bool [B], True for the real rows of a padded batch: the only ones that batch
         statistics are taken over.
@@ -133,9 +133,9 @@ class PooledResNet(nn.Module):
     @nn.compact
     def __call__(
         self,
-        images: Num[Array | np.ndarray, "B H W C"],
+        images: Num[AnyArray, "B H W C"],
         train: bool = False,
-        mask: Bool[Array | np.ndarray, " B"] | None = None,
+        mask: Bool[AnyArray, " B"] | None = None,
     ) -> Float[Array, "B K"]:
         """mask: bool [B], True for the real rows of a padded batch: the only ones that batch
         statistics are taken over.
@@ -160,8 +160,8 @@ class PooledResNet(nn.Module):
 
 
 def average_grid(
-    x: Float[Array | np.ndarray, "B H W C"], parts: int
-) -> Float[Array | np.ndarray, "B {parts} {parts} C"]:
+    x: Float[AnyArray, "B H W C"], parts: int
+) -> Float[AnyArray, "B {parts} {parts} C"]:
     """Means over parts x parts rectangles: [B, H, W, C] -> [B, parts, parts, C], as PyTorch's
     AdaptiveAvgPool2d: part i spans floor(i H / parts) to ceil((i + 1) H / parts).
     """
@@ -194,6 +194,6 @@ class Convolution(nn.Module):
     stride: int = 1
 
     @nn.compact
-    def __call__(self, x: Float[Array | np.ndarray, "B H W I"]) -> Float[Array, "B h w O"]:
+    def __call__(self, x: Float[AnyArray, "B H W I"]) -> Float[Array, "B h w O"]:
         kernel = self.param("kernel", he_normal, (self.size, self.size, x.shape[-1], self.features))
         return conv2d(x, kernel) if self.stride == 1 else strided_conv2d(x, kernel, self.stride)

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import flax.linen as nn
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Num
 
+from fexpr.arrays import AnyArray
 from fexpr.models.convolution import max_pool
 from fexpr.models.layers import BatchNorm, Conv, Dense, Dropout, check_arguments
 
@@ -53,9 +53,9 @@ class STSTNet(nn.Module):
     @nn.compact
     def __call__(
         self,
-        images: Num[Array | np.ndarray, "B H W C"],
+        images: Num[AnyArray, "B H W C"],
         train: bool = False,
-        mask: Bool[Array | np.ndarray, " B"] | None = None,
+        mask: Bool[AnyArray, " B"] | None = None,
     ) -> Float[Array, "B K"]:
         """mask: bool [B], True for the real rows of a padded batch: the only ones that batch
         statistics are taken over.

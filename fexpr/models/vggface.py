@@ -14,9 +14,9 @@ from __future__ import annotations
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Num
 
+from fexpr.arrays import AnyArray
 from fexpr.errors import UserError
 from fexpr.models.classifiers import Dense
 from fexpr.models.layers import Dropout
@@ -28,7 +28,7 @@ SIDE = 224  # side of the images of both versions, in pixels
 
 
 def prepared(
-    images: Num[Array | np.ndarray, "B H W C"], side: int, version: int
+    images: Num[AnyArray, "B H W C"], side: int, version: int
 ) -> Num[Array, "B {side} {side} 3"]:
     """Images [B, H, W, 1 (grey) or 3 (R, G, B)] in 0 … 255 -> [B, side, side, 3] (B, G, R) less the
     mean of `version`, in their dtype.
@@ -73,9 +73,9 @@ class Top(nn.Module):
     @nn.compact
     def __call__(
         self,
-        x: Num[Array | np.ndarray, "B ..."],
+        x: Num[AnyArray, "B ..."],
         train: bool = False,
-        mask: Bool[Array | np.ndarray, " B"] | None = None,
+        mask: Bool[AnyArray, " B"] | None = None,
     ) -> Float[Array, "B K"]:
         del mask
         x = x.reshape(x.shape[0], -1)

@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Num
 
+from fexpr.arrays import AnyArray
 from fexpr.models.classifiers import KERAS, keras_norm
 from fexpr.models.convolution import max_pool, strided_conv2d
 from fexpr.models.layers import check_arguments
@@ -73,9 +73,9 @@ class VGGFaceResNet50(nn.Module):
     @nn.compact
     def __call__(
         self,
-        images: Num[Array | np.ndarray, "B H W C"],
+        images: Num[AnyArray, "B H W C"],
         train: bool = False,
-        mask: Bool[Array | np.ndarray, " B"] | None = None,
+        mask: Bool[AnyArray, " B"] | None = None,
     ) -> Float[Array, "B K"]:
         """mask: bool [B], True for the real rows of a padded batch: the only ones that batch
         statistics are taken over.
@@ -123,7 +123,7 @@ class Conv(nn.Module):
     stride: int = 1
 
     @nn.compact
-    def __call__(self, x: Float[Array, "B H W I"]) -> Float[Array, "B h w O"]:
+    def __call__(self, x: Float[AnyArray, "B H W I"]) -> Float[Array, "B h w O"]:
         kernel = self.param(
             "kernel", KERAS["kernel_init"], (self.size, self.size, x.shape[-1], self.features)
         )

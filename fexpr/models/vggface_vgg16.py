@@ -10,9 +10,9 @@ from typing import ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Num
 
+from fexpr.arrays import AnyArray
 from fexpr.models import layers
 from fexpr.models.classifiers import KERAS
 from fexpr.models.convolution import max_pool
@@ -80,9 +80,9 @@ class VGGFaceVGG16(nn.Module):
     @nn.compact
     def __call__(
         self,
-        images: Num[Array | np.ndarray, "B H W C"],
+        images: Num[AnyArray, "B H W C"],
         train: bool = False,
-        mask: Bool[Array | np.ndarray, " B"] | None = None,
+        mask: Bool[AnyArray, " B"] | None = None,
     ) -> Float[Array, "B K"]:
         x = prepared(images, self.image_size, self.VERSION)
         for block, (width, count) in enumerate(zip(self.widths, self.convolutions, strict=True), 1):
@@ -95,7 +95,7 @@ class VGGFaceVGG16(nn.Module):
         )
 
 
-def _block(module: nn.Module, x: jax.Array, block: int, width: int, count: int) -> jax.Array:
+def _block(module: nn.Module, x: AnyArray, block: int, width: int, count: int) -> jax.Array:
     for i in range(1, count + 1):
         x = nn.relu(Conv(width, name=f"conv{block}_{i}")(x))
     return max_pool(x, window=2, stride=2)

@@ -9,7 +9,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 # C++ chatter of XLA; must be set before it is loaded
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -19,6 +19,9 @@ from fexpr.command_parser import Parser
 from fexpr.recognizer.command_options import check
 from fexpr.storage import compiled, zoo
 from fexpr.storage.addresses import local_path
+
+if TYPE_CHECKING:
+    from fexpr.recognizer import Recognizer
 
 FRAMES = 8  # rows of a video at a time
 
@@ -193,9 +196,9 @@ def recognise(args: argparse.Namespace) -> None:
             write(table)
 
 
-def describe(recognizer: Any, args: argparse.Namespace) -> None:
+def describe(recognizer: Recognizer, args: argparse.Namespace) -> None:
     """Prints on stderr which model, maps and thresholds decide."""
-    from fexpr.recognizer import calibrated, clip
+    from fexpr.recognizer import calibrated, clip, smoothing
 
     content, errors = recognizer.content, terminal.errors
     members = (
@@ -226,7 +229,7 @@ def describe(recognizer: Any, args: argparse.Namespace) -> None:
     if args.smooth or (args.clip and rows == "rows"):
         over, how = "the whole clip", "such means were not"
         if args.smooth:
-            found = calibrated.window_map(recognizer, args.smooth)
+            found = smoothing.window_map(recognizer, args.smooth)
             over = f"{args.smooth:g} s"
             how = f"such means by a temperature of {found.temperature:.2f}" if found else how
         errors.print(

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -106,25 +106,6 @@ def set_limits(
         return None
     limits = [[np.inf if v is None else v for v in saved["limits"][i]] for i in numbers]
     return SetLimits(np.array(saved["levels"]), np.array(limits, np.float64))
-
-
-def window_map(recognizer: Any, seconds: float) -> Temperature | None:
-    """The map of a mean over a window of this length: a temperature, between the lengths that were
-    measured by a line in its logarithm (a single frame has 1), and beyond the longest that of the
-    longest; smoothed as if one of n + 1 validation clips could be of any class. Of an ensemble the
-    mean over its members. None if frames of clips were not evaluated, or the network was trained
-    further.
-    """
-    if recognizer.maps is None:
-        return None
-    members = recognizer.members
-    table = (recognizer.metrics.get("clips") or {"frames": {}})["frames"].get("windows")
-    if not table or None in (of_members := [table["temperatures"][t] for t in members]):
-        return None
-    logs = np.log(np.array(of_members, np.float64)).mean(axis=0)
-    temperature = np.exp(np.interp(seconds, [0.0, *table["seconds"]], [0.0, *logs]))
-    share = np.mean([1 / (table["clips"][t] + 1) for t in members])
-    return Temperature(float(temperature), float(share))
 
 
 def in_words(found: Sequence[Applied] | None) -> str:

@@ -17,6 +17,8 @@ from fexpr.recognizer.row_status import NO_FACE, OK, UNREADABLE
 if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Float
 
+    from fexpr.recognizer.ensemble import Ensemble
+
 LOG_ODDS = "log_odds"
 IN_WORDS = {LOG_ODDS: "mean log odds", "sum": "mean posterior"}
 SHOWN = 5  # persons in words
@@ -49,7 +51,7 @@ class ClipSums:
       rule: one of evaluate_config.CLIP_RULES, or LOG_ODDS.
     """
 
-    def __init__(self, recognizer: Any):
+    def __init__(self, recognizer: Ensemble):
         self._recognizer = recognizer
         self._persons: dict[int | None, Person] = {}
         measured = recognizer.metrics.get("clips") or {"rule": LOG_ODDS, "frames": {}}

@@ -4,9 +4,10 @@ between two frames. The only part of the recogniser that needs fexpr.data, impor
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fexpr import faces
 from fexpr.data.preparation import alignment, face_images, pairs, regions
@@ -51,7 +52,7 @@ def pair(
     shape: tuple[int, int, int],
     data: dict,
     align: str,
-    landmarks: Any,
+    landmarks: ArrayLike | None,
 ) -> UInt8[np.ndarray, "h w 3"]:
     """The flow map uint8 [H, W, 3] of two grey frames uint8 [H, W], computed like the run's data.
 
@@ -105,7 +106,7 @@ def scale_of(data: dict) -> str:
     return data.get("map_scale", "minmax")
 
 
-def _points(align: str, landmarks: Any, data: dict) -> Float[np.ndarray, "5 2"] | None:
+def _points(align: str, landmarks: ArrayLike | None, data: dict) -> Float[np.ndarray, "5 2"] | None:
     wanted = ", ".join(alignment.POINTS)
     problems = []
     if align not in pairs.ALIGNMENTS:

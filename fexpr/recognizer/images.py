@@ -5,9 +5,9 @@ by explicit arguments and without guessing.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
@@ -26,6 +26,8 @@ COLOURS = ("grey", "rgb", "bgr")
 VALUES = ("0..255", "0..1")
 FITS = ("exact", "resize", "face")
 
+Picture = np.ndarray | os.PathLike[str] | str  # an array of pixels, or the path of a file
+Pictures = Picture | Sequence[Picture]  # an array has all of them along its first axis
 # (pixels [H, W] or [H, W, C], side) -> every face with its crop [side, side] or [side, side, C]
 Finder = Callable[[np.ndarray, int], list[tuple[Face, np.ndarray]]]
 
@@ -45,7 +47,7 @@ class Rows(NamedTuple):
     faces: list[Face | None]
 
 
-def vectors(given: Any, features: int) -> Float32[np.ndarray, "N 1 1 {features}"]:
+def vectors(given: Pictures, features: int) -> Float32[np.ndarray, "N 1 1 {features}"]:
     """Feature vectors [N, F] or [N, 1, 1, F] as the network takes them, float32 [N, 1, 1, F].
 
     Raises:
@@ -66,7 +68,7 @@ def vectors(given: Any, features: int) -> Float32[np.ndarray, "N 1 1 {features}"
 
 
 def collect_images(
-    images: Any,
+    images: Pictures,
     shape: tuple[int, int, int],
     flow: bool,
     layout: str,
@@ -220,7 +222,7 @@ def check_arguments(
         )
 
 
-def _array(image: Any, layout: str) -> np.ndarray:
+def _array(image: np.ndarray, layout: str) -> np.ndarray:
     image = np.asarray(image)
     if image.ndim != len(layout):
         raise Unusable(f"layout {layout!r} has {len(layout)} axes, found shape {list(image.shape)}")

@@ -6,13 +6,15 @@ from __future__ import annotations
 
 import concurrent.futures
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jaxtyping import PyTree
 
+from fexpr.arrays import AnyArray
 from fexpr.train import devices
 from fexpr.train.state import Model
 from fexpr.train.views import normalized, predict_views, recentred, views
@@ -39,29 +41,27 @@ class Network:
     model: Model = struct.field(pytree_node=False)
     precision: str = struct.field(pytree_node=False)
     tta: str = struct.field(pytree_node=False)
-    variables: Any
+    variables: PyTree
     mean: Float[jax.Array, "*HxW C"]
     std: Float[jax.Array, "*HxW C"]
     crop: int = struct.field(pytree_node=False, default=0)
     kind: str = struct.field(pytree_node=False, default="face")
     normalize: str = struct.field(pytree_node=False, default="standardize")
 
-    def normalized(
-        self, images: Float[jax.Array | np.ndarray, "B H W C"]
-    ) -> Float[jax.Array, "B h w C"]:
+    def normalized(self, images: Float[AnyArray, "B H W C"]) -> Float[jax.Array, "B h w C"]:
         """The model's input for images float32 [B, H, W, C] in 0..255."""
         (shown,) = views(recentred(images, self.normalize), "none", self.crop, self.kind)
         return jnp.asarray(normalized(shown, self.mean, self.std, self.precision))
 
-    def __call__(self, images: Float[jax.Array, "B H W C"]) -> Float[jax.Array, "B K"]:
+    def __call__(self, images: Float[AnyArray, "B H W C"]) -> Float[jax.Array, "B K"]:
         """Logits float32 [B, K] of images float32 [B, H, W, C] in 0..255, of this one view."""
         return self._predict(images, "none")
 
-    def predict(self, images: Float[jax.Array, "B H W C"]) -> Float[jax.Array, "B K"]:
+    def predict(self, images: Float[AnyArray, "B H W C"]) -> Float[jax.Array, "B K"]:
         """Logits averaged over all views, as in predictions.npz."""
         return self._predict(images, self.tta)
 
-    def _predict(self, images: jax.Array, tta: str) -> jax.Array:
+    def _predict(self, images: AnyArray, tta: str) -> jax.Array:
         return predict_views(
             self.model,
             self.variables,

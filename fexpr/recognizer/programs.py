@@ -8,7 +8,6 @@ import logging
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -16,7 +15,9 @@ import jax.export
 import jax.extend
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
+from fexpr.arrays import AnyArray
 from fexpr.errors import UserError
 from fexpr.probabilities import Identity, affine
 from fexpr.recognizer.ensemble import Ensemble
@@ -79,7 +80,7 @@ def plain(function: Program) -> Program:
     return lambda *arguments: _evaluated(jax.make_jaxpr(function)(*arguments), arguments)[0]
 
 
-def _evaluated(closed: Any, arguments: Sequence[jax.Array]) -> list[jax.Array]:
+def _evaluated(closed: jax.extend.core.ClosedJaxpr, arguments: Sequence[AnyArray | float]) -> list:
     inner_of = {
         "custom_vmap_call": "call",
         "custom_vjp_call": "call_jaxpr",
@@ -155,7 +156,7 @@ def write_onnx(recognizer: Ensemble, path: Path) -> float:
     )
 
 
-def difference_of(recognizer: Ensemble, function: Callable[[np.ndarray], Any]) -> float:
+def difference_of(recognizer: Ensemble, function: Callable[[np.ndarray], ArrayLike]) -> float:
     """The largest difference of a probability between `function` and the recogniser, on random
     images.
     """

@@ -8,16 +8,25 @@ import os
 import signal
 import sys
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import pandas as pd
 
 from fexpr import terminal
 from fexpr.errors import UserError
-from fexpr.recognizer import clip, draw, images, picture_files, prediction_table, smoothing, video
+from fexpr.recognizer import (
+    Recognizer,
+    clip,
+    draw,
+    images,
+    picture_files,
+    prediction_table,
+    smoothing,
+    video,
+)
 from fexpr.recognizer.command_options import FORMATS
 from fexpr.recognizer.picture_files import Pictures
 from fexpr.recognizer.row_status import NO_FACE, OK, UNREADABLE
@@ -28,7 +37,9 @@ MOST_REASONS = 20  # reasons that are listed if no picture can be read
 AT_ONCE = 16  # pictures per batch; every face is a row
 
 
-def pictures(recognizer: Any, args: argparse.Namespace) -> Generator[pd.DataFrame, None, None]:
+def pictures(
+    recognizer: Recognizer, args: argparse.Namespace
+) -> Generator[pd.DataFrame, None, None]:
     """Yields the rows of pictures in batches; prints at the end what was read and skipped."""
     flow = recognizer.kind == "flow"
     fit = "exact" if flow else "face" if args.align in (None, "detect") else "resize"
@@ -66,7 +77,7 @@ def pictures(recognizer: Any, args: argparse.Namespace) -> Generator[pd.DataFram
         )
 
 
-def _draw(recognizer: Any, names: list[str], table: pd.DataFrame, folder: Path) -> None:
+def _draw(recognizer: Recognizer, names: list[str], table: pd.DataFrame, folder: Path) -> None:
     """Draws each picture of a table; `names` are the paths of its rows, those of one picture
     together.
     """
@@ -93,7 +104,7 @@ def _summarize(read: int, counts: Counter, passed_over: Counter, looked: bool) -
         )
 
 
-def pairs(recognizer: Any, args: argparse.Namespace) -> Generator[pd.DataFrame, None, None]:
+def pairs(recognizer: Recognizer, args: argparse.Namespace) -> Generator[pd.DataFrame, None, None]:
     """Yields the rows of pairs of frames."""
     points = [args.landmarks[i : i + 2] for i in range(0, 10, 2)] if args.landmarks else None
     with terminal.progress("pairs", len(args.pair), on=terminal.errors) as advance:
@@ -110,7 +121,7 @@ def pairs(recognizer: Any, args: argparse.Namespace) -> Generator[pd.DataFrame, 
             yield table
 
 
-def moving(recognizer: Any, args: argparse.Namespace) -> Generator[pd.DataFrame, None, None]:
+def moving(recognizer: Recognizer, args: argparse.Namespace) -> Generator[pd.DataFrame, None, None]:
     """Yields the rows of a video or a camera, a few frames at a time."""
     if args.spot:
         yield recognizer.spot(args.video)
@@ -153,7 +164,12 @@ def moving(recognizer: Any, args: argparse.Namespace) -> Generator[pd.DataFrame,
         )
 
 
-def _drawn(recognizer: Any, tables: Any, film: Any, advance: Any) -> Iterator[pd.DataFrame]:
+def _drawn(
+    recognizer: Recognizer,
+    tables: Iterable[tuple[list[video.Frame], pd.DataFrame]],
+    film: draw.Film | None,
+    advance: Callable[..., None],
+) -> Iterator[pd.DataFrame]:
     """Yields the tables of a video, and draws its frames into `film`."""
     last = 0
     for frames, table in tables:
@@ -168,7 +184,7 @@ def _drawn(recognizer: Any, tables: Any, film: Any, advance: Any) -> Iterator[pd
 
 
 @contextlib.contextmanager
-def _ended_by_interrupt(source: Any, so: bool) -> Iterator[None]:
+def _ended_by_interrupt(source: video.Video, so: bool) -> Iterator[None]:
     """If `so`, Ctrl-C ends the video but not the program, so that rows of a camera until then are
     written.
     """
@@ -191,7 +207,7 @@ def write_rows(table: pd.DataFrame, stream: TextIO, kind: str, first: bool) -> N
         table.reset_index().to_json(stream, orient="records", lines=True, force_ascii=False)
 
 
-def _terminal_cell(value: Any) -> Any:
+def _terminal_cell(value: object) -> object:
     """A cell for a terminal, which the control characters in a file's name would command."""
     value = delimited.safe_cell(value)
     return terminal.printable(value) if isinstance(value, str) else value

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fexpr.errors import UserError
 from fexpr.recognizer import archive, images, restored
@@ -112,7 +113,7 @@ class Recognizer(Ensemble):
 
     def predict(
         self,
-        images_or_paths: Any,
+        images_or_paths: images.Pictures,
         *,
         layout: str = "HWC",
         colours: str | None = None,
@@ -164,7 +165,12 @@ class Recognizer(Ensemble):
         return prediction_table.with_faces(made, rows.faces)
 
     def predict_pair(
-        self, onset: Any, apex: Any, *, align: str = "detect", landmarks: Any = None
+        self,
+        onset: images.Picture,
+        apex: images.Picture,
+        *,
+        align: str = "detect",
+        landmarks: ArrayLike | None = None,
     ) -> pd.DataFrame:
         """The onset and apex frame of a movement -> a table of one row, by the optical flow between
         them, made as the run's data were.
@@ -248,7 +254,11 @@ class Recognizer(Ensemble):
         ), history
 
     def pair(
-        self, onset: Any, apex: Any, align: str = "detect", landmarks: Any = None
+        self,
+        onset: images.Picture,
+        apex: images.Picture,
+        align: str = "detect",
+        landmarks: ArrayLike | None = None,
     ) -> UInt8[np.ndarray, "h w 3"]:
         """The flow map uint8 [H, W, 3] that `predict_pair` reads. Arguments and errors as in
         `predict_pair`.
@@ -284,7 +294,7 @@ class Recognizer(Ensemble):
         return partial(face_finder.find, frame=face_finder.frame_of(self.content))
 
 
-def _frame(frame: Any, name: str) -> np.ndarray:
+def _frame(frame: images.Picture, name: str) -> np.ndarray:
     """A grey frame uint8 [H, W] from a path or an array."""
     if isinstance(frame, np.ndarray):
         if frame.ndim != 2 or frame.dtype != np.uint8:
@@ -299,7 +309,7 @@ def _frame(frame: Any, name: str) -> np.ndarray:
         raise UserError(f"the {name} frame {frame} cannot be used", [str(e)]) from e
 
 
-def _pair_name(onset: Any, apex: Any) -> str:
+def _pair_name(onset: images.Picture, apex: images.Picture) -> str:
     return " -> ".join(
         "array" if isinstance(frame, np.ndarray) else str(frame) for frame in (onset, apex)
     )

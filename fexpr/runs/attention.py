@@ -7,11 +7,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from fexpr import models
@@ -22,7 +22,7 @@ from fexpr.storage import run
 
 
 def write(
-    config: ConfigDict, workdir: Path, dataset: Dataset, folds: Sequence[Fold], variables: Any
+    config: ConfigDict, workdir: Path, dataset: Dataset, folds: Sequence[Fold], variables: PyTree
 ) -> None:
     """Writes attention.npz if rows are clips and the network has `attention_weights`; otherwise
     nothing.

@@ -8,7 +8,6 @@ import hashlib
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -16,6 +15,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+from jaxtyping import Float32, PyTree, UInt8
 
 from fexpr.data.dataset import Dataset
 from fexpr.errors import UserError
@@ -29,16 +29,16 @@ OF_THE_END = ("num_classes", "hidden", "dropout", "axis_name", "remat", "parent"
 
 
 def compute(
-    trunk: Callable[[Any, jax.Array], jax.Array],
+    trunk: Callable[[PyTree, jax.Array], jax.Array],
     model: nn.Module | AuxiliaryOutputs,
     end: str,
-    frozen: Any,
-    variables: Any,
+    frozen: PyTree,
+    variables: PyTree,
     dataset: Dataset,
     precision: str,
     batch: int,
     dry_run: bool = False,
-) -> np.ndarray:
+) -> Float32[np.ndarray, "N D"]:
     """Features float32 [N, D] of the images of `dataset`, by `trunk(variables, images uint8)`; read
     from the cache if it has them.
 
@@ -84,7 +84,7 @@ def compute(
     return np.concatenate([_load(path) for path, _ in parts])
 
 
-def _load(path: Path) -> np.ndarray:
+def _load(path: Path) -> Float32[np.ndarray, "n D"]:
     try:
         return npz.decode(bounded.read_bytes(path))
     except bounded.Unreadable as e:
@@ -96,8 +96,8 @@ def _load(path: Path) -> np.ndarray:
 def fingerprint(
     model: nn.Module | AuxiliaryOutputs,
     end: str,
-    frozen: Any,
-    images: np.ndarray,
+    frozen: PyTree,
+    images: UInt8[np.ndarray, "N H W C"],
     precision: str,
 ) -> str:
     """A fingerprint of all that the features depend on: the trunk's arguments and parameters, the

@@ -5,7 +5,7 @@ trunk whose features are computed once.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
+from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from fexpr import models
+from fexpr.arrays import AnyArray
 from fexpr.data.dataset import Dataset
 from fexpr.data.preparation.prepare import data_root
 from fexpr.data.splits.fold import Fold
@@ -55,14 +57,14 @@ class Initialization:
               and the rest of the variables, with the images' normalisation (`input`).
     """
 
-    variables: dict[str, Any]
+    variables: dict[str, PyTree]
     facts: dict[str, Any]
     seen: Seen | None = None
     end: Head | None = None
     features: np.ndarray | None = None
-    trunk: dict[str, Any] | None = None
+    trunk: dict[str, PyTree] | None = None
 
-    def whole(self, variables: Any, trials: int) -> Any:
+    def whole(self, variables: PyTree, trials: int) -> PyTree:
         """The variables [T, ...] of the whole network, from those that were trained."""
         if self.trunk is None:
             return variables
@@ -125,7 +127,7 @@ def load_initialization(
     )
 
 
-def _sides(variables: Any, end: str) -> tuple[Any, Any]:
+def _sides(variables: PyTree, end: str) -> tuple[PyTree, PyTree]:
     """The variables without the head's, and the head's."""
     sides = [
         {p: a for p, a in flatten_dict(variables).items() if (p[1] == end) is mine}
@@ -135,12 +137,12 @@ def _sides(variables: Any, end: str) -> tuple[Any, Any]:
 
 
 def _look(
-    trunk_of: Any,
+    trunk_of: Callable[[PyTree, AnyArray], jax.Array],
     precision: str,
     normalize: str,
     mean: np.ndarray,
     std: np.ndarray,
-    variables: Any,
+    variables: PyTree,
     images: jax.Array,
 ) -> jax.Array:
     """The head's input float32 [B, D] for images uint8 [B, H, W, C]."""
@@ -151,7 +153,7 @@ def _look(
 def _from_file(
     config: ConfigDict,
     model: nn.Module | AuxiliaryOutputs,
-    like: Any,
+    like: PyTree,
     dataset: Dataset,
     folds: Sequence[Fold],
 ) -> tuple:
@@ -210,7 +212,7 @@ def _without(config: ConfigDict) -> str:
 def _from_run(
     config: ConfigDict,
     model: nn.Module | AuxiliaryOutputs,
-    like: Any,
+    like: PyTree,
     dataset: Dataset,
     folds: Sequence[Fold],
 ) -> tuple:

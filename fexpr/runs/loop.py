@@ -9,10 +9,11 @@ import itertools
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
+from jaxtyping import PyTree
 
 from fexpr.errors import INTERRUPTED, RESUMABLE, Preempted, UserError
 from fexpr.runs import chunks
@@ -46,7 +47,7 @@ class Loop:
         folder: Path,
         owner: str,
         stopped_by: Callable[[], str] = lambda: "",
-        initial_variables: Any = None,
+        initial_variables: PyTree = None,
     ):
         self.specs, self.engine, self.config = specs, engine, specs[0].config
         self.stopped_by, self.initial_variables = stopped_by, initial_variables
@@ -174,7 +175,7 @@ class Loop:
             for p in written
         ]
 
-    def _train_chunk(self, chunk: int, start: int, advance: Any) -> State:
+    def _train_chunk(self, chunk: int, start: int, advance: Callable[..., None]) -> State:
         """Trains a chunk from the position `start` on.
 
         The devices are given work for a moment at a time, so that a signal is answered soon even if
@@ -304,6 +305,6 @@ class Loop:
             )
 
 
-def _kept(state: Any) -> Any:
+def _kept(state: State) -> State:
     """The state without the optimiser's, as needed once training is over."""
     return state._replace(opt_state=())

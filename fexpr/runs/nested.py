@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+from jaxtyping import Float, Int, Shaped
 
 from fexpr.data.splits.fold import Fold
 from fexpr.data.splits.validation_groups import validation_turn
@@ -59,8 +60,8 @@ def fit_fold(
     machine: Machine,
     rows: Rows,
     fold: Fold,
-    labels: np.ndarray,
-    groups: np.ndarray,
+    labels: Int[np.ndarray, " N"],
+    groups: Shaped[np.ndarray, " N"],
     classes: int,
     points: Sequence[dict],
     parts: int,
@@ -72,7 +73,7 @@ def fit_fold(
     them.
 
     Args:
-      rows: of the whole data set. labels int [N], groups [N].
+      rows: of the whole data set, as labels and groups are.
       parts, seed: of `validation_turn`.
       monitor: one of SCORES; the first point wins among equals.
       weighting: strength and largest value of class weights, as in `class_weights`.
@@ -118,7 +119,7 @@ def _temperature(logits: np.ndarray, labels: np.ndarray):
     return fit_temperature(logits, labels, np.full(len(labels), "val"))
 
 
-def uf1(logits: np.ndarray, labels: np.ndarray) -> float:
+def uf1(logits: Float[np.ndarray, "R K"], labels: Int[np.ndarray, " R"]) -> float:
     """Unweighted F1 of the likeliest classes, over the classes that occur."""
     each = np.arange(logits.shape[1])
     truth, decided = labels[:, None] == each, logits.argmax(1)[:, None] == each
@@ -126,12 +127,12 @@ def uf1(logits: np.ndarray, labels: np.ndarray) -> float:
     return float(np.nanmean(metrics.f1(counts)))
 
 
-def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
+def accuracy(logits: Float[np.ndarray, "R K"], labels: Int[np.ndarray, " R"]) -> float:
     """The share of rows whose largest logit [R, K] is that of their label int [R]."""
     return float((logits.argmax(1) == labels).mean())
 
 
-def loss(logits: np.ndarray, labels: np.ndarray) -> float:
+def loss(logits: Float[np.ndarray, "R K"], labels: Int[np.ndarray, " R"]) -> float:
     """Negative log loss, after the single best temperature for these rows."""
     truth = labels[:, None] == np.arange(logits.shape[1])
     scaled = _temperature(logits, labels)(logits)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,6 +19,9 @@ from fexpr.data.splits.fold import Fold
 from fexpr.errors import UserError
 from fexpr.storage import run
 from fexpr.storage.seen_people import Seen, hashed
+
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
+    from jaxtyping import Shaped
 
 # releases that are known to have no people in common
 RELEASES = ("samm", "casme2", "smic", "ravdess", "fer2013", "affectnet")
@@ -31,7 +35,7 @@ FIX = (
 )
 
 
-def people_of(name: str, dataset: Dataset) -> np.ndarray:
+def people_of(name: str, dataset: Dataset) -> Shaped[np.ndarray, " N"]:
     """The person of each row as '<release>/<subject>', str [N]. `name`: the data set's in the
     config.
     """
@@ -140,7 +144,7 @@ def refuse_tested(
         )
 
 
-def find_seen(seen: Seen, people: np.ndarray) -> list[str]:
+def find_seen(seen: Seen, people: Shaped[np.ndarray, " P"]) -> list[str]:
     """The people among `people` (str [N], as in `people_of`) who have been seen."""
     known = {*seen.people.tolist()}
     return [p for p in np.unique(people).tolist() if {p, hashed(p)} & known]

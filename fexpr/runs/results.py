@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int
 from ml_collections import ConfigDict
 
 from fexpr.data.dataset import Dataset, Pictures
@@ -90,7 +91,7 @@ def contract(
     folds: Sequence[Fold],
     trial_fold: Sequence[int],
     trial_seed: Sequence[int],
-    train: Sequence[np.ndarray],
+    train: Sequence[Int[np.ndarray, " _"]],
     parts: Sequence[tuple],
 ) -> dict[str, np.ndarray]:
     """The arrays of predictions.npz (docs/design.md), with no failed trial.

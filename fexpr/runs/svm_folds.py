@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float, Int
 from ml_collections import ConfigDict
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
@@ -160,7 +161,9 @@ def make_machine(model: ConfigDict, C: float, weights: dict[int, float]) -> Line
     )
 
 
-def decisions(machine: LinearSVC | SVC, rows: np.ndarray, classes: int) -> np.ndarray:
+def decisions(
+    machine: LinearSVC | SVC, rows: Float[np.ndarray, "R D"], classes: int
+) -> Float[np.ndarray, "R {classes}"]:
     """Scores that are saved as logits, float64 [R, classes]; the class with the largest is
     predicted.
 
@@ -179,7 +182,7 @@ def decisions(machine: LinearSVC | SVC, rows: np.ndarray, classes: int) -> np.nd
     return every
 
 
-def pixels_of(dataset: Dataset, rows: np.ndarray) -> np.ndarray:
+def pixels_of(dataset: Dataset, rows: Int[np.ndarray, " R"]) -> Float[np.ndarray, "R D"]:
     """float64 [R, H*W*C] in 0..255."""
     return dataset.images[rows].reshape(len(rows), -1).astype(np.float64)
 

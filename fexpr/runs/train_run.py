@@ -8,9 +8,9 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
+from jaxtyping import PyTree
 
 from fexpr.data.dataset import Dataset
 from fexpr.data.splits.fold import Fold
@@ -33,7 +33,7 @@ def train(
     folder: Path,
     *,
     start: Initialization | None = None,
-    variables: Any = None,
+    variables: PyTree = None,
     share: tuple[int, int] | None = None,
 ) -> Engine:
     """Trains these runs to the end, resuming if they were interrupted. If all are finished, only

@@ -7,7 +7,7 @@ import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fexpr.storage import bounded
 from fexpr.storage.bounded import Unreadable
@@ -146,7 +146,7 @@ def _read(
     return Table(header, lines, texts, short)
 
 
-def safe_cell(value: Any) -> Any:
+def safe_cell(value: object) -> object:
     """A text as a cell that spreadsheets display instead of evaluating: they treat text that begins
     with = + - or @ as a formula, which may open programs and addresses. Names of files, clips and
     classes are untrusted; numbers and other texts are unchanged.

@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
 
 from fexpr.errors import UserError
 from fexpr.storage import addresses
@@ -177,7 +176,7 @@ class _Mirror:
         _open[self.root] = self
         return self
 
-    def __exit__(self, kind: type | None, *_: Any) -> None:
+    def __exit__(self, kind: type | None, *_: object) -> None:
         self.workers.shutdown(cancel_futures=True)
         if kind and not self.store.failed:
             with contextlib.suppress(UserError):  # the first error is the one reported

@@ -8,6 +8,7 @@ import io
 import threading
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -15,6 +16,9 @@ from PIL import Image, ImageOps
 
 from fexpr.storage import bounded
 from fexpr.storage.bounded import Unreadable
+
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
+    from jaxtyping import Num, UInt8
 
 MOST_PIXELS = 10**8  # 300 MB as RGB; cameras of 108 million pixels save 12 million by default
 LARGE = 2**24  # pixels; larger images are decoded one at a time, whatever the number of threads
@@ -32,7 +36,7 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
-def read(path: Path | str, mode: int) -> np.ndarray:
+def read(path: Path | str, mode: int) -> UInt8[np.ndarray, "H W *C"]:
     """Decodes an image file; `mode` is one of OpenCV's IMREAD_ values. Returns uint8 [H, W] or
     [H, W, C].
 
@@ -42,7 +46,7 @@ def read(path: Path | str, mode: int) -> np.ndarray:
     return decode(bounded.read_bytes(path, bounded.IMAGE_BYTES), mode)
 
 
-def decode(data: bytes, mode: int) -> np.ndarray:
+def decode(data: bytes, mode: int) -> UInt8[np.ndarray, "H W *C"]:
     """Decodes the bytes of an image file. Arguments and result as in `read`.
 
     Raises:
@@ -57,7 +61,7 @@ def decode(data: bytes, mode: int) -> np.ndarray:
     return image
 
 
-def decode_any_depth(data: bytes, mode: int) -> np.ndarray:
+def decode_any_depth(data: bytes, mode: int) -> Num[np.ndarray, "H W *C"]:
     """Decodes the bytes of an image file, with as many bits per channel as it has.
 
     Raises:

@@ -21,7 +21,7 @@ class Maybe(NamedTuple):
     shape: Any
 
 
-def find_mismatches(value: Any, shape: Any, path: str = "") -> Iterator[str]:
+def find_mismatches(value: object, shape: Any, path: str = "") -> Iterator[str]:
     """Yields one line for each part of the value that does not have the shape: its path, what was
     expected and what was found.
     """
@@ -55,7 +55,7 @@ def _inside(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 
-def _problem(path: str, expected: Any, value: Any) -> str:
+def _problem(path: str, expected: Any, value: object) -> str:
     found = repr(value)
     found = f"{found[:40]}…" if len(found) > 40 else found
     return f"{path or 'the whole'}: expected {NAMES.get(expected, expected)}, found {found}"

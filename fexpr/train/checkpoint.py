@@ -25,7 +25,9 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from jaxtyping import PyTree
 
+from fexpr.arrays import AnyArray
 from fexpr.errors import UserError
 from fexpr.storage import bounded, mirror, run
 from fexpr.train import distributed
@@ -81,7 +83,7 @@ class Checkpoints:
                 )
         return self._opened
 
-    def save(self, step: int, state: Any, after: Sequence[Path] = ()) -> None:
+    def save(self, step: int, state: PyTree, after: Sequence[Path] = ()) -> None:
         """Saves `state`, a tree of NumPy arrays. Waits for the previous save; returns before its
         own is on disk, and at its address.
 
@@ -94,7 +96,7 @@ class Checkpoints:
         """
         distributed.run_on_main_process(lambda: self._save(step, state, after))
 
-    def _save(self, step: int, state: Any, after: Sequence[Path]) -> None:
+    def _save(self, step: int, state: PyTree, after: Sequence[Path]) -> None:
         self._finish_push()
         check_space(self._folder, state)
         with disk_errors(self._folder):
@@ -117,7 +119,7 @@ class Checkpoints:
         if job:
             job.result()
 
-    def restore(self, step: int, like: Any) -> Any:
+    def restore(self, step: int, like: PyTree) -> PyTree:
         """The state saved at `step`, as NumPy arrays. `like`: the tree of shapes and types
         expected.
 
@@ -126,13 +128,13 @@ class Checkpoints:
         """
         return self._restore(self._source / str(step), like)
 
-    def save_done(self, state: Any) -> None:
+    def save_done(self, state: PyTree) -> None:
         """Replaces the chunk's checkpoints by the part that is kept once it is trained, completely
         or not at all. Errors as in `save`.
         """
         distributed.run_on_main_process(lambda: self._save_done(state))
 
-    def _save_done(self, state: Any) -> None:
+    def _save_done(self, state: PyTree) -> None:
         _write(self._folder / DONE, state, self._about)
         self._finish_push()
         mirror.push(self._folder / DONE)
@@ -143,18 +145,18 @@ class Checkpoints:
                 self._manager.delete(step)
         mirror.forget_others(self._folder)
 
-    def restore_done(self, like: Any) -> Any:
+    def restore_done(self, like: PyTree) -> PyTree:
         """Reads what `save_done` wrote. Arguments and errors as in `restore`."""
         return self._restore(self._source / DONE, like)
 
-    def _restore(self, folder: Path, like: Any) -> Any:
+    def _restore(self, folder: Path, like: PyTree) -> PyTree:
         def whole():
             found = jax.tree.map(lambda x: x[self._rows], read(folder, retrain(folder)))
             return _match_structure(found, like, folder)
 
         return distributed.broadcast_arrays(whole, like)
 
-    def check(self, step: int | None, like: Any) -> None:
+    def check(self, step: int | None, like: PyTree) -> None:
         """Compares the shapes and types that `restore` at `step` (None: `restore_done`) would
         return, without reading arrays. Errors as in `restore`.
         """
@@ -204,14 +206,14 @@ def _checkpointer() -> ocp.Checkpointer:
     )
 
 
-def _write(folder: Path, tree: Any, about: Mapping[str, Any] | None = None) -> None:
+def _write(folder: Path, tree: PyTree, about: Mapping[str, Any] | None = None) -> None:
     check_space(folder, tree)
     metadata = {CHECKSUMS: checksums(tree)} | dict(about or {})
     with disk_errors(folder), _checkpointer() as writer:
         writer.save(folder, tree, force=True, custom_metadata=metadata)
 
 
-def read(folder: Path, fix: str = "") -> Any:
+def read(folder: Path, fix: str = "") -> PyTree:
     """A checkpoint as it was saved, as NumPy arrays in dicts and lists; every array is compared
     with its checksum (checkpoints of older versions have none).
 
@@ -246,7 +248,7 @@ def read_about(folder: Path) -> dict[str, Any]:
     return about.get("custom_metadata") or {}
 
 
-def _read_shapes(reader: ocp.Checkpointer, folder: Path, fix: str) -> Any:
+def _read_shapes(reader: ocp.Checkpointer, folder: Path, fix: str) -> PyTree:
     """The shape and type of each array, in the structure of `read`."""
     content = reader.metadata(_item(folder)).item_metadata
     if content is None:  # Orbax's error for a file that is missing or cannot be read
@@ -290,7 +292,7 @@ def _ignore_late_reads() -> None:
     sys.unraisablehook = hook
 
 
-def save_variables(run_dir: Path, name: str, variables: Any) -> None:
+def save_variables(run_dir: Path, name: str, variables: PyTree) -> None:
     """Writes `checkpoints/<name>`, replacing an existing one.
 
     Raises:
@@ -301,7 +303,7 @@ def save_variables(run_dir: Path, name: str, variables: Any) -> None:
     mirror.push(folder)
 
 
-def load_variables(run_dir: Path, name: str) -> Any:
+def load_variables(run_dir: Path, name: str) -> PyTree:
     """The variables of `checkpoints/<name>` as NumPy arrays with a leading axis of trials.
 
     Raises:
@@ -316,7 +318,7 @@ def load_variables(run_dir: Path, name: str) -> Any:
     return read(folder)
 
 
-def _match_structure(found: Any, like: Any, folder: Path) -> Any:
+def _match_structure(found: PyTree, like: PyTree, folder: Path) -> PyTree:
     """The arrays of a checkpoint in the structure of `like`.
 
     Raises:
@@ -337,5 +339,5 @@ def _match_structure(found: Any, like: Any, folder: Path) -> Any:
     return jax.tree.unflatten(jax.tree.structure(like), [have[path] for path in wanted])
 
 
-def _words(array: Any) -> str:
+def _words(array: AnyArray | jax.ShapeDtypeStruct | None) -> str:
     return "none" if array is None else f"{tuple(array.shape)} {array.dtype}"

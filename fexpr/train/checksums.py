@@ -8,9 +8,10 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import PyTree
 
 
-def flatten(tree: Any) -> dict[str, Any]:
+def flatten(tree: PyTree) -> dict[str, Any]:
     """The arrays of a tree, or their shapes, by path ('variables/params/Dense_0/kernel'), the same
     for named tuples and for the dicts that Orbax restores them as.
     """
@@ -20,12 +21,12 @@ def flatten(tree: Any) -> dict[str, Any]:
     }
 
 
-def checksums(tree: Any) -> dict[str, str]:
+def checksums(tree: PyTree) -> dict[str, str]:
     """The CRC-32 (hex) of each array's type, shape and bytes, by path."""
     return {path: _checksum(np.asarray(array)) for path, array in flatten(tree).items()}
 
 
-def find_damage(tree: Any, expected: Mapping[str, str]) -> list[str]:
+def find_damage(tree: PyTree, expected: Mapping[str, str]) -> list[str]:
     """One line for each array that differs from the one from which `expected` was computed."""
     found = checksums(tree)
     return [
@@ -41,7 +42,7 @@ def _checksum(array: np.ndarray) -> str:
     return f"{zlib.crc32(content, zlib.crc32(about)):08x}"
 
 
-def _name(part: Any) -> str:
+def _name(part: object) -> str:
     for attribute in ("key", "name", "idx"):
         if hasattr(part, attribute):
             return str(getattr(part, attribute))

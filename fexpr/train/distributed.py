@@ -15,13 +15,13 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Sharding
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float, PyTree, Shaped
 
 from fexpr import terminal
 from fexpr.errors import RESUMABLE, UserError
@@ -134,7 +134,7 @@ def to_global_array_of_shares(
     return jax.make_array_from_process_local_data(sharding, x, shape)
 
 
-def to_host(tree: Any) -> Any:
+def to_host(tree: PyTree) -> PyTree:
     """Gathers arrays that are spread over the devices of all processes, as NumPy arrays in every
     process.
     """
@@ -166,7 +166,7 @@ def broadcast_from_main(value: T) -> T:
     return json.loads(text.tobytes().decode())
 
 
-def broadcast_arrays(read: Callable[[], Any], like: Any) -> Any:
+def broadcast_arrays(read: Callable[[], PyTree], like: PyTree) -> PyTree:
     """Returns the arrays that `read()` returns in the main process, in every process; `like`: the
     tree of their shapes and types.
 

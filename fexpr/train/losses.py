@@ -11,11 +11,13 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Num, Shaped
 
+from fexpr.arrays import AnyArray
+
 
 def binary_cross_entropy(
-    logits_BxK: Float[Array | np.ndarray, "B K"],
-    targets_BxK: Float[Array | np.ndarray, "B K"],
-    weights_K: Float[Array | np.ndarray, " K"],
+    logits_BxK: Float[AnyArray, "B K"],
+    targets_BxK: Float[AnyArray, "B K"],
+    weights_K: Float[AnyArray, " K"],
     gamma: Float[ArrayLike, ""],
 ) -> Float[Array, " B"]:
     """Sum over classes of sigmoid cross entropy, averaged over K; shape [B].
@@ -32,9 +34,9 @@ def binary_cross_entropy(
 
 
 def focal(
-    logits_BxK: Float[Array | np.ndarray, "B K"],
-    targets_BxK: Float[Array | np.ndarray, "B K"],
-    weights_K: Float[Array | np.ndarray, " K"],
+    logits_BxK: Float[AnyArray, "B K"],
+    targets_BxK: Float[AnyArray, "B K"],
+    weights_K: Float[AnyArray, " K"],
     gamma: Float[ArrayLike, ""],
 ) -> Float[Array, " B"]:
     """Focal loss on sigmoids (Lin et al. 2017, equation 4; for soft targets the modulating factor
@@ -52,7 +54,7 @@ def focal(
 
 
 def known_binary_cross_entropy(
-    logits_BxA: Float[Array | np.ndarray, "B A"], labels_BxA: Float[Array | np.ndarray, "B A"]
+    logits_BxA: Float[AnyArray, "B A"], labels_BxA: Float[AnyArray, "B A"]
 ) -> Float[Array, " B"]:
     """Sigmoid cross entropy, averaged over the known (not NaN) labels of a row; 0 if none is known;
     shape [B].
@@ -65,9 +67,9 @@ def known_binary_cross_entropy(
 
 
 def cross_entropy(
-    logits_BxK: Float[Array | np.ndarray, "B K"],
-    labels: Int[Array | np.ndarray, " B"] | Float[Array | np.ndarray, "B K"],
-    weights_K: Float[Array | np.ndarray, " K"],
+    logits_BxK: Float[AnyArray, "B K"],
+    labels: Int[AnyArray, " B"] | Float[AnyArray, "B K"],
+    weights_K: Float[AnyArray, " K"],
     smoothing: Float[ArrayLike, ""],
 ) -> Float[Array, " B"]:
     """Softmax cross entropy, label smoothing (Szegedy et al. 2016), one weight per true class;

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
+from jaxtyping import PyTree
 
 
-def map_in_place(one: Callable, by_trial: Any, replaced: int) -> Any:
+def map_in_place(one: Callable, by_trial: PyTree, replaced: int) -> PyTree:
     """jax.lax.map(one, by_trial), whose first `replaced` results overwrite the last `replaced`
     arguments: `map` itself would keep the states of all trials twice in memory.
     """
     fixed, states = by_trial[:-replaced], by_trial[-replaced:]
 
-    def at(tree: Any, i: jax.Array) -> Any:
+    def at(tree: PyTree, i: jax.Array) -> PyTree:
         return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, i, keepdims=False), tree)
 
     def step_of(i: jax.Array, results: tuple) -> tuple:

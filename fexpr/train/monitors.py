@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Num
+
+from fexpr.arrays import AnyArray
 
 
 def negative_loss(
-    logits: Float[Array | np.ndarray, "R K"],
-    labels: Int[Array | np.ndarray, " R"] | Num[Array | np.ndarray, "R K"],
-    mask: Bool[Array | np.ndarray, " R"],
-    losses: Float[Array | np.ndarray, " R"],
+    logits: Float[AnyArray, "R K"],
+    labels: Int[AnyArray, " R"] | Num[AnyArray, "R K"],
+    mask: Bool[AnyArray, " R"],
+    losses: Float[AnyArray, " R"],
 ) -> Float[Array, ""]:
     """Minus the mean loss over the rows of the mask."""
     del logits, labels
@@ -24,10 +25,10 @@ def negative_loss(
 
 
 def accuracy(
-    logits: Float[Array | np.ndarray, "R K"],
-    labels: Int[Array | np.ndarray, " R"],
-    mask: Bool[Array | np.ndarray, " R"],
-    losses: Float[Array | np.ndarray, " R"],
+    logits: Float[AnyArray, "R K"],
+    labels: Int[AnyArray, " R"],
+    mask: Bool[AnyArray, " R"],
+    losses: Float[AnyArray, " R"],
 ) -> Float[Array, ""]:
     """Share of rows whose largest logit is the label's."""
     del losses
@@ -36,10 +37,10 @@ def accuracy(
 
 
 def uf1(
-    logits: Float[Array | np.ndarray, "R K"],
-    labels: Int[Array | np.ndarray, " R"],
-    mask: Bool[Array | np.ndarray, " R"],
-    losses: Float[Array | np.ndarray, " R"],
+    logits: Float[AnyArray, "R K"],
+    labels: Int[AnyArray, " R"],
+    mask: Bool[AnyArray, " R"],
+    losses: Float[AnyArray, " R"],
 ) -> Float[Array, ""]:
     """Unweighted F1 (MEGC2019): mean over the classes present in labels or decisions of 2TP / (2TP
     + FP + FN).
@@ -54,10 +55,10 @@ def uf1(
 
 
 def roc_auc(
-    logits: Float[Array | np.ndarray, "R K"],
-    labels: Num[Array | np.ndarray, "R K"],
-    mask: Bool[Array | np.ndarray, " R"],
-    losses: Float[Array | np.ndarray, " R"],
+    logits: Float[AnyArray, "R K"],
+    labels: Num[AnyArray, "R K"],
+    mask: Bool[AnyArray, " R"],
+    losses: Float[AnyArray, " R"],
 ) -> Float[Array, ""]:
     """Macro ROC-AUC over the classes that have positives and negatives (ties count half); 0.5 if
     there is none. Labels [R, K].
@@ -85,10 +86,10 @@ BISECTIONS = 40
 
 
 def refinement(
-    logits: Float[Array | np.ndarray, "R K"],
-    labels: Int[Array | np.ndarray, " R"] | Num[Array | np.ndarray, "R K"],
-    mask: Bool[Array | np.ndarray, " R"],
-    losses: Float[Array | np.ndarray, " R"],
+    logits: Float[AnyArray, "R K"],
+    labels: Int[AnyArray, " R"] | Num[AnyArray, "R K"],
+    mask: Bool[AnyArray, " R"],
+    losses: Float[AnyArray, " R"],
 ) -> Float[Array, ""]:
     """Minus the log loss of the rows of the mask after the temperature that is best for the same
     rows: the loss that remains after calibration, so that an epoch is chosen by how well it

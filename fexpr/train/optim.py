@@ -6,15 +6,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
-from jaxtyping import Array, Float, Int, Num
+from jaxtyping import Array, Float, Int, Num, PyTree
 
-from fexpr.train.state import AnyArray
+from fexpr.arrays import AnyArray
 from fexpr.train.train_config import OptimizerConfig, Rate, parse_rates
 
 MEMORY = 10  # of L-BFGS: past steps kept, as scikit-learn does
@@ -113,7 +112,7 @@ def scale_updates_by_path(
     return optax.GradientTransformation(init, updated)
 
 
-def partition_params(params: Any, frozen: str) -> tuple[Any, Any]:
+def partition_params(params: PyTree, frozen: str) -> tuple[PyTree, PyTree]:
     """Parameters that are trained, and those whose path matches the regex `frozen` ('' = none): two
     trees that `merge_params` merges again.
     """
@@ -128,18 +127,18 @@ def partition_params(params: Any, frozen: str) -> tuple[Any, Any]:
     return trained, kept
 
 
-def merge_params(trained: Any, others: Any) -> Any:
+def merge_params(trained: PyTree, others: PyTree) -> PyTree:
     """Merges two trees; if both have an array, that of `others` is used."""
     return unflatten_dict({**flatten_dict(trained), **flatten_dict(others)}) if others else trained
 
 
 def lbfgs_step(
-    loss_of: Callable[[Any], tuple[Float[Array, ""], Any]],
+    loss_of: Callable[[PyTree], tuple[Float[Array, ""], PyTree]],
     total: Callable[[jax.Array], jax.Array],
-    params: Any,
-    state: Any,
+    params: PyTree,
+    state: PyTree,
     penalty: Float[AnyArray, ""],
-) -> tuple[tuple[Float[Array, ""], Any], Any, Any, Any]:
+) -> tuple[tuple[Float[Array, ""], PyTree], PyTree, PyTree, PyTree]:
     """One iteration of L-BFGS with a zoom line search (Nocedal and Wright, algorithms 7.5 and 3.5)
     on loss + penalty/2 |kernels|^2.
 
@@ -183,7 +182,7 @@ def lbfgs_step(
     return (loss, auxiliary), grads, optax.apply_updates(params, updates), state
 
 
-def ema_update(average: Any, new: Any, step: Int[Array, ""], decay: float) -> Any:
+def ema_update(average: PyTree, new: PyTree, step: Int[Array, ""], decay: float) -> PyTree:
     """Exponential moving average of the variables; its decay grows to `decay` as min(decay, (1 + t)
     / (10 + t)), TensorFlow's rule.
     """

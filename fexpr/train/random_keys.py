@@ -16,8 +16,8 @@ from jax import lax
 from jax.extend.random import define_prng_impl
 from jaxtyping import PRNGKeyArray, UInt32
 
+from fexpr.arrays import AnyArray
 from fexpr.threefry import threefry
-from fexpr.train.state import AnyArray
 
 
 def wrap_key(data: UInt32[AnyArray, " 2"]) -> PRNGKeyArray:

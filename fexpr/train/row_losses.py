@@ -5,8 +5,9 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from fexpr.arrays import AnyArray
 from fexpr.train.losses import known_binary_cross_entropy
-from fexpr.train.state import AnyArray, Data, Recipe, Trial
+from fexpr.train.state import Data, Recipe, Trial
 from fexpr.train.train_config import LOSSES
 
 

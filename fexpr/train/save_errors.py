@@ -9,10 +9,10 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import PyTree
 
 from fexpr.errors import UserError, shortened
 
@@ -49,7 +49,7 @@ def disk_errors(folder: Path) -> Iterator[None]:
         raise UserError(f"cannot write {folder}: {reason}", fix=GO_ON) from e
 
 
-def check_space(folder: Path, tree: Any) -> None:
+def check_space(folder: Path, tree: PyTree) -> None:
     """Raises a UserError if the arrays would not fit on the disk: TensorStore only notices midway,
     in many threads at once.
     """

@@ -12,14 +12,14 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
-import numpy as np
+from jaxtyping import PyTree
 
+from fexpr.arrays import AnyArray
 from fexpr.config import read
 from fexpr.train.augment import Augment
 from fexpr.train.train_config import AugmentConfig, OptimizerConfig, TrainConfig
 
 NEVER = -1
-AnyArray = jax.Array | np.ndarray  # on the devices, or still on the host
 
 
 @runtime_checkable
@@ -32,7 +32,7 @@ class Model(Protocol):
         """(key, images float32 [B, H, W, C], train=…) -> the variables, `params` among them."""
         ...
 
-    def apply(self, variables: Any, *arguments: Any, **named: Any) -> Any:
+    def apply(self, variables: PyTree, *arguments: Any, **named: Any) -> Any:
         """(variables, images, train=…, mask=…) -> logits [B, K]; with `mutable`, these and the
         collections that changed.
         """
@@ -128,7 +128,7 @@ class Data(NamedTuple):
     images: AnyArray
     labels: AnyArray
     soft: AnyArray | None = None
-    start: Any = None
+    start: PyTree = None
     auxiliary: AnyArray | None = None
 
 
@@ -176,9 +176,9 @@ class SelectedEpoch(NamedTuple):
 class State(NamedTuple):
     """Everything that changes during training, and so everything in a checkpoint."""
 
-    variables: Any  # params and, for models with batch norm, batch_stats
-    average: Any  # their running mean, () without one
-    opt_state: Any
+    variables: PyTree  # params and, for models with batch norm, batch_stats
+    average: PyTree  # their running mean, () without one
+    opt_state: PyTree
     lr_scale: jax.Array  # float32, the share of the learning rate that plateaus have left
     # int32, since the best validation score or the last plateau, whichever is later
     epochs_since_plateau: jax.Array
@@ -189,12 +189,12 @@ class State(NamedTuple):
     failed_step: jax.Array  # int32, the first step whose loss or gradient was not finite; -1 = none
     # float32 [3] of this epoch so far: row losses, rows, largest entry of a gradient
     epoch_totals: jax.Array
-    best_variables: Any  # of the best_val epoch
+    best_variables: PyTree  # of the best_val epoch
     last: SelectedEpoch
     best_val: SelectedEpoch
     oracle: SelectedEpoch
 
 
-def eval_variables(state: State) -> Any:
+def eval_variables(state: State) -> PyTree:
     """The variables used for prediction: the running mean, if there is one."""
     return state.average or state.variables

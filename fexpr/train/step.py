@@ -7,14 +7,13 @@ slice of every batch, and gradients are summed over the axis; nothing else here 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from fexpr.train import optim
 from fexpr.train.augment import mixup
@@ -70,7 +69,9 @@ def init(recipe: Recipe, data: Data, trial: Trial) -> State:
     )
 
 
-def is_early(recipe: Recipe, by_trial: tuple[Trial, State, jax.Array]) -> Bool[Array, ""]:
+def is_early(
+    recipe: Recipe, by_trial: tuple[Trial, State, Float[Array, "T passes rows K"]]
+) -> Bool[Array, ""]:
     """Whether the trials of a device train on images of `early_size` now: bool [], from arrays [T,
     ...]. Trials go through their epochs together: one answer for all makes it a real branch of the
     program, even if trials are vmapped.
@@ -215,7 +216,7 @@ def _train_step(
 
     params, frozen = optim.partition_params(state.variables["params"], recipe.optimizer.freeze)
 
-    def loss_of(params: Mapping[str, Any]) -> tuple[Float[Array, ""], dict[str, Any]]:
+    def loss_of(params: PyTree) -> tuple[Float[Array, ""], dict[str, Any]]:
         variables = {**state.variables, "params": optim.merge_params(params, frozen)}
         logits, updated = recipe.model.apply(
             variables, images, train=True, mask=mask, rngs={"dropout": dropout_key}, mutable=mutable

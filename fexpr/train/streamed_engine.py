@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Int, Num
+from jaxtyping import Array, Int, Num, PyTree
 
 from fexpr.train import devices, distributed, step
 from fexpr.train.devices import bytes_of
@@ -143,7 +143,9 @@ class StreamedEngine(Engine):
             distributed.to_global_array(eval_logits, NamedSharding(self.mesh, P())),
         )
 
-    def read(self, train_rows: Int[np.ndarray, "parts steps B"]) -> Iterator[jax.Array]:
+    def read(
+        self, train_rows: Int[np.ndarray, "parts steps B"]
+    ) -> Iterator[Num[Array, "... H W C"]]:
         """Yields the images of these batches [parts, steps, B], then those of the rows that are
         evaluated, each of which is transferred to the devices while the previous one is used."""
         import grain  # takes two seconds to import, which only streaming needs
@@ -176,7 +178,7 @@ class StreamedEngine(Engine):
         mine = np.split(rows, jax.process_count(), axis=-1)[jax.process_index()]
         return self.images[mine.reshape(-1)].reshape(*mine.shape, *self.images.shape[1:])
 
-    def _program(self, one: Callable, spec: Any, donate: bool) -> Any:
+    def _program(self, one: Callable, spec: P | tuple[P, ...], donate: bool) -> jax.stages.Wrapped:
         """Jits `one(recipe, data, trial, state, x)` for the single trial of a chunk; x is laid out
         by `spec`.
         """
@@ -235,5 +237,5 @@ def _say(recipe: Recipe, data: Data, trial: Trial, state: State, images: jax.Arr
     return predict_images(recipe, trial, eval_variables(state), images)
 
 
-def _first(tree: Any) -> Any:
+def _first(tree: PyTree) -> PyTree:
     return jax.tree.map(lambda x: x[0], tree)

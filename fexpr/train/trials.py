@@ -13,13 +13,13 @@ import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Num
+from jaxtyping import Float, Int, Num, PyTree
 
 from fexpr.train import devices, distributed, step
 from fexpr.train.devices import bytes_of
@@ -78,15 +78,15 @@ class Engine:
         self,
         recipe: Recipe,
         images: Images,
-        labels: np.ndarray,
+        labels: Int[np.ndarray, " N"] | Float[np.ndarray, "N K"],
         classes: int,
         specs: Sequence[TrialSpec],
         mesh: Mesh,
         trial_axis: str = "auto",
         chunk: int = 0,
-        soft: np.ndarray | None = None,
-        start: Any = None,
-        auxiliary: np.ndarray | None = None,
+        soft: Float[np.ndarray, "N K"] | None = None,
+        start: PyTree = None,
+        auxiliary: Float[np.ndarray, "N A"] | None = None,
     ):
         self.mesh, self.specs, self.images = mesh, tuple(specs), images
         self._on_cpu = mesh.devices.flat[0].platform == "cpu"
@@ -235,7 +235,7 @@ class Engine:
             self.trials.class_weights.shape[1],
         )
 
-    def to_host(self, tree: Any) -> Any:
+    def to_host(self, tree: PyTree) -> PyTree:
         """The state of the chunk's real trials as NumPy arrays, independent of the devices, for
         checkpoints and predictions.
         """
@@ -262,7 +262,7 @@ class Engine:
         )
         return jax.tree.map(lambda s: jax.ShapeDtypeStruct((size, *s.shape[1:]), s.dtype), shapes)
 
-    def abstract_params(self) -> Any:
+    def abstract_params(self) -> PyTree:
         """Shapes of one trial's parameters; nothing is compiled."""
         return jax.tree.map(
             lambda s: jax.ShapeDtypeStruct(s.shape[1:], s.dtype),
@@ -293,7 +293,7 @@ class Engine:
         share = self.mesh.shape["trial"]
         return -(-trials // share) * share
 
-    def _put(self, tree: Any) -> Any:
+    def _put(self, tree: PyTree) -> PyTree:
         """Puts the trials onto the mesh, padded to the program's size by repeating the last (the
         copies' results are discarded).
         """
@@ -314,7 +314,7 @@ class Engine:
         donate: tuple[int, ...] = (),
         common: Callable | None = None,
         once: bool = False,
-    ) -> Any:
+    ) -> jax.stages.Wrapped:
         """The jitted program (data, *shared, *by trial) that runs `one(recipe, data, *shared, by
         trial)` for all trials of the mesh. Several arguments by trial are passed to `one` as a
         tuple. The only function that distributes trials over devices.

@@ -5,15 +5,15 @@ an image whose predictions are averaged.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int, Num
+from jaxtyping import Array, Float, Int, Num, PyTree
 
+from fexpr.arrays import AnyArray
 from fexpr.train.image_changes import mirror
-from fexpr.train.state import AnyArray, Data, Model, Recipe, Trial
+from fexpr.train.state import Data, Model, Recipe, Trial
 
 # pixels: without a crop, the four corners of 42 pixels of a 48-pixel face, as shifts with a
 # repeated border
@@ -115,7 +115,7 @@ def normalized(
 
 def predict_views(
     model: Model,
-    variables: Any,
+    variables: PyTree,
     images: Float[AnyArray, "B H W C"],
     mean: Float[AnyArray, "*HxW C"],
     std: Float[AnyArray, "*HxW C"],
@@ -142,7 +142,7 @@ def passes(recipe: Recipe, rows: int) -> tuple[int, int]:
 
 
 def predict_pass(
-    recipe: Recipe, data: Data, trial: Trial, variables: Any, number: Int[ArrayLike, ""]
+    recipe: Recipe, data: Data, trial: Trial, variables: PyTree, number: Int[ArrayLike, ""]
 ) -> Float[Array, "rows K"]:
     """Logits of the trial's eval_rows of one forward pass, 0 .. passes - 1, of all devices on
     `data`: float32 [devices x rows, K].
@@ -157,7 +157,7 @@ def predict_pass(
     )
 
 
-def predict(recipe: Recipe, data: Data, trial: Trial, variables: Any) -> Float[Array, "m K"]:
+def predict(recipe: Recipe, data: Data, trial: Trial, variables: PyTree) -> Float[Array, "m K"]:
     """Logits of all of the trial's eval_rows, float32 [m, K]."""
     m = len(trial.eval_rows)
     logits = jax.lax.map(
@@ -167,7 +167,7 @@ def predict(recipe: Recipe, data: Data, trial: Trial, variables: Any) -> Float[A
 
 
 def predict_images(
-    recipe: Recipe, trial: Trial, variables: Any, images: Num[AnyArray, "R H W C"]
+    recipe: Recipe, trial: Trial, variables: PyTree, images: Num[AnyArray, "R H W C"]
 ) -> Float[Array, "rows K"]:
     """Logits of images that are not in the data: from a device's share uint8 [R, H, W, C], float32
     [R x devices, K] for all shares.
@@ -191,7 +191,7 @@ def predict_images(
 def _forward_batches(
     recipe: Recipe,
     trial: Trial,
-    variables: Any,
+    variables: PyTree,
     batches: jax.Array,
     images_of: Callable[[jax.Array], jax.Array],
 ) -> jax.Array:

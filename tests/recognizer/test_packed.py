@@ -82,7 +82,7 @@ def test_any_other_safetensors_is_refused(packed_faces, tmp_path):
     (folder / run.PACKED_WEIGHTS).unlink()
     files.write_safetensors(
         folder / run.PACKED_WEIGHTS,
-        {"params/w": np.float32(1)},
+        {"params/w": np.array(1, np.float32)},
         {"packed": '{"selection": "last"}'},
     )
     with pytest.raises(UserError, match="no packed run"):

@@ -5,8 +5,12 @@ sides is refused.
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
+    from jaxtyping import Int, Shaped
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,14 +30,14 @@ class Fold:
     """
 
     name: str
-    train: np.ndarray
-    val: np.ndarray
-    test: np.ndarray
-    groups: dataclasses.InitVar[np.ndarray]
+    train: Int[np.ndarray, " n"]
+    val: Int[np.ndarray, " m"]
+    test: Int[np.ndarray, " t"]
+    groups: dataclasses.InitVar[Shaped[np.ndarray, " N"]]
     final: bool = False
     left_out: dict[str, dict[str, int]] = dataclasses.field(default_factory=dict)
 
-    def __post_init__(self, groups: np.ndarray):
+    def __post_init__(self, groups: Shaped[np.ndarray, " N"]):
         sides = {"train": self.train, "val": self.val, "test": self.test}
         for side, rows in sides.items():
             if len(rows) == 0 and not (self.final and side == "val"):

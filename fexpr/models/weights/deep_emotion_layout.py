@@ -4,8 +4,6 @@ DeepEmotion, and back. Pure NumPy.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from fexpr.models.weights.fitting import Layout
@@ -40,12 +38,11 @@ def _theirs(path: tuple[str, ...]) -> str:
     return f"{_MODULES['/'.join(modules)]}.{_LEAVES[leaf]}"
 
 
-def _transposed(path: tuple[str, ...], array: Any) -> np.ndarray:
+def _transposed(path: tuple[str, ...], array: np.ndarray) -> np.ndarray:
     """HWIO -> OIHW, [I, O] -> [O, I]; vectors as they are. Flattened features are in PyTorch's
     order here too.
     """
     del path
-    array = np.asarray(array)
     return array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
 
 

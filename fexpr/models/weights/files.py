@@ -12,7 +12,6 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import safetensors
@@ -155,7 +154,7 @@ def _safetensors(path: Path) -> tuple[str, dict[str, np.ndarray], dict[str, str]
 
 
 def _zip(
-    path: Path, file: IO[bytes], most_bytes: int
+    path: Path, file: io.BufferedIOBase, most_bytes: int
 ) -> tuple[str, dict[str, np.ndarray], dict[str, str]]:
     try:
         with zipfile.ZipFile(file) as archive:

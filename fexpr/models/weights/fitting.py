@@ -7,10 +7,10 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
+from jaxtyping import PyTree
 
 from fexpr.errors import UserError
 
@@ -73,7 +73,7 @@ class Report:
 
 def fit_arrays(
     arrays: Mapping[str, np.ndarray],
-    like: Mapping[str, Any],
+    like: Mapping[str, PyTree],
     layout: Layout,
     reinitialize: str = "",
 ) -> tuple[dict, Report]:

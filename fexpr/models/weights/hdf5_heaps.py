@@ -4,8 +4,8 @@ sizes in them without end if one is 0, so they are checked before it reads any.
 
 from __future__ import annotations
 
+import io
 import struct
-from typing import IO
 
 HEAP = b"GCOL\x01\0\0\0"  # signature, version and three reserved bytes (HDF5 format, III.E)
 HEADER = struct.Struct("<Q")  # bytes of the heap, with signature and this
@@ -13,14 +13,14 @@ OBJECT = struct.Struct("<HHIQ")  # number (0: free space), references, reserved,
 CHUNK = 2**24
 
 
-def check(file: IO[bytes]) -> None:
+def check(file: io.BufferedIOBase) -> None:
     """Raises a ValueError if a global heap is damaged; leaves the file at its start."""
     for at in _places(file):
         _check(file, at)
     file.seek(0)
 
 
-def _places(file: IO[bytes]) -> list[int]:
+def _places(file: io.BufferedIOBase) -> list[int]:
     """Where the heaps begin."""
     found, start, kept = [], 0, b""
     file.seek(0)
@@ -35,7 +35,7 @@ def _places(file: IO[bytes]) -> list[int]:
     return found
 
 
-def _check(file: IO[bytes], at: int) -> None:
+def _check(file: io.BufferedIOBase, at: int) -> None:
     file.seek(at + len(HEAP))
     header = file.read(HEADER.size)
     if len(header) < HEADER.size:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 
 import numpy as np
+from jaxtyping import Float
 
 from fexpr.models.weights.fitting import Layout
 
@@ -41,7 +42,9 @@ def name(path: tuple[str, ...]) -> str:
     raise ValueError(f"{'/'.join(path)} is not a parameter of HTNet")
 
 
-def to_torch_layout(path: tuple[str, ...], array: np.ndarray) -> np.ndarray:
+def to_torch_layout(
+    path: tuple[str, ...], array: Float[np.ndarray, "*ours"]
+) -> Float[np.ndarray, "*theirs"]:
     """HWIO -> OIHW; [I, O] -> [O, I], as a 1x1 convolution but for the classifier; norms [C] -> [1,
     C, 1, 1].
     """
@@ -54,7 +57,9 @@ def to_torch_layout(path: tuple[str, ...], array: np.ndarray) -> np.ndarray:
     return array
 
 
-def from_torch_layout(path: tuple[str, ...], array: np.ndarray) -> np.ndarray:
+def from_torch_layout(
+    path: tuple[str, ...], array: Float[np.ndarray, "*theirs"]
+) -> Float[np.ndarray, "*ours"]:
     """The inverse of `to_torch_layout`. A 1x1 convolution that is a dense layer here gets two
     axes.
     """

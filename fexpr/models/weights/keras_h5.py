@@ -8,9 +8,10 @@ leaves are kernel, bias, gamma, beta, moving_mean, moving_variance.
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import h5py
 import numpy as np
@@ -35,7 +36,7 @@ class NotOwn(ValueError):
 
 
 def read(
-    path: Path, file: IO[bytes], most_bytes: int
+    path: Path, file: io.BufferedIOBase, most_bytes: int
 ) -> tuple[str, dict[str, np.ndarray], dict[str, str]]:
     """The format, all arrays, and the file's metadata.
 
@@ -206,7 +207,7 @@ def _by_number(name: str) -> list[int | str]:
     return [int(part) if part.isdigit() else part for part in re.split(r"([0-9]+)", name)]
 
 
-def _array(node: Any) -> np.ndarray:
+def _array(node: object) -> np.ndarray:
     if not isinstance(node, h5py.Dataset):
         raise ValueError(f"{getattr(node, 'name', node)} is not an array")
     return np.asarray(node)
@@ -218,7 +219,7 @@ def _names(value: Any) -> list[str]:
     return [_text(name) for name in value]
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if isinstance(value, bytes):
         return value.decode()
     if not isinstance(value, str):

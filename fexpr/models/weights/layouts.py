@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 import flax.linen as nn
 import numpy as np
 from flax.traverse_util import flatten_dict
+from jaxtyping import PyTree
 
 from fexpr.errors import UserError
 from fexpr.models.auxiliary import AuxiliaryOutputs
@@ -46,7 +46,7 @@ MARKS = (
 )
 
 
-def identify_network(names: Mapping[str, Any]) -> str:
+def identify_network(names: Mapping[str, object]) -> str:
     """The network to which the names in a file belong, or ''."""
     return next(
         (model for model, pattern in MARKS if any(re.search(pattern, name) for name in names)), ""
@@ -56,9 +56,9 @@ def identify_network(names: Mapping[str, Any]) -> str:
 def load(
     weights: Weights,
     model: nn.Module | AuxiliaryOutputs,
-    like: Mapping[str, Any],
+    like: Mapping[str, PyTree],
     reinitialize: str = "",
-) -> tuple[dict[str, Any], Report]:
+) -> tuple[dict[str, PyTree], Report]:
     """The variables of `model` from a file, and the report by name (fitting.fit_arrays).
 
     Raises:
@@ -79,7 +79,7 @@ def load(
     return tree, report
 
 
-def to_torch(model: object, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def to_torch(model: object, variables: Mapping[str, PyTree]) -> dict[str, np.ndarray]:
     """A PyTorch state dict of a trained HTNet or DeepEmotion.
 
     Raises:
@@ -102,7 +102,7 @@ def to_torch(model: object, variables: Mapping[str, Any]) -> dict[str, np.ndarra
 def _layout(
     weights: Weights,
     model: nn.Module | AuxiliaryOutputs,
-    like: Mapping[str, Any],
+    like: Mapping[str, PyTree],
     reinitialize: str,
 ) -> Layout:
     if identify_network(weights.arrays) == "fexpr":
@@ -120,7 +120,9 @@ def _layout(
     )
 
 
-def _keras(arrays: Mapping[str, np.ndarray], like: Mapping[str, Any], reinitialize: str) -> Layout:
+def _keras(
+    arrays: Mapping[str, np.ndarray], like: Mapping[str, PyTree], reinitialize: str
+) -> Layout:
     """The layout of keras-vggface files. Trunk layers match by name. Dense layers of any name match
     those of the top in order, if there are as many; the published top, which identifies people, is
     used only if all its shapes fit, and ignored otherwise.

@@ -134,10 +134,10 @@ class _Nothing:
     none.
     """
 
-    def __new__(cls, *_: Any) -> _Nothing:
+    def __new__(cls, *_: object) -> _Nothing:
         return super().__new__(cls)
 
-    def __setstate__(self, _: Any) -> None:
+    def __setstate__(self, _: object) -> None:
         pass
 
 

@@ -24,16 +24,16 @@ MACHINES: dict[str, Entry] = {
 }
 
 
-def _positive(value: Any) -> bool:
+def _positive(value: object) -> bool:
     return isinstance(value, (int, float)) and 0 < value < float("inf")
 
 
-def _whole(least: int) -> Callable[[Any], bool]:
+def _whole(least: int) -> Callable[[object], bool]:
     return lambda value: type(value) is int and value >= least
 
 
 # for each hyper-parameter a description of its values, and a check
-FORMS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+FORMS: dict[str, tuple[str, Callable[[object], bool]]] = {
     "C": ("a number above 0", _positive),
     "gamma": ("a number above 0", _positive),
     "learning_rate": ("a number above 0", _positive),
@@ -47,7 +47,7 @@ FORMS: dict[str, tuple[str, Callable[[Any], bool]]] = {
 }
 
 
-def values_of(argument: Any) -> tuple:
+def values_of(argument: object) -> tuple:
     """The value, or the values to choose from, as a tuple."""
     return tuple(argument) if isinstance(argument, (tuple, list)) else (argument,)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -50,7 +49,10 @@ def discriminant(
 
 
 def _scores(
-    rows: Rows, task: Task, points: Sequence[Mapping], make: Callable[[Mapping], Any]
+    rows: Rows,
+    task: Task,
+    points: Sequence[Mapping],
+    make: Callable[[Mapping], LogisticRegression | LinearDiscriminantAnalysis],
 ) -> np.ndarray:
     """Mean log probabilities of a row's views. Fewer components are a prefix of more; with 0
     components the features themselves are used.
