@@ -160,8 +160,9 @@ def compare(arguments: argparse.Namespace, network: str) -> None:
     ours = sides.Side("fexpr", [__file__, "--side=fexpr", *passed])
     peer = sides.peer_side("torch", "torch", [__file__, "--side=torch", *passed])
     train = arguments.steps * BATCH or TRAIN
+    name = NETWORKS[network]["name"]
     what = (
-        f"{arguments.folds} x {NETWORKS[network]['name']}, {train} images per epoch, batch {BATCH}, "
+        f"{arguments.folds} x {name}, {train} images per epoch, batch {BATCH}, "
         f"{arguments.precision}"
     )
     sides.compare(ours, peer, arguments.repeats, what, train * arguments.folds, "images")

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fexpr.arrays import AnyArray
-from fexpr.models.convolution import max_pool
 from fexpr.models.layers import Classifier, Conv, Dense
+from fexpr.models.max_pool import max_pool
 
 
 class SimpleAUCNN(Classifier):

@@ -11,8 +11,8 @@ from jaxtyping import Array, Bool, Float, Num
 
 from fexpr.arrays import AnyArray
 from fexpr.errors import UserError
-from fexpr.models.convolution import max_pool
 from fexpr.models.layers import BatchNorm, Conv, Dense, Dropout, check_arguments
+from fexpr.models.max_pool import max_pool
 from fexpr.warp import affine_grid, bilinear_sample
 
 # of the images, by variant

@@ -19,8 +19,8 @@ from jaxtyping import Array, Bool, Float, Num
 from fexpr.arrays import AnyArray
 from fexpr.models import layers
 from fexpr.models.classifiers import KERAS, Dense, keras_norm
-from fexpr.models.convolution import max_pool
 from fexpr.models.layers import BatchNorm, Classifier, Dropout, check_arguments
+from fexpr.models.max_pool import max_pool
 
 Conv = partial(layers.Conv, **KERAS)
 

@@ -11,8 +11,8 @@ from jaxtyping import Array, Bool, Float, Num
 
 from fexpr.arrays import AnyArray
 from fexpr.errors import UserError
-from fexpr.models.convolution import max_pool
 from fexpr.models.layers import Conv, Dense, Dropout, check_arguments, torch_kernel
+from fexpr.models.max_pool import max_pool
 
 FFN_EXPANSION = 4
 

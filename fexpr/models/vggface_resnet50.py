@@ -11,8 +11,9 @@ from jaxtyping import Array, Bool, Float, Num
 
 from fexpr.arrays import AnyArray
 from fexpr.models.classifiers import KERAS, keras_norm
-from fexpr.models.convolution import max_pool, strided_conv2d
+from fexpr.models.convolution import strided_conv2d
 from fexpr.models.layers import check_arguments
+from fexpr.models.max_pool import max_pool
 from fexpr.models.vggface import SIDE, Top, prepared
 
 

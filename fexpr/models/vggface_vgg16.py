@@ -15,8 +15,8 @@ from jaxtyping import Array, Bool, Float, Num
 from fexpr.arrays import AnyArray
 from fexpr.models import layers
 from fexpr.models.classifiers import KERAS
-from fexpr.models.convolution import max_pool
 from fexpr.models.layers import check_arguments
+from fexpr.models.max_pool import max_pool
 from fexpr.models.vggface import SIDE, Top, prepared
 
 Conv = partial(layers.Conv, **KERAS)

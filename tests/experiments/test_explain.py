@@ -19,7 +19,8 @@ from fexpr.data.dataset import Dataset
 from fexpr.data.loaders import LOADERS
 from fexpr.errors import UserError
 from fexpr.evaluate.report import drawing, explanation_page
-from fexpr.models.convolution import conv2d, max_pool
+from fexpr.models.convolution import conv2d
+from fexpr.models.max_pool import max_pool
 from fexpr.recognizer import Network, Recognizer, saliency
 from fexpr.recognizer.feature_maps import feature_maps, layer_names
 from fexpr.runs import load_data

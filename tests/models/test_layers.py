@@ -7,9 +7,17 @@ import numpy as np
 import pytest
 
 from fexpr.errors import UserError
-from fexpr.models import MODELS, build, convolution, count_parameters, model_class
-from fexpr.models.convolution import conv2d, max_pool
+from fexpr.models import (
+    MODELS,
+    build,
+    convolution,
+    convolution_forms,
+    count_parameters,
+    model_class,
+)
+from fexpr.models.convolution import conv2d
 from fexpr.models.layers import BatchNorm, Conv, Dense, Dropout
+from fexpr.models.max_pool import WIDE, max_pool
 
 
 def normal(*shape, seed=0):
@@ -114,7 +122,7 @@ def test_dense_is_nn_dense():
 @pytest.mark.parametrize(
     ("window", "stride", "padding"), [(2, 2, 0), (3, 2, 0), (3, 2, 1), (3, 3, 1), (2, 3, 0)]
 )
-@pytest.mark.parametrize("channels", [3, convolution.WIDE])
+@pytest.mark.parametrize("channels", [3, WIDE])
 def test_max_pool_is_nn_max_pool(window, stride, padding, channels):
     x = normal(2, 8, 7, channels) - 3  # mostly negative: a padding of zeros would win
 
@@ -129,9 +137,7 @@ def test_max_pool_is_nn_max_pool(window, stride, padding, channels):
     close(*jax.jit(lambda x: (value_and_pull(ours, x), value_and_pull(standard, x)))(x))
 
 
-@pytest.mark.parametrize(
-    ("window", "stride", "channels"), [(2, 2, 2), (2, 2, convolution.WIDE), (3, 2, 2)]
-)
+@pytest.mark.parametrize(("window", "stride", "channels"), [(2, 2, 2), (2, 2, WIDE), (3, 2, 2)])
 def test_max_pool_gives_the_gradient_to_the_first_among_equals(window, stride, channels):
     x = np.random.default_rng(0).integers(0, 2, (2, 9, 9, channels)).astype(np.float32)
     standard = lambda x: nn.max_pool(x, (window, window), (stride, stride))
@@ -150,7 +156,7 @@ def test_a_convolution_of_few_channels_in_either_precision(channels, features):
     x, kernel = normal(2, 9, 8, channels), normal(3, 3, channels, features, seed=1)
     for dtype, tolerance in ((jnp.float32, 1e-5), (jnp.bfloat16, 8e-3)):
         made = jax.jit(conv2d)(jnp.asarray(x, dtype), kernel)
-        exact = convolution.single_conv(
+        exact = convolution_forms.single_conv(
             ((1, 1), (1, 1)), *(jnp.asarray(a, dtype).astype("f") for a in (x, kernel))
         )
         assert made.dtype == dtype
