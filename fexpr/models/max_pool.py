@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -88,10 +87,12 @@ def _pool_forward(
 _pool.defvjp(_pool_forward, _pool_backward)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _pool_cells(size: int, x: jax.Array) -> jax.Array:
+def _pool_both_axes(size: int, x: AnyArray) -> jax.Array:
     """Windows that do not overlap."""
     return _pool_axis(_pool_axis(x, size, size, 2), size, size, 1)
+
+
+_pool_cells = jax.custom_vjp(_pool_both_axes, nondiff_argnums=(0,))
 
 
 def _pool_cells_backward(
