@@ -12,8 +12,9 @@ from jaxtyping import Array, Float
 
 from fexpr.arrays import AnyArray
 
-# channels from which the gradient is faster in one pass (64 maps of 48x48, 2/2, milliseconds on one
-# core: 48 channels 11.0 / 3.5; 10 channels 2.5 / 2.7; STSTNet's 16 channels, 3/3, are a sixth slower)
+# channels from which the gradient is faster in one pass (milliseconds on one core for 64 maps of
+# 48x48, 2/2: 48 channels 11.0 / 3.5; 10 channels 2.5 / 2.7; STSTNet, 16 channels, 3/3, takes a
+# sixth longer so)
 WIDE = 32
 
 
