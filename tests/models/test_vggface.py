@@ -174,10 +174,10 @@ def test_rematerialised_blocks_give_the_same_gradients():
         jax.jit(jax.grad(partial(loss, model), has_aux=True))(variables["params"])
         for model in (plain, again)
     )
+    # those before a batch norm are zero but for rounding
+    largest = max(np.abs(a).max() for a in jax.tree.leaves(one))
     jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * np.abs(a).max()),
-        one,
-        two,
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6 * largest), one, two
     )
 
 
