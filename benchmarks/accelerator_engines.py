@@ -5,17 +5,16 @@ counted from its program.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from fexpr import models
+from fexpr.models.arithmetic import count_products
 from fexpr.train import trials
 from fexpr.train.mesh import make_mesh
 from fexpr.train.state import make_recipe
 from fexpr.train.trial_tables import TrialSpec
+from fexpr.train.views import input_shape
 
 
 def faces(
@@ -93,15 +92,9 @@ def logistic(quick: bool) -> tuple[trials.Engine, int]:
 
 
 def training_flops(engine: trials.Engine) -> float:
-    """Of an image in training: three times the forward pass, as XLA counts it before it optimises
-    (products and convolutions nearly alone count); normalisation, augmentation and the optimiser
-    are left out."""
-    recipe, shape = engine.recipe, engine.images.shape[1:]
-    shape = (recipe.crop or shape[0], recipe.crop or shape[1], shape[2])
-    image = jax.ShapeDtypeStruct((8, *shape), jnp.float32)
-    variables = jax.eval_shape(partial(recipe.model.init, train=False), jax.random.key(0), image)
-    lowered = jax.jit(partial(recipe.model.apply, train=False)).lower(variables, image)
-    return 3 * lowered.cost_analysis()["flops"] / 8
+    """Of an image in training, as `fexpr.runs.utilization` counts them."""
+    image = input_shape(engine.images.shape[1:], engine.recipe.crop)
+    return 3 * 2.0 * count_products(engine.recipe.model, image)
 
 
 ENGINES: dict[str, Callable[[bool], tuple[trials.Engine, int]]] = {

@@ -1,5 +1,5 @@
-"""Counts the arithmetic of a network's convolutions, which decides whether CPU cores share its
-batches.
+"""Counts the arithmetic of a network: of its convolutions, which decides whether CPU cores share
+its batches, and with its matrix products, which says how full a device is.
 """
 
 from __future__ import annotations
@@ -7,40 +7,57 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from fexpr.models.auxiliary import AuxiliaryOutputs
-from fexpr.models.backbone import FrozenBatchNorm
+
+class Network(Protocol):
+    """A module, or what stands for one in training (backbone.py, auxiliary.py)."""
+
+    def init(self, *args: Any, **kwargs: Any) -> Any: ...
+
+    def apply(self, *args: Any, **kwargs: Any) -> Any: ...
 
 
-def count_convolutions(
-    model: nn.Module | AuxiliaryOutputs | FrozenBatchNorm, shape: Sequence[int]
-) -> int:
+def count_convolutions(model: Network, shape: Sequence[int]) -> int:
     """Multiply-adds of all convolutions in a forward pass of one image of this shape [H, W, C],
     padding included; nothing is computed.
-
-    Args:
-      model: without `axis_name`.
     """
+    return _count_pass(model, shape)[0]
+
+
+def count_products(model: Network, shape: Sequence[int]) -> int:
+    """Multiply-adds of all convolutions and matrix products, as `count_convolutions`."""
+    return sum(_count_pass(model, shape))
+
+
+def _count_pass(model: Network, shape: Sequence[int]) -> tuple[int, int]:
     image = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
     variables = jax.eval_shape(partial(model.init, train=False), jax.random.key(0), image)
     return _count(jax.make_jaxpr(partial(model.apply, train=False))(variables, image).jaxpr)
 
 
-def _count(jaxpr: Any) -> int:
-    total = 0
+def _count(jaxpr: Any) -> tuple[int, int]:
+    """Multiply-adds of convolutions, and of other products. Of branches that with the most
+    convolutions counts: on CPU, small ones may be products.
+    """
+    convolutions = products = 0
     for equation in jaxpr.eqns:
-        if equation.primitive.name == "conv_general_dilated":
+        name, parameters = equation.primitive.name, equation.params
+        if name == "conv_general_dilated":
             kernel = equation.invars[1].aval.shape
-            features = kernel[equation.params["dimension_numbers"].rhs_spec[0]]
-            total += equation.outvars[0].aval.size * math.prod(kernel) // features
-        repeats = equation.params["length"] if equation.primitive.name == "scan" else 1
-        total += repeats * max(map(_count, _inner(equation.params.values())), default=0)
-    return total
+            features = kernel[parameters["dimension_numbers"].rhs_spec[0]]
+            convolutions += equation.outvars[0].aval.size * math.prod(kernel) // features
+        if name == "dot_general":
+            contracted, left = parameters["dimension_numbers"][0][0], equation.invars[0].aval.shape
+            products += equation.outvars[0].aval.size * math.prod(left[i] for i in contracted)
+        repeats = parameters["length"] if name == "scan" else 1
+        inner = max(map(_count, _inner(parameters.values())), default=(0, 0))
+        convolutions += repeats * inner[0]
+        products += repeats * inner[1]
+    return convolutions, products
 
 
 def _inner(values: Any) -> list[Any]:

@@ -11,6 +11,7 @@ import jax
 
 from fexpr import terminal
 from fexpr.evaluate.report.run_report import duration
+from fexpr.runs import utilization
 from fexpr.runs.describe import number_of
 from fexpr.train import devices, distributed
 from fexpr.train.trials import Engine
@@ -66,6 +67,11 @@ def show(engine: Engine, epochs: int) -> None:
         found = measure(engine, epochs)
         advance()
     terminal.say(in_words(found, epochs, engine))
+    for name, used in utilization.of_epoch(engine, found.epoch).items():
+        terminal.say(
+            f"arithmetic {utilization.epoch_flops(engine) / 1e9:,.3g} GFLOP an epoch of a chunk, "
+            f"{used:.1%} of what the devices can do ({name})"
+        )
     terminal.say(
         "predicted from a few steps on this machine; without reading data, "
         "checkpoints and the report "

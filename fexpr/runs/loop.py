@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from fexpr.errors import INTERRUPTED, RESUMABLE, Preempted, UserError
-from fexpr.runs import chunks
+from fexpr.runs import chunks, utilization
 from fexpr.runs.spec import RunSpec
 from fexpr.terminal import CTRL_C, event, progress, say
 from fexpr.train import distributed, resources, unfinished
@@ -204,7 +204,10 @@ class Loop:
             if scalars:
                 epoch += 1
                 self._stop_if_all_failed(failed, epoch)
-                used = resources.of_epoch(engine, spent, whole=(epoch - 1) * self._units >= start)
+                whole = (epoch - 1) * self._units >= start
+                used = resources.of_epoch(engine, spent, whole)
+                if whole:
+                    used |= utilization.of_epoch(engine, spent, scalars["ran"])
                 note, spent = self._record(chunk, epoch, scalars, spent, used), 0.0
             advance((upto - part) / engine.dispatches_per_epoch, note=note)
             part = 0 if scalars else upto

@@ -6,7 +6,8 @@ import pytest
 from jax import lax
 
 from fexpr import models
-from fexpr.models.arithmetic import count_convolutions
+from fexpr.models import layers
+from fexpr.models.arithmetic import count_convolutions, count_products
 
 POOLED = {"stem": 3, "widths": (4, 5), "blocks": (1, 1)}
 
@@ -50,3 +51,20 @@ class Looped(nn.Module):
 
 def test_a_loop_counts_every_turn():
     assert count_convolutions(Looped(), (5, 4, 1)) == 3 * 5 * 4 * 9 * 2 * 2
+
+
+def test_dense_layers_are_counted_with_convolutions():
+    simple = models.build("fer_cnn_simple", num_classes=7)
+    convolutions = count_convolutions(simple, (48, 48, 1))
+    assert count_products(simple, (48, 48, 1)) == convolutions + 12**2 * 64 * 7
+    assert count_products(models.build("logistic", num_classes=7), (48, 48, 1)) == 48**2 * 7
+
+
+@pytest.mark.parametrize("channels", [2, 10])
+def test_a_convolution_that_is_something_else_on_cpu_counts_as_one(channels):
+    class Narrow(nn.Module):
+        @nn.compact
+        def __call__(self, images, train=False):
+            return layers.Conv(8)(jnp.tile(images, channels))
+
+    assert count_products(Narrow(), (6, 5, 1)) == 6 * 5 * 9 * channels * 8
