@@ -46,8 +46,7 @@ def narrow_conv(
     3x3, 3 to 8 27 / 5; 7x7, 1 to 8 47 / 14; products, 46x46, 3x3, 10 to 10 13 / 9; 28x28, 5x5, 6 to
     6 9.0 / 2.6; 24x24, 3x3, 16 to 16 4.0 / 3.5. From 24 channels on XLA's own is as fast or faster.
     """
-    (kh, kw, channels, _), count = kernel.shape, x.shape[0]
-
+    kh, kw, channels, _ = kernel.shape
     kernel = kernel.astype(x.dtype).astype(jnp.float32)
 
     def add_up(part: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -71,6 +70,7 @@ def narrow_conv(
 
     if channels <= 3:
         return compute_once(add_up, x, kernel)
+    count = x.shape[0]
     if export.is_symbolic_dim(count):
         return add_rows(x)
     images = _images_at_once(count, x.shape[1] * x.shape[2])
