@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 
 class Network(Protocol):
-    """A module, or what stands for one in training (backbone.py, auxiliary.py)."""
+    """A linen module, or a wrapper of one (backbone.py, auxiliary.py)."""
 
     def init(self, *args: Any, **kwargs: Any) -> Any: ...
 
@@ -40,8 +40,8 @@ def _count_pass(model: Network, shape: Sequence[int]) -> tuple[int, int]:
 
 
 def _count(jaxpr: Any) -> tuple[int, int]:
-    """Multiply-adds of convolutions, and of other products. Of branches that with the most
-    convolutions counts: on CPU, small ones may be products.
+    """Multiply-adds of convolutions, and of matrix products. Of several branches, the one with the
+    most convolutions is counted: the others compute small convolutions as products, on CPU.
     """
     convolutions = products = 0
     for equation in jaxpr.eqns:

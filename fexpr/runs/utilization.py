@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
+from functools import partial
 from weakref import WeakKeyDictionary
 
 import jax
@@ -13,7 +14,7 @@ from jaxtyping import Bool
 
 from fexpr.models.arithmetic import count_products
 from fexpr.train.trials import Engine
-from fexpr.train.views import input_shape
+from fexpr.train.views import input_shape, views
 
 # FLOP/s of dense bfloat16 (V100, T4: float16) products of one JAX device, by their makers' data
 # sheets; of TPU v2 and v3 a device is half a chip
@@ -32,9 +33,9 @@ PEAKS = {
     "TPU v5": 459e12,
     "TPU v6 lite": 918e12,
 }
-VIEWS = {"none": 1, "flip": 2, "flip_crop": 10}  # of an image that is evaluated
 SIDE = 1024  # of the matrices whose product says what a CPU can do
-_products: WeakKeyDictionary[Engine, int] = WeakKeyDictionary()  # multiply-adds of a forward pass
+# multiply-adds of a forward pass, and the views of an image that is evaluated
+_arithmetic: WeakKeyDictionary[Engine, tuple[int, int]] = WeakKeyDictionary()
 
 
 def epoch_flops(engine: Engine, ran: Bool[np.ndarray, " T"] | None = None) -> float:
@@ -45,15 +46,20 @@ def epoch_flops(engine: Engine, ran: Bool[np.ndarray, " T"] | None = None) -> fl
     account.
     """
     tables, recipe = engine.trials, engine.recipe
-    rows = 3 * tables.train_mask.sum(1) + VIEWS[recipe.train.tta] * (
-        tables.val_mask | tables.test_mask
-    ).sum(1)
+    if engine not in _arithmetic:  # tracing a model takes as long as some epochs
+        shape = engine.images.shape[1:]
+        seen = jax.eval_shape(
+            partial(views, name=recipe.train.tta, crop=recipe.crop),
+            jax.ShapeDtypeStruct((1, *shape), jnp.float32),
+        )
+        _arithmetic[engine] = (
+            count_products(recipe.model, input_shape(shape, recipe.crop)),
+            len(seen),
+        )
+    products, count = _arithmetic[engine]
+    rows = 3 * tables.train_mask.sum(1) + count * (tables.val_mask | tables.test_mask).sum(1)
     rows = rows[engine.loaded.start : engine.loaded.stop]
-    if engine not in _products:  # tracing a model takes as long as some epochs
-        image = input_shape(engine.images.shape[1:], recipe.crop)
-        _products[engine] = count_products(recipe.model, image)
-    count = rows.sum() if ran is None else rows[ran].sum()
-    return 2.0 * _products[engine] * float(count)
+    return 2.0 * products * float(rows.sum() if ran is None else rows[ran].sum())
 
 
 def of_epoch(

@@ -96,10 +96,10 @@ class Engine:
         )
         self.trials = stack(specs, images, labels, classes, recipe.train.normalize)
         everywhere = NamedSharding(mesh, P())
-        tables = jax.tree.map(pad_rows, (labels, soft, auxiliary))
+        labels, soft, auxiliary = jax.tree.map(pad_rows, (labels, soft, auxiliary))
         self.data = jax.tree.map(
             lambda x: distributed.to_global_array(x, everywhere),
-            Data(self.resident_images(), *tables[:2], auxiliary=tables[2]),
+            Data(self.resident_images(), labels, soft, auxiliary=auxiliary),
         )
         self.size = self._padded(min(chunk or len(specs), len(specs)))
         self._start = start  # on the host: only `init` needs it
