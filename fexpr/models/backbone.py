@@ -16,7 +16,7 @@ from jaxtyping import Float, PRNGKeyArray, PyTree
 
 from fexpr.arrays import AnyArray
 from fexpr.models.auxiliary import AuxiliaryOutputs
-from fexpr.models.layers import BatchNorm
+from fexpr.models.normalization import BatchNorm
 
 PARTS = ("top", "head")  # the head of a network: the first of these modules that it has
 

@@ -12,7 +12,8 @@ from jaxtyping import Array, Bool, Float, Num
 
 from fexpr.arrays import AnyArray
 from fexpr.models import layers
-from fexpr.models.layers import BatchNorm, Classifier, Dropout, check_arguments
+from fexpr.models.layers import Classifier, Dropout, check_arguments
+from fexpr.models.normalization import BatchNorm
 
 # Keras' initial values
 KERAS = {"kernel_init": nn.initializers.glorot_uniform(), "bias_init": nn.initializers.zeros}

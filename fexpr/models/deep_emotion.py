@@ -11,8 +11,9 @@ from jaxtyping import Array, Bool, Float, Num
 
 from fexpr.arrays import AnyArray
 from fexpr.errors import UserError
-from fexpr.models.layers import BatchNorm, Conv, Dense, Dropout, check_arguments
+from fexpr.models.layers import Conv, Dense, Dropout, check_arguments
 from fexpr.models.max_pool import max_pool
+from fexpr.models.normalization import BatchNorm
 from fexpr.warp import affine_grid, bilinear_sample
 
 # of the images, by variant

@@ -19,8 +19,9 @@ from jaxtyping import Array, Bool, Float, Num
 from fexpr.arrays import AnyArray
 from fexpr.models import layers
 from fexpr.models.classifiers import KERAS, Dense, keras_norm
-from fexpr.models.layers import BatchNorm, Classifier, Dropout, check_arguments
+from fexpr.models.layers import Classifier, Dropout, check_arguments
 from fexpr.models.max_pool import max_pool
+from fexpr.models.normalization import BatchNorm
 
 Conv = partial(layers.Conv, **KERAS)
 

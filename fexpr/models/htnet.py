@@ -5,14 +5,17 @@ arXiv 2307.14637).
 from __future__ import annotations
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from einops import rearrange
+from jax import lax
 from jaxtyping import Array, Bool, Float, Num
 
 from fexpr.arrays import AnyArray
 from fexpr.errors import UserError
 from fexpr.models.layers import Conv, Dense, Dropout, check_arguments, torch_kernel
 from fexpr.models.max_pool import max_pool
+from fexpr.models.normalization import LayerNorm
 
 FFN_EXPANSION = 4
 
@@ -135,18 +138,9 @@ class HTNet(nn.Module):
             x = rearrange(x, "(b b1 b2) (h w) c -> b (b1 h) (b2 w) c", b1=blocks, b2=blocks, h=side)
             if blocks > 1:
                 x = Conv(self.dim * 2 ** (i + 1), name=f"merge_{i}")(x)
-                x = max_pool(layer_norm(f"merge_{i}_norm", x), window=3, stride=2, padding=1)
-        x = layer_norm("head_norm", x.astype(jnp.float32))
+                x = max_pool(LayerNorm(name=f"merge_{i}_norm")(x), window=3, stride=2, padding=1)
+        x = LayerNorm(name="head_norm")(x.astype(jnp.float32))
         return Dense(self.num_classes, name="head")(x.mean((1, 2)))
-
-
-def layer_norm(name: str, x: Float[AnyArray, "*B C"]) -> Float[Array, "*B C"]:
-    """LayerNorm over channels, computed in float32. The variance is not computed as E[x^2] -
-    E[x]^2, which loses digits if the mean is large.
-    """
-    return nn.LayerNorm(epsilon=1e-5, use_fast_variance=False, name=name)(
-        x.astype(jnp.float32)
-    ).astype(x.dtype)
 
 
 class Level(nn.Module):
@@ -167,9 +161,9 @@ class Level(nn.Module):
         x += rearrange(position.astype(x.dtype), "n -> 1 n 1")
         for r in range(self.repeats):
             attention = Attention(self.heads, self.dropout, self.axis_name, name=f"attention_{r}")
-            x += attention(layer_norm(f"attention_{r}_norm", x), train)
+            x += attention(LayerNorm(name=f"attention_{r}_norm")(x), train)
             x += FeedForward(self.dropout, self.axis_name, name=f"ffn_{r}")(
-                layer_norm(f"ffn_{r}_norm", x), train
+                LayerNorm(name=f"ffn_{r}_norm")(x), train
             )
         return x
 
@@ -195,15 +189,34 @@ class Attention(nn.Module):
             v = rearrange(x @ qkv[:, 2 * inner :], "s n (h d) -> s n h d", h=self.heads)
             attended = Dropout(self.dropout, self.axis_name, broadcast_dims=(-1,))(v, train)
         else:
-            q, k, v = rearrange(x @ qkv, "s n (qkv h d) -> qkv s n h d", qkv=3, h=self.heads)
-            scores = (
-                jnp.einsum("snhd,smhd->shnm", q, k, preferred_element_type=jnp.float32)
-                * head_dim**-0.5
+            q, k, v = (
+                rearrange(part, "s n (h d) -> s n h d", h=self.heads)
+                for part in jnp.split(x @ qkv, 3, -1)
             )
+            scores = _scores(q, k) * head_dim**-0.5
             attended = jnp.einsum(
                 "shnm,smhd->snhd", drop(nn.softmax(scores).astype(x.dtype), train), v
             )
         return drop(Dense(dim, name="out")(rearrange(attended, "s n h d -> s n (h d)")), train)
+
+
+@jax.custom_vjp
+def _scores(q: Float[Array, "S N h d"], k: Float[Array, "S M h d"]) -> Float[Array, "S h N M"]:
+    """Every query times every key, float32."""
+    return jnp.einsum("snhd,smhd->shnm", q, k, preferred_element_type=jnp.float32)
+
+
+def _scores_backward(
+    inputs: tuple[jax.Array, jax.Array], g: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    q, k = inputs
+    g = g.astype(q.dtype)
+    # a product of transposed scores takes XLA seven times as long on CPU
+    turned = lax.optimization_barrier(jnp.swapaxes(g, 2, 3))
+    return jnp.einsum("shnm,smhd->snhd", g, k), jnp.einsum("shmn,snhd->smhd", turned, q)
+
+
+_scores.defvjp(lambda q, k: (_scores(q, k), (q, k)), _scores_backward)
 
 
 class FeedForward(nn.Module):
@@ -215,7 +228,13 @@ class FeedForward(nn.Module):
     @nn.compact
     def __call__(self, x: Float[AnyArray, "S N D"], train: bool) -> Float[Array, "S N D"]:
         drop = Dropout(self.dropout, self.axis_name)
-        hidden = drop(
-            nn.gelu(Dense(FFN_EXPANSION * x.shape[-1], name="hidden")(x), approximate=False), train
-        )
+        hidden = Dense(FFN_EXPANSION * x.shape[-1], name="hidden")(x)
+        hidden = drop(gelu(hidden.astype(jnp.float32)).astype(x.dtype), train)
         return drop(Dense(x.shape[-1], name="out")(hidden), train)
+
+
+def gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """x times the normal distribution function at x. By `erf`, as PyTorch computes it: XLA takes
+    twice as long for the `erfc` of `nn.gelu`.
+    """
+    return x * (0.5 + 0.5 * lax.erf(x * 0.5**0.5))

@@ -63,6 +63,7 @@ def _pool_backward(
 ) -> tuple[jax.Array]:
     """Passes g to the first maximum of its window, summed over overlapping windows."""
     x, y = inputs
+    g = lax.optimization_barrier(g)  # else what makes it is computed again for each place
     none = jnp.zeros_like(g)
     blocks = -(-x.shape[axis] // stride)
     # the n-th of every `stride` values of x

@@ -16,8 +16,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Num
 
 from fexpr.arrays import AnyArray
-from fexpr.models.layers import BatchNorm, Conv, Dense, Dropout, check_arguments
+from fexpr.models.layers import Conv, Dense, Dropout, check_arguments
 from fexpr.models.max_pool import max_pool
+from fexpr.models.normalization import BatchNorm
 from fexpr.models.resnet import average_grid
 
 kaiming_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")

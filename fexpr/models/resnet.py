@@ -11,8 +11,9 @@ from jaxtyping import Array, Bool, Float, Num
 
 from fexpr.arrays import AnyArray
 from fexpr.models.convolution import conv2d, strided_conv2d
-from fexpr.models.layers import BatchNorm, Dense, Dropout, check_arguments
+from fexpr.models.layers import Dense, Dropout, check_arguments
 from fexpr.models.max_pool import max_pool
+from fexpr.models.normalization import BatchNorm
 
 he_normal = nn.initializers.he_normal()  # He et al. 2015, made for ReLU
 

@@ -10,8 +10,9 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Num
 
 from fexpr.arrays import AnyArray
-from fexpr.models.layers import BatchNorm, Conv, Dense, Dropout, check_arguments
+from fexpr.models.layers import Conv, Dense, Dropout, check_arguments
 from fexpr.models.max_pool import max_pool
+from fexpr.models.normalization import BatchNorm
 
 STREAMS = (3, 5, 8)  # filters of each stream
 

@@ -10,8 +10,9 @@ from jaxtyping import Array, Bool, Float, Num
 
 from fexpr.arrays import AnyArray
 from fexpr.models import layers
-from fexpr.models.layers import BatchNorm, Dropout, check_arguments
+from fexpr.models.layers import Dropout, check_arguments
 from fexpr.models.max_pool import max_pool
+from fexpr.models.normalization import BatchNorm
 
 # He et al. 2015, made for ReLU
 HE = {"kernel_init": nn.initializers.he_normal(), "bias_init": nn.initializers.zeros}

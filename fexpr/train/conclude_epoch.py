@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
+from fexpr.train.optim import choose
 from fexpr.train.row_losses import row_losses, targets_of
 from fexpr.train.state import NEVER, Data, Recipe, SelectedEpoch, State, Trial, eval_variables
 from fexpr.train.train_config import MONITORS
-
-Tree = TypeVar("Tree")
 
 
 def conclude(
@@ -72,8 +69,3 @@ def conclude(
         "ran": state.active,
         "active": kept.active,
     }
-
-
-def choose(condition: Bool[Array, ""], new: Tree, old: Tree) -> Tree:
-    """`new` if the condition holds, else `old`: trees of arrays with the same shapes."""
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)

@@ -6,16 +6,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
-from jaxtyping import Array, Float, Int, Num, PyTree
+from jaxtyping import Array, Bool, Float, Int, Num, PyTree
 
 from fexpr.arrays import AnyArray
 from fexpr.train.train_config import OptimizerConfig, Rate, parse_rates
 
+Tree = TypeVar("Tree")
+
+DECAYS, EPSILON = (0.9, 0.999), 1e-8  # Adam's: of both moments, and what is added to the divisor
 MEMORY = 10  # of L-BFGS: past steps kept, as scikit-learn does
 
 
@@ -49,6 +53,7 @@ def make_optimizer(
     peak: Float[AnyArray, ""],
     weight_decay: Float[AnyArray, ""],
     total: Num[Array, ""],
+    go: bool | Bool[Array, ""] = True,
 ) -> optax.GradientTransformation:
     """Clipping by global norm (0 = none), then Adam, AdamW or SGD with Nesterov momentum 0.9. For
     'lbfgs': its memory (`lbfgs_step`).
@@ -60,6 +65,7 @@ def make_optimizer(
     Args:
       peak, weight_decay, total: float32 [], the peak learning rate, the weight decay and the number
           of steps, which are those of the trial, not the config.
+      go: bool [], whether the step is taken; if not, the state is returned as it was.
     """
     if config.name == "lbfgs":
         return _lbfgs()
@@ -70,15 +76,54 @@ def make_optimizer(
         lambda step: -learning_rate(jnp.asarray(step), peak, total, config.schedule, config.warmup)
     )
     chain = {
-        "adam": (decay, optax.scale_by_adam()),
-        "adamw": (optax.scale_by_adam(), decay),
-        "sgd": (decay, optax.trace(decay=0.9, nesterov=True)),
+        "adam": (decay, scale_by_adam(go)),
+        "adamw": (scale_by_adam(go), decay),
+        "sgd": (decay, _if_taken(go, optax.trace(decay=0.9, nesterov=True))),
     }[config.name]
     clip = (optax.clip_by_global_norm(config.clip_norm),) if config.clip_norm else ()
     rates = parse_rates(config.rates)
-    return optax.chain(
-        *clip, *chain, scale, *((scale_updates_by_path(rates, total),) if rates else ())
-    )
+    counted = (scale, *((scale_updates_by_path(rates, total),) if rates else ()))
+    return optax.chain(*clip, *chain, *(_if_taken(go, each) for each in counted))
+
+
+def scale_by_adam(go: bool | Bool[Array, ""]) -> optax.GradientTransformation:
+    """`optax.scale_by_adam`, whose state stays as it was unless `go`.
+
+    The updates are computed from moments that are already chosen. If the moments are chosen
+    afterwards, XLA on CPU copies all of them in each step and computes them twice: a step of HTNet
+    takes a tenth longer.
+    """
+    adam = optax.scale_by_adam()
+
+    def update(updates, state, params=None):
+        del params
+        mu, nu = (
+            choose(go, optax.tree.update_moment(updates, old, decay, order), old)
+            for order, (old, decay) in enumerate(zip((state.mu, state.nu), DECAYS, strict=True), 1)
+        )
+        count = jnp.asarray(optax.safe_increment(state.count))
+        # m / (1 - b1^t) over sqrt(v / (1 - b2^t)) + epsilon, with one division instead of three
+        first, second = (1 - decay ** count.astype(jnp.float32) for decay in DECAYS)
+        factor, epsilon = jnp.sqrt(second) / first, jnp.sqrt(second) * EPSILON
+        updates = jax.tree.map(lambda m, v: m * factor / (jnp.sqrt(v) + epsilon), mu, nu)
+        return updates, optax.ScaleByAdamState(jnp.where(go, count, state.count), mu, nu)
+
+    return optax.GradientTransformation(adam.init, update)
+
+
+def choose(go: bool | Bool[Array, ""], new: Tree, old: Tree) -> Tree:
+    """`new` if `go` holds, else `old`: trees of arrays with the same shapes."""
+    return jax.tree.map(lambda a, b: jnp.where(go, a, b), new, old)
+
+
+def _if_taken(
+    go: bool | Bool[Array, ""], transformation: optax.GradientTransformation
+) -> optax.GradientTransformation:
+    def update(updates, state, params=None):
+        updates, new = transformation.update(updates, state, params)
+        return updates, choose(go, new, state)
+
+    return optax.GradientTransformation(transformation.init, update)
 
 
 def scale_updates_by_path(

@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from fexpr.train import optim
 from fexpr.train.augment import mixup
-from fexpr.train.conclude_epoch import choose, conclude
+from fexpr.train.conclude_epoch import conclude
 from fexpr.train.random_keys import wrap_key
 from fexpr.train.row_losses import auxiliary_of, targets_of, train_losses
 from fexpr.train.state import (
@@ -229,31 +229,34 @@ def _train_step(
             losses = share * losses + (1 - share) * train_losses(recipe, trial, logits, *others)
         return jnp.sum(jnp.where(mask, losses, 0.0)) / jnp.maximum(count, 1.0), updated
 
+    lbfgs = None
     if recipe.optimizer.name == "lbfgs":
-        (loss, updated), grads, new_params, opt_state = optim.lbfgs_step(
+        (loss, updated), grads, *lbfgs = optim.lbfgs_step(
             loss_of, total, params, state.opt_state, trial.weight_decay
         )
     else:
         (loss, updated), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
         loss, grads = total(loss), jax.tree.map(total, grads)
-        # optax raises a float to its integer step count
-        with jax.numpy_dtype_promotion("standard"):
-            updates, opt_state = _optimizer(recipe, trial, state.lr_scale).update(
-                grads, state.opt_state, params
-            )
-        new_params = optax.apply_updates(params, updates)
     finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(grads))
     due = state.active & (count > 0) & (state.failed_step == NEVER)
     go = due & finite
+    if lbfgs:
+        new_params, opt_state = lbfgs[0], optim.choose(go, lbfgs[1], state.opt_state)
+    else:
+        # optax raises a float to its integer step count
+        with jax.numpy_dtype_promotion("standard"):
+            updates, opt_state = _optimizer(recipe, trial, state.lr_scale, go).update(
+                grads, state.opt_state, params
+            )
+        new_params = optax.apply_updates(params, updates)
     new = {**updated, "params": optim.merge_params(new_params, frozen)}
     changed = (
         new,
         optim.ema_update(state.average, new, state.step, recipe.train.ema),
-        opt_state,
         state.step + 1,
     )
-    variables, average, opt_state, step = choose(
-        go, changed, (state.variables, state.average, state.opt_state, state.step)
+    variables, average, step = optim.choose(
+        go, changed, (state.variables, state.average, state.step)
     )
     failed = jnp.where(due & ~finite, state.step, state.failed_step)
     largest = state.epoch_totals[2]
@@ -286,13 +289,17 @@ def _choose_mirrored(
 
 
 def _optimizer(
-    recipe: Recipe, trial: Trial, lr_scale: float | Float[Array, ""] = 1.0
+    recipe: Recipe,
+    trial: Trial,
+    lr_scale: float | Float[Array, ""] = 1.0,
+    go: bool | Bool[Array, ""] = True,
 ) -> optax.GradientTransformation:
     return optim.make_optimizer(
         recipe.optimizer,
         trial.learning_rate * lr_scale,
         trial.weight_decay,
         _steps(recipe, trial) * recipe.train.epochs,
+        go,
     )
 
 

@@ -11,7 +11,8 @@ import pytest
 from fexpr.errors import UserError
 from fexpr.models import build, count_parameters
 from fexpr.models.classifiers import MLP, Logistic
-from fexpr.models.layers import BatchNorm, Dropout
+from fexpr.models.layers import Dropout
+from fexpr.models.normalization import BatchNorm
 from tests.marks import keep_short
 
 RNG = np.random.default_rng(0)

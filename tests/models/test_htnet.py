@@ -12,7 +12,7 @@ import pytest
 
 from fexpr.errors import UserError
 from fexpr.models import count_parameters
-from fexpr.models.htnet import Attention, HTNet
+from fexpr.models.htnet import Attention, HTNet, gelu
 from fexpr.models.weights import layouts
 from tests.models.torch_state import load
 
@@ -245,3 +245,32 @@ def test_impossible_arguments_are_all_named():
         HTNet(3, block_repeats=(1, 0))
     with pytest.raises(UserError, match=r"28x28.*, found 48x48"):
         jax.eval_shape(HTNet(3).init, jax.random.key(0), jnp.zeros((1, 48, 48, 3)))
+
+
+def test_gradients_of_attention_and_gelu_are_those_of_the_standard_functions():
+    """Attention: `jax.nn.dot_product_attention`; GELU: `jax.nn.gelu`."""
+    rng = np.random.default_rng(0)
+    tokens = rng.normal(size=(3, 4, 8)).astype(np.float32)
+    params = {
+        "qkv": rng.normal(size=(8, 24)).astype(np.float32),
+        "out": {"kernel": np.eye(8, dtype=np.float32), "bias": np.zeros(8, np.float32)},
+    }
+
+    def ours(params, x):
+        return Attention(heads=2, dropout=0.0).apply({"params": params}, x, False)
+
+    def standard(params, x):
+        parts = (part.reshape(3, 4, 2, 4) for part in jnp.split(x @ params["qkv"], 3, -1))
+        attended = jax.nn.dot_product_attention(*parts).reshape(3, 4, 8)
+        return attended @ params["out"]["kernel"] + params["out"]["bias"].reshape(1, 1, -1)
+
+    def of(f, *args):
+        y, pull = jax.vjp(f, *args)
+        return y, pull(jnp.cos(y))
+
+    x = np.linspace(-8, 8, 101, dtype=np.float32)
+    pairs = (
+        (of(ours, params, tokens), of(standard, params, tokens)),
+        (of(gelu, x), of(lambda x: jax.nn.gelu(x, approximate=False), x)),
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), *zip(*pairs))

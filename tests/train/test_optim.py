@@ -42,6 +42,34 @@ def test_without_extras_it_is_optaxs_own(name, reference):
     )
 
 
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+def test_a_step_that_is_not_taken_leaves_the_state_as_it_was(name):
+    """Whatever the gradient is."""
+    params = {"kernel": jnp.ones((3, 2)), "bias": jnp.zeros(2)}
+
+    def stepped(go, state, gradient):
+        optimizer = optim.make_optimizer(
+            OptimizerConfig(name, schedule="cosine", rates="kernel=0.5"),
+            jnp.float32(1e-2),
+            jnp.float32(0.1),
+            jnp.int32(10),
+            go,
+        )
+        with jax.numpy_dtype_promotion("standard"):
+            if state is None:
+                return optimizer.init(params)
+            grads = jax.tree.map(lambda p: jnp.full_like(p, gradient), params)
+            return optimizer.update(grads, state, params)[1]
+
+    state = stepped(True, stepped(True, None, 0.0), 1.0)
+    expected = jax.tree.map(np.asarray, state)
+    for gradient in (2.0, jnp.nan):
+        after = jax.jit(stepped)(jnp.bool_(False), state, gradient)
+        jax.tree.map(np.testing.assert_array_equal, after, expected)
+    moved = jax.jit(stepped)(jnp.bool_(True), state, 2.0)
+    assert all(jax.tree.leaves(jax.tree.map(lambda a, b: (a != b).any(), moved, state)))
+
+
 def test_decay_leaves_biases_alone():
     params = {"kernel": jnp.ones((3, 2)), "bias": jnp.ones(2)}
     ours = optim.make_optimizer(
