@@ -273,4 +273,7 @@ def test_gradients_of_attention_and_gelu_are_those_of_the_standard_functions():
         (of(ours, params, tokens), of(standard, params, tokens)),
         (of(gelu, x), of(lambda x: jax.nn.gelu(x, approximate=False), x)),
     )
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), *zip(*pairs))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+        *zip(*pairs, strict=True),
+    )
