@@ -46,21 +46,29 @@ def main(words):
     command_line.refuse_words(words[1:])
     config = _CONFIG.value
     base.validate(config)
-    # imported after the check: --help and mistakes are answered at once
-    from experiments import EXPERIMENTS
-    from fexpr.config import resolve
-    from fexpr.runs import opening
-    from fexpr.runs.launchers import dispatch
+    # what takes long to import comes after what can be said without it
+    from fexpr.data.data_sets import resolve_source
+    from fexpr.runs.spec import LABORATORIES
     from fexpr.storage.addresses import path_or_url
-    from fexpr.train import distributed
 
-    sweeps, experiment = [*config.sweep, *_SWEEP.value], resolve(EXPERIMENTS[config.experiment])
-    dispatch.prepare(config)
+    if config.experiment not in LABORATORIES:
+        config.data.source = resolve_source(config.data)
+    sweeps = [*config.sweep, *_SWEEP.value]
     place = (
         path_or_url(_WORKDIR.value)
         if _WORKDIR.value
         else command_line.default_workdir(config, sweeps)
     )
+    if not _DRY_RUN.value:
+        terminal.say(f"run        {place}")
+    from experiments import EXPERIMENTS
+    from fexpr.config import resolve
+    from fexpr.runs import opening
+    from fexpr.runs.launchers import dispatch
+    from fexpr.train import distributed
+
+    experiment = resolve(EXPERIMENTS[config.experiment])
+    dispatch.prepare()
     options = dispatch.Options(
         _ENGINE.value,
         _ADDRESS.value,

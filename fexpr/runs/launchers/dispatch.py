@@ -11,11 +11,10 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from fexpr.data.data_sets import resolve_source
 from fexpr.errors import UserError
 from fexpr.runs import opening, sweep
 from fexpr.runs.launchers import slurm
-from fexpr.runs.spec import LABORATORIES, OF_TRIALS
+from fexpr.runs.spec import OF_TRIALS
 from fexpr.train import devices, distributed
 
 
@@ -47,15 +46,9 @@ class Options:
                 )
 
 
-def prepare(config: ConfigDict) -> None:
-    """Prepares the process, and sets the config's data source to what is found on this machine.
-
-    Raises:
-      UserError: the release that the config requires is missing.
-    """
+def prepare() -> None:
+    """Prepares the process: compiled programs are kept, and on CPU every core is a device."""
     devices.keep_compiled()
-    if config.experiment not in LABORATORIES:
-        config.data.source = resolve_source(config.data)
     devices.use_every_core()
 
 
