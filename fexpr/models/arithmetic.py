@@ -41,7 +41,8 @@ def _count_pass(model: Network, shape: Sequence[int]) -> tuple[int, int]:
 
 def _count(jaxpr: Any) -> tuple[int, int]:
     """Multiply-adds of convolutions, and of matrix products. Of several branches, the one with the
-    most convolutions is counted: the others compute small convolutions as products, on CPU.
+    most convolutions, then the fewest products is counted: the others are for CPUs and compute
+    small convolutions, and repeated numbers, as products.
     """
     convolutions = products = 0
     for equation in jaxpr.eqns:
@@ -54,7 +55,12 @@ def _count(jaxpr: Any) -> tuple[int, int]:
             contracted, left = parameters["dimension_numbers"][0][0], equation.invars[0].aval.shape
             products += equation.outvars[0].aval.size * math.prod(left[i] for i in contracted)
         repeats = parameters["length"] if name == "scan" else 1
-        inner = max(map(_count, _inner(parameters.values())), default=(0, 0))
+        least = -1 if name == "cond" else 1
+        inner = max(
+            map(_count, _inner(parameters.values())),
+            key=lambda count, least=least: (count[0], least * count[1]),
+            default=(0, 0),
+        )
         convolutions += repeats * inner[0]
         products += repeats * inner[1]
     return convolutions, products

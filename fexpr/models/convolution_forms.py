@@ -23,6 +23,8 @@ NARROW = 16
 # channels up to which a product with the identity, which is exact, puts channels first on CPU: XLA
 # transposes one number at a time
 TRANSPOSED = 32
+# pixels that stay in the cache, or, of narrow pixels, numbers
+PIXELS, NUMBERS = 2**11, 2**20
 
 
 def single_conv(
@@ -128,8 +130,9 @@ def kernel_gradient(
     to 64 42 / 9 / 1.
     """
     kh, kw, channels, features = kernel.shape
-    images = _images_at_once(len(x), g.shape[1] * g.shape[2])
     both = kh * channels <= channels + features
+    width = kh * kw * channels + features if both else kw * channels + kh * features
+    images = _images_at_once(len(x), g.shape[1] * g.shape[2], max(PIXELS, NUMBERS // width))
 
     def add(n: jax.Array, total: jax.Array) -> jax.Array:
         part, rows = (
@@ -164,9 +167,11 @@ def _channels_first(x: jax.Array) -> jax.Array:
     return lax.optimization_barrier(turned.reshape(x.shape[3], *x.shape[:3]))
 
 
-def _images_at_once(count: int, pixels: int) -> int:
-    """As many of `count` images of so many pixels as stay in the cache, and divide it."""
-    return max(n for n in range(1, max(4, 2048 // pixels) + 1) if count % n == 0)
+def _images_at_once(count: int, pixels: int, fitting: int = PIXELS) -> int:
+    """As many of `count` images of so many pixels as stay in the cache, and divide it: four, or
+    `fitting` pixels.
+    """
+    return max(n for n in range(1, max(4, fitting // pixels) + 1) if count % n == 0)
 
 
 def _shifts(x: jax.Array, kh: int, kw: int, axis: int) -> list[jax.Array]:

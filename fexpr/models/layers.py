@@ -22,6 +22,7 @@ from jaxtyping import Array, Bool, Float, Num
 
 from fexpr.arrays import AnyArray
 from fexpr.errors import UserError
+from fexpr.models.channels import by_channel
 from fexpr.models.compute_once import compute_once
 from fexpr.models.convolution import conv2d
 from fexpr.threefry import threefry
@@ -71,8 +72,7 @@ def _add_bias(x: AnyArray, bias: AnyArray) -> jax.Array:
     """x [..., C] + bias [C], added in float32: so is the bias's gradient, and XLA sums bfloat16
     very slowly on CPU.
     """
-    row = bias.reshape((1,) * (x.ndim - 1) + (-1,))
-    return (jnp.asarray(x, jnp.float32) + row).astype(x.dtype)
+    return by_channel(jnp.add, (jnp.asarray(x, jnp.float32),), bias).astype(x.dtype)
 
 
 class Conv(nn.Module):

@@ -11,10 +11,11 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from fexpr.arrays import AnyArray
+from fexpr.models.channels import NARROW
 
-# channels from which the gradient is faster in one pass (milliseconds on one core for 64 maps of
-# 48x48, 2/2: 48 channels 11.0 / 3.5; 10 channels 2.5 / 2.7; STSTNet, 16 channels, 3/3, takes a
-# sixth longer so)
+# channels from which the gradient is faster in one pass over pixels (milliseconds on one core for
+# 64 maps of 48x48, 2/2: 48 channels 11.0 / 3.5; 10 channels 2.5 / 2.7); of 16 and more it is one
+# pass over rows
 WIDE = 32
 
 
@@ -37,6 +38,8 @@ def max_pool(
     Returns:
       [B, H', W', C] with H' = (H + 2 padding - window) // stride + 1.
     """
+    if window == stride and x.shape[3] in NARROW and x.shape[3] < WIDE:
+        return _pool_rows(window, padding, x.shape[1:], jnp.asarray(x))
     x = jnp.pad(
         x, ((0, 0), (padding, padding), (padding, padding), (0, 0)), constant_values=-jnp.inf
     )
@@ -123,3 +126,76 @@ def _pool_cells_forward(size: int, x: jax.Array) -> tuple[jax.Array, tuple[jax.A
 
 
 _pool_cells.defvjp(_pool_cells_forward, _pool_cells_backward)
+
+
+def _pool_whole_rows(size: int, padding: int, shape: tuple[int, ...], x: AnyArray) -> jax.Array:
+    """Windows that do not overlap, along rows of all columns and channels, then along columns."""
+    height, width, channels = shape
+    best = x.reshape(-1, height, width * channels)
+    best = functools.reduce(jnp.maximum, _values(best, size, padding, 1))
+    best = best.reshape(-1, best.shape[1], width, channels)
+    return functools.reduce(jnp.maximum, _values(best, size, padding, 2))
+
+
+_pool_rows = jax.custom_vjp(_pool_whole_rows, nondiff_argnums=(0, 1, 2))
+
+
+def _values(x: AnyArray, size: int, padding: int, axis: int) -> list[jax.Array]:
+    """The first value of every window along an axis, the second, …; -inf beyond the edges."""
+    length = x.shape[axis]
+    count = (length + 2 * padding - size) // size + 1
+    found = []
+    for i in range(size):
+        before = -(-max(padding - i, 0) // size)  # windows that begin beyond the edge
+        start = before * size + i - padding
+        stop = min(start + (count - before - 1) * size + 1, length)
+        part = lax.slice_in_dim(x, start, stop, size, axis)
+        widths = [(0, 0, 0)] * x.ndim
+        widths[axis] = (before, count - before - part.shape[axis], 0)
+        found.append(lax.pad(part, jnp.asarray(-jnp.inf, x.dtype), widths))
+    return found
+
+
+def _pool_rows_forward(
+    size: int, padding: int, shape: tuple[int, ...], x: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """What is kept is the place of each window's first maximum, from 0 in row order."""
+    height, width, channels = shape
+    values = _values(x.reshape(-1, height, width * channels), size, padding, 1)
+    best = functools.reduce(jnp.maximum, values)
+    row = jnp.full(best.shape, size - 1, jnp.int32)
+    for i in reversed(range(size - 1)):
+        row = jnp.where(values[i] == best, i, row)
+    best, row = (a.reshape(-1, a.shape[1], width, channels) for a in (best, row))
+    values, rows = _values(best, size, padding, 2), _values(row.astype(x.dtype), size, padding, 2)
+    y = functools.reduce(jnp.maximum, values)
+    place = jnp.full(y.shape, size * size, x.dtype)
+    for i, (value, row) in enumerate(zip(values, rows, strict=True)):
+        place = jnp.where(value == y, jnp.minimum(place, size * row + i), place)
+    return y, place
+
+
+def _pool_rows_backward(
+    size: int, padding: int, shape: tuple[int, ...], place: jax.Array, g: jax.Array
+) -> tuple[jax.Array]:
+    """Each pixel asks whether it is its window's place."""
+    height, width, channels = shape
+    _, rows, columns, _ = g.shape
+    repeat = np.tile(np.eye(channels, dtype=np.float32), size)
+
+    def widened(a: jax.Array) -> jax.Array:
+        """Every pixel `size` times in its row; a product, as in `by_channel`."""
+        pixels = a.astype(jnp.float32).reshape(-1, channels)
+        made = lax.dot(pixels, repeat, precision=lax.Precision.HIGHEST)
+        return made.reshape(-1, rows, 1, columns * size * channels)
+
+    column = np.repeat(np.arange(columns * size) % size, channels)
+    here = (np.arange(size)[:, None] * size + column).astype(np.float32)
+    dx = jnp.where(widened(place) == here[None, None], widened(g), 0.0)
+    dx = dx.reshape(-1, rows * size, columns * size * channels)
+    dx = dx[:, padding : padding + height, padding * channels : (padding + width) * channels]
+    dx = jnp.pad(dx, ((0, 0), (0, height - dx.shape[1]), (0, width * channels - dx.shape[2])))
+    return (dx.reshape(-1, height, width, channels).astype(g.dtype),)
+
+
+_pool_rows.defvjp(_pool_rows_forward, _pool_rows_backward)

@@ -13,6 +13,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from fexpr.arrays import AnyArray
+from fexpr.models.channels import by_channel, sum_by_channel
 
 
 class BatchNorm(nn.Module):
@@ -62,8 +63,9 @@ class BatchNorm(nn.Module):
 
 
 def _affine(x: AnyArray, mean: AnyArray, factor: AnyArray, bias: AnyArray) -> jax.Array:
-    mean, factor, bias = (a.reshape((1,) * (x.ndim - 1) + (-1,)) for a in (mean, factor, bias))
-    return ((jnp.asarray(x, jnp.float32) - mean) * factor + bias).astype(x.dtype)
+    values = jnp.asarray(x, jnp.float32)
+    y = by_channel(lambda x, m, f, b: (x - m) * f + b, (values,), mean, factor, bias)
+    return y.astype(x.dtype)
 
 
 def _normalise_batch(
@@ -91,7 +93,7 @@ def _normalise_forward(axis_name, epsilon, x, scale, bias, real):
     # another pass
     def total(values: jax.Array) -> jax.Array:
         return _over_devices(
-            jnp.where(real[:, None], values.sum(tuple(range(1, x.ndim - 1))), 0.0).sum(0), axis_name
+            jnp.where(real[:, None], sum_by_channel(values), 0.0).sum(0), axis_name
         )
 
     values = x.astype(jnp.float32)
@@ -99,9 +101,8 @@ def _normalise_forward(axis_name, epsilon, x, scale, bias, real):
         real.sum(dtype=jnp.float32) * (x.size // x.shape[0] // x.shape[-1]), axis_name
     )
     mean = total(values) / jnp.maximum(count, 1.0)
-    var = total(jnp.square(values - mean.reshape((1,) * (x.ndim - 1) + (-1,)))) / jnp.maximum(
-        count, 1.0
-    )
+    squares = by_channel(lambda x, m: jnp.square(x - m), (values,), mean)
+    var = total(squares) / jnp.maximum(count, 1.0)
     inverse = lax.rsqrt(var + epsilon)
     return (_affine(x, mean, inverse * scale, bias), mean, var, count), (
         x,
@@ -116,16 +117,18 @@ def _normalise_forward(axis_name, epsilon, x, scale, bias, real):
 def _normalise_backward(axis_name, epsilon, saved, gradients):
     del epsilon
     x, scale, real, mean, inverse, count = saved
-    g = gradients[0].astype(jnp.float32)
-    x_hat = _affine(x.astype(jnp.float32), mean, inverse, jnp.zeros_like(mean))
-    d_bias, d_scale = (a.sum(tuple(range(x.ndim - 1))) for a in (g, g * x_hat))
+    g, x32 = gradients[0].astype(jnp.float32), x.astype(jnp.float32)
+    scaled = by_channel(lambda g, x, m, i: g * ((x - m) * i), (g, x32), mean, inverse)
+    d_bias, d_scale = (sum_by_channel(a).sum(0) for a in (g, scaled))
     by_mean, by_var = (
         _over_devices(d, axis_name) / jnp.maximum(count, 1.0) for d in (d_bias, d_scale)
     )
-    common = _affine(x_hat, jnp.zeros_like(mean), by_var, by_mean)
-    dx = (g - jnp.where(real.reshape(-1, *(1,) * (x.ndim - 1)), common, 0.0)) * (
-        inverse * scale
-    ).reshape((1,) * (x.ndim - 1) + (-1,))
+
+    def dx_of(g, x, real, mean, inverse, by_var, by_mean, factor):
+        return (g - jnp.where(real, (x - mean) * inverse * by_var + by_mean, 0.0)) * factor
+
+    rows = real.reshape(-1, *(1,) * (x.ndim - 1))
+    dx = by_channel(dx_of, (g, x32, rows), mean, inverse, by_var, by_mean, inverse * scale)
     return dx.astype(x.dtype), d_scale, d_bias, None
 
 

@@ -123,7 +123,7 @@ def test_dense_is_nn_dense():
 @pytest.mark.parametrize(
     ("window", "stride", "padding"), [(2, 2, 0), (3, 2, 0), (3, 2, 1), (3, 3, 1), (2, 3, 0)]
 )
-@pytest.mark.parametrize("channels", [3, WIDE])
+@pytest.mark.parametrize("channels", [3, 16, WIDE])
 def test_max_pool_is_nn_max_pool(window, stride, padding, channels):
     x = normal(2, 8, 7, channels) - 3  # mostly negative: a padding of zeros would win
 
@@ -138,7 +138,9 @@ def test_max_pool_is_nn_max_pool(window, stride, padding, channels):
     close(*jax.jit(lambda x: (value_and_pull(ours, x), value_and_pull(standard, x)))(x))
 
 
-@pytest.mark.parametrize(("window", "stride", "channels"), [(2, 2, 2), (2, 2, WIDE), (3, 2, 2)])
+@pytest.mark.parametrize(
+    ("window", "stride", "channels"), [(2, 2, 2), (2, 2, 16), (3, 3, 16), (2, 2, WIDE), (3, 2, 2)]
+)
 def test_max_pool_gives_the_gradient_to_the_first_among_equals(window, stride, channels):
     x = np.random.default_rng(0).integers(0, 2, (2, 9, 9, channels)).astype(np.float32)
     standard = lambda x: nn.max_pool(x, (window, window), (stride, stride))

@@ -9,9 +9,19 @@ import pytest
 from fexpr.models.normalization import BatchNorm, LayerNorm
 from tests.models.test_layers import close, normal, value_and_pull
 
+CHANNELS = (3, 16)  # the second is computed in whole rows on CPU
+NORMS = {
+    c: {
+        "params": {"scale": normal(c, seed=1), "bias": normal(c, seed=2)},
+        "batch_stats": {"mean": normal(c, seed=3), "var": 1 + normal(c, seed=4) ** 2},
+    }
+    for c in CHANNELS
+}
 
-def test_batch_norm_gradient_is_nn_batch_norms():
-    x, variables = 5 + normal(4, 3, 2, 3), NORM
+
+@pytest.mark.parametrize("channels", CHANNELS)
+def test_batch_norm_gradient_is_nn_batch_norms(channels):
+    x, variables = 5 + normal(4, 3, 2, channels), NORMS[channels]
     ours, standard = BatchNorm(), nn.BatchNorm(use_running_average=False, momentum=0.9)
 
     def run(apply):
@@ -29,38 +39,35 @@ def test_batch_norm_gradient_is_nn_batch_norms():
     )
 
 
-NORM = {
-    "params": {"scale": normal(3, seed=1), "bias": normal(3, seed=2)},
-    "batch_stats": {"mean": normal(3, seed=3), "var": 1 + normal(3, seed=4) ** 2},
-}
-
-
 def normed(x, mask=None, axis_name=None):
-    return BatchNorm(axis_name).apply(NORM, x, True, mask, mutable=["batch_stats"])
+    return BatchNorm(axis_name).apply(NORMS[x.shape[-1]], x, True, mask, mutable=["batch_stats"])
 
 
-def test_batch_norm_is_nn_batch_norm():
-    x, standard = 5 + normal(4, 3, 2, 3), nn.BatchNorm(momentum=0.9, epsilon=1e-5)
+@pytest.mark.parametrize("channels", CHANNELS)
+def test_batch_norm_is_nn_batch_norm(channels):
+    variables = NORMS[channels]
+    x, standard = 5 + normal(4, 3, 2, channels), nn.BatchNorm(momentum=0.9, epsilon=1e-5)
 
     @jax.jit
     def both(x):
         # outside any axis
         ours = (
             normed(x),
-            BatchNorm().apply(NORM, x, False),
+            BatchNorm().apply(variables, x, False),
             BatchNorm("data").init(jax.random.key(0), x, True),
         )
         return ours, (
-            standard.apply(NORM, x, use_running_average=False, mutable=["batch_stats"]),
-            standard.apply(NORM, x, use_running_average=True),
+            standard.apply(variables, x, use_running_average=False, mutable=["batch_stats"]),
+            standard.apply(variables, x, use_running_average=True),
             standard.init(jax.random.key(0), x, use_running_average=False),
         )
 
     close(*both(x), 1e-4)
 
 
-def test_batch_norm_takes_real_rows_only_over_all_devices():
-    x = normal(6, 3, 2, 3)
+@pytest.mark.parametrize("channels", CHANNELS)
+def test_batch_norm_takes_real_rows_only_over_all_devices(channels):
+    x = normal(6, 3, 2, channels)
     x[4], x[5] = 1e6, np.nan
     close(
         jax.jit(lambda x, m: (normed(x, m)[0][:4], normed(x, m)[1]))(x, np.arange(6) < 4),
@@ -70,16 +77,16 @@ def test_batch_norm_takes_real_rows_only_over_all_devices():
     # devices would be wrong
     mask = np.asarray([[True, True], [True, False], [False, False]])
     y, shared_stats = jax.jit(jax.vmap(lambda x, m: normed(x, m, "data"), axis_name="data"))(
-        x.reshape(3, 2, 3, 2, 3), mask
+        x.reshape(3, 2, 3, 2, channels), mask
     )
     expected, stats = jax.jit(normed)(x[:3])
-    close(y.reshape(6, 3, 2, 3)[:3], expected)
+    close(y.reshape(x.shape)[:3], expected)
     close(jax.tree.map(lambda s: s[2], shared_stats), stats)
 
 
 def test_batch_norm_keeps_its_statistics_where_no_row_is_real():
     _, stats = jax.jit(normed)(normal(2, 3, 2, 3), np.zeros(2, bool))
-    close(stats["batch_stats"], NORM["batch_stats"], 0)
+    close(stats["batch_stats"], NORMS[3]["batch_stats"], 0)
 
 
 @pytest.mark.parametrize("shape", [(5, 4, 3), (7, 6)])
