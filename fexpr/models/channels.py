@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 from fexpr.arrays import AnyArray
 
@@ -21,13 +21,13 @@ NARROW = range(16, 64)
 
 def by_channel(
     function: Callable[..., jax.Array],
-    images: Sequence[Float[AnyArray, "B ..."]],
+    images: Sequence[Shaped[AnyArray, "B ..."]],
     *vectors: Float[AnyArray, " C"],
 ) -> Float[Array, "B ... C"]:
     """function(*images, *vectors), which must be elementwise.
 
     Args:
-      images: float32 [B, ..., C]; all but the first may be [B, 1, ..., 1].
+      images: float32 [B, ..., C]; all but the first may be [B, 1, ..., 1], also bool.
       vectors: float32 [C], broadcast over all other axes.
     """
     shape = images[0].shape
