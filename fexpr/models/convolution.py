@@ -16,11 +16,10 @@ from jaxtyping import Array, Float
 
 from fexpr.arrays import AnyArray
 from fexpr.models.convolution_forms import (
-    NARROW,
     Pads,
+    cpu_conv,
     input_gradient,
     kernel_gradient,
-    narrow_conv,
     shifted_conv,
     single_conv,
 )
@@ -119,10 +118,8 @@ def _by_itself(
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _conv(pads: Pads, x: AnyArray, kernel: AnyArray) -> jax.Array:
-    one = single = partial(single_conv, pads)
-    if kernel.shape[3] <= NARROW:
-        on_cpu = partial(narrow_conv, pads)
-        one = lambda *arrays: lax.platform_dependent(*arrays, cpu=on_cpu, default=single)
+    on_cpu, single = partial(cpu_conv, pads), partial(single_conv, pads)
+    one = lambda *arrays: lax.platform_dependent(*arrays, cpu=on_cpu, default=single)
     return _by_itself(one, partial(shifted_conv, pads), _large(x, kernel), x, kernel)
 
 

@@ -13,13 +13,16 @@ from jax import export, lax
 from jaxtyping import Array, Float
 
 from fexpr.models.compute_once import compute_once
+from fexpr.models.winograd import Pads, winograd_conv
 
-Pads = tuple[tuple[int, int], tuple[int, int]]
 # numbers that an output pixel is made from, 3x3 of three channels, up to which gradients of the
 # image go by shifts on CPU
 FEW = 27
 # output channels up to which a convolution is not XLA's on CPU
 NARROW = 16
+# channels, in and out, and pixels of the whole batch, from which a 3x3 convolution is Winograd's on
+# CPU: below, transforms take longer than they save
+WIDE, MANY = 32, 2**11
 # channels up to which a product with the identity, which is exact, puts channels first on CPU: XLA
 # transposes one number at a time
 TRANSPOSED = 32
@@ -34,6 +37,19 @@ def single_conv(
     return lax.conv_general_dilated(
         x, kernel.astype(x.dtype), (1, 1), pads, dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
+
+
+def cpu_conv(
+    pads: Pads, x: Float[Array, "B H W I"], kernel: Float[Array, "kh kw I O"]
+) -> Float[Array, "B h w O"]:
+    """The form that is fastest on CPU."""
+    if kernel.shape[3] <= NARROW:
+        return narrow_conv(pads, x, kernel)
+    many = not export.is_symbolic_dim(x.shape[0]) and x.size // x.shape[3] >= MANY
+    wide = kernel.shape[:2] == (3, 3) and min(kernel.shape[2:]) >= WIDE
+    if many and wide and x.dtype == jnp.float32:
+        return winograd_conv(pads, x, kernel)
+    return single_conv(pads, x, kernel)
 
 
 def narrow_conv(
@@ -109,8 +125,7 @@ def input_gradient(
         return jax.vjp(lambda x: shifted_conv(pads, x, kernel), x)[1](g)[0]
     turned = lax.optimization_barrier(rearrange(kernel[::-1, ::-1], "kh kw i o -> kh kw o i"))
     (kh, kw), ((top, bottom), (left, right)) = kernel.shape[:2], pads
-    convolve = narrow_conv if turned.shape[3] <= NARROW else single_conv
-    return convolve(((kh - 1 - top, kh - 1 - bottom), (kw - 1 - left, kw - 1 - right)), g, turned)
+    return cpu_conv(((kh - 1 - top, kh - 1 - bottom), (kw - 1 - left, kw - 1 - right)), g, turned)
 
 
 def kernel_gradient(
