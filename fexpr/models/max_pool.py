@@ -16,7 +16,7 @@ from fexpr.models.channels import NARROW
 # channels from which the gradient is faster in one pass over pixels (milliseconds on one core for
 # 64 maps of 48x48, 2/2: 48 channels 11.0 / 3.5; 10 channels 2.5 / 2.7); of 16 and more it is one
 # pass over rows
-WIDE = 32
+WIDE = 48
 
 
 def max_pool(
