@@ -6,10 +6,13 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
+# the paper's transform of a kernel, along one axis; those of pixels are sums of slices
+KERNEL = np.asarray([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], np.float32)
 # numbers of a part of the batch that stay in the cache
 NUMBERS = 2**20
 
@@ -25,21 +28,16 @@ def winograd_conv(
     """
     count, channels, features = x.shape[0], x.shape[3], kernel.shape[3]
     height, width = (n + sum(pad) - 2 for n, pad in zip(x.shape[1:3], pads, strict=True))
-    turned = _transformed(kernel.astype(jnp.float32))
+    turned = lax.dot(
+        np.kron(KERNEL, KERNEL),
+        kernel.astype(jnp.float32).reshape(9, -1),
+        precision=lax.Precision.HIGHEST,
+    ).reshape(16, channels, features)
     fitting = NUMBERS // (4 * (channels + features) * height * width)
     images = max(n for n in range(1, max(1, fitting) + 1) if count % n == 0)
     parts = x.reshape(-1, images, *x.shape[1:])
     convolved = lax.map(lambda part: _convolve(pads, part, turned), parts)
     return convolved.reshape(count, *convolved.shape[2:])[:, :height, :width]
-
-
-def _transformed(kernel: jax.Array) -> jax.Array:
-    """[3, 3, I, O] -> [16, I, O]."""
-
-    def sums(a: jax.Array, b: jax.Array, c: jax.Array) -> list[jax.Array]:
-        return [a, (a + b + c) / 2, (a - b + c) / 2, c]
-
-    return jnp.stack([part for row in sums(*kernel) for part in sums(*row)])
 
 
 def _convolve(pads: Pads, x: jax.Array, turned: jax.Array) -> jax.Array:
@@ -53,14 +51,13 @@ def _convolve(pads: Pads, x: jax.Array, turned: jax.Array) -> jax.Array:
         ((0, 0), *((a, b + more) for (a, b), more in zip(pads, beyond, strict=True)), (0, 0)),
     )
 
-    def differences(x: jax.Array, axis: int) -> list[jax.Array]:
-        """The transform of tiles of four along an axis, which overlap by two."""
-        last = 2 * tiles[axis - 1] - 1
-        a, b, c, d = (lax.slice_in_dim(x, i, i + last, 2, axis) for i in range(4))
-        return [a - c, b + c, c - b, b - d]
+    def differences(x: jax.Array, axis: int, tiles: int) -> jax.Array:
+        """The transform of tiles of four along an axis, which overlap by two: [4, ...]."""
+        a, b, c, d = (lax.slice_in_dim(x, i, i + 2 * tiles - 1, 2, axis) for i in range(4))
+        return jnp.stack([a - c, b + c, c - b, b - d])
 
-    terms = [part for rows in differences(padded, 1) for part in differences(rows, 2)]
-    stacked = jnp.stack([term.reshape(-1, x.shape[3]) for term in terms])
+    terms = differences(differences(padded, 2, tiles[1]), 2, tiles[0])
+    stacked = terms.reshape(16, -1, x.shape[3])
     products = lax.dot_general(stacked, turned, (((2,), (1,)), ((0,), (0,))))
     products = products.reshape(4, 4, x.shape[0], *tiles, -1)
 
