@@ -15,6 +15,8 @@ Pads = tuple[tuple[int, int], tuple[int, int]]
 KERNEL = np.asarray([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], np.float32)
 # numbers of a part of the batch that stay in the cache
 NUMBERS = 2**20
+# pixels of the batch from which, and numbers of one image up to which, the convolution is faster so
+FEWEST_PIXELS, MOST_NUMBERS = 2**11, 2**23
 
 
 def winograd_conv(
@@ -24,7 +26,8 @@ def winograd_conv(
 
     Rounding errors are a few times those of XLA's convolution: 7e-6 where outputs are about 1.
     Milliseconds on one core for 64 images, XLA's / this: 24x24, 48 to 96 channels 13.8 / 9.4;
-    12x12, 96 to 192 13.9 / 8.4; 6x6, 192 to 192 8.5 / 4.8.
+    12x12, 96 to 192 13.9 / 8.4; 6x6, 192 to 192 8.5 / 4.8; 48x48, 64 to 64 78 / 51, 32 to 32
+    13.5 / 23.9; for two of 112x112, 128 to 128 33 / 40.
     """
     count, channels, features = x.shape[0], x.shape[3], kernel.shape[3]
     height, width = (n + sum(pad) - 2 for n, pad in zip(x.shape[1:3], pads, strict=True))
@@ -33,11 +36,16 @@ def winograd_conv(
         kernel.astype(jnp.float32).reshape(9, -1),
         precision=lax.Precision.HIGHEST,
     ).reshape(16, channels, features)
-    fitting = NUMBERS // (4 * (channels + features) * height * width)
+    fitting = NUMBERS // tile_numbers(x, kernel)
     images = max(n for n in range(1, max(1, fitting) + 1) if count % n == 0)
     parts = x.reshape(-1, images, *x.shape[1:])
     convolved = lax.map(lambda part: _convolve(pads, part, turned), parts)
     return convolved.reshape(count, *convolved.shape[2:])[:, :height, :width]
+
+
+def tile_numbers(x: Float[Array, "B H W I"], kernel: Float[Array, "3 3 I O"]) -> int:
+    """Numbers of one image between its transforms."""
+    return 4 * (x.shape[3] + kernel.shape[3]) * x.shape[1] * x.shape[2]
 
 
 def _convolve(pads: Pads, x: jax.Array, turned: jax.Array) -> jax.Array:

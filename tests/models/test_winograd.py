@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from fexpr.models.convolution import conv2d
-from fexpr.models.convolution_forms import MANY, WIDE, single_conv
-from fexpr.models.winograd import winograd_conv
+from fexpr.models.convolution_forms import WIDE, single_conv
+from fexpr.models.winograd import FEWEST_PIXELS, winograd_conv
 from tests.models.test_layers import close, normal, value_and_pull
 
 SAME = ((1, 1), (1, 1))
@@ -34,7 +34,7 @@ def test_it_is_the_convolution(shape, features, pads):
 
 def test_values_and_gradients_of_a_layer_that_is_computed_so():
     x, kernel = normal(4, 24, 24, WIDE), normal(3, 3, WIDE, WIDE, seed=1) / 17
-    assert x.size // WIDE >= MANY
+    assert x.size // WIDE >= FEWEST_PIXELS
 
     def of(f):
         return value_and_pull(f, x, kernel)
@@ -44,6 +44,7 @@ def test_values_and_gradients_of_a_layer_that_is_computed_so():
         lambda: (of(conv2d), of(lambda x, k: layer.apply({"params": {"kernel": k}}, x)))
     )()
     close(ours, standard, 1e-4)
-    for pixels, is_winograd in ((x, True), (x[:1], False)):
+    large = np.zeros((1, 224, 224, WIDE), np.float32)
+    for pixels, is_winograd in ((x, True), (x[:1], False), (large, False)):
         lowered = jax.jit(conv2d).lower(pixels, kernel).as_text()
         assert ("stablehlo.while" in lowered) is is_winograd
