@@ -13,22 +13,13 @@ from jax import export, lax
 from jaxtyping import Array, Float
 
 from fexpr.models.compute_once import compute_once
-from fexpr.models.winograd import (
-    FEWEST_PIXELS,
-    MOST_NUMBERS,
-    Pads,
-    tile_numbers,
-    winograd_conv,
-)
+from fexpr.models.winograd import Pads, is_winograds, winograd_conv
 
 # numbers that an output pixel is made from, 3x3 of three channels, up to which gradients of the
 # image go by shifts on CPU
 FEW = 27
 # output channels up to which a convolution is not XLA's on CPU
 NARROW = 16
-# channels, in and out, from which a 3x3 convolution is Winograd's on CPU: with fewer, transforms
-# take longer than they save
-WIDE = 48
 # channels up to which a product with the identity, which is exact, puts channels first on CPU: XLA
 # transposes one number at a time
 TRANSPOSED = 32
@@ -51,10 +42,8 @@ def cpu_conv(
     """The form that is fastest on CPU."""
     if kernel.shape[3] <= NARROW:
         return narrow_conv(pads, x, kernel)
-    wide = kernel.shape[:2] == (3, 3) and min(kernel.shape[2:]) >= WIDE
-    if wide and x.dtype == jnp.float32 and not export.is_symbolic_dim(x.shape[0]):
-        if x.size // x.shape[3] >= FEWEST_PIXELS and tile_numbers(x, kernel) <= MOST_NUMBERS:
-            return winograd_conv(pads, x, kernel)
+    if is_winograds(x, kernel):
+        return winograd_conv(pads, x, kernel)
     return single_conv(pads, x, kernel)
 
 

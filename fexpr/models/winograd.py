@@ -7,7 +7,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
+from jax import export, lax
 from jaxtyping import Array, Float
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
@@ -15,8 +15,21 @@ Pads = tuple[tuple[int, int], tuple[int, int]]
 KERNEL = np.asarray([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], np.float32)
 # numbers of a part of the batch that stay in the cache
 NUMBERS = 2**20
-# pixels of the batch from which, and numbers of one image up to which, the convolution is faster so
-FEWEST_PIXELS, MOST_NUMBERS = 2**11, 2**23
+# where the convolution is faster so: from this many channels, in and out, and pixels of the batch
+# on, and up to this many numbers of one image
+WIDE, FEWEST_PIXELS, MOST_NUMBERS = 48, 2**11, 2**23
+
+
+def is_winograds(x: Float[Array, "B H W I"], kernel: Float[Array, "kh kw I O"]) -> bool:
+    """Whether `winograd_conv` is faster than XLA's convolution."""
+    return (
+        kernel.shape[:2] == (3, 3)
+        and min(kernel.shape[2:]) >= WIDE
+        and x.dtype == jnp.float32
+        and not export.is_symbolic_dim(x.shape[0])
+        and x.size // x.shape[3] >= FEWEST_PIXELS
+        and _numbers(x, kernel) <= MOST_NUMBERS
+    )
 
 
 def winograd_conv(
@@ -36,14 +49,14 @@ def winograd_conv(
         kernel.astype(jnp.float32).reshape(9, -1),
         precision=lax.Precision.HIGHEST,
     ).reshape(16, channels, features)
-    fitting = NUMBERS // tile_numbers(x, kernel)
+    fitting = NUMBERS // _numbers(x, kernel)
     images = max(n for n in range(1, max(1, fitting) + 1) if count % n == 0)
     parts = x.reshape(-1, images, *x.shape[1:])
     convolved = lax.map(lambda part: _convolve(pads, part, turned), parts)
     return convolved.reshape(count, *convolved.shape[2:])[:, :height, :width]
 
 
-def tile_numbers(x: Float[Array, "B H W I"], kernel: Float[Array, "3 3 I O"]) -> int:
+def _numbers(x: Float[Array, "B H W I"], kernel: Float[Array, "3 3 I O"]) -> int:
     """Numbers of one image between its transforms."""
     return 4 * (x.shape[3] + kernel.shape[3]) * x.shape[1] * x.shape[2]
 

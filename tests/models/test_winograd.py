@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from fexpr.models.convolution import conv2d
-from fexpr.models.convolution_forms import WIDE, single_conv
-from fexpr.models.winograd import FEWEST_PIXELS, winograd_conv
+from fexpr.models.convolution_forms import single_conv
+from fexpr.models.winograd import FEWEST_PIXELS, WIDE, winograd_conv
 from tests.models.test_layers import close, normal, value_and_pull
 
 SAME = ((1, 1), (1, 1))
