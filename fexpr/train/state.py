@@ -159,7 +159,8 @@ class Batch(NamedTuple):
 
     rows: jax.Array  # int32 [B], into the data
     mask: jax.Array  # bool [B]
-    keys: jax.Array  # [2]: of the augmentation, of the dropout
+    key: jax.Array  # of the epoch's steps
+    number: jax.Array  # int32, of the step in its epoch
     images: jax.Array | None = None  # uint8 [B / devices, H, W, C] where they are not in Data
 
 

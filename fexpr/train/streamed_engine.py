@@ -213,7 +213,8 @@ def _order(
         )
 
     real = jnp.arange(parts * steps).reshape(parts, steps, 1) < len(batches.rows)
-    return Batch(in_parts(batches.rows), in_parts(batches.mask) & real, in_parts(batches.keys))
+    batches = jax.tree.map(in_parts, batches)
+    return batches._replace(mask=batches.mask & real)
 
 
 def _train(

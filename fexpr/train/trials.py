@@ -26,7 +26,7 @@ from fexpr.train.devices import bytes_of
 from fexpr.train.image_statistics import Images
 from fexpr.train.map_in_place import map_in_place
 from fexpr.train.state import Data, Recipe, State, Trial
-from fexpr.train.trial_tables import TrialSpec, pad_rows, stack
+from fexpr.train.trial_tables import TrialSpec, pad_rows, padded_count, stack
 from fexpr.train.views import passes
 
 
@@ -66,8 +66,8 @@ class Engine:
           arrays.
 
     Attributes:
-      size: trials at a time; `compile` may lower it. mapped: whether the trials of a device are
-          computed one after the other.
+      size: trials at a time, padding included; `compile` may lower it. mapped: whether the trials
+          of a device are computed one after the other.
       data: the arrays on the devices. trials: tables of all trials, on the host.
       dispatches_per_epoch: the parts of an epoch: its optimiser steps, then forward passes over
           validation and test rows. resumable: the number of parts, from the first, that change the
@@ -101,7 +101,14 @@ class Engine:
             lambda x: distributed.to_global_array(x, everywhere),
             Data(self.resident_images(), labels, soft, auxiliary=auxiliary),
         )
-        self.size = self._padded(min(chunk or len(specs), len(specs)))
+        share = mesh.shape["trial"]
+        if chunk and chunk < len(specs):
+            self.size = -(-chunk // share) * share
+        else:
+            each = -(-len(specs) // share)
+            # numbers of folds that are nearly the same share a compiled program, where trials that
+            # are only padding take no time
+            self.size = (padded_count(each) if self.mapped else each) * share
         self._start = start  # on the host: only `init` needs it
         self._init = self.over_trials(step.init, once=True)
         self._chunk: range | None = None
@@ -179,9 +186,10 @@ class Engine:
         """
         numbers = chunk if isinstance(chunk, range) else self.trials_of(chunk, self.size)
         self._chunk = numbers
-        self._trial = self._put(
-            jax.tree.map(lambda x: x[numbers.start : numbers.stop], self.trials)
-        )
+        table = jax.tree.map(lambda x: x[numbers.start : numbers.stop], self.trials)
+        rows = np.zeros((self.size, *table.train_mask.shape[1:]), bool)  # none of the padding's
+        rows[: len(numbers)] = table.train_mask
+        self._trial = self._put(table._replace(train_mask=rows))
 
     def trials_of(self, chunk: int, size: int) -> range:
         """The numbers of the trials in a chunk, for chunks of this size."""
@@ -289,13 +297,9 @@ class Engine:
         )
         return jax.ShapeDtypeStruct((4,), np.int32), *by_trial
 
-    def _padded(self, trials: int) -> int:
-        share = self.mesh.shape["trial"]
-        return -(-trials // share) * share
-
     def _put(self, tree: PyTree) -> PyTree:
         """Puts the trials onto the mesh, padded to the program's size by repeating the last (the
-        copies' results are discarded).
+        copies' results are discarded, and where trials go in turn they are not computed).
         """
 
         def put(x):

@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fexpr.train import step
 from fexpr.train.random_keys import wrap_key
+from tests.train import toy
 
 DATA = np.array([7, 2**32 - 5], np.uint32)
 DRAWS = {
@@ -47,3 +49,18 @@ def test_keys_of_many_trials():
 
     many = np.stack([DATA, DATA[::-1]])
     np.testing.assert_array_equal(draw(wrap_key)(many), draw(jax.random.wrap_key_data)(many))
+
+
+def test_keys_of_steps_are_those_of_a_table_of_all_steps():
+    """The keys that runs of earlier versions drew: those runs can be repeated, and resumed."""
+    specs = [toy.spec(0, 40)]
+    engine = toy.engine(specs, compiled=False)
+    trial = jax.tree.map(lambda x: jnp.asarray(x[0]), engine.trials)
+    batches = step.batches(engine.recipe, engine.data, trial, jnp.int32(3))
+    _, of_steps = jax.random.split(jax.random.fold_in(wrap_key(trial.key), 4))
+    table = jax.random.key_data(jax.random.split(of_steps, (len(batches.rows), 2)))
+    assert len(table) == 5
+    for i, keys in enumerate(table):
+        key, number = batches.key[i], batches.number[i]
+        found = [jax.random.key_data(k) for k in step.keys_of(key, number)]
+        np.testing.assert_array_equal(found, keys)

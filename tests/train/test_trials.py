@@ -76,6 +76,35 @@ def test_data_of_nearly_the_same_size_share_a_program():
     assert program(90, 38) == program(96, 40) != program(88, 40)
 
 
+@pytest.mark.parametrize("devices", [1, 2])
+def test_nearly_as_many_folds_share_a_program_where_trials_go_in_turn(devices):
+    def made(folds, **options):
+        specs = [toy.spec(fold, 8) for fold in range(folds)]
+        return toy.engine(specs, devices=devices, compiled=False, **options)
+
+    def program(*given, **options):
+        engine = made(*given, **options)
+        return engine.jitted_epoch.lower(engine.data, *engine.abstract_epoch()).as_text()
+
+    in_turn = {"trial_axis": "map"}
+    assert program(33, **in_turn) == program(36, **in_turn) != program(37, **in_turn)
+    # all at once, each would be computed; as many at a time as the user says are a user's choice
+    assert made(33, trial_axis="vmap").size == -(-33 // devices) * devices
+    assert made(36, trial_axis="map", chunk=17).size == -(-17 // devices) * devices
+
+
+def test_trials_that_are_only_padding_are_not_computed():
+    engine = toy.engine([toy.spec(fold, 8) for fold in range(17)], trial_axis="map")
+    before = engine.init()
+    steps, logits = before.step + 0, before.last.logits + 0
+    after, _ = engine.epoch(before)
+    assert engine.size == 18
+    np.testing.assert_array_equal(after.step - steps, [1] * 17 + [0])
+    changed = (after.last.logits != logits).any((1, 2))
+    np.testing.assert_array_equal(changed, [True] * 17 + [False])
+    assert len(engine.to_host(after).step) == 17
+
+
 def test_rows_that_no_trial_uses_change_nothing(alone):
     images, labels = toy.task()
     without, _ = toy.run(SPECS[:1], data=(images[:88], labels[:88]))
