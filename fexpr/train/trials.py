@@ -31,8 +31,8 @@ from fexpr.train.views import passes
 
 
 class Plan(NamedTuple):
-    """The layout of the trials: `size` at a time, `chunks` times; memory of one device in bytes,
-    and seconds of compilation.
+    """The layout of the trials: `size` at a time, padding included, `chunks` times; memory of one
+    device in bytes, and seconds of compilation.
     """
 
     trials: int
@@ -101,14 +101,11 @@ class Engine:
             lambda x: distributed.to_global_array(x, everywhere),
             Data(self.resident_images(), labels, soft, auxiliary=auxiliary),
         )
-        share = mesh.shape["trial"]
-        if chunk and chunk < len(specs):
-            self.size = -(-chunk // share) * share
-        else:
-            each = -(-len(specs) // share)
-            # numbers of folds that are nearly the same share a compiled program, where trials that
-            # are only padding take no time
-            self.size = (padded_count(each) if self.mapped else each) * share
+        share, chunked = mesh.shape["trial"], 0 < chunk < len(specs)
+        each = -(-(chunk if chunked else len(specs)) // share)
+        # numbers of folds that are nearly the same share a compiled program, where trials that are
+        # only padding take no time
+        self.size = (padded_count(each) if self.mapped and not chunked else each) * share
         self._start = start  # on the host: only `init` needs it
         self._init = self.over_trials(step.init, once=True)
         self._chunk: range | None = None
@@ -187,9 +184,9 @@ class Engine:
         numbers = chunk if isinstance(chunk, range) else self.trials_of(chunk, self.size)
         self._chunk = numbers
         table = jax.tree.map(lambda x: x[numbers.start : numbers.stop], self.trials)
-        rows = np.zeros((self.size, *table.train_mask.shape[1:]), bool)  # none of the padding's
-        rows[: len(numbers)] = table.train_mask
-        self._trial = self._put(table._replace(train_mask=rows))
+        # the trials that are padding have no training rows
+        padded = np.pad(table.train_mask, ((0, self.size - len(numbers)), (0, 0)))
+        self._trial = self._put(table._replace(train_mask=padded))
 
     def trials_of(self, chunk: int, size: int) -> range:
         """The numbers of the trials in a chunk, for chunks of this size."""
