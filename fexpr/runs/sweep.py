@@ -249,7 +249,7 @@ def _show(group: list[RunSpec]) -> None:
     say(f"trials     {describe.product(group, folds)} = {plan.trials}")
     say(
         f"memory     {plan.bytes_needed / 2**30:.2f} GiB a device for "
-        f"{describe.number_of(min(plan.size, plan.trials), 'trial')} at a time, "
+        f"{describe.number_of(plan.size, 'trial')} at a time, "
         f"{describe.number_of(plan.chunks, 'chunk')}; {plan.bytes_limit / 2**30:.2f} GiB may "
         "be used"
     )

@@ -31,8 +31,8 @@ from fexpr.train.views import passes
 
 
 class Plan(NamedTuple):
-    """The layout of the trials: `size` at a time, padding included, `chunks` times; memory of one
-    device in bytes, and seconds of compilation.
+    """The layout of the trials: `size` at a time, `chunks` times; memory of one device in bytes,
+    and seconds of compilation.
     """
 
     trials: int
@@ -169,7 +169,7 @@ class Engine:
                 )
             self._plan = Plan(
                 len(self.specs),
-                self.size,
+                min(self.size, len(self.specs)),
                 -(-len(self.specs) // self.size),
                 needed,
                 limit,
@@ -220,7 +220,7 @@ class Engine:
             raise RuntimeError("Engine.compile() has not been called")
         steps = self.resumable
         if first <= steps:
-            empty = np.zeros((self.plan.size, *self._logits_shape()), np.float32)
+            empty = np.zeros((self.size, *self._logits_shape()), np.float32)
             self._eval_logits = distributed.to_global_array(
                 empty, NamedSharding(self.mesh, P("trial"))
             )

@@ -98,7 +98,7 @@ def test_trials_that_are_only_padding_are_not_computed():
     before = engine.init()
     steps, logits = before.step + 0, before.last.logits + 0
     after, _ = engine.epoch(before)
-    assert engine.size == 18
+    assert (engine.size, engine.plan.size) == (18, 17)
     np.testing.assert_array_equal(after.step - steps, [1] * 17 + [0])
     changed = (after.last.logits != logits).any((1, 2))
     np.testing.assert_array_equal(changed, [True] * 17 + [False])
