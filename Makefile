@@ -1,5 +1,6 @@
 # `make run`: from a fresh clone to the report of the main job.
 # `make test`: the tests, two to four minutes on two cores, the first time up to five.  `make test-all`: those marked `long`, too.
+# `make test PYTHON=python3.13 VENV=.venv-3.13`: with another Python, which has a newer JAX; before each release too.
 # `make lint`: format, lint and imports (`make style`, seconds), types (`make types`, a minute); before each commit too.
 # `make docs`: every launch command of the documents, for real, in its config's debug size (ten minutes).
 # `make constraints`: constraints.txt again, with the newest versions that requirements-dev.txt allows; test, then commit it.

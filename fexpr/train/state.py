@@ -159,9 +159,18 @@ class Batch(NamedTuple):
 
     rows: jax.Array  # int32 [B], into the data
     mask: jax.Array  # bool [B]
-    key: jax.Array  # of the epoch's steps
+    # of all steps of the epoch, without a leading axis: it is computed, and in a loop that repeats
+    # what twenty rounds of Threefry made, LLVM 22 visits every path through them and never ends
+    key: jax.Array
     number: jax.Array  # int32, of the step in its epoch
     images: jax.Array | None = None  # uint8 [B / devices, H, W, C] where they are not in Data
+
+    def at(self, i: int | jax.Array) -> Batch:
+        """Number i of the leading axis."""
+        found = jax.tree.map(
+            lambda x: jax.lax.dynamic_index_in_dim(x, i, keepdims=False), self._replace(key=None)
+        )
+        return found._replace(key=self.key)
 
 
 class SelectedEpoch(NamedTuple):

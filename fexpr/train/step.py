@@ -157,7 +157,7 @@ def batches(recipe: Recipe, data: Data, trial: Trial, epoch_number: Int[Array, "
     rows = jnp.pad(trial.train_rows[order], (0, pad)).reshape(-1, recipe.batch_size)
     mask = jnp.pad(trial.train_mask[order], (0, pad)).reshape(-1, recipe.batch_size)
     numbers = jnp.arange(len(rows), dtype=jnp.int32)
-    return Batch(rows, mask, jnp.broadcast_to(steps_key, len(rows)), numbers)
+    return Batch(rows, mask, steps_key, numbers)
 
 
 def keys_of(key: PRNGKeyArray, number: Int[Array, ""]) -> tuple[PRNGKeyArray, PRNGKeyArray]:
@@ -189,8 +189,7 @@ def _train_step(
     """The optimiser step on batch `i`, with images resized to `size` if that is not 0. A batch
     without rows, or a stopped trial, changes nothing.
     """
-    batch = jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, i, keepdims=False), batches)
-    rows, mask, key, number, images = batch
+    rows, mask, key, number, images = batches.at(i)
     augment_key, dropout_key = keys_of(key, number)
     d = recipe.data_devices
     places = jnp.arange(len(rows), dtype=jnp.int32)

@@ -213,8 +213,8 @@ def _order(
         )
 
     real = jnp.arange(parts * steps).reshape(parts, steps, 1) < len(batches.rows)
-    batches = jax.tree.map(in_parts, batches)
-    return batches._replace(mask=batches.mask & real)
+    key, batches = batches.key, jax.tree.map(in_parts, batches._replace(key=None))
+    return batches._replace(key=key, mask=batches.mask & real)
 
 
 def _train(
@@ -229,7 +229,7 @@ def _train(
     """
     batches, part, images = given
     state = step.train(
-        recipe, data, trial, state, jax.tree.map(lambda x: x[part], batches)._replace(images=images)
+        recipe, data, trial, state, batches.at(part)._replace(images=images)
     )
     return state, state.step + 0
 

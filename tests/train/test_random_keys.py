@@ -1,11 +1,15 @@
 """Our keys draw JAX's own numbers, bit for bit."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fexpr.models.vgg_fer import VGGFER
 from fexpr.train import step
+from fexpr.train.augment import Augment
 from fexpr.train.random_keys import wrap_key
 from tests.train import toy
 
@@ -61,6 +65,26 @@ def test_keys_of_steps_are_those_of_a_table_of_all_steps():
     table = jax.random.key_data(jax.random.split(of_steps, (len(batches.rows), 2)))
     assert len(table) == 5
     for i, keys in enumerate(table):
-        key, number = batches.key[i], batches.number[i]
-        found = [jax.random.key_data(k) for k in step.keys_of(key, number)]
+        batch = batches.at(i)
+        found = [jax.random.key_data(k) for k in step.keys_of(batch.key, batch.number)]
         np.testing.assert_array_equal(found, keys)
+
+
+def test_no_key_is_repeated_along_an_axis():
+    """LLVM of JAX 0.12 does not end on the loop that repeats a computed key. Other versions compile
+    it, so the program's text must do.
+    """
+    augment = Augment(kind="face", alternate=True, rotation=5.0, erase=0.5, noise=2.0, mixup=0.4)
+    model = VGGFER(toy.CLASSES, widths=(4,), hidden=(8,))
+    images, labels = np.zeros((96, 12, 12, 1), np.uint8), toy.task()[1]
+    engine = toy.engine(
+        [toy.spec()],
+        data=(images, labels),
+        trial_axis="map",
+        compiled=False,
+        model=model,
+        augment=augment,
+    )
+    text = str(engine.jitted_epoch.trace(engine.data, *engine.abstract_epoch()).jaxpr)
+    assert re.search(r":key<fxt>\[\] = random_wrap", text)  # there are keys
+    assert not re.findall(r":key<fxt>\[\d.*\] = broadcast_in_dim.*", text)
