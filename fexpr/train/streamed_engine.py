@@ -228,9 +228,7 @@ def _train(
     wait for.
     """
     batches, part, images = given
-    state = step.train(
-        recipe, data, trial, state, batches.at(part)._replace(images=images)
-    )
+    state = step.train(recipe, data, trial, state, batches.at(part)._replace(images=images))
     return state, state.step + 0
 
 
