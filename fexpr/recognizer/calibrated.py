@@ -114,7 +114,7 @@ def in_words(found: Sequence[Applied] | None) -> str:
         return "Probabilities are not calibrated: the run has no map for this epoch"
     names = ["none" if isinstance(o, Identity) else APPLIED_IN_WORDS[name_of(o)] for o in found]
     if all(isinstance(one, Identity) for one in found):
-        why = "no map improved the likelihood of validation rows that it was not fitted on"
+        why = "no map was significantly better on validation rows that it was not fitted on"
         return f"Probabilities are not calibrated: {why}"
     counted = [
         name if names.count(name) == len(names) else f"{name} ({names.count(name)} of {len(names)})"

@@ -93,7 +93,9 @@ class Writers:
             )
 
     def add(self, row: dict[str, float]) -> None:
-        """Writes the numbers of an epoch; those that are None are left out."""
+        """Writes the numbers of an epoch; those that are None are left out. Those of later chunks,
+        whose epochs begin with 1 again, have curves of their own.
+        """
         step, scalars = (
             row["epoch"],
             {k: v for k, v in row.items() if k != "epoch" and v is not None},
@@ -105,9 +107,11 @@ class Writers:
             )
             from tensorboardX.summary import scalar
 
+            chunk = f"chunk_{row['chunk']}/" if row.get("chunk") else ""
             with _disk_errors(self._folder):
                 for name, value in scalars.items():
-                    event = Event(wall_time=time.time(), step=step, summary=scalar(name, value))
+                    written = scalar(chunk + name, value)
+                    event = Event(wall_time=time.time(), step=step, summary=written)
                     self._board.write_event(event)
                 self._board.flush()
         if self._wandb:

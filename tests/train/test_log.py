@@ -72,6 +72,15 @@ def test_tensorboard_gets_every_number_but_the_epoch(tmp_path):
     writers.close()
 
 
+def test_tensorboard_draws_a_curve_for_each_chunk(tmp_path):
+    writers = Writers(tmp_path, True, "", {})
+    writers.add({"epoch": 1, "train_loss": 0.5})
+    writers.add({"epoch": 1, "train_loss": 0.25, "chunk": 2})
+    found = [tag for _, tag, _ in events(tmp_path / "tensorboard")]
+    assert found == ["train_loss", "chunk_2/train_loss", "chunk_2/chunk"]
+    writers.close()
+
+
 def test_a_folder_of_events_that_cannot_be_made(tmp_path):
     (tmp_path / "tensorboard").write_text("a file")
     with pytest.raises(UserError) as e:

@@ -90,7 +90,7 @@ def _how_far(entry: dict) -> str:
     if error["value"] <= luck:
         return f"{off}, no more than by chance (up to {luck:.3f})"
     if error["low"] == 0:
-        return f"{off}, which so few rows cannot distinguish from none"
+        return f"{off}, where chance alone gives up to {luck:.3f}; the interval reaches zero"
     too = [
         words
         for words, name in (("too high", "over_confidence"), ("too low", "under_confidence"))

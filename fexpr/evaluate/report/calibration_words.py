@@ -52,19 +52,26 @@ def applied(metrics: dict) -> str:
         others = {name: value for name, value in held_out.items() if name != "none"}
         best = min(others, key=others.__getitem__)
         return (
-            f"No calibration map is applied: none improved the log loss of validation rows that it "
-            f"was not fitted on ({log_loss['none']} without a map; at best {log_loss[best]}, "
-            f"{MAPS_IN_WORDS[best]}).{left_out}"
+            f"No calibration map is applied: none was significantly better on validation rows that "
+            f"it was not fitted on (log loss {log_loss['none']} without a map; at best "
+            f"{log_loss[best]}, {MAPS_IN_WORDS[best]}).{left_out}"
         )
     if len(used) == 1:
         whose, of = MAPS_IN_WORDS[used[0]], used[0]
-        compared = f"{log_loss['none']} to {log_loss[of]}"
+        why = (
+            "which improved the log loss of validation rows that it was not fitted on "
+            f"({log_loss['none']} to {log_loss[of]})"
+        )
     else:
         whose = ", ".join(
             f"{MAPS_IN_WORDS[name]} in {names.count(name)} of {len(names)} trials" for name in used
         )
         compared = ", ".join(
             f"{MAPS_IN_WORDS[n]} {log_loss[n]}" for n in dict.fromkeys(["none", *used])
+        )
+        why = (
+            "chosen for each by the log loss of validation rows that a map was not fitted on (of "
+            f"all trials together: {compared})"
         )
     before, after = metrics["calibration"]["none"], entry
     if before["nll"]["value"] is None:
@@ -73,8 +80,7 @@ def applied(metrics: dict) -> str:
     worse = after["nll"]["value"] > before["nll"]["value"]
     but = " Contrary to the validation rows, it makes the test rows worse." if worse else ""
     return (
-        f"Applied: {whose}, which improved the log loss of validation rows that it was not fitted "
-        f"on ({compared}).{left_out} On the test rows the log loss goes from {test}.{but}"
+        f"Applied: {whose}, {why}.{left_out} On the test rows the log loss goes from {test}.{but}"
     )
 
 

@@ -185,9 +185,7 @@ def prevalence(
                     _cell_text(ax, j, i, _count(c), float(share[i, j]), size=6.5)
             ax.set_xticks(range(k), names, rotation=90)
             ax.set_yticks(range(k), names)
-            figure.colorbar(
-                image, ax=ax, label="share of the row's clips with the column's unit", shrink=0.9
-            )
+            figure.colorbar(image, ax=ax, label="share of the row's clips", shrink=0.9)
 
 
 def _count(value: float) -> str:

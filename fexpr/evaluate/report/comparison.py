@@ -91,7 +91,7 @@ def draw(path: Path, rows: Sequence[dict], synthetic: bool) -> None:
                 ax.scatter([x for _, x in marks], [y for y, _ in marks], **style)
         ax.set(
             yticks=range(len(rows)),
-            yticklabels=[row["name"] for row in rows],
+            yticklabels=[drawing.in_lines(row["name"]) for row in rows],
             ylim=(len(rows) - 0.5, -0.5),
             xlabel="accuracy",
         )

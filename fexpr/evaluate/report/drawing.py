@@ -8,6 +8,7 @@ the file repeats it.
 from __future__ import annotations
 
 import contextlib
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,7 @@ STYLE: dict[RcKeyType, Any] = {
 }
 DPI = 150
 BANNER = 4  # points around the words SYNTHETIC DATA
+NAME = 28  # letters of a line of a run's name beside an axis or in a legend
 WIDTH = 8.6  # inches; the page shows an inch as 96 CSS pixels, the paper 7 inches of it
 
 
@@ -76,6 +78,11 @@ def canvas(path: Path, title: str, size: tuple[float, float], synthetic: bool) -
             figure.savefig(
                 partial, dpi=DPI, metadata={"Title": title}, pil_kwargs={"compress_level": 4}
             )
+
+
+def in_lines(name: str) -> str:
+    """A name, which may be as long as a run's, on as many lines as it needs."""
+    return textwrap.fill(name, NAME)
 
 
 def whole_numbers(axis: Axis, most: int = 10) -> None:

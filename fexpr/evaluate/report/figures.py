@@ -4,7 +4,7 @@ files whose names end in `_plots`, draw them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -69,7 +69,9 @@ def draw(
             "Loss on the training rows, loss and score on the validation rows, by "
             f"epoch.{means}{lines}"
         )
-        plots.learning_curves(path("learning_curves", caption), history, chosen, synthetic)
+        plots.learning_curves(
+            path("learning_curves", caption), _by_epoch(history), chosen, synthetic
+        )
     if epochs and trials > 1:
         last = epochs.pop("last", np.array([0]))
         ended = f"{last.min()}" if last.min() == last.max() else f"{last.min()} to {last.max()}"
@@ -124,6 +126,29 @@ def draw(
     if images is not None and kind != "features":
         _examples(path, metrics, predictions, names, images, kind, synthetic)
     return drawn
+
+
+def _by_epoch(history: Sequence[dict]) -> list[dict]:
+    """The rows of metrics.jsonl as one for each epoch: the means over the trials of all chunks,
+    which are trained one after the other.
+    """
+    means = []
+    for epoch in sorted({row["epoch"] for row in history}):
+        rows = [row for row in history if row["epoch"] == epoch]
+        named = {name: [r for r in rows if r.get(name) is not None] for row in rows for name in row}
+        means.append(
+            {
+                name: float(np.average([r[name] for r in known], weights=_trials(known)))
+                for name, known in named.items()
+                if known
+            }
+            | {"epoch": epoch}
+        )
+    return means
+
+
+def _trials(rows: Sequence[dict]) -> list[int]:
+    return [row.get("trials", 1) for row in rows]
 
 
 def _attention(path, found: dict[str, np.ndarray], names: list[str], synthetic: bool) -> None:

@@ -203,7 +203,7 @@ def draw(path: Path, board: dict, title: str, synthetic: bool) -> None:
         )
         ax.set(
             yticks=range(len(rows)),
-            yticklabels=[row["name"] for row in rows],
+            yticklabels=[drawing.in_lines(row["name"]) for row in rows],
             ylim=(len(rows) - 0.5, -0.5),
             xlabel=f"{names_of(board)[0]}, pooled over folds",
         )

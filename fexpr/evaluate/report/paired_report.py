@@ -46,7 +46,7 @@ def write_paired(folder: Path | str, found: dict, command: str) -> Path:
     draw_differences(figures["paired"], found, synthetic)
     draw_classes(figures["f1_by_class"], found, synthetic)
     curves = [
-        (f"{c['name']}: ECE {c['test']['ece']['value']:.3f}", c["diagram"])
+        (drawing.in_lines(f"{c['name']}: ECE {c['test']['ece']['value']:.3f}"), c["diagram"])
         for c in [c for c in found["candidates"] if c["diagram"]][:CURVES]
     ]
     if curves:
@@ -77,10 +77,12 @@ def draw_differences(path: Path, found: dict, synthetic: bool) -> None:
     (right), with intervals.
     """
     metric, candidates = found["metrics"][0], found["candidates"]
+    names = [drawing.in_lines(c["name"]) for c in candidates]
+    lines = max(name.count("\n") + 1 for name in names)
     with drawing.canvas(
         path,
         f"{words(metric)} on the common {SPLITS[found['split']]} rows",
-        (drawing.WIDTH, 1.4 + 0.38 * len(candidates)),
+        (drawing.WIDTH, 1.4 + (0.22 + 0.16 * lines) * len(candidates)),
         synthetic,
     ) as figure:
         left, right = figure.subplots(1, 2, sharey=True)
@@ -91,10 +93,10 @@ def draw_differences(path: Path, found: dict, synthetic: bool) -> None:
         right.axvline(0, color=drawing.GREY, lw=0.9, ls=":")
         left.set(
             yticks=range(len(candidates)),
-            yticklabels=[c["name"] for c in candidates],
+            yticklabels=names,
             xlabel=words(metric),
         )
-        right.set(xlabel=f"{words(metric)} minus that of {candidates[0]['name']}")
+        right.set(xlabel="difference to the first")
         right.tick_params(labelleft=False)
         left.set_ylim(len(candidates) - 0.5, -0.5)
 
@@ -122,10 +124,11 @@ def draw_classes(path: Path, found: dict, synthetic: bool) -> None:
             ylim=(len(names) - 0.45, -0.55),
         )
         handles = [
-            ax.plot([], [], "o", ms=4, color=COLOURS[i % len(COLOURS)], label=c["name"])[0]
-            for i, c in enumerate(candidates)
+            ax.plot([], [], "o", ms=4, color=COLOURS[i % len(COLOURS)])[0]
+            for i in range(len(candidates))
         ]
-        figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4))
+        labels = [drawing.in_lines(c["name"]) for c in candidates]
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(handles), 4))
 
 
 def _estimate(ax, estimate: dict, y: float, colour: str) -> None:

@@ -54,6 +54,14 @@ def test_harm_is_said(sharp):
     assert "On these rows the map does harm." in belief.line({"calibration": maps})
 
 
+def test_an_error_that_may_be_none_is_not_put_down_to_the_number_of_rows(sharp):
+    entry = sharp["calibration"]["none"]
+    unsure = entry | {"smooth_ece": entry["smooth_ece"] | {"low": 0.0}, "names": ["none"]}
+    line = belief.line({"calibration": {"none": unsure}})
+    assert "where chance alone gives up to 0.0" in line
+    assert "; the interval reaches zero" in line
+
+
 def test_runs_of_older_versions_and_failed_trials_have_no_line(sharp):
     old = {"none": {"ece": {"value": 0.1}}}
     assert belief.line({"calibration": old}) == ""
