@@ -115,14 +115,20 @@ def load(config: ConfigDict) -> Dataset:
     return rows.dataset(labels, CLASSES)
 
 
-def folders(config: ConfigDict) -> dict[str, Path]:
-    """Release name -> folder, for the releases of the composite in `config.data`."""
-    return {name: release.folder for name, release in _releases(config).items()}
+def folders(config: ConfigDict) -> dict[str, tuple[Database, Path]]:
+    """Release name -> how its files are laid out, and its folder, for the releases of the composite
+    in `config.data`.
+    """
+    is_synthetic = resolve_source(config) == "synthetic"
+    return {
+        name: (composite.DRAWN if is_synthetic else DATABASES[name], release.folder)
+        for name, release in _releases(config).items()
+    }
 
 
 def _releases(config: ConfigDict) -> dict[str, Release]:
     if resolve_source(config) == "synthetic":
-        return composite.synthetic(config, partial(_select, SAMM, None, Path(LIST)))
+        return composite.synthetic(config, partial(_select, composite.DRAWN, None, Path(LIST)))
     survey = partial(_survey, config)
     return composite.surveys(config, DATABASES, survey, STANDARD)
 

@@ -30,8 +30,7 @@ def with_units(dataset: Dataset, config: ConfigDict) -> Dataset:
       UserError: a workbook that cannot be read; no clip is coded.
     """
     known, lacking = {}, []
-    for name, folder in megc2019.folders(config).items():
-        database = megc2019.DATABASES[name]
+    for name, (database, folder) in megc2019.folders(config).items():
         if database.book is None or not spreadsheets(folder):
             lacking.append(database.title)
             continue

@@ -57,7 +57,23 @@ def test_units_by_clip(composite):
 
 def test_without_a_workbook(composite):
     config, _ = composite
-    for path in (megc2019.folders(config)["samm"]).glob("*.xlsx"):
+    _, folder = megc2019.folders(config)["samm"]
+    for path in folder.glob("*.xlsx"):
         path.unlink()
     with pytest.raises(UserError, match="auxiliary='action_units'"):
         unit_codes.with_units(megc2019.load(config), config)
+
+
+def test_units_of_the_synthetic_releases():
+    config = ststnet_megc2019.get_config("debug").data
+    dataset = unit_codes.with_units(megc2019.load(config), config)
+    units, names = dataset.extras["auxiliary"], dataset.extras["dataset"]
+    for name, (database, folder) in megc2019.folders(config).items():
+        table = workbook.read_workbook(workbook.find_workbook(folder), database.book)
+        codes = facs.parse_all(table["code"].tolist(), workbook.places(table))
+        expected = dict(zip(database.ids(table), map(facs.intensities, codes), strict=True))
+        rows = np.flatnonzero(names == name)
+        assert len(rows) > 3
+        for row in rows:
+            present = expected[dataset.ids[row].removeprefix(f"{name}/")]
+            np.testing.assert_array_equal(units[row], [float(n in present) for n in facs.CD6ME])
