@@ -244,7 +244,12 @@ def _common_ids(
         raise UserError(
             "these predictions cannot be compared: no row is common to all",
             [
-                f"{c.name}: {len(rows)} {split} rows, as {', '.join(list(rows)[:SHOWN])}"
+                f"{c.name}: "
+                + (
+                    f"{len(rows)} {split} rows, as {', '.join(list(rows)[:SHOWN])}"
+                    if rows
+                    else f"no {split} rows"
+                )
                 for c, rows in zip(candidates, by_id, strict=True)
             ],
             fix="compare runs on the same data; predictions from elsewhere need a column of ids",

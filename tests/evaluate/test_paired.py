@@ -139,6 +139,15 @@ def test_what_cannot_be_compared(change, expected):
     assert expected in e.value.text()
 
 
+def test_a_candidate_without_a_row_of_the_split_is_said_to_have_none():
+    p = multiclass()
+    tested = p | {"split": np.full(len(p["split"]), "test")}
+    with pytest.raises(UserError) as e:
+        compare([candidate(p), candidate(tested, "b")], split="val")
+    assert " val rows, as " in e.value.problems[0]
+    assert e.value.problems[1] == "b: no val rows"
+
+
 @pytest.mark.usefixtures("undrawn")
 def test_two_runs_by_the_command(tmp_path, capsys, monkeypatch):
     """What is compared are the runs' own predictions, selections and sources."""
