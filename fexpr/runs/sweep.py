@@ -49,14 +49,17 @@ def sweep(
     """
     points, groups = programs(config, workdir, sweeps)
     _check_program(program, groups)
-    say(f"sweep      {len(points)} points: " + ("  ".join(sweeps) or "the config as it is"))
+    if sweeps:  # a dry run may be of the config as it is
+        say(f"sweep      {describe.number_of(len(points), 'point')}: {'  '.join(sweeps)}")
     for i, group in enumerate(groups):
         if program not in (None, i):
             continue
-        say(
-            f"\nprogram    {i + 1} of {len(groups)}: {len(group)} points: "
-            + "  ".join(p.workdir.name for p in group)
-        )
+        if sweeps:
+            say(
+                f"\nprogram    {i + 1} of {len(groups)}: "
+                f"{describe.number_of(len(group), 'point')}: "
+                + "  ".join(p.workdir.name for p in group)
+            )
         if dry_run:
             _show(group)
         else:
