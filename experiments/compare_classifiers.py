@@ -36,7 +36,7 @@ def compare_classifiers(config: ConfigDict, workdir: Path) -> None:
       UserError: no members; a member that is not a config; a published figure that cannot be read;
           whatever a member's experiment raises.
     """
-    members = _members(config)
+    members = read_members(config)
     rows = []
     for i, (name, member, published) in enumerate(members, 1):
         say(f"\nmember     {i} of {len(members)}: {name}")
@@ -49,7 +49,7 @@ def compare_classifiers(config: ConfigDict, workdir: Path) -> None:
     say(f"\nreport     {mirror.display_path(page)}")
 
 
-def _members(config: ConfigDict) -> list[tuple[str, ConfigDict, dict | None]]:
+def read_members(config: ConfigDict) -> list[tuple[str, ConfigDict, dict | None]]:
     """Name, config and published figure of each. A member keeps its model, training and
     augmentation.
     """
