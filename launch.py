@@ -59,7 +59,8 @@ def main(words):
         if _WORKDIR.value
         else command_line.default_workdir(config, sweeps)
     )
-    if not _DRY_RUN.value:
+    # of several processes only the main one says it, once they know which one that is
+    if not (_DRY_RUN.value or _HOSTS.value):
         terminal.say(f"run        {place}")
     from experiments import EXPERIMENTS
     from fexpr.config import resolve

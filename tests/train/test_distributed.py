@@ -68,8 +68,10 @@ def start(folder, cache, workdir, arguments, processes, devices):
 
 
 def finish(jobs):
-    """Exit codes and stderr of all."""
+    """Exit codes and stderr of all; the first alone prints, but for a line of a library."""
     printed = [job.communicate(timeout=200) for job in jobs]
+    for out, _ in printed[1:]:
+        assert all(line.startswith("[Gloo]") for line in out.splitlines()), out
     return [job.returncode for job in jobs], [err for _, err in printed]
 
 

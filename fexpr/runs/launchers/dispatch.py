@@ -15,6 +15,7 @@ from fexpr.errors import UserError
 from fexpr.runs import opening, sweep
 from fexpr.runs.launchers import slurm
 from fexpr.runs.spec import OF_TRIALS
+from fexpr.terminal import say
 from fexpr.train import devices, distributed
 
 
@@ -79,6 +80,8 @@ def run_elsewhere(
         )
     if options.hosts:
         distributed.join(options.hosts)
+        if not options.dry_run:
+            say(f"run        {place}")
     if not of_ray:
         devices.check()
     if options.dry_run:
