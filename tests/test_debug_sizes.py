@@ -17,7 +17,7 @@ def trained(config, workdir):
     if config.experiment in LABORATORIES:  # bring their own data
         return []
     if config.experiment == "leaderboard":
-        return [member.config for member in leaderboard.read_members(config, workdir)]
+        return [m.config for m in leaderboard.read_members(config, workdir) if m.config is not None]
     if config.experiment == "compare_classifiers":
         return [member for _, member, _ in compare_classifiers.read_members(config)]
     return [config]

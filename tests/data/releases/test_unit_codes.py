@@ -69,6 +69,7 @@ def test_units_of_the_synthetic_releases():
     dataset = unit_codes.with_units(megc2019.load(config), config)
     units, names = dataset.extras["auxiliary"], dataset.extras["dataset"]
     for name, (database, folder) in megc2019.folders(config).items():
+        assert database.book is not None
         table = workbook.read_workbook(workbook.find_workbook(folder), database.book)
         codes = facs.parse_all(table["code"].tolist(), workbook.places(table))
         expected = dict(zip(database.ids(table), map(facs.intensities, codes), strict=True))
