@@ -5,6 +5,7 @@ program takes, every file named exists.
 import ast
 import contextlib
 import functools
+import importlib
 import os
 import re
 import shlex
@@ -31,7 +32,7 @@ from fexpr.evaluate.declared import METRICS
 from fexpr.evaluate.report.sections import SECTIONS
 from fexpr.models import MODELS
 from fexpr.recognizer import __main__ as recognizer_main
-from fexpr.runs import list_runs, sweep
+from fexpr.runs import list_runs, spec, sweep
 from fexpr.storage import run
 from tests.launching import ROOT, launch_from_scratch
 
@@ -128,26 +129,31 @@ def test_every_command_is_one_that_its_program_takes(words, monkeypatch):
         pytest.fail("refused")
     assert (ROOT / words[0]).is_file()
     if words[0] == "launch.py" and "--help" not in words:
-        typed = [word.replace("=configs/", f"={ROOT}/configs/") for word in words]
-        monkeypatch.setattr("sys.argv", typed)  # where ml_collections looks for --config.FIELD
-        given = flags.FlagValues()
-        config_flags.DEFINE_config_file("config", None, "", flag_values=given)
-        flags.DEFINE_multi_string("sweep", [], "", flag_values=given)
-        flags.DEFINE_bool("dry_run", False, "", flag_values=given)
-        for name in ("workdir", "hosts", "engine", "slurm", "address", "ray"):
-            flags.DEFINE_string(name, None, "", flag_values=given)
-        with warnings.catch_warnings():
-            # of how ml_collections loads a file
-            warnings.simplefilter("ignore", DeprecationWarning)
-            assert given(typed) == ["launch.py"]
-        base.validate(given.config)
-        for text in given.sweep:
-            sweep.parse(given.config, text)
+        check_launch(words, monkeypatch)
+
+
+def check_launch(words, monkeypatch):
+    """Parses the words as launch.py does, and checks the config and what is swept."""
+    typed = [word.replace("=configs/", f"={ROOT}/configs/") for word in words]
+    monkeypatch.setattr("sys.argv", typed)  # where ml_collections looks for --config.FIELD
+    given = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", None, "", flag_values=given)
+    flags.DEFINE_multi_string("sweep", [], "", flag_values=given)
+    flags.DEFINE_bool("dry_run", False, "", flag_values=given)
+    for name in ("workdir", "hosts", "engine", "slurm", "address", "ray"):
+        flags.DEFINE_string(name, None, "", flag_values=given)
+    with warnings.catch_warnings():
+        # of how ml_collections loads a file
+        warnings.simplefilter("ignore", DeprecationWarning)
+        assert given(typed) == ["launch.py"]
+    base.validate(given.config)
+    for text in given.sweep:
+        sweep.parse(given.config, text)
 
 
 def runs():
-    """Every launch command of the documents in its config's debug size, once, but for flags of
-    clusters and files.
+    """Every launch command of the documents in its config's debug size and seconds long, once, but
+    for flags of clusters and files.
     """
     found = {}
     for parameters in commands():
@@ -159,24 +165,40 @@ def runs():
                 )
                 for word in words[1:]
                 if not re.match(
-                    r"--(workdir|hosts|engine|slurm|address|ray|config\.init|config\.data\.source)",
+                    r"--(workdir|hosts|engine|slurm|address|ray|config\.init"
+                    r"|config\.data\.(source|path))",
                     word,
                 )
             ]
-            found[" ".join(kept)] = kept
+            found[" ".join(kept)] = in_seconds(kept)
     return [pytest.param(words, id=name.replace(f"{ROOT}/", "")) for name, words in found.items()]
+
+
+def in_seconds(words):
+    """The words of a debug size, with what makes its experiment and its members faster still."""
+    name = next(found[1] for word in words if (found := re.search(r"configs/(\w+)\.py", word)))
+    config = importlib.import_module(f"configs.{name}").get_config("debug")
+    words = [
+        re.sub(r"'(\w+)(?=['=])", r"'\1:debug", word) if "config.members=" in word else word
+        for word in words
+    ]
+    if {"train.*", "train.epochs"} & {*spec.EXPERIMENTS[config.experiment]}:
+        words.append("--config.train.epochs=1")
+    if "--config.split.protocol=holdout" in words:  # the debug size may have folds
+        words.append(f"--config.split.folds={base.get_config().split.folds}")
+    return [*words, "--config.evaluate.resamples=10", "--config.log.tensorboard=False"]
+
+
+@pytest.mark.parametrize("words", runs())
+def test_every_launch_command_has_a_debug_size(words, monkeypatch):
+    check_launch(["launch.py", *words], monkeypatch)
 
 
 @pytest.mark.skipif("FEXPR_RUN_DOCS" not in os.environ, reason="takes ten minutes: make docs")
 @pytest.mark.parametrize("words", runs())
 def test_every_launch_command_runs(words, tmp_path, tmp_path_factory):
     shared = tmp_path_factory.getbasetemp() / "docs_cache"
-    small = (
-        "--config.train.epochs=1",
-        "--config.evaluate.resamples=10",
-        "--config.log.tensorboard=False",
-    )
-    done = launch_from_scratch(tmp_path, shared, *words, *small)
+    done = launch_from_scratch(tmp_path, shared, *words)
     assert done.returncode == 0, done.stderr
 
 
