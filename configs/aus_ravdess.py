@@ -54,7 +54,7 @@ def get_config(variant: str = ""):
         fused.append(f"fusion, {protocol}={' & '.join(rows)}")
     config.members, config.fused = tuple(members), tuple(fused)
     if variant == "debug":
-        config.data.synthetic_subjects = 8  # each fold trains on five or more, as the LDA's parts
+        config.data.synthetic_subjects = 8  # the LDA's five parts need five in every fold
         config.members = ("LDA=aus_ravdess:lda", "MLP=aus_mlp_ravdess:debug")
         config.fused = ("fusion=LDA & MLP",)
     return config
