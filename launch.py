@@ -26,7 +26,6 @@ from ml_collections import config_flags
 
 from configs import base
 from fexpr import terminal
-from fexpr.errors import INTERRUPTED
 from fexpr.runs import command_line
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "a config file")
@@ -102,11 +101,8 @@ def cli() -> None:
     their traceback.
     """
     terminal.quiet()
-    try:
-        sys.exit(terminal.exit_code(lambda: app.run(main, flags_parser=parse)))
-    except KeyboardInterrupt:
-        terminal.error("interrupted: the same command resumes from what is finished")
-        sys.exit(INTERRUPTED)
+    left = "the same command resumes from what is finished"
+    sys.exit(terminal.exit_code(lambda: app.run(main, flags_parser=parse), left))
 
 
 if __name__ == "__main__":

@@ -89,10 +89,16 @@ def _start(name: str, rest: list[str]) -> int:
         os.environ.setdefault("FEXPR_COMMAND", shlex.join(["fexpr", "train", *rest]))
         # absl and SLURM's jobs read the command line from here
         sys.argv = [str(studies.LAUNCH), *rest]
-        return importlib.import_module(module).cli()
-    # read by `terminal.program`; argparse itself adds the subcommand
-    sys.argv = ["fexpr" if command.prefix else f"fexpr {name}", *rest]
-    return getattr(importlib.import_module(module), function)([*command.prefix, *rest])
+        arguments = ()
+    else:
+        # read by `terminal.program`; argparse itself adds the subcommand
+        sys.argv = ["fexpr" if command.prefix else f"fexpr {name}", *rest]
+        arguments = ([*command.prefix, *rest],)
+    codes = []
+    failed = terminal.exit_code(
+        lambda: codes.append(getattr(importlib.import_module(module), function)(*arguments))
+    )
+    return failed or codes[0]
 
 
 def _set_environment() -> None:

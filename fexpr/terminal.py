@@ -11,9 +11,7 @@ import io
 import json
 import logging
 import os
-import signal
 import sys
-import threading
 import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,6 +29,7 @@ from rich.progress import (
 )
 from rich.segment import Segment
 
+from fexpr import signals
 from fexpr.errors import INTERRUPTED, Preempted, UserError
 
 LOGGER = logging.getLogger("fexpr")
@@ -201,61 +200,14 @@ def error(text: str) -> None:
     )
 
 
-CTRL_C = "Ctrl-C"
-STOPPING = b"\nstopping: the state is saved first, which takes seconds; Ctrl-C again ends at once\n"
-AT_ONCE = b"\nended at once: the same command goes on from the checkpoint before\n"
+NOT_WRITTEN = "files that were not complete are not written"
 
 
-@contextlib.contextmanager
-def stop_signals() -> Iterator[Callable[[], str]]:
-    """Yields a function that names the signal that asks to stop ('SIGTERM', 'SIGHUP', 'Ctrl-C'), ''
-    while there is none; until the block ends, the signals do nothing else, except that a second
-    Ctrl-C ends the process. Signals that are ignored (nohup) remain ignored. In threads nothing
-    changes.
-    """
-    came: list[str] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: ""
-        return
-
-    def note(number: int, _: object) -> None:
-        if number == signal.SIGHUP:
-            _detach_lost_terminal()
-        # written directly, as the streams may be in the middle of a line
-        elif number == signal.SIGINT and came:
-            os.write(2, AT_ONCE)
-            os._exit(INTERRUPTED)
-        elif number == signal.SIGINT:
-            os.write(2, STOPPING)
-        came.append(CTRL_C if number == signal.SIGINT else signal.Signals(number).name)
-
-    numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
-    before = {n: signal.getsignal(n) for n in numbers}
-    for number in numbers:
-        if before[number] not in (signal.SIG_IGN, None):
-            signal.signal(number, note)
-    try:
-        yield lambda: came[0] if came else ""
-    finally:
-        for number, handler in before.items():
-            if handler is not None:
-                signal.signal(number, handler)
-
-
-def _detach_lost_terminal() -> None:
-    """If the terminal is gone, discards output instead of raising an error."""
-    for stream in (1, 2):
-        try:
-            os.tcgetpgrp(stream)
-        except OSError as e:
-            if e.errno == errno.EIO:
-                os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
-
-
-def exit_code(command: Callable[[], None]) -> int:
+def exit_code(command: Callable[[], None], interrupted: str = NOT_WRITTEN) -> int:
     """Runs a command: 0, or 2 where the user has something to fix, which is printed as one message
-    without a traceback; RESUMABLE or INTERRUPTED if it was stopped and can be resumed. Exceptions
-    are also logged.
+    without a traceback; RESUMABLE if it was stopped and can be resumed; INTERRUPTED after Ctrl-C,
+    with one line that says what is left: the KeyboardInterrupt's own words, or `interrupted`.
+    Exceptions are also logged.
     """
     _keep_logs_off_terminal()
     for stream in (sys.stdout, sys.stderr):
@@ -263,7 +215,8 @@ def exit_code(command: Callable[[], None]) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     try:
-        command()
+        with signals.spared_imports():
+            command()
     except UserError as e:
         LOGGER.error(e.text())
         error(e.text())
@@ -271,6 +224,9 @@ def exit_code(command: Callable[[], None]) -> int:
     except Preempted as e:
         error(f"{e}: the same command resumes from there")
         return e.code
+    except KeyboardInterrupt as e:
+        error(f"interrupted: {e if e.args else interrupted}")
+        return INTERRUPTED
     except OSError as e:
         LOGGER.exception("failed")
         if e.errno in OF_DISKS:
@@ -300,9 +256,18 @@ def _keep_logs_off_terminal() -> None:
     if not root.handlers:
         root.addHandler(logging.NullHandler())
     if sys.unraisablehook is sys.__unraisablehook__:
-        # after a failed write, TensorStore's threads raise errors that cannot be caught
-        sys.unraisablehook = lambda raised: LOGGER.warning(
-            "in a library: %s",
-            raised.err_msg,
-            exc_info=raised.exc_value and (raised.exc_type, raised.exc_value, None),
-        )
+        sys.unraisablehook = _not_raised
+
+
+def _not_raised(raised: sys.UnraisableHookArgs) -> None:
+    """Logs errors that cannot be caught: TensorStore's threads raise them after a failed write; and
+    JAX's callback of garbage collections Ctrl-C, which would get lost there.
+    """
+    if raised.exc_type is KeyboardInterrupt:
+        signals.interrupt_later()
+        return
+    LOGGER.warning(
+        "in a library: %s",
+        raised.err_msg,
+        exc_info=raised.exc_value and (raised.exc_type, raised.exc_value, None),
+    )

@@ -5,9 +5,8 @@ import errno
 import io
 import json
 import logging
-import os
-import signal
 import sys
+import time
 import warnings
 
 import pytest
@@ -144,30 +143,32 @@ def test_what_a_terminal_cannot_show_is_a_question_mark(monkeypatch):
     assert written.getvalue() == b"left ? right ?\n"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_signals_are_named_and_given_back(number, capfd):
-    before = signal.signal(number, signal.default_int_handler)
-    try:
-        with terminal.stop_signals() as stopped_by:
-            assert stopped_by() == ""
-            os.kill(os.getpid(), number)
-            expected = "Ctrl-C" if number == signal.SIGINT else number.name
-            assert stopped_by() == expected
-        assert signal.getsignal(number) is signal.default_int_handler
-    finally:
-        signal.signal(number, before)
-    assert ("Ctrl-C again ends at once" in capfd.readouterr().err) == (number == signal.SIGINT)
+def test_ctrl_c_is_one_line(capsys):
+    def interrupted(*words):
+        raise KeyboardInterrupt(*words)
+
+    assert terminal.exit_code(interrupted) == 130
+    assert terminal.exit_code(interrupted, "the run resumes") == 130
+    assert terminal.exit_code(lambda: interrupted("the rows so far are written")) == 130
+    assert capsys.readouterr().err.splitlines() == [
+        "interrupted: files that were not complete are not written",
+        "interrupted: the run resumes",
+        "interrupted: the rows so far are written",
+    ]
 
 
-def test_a_signal_that_is_ignored_stays_so():
-    """As nohup ignores SIGHUP, and a shell SIGINT of what runs behind an &."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with terminal.stop_signals() as stopped_by:
-            os.kill(os.getpid(), signal.SIGHUP)
-            assert stopped_by() == ""
-    finally:
-        signal.signal(signal.SIGHUP, before)
+def test_ctrl_c_in_a_callback_comes_again(monkeypatch):
+    monkeypatch.setattr(sys, "unraisablehook", sys.__unraisablehook__)
+
+    class Callback:
+        def __del__(self):
+            raise KeyboardInterrupt
+
+    def command():
+        Callback()
+        time.sleep(20)
+
+    assert terminal.exit_code(command) == 130
 
 
 def test_the_middle_of_a_long_value_is_left_out():

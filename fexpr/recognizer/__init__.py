@@ -11,7 +11,19 @@ packed run, or a model that is installed with fexpr.
 `python -m fexpr.recognizer --help` does the same from the command line.
 """
 
-from fexpr.recognizer.network import BATCH, Network, in_batches
-from fexpr.recognizer.recognizer import Recognizer
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fexpr.recognizer.network import BATCH, Network, in_batches
+    from fexpr.recognizer.recognizer import Recognizer
 
 __all__ = ["BATCH", "Network", "Recognizer", "in_batches"]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports JAX on first use: `--help` and mistakes are answered at once."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = "recognizer" if name == "Recognizer" else "network"
+    return getattr(importlib.import_module(f"fexpr.recognizer.{home}"), name)

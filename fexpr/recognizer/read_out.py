@@ -37,6 +37,13 @@ MOST_REASONS = 20  # reasons that are listed if no picture can be read
 AT_ONCE = 16  # pictures per batch; every face is a row
 
 
+class RowsSoFar(KeyboardInterrupt):
+    """Ctrl-C ended the work between two tables: those until then are worth keeping."""
+
+    def __init__(self):
+        super().__init__("the rows so far are written")
+
+
 def pictures(
     recognizer: Recognizer, args: argparse.Namespace
 ) -> Generator[pd.DataFrame, None, None]:
@@ -47,8 +54,11 @@ def pictures(
     images.check_arguments(recognizer.picture, flow, "HWC", None, None, fit)
     paths, counts, read, reasons = Pictures(args.images), Counter(), 0, []
     remaining = iter(paths)
-    with terminal.progress("pictures", None, on=terminal.errors) as advance:
-        while some := list(islice(remaining, AT_ONCE)):
+    with (
+        _noted_interrupt() as interrupted,
+        terminal.progress("pictures", None, on=terminal.errors) as advance,
+    ):
+        while not interrupted() and (some := list(islice(remaining, AT_ONCE))):
             rows = images.collect_images(
                 some, recognizer.picture, flow, "HWC", None, None, fit, find, keep_unreadable=True
             )
@@ -66,6 +76,8 @@ def pictures(
                     reasons.append(f"{name}: {reason}")
             yield table
     _summarize(read, counts, paths.passed_over, fit == "face")
+    if interrupted():
+        raise RowsSoFar
     if counts[UNREADABLE] == read:
         problems = reasons or [f"{path} contains no pictures" for path in args.images]
         raise UserError(
@@ -141,7 +153,7 @@ def moving(recognizer: Recognizer, args: argparse.Namespace) -> Generator[pd.Dat
     step = args.every or (max(1, round(interval * source.fps)) if flow else 1)
     fps = (source.fps or 10) / step  # a camera may not know its frame rate
     with (
-        _ended_by_interrupt(source, args.camera is not None),
+        _noted_interrupt(source.stop) as interrupted,
         draw.film(args.annotate, fps) if args.annotate else contextlib.nullcontext() as film,
         terminal.progress("frames", source.count or None, on=terminal.errors) as advance,
     ):
@@ -162,6 +174,8 @@ def moving(recognizer: Recognizer, args: argparse.Namespace) -> Generator[pd.Dat
         terminal.errors.print(
             f"{args.video} {source.break_off}", markup=False, style=terminal.BANNER
         )
+    if interrupted() and args.camera is None:  # which has no other end
+        raise RowsSoFar
 
 
 def _drawn(
@@ -184,15 +198,23 @@ def _drawn(
 
 
 @contextlib.contextmanager
-def _ended_by_interrupt(source: video.Video, so: bool) -> Iterator[None]:
-    """If `so`, Ctrl-C ends the video but not the program, so that rows of a camera until then are
-    written.
+def _noted_interrupt(then: Callable[[], None] | None = None) -> Iterator[Callable[[], bool]]:
+    """Yields a function that says whether Ctrl-C came, which only calls `then`, so that rows until
+    then can be written; a second one ends the work at once.
     """
-    before = signal.getsignal(signal.SIGINT)
-    if so:
-        signal.signal(signal.SIGINT, lambda *_: source.stop())
+    before, came = signal.getsignal(signal.SIGINT), False
+
+    def note(*_: object) -> None:
+        nonlocal came
+        came = True
+        signal.signal(signal.SIGINT, before)
+        if then:
+            then()
+
+    if before not in (signal.SIG_IGN, None):
+        signal.signal(signal.SIGINT, note)
     try:
-        yield
+        yield lambda: came
     finally:
         signal.signal(signal.SIGINT, before)
 
@@ -236,7 +258,13 @@ def output(args: argparse.Namespace) -> Iterator[Callable[[pd.DataFrame], None]]
             first = False
             stream.flush()
 
-        yield write
+        ended = None
+        try:
+            yield write
+        except RowsSoFar as e:
+            ended = e
+    if ended:
+        raise ended
 
 
 def _free(folder: Path, path: Path) -> Path:

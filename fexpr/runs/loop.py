@@ -18,7 +18,8 @@ from jaxtyping import PyTree
 from fexpr.errors import INTERRUPTED, RESUMABLE, Preempted, UserError
 from fexpr.runs import chunks, utilization
 from fexpr.runs.spec import RunSpec
-from fexpr.terminal import CTRL_C, event, progress, say
+from fexpr.signals import CTRL_C
+from fexpr.terminal import event, progress, say
 from fexpr.train import distributed, resources, unfinished
 from fexpr.train.log import History, Writers
 from fexpr.train.state import NEVER, State

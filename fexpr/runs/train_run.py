@@ -19,8 +19,9 @@ from fexpr.runs.build import build_engine
 from fexpr.runs.initialize import Initialization, load_initialization
 from fexpr.runs.loop import Loop
 from fexpr.runs.spec import RunSpec
+from fexpr.signals import stop_signals
 from fexpr.storage import mirror, run
-from fexpr.terminal import event, progress, stop_signals
+from fexpr.terminal import event, progress
 from fexpr.train import distributed, resources, unfinished
 from fexpr.train.state import State, eval_variables
 from fexpr.train.trials import Engine

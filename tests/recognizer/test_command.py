@@ -215,6 +215,41 @@ def test_a_camera_runs_until_it_is_interrupted(faces, tmp_path, monkeypatch):
     assert drawn.stat().st_size > 0
 
 
+@needs_portrait
+def test_an_interrupted_video_keeps_its_rows(faces, tmp_path, monkeypatch, capsys):
+    path = film(tmp_path / "long.avi", [np.zeros((60, 80, 3), np.uint8)] * 60)
+    out, drawn = tmp_path / "rows.csv", tmp_path / "drawn.mp4"
+    tabulated, tables = video._tabulated, []
+
+    def interrupted(*arguments):
+        tables.append(tabulated(*arguments))
+        if len(tables) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return tables[-1]
+
+    monkeypatch.setattr(video, "_tabulated", interrupted)
+    typed = [str(faces[0]), "--video", str(path), f"--out={out}", f"--annotate={drawn}"]
+    assert command.main(typed) == 130
+    assert capsys.readouterr().err == "interrupted: the rows so far are written\n"
+    rows = len(pd.read_csv(out))
+    assert rows == 2 * command.FRAMES == len(list(video.Video(drawn)))
+
+
+def test_interrupted_pictures_keep_their_rows(maps, monkeypatch, capsys):
+    folder, paths, _ = maps
+    monkeypatch.setattr(read_out, "AT_ONCE", 1)
+    write_rows = read_out.write_rows
+
+    def interrupted(*arguments):
+        write_rows(*arguments)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(read_out, "write_rows", interrupted)
+    assert command.main([RUN, *paths, f"--out={folder / 'rows.csv'}"]) == 130
+    assert pd.read_csv(folder / "rows.csv")["image"].tolist() == paths[:1]
+    assert capsys.readouterr().err == "interrupted: the rows so far are written\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

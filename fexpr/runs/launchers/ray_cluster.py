@@ -30,9 +30,10 @@ from fexpr import extensions
 from fexpr.errors import INTERRUPTED, RESUMABLE, Preempted, UserError
 from fexpr.runs import describe, load_data, opening, sweep
 from fexpr.runs.launchers.slurm import task_command
+from fexpr.signals import CTRL_C, stop_signals
 from fexpr.storage import mirror, run
 from fexpr.storage.addresses import is_address
-from fexpr.terminal import CTRL_C, say, stop_signals
+from fexpr.terminal import say
 
 if TYPE_CHECKING:
     from ray.actor import ActorProxy
