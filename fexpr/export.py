@@ -115,6 +115,7 @@ def about(recognizer: Recognizer) -> dict:
         "thresholds": recognizer.thresholds,
         "trials": recognizer.members,
         "selection": recognizer.selection,
+        "trained_further": recognizer.further,
         "source": recognizer.content["data"]["source"],
         "model": recognizer.content["config"]["model"],
         "versions": {"fexpr": fexpr.__version__, "jax": jax.__version__},

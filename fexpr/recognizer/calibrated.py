@@ -108,10 +108,14 @@ def set_limits(
     return SetLimits(np.array(saved["levels"]), np.array(limits, np.float64))
 
 
-def in_words(found: Sequence[Applied] | None) -> str:
-    """How the probabilities are calibrated, as a sentence without its full stop."""
+def in_words(found: Sequence[Applied] | None, further: bool = False) -> str:
+    """How the probabilities are calibrated, as a sentence without its full stop; `further`: the
+    network was trained further.
+    """
     if found is None:
-        return "Probabilities are not calibrated: the run has no map for this epoch"
+        why = "the run's map was fitted to the network before it was trained further"
+        why = why if further else "the run has no map for this epoch"
+        return f"Probabilities are not calibrated: {why}"
     names = ["none" if isinstance(o, Identity) else APPLIED_IN_WORDS[name_of(o)] for o in found]
     if all(isinstance(one, Identity) for one in found):
         why = "no map was significantly better on validation rows that it was not fitted on"

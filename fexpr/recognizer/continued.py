@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import jax
 import numpy as np
@@ -12,7 +12,7 @@ import pandas as pd
 from fexpr import models
 from fexpr.errors import UserError
 from fexpr.models.arithmetic import count_convolutions
-from fexpr.recognizer.network import Network
+from fexpr.recognizer.ensemble import Ensemble
 from fexpr.terminal import progress
 from fexpr.train import devices, trials
 from fexpr.train.mesh import make_mesh
@@ -22,10 +22,10 @@ from fexpr.train.trial_tables import TrialSpec
 from fexpr.train.views import input_shape
 
 if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
-    from jaxtyping import Float, Int, Num
+    from jaxtyping import Float, Integer, Num
 
-    from fexpr.recognizer.ensemble import Ensemble
 
+Continued = TypeVar("Continued", bound=Ensemble)
 # settings for a few further epochs: no early stopping, averaging or resizing
 PLAIN_TRAINING = {
     "patience": 0,
@@ -38,29 +38,30 @@ PLAIN_OPTIMIZER = {"schedule": "constant", "warmup": 0.0, "tolerance": 0.0, "rat
 
 
 def continue_training(
-    recognizer: Ensemble,
+    recognizer: Continued,
     images: Num[np.ndarray, "N H W C"],
-    labels: Int[np.ndarray, " N"] | Float[np.ndarray, "N K"],
-    train: Int[np.ndarray, " n"],
-    val: Int[np.ndarray, " m"],
+    labels: Integer[np.ndarray, " N"] | Float[np.ndarray, "N K"],
+    train: Integer[np.ndarray, " n"],
+    val: Integer[np.ndarray, " m"],
     *,
     epochs: int = 2,
     learning_rate: float | None = None,
     seed: int = 0,
-) -> tuple[Network, pd.DataFrame]:
+) -> tuple[Continued, pd.DataFrame]:
     """Trains a single trial's network further with the run's own loss, augmentation, batch size,
     normalisation and frozen layers, from a fresh optimiser at a constant rate, the same for all
     layers. All devices share the batch; on a CPU those that a run would use (devices.share_batch).
 
     Args:
-      images: as `Recognizer.logits` takes them. labels: int32 [N] class ids, or float32 [N, K]
+      images: as `Recognizer.logits` takes them. labels: integers [N], class ids, or floats [N, K],
           action units, of the run's classes.
       train, val: row numbers. For an honest figure afterwards, test on rows, and people, in neither
           of them.
       learning_rate: default: a tenth of the run's.
 
     Returns:
-      The network after the last epoch, and the history: one row per epoch, `train_loss`,
+      A recogniser with the network after the last epoch, without map, thresholds and sets, which
+      belonged to the original network; and the history: one row per epoch, `train_loss`,
       `val_loss`, `val_score` (the run's monitor, higher is better).
 
     Raises:
@@ -69,6 +70,7 @@ def continue_training(
     """
     network, config = recognizer.network, recognizer.content["config"]
     _check(recognizer, images, labels, train, val)
+    labels = labels.astype(np.float32 if recognizer.multilabel else np.int32)
     c = {**config["train"], **PLAIN_TRAINING, "epochs": epochs}
     if not recognizer.multilabel:
         c["targets"] = "presence"  # class ids, even if the run was trained on votes
@@ -104,7 +106,20 @@ def continue_training(
     variables, history = _trained(
         engine, jax.tree.map(lambda x: np.asarray(x)[None], network.variables), epochs
     )
-    return dataclasses.replace(network, variables=jax.device_put(variables)), history
+    seen = recognizer.seen and dataclasses.replace(
+        recognizer.seen, unknown=(*recognizer.seen.unknown, "the rows of continue_training")
+    )
+    further = dataclasses.replace(
+        recognizer,
+        networks=(dataclasses.replace(network, variables=jax.device_put(variables)),),
+        maps=None,
+        thresholds=None,
+        limits=None,
+        coverage=None,
+        seen=seen,
+        further=True,
+    )
+    return further, history
 
 
 def _trained(engine: trials.Engine, variables: dict, epochs: int) -> tuple[dict, pd.DataFrame]:
@@ -147,11 +162,17 @@ def _check(
     ):
         problems.append(
             f"images: expected {np.dtype(recognizer.dtype)} [N, "
-            f"{', '.join(map(str, recognizer.shape))}]"
+            f"{', '.join(map(str, recognizer.shape))}], found {_found(images)}"
         )
-    shape, kind = ((n, k), np.float32) if recognizer.multilabel else ((n,), np.int32)
-    if not isinstance(labels, np.ndarray) or labels.shape != shape or labels.dtype != kind:
-        problems.append(f"labels: expected {np.dtype(kind)} {list(shape)}")
+    shape, kinds, wanted = (
+        ((n, k), "f", "floats") if recognizer.multilabel else ((n,), "iu", "integers")
+    )
+    if (
+        not isinstance(labels, np.ndarray)
+        or labels.shape != shape
+        or labels.dtype.kind not in kinds
+    ):
+        problems.append(f"labels: expected {wanted} {list(shape)}, found {_found(labels)}")
     elif n and (labels.min() < 0 or labels.max() > (1 if recognizer.multilabel else k - 1)):
         problems.append(
             f"labels: from {labels.min():g} to {labels.max():g}, the run has {k} classes"
@@ -163,3 +184,9 @@ def _check(
         problems.append("train and val have common rows")
     if problems:
         raise UserError("training cannot continue with these rows", problems)
+
+
+def _found(given: object) -> str:
+    if not isinstance(given, np.ndarray):
+        return type(given).__name__
+    return f"{given.dtype} {list(given.shape)}"

@@ -23,6 +23,9 @@ if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Float, Float32, Num
 
 
+FURTHER = "Trained further on rows that the run does not have"
+
+
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Ensemble:
     """One trial of a finished run, or an ensemble of several: predictions from arrays of images.
@@ -44,7 +47,8 @@ class Ensemble:
       limits: of prediction sets; None if the run has none. coverage: how often sets should contain
           the true class; rows whose set contains several classes are then decided 'uncertain';
           None: sets of coverage 0.9, and every row is decided. seen: the people in the members'
-              training, if the run records them.
+              training, if the run records them. further: whether the network was trained further
+              than the run, on other rows: `metrics` are those of the network before.
     """
 
     networks: tuple[Network, ...]
@@ -63,6 +67,7 @@ class Ensemble:
     limits: SetLimits | None = None
     coverage: float | None = None
     seen: Seen | None = None
+    further: bool = False
 
     @property
     def network(self) -> Network:
@@ -179,7 +184,9 @@ class Ensemble:
         elif self.maps is None:
             raise UserError(
                 "there is no calibration map",
-                [
+                [in_words(None, True)]
+                if self.further
+                else [
                     f"metrics.json has none for {self.selection!r}: the run's result has another "
                     "selection, or no validation rows"
                 ],
@@ -306,7 +313,7 @@ def described(recognizer: Ensemble) -> list[str]:
     lines[0] += (
         f"; weights of the {'last' if recognizer.selection == 'last' else 'best validation'} epoch"
     )
-    lines.append(in_words(recognizer.maps))
+    lines.append(in_words(recognizer.maps, recognizer.further))
     if recognizer.multilabel:
         lines.append(
             "Several action units may be present at once; one is decided present at or above its "
@@ -316,4 +323,6 @@ def described(recognizer: Ensemble) -> list[str]:
         )
     if recognizer.selection != recognizer.metrics["selection"]:
         lines.append("The results below belong to the weights of another epoch")
+    if recognizer.further:
+        lines.append(f"{FURTHER}: the results below belong to the network before")
     return lines

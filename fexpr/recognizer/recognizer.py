@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ from fexpr.storage import zoo
 
 if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     import pandas as pd
-    from jaxtyping import Float, Int, Num, UInt8
+    from jaxtyping import Float, Integer, Num, UInt8
 
 
 class Recognizer(Ensemble):
@@ -95,13 +94,13 @@ class Recognizer(Ensemble):
     def __repr__(self) -> str:
         data, (height, width, channels) = self.content["data"], self.shape
         names = ", ".join(self.class_names[:8]) + (", …" if len(self.class_names) > 8 else "")
-        how = in_words(self.maps).removeprefix("Probabilities are ")
+        how = in_words(self.maps, self.further).removeprefix("Probabilities are ")
         if self.multilabel:
             how += f", with{'out' if self.thresholds is None else ''} thresholds"
         return "\n".join(
             [
                 f"Recognizer of {self.content['model']['name']} trained on {data['source']}, "
-                f"{self.selection}",
+                f"{self.selection}" + ", then further on other rows" * self.further,
                 f"  {self.kind} uint8 [{height}, {width}, {channels}]"
                 if self.kind != "features"
                 else f"  features float32 [{channels}]",
@@ -235,23 +234,17 @@ class Recognizer(Ensemble):
     def continue_training(
         self,
         images: Num[np.ndarray, "N H W C"],
-        labels: Int[np.ndarray, " N"] | Float[np.ndarray, "N K"],
-        train: Int[np.ndarray, " n"],
-        val: Int[np.ndarray, " m"],
+        labels: Integer[np.ndarray, " N"] | Float[np.ndarray, "N K"],
+        train: Integer[np.ndarray, " n"],
+        val: Integer[np.ndarray, " m"],
         **options: Any,
     ) -> tuple[Recognizer, pd.DataFrame]:
-        """Trains the network further; see `continued.continue_training`.
-
-        Returns:
-          A recogniser with the new network, without map, thresholds and sets, which belonged to the
-          original network; and the history.
+        """Trains the network further: the new recogniser and the history, as
+        `continued.continue_training` describes them.
         """
         from fexpr.recognizer import continued
 
-        further, history = continued.continue_training(self, images, labels, train, val, **options)
-        return dataclasses.replace(
-            self, networks=(further,), maps=None, thresholds=None, limits=None, coverage=None
-        ), history
+        return continued.continue_training(self, images, labels, train, val, **options)
 
     def pair(
         self,

@@ -40,6 +40,7 @@ def write_weights(recognizer: Ensemble, path: Path, layout: str = "fexpr") -> di
         "image": recognizer.shape,
         "data": config["data"]["source"],
         "selection": recognizer.selection,
+        "trained_further": recognizer.further,
         "trials": recognizer.members,
         "layout": layout,
         CHECKSUM: checksum(arrays),
