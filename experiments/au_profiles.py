@@ -27,7 +27,7 @@ from fexpr.evaluate import metrics
 from fexpr.evaluate.bootstrap import RESAMPLES, bootstrap, interval
 from fexpr.evaluate.evaluate_config import FEWEST, MOST
 from fexpr.evaluate.report.headline import in_words
-from fexpr.evaluate.report.text_tables import make_table, print_table
+from fexpr.evaluate.report.text_tables import label_synthetic, make_table, print_table
 from fexpr.storage.addresses import local_path
 from fexpr.terminal import say
 
@@ -137,6 +137,7 @@ def profiles(args: argparse.Namespace) -> None:
         f"\nnearest Gaussian: accuracy {in_words(found['accuracy'])}, UAR "
         f"{in_words(found['uar'])}; chance {found['chance']:.3f}"
     )
+    label_synthetic(dataset.source, terminal.console)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -13,13 +13,13 @@ from ml_collections import ConfigDict
 
 from experiments import filtering
 from experiments.study_rows import FilterRow, StageRow, every_frame
-from fexpr.data.dataset import SYNTHETIC, Dataset
+from fexpr.data.dataset import Dataset
 from fexpr.data.splits.fold import Fold
 from fexpr.evaluate import clip_rules
 from fexpr.evaluate.report import frame_plots
 from fexpr.evaluate.report.headline import in_words
 from fexpr.evaluate.report.page import image, write_html
-from fexpr.evaluate.report.text_tables import make_table, print_table
+from fexpr.evaluate.report.text_tables import label_synthetic, make_table, print_table
 from fexpr.recognizer import Recognizer
 from fexpr.storage import run
 from fexpr.terminal import console, say
@@ -231,8 +231,7 @@ def _print(study: dict) -> None:
             "precision, recall: of frames of emotional clips, for those that show their "
             "emotion from half of its apex on"
         )
-    if study["source"] == SYNTHETIC:
-        say("SYNTHETIC DATA: these numbers say nothing about people", style="bold white on red")
+    label_synthetic(study["source"], console)
 
 
 def _percent(share: float) -> str:

@@ -48,7 +48,9 @@ def parser() -> argparse.ArgumentParser:
         "Of two or more run directories or files it compares the predictions on the test rows "
         "that all of them have: paired\n"
         "bootstrap differences to the first, McNemar's test, F1 by class. Writes "
-        "comparison.json, figures/ and comparison.html.",
+        "comparison.json, figures/ and comparison.html.\n"
+        "Results on synthetic data are labelled SYNTHETIC; of a file outside a run directory this "
+        "cannot be known.",
         epilog=f"{LAYOUTS}\n\nexamples:\n  python -m fexpr.evaluate test.csv --val val.csv\n"
         "  python -m fexpr.evaluate predictions.npz --labels "
         "angry,disgust,fear,happy,sad,surprise,neutral --out report\n"
@@ -243,9 +245,14 @@ def _selection(args: argparse.Namespace, path: Path, predictions: dict[str, np.n
 
 
 def _source(path: Path) -> str:
-    """The release of a run, or the file and its fingerprint."""
+    """The release of a run, or the file and its fingerprint; 'synthetic' also for a file in the
+    directory of such a run, as a file cannot tell.
+    """
     if (path / run.METRICS).is_file():
         return contents.read_metrics(path / run.METRICS)["source"]
+    with contextlib.suppress(UserError):  # no run lies there
+        if contents.read_config(path.parent / run.CONFIG)["data"]["source"] == "synthetic":
+            return "synthetic"
     return f"{path.name}@{hashlib.sha256(_file(path).read_bytes()).hexdigest()[:8]}"
 
 

@@ -95,7 +95,8 @@ def status(folder: Path, now: float) -> Status:
     if (folder / run.METRICS).exists() and (folder / run.PREDICTIONS).exists():
         metrics = contents.read_metrics(folder / run.METRICS, contents.HEADLINE)
         name = metrics["headline"]["metrics"][0]
-        result = name, metrics["test"][name]
+        label = "SYNTHETIC " if metrics.get("source") == "synthetic" else ""
+        result = label + name, metrics["test"][name]
     if (folder / run.PREDICTIONS).exists():
         return Status(folder, "finished", *done, age, None, step, wait, row, result)
     quiet = age > max(SILENT_SECONDS, SILENT_EPOCHS * (pace or 0))

@@ -16,13 +16,14 @@ from ml_collections import ConfigDict
 from fexpr.data.dataset import Dataset
 from fexpr.errors import UserError
 from fexpr.evaluate.report.sweep_report import print_sweep, write_sweep_report
+from fexpr.evaluate.report.text_tables import label_synthetic
 from fexpr.runs import describe, forecast, opening, results, schema
 from fexpr.runs.build import build_engine
 from fexpr.runs.initialize import load_initialization
 from fexpr.runs.spec import OF_TRIALS, VALUES, RunSpec
 from fexpr.runs.train_run import train
 from fexpr.storage import contents, mirror, run
-from fexpr.terminal import say
+from fexpr.terminal import console, say
 from fexpr.train import distributed
 
 
@@ -128,11 +129,11 @@ def programs(
 def make_table(points: Sequence[tuple[RunSpec, dict]], monitor: str, workdir: Path) -> None:
     """Prints the sweep's table, sorted by validation, and writes its page, from finished runs."""
     rows = [_row(point, settings) for point, settings in points]
-    page = write_sweep_report(
-        workdir, rows, monitor, contents.read_metrics(points[0][0].workdir / run.METRICS)["source"]
-    )
+    source = contents.read_metrics(points[0][0].workdir / run.METRICS)["source"]
+    page = write_sweep_report(workdir, rows, monitor, source)
     say()
     print_sweep(rows, monitor)
+    label_synthetic(source, console)
     say(f"\nreport     {mirror.display_path(page)}")
 
 

@@ -15,6 +15,7 @@ from fexpr.evaluate.__main__ import main
 from fexpr.evaluate.external import read_predictions
 from fexpr.storage import run
 from tests.evaluate.random_predictions import FER_CLASSES, multilabel, pictures
+from tests.recognizer.runs import stored
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +154,21 @@ def test_saved_predictions_of_a_run(tmp_path, capsys):
     np.savez(tmp_path / "predictions.npz", **multilabel() | {"ids": np.array(["a"])})
     assert main([str(tmp_path / "predictions.npz")]) == 2
     assert "ids: 1 entries, expected" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("source", ["synthetic", "samm@1"])
+def test_predictions_of_a_synthetic_run_say_so_outside_it_too(tmp_path, source, capsys):
+    np.savez(tmp_path / "predictions.npz", **multilabel())
+    folder = stored(tmp_path)
+    config = run.read_json(folder / run.CONFIG)
+    run.write_json(tmp_path / run.CONFIG, config | {"data": config["data"] | {"source": source}})
+    out = tmp_path / "out"
+    typed = [str(tmp_path / "predictions.npz"), "--resamples", "20", "--out", str(out)]
+    assert main(typed) == 0
+    told = source == "synthetic"
+    assert ("SYNTHETIC" in capsys.readouterr().out) == told
+    assert ("SYNTHETIC" in (out / "report.html").read_text(encoding="utf-8")) == told
 
 
 def test_it_needs_no_jax():

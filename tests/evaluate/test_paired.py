@@ -171,7 +171,13 @@ def test_two_runs_by_the_command(tmp_path, capsys, monkeypatch):
     np.testing.assert_array_equal(strong.predictions["logits"], made["strong"]["logits"])
     out = tmp_path / "comparison"
     assert run.read_json(out / "comparison.json")["split"] == "val"
-    assert f"report     {out / 'comparison.html'}" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"report     {out / 'comparison.html'}" in printed
+    assert "SYNTHETIC" not in printed
+    metrics = tmp_path / "strong" / run.METRICS
+    run.write_json(metrics, run.read_json(metrics) | {"source": "synthetic"})
+    assert main([*runs, "--resamples", "20"]) == 0
+    assert "SYNTHETIC DATA" in capsys.readouterr().out
     for wrong in (
         [runs[0], "--rows", "val"],
         [*runs, "--val", "x.csv"],
@@ -182,6 +188,16 @@ def test_two_runs_by_the_command(tmp_path, capsys, monkeypatch):
         main([*runs, "--resamples", "9"])
     assert main([runs[0], str(tmp_path)]) == 2
     assert "contains no finished run" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_two_runs_of_action_units_have_no_reliability_curves(tmp_path, capsys):
+    for name in ("one", "two"):
+        np.savez(tmp_path / f"{name}.npz", **multilabel())
+    assert (
+        main([str(tmp_path / f"{name}.npz") for name in ("one", "two")] + ["--resamples=20"]) == 0
+    )
+    assert "reliability" not in (tmp_path / "comparison" / "comparison.html").read_text().lower()
 
 
 @pytest.mark.long
@@ -203,6 +219,7 @@ def test_command_line(tmp_path, capsys):
     printed, page = capsys.readouterr().out, (out / "comparison.html").read_text(encoding="utf-8")
     assert "Higher: the UF1 of strong minus that of weak" in printed
     assert "UF1 less weak" in printed
+    assert "SYNTHETIC DATA" in printed
     assert "Higher: the UF1 of strong minus that of weak" in page
     assert "SYNTHETIC DATA" in page
     assert main([*runs, "--rows", "val", "--resamples", "50"]) == 0

@@ -13,7 +13,7 @@ from fexpr import terminal
 from fexpr.evaluate.report import drawing, headline
 from fexpr.evaluate.report.page import image, write_html
 from fexpr.evaluate.report.run_report import duration
-from fexpr.evaluate.report.text_tables import make_table, print_table
+from fexpr.evaluate.report.text_tables import label_synthetic, make_table, print_table
 from fexpr.storage import run
 
 COMPARISON_JSON, COMPARISON_HTML = "comparison.json", "comparison.html"
@@ -129,6 +129,7 @@ def print_comparison(rows: Sequence[dict]) -> None:
             rank(row),
         )
     print_table(table, terminal.console)
+    label_synthetic(rows[0]["source"], terminal.console)
 
 
 def parts(rows: Sequence[dict]) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from fexpr import terminal
 from fexpr.evaluate.report import drawing
 from fexpr.evaluate.report.sweep_report import words
-from fexpr.evaluate.report.text_tables import make_table, print_table
+from fexpr.evaluate.report.text_tables import label_synthetic, make_table, print_table
 from fexpr.storage import run
 
 NAME, FIGURE = "leaderboard", "leaderboard.png"
@@ -218,6 +218,9 @@ def print_board(board: dict) -> None:
         n = len(names)
         table.add_row(*text[:3], *text[4 : 4 + n], text[7 + n], text[8 + n], text[10 + n])
     print_table(table, terminal.console)
+    label_synthetic(
+        "synthetic" if any(row["synthetic"] for row in board["rows"]) else "", terminal.console
+    )
 
 
 def _about(board: dict) -> str:

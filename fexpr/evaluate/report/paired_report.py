@@ -14,7 +14,7 @@ from fexpr.evaluate.report.comparison import COMPARISON_HTML, COMPARISON_JSON
 from fexpr.evaluate.report.findings import with_sign
 from fexpr.evaluate.report.page import image, write_html
 from fexpr.evaluate.report.sweep_report import words
-from fexpr.evaluate.report.text_tables import make_table, print_table
+from fexpr.evaluate.report.text_tables import label_synthetic, make_table, print_table
 from fexpr.storage import run
 
 COLOURS = (
@@ -37,7 +37,7 @@ def write_paired(folder: Path | str, found: dict, command: str) -> Path:
     Raises:
       UserError: the folder cannot be written to.
     """
-    folder, synthetic = Path(folder), any(c["source"] == "synthetic" for c in found["candidates"])
+    folder, synthetic = Path(folder), _source(found) == "synthetic"
     run.write_json(folder / COMPARISON_JSON, found)
     figures = {
         name: folder / run.FIGURES / f"{name}.png"
@@ -161,6 +161,13 @@ def print_paired(found: dict) -> None:
     print_table(table, console)
     for difference in found["differences"]:
         console.print(verdict(found, difference))
+    label_synthetic(_source(found), console)
+
+
+def _source(found: dict) -> str:
+    """'synthetic' if any of them is."""
+    sources = [c["source"] for c in found["candidates"]]
+    return "synthetic" if "synthetic" in sources else sources[0]
 
 
 def rows_in_words(found: dict) -> str:

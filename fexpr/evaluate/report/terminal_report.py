@@ -9,7 +9,7 @@ from rich.text import Text
 from fexpr import terminal
 from fexpr.evaluate import declared
 from fexpr.evaluate.report import belief, calibration_words, findings, headline
-from fexpr.evaluate.report.text_tables import make_table, print_table
+from fexpr.evaluate.report.text_tables import label_synthetic, make_table, print_table
 
 # fewer, and short enough that the table fits into 80 columns; {n}: classes that a macro figure
 # averages
@@ -71,8 +71,7 @@ def print_headline(metrics: dict, console: Console | None = None) -> None:
             f"{', '.join(sorted({u['name'] for u in metrics['undefined']}))}"
         )
     say(findings.failures(metrics), "bold red")
-    if metrics["source"] == "synthetic":
-        say("SYNTHETIC DATA: these numbers say nothing about people", "bold white on red")
+    label_synthetic(metrics["source"], console)
 
 
 def _by_metric(metrics: dict) -> Table:

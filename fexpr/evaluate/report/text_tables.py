@@ -6,6 +6,8 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
+from fexpr.terminal import BANNER
+
 
 def make_table(*headings: str, left: int = 1) -> Table:
     """A table without lines; its first `left` columns are text, the others numbers."""
@@ -21,3 +23,9 @@ def print_table(table: Table, console: Console) -> None:
     """
     table.width = Measurement.get(console, console.options.update(width=1000), table).maximum
     console.print(table, crop=False)
+
+
+def label_synthetic(source: str, console: Console) -> None:
+    """Says below figures if their `source` is synthetic."""
+    if source == "synthetic":
+        console.print("SYNTHETIC DATA: these numbers say nothing about people", style=BANNER)
