@@ -227,13 +227,13 @@ def describe(recognizer: Recognizer, args: argparse.Namespace) -> None:
         (maps, limits), rows = sums.calibration, "clips"
     errors.print(f"calibration {calibrated.in_words(maps)}", markup=False)
     if args.smooth or (args.clip and rows == "rows"):
-        over, how = "the whole clip", "such means were not"
-        if args.smooth:
-            found = smoothing.window_map(recognizer, args.smooth)
-            over = f"{args.smooth:g} s"
-            how = f"such means by a temperature of {found.temperature:.2f}" if found else how
+        found = smoothing.window_map(recognizer, args.smooth) if args.smooth else None
+        over = f"{args.smooth:g} s" if args.smooth else "the whole clip"
+        frames = "were calibrated" if recognizer.calibrated else "were not calibrated"
+        means = f"were, by a temperature of {found.temperature:.2f}" if found else "were not"
         errors.print(
-            f"sets       none: decided by a mean over {over}; single frames were calibrated, {how}",
+            f"sets       none: decided by a mean over {over}; single frames {frames}, such means "
+            f"{means}",
             markup=False,
         )
     elif limits is not None:

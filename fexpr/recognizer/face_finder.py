@@ -61,7 +61,7 @@ def pair(
       align, landmarks: as in `Recognizer.predict_pair`.
 
     Raises:
-      UserError: arguments, frames or landmarks that cannot be used; no face.
+      UserError: arguments, frames or landmarks that cannot be used; twice the same frame; no face.
     """
     points = _points(align, landmarks, data)
     if align == "detect":
@@ -69,6 +69,8 @@ def pair(
     try:
         if align == "detect" and points is None:
             raise BadInput("no face found")
+        if np.array_equal(onset, apex):
+            raise BadInput("onset and apex are the same picture, which shows no motion")
         return motion_map(onset, apex, points, shape, data)
     except BadInput as e:
         raise UserError(

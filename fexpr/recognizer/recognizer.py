@@ -204,6 +204,11 @@ class Recognizer(Ensemble):
 
         if onset is None and apex is None:
             return pd.concat(list(video.tables(self, path, **options)))
+        if onset is not None and apex is not None and onset >= apex:
+            raise UserError(
+                f"{path}: the apex must come after the onset",
+                [f"expected onset < apex, found onset {onset} and apex {apex}"],
+            )
         frames = video.grey_frames(path, (onset, apex))
         return self.predict_pair(*frames, **options).set_axis(
             pd.Index([f"{onset} -> {apex}"], name="frame")

@@ -206,7 +206,7 @@ def batches(
     Raises:
       UserError: arguments that cannot be used.
     """
-    flow = recognizer.kind == "flow"
+    flow, fix = recognizer.kind == "flow", ""
     problems = (
         []
         if align in ALIGNMENTS
@@ -218,6 +218,10 @@ def batches(
         problems.append(
             f"the run reads {recognizer.kind} of {recognizer.picture[2]} channels, which a video "
             "does not have"
+        )
+        fix = (
+            "give Recognizer.predict an array of images like the run's data, or train a run that "
+            "reads faces alone (config.data.map=none) or a map computed from them (spectral)"
         )
     if flow and not 0 < interval <= LONGEST:
         problems.append(f"interval: expected seconds above 0, at most {LONGEST}; found {interval}")
@@ -231,7 +235,7 @@ def batches(
             "the run reads regions around landmarks: with align='none' no landmarks are found"
         )
     if problems:
-        raise UserError("the video cannot be read with these arguments", problems)
+        raise UserError("the video cannot be read with these arguments", problems, fix)
     prepared = (
         _pairs(recognizer, video, every, interval, align)
         if flow

@@ -2,6 +2,7 @@
 one message.
 """
 
+import dataclasses
 import importlib.util
 import io
 import json
@@ -18,6 +19,7 @@ import pytest
 
 from fexpr import terminal
 from fexpr.data.preparation import flow
+from fexpr.probabilities import Identity, Temperature
 from fexpr.recognizer import Recognizer, draw, read_out, video
 from fexpr.recognizer import __main__ as command
 from tests.data.samm_release import texture
@@ -213,6 +215,27 @@ def test_a_camera_runs_until_it_is_interrupted(faces, tmp_path, monkeypatch):
     assert signal.getsignal(signal.SIGINT) is before
     assert pd.read_csv(out)["decision"].tolist() == ["no face"] * 2
     assert drawn.stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    ("maps", "windows", "words"),
+    [
+        ((Temperature(2.0),), {}, "single frames were calibrated, such means were not"),
+        ((Identity(),), {}, "single frames were not calibrated, such means were not"),
+        (
+            (Identity(),),
+            {"temperatures": [[3.0]], "seconds": [1.0], "clips": [9]},
+            "single frames were not calibrated, such means were, by a temperature of 3.00",
+        ),
+    ],
+)
+def test_what_is_said_of_means_agrees_with_the_map(faces, maps, windows, words):
+    one = Recognizer.restore(faces[0])
+    metrics = one.metrics | {"clips": {"rule": "sum", "frames": {"windows": windows}}}
+    one = dataclasses.replace(one, maps=maps, metrics=metrics)
+    command.describe(one, command.parser().parse_args([RUN, "--video=a.mp4", "--smooth=1"]))
+    printed = " ".join(terminal.errors.file.getvalue().split())  # the console breaks lines
+    assert f"a mean over 1 s; {words} trained on" in printed
 
 
 @needs_portrait

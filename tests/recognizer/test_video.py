@@ -158,6 +158,24 @@ def test_onset_and_apex_of_a_video(moving, motion_film):
         moving.predict_video(motion_film, onset=1, apex=11, align="none")
     with pytest.raises(UserError, match="found None"):
         moving.predict_video(motion_film, apex=3)
+    for onset in (3, 5):
+        with pytest.raises(UserError, match=f"onset < apex, found onset {onset} and apex 3"):
+            moving.predict_video(motion_film, onset=onset, apex=3, align="none")
+
+
+def test_the_same_picture_twice_shows_no_motion(moving):
+    frame = texture(0, 224).astype(np.uint8)
+    with pytest.raises(UserError, match="the same picture, which shows no motion"):
+        moving.predict_pair(frame, frame.copy(), align="none")
+    assert moving.predict_pair(frame, np.roll(frame, 1), align="none")["status"].item() == "ok"
+
+
+def test_channels_that_a_video_lacks_say_what_to_do(faces, motion_film):
+    one = dataclasses.replace(Recognizer.restore(faces[0]), shape=(48, 48, 2))
+    with pytest.raises(
+        UserError, match=r"face of 2 channels.*\n.*What to do: give Recognizer.pred"
+    ):
+        one.predict_video(motion_film)
 
 
 def test_no_more_than_a_batch_is_held(moving, motion_film):
