@@ -104,7 +104,8 @@ def desk(tmp_path, monkeypatch):
         "apex.png",
     ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(name, portrait[..., ::-1])
+        moved = np.roll(portrait, name == "apex.png", axis=1)
+        cv2.imwrite(name, moved[..., ::-1])
     for i, name in enumerate(
         f"{person}/{emotion}/{n}.jpg"
         for person in "abc"

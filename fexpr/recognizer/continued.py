@@ -12,7 +12,6 @@ import pandas as pd
 from fexpr import models
 from fexpr.errors import UserError
 from fexpr.models.arithmetic import count_convolutions
-from fexpr.recognizer.ensemble import Ensemble
 from fexpr.terminal import progress
 from fexpr.train import devices, trials
 from fexpr.train.mesh import make_mesh
@@ -24,8 +23,10 @@ from fexpr.train.views import input_shape
 if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
     from jaxtyping import Float, Integer, Num
 
+    from fexpr.recognizer.ensemble import Ensemble
 
-Continued = TypeVar("Continued", bound=Ensemble)
+    Continued = TypeVar("Continued", bound=Ensemble)
+
 # settings for a few further epochs: no early stopping, averaging or resizing
 PLAIN_TRAINING = {
     "patience": 0,
