@@ -94,11 +94,9 @@ def _start(name: str, rest: list[str]) -> int:
         # read by `terminal.program`; argparse itself adds the subcommand
         sys.argv = ["fexpr" if command.prefix else f"fexpr {name}", *rest]
         arguments = ([*command.prefix, *rest],)
-    codes = []
-    failed = terminal.exit_code(
-        lambda: codes.append(getattr(importlib.import_module(module), function)(*arguments))
+    return terminal.exit_code(
+        lambda: getattr(importlib.import_module(module), function)(*arguments)
     )
-    return failed or codes[0]
 
 
 def _set_environment() -> None:

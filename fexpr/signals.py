@@ -17,7 +17,7 @@ LATER = 0.1  # seconds until Ctrl-C is tried again where it cannot be raised
 
 
 @contextlib.contextmanager
-def spared_imports() -> Iterator[None]:
+def interrupts_after_imports() -> Iterator[None]:
     """Within the block Ctrl-C waits for the end of an import: C++ code that is being loaded
     swallows the exception, or ends the process with SIGABRT. Only in the main thread, and where
     nothing else takes the signal.
@@ -49,6 +49,30 @@ def interrupt_later() -> None:
     timer = threading.Timer(LATER, _thread.interrupt_main)
     timer.daemon = True  # a command that ends before has nothing to stop
     timer.start()
+
+
+@contextlib.contextmanager
+def noted_interrupt(then: Callable[[], None] | None = None) -> Iterator[Callable[[], bool]]:
+    """Yields a function that says whether Ctrl-C came. Within the block the first one only calls
+    `then`, so that results until then can be written; a second one is raised.
+    """
+    before, came = signal.getsignal(signal.SIGINT), False
+
+    def note(*_: object) -> None:
+        nonlocal came
+        came = True
+        signal.signal(signal.SIGINT, before)
+        if then:
+            then()
+
+    if before in (signal.SIG_IGN, None):
+        yield lambda: False
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: came
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 CTRL_C = "Ctrl-C"

@@ -203,11 +203,11 @@ def error(text: str) -> None:
 NOT_WRITTEN = "files that were not complete are not written"
 
 
-def exit_code(command: Callable[[], None], interrupted: str = NOT_WRITTEN) -> int:
-    """Runs a command: 0, or 2 where the user has something to fix, which is printed as one message
-    without a traceback; RESUMABLE if it was stopped and can be resumed; INTERRUPTED after Ctrl-C,
-    with one line that says what is left: the KeyboardInterrupt's own words, or `interrupted`.
-    Exceptions are also logged.
+def exit_code(command: Callable[[], int | None], interrupted: str = NOT_WRITTEN) -> int:
+    """Runs a command: its own code, None for 0; 2 where the user has something to fix, which is
+    printed as one message without a traceback; RESUMABLE if it was stopped and can be resumed;
+    INTERRUPTED after Ctrl-C, with one line that says what is left: the KeyboardInterrupt's own
+    words, or `interrupted`. Exceptions are also logged.
     """
     _keep_logs_off_terminal()
     for stream in (sys.stdout, sys.stderr):
@@ -215,8 +215,8 @@ def exit_code(command: Callable[[], None], interrupted: str = NOT_WRITTEN) -> in
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     try:
-        with signals.spared_imports():
-            command()
+        with signals.interrupts_after_imports():
+            return command() or 0
     except UserError as e:
         LOGGER.error(e.text())
         error(e.text())
@@ -240,7 +240,6 @@ def exit_code(command: Callable[[], None], interrupted: str = NOT_WRITTEN) -> in
     except Exception:
         LOGGER.exception("failed")
         raise
-    return 0
 
 
 def _keep_logs_off_terminal() -> None:

@@ -45,7 +45,7 @@ def test_an_import_is_not_interrupted(tmp_path, monkeypatch):
     before = signal.getsignal(signal.SIGINT)
 
     def command():
-        with signals.spared_imports():
+        with signals.interrupts_after_imports():
             importlib.import_module("slow_library")
             time.sleep(20)
 

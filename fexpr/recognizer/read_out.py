@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import signal
 import sys
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -30,6 +29,7 @@ from fexpr.recognizer import (
 from fexpr.recognizer.command_options import FORMATS
 from fexpr.recognizer.picture_files import Pictures
 from fexpr.recognizer.row_status import NO_FACE, OK, UNREADABLE
+from fexpr.signals import noted_interrupt
 from fexpr.storage import delimited, run
 from fexpr.storage.bounded import LONGEST_NAME
 
@@ -55,7 +55,7 @@ def pictures(
     paths, counts, read, reasons = Pictures(args.images), Counter(), 0, []
     remaining = iter(paths)
     with (
-        _noted_interrupt() as interrupted,
+        noted_interrupt() as interrupted,
         terminal.progress("pictures", None, on=terminal.errors) as advance,
     ):
         while not interrupted() and (some := list(islice(remaining, AT_ONCE))):
@@ -153,7 +153,7 @@ def moving(recognizer: Recognizer, args: argparse.Namespace) -> Generator[pd.Dat
     step = args.every or (max(1, round(interval * source.fps)) if flow else 1)
     fps = (source.fps or 10) / step  # a camera may not know its frame rate
     with (
-        _noted_interrupt(source.stop) as interrupted,
+        noted_interrupt(source.stop) as interrupted,
         draw.film(args.annotate, fps) if args.annotate else contextlib.nullcontext() as film,
         terminal.progress("frames", source.count or None, on=terminal.errors) as advance,
     ):
@@ -195,28 +195,6 @@ def _drawn(
         advance(frames[-1].number + 1 - last, f"{table['decision'].iloc[-1]}")
         last = frames[-1].number + 1
         yield table
-
-
-@contextlib.contextmanager
-def _noted_interrupt(then: Callable[[], None] | None = None) -> Iterator[Callable[[], bool]]:
-    """Yields a function that says whether Ctrl-C came, which only calls `then`, so that rows until
-    then can be written; a second one ends the work at once.
-    """
-    before, came = signal.getsignal(signal.SIGINT), False
-
-    def note(*_: object) -> None:
-        nonlocal came
-        came = True
-        signal.signal(signal.SIGINT, before)
-        if then:
-            then()
-
-    if before not in (signal.SIG_IGN, None):
-        signal.signal(signal.SIGINT, note)
-    try:
-        yield lambda: came
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def write_rows(table: pd.DataFrame, stream: TextIO, kind: str, first: bool) -> None:

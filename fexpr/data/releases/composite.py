@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # checked in the tests (tests/conftest.py)
 # (release, folder, clips that the user leaves out) -> the release's clips
 Survey = Callable[[Database, Path, set[str]], Release]
 Select = Callable[[pd.DataFrame, Path], pd.DataFrame]  # as in flow_clips.survey
-DRAWN = SAMM  # the layout of every synthetic release, whichever it stands for
+SYNTHETIC_LAYOUT = SAMM  # the layout of every synthetic release, whichever it stands for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,8 +154,8 @@ def with_workbooks(config: ConfigDict, databases: Mapping[str, Database]) -> dic
 
 
 def synthetic(config: ConfigDict, select: Select | None) -> dict[str, Release]:
-    """Two synthetic releases (`DRAWN`) of different subjects, which stand for SAMM and CASME II;
-    half the clips each.
+    """Two synthetic releases (in SYNTHETIC_LAYOUT) of different subjects, which stand for SAMM and
+    CASME II; half the clips each.
     """
     subjects, count = config.synthetic_subjects, config.synthetic_clips
     shares = {
@@ -164,7 +164,11 @@ def synthetic(config: ConfigDict, select: Select | None) -> dict[str, Release]:
     }
     return {
         name: flow_clips.survey(
-            DRAWN, synthetic_release(*share, config.synthetic_seed + i), config, set(), select
+            SYNTHETIC_LAYOUT,
+            synthetic_release(*share, config.synthetic_seed + i),
+            config,
+            set(),
+            select,
         )
         for i, (name, share) in enumerate(shares.items())
     }

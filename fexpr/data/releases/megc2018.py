@@ -64,7 +64,7 @@ def load(config: ConfigDict) -> Dataset:
     """
     is_synthetic = resolve_source(config) == "synthetic"
     if is_synthetic:
-        releases = composite.synthetic(config, partial(_select, composite.DRAWN))
+        releases = composite.synthetic(config, partial(_select, composite.SYNTHETIC_LAYOUT))
     else:
         databases = composite.with_workbooks(config, DATABASES)
         releases = composite.surveys(config, databases, partial(_survey, config))

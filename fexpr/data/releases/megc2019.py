@@ -121,14 +121,16 @@ def folders(config: ConfigDict) -> dict[str, tuple[Database, Path]]:
     """
     is_synthetic = resolve_source(config) == "synthetic"
     return {
-        name: (composite.DRAWN if is_synthetic else DATABASES[name], release.folder)
+        name: (composite.SYNTHETIC_LAYOUT if is_synthetic else DATABASES[name], release.folder)
         for name, release in _releases(config).items()
     }
 
 
 def _releases(config: ConfigDict) -> dict[str, Release]:
     if resolve_source(config) == "synthetic":
-        return composite.synthetic(config, partial(_select, composite.DRAWN, None, Path(LIST)))
+        return composite.synthetic(
+            config, partial(_select, composite.SYNTHETIC_LAYOUT, None, Path(LIST))
+        )
     survey = partial(_survey, config)
     return composite.surveys(config, DATABASES, survey, STANDARD)
 

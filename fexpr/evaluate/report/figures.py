@@ -132,23 +132,21 @@ def _by_epoch(history: Sequence[dict]) -> list[dict]:
     """The rows of metrics.jsonl as one for each epoch: the means over the trials of all chunks,
     which are trained one after the other.
     """
-    means = []
-    for epoch in sorted({row["epoch"] for row in history}):
-        rows = [row for row in history if row["epoch"] == epoch]
-        named = {name: [r for r in rows if r.get(name) is not None] for row in rows for name in row}
-        means.append(
-            {
-                name: float(np.average([r[name] for r in known], weights=_trials(known)))
-                for name, known in named.items()
-                if known
-            }
-            | {"epoch": epoch}
-        )
-    return means
+    by_epoch: dict[int, list[dict]] = {}
+    for row in history:
+        by_epoch.setdefault(row["epoch"], []).append(row)
+    return [
+        {name: _mean(rows, name) for row in rows for name in row} | {"epoch": epoch}
+        for epoch, rows in sorted(by_epoch.items())
+    ]
 
 
-def _trials(rows: Sequence[dict]) -> list[int]:
-    return [row.get("trials", 1) for row in rows]
+def _mean(rows: Sequence[dict], name: str) -> float | None:
+    known = [row for row in rows if row.get(name) is not None]
+    if not known:
+        return None
+    trials = [row.get("trials", 1) for row in known]
+    return float(np.average([row[name] for row in known], weights=trials))
 
 
 def _attention(path, found: dict[str, np.ndarray], names: list[str], synthetic: bool) -> None:

@@ -96,7 +96,7 @@ def draw_differences(path: Path, found: dict, synthetic: bool) -> None:
             yticklabels=names,
             xlabel=words(metric),
         )
-        right.set(xlabel="difference to the first")
+        right.set(xlabel=f"{words(metric)}: difference to the first")
         right.tick_params(labelleft=False)
         left.set_ylim(len(candidates) - 0.5, -0.5)
 
