@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 import contextlib
 import errno
 import os
@@ -46,7 +45,10 @@ def _outside_imports(number: int, frame: FrameType | None) -> None:
 
 def interrupt_later() -> None:
     """Ctrl-C comes again in a moment."""
-    timer = threading.Timer(LATER, _thread.interrupt_main)
+    # a signal, as it also ends a wait, which `_thread.interrupt_main` does not; Ctrl-C is raised in
+    # the main thread, so that this is the main thread
+    main = threading.get_ident()
+    timer = threading.Timer(LATER, lambda: signal.pthread_kill(main, signal.SIGINT))
     timer.daemon = True  # a command that ends before has nothing to stop
     timer.start()
 
